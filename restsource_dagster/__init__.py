@@ -1,0 +1,1 @@
+"""Ingest any REST API from one JSON file: a Dagster code location."""

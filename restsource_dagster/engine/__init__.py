@@ -1,0 +1,1 @@
+"""Connectors run with dlt. Nothing here knows of Dagster."""

@@ -1,0 +1,1 @@
+"""Connectors as Dagster definitions. The only room, beside the terminal's, that imports Dagster."""
