@@ -1,11 +1,13 @@
 """Where things are: the settings a person can change without touching a connector file."""
 
+import os
 from pathlib import Path
 
+from dotenv import dotenv_values
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "read_environment"]
 
 
 class Settings(BaseSettings):
@@ -26,3 +28,13 @@ class Settings(BaseSettings):
         default=Path(".restsource"),
         description="The folder for what must outlive a run: creation times, locks, work folders.",
     )
+
+
+def read_environment(folder: Path | None = None) -> dict[str, str]:
+    """The variables that `${NAME}` references of connector files mean.
+
+    The process environment, over the `.env` file of `folder` (the current one if left out).
+    """
+    file = (folder or Path.cwd()) / ".env"
+    stored = dotenv_values(file) if file.is_file() else {}
+    return {name: value for name, value in stored.items() if value is not None} | dict(os.environ)

@@ -1,0 +1,225 @@
+"""From the parts of a file that are well formed to resources, with every check on the way."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from restsource_dagster.config.binding import bind_path, check_expressions
+from restsource_dagster.config.construction import (
+    auth_findings,
+    check_endpoint,
+    paginator_findings,
+)
+from restsource_dagster.config.dispositions import (
+    check_hints,
+    disposition_of,
+    incremental_of,
+    key_of,
+)
+from restsource_dagster.config.drafts import Draft, make_drafts
+from restsource_dagster.config.graph import find_parents, report_cycles, report_duplicates
+from restsource_dagster.config.naming import asset_identifier, is_asset_name, table_identifier
+from restsource_dagster.config.problems import Finding
+from restsource_dagster.config.references import find_references
+from restsource_dagster.config.resources import Incremental, Resource
+from restsource_dagster.config.wording import name_shown, pointer_to, rendered
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    value: dict[str, Any], structural: list[Finding]
+) -> tuple[tuple[Resource, ...], list[Finding]]:
+    """The resources of a file and what is wrong with them beyond their structure.
+
+    What `structural` found broken is left out of sight, so that it leads to no second finding.
+    """
+    whole, broken = _without_broken(value, structural)
+    findings = list(_client_findings(whole.get("client")))
+    resources = whole.get("resources")
+    if not isinstance(resources, list):
+        return (), findings
+    if not resources:
+        message = "A connector without resources has nothing to load"
+        findings.append(Finding("/resources", message, code="deliberate:no-resources"))
+    defaults = whole.get("resource_defaults")
+    drafts = make_drafts(resources, defaults if isinstance(defaults, dict) else {}, broken)
+    for draft in drafts:
+        _check_alone(draft)
+    report_duplicates(drafts)
+    find_parents(drafts)
+    report_cycles(drafts)
+    _check_names(drafts)
+    made = tuple(_resources(drafts))
+    for draft in drafts:
+        findings.extend(draft.findings)
+    return made, findings
+
+
+def _without_broken(
+    value: dict[str, Any], structural: list[Finding]
+) -> tuple[dict[str, Any], set[int]]:
+    """A copy without the fields that are broken, and the resources that can't be checked."""
+    whole = deepcopy({k: value[k] for k in ("client", "resource_defaults", "resources") if k in value})
+    broken: set[int] = set()
+    for finding in structural:
+        steps = [s.replace("~1", "/").replace("~0", "~") for s in finding.pointer.split("/")[1:]]
+        if steps[:1] == ["resources"] and len(steps) > 1:
+            _drop(whole["resources"], int(steps[1]), steps[2:], broken)
+        elif steps[:1] == ["resource_defaults"]:
+            _drop_default(whole, steps[1:], broken)
+        elif steps[:1] == ["client"]:
+            whole.pop("client", None)
+    return whole, broken
+
+
+def _drop(resources: list[Any], index: int, steps: list[str], broken: set[int]) -> None:
+    resource = resources[index]
+    if not steps or not isinstance(resource, dict) or steps[0] == "name":
+        broken.add(index)
+    elif steps[0] != "endpoint":
+        resource.pop(steps[0], None)
+    elif not _mend_endpoint(resource.get("endpoint"), steps[1:]):
+        broken.add(index)
+
+
+def _drop_default(whole: dict[str, Any], steps: list[str], broken: set[int]) -> None:
+    defaults = whole.get("resource_defaults")
+    if isinstance(defaults, dict) and steps:
+        if steps[0] != "endpoint":
+            defaults.pop(steps[0], None)
+            return
+        if _mend_endpoint(defaults.get("endpoint"), steps[1:]):
+            return
+    whole["resource_defaults"] = {}
+    if isinstance(whole.get("resources"), list):
+        broken.update(range(len(whole["resources"])))
+
+
+def _mend_endpoint(endpoint: Any, steps: list[str]) -> bool:
+    """Takes what is broken out of an endpoint; False if then nothing can be said about it."""
+    if not isinstance(endpoint, dict) or not steps or steps[0] == "path":
+        return False
+    if steps[0] == "incremental":
+        endpoint["incremental"] = {"cursor_path": "broken"}
+    elif steps[0] == "params":
+        params = endpoint.get("params")
+        if not isinstance(params, dict) or len(steps) == 1:
+            return False
+        params[steps[1]] = "broken"
+    else:
+        endpoint.pop(steps[0], None)
+    return True
+
+
+def _client_findings(client: Any) -> Iterator[Finding]:
+    if isinstance(client, dict):
+        yield from paginator_findings(client.get("paginator"), ("client", "paginator"))
+        yield from auth_findings(client.get("auth"), ("client", "auth"), in_defaults=False)
+
+
+def _check_alone(draft: Draft) -> None:
+    _check_name(draft)
+    if not draft.checkable:
+        return
+    bind_path(draft)
+    check_expressions(draft)
+    check_endpoint(draft)
+    check_hints(draft)
+
+
+def _check_name(draft: Draft) -> None:
+    place = draft.at if draft.path_at == draft.at else (*draft.at, "name")
+    if find_references(draft.name):
+        draft.report(
+            place, "The name of a resource can't be a reference", code="deliberate:asset-name"
+        )
+    elif not is_asset_name(draft.name):
+        proposed = table_identifier(draft.name).strip("_") if draft.name.strip() else "name"
+        draft.report(
+            place,
+            f"Dagster has no asset of the name {name_shown(draft.name)}",
+            rendered(draft.name),
+            "letters, digits, `_`, `-` and `.`",
+            f'Write {{"name": "{proposed}", "endpoint": {{"path": ...}}}}',
+            code="deliberate:asset-name",
+        )
+
+
+def _check_names(drafts: list[Draft]) -> None:
+    assets: dict[str, Draft] = {}
+    tables: dict[str, Draft] = {}
+    for draft in drafts:
+        if not is_asset_name(draft.name):
+            continue
+        earlier = assets.setdefault(asset_identifier(draft.name), draft)
+        if earlier.name != draft.name:
+            _same(draft, earlier, "name", "asset", asset_identifier(draft.name))
+            continue
+        table = draft.resource.get("table_name") or draft.name
+        if not isinstance(table, str) or not table.strip():
+            continue
+        identifier = table_identifier(table)
+        earlier = tables.setdefault(identifier, draft)
+        if earlier.name != draft.name:
+            field = "table_name" if draft.resource.get("table_name") else "name"
+            _same(draft, earlier, field, "table", identifier)
+        if identifier.startswith("_dlt"):
+            draft.report(
+                draft.place("table_name" if "table_name" in draft.own else "name"),
+                "Tables that start with `_dlt` are dlt's own",
+                code="deliberate:reserved-table",
+            )
+
+
+def _same(draft: Draft, earlier: Draft, field: str, what: str, identifier: str) -> None:
+    place = draft.at if draft.path_at == draft.at else draft.place(field)
+    draft.report(
+        place,
+        f"{name_shown(draft.name)} and {name_shown(earlier.name)} become one {what}, "
+        f"{name_shown(identifier)}",
+        mend='Give one of them another name, or its own "table_name"'
+        if what == "table"
+        else "Give one of them another name",
+        code=f"deliberate:same-{what}",
+    )
+
+
+def _resources(drafts: list[Draft]) -> Iterator[Resource]:
+    by_name = {draft.name: draft for draft in drafts}
+    cursors = {draft.name: incremental_of(draft) for draft in drafts}
+    for draft in drafts:
+        if draft.checkable:
+            yield _resource(draft, cursors, _incremental_parent(draft, by_name, cursors))
+
+
+def _incremental_parent(
+    draft: Draft, by_name: dict[str, Draft], cursors: dict[str, Incremental | None]
+) -> str | None:
+    seen, current = {draft.name}, draft.parent
+    while current is not None and current not in seen:
+        if cursors[current] is not None:
+            return current
+        seen.add(current)
+        current = by_name[current].parent
+    return None
+
+
+def _resource(
+    draft: Draft, cursors: dict[str, Incremental | None], incremental_parent: str | None
+) -> Resource:
+    cursor = cursors[draft.name]
+    table = draft.resource.get("table_name")
+    return Resource(
+        name=draft.name,
+        parent=draft.parent,
+        path=draft.endpoint["path"],
+        method=draft.endpoint.get("method") or "GET",
+        table_name=table or None,
+        primary_key=key_of(draft, "primary_key"),
+        merge_key=key_of(draft, "merge_key"),
+        incremental=cursor,
+        disposition=disposition_of(draft, cursor is not None, incremental_parent),
+        selected=draft.resource.get("selected") is not False,
+        pointer=pointer_to(draft.at),
+    )

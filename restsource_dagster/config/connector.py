@@ -1,0 +1,266 @@
+"""A connector file, read once and trusted from then on: `parse_connector`."""
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from restsource_dagster.config.assembly import assemble
+from restsource_dagster.config.fields import Part, Text
+from restsource_dagster.config.problems import Finding
+from restsource_dagster.config.references import find_references
+from restsource_dagster.config.resources import (
+    Disposition,
+    Family,
+    Incremental,
+    Resource,
+    families_of,
+)
+from restsource_dagster.config.rest_api import Client, ResourceDefaults, ResourceOrName
+from restsource_dagster.config.sanity import insane, text_findings
+from restsource_dagster.config.schedule import (
+    HttpSettings,
+    IntervalSchedule,
+    ManualSchedule,
+    Moment,
+    Schedule,
+)
+from restsource_dagster.config.secrets import secret_warnings
+from restsource_dagster.config.structure import structural_findings
+from restsource_dagster.config.wording import listed, nearest, rendered
+
+__all__ = [
+    "Connector",
+    "ConnectorFile",
+    "Disposition",
+    "Family",
+    "HttpSettings",
+    "Incremental",
+    "IntervalSchedule",
+    "ManualSchedule",
+    "Resource",
+    "Schedule",
+    "parse_connector",
+]
+
+_NAME = "[a-z][a-z0-9_]{0,63}"
+_OWNER = re.compile(r"team:.+|\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}\b", re.DOTALL)
+_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+_RESERVED_TAGS = ("dagster/", "restsource/")
+_DLT_FIELDS = ("client", "resource_defaults", "resources")
+
+
+def _matching(pattern: str | re.Pattern[str], expected: str) -> PlainValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise PydanticCustomError("not_this", "expected {expected}", {"expected": expected})
+
+    return PlainValidator(check)
+
+
+def _tags(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("not_this", "{expected}", {"expected": "an object of texts"})
+    for key, text in value.items():
+        fine = _TAG_KEY.fullmatch(key) and isinstance(text, str) and _TAG_VALUE.fullmatch(text)
+        if not fine or key.startswith(_RESERVED_TAGS):
+            message = (
+                "A tag has a key and a text of letters, digits, `_`, `-` and `.`, up to 63 "
+                "characters; keys may have one prefix, but not `dagster/` or `restsource/`"
+            )
+            raise PydanticCustomError("rule", "{text}", {"field": key, "text": message})
+    return value
+
+
+class ConnectorFile(Part):
+    """One connector: an API, what to load from it, and when.
+
+    `client`, `resource_defaults` and `resources` are dlt's `rest_api` configuration.
+    """
+
+    model_config = ConfigDict(title="Connector", serialize_by_alias=True)
+
+    schema_: Text | None = Field(
+        default=None, alias="$schema", description="The JSON Schema, for editors."
+    )
+    name: (
+        Annotated[
+            str,
+            _matching(_NAME, "a small letter, then small letters, digits and underscores, up to 64"),
+            WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The connector's name; the file's name without its ending if left out. "
+        "Assets, job, schedule, pipeline and dataset are called after it.",
+    )
+    description: Text | None = Field(default=None, description="A text for people.")
+    owners: list[
+        Annotated[
+            str,
+            _matching(_OWNER, "an e-mail address, or `team:` and a name"),
+            WithJsonSchema({"type": "string"}),
+        ]
+    ] = Field(default=[], description="Who looks after it: e-mail addresses, or `team:data`.")
+    tags: Annotated[
+        dict[str, str],
+        PlainValidator(_tags),
+        WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
+    ] = Field(default={}, description="Labels for Dagster's UI, such as `tier`: `gold`.")
+    created_at: Moment | None = Field(
+        default=None,
+        description="The moment from which the schedule counts. When the file was first seen, if "
+        "left out. UTC unless it names a time zone.",
+    )
+    schedule: Schedule = Field(description="When the connector runs by itself.")
+    http: HttpSettings = Field(default=HttpSettings(), description="How requests behave.")
+    client: Client = Field(description="What all endpoints of the API have in common.")
+    resource_defaults: ResourceDefaults | None = Field(
+        default=None, description="Fields that all resources have unless they say otherwise."
+    )
+    resources: list[ResourceOrName] = Field(
+        description="What to load: each becomes a table and an asset."
+    )
+
+
+@dataclass(frozen=True)
+class Connector:
+    """A connector without a flaw. Holds no secret unless the file does: only references."""
+
+    name: str
+    path: Path
+    description: str | None
+    owners: tuple[str, ...]
+    tags: Mapping[str, str]
+    created_at: datetime | None
+    """UTC; None unless the file says so."""
+    schedule: Schedule
+    http: HttpSettings
+    resources: tuple[Resource, ...]
+    """In the order of the file, defaults merged in."""
+    definition: ConnectorFile = field(repr=False)
+    references: frozenset[str]
+    """The names of the environment variables it refers to."""
+    source: Mapping[str, Any] = field(repr=False, compare=False)
+    """The file's own words for dlt; use `rest_api_config()` for a copy to hand on."""
+
+    def resource(self, name: str) -> Resource:
+        """The resource of that name. Raises `KeyError` naming the known ones."""
+        for resource in self.resources:
+            if resource.name == name:
+                return resource
+        known = [resource.name for resource in self.resources]
+        close = nearest(name, known)
+        hint = f" Did you mean `{close}`?" if close else ""
+        raise KeyError(
+            f"{self.name} has no resource `{name}`.{hint} It has {listed(known, 'and')}."
+        )
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """The families, in the order of their roots."""
+        return families_of(self.resources)
+
+    def family_of(self, name: str) -> Family:
+        """The family that a resource belongs to. Raises `KeyError` naming the known resources."""
+        self.resource(name)
+        return next(family for family in self.families if name in family.names)
+
+    def rest_api_config(self) -> dict[str, Any]:
+        """dlt's `RESTAPIConfig` as the file has it: a fresh copy, references not resolved."""
+        return deepcopy(dict(self.source))
+
+    def with_lines(self, lines: Mapping[str, int]) -> "Connector":
+        """A copy whose resources know their lines; `lines` maps JSON pointers to lines from 1."""
+        located = tuple(
+            replace(resource, line=lines.get(resource.pointer, resource.line))
+            for resource in self.resources
+        )
+        return replace(self, resources=located)
+
+
+def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Finding, ...]]:
+    """Checks a JSON value and makes a connector of it; never raises.
+
+    `path` gives the connector's name if the file has none. Returns None with at least one error,
+    else the connector; warnings may come with either.
+    """
+    findings = insane(value)
+    if findings:
+        return None, tuple(findings)
+    if not isinstance(value, dict):
+        message = "A connector file holds one object"
+        return None, (Finding("", message, rendered(value), "an object", "Start with `{`"),)
+    definition = _definition(value, findings)
+    resources, semantic = assemble(value, findings)
+    findings.extend(semantic)
+    findings.extend(text_findings(value))
+    findings.extend(secret_warnings(value))
+    name = _name(value, path, findings)
+    distinct = tuple(dict.fromkeys(findings))
+    if definition is None or any(finding.severity == "error" for finding in distinct):
+        return None, distinct
+    return _connector(name, path, definition, resources, value), distinct
+
+
+def _definition(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile | None:
+    try:
+        return ConnectorFile.model_validate(value)
+    except ValidationError as error:
+        findings.extend(structural_findings(ConnectorFile, error, value))
+        return None
+
+
+def _name(value: dict[str, Any], path: Path, findings: list[Finding]) -> str:
+    if isinstance(value.get("name"), str):
+        return str(value["name"])
+    if not re.fullmatch(_NAME, path.stem):
+        findings.append(
+            Finding(
+                "",
+                "The connector has no `name`, and the file's name can't be one",
+                rendered(path.stem),
+                "a small letter, then small letters, digits and underscores",
+                f'Add "name": "{_proposed(path.stem)}", or rename the file',
+            )
+        )
+    return path.stem
+
+
+def _proposed(stem: str) -> str:
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:60]
+    return name if name[:1].isalpha() else f"api_{name}".strip("_")
+
+
+def _connector(
+    name: str,
+    path: Path,
+    definition: ConnectorFile,
+    resources: tuple[Resource, ...],
+    value: dict[str, Any],
+) -> Connector:
+    source = {key: value[key] for key in _DLT_FIELDS if key in value}
+    return Connector(
+        name=name,
+        path=path,
+        description=definition.description,
+        owners=tuple(definition.owners),
+        tags=dict(definition.tags),
+        created_at=definition.created_at,
+        schedule=definition.schedule,
+        http=definition.http,
+        resources=resources,
+        definition=definition,
+        references=find_references(source),
+        source=deepcopy(source),
+    )

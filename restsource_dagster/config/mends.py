@@ -1,0 +1,129 @@
+"""What to write instead, for the mistakes that people and programs make most often."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from restsource_dagster.config.auth import AUTH_ALIASES
+from restsource_dagster.config.paginators import PAGINATOR_ALIASES
+from restsource_dagster.config.problems import Finding
+from restsource_dagster.config.wording import name_shown, pointer_to, rendered
+
+__all__ = ["PYTHON_ONLY", "mend_for_field", "mend_for_name", "python_only"]
+
+_AUTH = {
+    "oauth2_client_credentials": '"oauth2_client_credentials" with `access_token_url`, '
+    "`client_id` and `client_secret`",
+    "api_key": '"api_key" with `api_key`, `name` (of the header or parameter) and `location`',
+    "http_basic": '"http_basic" with `username` and `password`',
+    "bearer": '"bearer" with `token`',
+}
+_NO_AUTH = ("none", "no_auth", "noauth", "null", "anonymous", "")
+_JWT = ("jwt", "oauth_jwt", "oauthjwt", "service_account")
+
+_NAMES = {
+    "header_name": "name",
+    "header": "name",
+    "param_name": "name",
+    "in": "location",
+    "value": "api_key",
+    "key": "api_key",
+    "bearer_token": "token",
+    "token_url": "access_token_url",
+    "token_endpoint": "access_token_url",
+    "user": "username",
+    "pass": "password",
+    "url": "base_url",
+    "host": "base_url",
+    "authentication": "auth",
+    "credentials": "auth",
+    "pagination": "paginator",
+    "query": "params",
+    "query_params": "params",
+    "parameters": "params",
+    "body": "json",
+    "json_body": "json",
+    "http_method": "method",
+    "selector": "data_selector",
+    "data_path": "data_selector",
+    "records_path": "data_selector",
+    "cursor_field": "cursor_path",
+    "cursor": "cursor_path",
+    "next_url": "next_url_path",
+    "next_path": "next_url_path",
+    "page_size": "limit",
+    "start_value": "initial_value",
+    "primary_keys": "primary_key",
+    "id_field": "primary_key",
+    "key_properties": "primary_key",
+    "write_mode": "write_disposition",
+    "disposition": "write_disposition",
+    "table": "table_name",
+    "defaults": "resource_defaults",
+    "streams": "resources",
+    "endpoints": "resources",
+    "every": "interval",
+    "cron": "interval",
+    "timeout": "timeout_seconds",
+}
+
+PYTHON_ONLY = {
+    "session": "Leave it out: every request goes through the session of this project, which "
+    "retries and keeps secrets out of the log",
+    "convert": "Leave it out: there is no way yet to convert a cursor in a file. Choose an "
+    "`initial_value` in the API's own format",
+    "processing_steps": "Leave it out: there is no way yet to filter or change rows in a file. "
+    "Filter with `params`, or in the warehouse",
+}
+
+
+def mend_for_name(path: Sequence[str | int], known: Sequence[str]) -> str | None:
+    """What to write for an unknown field, if it is a known other word for a field here."""
+    name = str(path[-1]).lower()
+    if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
+        return f'Write "access_token_request_data": {{"{name}": ...}}'
+    meant = _NAMES.get(name)
+    return f"Write `{meant}`" if meant in known else None
+
+
+def mend_for_field(path: Sequence[str | int], given: Any) -> str | None:
+    """What to write for a value that is no name that its field knows, or of the wrong type."""
+    field = path[-1] if path else ""
+    inner = path[-2] if len(path) > 1 and field == "type" else field
+    if inner == "auth":
+        return _auth_mend(given)
+    if inner == "paginator" and isinstance(given, str) and given.lower() in PAGINATOR_ALIASES:
+        return f'Write "{PAGINATOR_ALIASES[given.lower()]}"'
+    if field == "action" and not isinstance(given, str):
+        return 'Write "ignore", the only action that a file can ask for'
+    if field == "method" and isinstance(given, str) and given.upper() in ("GET", "POST"):
+        return f'Write "{given.upper()}"'
+    if isinstance(given, str) and re.fullmatch(r"-?\d+", given) and len(given) < 20:
+        return f"Leave out the quotes: {given}"
+    return None
+
+
+def python_only(path: tuple[str | int, ...], given: Any) -> Finding:
+    """The finding for a field that dlt has for Python objects, which a file can't hold."""
+    field = next((str(step) for step in reversed(path) if step in PYTHON_ONLY), "session")
+    return Finding(
+        pointer_to(path),
+        f"{name_shown(field)} takes Python objects only, and a file has none",
+        rendered(given, path),
+        mend=PYTHON_ONLY[field],
+    )
+
+
+def _auth_mend(given: Any) -> str | None:
+    if not isinstance(given, str):
+        return None
+    name = given.lower().strip()
+    if name in _NO_AUTH:
+        return "Leave out `auth`: then requests are not authenticated"
+    if name in _JWT:
+        return (
+            "JSON web tokens are not supported yet; if the API takes a long-lived token, write "
+            f"{_AUTH['bearer']}"
+        )
+    meant = AUTH_ALIASES.get(name) or (name if name in _AUTH else None)
+    return f"Write {_AUTH[meant]}" if meant else None

@@ -1,0 +1,136 @@
+"""When a connector runs by itself, and how its requests behave: the parts that dlt doesn't have."""
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from restsource_dagster.config.fields import Part, by_kind, closest_kind, not_this
+
+__all__ = [
+    "MODES",
+    "HttpSettings",
+    "IntervalSchedule",
+    "ManualSchedule",
+    "Moment",
+    "Schedule",
+]
+
+MODES = ("minutes", "hours", "days", "manual")
+_LONGEST = timedelta(days=3650)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ].+)?")
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        not_this("a whole number")
+    return value
+
+
+Count = Annotated[int, PlainValidator(_count), WithJsonSchema({"type": "integer", "minimum": 0})]
+
+
+class ManualSchedule(Part):
+    """No schedule and no first run: the connector runs when somebody asks for it."""
+
+    mode: Literal["manual"] = Field(description="Always `manual`.")
+
+
+class IntervalSchedule(Part):
+    """Runs again and again, a fixed time apart, all times in UTC.
+
+    Raises `pydantic.ValidationError` unless `0 <= offset < period`, and for an offset in minutes
+    mode, where the connector's time of creation sets the beat.
+    """
+
+    mode: Literal["minutes", "hours", "days"] = Field(description="The unit of `interval`.")
+    interval: Count = Field(
+        default=1,
+        description="How many minutes, hours or days lie between two runs. Must be given for "
+        "`minutes`.",
+        json_schema_extra={"minimum": 1},
+    )
+    offset: Count = Field(
+        default=0,
+        description="Minutes after midnight UTC at which the first run of the day of creation "
+        "falls; less than the interval. Not for `minutes`.",
+    )
+
+    @property
+    def period(self) -> timedelta:
+        """The time between two runs."""
+        return timedelta(**{self.mode: self.interval})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode == "minutes":
+            self._check_minutes()
+        if self.interval < 1:
+            _refuse("interval", "`interval` must be at least 1")
+        if self.interval > _LONGEST // timedelta(**{self.mode: 1}):
+            _refuse("interval", "`interval` must not be longer than ten years")
+        if self.offset < 0 or self.offset >= self.period // timedelta(minutes=1):
+            minutes = self.period // timedelta(minutes=1)
+            _refuse("offset", f"`offset` must be at least 0 and less than {minutes} minutes")
+        return self
+
+    def _check_minutes(self) -> None:
+        if "interval" not in self.model_fields_set:
+            _refuse("", "`interval` is missing: every how many minutes?")
+        if "offset" in self.model_fields_set:
+            _refuse("offset", "`offset` is not for `minutes`: these count from `created_at`")
+
+
+def _refuse(field: str, message: str) -> None:
+    raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})
+
+
+def _schedule_kind(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    kind = closest_kind(value.get("mode"), MODES, {"once": "manual", "daily": "days"})
+    return {"#manual": "#manual"}.get(kind, "#interval")
+
+
+Schedule = Annotated[
+    Annotated[ManualSchedule, Tag("#manual")] | Annotated[IntervalSchedule, Tag("#interval")],
+    by_kind(_schedule_kind, 'an object such as {"mode": "hours", "interval": 1}'),
+]
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        not_this("a number of seconds")
+    if not 0 < value <= 86_400 or not math.isfinite(value):
+        not_this("a number of seconds above 0 and up to a day")
+    return float(value)
+
+
+class HttpSettings(Part):
+    """How requests behave."""
+
+    timeout_seconds: Annotated[
+        float,
+        PlainValidator(_seconds),
+        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
+    ] = Field(default=60.0, description="Seconds to wait for an answer before trying again.")
+
+
+def _moment(value: Any) -> datetime:
+    expected = "a time such as 2026-11-23T10:03:00Z"
+    if not isinstance(value, str) or not _ISO.fullmatch(value):
+        not_this(expected)
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        not_this(expected)
+
+
+Moment = Annotated[
+    datetime, PlainValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+"""A time in UTC; one without a time zone is taken as UTC."""

@@ -1,0 +1,76 @@
+"""From an endpoint's placeholders to the calls that are made of it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dlt.extract import Incremental
+from dlt.sources.rest_api.config_setup import expand_placeholders, process_parent_data_item
+
+from restsource_dagster.engine.pages import Call
+from restsource_dagster.engine.plans import ResourcePlan
+
+__all__ = ["call_below", "root_call"]
+
+Record = dict[str, Any]
+
+
+def root_call(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
+    """The one call of a resource that stands alone."""
+    template = _template(plan, incremental)
+    known = {} if incremental is None else {"incremental": incremental}
+    return Call(
+        path=expand_placeholders(template.path, known),
+        method=template.method,
+        headers=expand_placeholders(template.headers, known),
+        params=expand_placeholders(template.params, known),
+        json=expand_placeholders(template.json, known, preserve_value_type=True),
+        data=expand_placeholders(template.data, known),
+    )
+
+
+def call_below(
+    plan: ResourcePlan, incremental: Incremental[Any] | None, parent: Mapping[str, Any]
+) -> tuple[Call, Record]:
+    """The call for one record of the parent, and the fields that its records get from there."""
+    template = _template(plan, incremental)
+    filled = process_parent_data_item(
+        path=template.path,
+        item=dict(parent),
+        resolved_params=list(plan.parent_params),
+        headers=dict(template.headers) if template.headers else None,
+        params=dict(template.params or {}),
+        request_json=dict(template.json) if template.json else None,
+        request_data=template.data,
+        include_from_parent=list(plan.include_from_parent),
+        incremental=incremental,
+    )
+    call = replace(
+        template,
+        path=filled.path,
+        headers=filled.headers,
+        params=filled.params,
+        json=filled.json,
+        data=filled.data,
+    )
+    return call, filled.parent_record
+
+
+def _template(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
+    """The call with its placeholders still in, and the incremental parameters set."""
+    endpoint = plan.endpoint
+    bound = {param.param_name for param in plan.parent_params}
+    given = endpoint.get("params") or {}
+    params = {name: value for name, value in given.items() if name not in bound}
+    if incremental is not None and plan.start_param:
+        params[plan.start_param] = incremental.last_value
+    if incremental is not None and plan.end_param:
+        params[plan.end_param] = incremental.end_value
+    return Call(
+        path=endpoint["path"],
+        method=endpoint.get("method") or "GET",
+        headers=endpoint.get("headers"),
+        params=params,
+        json=endpoint.get("json"),
+        data=endpoint.get("data"),
+    )

@@ -1,0 +1,45 @@
+"""What we set of dlt's configuration, below everything that a person sets.
+
+dlt asks its providers in order: environment, secrets.toml, config.toml, ... Ours is the last, so
+any of these values can be changed where dlt's documentation says.
+"""
+
+from typing import Any, ClassVar
+
+import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.providers.doc import BaseDocProvider
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+__all__ = ["configure_dlt"]
+
+_DEFAULTS: dict[str, Any] = {
+    # no network but the API's own
+    "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
+    # intermediate files live for seconds: compressing them costs more than it saves
+    "normalize": {"data_writer": {"disable_compression": True}},
+    "data_writer": {"disable_compression": True},
+}
+
+
+class _Defaults(BaseDocProvider):
+    NAME: ClassVar[str] = "restsource defaults"
+
+    @property
+    def name(self) -> str:
+        return self.NAME
+
+    @property
+    def supports_secrets(self) -> bool:
+        return False
+
+    @property
+    def supports_sections(self) -> bool:
+        return True
+
+
+def configure_dlt() -> None:
+    """Make our defaults known to dlt, once per process."""
+    providers = Container()[PluggableRunContext].providers
+    if _Defaults.NAME not in (provider.name for provider in providers.providers):
+        dlt.config.register_provider(_Defaults(_DEFAULTS))

@@ -1,0 +1,130 @@
+"""Where the rows go.
+
+DuckDB lets one process at a time write a file. Whoever loads takes the file for the moments it
+needs it, waits for others, and says for whom.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, cast
+
+import duckdb
+import tenacity
+from dlt.common.destination import AnyDestination
+from dlt.destinations import duckdb as duckdb_destination
+
+from restsource_dagster.engine.errors import DatabaseBusyError
+from restsource_dagster.settings import Settings
+
+__all__ = ["DATABASE_NAME", "DuckDBFile", "OtherDestination", "Warehouse", "open_warehouse"]
+
+DATABASE_NAME = "warehouse.duckdb"
+LOCK_WAIT_SECONDS = 600.0
+_FIRST_NOTICE_SECONDS = 1.0
+_HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
+
+LoaderFileFormat = Literal["parquet"]
+Say = Callable[[str], None]
+
+
+class Warehouse(Protocol):
+    """A destination, and the way to have it to oneself."""
+
+    @property
+    def loader_file_format(self) -> LoaderFileFormat | None:
+        """The format of the files between dlt and the destination; None is dlt's choice."""
+
+    def destination(self) -> "str | AnyDestination":
+        """What dlt's pipeline takes as its destination."""
+
+    def held(self, say: Say) -> AbstractContextManager[None]:
+        """Have it while a step talks to it; waits for others, telling `say` for whom."""
+
+
+@dataclass(frozen=True)
+class DuckDBFile:
+    """A DuckDB database file. Load files are parquet: far cheaper than dlt's default inserts."""
+
+    path: Path
+    wait_seconds: float = LOCK_WAIT_SECONDS
+    loader_file_format: LoaderFileFormat | None = "parquet"
+
+    def destination(self) -> AnyDestination:
+        """dlt's DuckDB destination on this file."""
+        return cast("AnyDestination", duckdb_destination(credentials=str(self.path)))
+
+    @contextmanager
+    def held(self, say: Say) -> Iterator[None]:
+        """Hold the file's own lock, so that dlt's connections in this process find it free.
+
+        Raises `DatabaseBusyError` if another process does not let go in time.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = self._connect(say)
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def _connect(self, say: Say) -> duckdb.DuckDBPyConnection:
+        started = time.monotonic()
+        told: set[str] = set()
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            holder = _holder(state.outcome.exception() if state.outcome else None)
+            if holder not in told and time.monotonic() - started >= _FIRST_NOTICE_SECONDS:
+                told.add(holder)
+                say(f"waiting for {self.path}: {holder} has it open")
+
+        def give_up(state: tenacity.RetryCallState) -> duckdb.DuckDBPyConnection:
+            error = state.outcome.exception() if state.outcome else None
+            raise DatabaseBusyError(
+                f"{self.path} was still held by {_holder(error)} after {self.wait_seconds:.0f} s. "
+                "Close that program, or open the file there with read_only after the run."
+            ) from error
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_lock_conflict),
+            stop=tenacity.stop_after_delay(self.wait_seconds),
+            wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
+            before_sleep=tell,
+            retry_error_callback=give_up,
+        )
+        connection: duckdb.DuckDBPyConnection = retrying(duckdb.connect, str(self.path))
+        return connection
+
+
+@dataclass(frozen=True)
+class OtherDestination:
+    """Any other destination that dlt knows by name, configured where dlt looks."""
+
+    name: str
+    loader_file_format: LoaderFileFormat | None = None
+
+    def destination(self) -> str:
+        """dlt's name of it."""
+        return self.name
+
+    def held(self, say: Say) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to wait for
+        """Such a destination serves several writers."""
+        return nullcontext()
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """The warehouse that the settings name. Opens nothing yet."""
+    if settings.destination == "duckdb":
+        return DuckDBFile((settings.data_dir / DATABASE_NAME).absolute())
+    return OtherDestination(settings.destination)
+
+
+def _is_lock_conflict(error: BaseException) -> bool:
+    return isinstance(error, duckdb.IOException) and "lock" in str(error)
+
+
+def _holder(error: BaseException | None) -> str:
+    found = _HOLDER.search(str(error or ""))
+    return f"{Path(found['program']).name} (PID {found['pid']})" if found else "another process"

@@ -1,0 +1,121 @@
+"""What a run tells: one outcome per resource, and progress while it goes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dlt import Pipeline
+from dlt.common.pipeline import LoadInfo
+from dlt.extract import DltResource
+
+__all__ = ["Column", "CursorMove", "Failure", "Load", "Observer", "Outcome", "Silent", "Usage"]
+
+
+@dataclass(frozen=True)
+class CursorMove:
+    """Where an incremental cursor stood before a run and where it stands after it.
+
+    `lag_seconds` is how far `last_value` lies behind the present, or None where the cursor is no
+    time (an id, say).
+    """
+
+    cursor_path: str
+    start_value: Any
+    last_value: Any
+    lag_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a resource asked of the API: requests sent, how many of them were retries, bytes read."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a loaded table, in dlt's words (`data_type` is dlt's type name)."""
+
+    name: str
+    data_type: str
+    nullable: bool
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a resource was not loaded.
+
+    `resource` is the member of the family that failed: a family fails together, so it may be
+    another one than the outcome's.
+    """
+
+    resource: str
+    step: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Load:
+    """dlt's own account of a load, for those who integrate dlt with something else.
+
+    Read it before the next outcome is asked for: the pipeline goes on.
+    """
+
+    pipeline: Pipeline
+    resource: DltResource
+    info: LoadInfo
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one resource in one run."""
+
+    resource: str
+    table: str
+    seconds: float
+    usage: Usage = field(default_factory=Usage)
+    rows_loaded: int = 0
+    row_count: int | None = None
+    """Rows in the table after the load; None if the destination can't say."""
+    dataset: str = ""
+    destination: str = ""
+    cursor: CursorMove | None = None
+    columns: tuple[Column, ...] = ()
+    nested_tables: Mapping[str, int] = field(default_factory=dict)
+    """Rows loaded into each nested table."""
+    failure: Failure | None = None
+    load: Load | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def failed(self) -> bool:
+        """Whether nothing of this resource was loaded because of an error."""
+        return self.failure is not None
+
+
+class Observer(Protocol):
+    """Is told of a run's progress, from any thread, often: it must be quick and calm."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """A page arrived; `pages` and `rows` are totals of this run."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """A family (by its root's name) enters a phase: extract, normalize or load."""
+
+    def message(self, text: str) -> None:
+        """Something a person wants to know: a wait, a retry, a decision."""
+
+
+class Silent:
+    """An observer that tells nobody."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Ignore it."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """Ignore it."""
+
+    def message(self, text: str) -> None:
+        """Ignore it."""

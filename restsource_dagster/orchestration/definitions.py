@@ -1,0 +1,126 @@
+"""The loader: a folder of connector files to Dagster definitions. It never raises."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from restsource_dagster.config.connector import Connector, IntervalSchedule
+from restsource_dagster.config.files import Folder, LoadedFile, load_folder
+from restsource_dagster.config.problems import Problem
+from restsource_dagster.orchestration.assets import (
+    build_broken_asset_spec,
+    build_connector_assets,
+    build_connector_job,
+)
+from restsource_dagster.orchestration.created import CreationTimes
+from restsource_dagster.orchestration.run_settings import RunSettings
+from restsource_dagster.orchestration.schedules import build_schedule
+from restsource_dagster.orchestration.sensors import (
+    build_broken_sensor,
+    build_first_run_sensor,
+    build_watch_sensor,
+)
+from restsource_dagster.settings import Settings
+
+if TYPE_CHECKING:  # the engine brings dlt, which only a run may import; the job has no public type
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
+
+    from restsource_dagster.engine.outcome import Observer
+
+__all__ = ["build_definitions"]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The definitions of one connector."""
+
+    connector: Connector
+    created_at: datetime
+    assets: dg.AssetsDefinition
+    job: "UnresolvedAssetJobDefinition"
+    schedule: dg.ScheduleDefinition | None
+
+
+def build_definitions(
+    folder: str | Path | None = None,
+    *,
+    settings: Settings | None = None,
+    observer: "Observer | None" = None,
+) -> dg.Definitions:
+    """All connectors of a folder as Dagster definitions, to load or to merge into a project's own.
+
+    `folder` defaults to the setting `RESTSOURCE_CONFIGS`. A file that can't be used becomes an
+    asset `broken_configs/<stem>` that says why; nothing raises because of it.
+    """
+    settings = settings or Settings()
+    path = Path(folder) if folder is not None else settings.configs
+    loaded_at = datetime.now(UTC)
+    loaded = load_folder(path)
+    parts, unfit = _build_parts(loaded, RunSettings(settings, observer))
+    broken = [*loaded.broken, *unfit]
+    return dg.Definitions(
+        assets=[*(part.assets for part in parts), *map(build_broken_asset_spec, broken)],
+        jobs=[part.job for part in parts],
+        schedules=[part.schedule for part in parts if part.schedule],
+        sensors=[*_sensors(path, loaded, parts, broken, loaded_at)],
+        executor=dg.in_process_executor,
+    )
+
+
+def _build_parts(loaded: Folder, runs: RunSettings) -> tuple[list[_Part], list[LoadedFile]]:
+    created = CreationTimes(runs.settings.state_dir)
+    parts: list[_Part] = []
+    unfit: list[LoadedFile] = []
+    for connector in loaded.connectors:
+        try:
+            parts.append(_build_part(connector, created.get(connector), runs))
+        except Exception as error:  # noqa: BLE001 - one file must not take down the location
+            unfit.append(_unfit(connector, error))
+    return parts, unfit
+
+
+def _build_part(connector: Connector, created_at: datetime, runs: RunSettings) -> _Part:
+    assets = build_connector_assets(connector, runs)
+    job = build_connector_job(connector, assets)
+    scheduled = isinstance(connector.schedule, IntervalSchedule)
+    schedule = build_schedule(connector, created_at, job) if scheduled else None
+    return _Part(connector, created_at, assets, job, schedule)
+
+
+def _unfit(connector: Connector, error: Exception) -> LoadedFile:
+    """A file that our checks let pass and Dagster does not: still only that file's problem."""
+    problem = Problem(
+        path=connector.path,
+        line=1,
+        column=1,
+        pointer="",
+        message=f"Dagster can't make assets of this file: {error}",
+        found=None,
+        expected=None,
+        mend=None,
+    )
+    return LoadedFile(path=connector.path, connector=None, problems=(problem,))
+
+
+def _sensors(
+    path: Path,
+    loaded: Folder,
+    parts: list[_Part],
+    broken: list[LoadedFile],
+    loaded_at: datetime,
+) -> Iterable[dg.SensorDefinition]:
+    yield build_watch_sensor(path, loaded.fingerprint)
+    if parts:
+        yield build_first_run_sensor(
+            [(part.connector, part.created_at) for part in parts],
+            {part.connector.name: part.job for part in parts},
+            loaded_at,
+        )
+    if broken:
+        yield build_broken_sensor(broken)

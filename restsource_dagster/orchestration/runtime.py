@@ -1,0 +1,114 @@
+"""What happens inside a run. Imported by the op only: this module brings dlt."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource
+from dlt.common.schema import Schema
+
+from restsource_dagster.config.connector import Connector
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.tables import read_columns
+from restsource_dagster.orchestration.metadata import materialization_metadata, table_schema
+from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
+from restsource_dagster.orchestration.run_log import RunLog
+from restsource_dagster.orchestration.run_settings import RunSettings
+from restsource_dagster.settings import read_environment
+
+__all__ = ["ConnectorDltResource"]
+
+_FROM_DAGSTER_DLT = ("dataset_name", "destination_name", "destination_type", "first_run")
+
+
+class ConnectorDltResource(DagsterDltResource):
+    """dagster-dlt's resource with our engine in place of its `run`.
+
+    Its `run` drops the working folder of another run, fails in a process that has run before and
+    says nothing of an empty load; its account of a load is worth keeping, and people know it.
+    """
+
+    def run_connector(
+        self, context: dg.AssetExecutionContext, connector: Connector, runs: RunSettings
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Load the selected resources, yield a result for each; fail at the end if any failed.
+
+        Raises `dagster.Failure` with one summary of who failed and why.
+        """
+        _name_run(context, connector)
+        wanted = {key.path[-1] for key in context.selected_asset_keys}
+        failed: list[Outcome] = []
+        for outcome in ingest(
+            connector,
+            settings=runs.settings,
+            environment=read_environment(),
+            resources=wanted,
+            observer=RunLog(context.log, runs.observer),
+        ):
+            if outcome.failed:
+                failed.append(outcome)
+                continue
+            context.log.info(_summary(outcome))
+            yield dg.MaterializeResult(
+                asset_key=asset_key(connector.name, outcome.resource),
+                metadata=self._metadata(context, outcome),
+            )
+        if failed:
+            raise _failure(connector, failed, len(wanted))
+
+    def _metadata(self, context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, Any]:
+        metadata = dict(materialization_metadata(outcome))
+        if outcome.load:
+            theirs = self.extract_resource_metadata(
+                context, outcome.load.resource, outcome.load.info, outcome.load.pipeline
+            )
+            kept = {key: value for key, value in theirs.items() if key in _FROM_DAGSTER_DLT}
+            nested = {key: value for key, value in theirs.items() if key in outcome.nested_tables}
+            metadata = {**kept, **nested, **metadata}
+        return metadata
+
+    def _extract_table_schema_metadata(self, table_name: str, schema: Schema) -> dg.TableSchema:
+        """The columns, read without taking them out of the live schema as the parent does."""
+        return table_schema(read_columns(schema, table_name))
+
+
+def _name_run(context: dg.AssetExecutionContext, connector: Connector) -> None:
+    """Tag a run that the UI started from the asset's page: it comes without the job's tags."""
+    missing = {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"}
+    missing = {key: value for key, value in missing.items() if key not in context.run.tags}
+    if missing:
+        context.instance.add_run_tags(context.run.run_id, missing)
+
+
+def _summary(outcome: Outcome) -> str:
+    nested = sum(outcome.nested_tables.values())
+    more = f" and {nested} in nested tables" if nested else ""
+    cursor = (
+        f", {outcome.cursor.cursor_path} at {outcome.cursor.last_value}" if outcome.cursor else ""
+    )
+    return (
+        f"{outcome.resource}: {outcome.rows_loaded} rows{more} in {outcome.seconds:.1f} s "
+        f"({outcome.usage.requests} requests, {outcome.usage.retries} retries){cursor}"
+    )
+
+
+def _failure(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
+    """One summary: each cause once, with all that went down with it."""
+    causes: dict[tuple[str, str, str], list[str]] = {}
+    for outcome in failed:
+        if outcome.failure:
+            cause = (outcome.failure.resource, outcome.failure.step, outcome.failure.message)
+            causes.setdefault(cause, []).append(outcome.resource)
+    lines = [f"{len(failed)} of {wanted} resources of {connector.name} were not loaded."]
+    for (culprit, step, message), down in causes.items():
+        others = [name for name in down if name != culprit]
+        with_it = f" (and with it {', '.join(others)})" if others else ""
+        lines.append(f"- {culprit}{with_it}, in {step}: {message}")
+    lines.append(
+        "Everything else is loaded. Nothing of a failed resource is; running again is safe."
+    )
+    return dg.Failure(
+        description="\n".join(lines),
+        metadata={"failed": dg.MetadataValue.json(sorted(o.resource for o in failed))},
+    )

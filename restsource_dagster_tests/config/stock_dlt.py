@@ -1,0 +1,170 @@
+"""What stock dlt says to a configuration, and mutations of configurations to ask it about."""
+
+import json
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from restsource_dagster.config.connector import parse_connector
+from restsource_dagster.config.references import (
+    find_references,
+    resolve_references,
+    resolve_rest_api_config,
+)
+
+CORPUS = Path(__file__).parents[1] / "connectors"
+SECRETS = (
+    "TOKEN",
+    "API_KEY",
+    "USERNAME",
+    "PASSWORD",
+    "CLIENT_ID",
+    "CLIENT_SECRET",
+    "ACCESS_TOKEN_URL",
+)
+"""Set these in the environment, so that dlt finds every secret that a file leaves out."""
+DLT_FIELDS = ("client", "resource_defaults", "resources")
+
+
+def corpus(kind: str) -> list[Path]:
+    """The files of the corpus: `valid` or `invalid`."""
+    return sorted((CORPUS / kind).glob("*.json"))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def stock_refusal(value: Any) -> str | None:
+    """Why stock dlt refuses the file's part for dlt, or None if it takes it.
+
+    A crash is a refusal; a secret that isn't there is none, for the structure was fine.
+    """
+    from dlt.common.configuration.exceptions import ConfigFieldMissingException
+    from dlt.sources.rest_api import rest_api_source
+
+    config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
+    try:
+        environment = dict.fromkeys(find_references(config), "v")
+        resolve = (
+            resolve_rest_api_config
+            if isinstance(config.get("resources"), list)
+            else resolve_references
+        )
+        rest_api_source(resolve(config, environment), name="stock")
+    except ConfigFieldMissingException:
+        return None
+    except Exception as refusal:  # noqa: BLE001 - any exception is dlt's way of refusing
+        return f"{type(refusal).__name__}: {str(refusal)[:400]}"
+    return None
+
+
+def disagreement(value: Any) -> str | None:
+    """Where we and stock dlt differ about a file, except for refusals that are deliberate."""
+    _, findings = parse_connector(value, Path("mutant.json"))
+    errors = [finding for finding in findings if finding.severity == "error"]
+    ours = [finding for finding in errors if not (finding.code or "").startswith("deliberate:")]
+    about_dlt = [f for f in ours if f.pointer.split("/")[1:2] in ([name] for name in DLT_FIELDS)]
+    if errors and not about_dlt:
+        return None
+    refusal = stock_refusal(value)
+    if errors and refusal is None:
+        return f"only we refuse: {about_dlt[:3]}"
+    if not errors and refusal is not None:
+        return f"only dlt refuses: {refusal}"
+    return None
+
+
+_VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "id",
+    "a.b",
+    "$.a[*].b",
+    "a[",
+    "{",
+    "{}",
+    "{{x}}",
+    "{id}",
+    "a/{id}/b",
+    "x/{resources.items.id}",
+    "{resources.items}",
+    "{resources.nobody.id}",
+    "{incremental.start_value}",
+    [],
+    ["id"],
+    ["id", 1],
+    [None],
+    [{}],
+    {},
+    {"a": 1},
+    {"id": {"type": "resolve", "resource": "items", "field": "id"}},
+    {"since": {"type": "incremental", "cursor_path": "ts", "initial_value": 0}},
+    {"type": "resolve"},
+    {"type": "offset", "limit": 1},
+    {"type": "cursor", "cursor_param": "", "cursor_body_path": "x"},
+    {"cursor_path": "ts"},
+    {"name": "extra", "endpoint": {"path": "extra/{resources.items.id}"}},
+]
+
+
+def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container and key (or index) in it."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        keys = list(item) if isinstance(item, dict) else list(range(len(item)))
+        for key in keys:
+            yield item, key
+            if isinstance(item[key], dict | list):
+                stack.append(item[key])
+
+
+def harvest(paths: list[Path]) -> tuple[list[str], list[Any]]:
+    """The keys and the values that occur in files: what mutations are made of."""
+    keys: dict[str, None] = {}
+    values: dict[str, Any] = {}
+    for path in paths:
+        for container, key in nodes({k: v for k, v in read(path).items() if k in DLT_FIELDS}):
+            if isinstance(key, str):
+                keys[key] = None
+            values[json.dumps(container[key], sort_keys=True)] = container[key]
+    return list(keys), [*values.values()]
+
+
+def mutated(value: Any, rng: random.Random, keys: list[str], values: list[Any]) -> Any:
+    """A copy with one to three random changes in the part that is dlt's."""
+    mutant = deepcopy(value)
+    part = {key: mutant[key] for key in DLT_FIELDS if key in mutant}
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        places = list(nodes(part))
+        container, key = rng.choice(places)
+        _change(container, key, rng, keys, values)
+    for name in DLT_FIELDS:
+        mutant.pop(name, None)
+    return {**mutant, **part}
+
+
+def _change(container: Any, key: Any, rng: random.Random, keys: list[str], values: list[Any]) -> None:
+    kind = rng.choice(("replace", "replace", "harvest", "harvest", "delete", "rename", "add", "twice"))
+    if kind == "replace":
+        container[key] = deepcopy(rng.choice(_VALUES))
+    elif kind == "harvest":
+        container[key] = deepcopy(rng.choice(values))
+    elif kind == "delete":
+        del container[key]
+    elif kind == "twice" and isinstance(container, list):
+        container.append(deepcopy(container[key]))
+    elif kind == "rename" and isinstance(container, dict):
+        container[rng.choice(keys)] = container.pop(key)
+    elif isinstance(container, dict):
+        container[rng.choice(keys)] = deepcopy(rng.choice([*_VALUES, *values]))

@@ -1,0 +1,155 @@
+"""A folder of connector files: which are found, which are loaded, and that none harms another."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster.config.files import find_files, fingerprint, load_file, load_folder
+
+
+def shop(**changes: Any) -> str:
+    value = {
+        "schedule": {"mode": "hours"},
+        "client": {"base_url": "https://api.example.com/"},
+        "resources": ["orders", {"name": "countries", "primary_key": "code"}],
+        **changes,
+    }
+    return json.dumps(value, indent=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "shop.json").write_text(shop())
+    return tmp_path
+
+
+def test_json_and_yaml_files_of_the_folder_are_found_by_name(folder: Path) -> None:
+    for name in ("b.yaml", "a.yml", "C.JSON", "notes.txt", "d.json.bak", "e.json~"):
+        (folder / name).write_text("{}")
+    (folder / "below").mkdir()
+    (folder / "below" / "z.json").write_text("{}")
+    assert [path.name for path in find_files(folder)] == ["C.JSON", "a.yml", "b.yaml", "shop.json"]
+
+
+def test_hidden_files_and_those_of_editors_are_left_out(folder: Path) -> None:
+    for name in (".shop.json", ".#shop.json", "#shop.json", "~shop.json", ".json", "~$shop.json"):
+        (folder / name).write_text("{}")
+    assert [path.name for path in find_files(folder)] == ["shop.json"]
+
+
+def test_folder_that_is_not_there_has_no_files_and_one_problem(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    assert find_files(missing) == ()
+    (broken,) = load_folder(missing).broken
+    assert broken.path == missing
+    assert "RESTSOURCE_CONFIGS" in broken.problems[0].as_text()
+
+
+def test_file_where_a_folder_should_be_is_one_problem(folder: Path) -> None:
+    assert len(load_folder(folder / "shop.json").problems) == 1
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "added": lambda folder: (folder / "new.json").write_text("{}"),
+    "changed": lambda folder: (folder / "shop.json").write_text("{}"),
+    "removed": lambda folder: (folder / "shop.json").unlink(),
+    "renamed": lambda folder: (folder / "shop.json").rename(folder / "shops.json"),
+    "made readable": lambda folder: (folder / "shop.json").chmod(0o604),
+    "replaced by one of the same size and time": lambda folder: _replace(folder / "shop.json"),
+    "broken link added": lambda folder: (folder / "gone.json").symlink_to("nowhere"),
+    "folder removed": lambda folder: [(folder / "shop.json").unlink(), folder.rmdir()],
+}
+
+
+def _replace(path: Path) -> None:
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_text(path.read_text())
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.rename(path)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_fingerprint_changes_when_a_file_is(folder: Path, change: str) -> None:
+    before = fingerprint(folder)
+    assert fingerprint(folder) == before
+    CHANGES[change](folder)
+    assert fingerprint(folder) != before
+
+
+def test_fingerprint_does_not_change_with_other_files(folder: Path) -> None:
+    before = fingerprint(folder)
+    (folder / "notes.txt").write_text("x")
+    (folder / ".shop.json.swp").write_text("x")
+    assert fingerprint(folder) == before
+
+
+def test_fingerprint_follows_links_as_mounted_configuration_has_them(tmp_path: Path) -> None:
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "shop.json").write_text(shop())
+    (tmp_path / "..data").symlink_to("v1")
+    (tmp_path / "shop.json").symlink_to("..data/shop.json")
+    before = fingerprint(tmp_path)
+    (tmp_path / "..data").unlink()
+    (tmp_path / "..data").symlink_to("v2")
+    assert fingerprint(tmp_path) != before
+
+
+def test_good_file_gives_a_connector_whose_resources_know_their_lines(folder: Path) -> None:
+    loaded = load_file(folder / "shop.json")
+    assert loaded.problems == ()
+    assert loaded.connector is not None
+    assert loaded.connector.name == "shop"
+    lines = (folder / "shop.json").read_text().splitlines()
+    for resource in loaded.connector.resources:
+        found = lines[resource.line - 1 : resource.line + 1]
+        assert any(resource.name in line for line in found)
+
+
+def test_every_problem_of_a_file_is_located_and_none_hides_another(folder: Path) -> None:
+    (folder / "shop.json").write_text(
+        "{\n"
+        '  "schedule": {"mode": "daily"},  // every day\n'
+        '  "client": {"base_url": "https://api.example.com/", "auth": {"type": "oauth2"}},\n'
+        '  "resources": ["orders", "orders"],\n'
+        "}\n"
+    )
+    loaded = load_file(folder / "shop.json")
+    assert loaded.connector is None
+    assert sorted({problem.line for problem in loaded.problems}) == [2, 3, 4]
+    assert list(loaded.problems) == sorted(loaded.problems)
+    assert {"/schedule/mode", "/client/auth/type"} <= {p.pointer for p in loaded.problems}
+
+
+def test_value_that_was_guessed_is_not_complained_about_twice(folder: Path) -> None:
+    (folder / "shop.json").write_text(shop().replace('"hours"', "NaN"))
+    (problem,) = load_file(folder / "shop.json").problems
+    assert problem.pointer == "/schedule/mode"
+
+
+def test_broken_file_harms_no_other(folder: Path) -> None:
+    (folder / "a.json").write_bytes(b"\x00\xff")
+    (folder / "b.json").mkdir()
+    os.mkfifo(folder / "c.json")
+    (folder / "d.yaml").write_text("- " * 5000)
+    loaded = load_folder(folder)
+    assert [file.path.name for file in loaded.broken] == ["a.json", "b.json", "c.json", "d.yaml"]
+    assert [connector.name for connector in loaded.connectors] == ["shop"]
+    assert loaded.fingerprint == fingerprint(folder)
+
+
+def test_the_first_of_two_namesakes_works_and_the_second_names_it(folder: Path) -> None:
+    (folder / "tenders.json").write_text(shop(name="shop"))
+    (folder / "shop.yaml").write_text(shop())
+    loaded = load_folder(folder)
+    assert [connector.path.name for connector in loaded.connectors] == ["shop.json"]
+    yaml, tenders = loaded.broken
+    assert "shop.json" in yaml.problems[0].as_text()
+    assert tenders.problems[0].pointer == "/name"
+    lines = tenders.path.read_text().splitlines()
+    assert '"name": "shop"' in lines[tenders.problems[0].line - 1]

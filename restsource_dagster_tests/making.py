@@ -1,0 +1,62 @@
+"""Short ways to make what most tests need: a connector, a run, a look at the tables."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from restsource_dagster.config.connector import Connector, parse_connector
+
+from restsource_dagster.engine.destination import DATABASE_NAME
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.outcome import Observer, Outcome
+from restsource_dagster.settings import Settings
+
+__all__ = ["load", "make_connector", "make_settings", "query"]
+
+
+def make_connector(
+    base_url: str, *resources: Any, name: str = "shop", client: Mapping[str, Any] | None = None
+) -> Connector:
+    """A connector of these resources; fails the test if the file would be refused."""
+    value = {
+        "name": name,
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": base_url, **(client or {})},
+        "resources": list(resources),
+    }
+    connector, findings = parse_connector(value, Path(f"configs/{name}.json"))
+    assert connector is not None, findings
+    return connector
+
+
+def make_settings(folder: Path) -> Settings:
+    """Settings that keep everything below `folder`."""
+    return Settings(
+        configs=folder / "configs", data_dir=folder / "data", state_dir=folder / "state"
+    )
+
+
+def load(
+    connector: Connector,
+    settings: Settings,
+    *,
+    resources: Collection[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    observer: Observer | None = None,
+) -> dict[str, Outcome]:
+    """Run a connector and return its outcomes by resource."""
+    outcomes = ingest(
+        connector,
+        settings=settings,
+        environment=environment or {},
+        resources=resources,
+        observer=observer,
+    )
+    return {outcome.resource: outcome for outcome in outcomes}
+
+
+def query(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
+    """The rows that a query of the warehouse gives."""
+    with duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True) as connection:
+        return connection.execute(sql).fetchall()

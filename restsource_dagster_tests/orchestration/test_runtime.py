@@ -1,0 +1,120 @@
+"""Materializing a connector's assets on a real instance."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import query
+from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
+from restsource_dagster_tests.servers.api import Answer, ApiServer
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as ready:
+        yield ready
+
+
+@pytest.fixture
+def shop(api: ApiServer, settings: Settings) -> dg.Definitions:
+    api.answers |= {
+        "/orders": {"data": [{"id": 1, "updated_at": "2026-01-01T00:00:00Z"}]},
+        "/orders/1/lines": {"lines": [{"n": 1}, {"n": 2}]},
+        "/countries": [{"code": "DE"}],
+    }
+    write_connector(settings, "shop", api.url)
+    return definitions_of(settings)
+
+
+def run(
+    definitions: dg.Definitions, instance: dg.DagsterInstance, *resources: str
+) -> dg.ExecuteInProcessResult:
+    selection = [asset_key("shop", resource) for resource in resources] or None
+    job = definitions.resolve_job_def("shop_job")
+    return job.execute_in_process(
+        instance=instance, asset_selection=selection, raise_on_error=False
+    )
+
+
+def metadata_by_resource(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    return {
+        event.asset_key.path[-1]: {
+            name: value.value for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+
+
+def test_a_materialization_shows_rows_cursor_requests_and_columns(
+    shop: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    found = metadata_by_resource(run(shop, instance))
+    assert set(found) == {"orders", "lines", "countries"}
+    orders = found["orders"]
+    assert orders["rows_loaded"] == 1
+    assert orders["dagster/row_count"] == 1
+    assert orders["dagster/table_name"] == "shop.orders"
+    assert [column.name for column in orders["dagster/column_schema"].columns][:2] == [
+        "id",
+        "updated_at",
+    ]
+    assert orders["incremental/cursor_path"] == "updated_at"
+    assert orders["incremental/start_value"] == "1970-01-01T00:00:00Z"
+    assert orders["incremental/last_value"] == "2026-01-01T00:00:00Z"
+    assert isinstance(orders["incremental/lag_seconds"], float)
+    assert (orders["http/requests"], orders["http/retries"]) == (1, 0)
+    assert orders["http/bytes"] > 0
+    assert isinstance(orders["seconds"], float)
+    assert (orders["dataset_name"], orders["destination_name"]) == ("shop", "duckdb")
+    assert "incremental/cursor_path" not in found["countries"]
+
+
+def test_materializing_twice_in_one_process_works_and_says_0_new_rows(
+    api: ApiServer, shop: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    run(shop, instance)
+    api.answers["/orders"] = {"data": []}
+    again = run(shop, instance)
+    assert again.success
+    found = metadata_by_resource(again)
+    assert (found["orders"]["rows_loaded"], found["orders"]["dagster/row_count"]) == (0, 1)
+    assert found["orders"]["incremental/last_value"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_failed_resource_fails_the_run_and_the_others_materialize(
+    api: ApiServer, settings: Settings, shop: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    api.answers["/orders/1/lines"] = Answer({"message": "gone"}, status=410)
+    result = run(shop, instance)
+    assert not result.success
+    assert set(metadata_by_resource(result)) == {"countries"}
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    text = failure.step_failure_data.error_display_string
+    assert "2 of 3 resources of shop were not loaded" in text
+    assert "lines (and with it orders)" in text
+    assert "answered 410" in text
+    assert query(settings, "SELECT code FROM shop.countries") == [("DE",)]
+
+
+def test_a_subset_loads_only_what_is_selected(
+    api: ApiServer, shop: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    result = run(shop, instance, "countries")
+    assert set(metadata_by_resource(result)) == {"countries"}
+    assert {seen.path for seen in api.seen} == {"/countries"}
+
+
+def test_a_run_started_without_the_jobs_tags_gets_them(
+    shop: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    job = shop.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance, asset_selection=[asset_key("shop", "orders")]
+    )
+    tags = instance.get_run_by_id(result.run_id).tags  # type: ignore[union-attr]
+    assert (tags[TAG_CONNECTOR], tags[TAG_TRIGGER]) == ("shop", "manual")

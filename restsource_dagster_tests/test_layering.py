@@ -1,0 +1,62 @@
+"""The rooms know each other in one direction only: config, engine, orchestration, cli."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import restsource_dagster
+
+PACKAGE = Path(restsource_dagster.__file__).parent
+FORBIDDEN = {
+    "config": ("dlt", "dagster", "dagster_dlt", "engine", "orchestration", "cli"),
+    "engine": ("dagster", "dagster_dlt", "orchestration", "cli"),
+    "orchestration": ("cli",),
+    "settings.py": ("dlt", "dagster", "config", "engine", "orchestration", "cli"),
+}
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """Every module that a file imports, anywhere in it; our own by their room's name."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide the room"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name.removeprefix("restsource_dagster.").split(".")[0] for name in names)
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_a_room_imports_only_rooms_below_it(room: str) -> None:
+    place = PACKAGE / room
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert files
+    arrows_back = {
+        (str(file.relative_to(PACKAGE)), module)
+        for file in files
+        for module in imported_modules(file)
+        if module in FORBIDDEN[room]
+    }
+    assert arrows_back == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("restsource_dagster.config.files", ("dlt", "dagster")),
+        ("restsource_dagster.cli", ("dlt", "dagster")),
+        ("restsource_dagster.engine.ingest", ("dagster",)),
+        ("restsource_dagster.definitions", ("dlt", "dagster_dlt", "duckdb", "pyarrow")),
+    ],
+)
+def test_importing_a_room_leaves_out_what_it_must_not_need(
+    module: str, absent: tuple[str, ...]
+) -> None:
+    code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
