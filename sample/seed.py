@@ -5,7 +5,8 @@ are moved by whole hours, so that the hour of seeding is `SEEDED_AT` in the data
 days earlier, and wherever and whenever one seeds, the day's flights are about to leave. Two views,
 `flights` and `weather`, show only what lies in the past: a flight appears in the API in the minute
 in which it is due to depart. `departed_at` and `observed_at` are those instants, in UTC; the other
-columns are New York's calendar and clock, the calendar moved by whole days.
+columns are New York's calendar and clock, the calendar moved by whole days. The table `clock` holds
+the word "now"; a test puts a moment there instead.
 """
 
 import argparse
@@ -20,13 +21,10 @@ from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["SEEDED_AT", "YEAR", "is_seeded", "main", "seed", "shift_for"]
+__all__ = ["SEEDED_AT", "age", "is_seeded", "main", "seed", "shift_for"]
 
 SEEDED_AT = datetime(2013, 1, 31, 13, tzinfo=UTC)
 """What the hour of seeding is in the package's data: 8 in the morning in New York."""
-
-YEAR = timedelta(days=365)
-"""How much time the data covers."""
 
 _VERSION = 1
 """Goes up when the content of the database changes: an older database is then made again."""
@@ -50,8 +48,8 @@ create table airports (
   faa text primary key, name text, lat real, lon real, alt integer, tz integer, dst text,
   tzone text);
 create table airlines (carrier text primary key, name text);
-create table clock (shift text not null);
-insert into clock values ('+0 seconds');
+create table clock (moment text not null);
+insert into clock values ('now');
 """
 
 # The bound is text of the same form as the column, so that the index on the column serves it.
@@ -59,9 +57,9 @@ _VIEWS = """
 create index all_flights_departed_at on all_flights (departed_at);
 create index all_weather_observed_at on all_weather (observed_at, origin);
 create view flights as select * from all_flights
-  where departed_at <= strftime('%Y-%m-%dT%H:%M:%SZ', 'now', (select shift from clock));
+  where departed_at <= strftime('%Y-%m-%dT%H:%M:%SZ', (select moment from clock));
 create view weather as select * from all_weather
-  where observed_at <= strftime('%Y-%m-%dT%H:%M:%SZ', 'now', (select shift from clock));
+  where observed_at <= strftime('%Y-%m-%dT%H:%M:%SZ', (select moment from clock));
 """
 
 _Row = dict[str, str | int | None]
@@ -99,6 +97,13 @@ def is_seeded(database: Path) -> bool:
             return bool(found.execute("pragma user_version").fetchone()[0] == _VERSION)
     except sqlite3.DatabaseError:
         return False
+
+
+def age(database: Path, now: datetime) -> timedelta:
+    """Return how long ago, at `now`, the seeded year of flights began; it lasts 365 days."""
+    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as found:
+        (begun,) = found.execute("select min(departed_at) from all_flights").fetchone()
+    return now - datetime.fromisoformat(begun)
 
 
 class _Move:

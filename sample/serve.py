@@ -14,9 +14,10 @@ from typing import Any
 import uvicorn
 from datasette.app import Datasette
 
-__all__ = ["MAX_PAGE_SIZE", "TOKEN_VARIABLE", "main", "make_api"]
+from sample.env_file import TOKEN_VARIABLE
 
-TOKEN_VARIABLE = "NYC_FLIGHTS_TOKEN"  # noqa: S105 - the variable's name
+__all__ = ["MAX_PAGE_SIZE", "main", "make_api"]
+
 MAX_PAGE_SIZE = 2000
 """The rows of a page that is asked for with `_size=max`."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from restsource_dagster.config.binding import bind_path, check_expressions
+from restsource_dagster.config.binding import bind_path
 from restsource_dagster.config.construction import (
     auth_findings,
     check_endpoint,
@@ -19,6 +19,7 @@ from restsource_dagster.config.dispositions import (
 from restsource_dagster.config.drafts import Draft, make_drafts
 from restsource_dagster.config.graph import find_parents, report_cycles, report_duplicates
 from restsource_dagster.config.naming import asset_identifier, is_asset_name, table_identifier
+from restsource_dagster.config.placeholders import check_expressions
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.references import find_references
 from restsource_dagster.config.resources import Incremental, Resource
@@ -60,10 +61,13 @@ def _without_broken(
     value: dict[str, Any], structural: list[Finding]
 ) -> tuple[dict[str, Any], set[int]]:
     """A copy without the fields that are broken, and the resources that can't be checked."""
-    whole = deepcopy({k: value[k] for k in ("client", "resource_defaults", "resources") if k in value})
+    fields = ("client", "resource_defaults", "resources")
+    whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
     broken: set[int] = set()
     for finding in structural:
         steps = [s.replace("~1", "/").replace("~0", "~") for s in finding.pointer.split("/")[1:]]
+        if finding.on_key and _forget(whole, steps):
+            continue
         if steps[:1] == ["resources"] and len(steps) > 1:
             _drop(whole["resources"], int(steps[1]), steps[2:], broken)
         elif steps[:1] == ["resource_defaults"]:
@@ -71,6 +75,15 @@ def _without_broken(
         elif steps[:1] == ["client"]:
             whole.pop("client", None)
     return whole, broken
+
+
+def _forget(whole: Any, steps: list[str]) -> bool:
+    """Takes out a field that should not be there."""
+    for step in steps[:-1]:
+        whole = whole[int(step)] if isinstance(whole, list) else whole.get(step)
+        if not isinstance(whole, dict | list):
+            return False
+    return isinstance(whole, dict) and whole.pop(steps[-1], whole) is not whole
 
 
 def _drop(resources: list[Any], index: int, steps: list[str], broken: set[int]) -> None:
@@ -135,13 +148,14 @@ def _check_name(draft: Draft) -> None:
             place, "The name of a resource can't be a reference", code="deliberate:asset-name"
         )
     elif not is_asset_name(draft.name):
-        proposed = table_identifier(draft.name).strip("_") if draft.name.strip() else "name"
+        proposed = table_identifier(draft.name).strip("_") if draft.name.strip() else "items"
+        path = draft.endpoint["path"] or proposed
         draft.report(
             place,
             f"Dagster has no asset of the name {name_shown(draft.name)}",
             rendered(draft.name),
             "letters, digits, `_`, `-` and `.`",
-            f'Write {{"name": "{proposed}", "endpoint": {{"path": ...}}}}',
+            f'Write {{"name": "{proposed}", "endpoint": {rendered(path)}}}',
             code="deliberate:asset-name",
         )
 

@@ -85,6 +85,12 @@ class ApiKeyAuth(Part):
 class HttpBasicAuth(Part):
     """Sends a user name and a password (HTTP Basic). Give both or neither."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {"username": ["password"], "password": ["username"]}
+        }
+    )
+
     type: Literal["http_basic"] = Field(description="Always `http_basic`.")
     username: Text | None = Field(
         default=None,

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import ValidationError
 
 from restsource_dagster.config.assembly import assemble
-from restsource_dagster.config.fields import Part, Text
+from restsource_dagster.config.envelope import NAME, ConnectorFile
+from restsource_dagster.config.literal_secrets import secret_warnings
+from restsource_dagster.config.http import HttpSettings
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.references import find_references
 from restsource_dagster.config.resources import (
@@ -23,16 +24,12 @@ from restsource_dagster.config.resources import (
     Resource,
     families_of,
 )
-from restsource_dagster.config.rest_api import Client, ResourceDefaults, ResourceOrName
-from restsource_dagster.config.sanity import insane, text_findings
+from restsource_dagster.config.sanity import flag_warnings, insane, text_findings
 from restsource_dagster.config.schedule import (
-    HttpSettings,
     IntervalSchedule,
     ManualSchedule,
-    Moment,
     Schedule,
 )
-from restsource_dagster.config.secrets import secret_warnings
 from restsource_dagster.config.structure import structural_findings
 from restsource_dagster.config.wording import listed, nearest, rendered
 
@@ -50,87 +47,7 @@ __all__ = [
     "parse_connector",
 ]
 
-_NAME = "[a-z][a-z0-9_]{0,63}"
-_OWNER = re.compile(r"team:.+|\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}\b", re.DOTALL)
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-_RESERVED_TAGS = ("dagster/", "restsource/")
 _DLT_FIELDS = ("client", "resource_defaults", "resources")
-
-
-def _matching(pattern: str | re.Pattern[str], expected: str) -> PlainValidator:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and re.fullmatch(pattern, value):
-            return value
-        raise PydanticCustomError("not_this", "expected {expected}", {"expected": expected})
-
-    return PlainValidator(check)
-
-
-def _tags(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise PydanticCustomError("not_this", "{expected}", {"expected": "an object of texts"})
-    for key, text in value.items():
-        fine = _TAG_KEY.fullmatch(key) and isinstance(text, str) and _TAG_VALUE.fullmatch(text)
-        if not fine or key.startswith(_RESERVED_TAGS):
-            message = (
-                "A tag has a key and a text of letters, digits, `_`, `-` and `.`, up to 63 "
-                "characters; keys may have one prefix, but not `dagster/` or `restsource/`"
-            )
-            raise PydanticCustomError("rule", "{text}", {"field": key, "text": message})
-    return value
-
-
-class ConnectorFile(Part):
-    """One connector: an API, what to load from it, and when.
-
-    `client`, `resource_defaults` and `resources` are dlt's `rest_api` configuration.
-    """
-
-    model_config = ConfigDict(title="Connector", serialize_by_alias=True)
-
-    schema_: Text | None = Field(
-        default=None, alias="$schema", description="The JSON Schema, for editors."
-    )
-    name: (
-        Annotated[
-            str,
-            _matching(_NAME, "a small letter, then small letters, digits and underscores, up to 64"),
-            WithJsonSchema({"type": "string", "pattern": f"^{_NAME}$"}),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="The connector's name; the file's name without its ending if left out. "
-        "Assets, job, schedule, pipeline and dataset are called after it.",
-    )
-    description: Text | None = Field(default=None, description="A text for people.")
-    owners: list[
-        Annotated[
-            str,
-            _matching(_OWNER, "an e-mail address, or `team:` and a name"),
-            WithJsonSchema({"type": "string"}),
-        ]
-    ] = Field(default=[], description="Who looks after it: e-mail addresses, or `team:data`.")
-    tags: Annotated[
-        dict[str, str],
-        PlainValidator(_tags),
-        WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
-    ] = Field(default={}, description="Labels for Dagster's UI, such as `tier`: `gold`.")
-    created_at: Moment | None = Field(
-        default=None,
-        description="The moment from which the schedule counts. When the file was first seen, if "
-        "left out. UTC unless it names a time zone.",
-    )
-    schedule: Schedule = Field(description="When the connector runs by itself.")
-    http: HttpSettings = Field(default=HttpSettings(), description="How requests behave.")
-    client: Client = Field(description="What all endpoints of the API have in common.")
-    resource_defaults: ResourceDefaults | None = Field(
-        default=None, description="Fields that all resources have unless they say otherwise."
-    )
-    resources: list[ResourceOrName] = Field(
-        description="What to load: each becomes a table and an asset."
-    )
 
 
 @dataclass(frozen=True)
@@ -205,7 +122,9 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     resources, semantic = assemble(value, findings)
     findings.extend(semantic)
     findings.extend(text_findings(value))
-    findings.extend(secret_warnings(value))
+    wrong = {finding.pointer for finding in findings}
+    warnings = (*secret_warnings(value), *flag_warnings(value))
+    findings.extend(warning for warning in warnings if warning.pointer not in wrong)
     name = _name(value, path, findings)
     distinct = tuple(dict.fromkeys(findings))
     if definition is None or any(finding.severity == "error" for finding in distinct):
@@ -224,7 +143,7 @@ def _definition(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile
 def _name(value: dict[str, Any], path: Path, findings: list[Finding]) -> str:
     if isinstance(value.get("name"), str):
         return str(value["name"])
-    if not re.fullmatch(_NAME, path.stem):
+    if not re.fullmatch(NAME, path.stem):
         findings.append(
             Finding(
                 "",

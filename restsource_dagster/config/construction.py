@@ -10,6 +10,7 @@ from typing import Any
 from restsource_dagster.config.drafts import Draft, Path
 from restsource_dagster.config.fields import is_jsonpath
 from restsource_dagster.config.problems import Finding
+from restsource_dagster.config.references import without_references
 from restsource_dagster.config.wording import listed, name_shown, nearest, pointer_to, rendered
 
 __all__ = ["auth_findings", "check_endpoint", "paginator_findings"]
@@ -114,7 +115,9 @@ def auth_findings(auth: Any, at: Path, *, in_defaults: bool) -> Iterator[Finding
 def check_endpoint(draft: Draft) -> None:
     """Reports what dlt refuses in the endpoint when it builds or first uses the resource."""
     endpoint = draft.endpoint
-    _collect(draft, paginator_findings(endpoint.get("paginator"), draft.endpoint_place("paginator")))
+    _collect(
+        draft, paginator_findings(endpoint.get("paginator"), draft.endpoint_place("paginator"))
+    )
     in_defaults = "auth" not in draft.own_endpoint
     place = draft.endpoint_place("auth")
     _collect(draft, auth_findings(endpoint.get("auth"), place, in_defaults=in_defaults))
@@ -129,7 +132,7 @@ def check_endpoint(draft: Draft) -> None:
             on_key=True,
         )
     selector = endpoint.get("data_selector")
-    if isinstance(selector, str) and selector and not is_jsonpath(selector):
+    if isinstance(selector, str) and selector and not is_jsonpath(without_references(selector)):
         draft.report(
             draft.endpoint_place("data_selector"),
             "`data_selector` is not a JSON path that dlt can read",
@@ -202,5 +205,3 @@ def _check_actions(draft: Draft) -> None:
                 mend="Leave out the quotes",
                 severity="warning",
             )
-
-

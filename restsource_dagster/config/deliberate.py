@@ -89,19 +89,22 @@ def code_for(
 def _name_for(
     path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
 ) -> str | None:
-    if "columns" in path[:5] and "endpoint" not in path and "references" not in path:
-        return "columns"
-    if "processing_steps" in path:
-        return "python-only"
-    if "params" in path and "auth" not in path:
-        return _param_name(path, kind)
-    if kind == "missing" and path[-1] == "cursor_path":
-        return "no-cursor-path"
     if "auth" in path:
         return _auth_name(path, kind, given)
-    if kind == "extra_forbidden" and "#auto" in loc:
-        return "auto-params"
-    return None
+    if "params" in path:
+        return _param_name(path, kind)
+    cases = (
+        ("columns", _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:])),
+        ("no-action", path[-1:] == ("action",) and given == []),
+        ("python-only", "processing_steps" in path),
+        ("no-cursor-path", kind == "missing" and path[-1] == "cursor_path"),
+        ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
+    )
+    return next((name for name, holds in cases if holds), None)
+
+
+def _is_column_hint(path: tuple[str | int, ...]) -> bool:
+    return path[:1] == ("columns",) or (path[:1] == ("nested_hints",) and path[2:3] == ("columns",))
 
 
 def _param_name(path: tuple[str | int, ...], kind: str) -> str | None:
@@ -111,7 +114,8 @@ def _param_name(path: tuple[str | int, ...], kind: str) -> str | None:
         return "no-cursor-path"
     if kind == "extra_forbidden":
         return "resolve-param"
-    return "incremental-param" if path[-1] not in ("type", "resource", "field") else None
+    inner = path[path.index("params") + 2 :]
+    return "incremental-param" if inner and inner[0] not in ("type", "resource", "field") else None
 
 
 def _auth_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:

@@ -3,9 +3,9 @@
 from typing import Any, Literal, cast
 
 from restsource_dagster.config.drafts import Draft
-from restsource_dagster.config.hints import STRATEGIES
 from restsource_dagster.config.resources import Disposition, Incremental
 from restsource_dagster.config.wording import name_shown
+from restsource_dagster.config.write_dispositions import STRATEGIES
 
 __all__ = ["check_hints", "disposition_of", "incremental_of", "key_of"]
 
@@ -67,9 +67,7 @@ def _mentioned(draft: Draft) -> bool:
     return False
 
 
-def disposition_of(
-    draft: Draft, incremental: bool, incremental_parent: str | None
-) -> Disposition:
+def disposition_of(draft: Draft, incremental: bool, incremental_parent: str | None) -> Disposition:
     """The write disposition and its reason; refusals are reported to the draft.
 
     `incremental` says whether the resource has a cursor, `incremental_parent` names the nearest
@@ -82,7 +80,7 @@ def disposition_of(
     value, strategy = _parts(given)
     where = "" if "write_disposition" in draft.own else " in `resource_defaults`"
     reason = f"{value}, as the file says{where}"
-    disposition = Disposition(cast(Value, value), strategy, derived=False, reason=reason)
+    disposition = Disposition(cast("Value", value), strategy, derived=False, reason=reason)
     if value == "merge":
         _check_keys(draft, strategy or "delete-insert", primary, merge)
     if value == "replace":

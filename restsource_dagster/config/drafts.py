@@ -41,6 +41,8 @@ class Draft:
     resolved: dict[str, Path] = field(default_factory=dict)
     """Placeholders that take a field of the parent, and where each is written."""
     findings: list[Finding] = field(default_factory=list)
+    others: tuple[str, ...] = ()
+    """The names of the other resources."""
 
     @property
     def at(self) -> Path:
@@ -63,9 +65,17 @@ class Draft:
         at = self.at if name in self.own_params else ("resource_defaults",)
         return (*at, "endpoint", "params", name)
 
-    def report(self, path: Path, message: str, *texts: str | None, **more: Any) -> None:
-        """Adds a finding; `texts` are what was found, what was expected, and the mend."""
-        self.findings.append(Finding(pointer_to(path), message, *texts, **more))
+    def report(
+        self,
+        path: Path,
+        message: str,
+        found: str | None = None,
+        expected: str | None = None,
+        mend: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Adds a finding."""
+        self.findings.append(Finding(pointer_to(path), message, found, expected, mend, **more))
 
 
 def make_drafts(resources: list[Any], defaults: dict[str, Any], skip: set[int]) -> list[Draft]:
@@ -82,6 +92,9 @@ def make_drafts(resources: list[Any], defaults: dict[str, Any], skip: set[int]) 
         draft = _draft(index, name, given, defaults, default_params)
         draft.checkable = index not in skip
         drafts.append(draft)
+    names = tuple(draft.name for draft in drafts)
+    for draft in drafts:
+        draft.others = tuple(name for name in names if name != draft.name)
     return drafts
 
 

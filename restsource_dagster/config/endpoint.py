@@ -5,7 +5,7 @@ https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-c
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, Tag
+from pydantic import ConfigDict, Field, Tag, WithJsonSchema
 
 from restsource_dagster.config.auth import Auth
 from restsource_dagster.config.fields import (
@@ -140,7 +140,11 @@ def _param_kind(value: Any) -> str:
 
 
 Param = Annotated[
-    Annotated[Any, Tag("#plain")]
+    Annotated[
+        Any,
+        Tag("#plain"),
+        WithJsonSchema({"type": ["string", "number", "boolean", "array", "null"]}),
+    ]
     | Annotated[ResolveParam, Tag("#resolve")]
     | Annotated[IncrementalParam, Tag("#incremental")]
     | Annotated[UnknownParam, Tag("#unknown")],

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from restsource_dagster.config.references import without_references
 from restsource_dagster.config.wording import nearest
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "closest_kind",
     "is_jsonpath",
     "not_this",
+    "not_valid",
 ]
 
 _SIMPLE_PATH = re.compile(
@@ -44,6 +46,11 @@ def not_this(expected: str) -> NoReturn:
     raise PydanticCustomError("not_this", "expected {expected}", {"expected": expected})
 
 
+def not_valid(expected: str) -> NoReturn:
+    """Refuses a value of the right type that isn't `expected`."""
+    raise PydanticCustomError("not_valid", "expected {expected}", {"expected": expected})
+
+
 def _whole(value: Any) -> Any:
     return value if isinstance(value, int) else not_this("a whole number")
 
@@ -60,7 +67,7 @@ def _nothing(value: Any) -> None:
 def _jsonpath(value: Any) -> Any:
     if not isinstance(value, str):
         not_this("a JSON path as text")
-    if not is_jsonpath(value):
+    if not is_jsonpath(without_references(value)):
         raise PydanticCustomError("jsonpath", "not a JSON path")
     return value
 
@@ -76,7 +83,7 @@ def is_jsonpath(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _parses(text: str) -> bool:
-    from jsonpath_ng.ext import parse
+    from jsonpath_ng.ext.parser import parse
 
     try:
         parse(text)
@@ -93,12 +100,14 @@ Whole = Annotated[int, PlainValidator(_whole), WithJsonSchema({"type": "integer"
 """A whole number. dlt takes `true` for 1; so do we, with a warning."""
 Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 """A number, whole or not."""
-JsonPath = Annotated[str, PlainValidator(_jsonpath), WithJsonSchema({"type": "string"})]
+JsonPath = Annotated[
+    str, PlainValidator(_jsonpath), WithJsonSchema({"type": "string", "format": "json-path"})
+]
 """A JSON path that can be read, such as `data.items` or `$.items[*]`."""
 MaybeJsonPath = Annotated[
     str | None,
     PlainValidator(_maybe_jsonpath),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "json-path"}, {"type": "null"}]}),
 ]
 """A JSON path, or `null` or an empty text for none."""
 Nothing = Annotated[None, PlainValidator(_nothing), WithJsonSchema({"type": "null"})]
@@ -110,8 +119,7 @@ def by_kind(kind: Any, expected: str) -> Any:
 
     `expected` says in words what the value may be, for one that is none of them.
     """
-    message = expected.replace("{", "{{").replace("}", "}}")
-    return Discriminator(kind, custom_error_type="not_this", custom_error_message=message)
+    return Discriminator(kind, custom_error_type="not_this", custom_error_message=expected)
 
 
 def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ Loading needs the files and nothing else, and never raises: a broken file harms 
 import hashlib
 import os
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,16 @@ from restsource_dagster.config.connector import Connector, parse_connector
 from restsource_dagster.config.document import Document, read_document
 from restsource_dagster.config.problems import Finding, Problem
 
-__all__ = ["Folder", "LoadedFile", "find_files", "fingerprint", "load_file", "load_folder"]
+__all__ = [
+    "Folder",
+    "LoadedFile",
+    "find_files",
+    "fingerprint",
+    "is_connector_file",
+    "load_file",
+    "load_files",
+    "load_folder",
+]
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _NOT_OURS = (".", "~", "#")
@@ -66,15 +75,20 @@ def _entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(
-                ((folder / entry.name, entry) for entry in entries if _is_ours(entry.name)),
+                (
+                    (folder / entry.name, entry)
+                    for entry in entries
+                    if is_connector_file(Path(entry.name))
+                ),
                 key=lambda pair: pair[0].name,
             )
     except (OSError, ValueError):
         return []
 
 
-def _is_ours(name: str) -> bool:
-    return Path(name).suffix.lower() in _SUFFIXES and not name.startswith(_NOT_OURS)
+def is_connector_file(path: Path) -> bool:
+    """Whether a file of this name would be loaded; nothing is said of what is in it."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(_NOT_OURS)
 
 
 def fingerprint(folder: Path) -> str:
@@ -134,6 +148,14 @@ def _our_slip(error: Exception) -> Finding:
     )
 
 
+def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
+    """These files in this order, each loaded on its own. Never raises.
+
+    Of two files of one folder with the same connector name the first works, the other is refused.
+    """
+    return tuple(_without_namesakes(load_file(path) for path in paths))
+
+
 def load_folder(folder: Path) -> Folder:
     """All connector files of a folder, each loaded on its own. Never raises.
 
@@ -144,8 +166,7 @@ def load_folder(folder: Path) -> Folder:
     missing = _folder_problem(folder)
     if missing is not None:
         return Folder((LoadedFile(folder, None, (missing,)),), before)
-    loaded = (load_file(path) for path in find_files(folder))
-    return Folder(tuple(_without_namesakes(loaded)), before)
+    return Folder(load_files(find_files(folder)), before)
 
 
 def _folder_problem(folder: Path) -> Problem | None:
@@ -165,13 +186,14 @@ def _folder_problem(folder: Path) -> Problem | None:
 
 
 def _without_namesakes(files: Iterator[LoadedFile]) -> Iterator[LoadedFile]:
-    first: dict[str, Path] = {}
+    first: dict[tuple[Path, str], Path] = {}
     for file in files:
-        name = file.connector.name if file.connector else None
-        if name is None or first.setdefault(name, file.path) == file.path:
+        name = file.connector.name if file.connector else ""
+        key = (file.path.parent, name)
+        if not name or first.setdefault(key, file.path) == file.path:
             yield file
         else:
-            problem = _namesake(file.path, name, first[name])
+            problem = _namesake(file.path, name, first[key])
             yield replace(file, connector=None, problems=(*file.problems, problem))
 
 

@@ -9,7 +9,7 @@ from restsource_dagster.config.paginators import PAGINATOR_ALIASES
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.wording import name_shown, pointer_to, rendered
 
-__all__ = ["PYTHON_ONLY", "mend_for_field", "mend_for_name", "python_only"]
+__all__ = ["PYTHON_ONLY", "mend_for_field", "mend_for_missing", "mend_for_name", "python_only"]
 
 _AUTH = {
     "oauth2_client_credentials": '"oauth2_client_credentials" with `access_token_url`, '
@@ -26,14 +26,15 @@ _NAMES = {
     "header": "name",
     "param_name": "name",
     "in": "location",
-    "value": "api_key",
-    "key": "api_key",
+    "value": "api_key token",
+    "key": "api_key name",
     "bearer_token": "token",
     "token_url": "access_token_url",
     "token_endpoint": "access_token_url",
     "user": "username",
     "pass": "password",
-    "url": "base_url",
+    "url": "base_url path",
+    "uri": "base_url path",
     "host": "base_url",
     "authentication": "auth",
     "credentials": "auth",
@@ -67,6 +68,44 @@ _NAMES = {
     "timeout": "timeout_seconds",
 }
 
+_EXAMPLES = {
+    "schedule": '"schedule": {"mode": "hours", "interval": 1}, or {"mode": "manual"} for none',
+    "mode": '"mode": "minutes", "hours", "days" or "manual"',
+    "client": '"client": {"base_url": "https://api.example.com/v1"}',
+    "base_url": '"base_url": "https://api.example.com/v1"',
+    "resources": '"resources": [{"name": "orders", "endpoint": {"path": "orders"}}]',
+    "name": '"name": and a name of letters, digits and underscores',
+    "type": '"type"',
+    "limit": '"limit": 100',
+    "cursor_path": '"cursor_path": "updated_at", the field that grows',
+    "field": '"field": "id"',
+    "resource": '"resource": and the name of the parent',
+    "disposition": '"disposition": "merge"',
+}
+
+_OTHER_WORDS = {
+    "data_type": {
+        "integer": "bigint",
+        "int": "bigint",
+        "string": "text",
+        "varchar": "text",
+        "float": "double",
+        "number": "double",
+        "boolean": "bool",
+        "datetime": "timestamp",
+        "object": "json",
+        "numeric": "decimal",
+    },
+    "write_disposition": {
+        "overwrite": '"replace"',
+        "full_refresh": '"replace"',
+        "truncate": '"replace"',
+        "incremental": '"merge" with a `primary_key`, or "append"',
+        "upsert": '{"disposition": "merge", "strategy": "upsert"}',
+        "scd2": '{"disposition": "merge", "strategy": "scd2"}',
+    },
+}
+
 PYTHON_ONLY = {
     "session": "Leave it out: every request goes through the session of this project, which "
     "retries and keeps secrets out of the log",
@@ -82,8 +121,20 @@ def mend_for_name(path: Sequence[str | int], known: Sequence[str]) -> str | None
     name = str(path[-1]).lower()
     if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
         return f'Write "access_token_request_data": {{"{name}": ...}}'
-    meant = _NAMES.get(name)
-    return f"Write `{meant}`" if meant in known else None
+    meant = next((word for word in _NAMES.get(name, "").split() if word in known), None)
+    return f"Write `{meant}`" if meant else None
+
+
+def mend_for_missing(path: Sequence[str | int]) -> str | None:
+    """An example of what is missing."""
+    name = path[-1]
+    if name == "type" and "params" in path[:-1]:
+        return (
+            'Write a nested parameter flat, as the API spells it: "filter[status]": "open". '
+            'Objects are {"type": "resolve", ...} and {"type": "incremental", ...} only'
+        )
+    example = _EXAMPLES.get(str(name))
+    return f"Add {example}" if example else None
 
 
 def mend_for_field(path: Sequence[str | int], given: Any) -> str | None:
@@ -96,9 +147,15 @@ def mend_for_field(path: Sequence[str | int], given: Any) -> str | None:
         return f'Write "{PAGINATOR_ALIASES[given.lower()]}"'
     if field == "action" and not isinstance(given, str):
         return 'Write "ignore", the only action that a file can ask for'
-    if field == "method" and isinstance(given, str) and given.upper() in ("GET", "POST"):
+    return _respelt(field, given) if isinstance(given, str) else None
+
+
+def _respelt(field: str | int, given: str) -> str | None:
+    if word := _OTHER_WORDS.get(str(field), {}).get(given.lower()):
+        return f"Write {word}" if word.startswith(('"', "{")) else f'Write "{word}"'
+    if field == "method" and given.upper() in ("GET", "POST"):
         return f'Write "{given.upper()}"'
-    if isinstance(given, str) and re.fullmatch(r"-?\d+", given) and len(given) < 20:
+    if re.fullmatch(r"-?\d{1,19}", given):
         return f"Leave out the quotes: {given}"
     return None
 

@@ -17,7 +17,7 @@ _TEMPLATED = frozenset({"path", "params", "json", "data", "headers"})
 """The endpoint's fields in which dlt itself replaces `{...}`."""
 
 
-class MissingReferences(LookupError):
+class MissingReferences(LookupError):  # noqa: N818 - reads as what it is: the missing ones
     """Names that a file refers to and the environment doesn't have; `names` is sorted."""
 
     def __init__(self, names: frozenset[str]) -> None:

@@ -5,13 +5,15 @@ https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#source-con
 
 from typing import Annotated, Any
 
-from pydantic import Field, Tag
+from pydantic import Field, Tag, WithJsonSchema
 
 from restsource_dagster.config.auth import Auth
 from restsource_dagster.config.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.config.fields import Flag, Nothing, Part, Text, by_kind
 from restsource_dagster.config.hints import TableHints
 from restsource_dagster.config.paginators import Paginator
+
+_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"})
 
 __all__ = ["Client", "ResourceDefaults", "ResourceObject", "ResourceOrName"]
 
@@ -71,7 +73,7 @@ def _endpoint_kind(value: Any) -> str | None:
 class ResourceObject(ResourceBase):
     """One kind of thing that the API knows; it becomes one table and one asset."""
 
-    name: Text = Field(
+    name: Annotated[Text, _NAME_SCHEMA] = Field(
         description="The resource's name: letters, digits, `_`, `-` and `.`. The table and the "
         "asset are called so."
     )
@@ -89,6 +91,6 @@ def _resource_kind(value: Any) -> str | None:
 
 
 ResourceOrName = Annotated[
-    Annotated[Text, Tag("#name")] | Annotated[ResourceObject, Tag("#object")],
+    Annotated[Text, Tag("#name"), _NAME_SCHEMA] | Annotated[ResourceObject, Tag("#object")],
     by_kind(_resource_kind, "the name of a resource, or an object"),
 ]

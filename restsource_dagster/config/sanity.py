@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from restsource_dagster.config.problems import Finding
-from restsource_dagster.config.wording import is_secret, pointer_to
+from restsource_dagster.config.wording import is_secret, pointer_to, rendered
 
-__all__ = ["DEEPEST", "insane", "text_findings"]
+__all__ = ["DEEPEST", "flag_warnings", "insane", "text_findings"]
 
 DEEPEST = 100
 """Levels of nesting; dlt copies a configuration recursively and fails somewhat deeper."""
@@ -20,6 +20,21 @@ _TEMPLATE = re.compile(
 _QUOTED = re.compile(r"['\"]([\w.]+)['\"]")
 _DOTTED = re.compile(r"\b(?:secrets?|config|env|environ|vars?)\.(\w[\w.]*)")
 _BROKEN_REFERENCE = re.compile(r"(?<!\$)\$\{(?!(?:[A-Za-z_][A-Za-z0-9_]*\}))([^{}]{0,60})")
+
+_NUMBERS = {
+    "limit",
+    "offset",
+    "base_page",
+    "page",
+    "maximum_page",
+    "maximum_offset",
+    "lag",
+    "status_code",
+    "max_table_nesting",
+    "default_token_expiration",
+    "precision",
+    "scale",
+}
 
 Path = tuple[str | int, ...]
 
@@ -34,16 +49,16 @@ def insane(value: Any) -> list[Finding]:
         if len(path) >= DEEPEST and isinstance(item, dict | list):
             findings.append(
                 Finding(
-                    pointer_to(path[:3]), f"Nested deeper than {DEEPEST} levels", code=_code("depth")
+                    pointer_to(path[:3]),
+                    f"Nested deeper than {DEEPEST} levels",
+                    code=_code("depth"),
                 )
             )
             break
         if isinstance(item, float) and not math.isfinite(item):
             message = "NaN and infinity are no JSON"
             findings.append(Finding(pointer_to(path), message, code=_code("not-json")))
-        elif isinstance(item, str) and not _is_unicode(item):
-            findings.append(_broken_text(path))
-        elif isinstance(item, dict) and not all(_is_key(key) for key in item):
+        elif not all(_is_key(text) for text in _texts(item)):
             findings.append(_broken_text(path))
     return findings
 
@@ -59,6 +74,24 @@ def text_findings(value: Any) -> Iterator[Finding]:
             yield _template_finding(path, match[0])
         elif match := _BROKEN_REFERENCE.search(item):
             yield _reference_finding(path, match[1])
+
+
+def flag_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+    """A warning for each `true` or `false` where dlt wants a number and takes it for 1 or 0."""
+    for path, item in _walk(value, deepest=DEEPEST):
+        if not isinstance(item, bool) or path[-1] not in _NUMBERS:
+            continue
+        if path[0] not in ("client", "resources", "resource_defaults"):
+            continue
+        if not {"params", "json", "data", "headers", "access_token_request_data"} & {*path[:-1]}:
+            yield Finding(
+                pointer_to(path),
+                f"dlt takes this for the number {int(item)}",
+                rendered(item),
+                "a number",
+                "Write the number",
+                severity="warning",
+            )
 
 
 def _template_finding(path: Path, template: str) -> Finding:
@@ -101,6 +134,12 @@ def _broken_text(path: Path) -> Finding:
     )
 
 
+def _texts(item: Any) -> Iterable[Any]:
+    if isinstance(item, str):
+        return (item,)
+    return item if isinstance(item, dict) else ()
+
+
 def _is_key(key: Any) -> bool:
     return isinstance(key, str) and _is_unicode(key)
 
@@ -131,5 +170,3 @@ def _walk(value: Any, *, deepest: int) -> Iterator[tuple[Path, Any]]:
 
 def _safe(key: Any) -> str:
     return str(key).encode("utf-8", "replace").decode()
-
-

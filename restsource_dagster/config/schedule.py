@@ -1,18 +1,16 @@
-"""When a connector runs by itself, and how its requests behave: the parts that dlt doesn't have."""
+"""When a connector runs by itself: the part of a file that dlt doesn't have."""
 
-import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from restsource_dagster.config.fields import Part, by_kind, closest_kind, not_this
+from restsource_dagster.config.fields import Part, by_kind, closest_kind, not_this, not_valid
 
 __all__ = [
     "MODES",
-    "HttpSettings",
     "IntervalSchedule",
     "ManualSchedule",
     "Moment",
@@ -42,9 +40,15 @@ class ManualSchedule(Part):
 class IntervalSchedule(Part):
     """Runs again and again, a fixed time apart, all times in UTC.
 
-    Raises `pydantic.ValidationError` unless `0 <= offset < period`, and for an offset in minutes
-    mode, where the connector's time of creation sets the beat.
+    In minutes mode the connector's time of creation sets the beat, so there is no offset.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"mode": {"const": "minutes"}}},
+            "then": {"required": ["interval"], "properties": {"offset": False}},
+        }
+    )
 
     mode: Literal["minutes", "hours", "days"] = Field(description="The unit of `interval`.")
     interval: Count = Field(
@@ -101,33 +105,17 @@ Schedule = Annotated[
 ]
 
 
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        not_this("a number of seconds")
-    if not 0 < value <= 86_400 or not math.isfinite(value):
-        not_this("a number of seconds above 0 and up to a day")
-    return float(value)
-
-
-class HttpSettings(Part):
-    """How requests behave."""
-
-    timeout_seconds: Annotated[
-        float,
-        PlainValidator(_seconds),
-        WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": 86_400}),
-    ] = Field(default=60.0, description="Seconds to wait for an answer before trying again.")
-
-
 def _moment(value: Any) -> datetime:
     expected = "a time such as 2026-11-23T10:03:00Z"
-    if not isinstance(value, str) or not _ISO.fullmatch(value):
+    if not isinstance(value, str):
         not_this(expected)
+    if not _ISO.fullmatch(value):
+        not_valid(expected)
     try:
         moment = datetime.fromisoformat(value)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        not_this(expected)
+        not_valid(expected)
 
 
 Moment = Annotated[

@@ -1,6 +1,6 @@
 """From pydantic's errors to findings: where, what was found, what was expected, what to write."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,6 +11,7 @@ from restsource_dagster.config.deliberate import code_for
 from restsource_dagster.config.mends import (
     PYTHON_ONLY,
     mend_for_field,
+    mend_for_missing,
     mend_for_name,
     python_only,
 )
@@ -42,10 +43,7 @@ def structural_findings(
     model: type[BaseModel], error: ValidationError, value: Any
 ) -> list[Finding]:
     """The findings for everything that pydantic refused in `value`."""
-    return [
-        _finding(model, item, value)
-        for item in error.errors(include_url=False)  # type: ignore[call-overload]
-    ]
+    return [_finding(model, item, value) for item in error.errors(include_url=False)]
 
 
 def _finding(model: type[BaseModel], error: Mapping[str, Any], value: Any) -> Finding:
@@ -55,28 +53,34 @@ def _finding(model: type[BaseModel], error: Mapping[str, Any], value: Any) -> Fi
     return replace(_worded(model, error, value, path), code=code)
 
 
-def _worded(
-    model: type[BaseModel], error: Mapping[str, Any], value: Any, path: Path
-) -> Finding:
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        return _unknown_field(model, error["loc"], path)
-    if kind == "missing":
-        return _missing(path)
-    if kind == "literal_error":
-        return _unknown_name(model, error, path)
-    if kind in ("python_only", "too_long"):
-        return python_only(path, error["input"])
-    if kind == "jsonpath":
-        return _no_jsonpath(path, error["input"])
+def _worded(model: type[BaseModel], error: Mapping[str, Any], value: Any, path: Path) -> Finding:
+    kind, given = error["type"], error["input"]
     if kind == "rule":
-        field = error["ctx"]["field"]
-        at = (*path, field) if field else path
-        return Finding(pointer_to(at), error["ctx"]["text"], _found(value, at))
+        return _broken_rule(error["ctx"], path, value)
+    by_kind: dict[str, Callable[[], Finding]] = {
+        "extra_forbidden": lambda: _unknown_field(model, error["loc"], path),
+        "missing": lambda: _missing(path),
+        "literal_error": lambda: _unknown_name(model, error, path),
+        "python_only": lambda: python_only(path, given),
+        "too_long": lambda: python_only(path, given),
+        "jsonpath": lambda: _no_jsonpath(path, given),
+    }
+    return by_kind[kind]() if kind in by_kind else _wrong_value(error, path)
+
+
+def _broken_rule(context: Mapping[str, str], path: Path, value: Any) -> Finding:
+    at = (*path, context["field"]) if context["field"] else path
+    found = _found(value, at) if context["field"] else None
+    return Finding(pointer_to(at), context["text"], found)
+
+
+def _wrong_value(error: Mapping[str, Any], path: Path) -> Finding:
+    kind = error["type"]
     expected = error.get("ctx", {}).get("expected") or _WORDS.get(kind, error["msg"])
+    problem = "is not valid" if kind == "not_valid" else "is of the wrong type"
     return Finding(
         pointer_to(path),
-        f"{_subject(path)} is of the wrong type",
+        f"{_subject(path)} {problem}",
         rendered(error["input"], path),
         expected,
         mend_for_field(path, error["input"]),
@@ -97,10 +101,8 @@ def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: Path)
 
 
 def _missing(path: Path) -> Finding:
-    mend = None
-    if path == ("schedule",):
-        mend = 'Write "schedule": {"mode": "hours", "interval": 1}, or {"mode": "manual"} for none'
     where = f" in {_subject(path[:-1])}" if len(path) > 1 else ""
+    mend = mend_for_missing(path)
     return Finding(pointer_to(path[:-1]), f"`{path[-1]}` is missing{where}", mend=mend)
 
 
@@ -131,10 +133,12 @@ def _no_jsonpath(path: Path, given: Any) -> Finding:
 
 
 def _subject(path: Path) -> str:
-    """What stands at the path, in words: `client.auth`, `resources[0].endpoint`."""
+    """The last name of a path, with the indices after it: `auth`, `owners[0]`."""
     text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
+    for step in reversed(path):
+        text = f"[{step}]{text}" if isinstance(step, int) else f"{step}{text}"
+        if isinstance(step, str):
+            break
     return name_shown(text) if path else "The file"
 
 
@@ -151,9 +155,9 @@ def _path(loc: Sequence[str | int], value: Any) -> Path:
     """pydantic's location without the tags of unions, which are no part of the file."""
     path: list[str | int] = []
     for step in loc:
-        if isinstance(step, str) and step.startswith("#"):
-            if not (isinstance(value, dict) and step in value):
-                continue
+        is_field = isinstance(value, dict) and step in value
+        if isinstance(step, str) and step.startswith("#") and not is_field:
+            continue
         path.append(step)
         try:
             value = value[step]
@@ -180,7 +184,7 @@ def _literals(annotation: Any) -> Iterator[str]:
 
 
 def _fields(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    target = _plain(_annotation(model, loc))
+    target = _plain(_without_none(_annotation(model, loc)))
     if not (isinstance(target, type) and issubclass(target, BaseModel)):
         return []
     return [field.alias or name for name, field in target.model_fields.items()]

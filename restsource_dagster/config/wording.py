@@ -15,7 +15,6 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _URL_PARTS = re.compile(r"//[^/@\s]*@|[?#].*", re.DOTALL)
-_PLAIN_NAME = re.compile(r"[\w.\[\]$*@ -]{1,60}")
 
 
 def pointer_to(path: Iterable[str | int]) -> str:
@@ -30,24 +29,25 @@ def is_secret(path: Iterable[str | int]) -> bool:
 
 def rendered(value: Any, path: Sequence[str | int] = ()) -> str:
     """A value in a few words, never more than some 60 characters, and no secret in it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return _text(value, path)
     if isinstance(value, int | float):
         return "a number" if is_secret(path) else _number(value)
-    if isinstance(value, list):
-        return "a list" if value else "an empty list"
-    if isinstance(value, dict):
-        return "an object" if value else "an empty object"
+    if isinstance(value, list | dict):
+        words = (
+            ("a list", "an empty list")
+            if isinstance(value, list)
+            else ("an object", "an empty object")
+        )
+        return words[0 if value else 1]
     return type(value).__name__
 
 
 def name_shown(name: str) -> str:
     """A name from the file (a field, a resource, a placeholder) in backticks, shortened."""
-    return f"`{_shortened(name)}`" if _PLAIN_NAME.fullmatch(name) else f"`{_shortened(name)!s}`"
+    return f"`{_shortened(name.replace('`', chr(39)))}`"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -55,7 +55,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     if len(name) > 2 * _LONGEST:
         return None
     by_folded = {_folded(candidate): candidate for candidate in known}
-    close = difflib.get_close_matches(_folded(name), list(by_folded), n=1, cutoff=0.6)
+    cutoff = 0.6 if len(name) < 10 else 0.75
+    close = difflib.get_close_matches(_folded(name), list(by_folded), n=1, cutoff=cutoff)
     return by_folded[close[0]] if close else None
 
 

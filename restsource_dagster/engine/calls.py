@@ -7,7 +7,7 @@ from typing import Any
 from dlt.extract import Incremental
 from dlt.sources.rest_api.config_setup import expand_placeholders, process_parent_data_item
 
-from restsource_dagster.engine.pages import Call
+from restsource_dagster.engine.paging.pages import Call
 from restsource_dagster.engine.plans import ResourcePlan
 
 __all__ = ["call_below", "root_call"]

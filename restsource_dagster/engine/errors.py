@@ -9,9 +9,12 @@ from restsource_dagster.engine.redaction import Redactor
 __all__ = [
     "ConnectorBusyError",
     "DatabaseBusyError",
+    "ForeignOriginError",
     "IngestError",
+    "RateLimitedError",
     "RequestError",
     "ResponseError",
+    "TokenError",
     "UnknownResourceError",
 ]
 
@@ -35,6 +38,27 @@ class ConnectorBusyError(IngestError):
 
 class DatabaseBusyError(IngestError):
     """Another process holds the DuckDB file and did not let go in time."""
+
+
+class ForeignOriginError(IngestError):
+    """A link or a redirect leads to another origin than the one that the credentials belong to."""
+
+    def __init__(self, own: str, foreign: str, foreign_host: str) -> None:
+        super().__init__(
+            f"the API at {own} leads to {foreign}, another origin; nothing was sent there. If that "
+            f'host belongs to the API, list it: "http": {{"allowed_hosts": ["{foreign_host}"]}}'
+        )
+
+
+class RateLimitedError(IngestError):
+    """The API asks to wait longer than the connector file allows."""
+
+    def __init__(self, asked_seconds: float, max_wait_seconds: float) -> None:
+        super().__init__(
+            f"the API asks to wait {asked_seconds:.0f} s, more than http.max_wait_seconds "
+            f"({max_wait_seconds:.0f}). The next run goes on from the cursor; for a longer wait "
+            "raise http.max_wait_seconds."
+        )
 
 
 class RequestError(IngestError):
@@ -77,4 +101,16 @@ class ResponseError(IngestError):
             f"{response.request.method} {redactor(response.url)} "
             f"answered {self.status} ({content_type}). {advice}".rstrip()
             + f"\nBody: {body}"
+        )
+
+
+class TokenError(IngestError):
+    """The token endpoint of an OAuth 2.0 login did not give a token."""
+
+    def __init__(self, reason: str, response: requests.Response, redactor: Redactor) -> None:
+        body = redactor(response.text)[:_SNIPPET].strip() or "(empty)"
+        super().__init__(
+            f"no access token from {redactor(response.url)}: {reason}. It answered "
+            f"{response.status_code}. Check client_id, client_secret and access_token_url of "
+            f"client.auth.\nBody: {body}"
         )

@@ -20,12 +20,13 @@ from restsource_dagster.config.references import resolve_references
 from restsource_dagster.engine.configuration import configure_dlt
 from restsource_dagster.engine.cursors import read_move
 from restsource_dagster.engine.destination import Warehouse, open_warehouse
+from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.outcome import Failure, Load, Observer, Outcome, Silent, Usage
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.secrets import secrets_of
-from restsource_dagster.engine.source import FamilySource, SourceContext, build_family_source
+from restsource_dagster.engine.source import FamilySource, build_family_source
 from restsource_dagster.engine.tables import read_columns, read_row_count
 from restsource_dagster.engine.workspace import connector_workspace
 from restsource_dagster.settings import Settings
@@ -53,8 +54,9 @@ def ingest(
     progress = Progress(observer or Silent())
     configure_dlt()
     with connector_workspace(settings.state_dir, connector.name, progress.message) as folder:
-        context = SourceContext(connector, config, redactor, progress)
-        run = _Run(context, open_warehouse(settings), folder)
+        maker = EndpointMaker(connector, config["client"], redactor, progress)
+        warehouse = open_warehouse(settings)
+        run = _Run(connector, config, maker, warehouse, redactor, progress, folder)
         for family in connector.families:
             selected = [member for member in family.members if member.name in wanted]
             if selected:
@@ -90,8 +92,12 @@ class _Run:
     and reading the destination's again is what keeps a cursor from moving without its rows.
     """
 
-    context: SourceContext
+    connector: Connector
+    config: Mapping[str, Any]
+    maker: EndpointMaker
     warehouse: Warehouse
+    redactor: Redactor
+    progress: Progress
     folder: Path
     _pipeline: dlt.Pipeline | None = None
     _opened: int = field(default=0)
@@ -103,9 +109,8 @@ class _Run:
         try:
             pipeline = self._open()
             before = _Before(started, deepcopy(dict(pipeline.state)))
-            source = build_family_source(
-                self.context, family, [resource.name for resource in selected]
-            )
+            names = [resource.name for resource in selected]
+            source = build_family_source(self.connector, self.config, self.maker, family, names)
             rows, info = self._steps(pipeline, family, source)
             outcomes = [
                 self._outcome(
@@ -128,12 +133,12 @@ class _Run:
         if self._pipeline is None:
             self._opened += 1
             pipeline = dlt.pipeline(
-                pipeline_name=self.context.connector.name,
+                pipeline_name=self.connector.name,
                 pipelines_dir=str(self.folder / str(self._opened)),
                 destination=self.warehouse.destination(),
-                dataset_name=self.context.connector.name,
+                dataset_name=self.connector.name,
             )
-            with self.warehouse.held(self.context.progress.message):
+            with self.warehouse.held(self.progress.message):
                 pipeline.sync_destination()
             self._pipeline = pipeline
         return self._pipeline
@@ -143,12 +148,12 @@ class _Run:
     ) -> tuple[Mapping[str, int], LoadInfo]:
         """Returns the rows per table and dlt's account of the load."""
         root = family.root.name
-        self.context.progress.phase(root, "extract")
+        self.progress.phase(root, "extract")
         pipeline.extract(source.source, loader_file_format=self.warehouse.loader_file_format)
-        self.context.progress.phase(root, "normalize")
+        self.progress.phase(root, "normalize")
         rows = pipeline.normalize().row_counts
-        self.context.progress.phase(root, "load")
-        with self.warehouse.held(self.context.progress.message):
+        self.progress.phase(root, "load")
+        with self.warehouse.held(self.progress.message):
             info = pipeline.load()
         return rows, info
 
@@ -163,18 +168,18 @@ class _Run:
         pipeline, schema = load.pipeline, load.pipeline.default_schema
         table = schema.naming.normalize_table_identifier(resource.table)
         nested = f"{table}{schema.naming.PATH_SEPARATOR}"
-        with self.warehouse.held(self.context.progress.message):
+        with self.warehouse.held(self.progress.message):
             row_count = read_row_count(pipeline, table)
         return Outcome(
             resource=resource.name,
             table=table,
             seconds=time.monotonic() - before.started,
-            usage=source.meters[resource.name].usage,
+            usage=source.tallies[resource.name].meter.usage,
             rows_loaded=rows.get(table, 0),
             row_count=row_count,
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,
-            cursor=read_move(before.state, pipeline.state, self.context.connector.name, resource),
+            cursor=read_move(before.state, pipeline.state, self.connector.name, resource),
             columns=read_columns(schema, table),
             nested_tables={name: count for name, count in rows.items() if name.startswith(nested)},
             load=load,
@@ -190,13 +195,13 @@ class _Run:
     ) -> Outcome:
         step, cause = _cause(error)
         culprit = getattr(cause, "resource", None) or family.root.name
-        meter = source.meters.get(resource.name) if source else None
+        tally = source.tallies.get(resource.name) if source else None
         return Outcome(
             resource=resource.name,
             table=resource.table,
             seconds=time.monotonic() - started,
-            usage=meter.usage if meter else Usage(),
-            failure=Failure(culprit, step, self.context.redactor(_message(cause))),
+            usage=tally.meter.usage if tally else Usage(),
+            failure=Failure(culprit, step, self.redactor(_message(cause))),
         )
 
 

@@ -164,9 +164,9 @@ def _quiet(state: WatchState, look: Look) -> bool:
 
 
 def _credit(state: WatchState, look: Look) -> float:
-    """Reloads that may be asked for now. A clock that was set back refills nothing."""
-    refill = max(look.now - state.credit_at, 0.0) / REFILL_SECONDS
-    return min(state.credit + refill, float(BURST))
+    """Reloads that may be asked for now; all of them if the clock was set back meanwhile."""
+    elapsed = look.now - state.credit_at
+    return min(state.credit + elapsed / REFILL_SECONDS, BURST) if elapsed >= 0 else BURST
 
 
 def _settled(state: WatchState, look: Look) -> WatchState:
@@ -195,7 +195,7 @@ def _well_formed(state: WatchState) -> bool:
 
 def _no_effect(waited: float) -> str:
     return (
-        f"The code location was asked to reload {waited:.0f} s ago, but still serves definitions "
+        f"The code location was asked to reload {max(waited, 0.0):.0f} s ago, but still serves definitions "
         "built from older connector files. A code server started with `dagster api grpc` can't "
         "reload: use `dagster dev` or `dagster code-server start`, or restart it. If loading is "
         "just slow, the next try finds it done."

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def disagreement(value: Any) -> str | None:
     errors = [finding for finding in findings if finding.severity == "error"]
     ours = [finding for finding in errors if not (finding.code or "").startswith("deliberate:")]
     about_dlt = [f for f in ours if f.pointer.split("/")[1:2] in ([name] for name in DLT_FIELDS)]
-    if errors and not about_dlt:
+    empty = any(finding.code == "deliberate:no-resources" for finding in errors)
+    if errors and (empty or not about_dlt):
         return None
     refusal = stock_refusal(value)
     if errors and refusal is None:
@@ -129,42 +131,57 @@ def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
                 stack.append(item[key])
 
 
-def harvest(paths: list[Path]) -> tuple[list[str], list[Any]]:
-    """The keys and the values that occur in files: what mutations are made of."""
-    keys: dict[str, None] = {}
+@dataclass(frozen=True)
+class Pool:
+    """What mutations are made of: keys and values that occur in files, and values by key."""
+
+    keys: list[str]
+    values: list[Any]
+    by_key: dict[str, list[Any]]
+
+
+def harvest(paths: list[Path]) -> Pool:
+    """The keys and the values that occur in files."""
     values: dict[str, Any] = {}
+    by_key: dict[str, list[Any]] = {}
     for path in paths:
         for container, key in nodes({k: v for k, v in read(path).items() if k in DLT_FIELDS}):
+            value = container[key]
             if isinstance(key, str):
-                keys[key] = None
-            values[json.dumps(container[key], sort_keys=True)] = container[key]
-    return list(keys), [*values.values()]
+                by_key.setdefault(key, []).append(value)
+            values[json.dumps(value, sort_keys=True)] = value
+    return Pool(list(by_key), list(values.values()), by_key)
 
 
-def mutated(value: Any, rng: random.Random, keys: list[str], values: list[Any]) -> Any:
+def mutated(value: Any, rng: random.Random, pool: Pool) -> Any:
     """A copy with one to three random changes in the part that is dlt's."""
     mutant = deepcopy(value)
-    part = {key: mutant[key] for key in DLT_FIELDS if key in mutant}
+    part = {key: mutant.pop(key) for key in DLT_FIELDS if key in mutant}
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = list(nodes(part))
-        container, key = rng.choice(places)
-        _change(container, key, rng, keys, values)
-    for name in DLT_FIELDS:
-        mutant.pop(name, None)
+        if not places:
+            break
+        _change(*rng.choice(places), rng, pool)
     return {**mutant, **part}
 
 
-def _change(container: Any, key: Any, rng: random.Random, keys: list[str], values: list[Any]) -> None:
-    kind = rng.choice(("replace", "replace", "harvest", "harvest", "delete", "rename", "add", "twice"))
-    if kind == "replace":
-        container[key] = deepcopy(rng.choice(_VALUES))
-    elif kind == "harvest":
-        container[key] = deepcopy(rng.choice(values))
-    elif kind == "delete":
+_KINDS = ("replace", "harvest", "kin", "kin", "kin", "delete", "rename", "add", "add kin", "twice")
+
+
+def _change(container: Any, key: Any, rng: random.Random, pool: Pool) -> None:
+    kind = rng.choice(_KINDS)
+    new_key = rng.choice(pool.keys)
+    if kind == "delete":
         del container[key]
     elif kind == "twice" and isinstance(container, list):
         container.append(deepcopy(container[key]))
     elif kind == "rename" and isinstance(container, dict):
-        container[rng.choice(keys)] = container.pop(key)
-    elif isinstance(container, dict):
-        container[rng.choice(keys)] = deepcopy(rng.choice([*_VALUES, *values]))
+        container[new_key] = container.pop(key)
+    elif kind == "add kin" and isinstance(container, dict):
+        container[new_key] = deepcopy(rng.choice(pool.by_key[new_key]))
+    elif kind == "add" and isinstance(container, dict):
+        container[new_key] = deepcopy(rng.choice(_VALUES))
+    elif kind == "kin" and key in pool.by_key:
+        container[key] = deepcopy(rng.choice(pool.by_key[key]))
+    else:
+        container[key] = deepcopy(rng.choice(_VALUES if kind == "replace" else pool.values))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "made readable": lambda folder: (folder / "shop.json").chmod(0o604),
     "replaced by one of the same size and time": lambda folder: _replace(folder / "shop.json"),
     "broken link added": lambda folder: (folder / "gone.json").symlink_to("nowhere"),
-    "folder removed": lambda folder: [(folder / "shop.json").unlink(), folder.rmdir()],
+    "folder removed": shutil.rmtree,
 }
 
 

@@ -130,6 +130,12 @@ def test_a_file_mended_while_pausing_after_a_failure_rests_at_once() -> None:
     assert (decision.action, decision.state.failures) == ("rest", 0)
 
 
+def test_a_clock_that_was_set_back_does_not_stop_reloads() -> None:
+    spent = WatchState(credit=0.0, credit_at=NOW + 86_400, retry_at=NOW + 86_400)
+
+    assert decide(spent, LOOK).action == "reload"
+
+
 @given(
     gaps=st.lists(st.floats(0.5, 90), min_size=1, max_size=150),
     quiet=st.lists(st.booleans(), min_size=150, max_size=150),

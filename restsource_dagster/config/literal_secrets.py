@@ -18,7 +18,9 @@ _NAMES = re.compile(
     r"|subscription-key|ocp-apim-subscription-key|hapikey|appid|client_secret)$",
     re.IGNORECASE,
 )
-_NOT_SECRET = re.compile(r"page[-_]?token|next[-_]?token|continuation|sync[-_]?token", re.IGNORECASE)
+_NOT_SECRET = re.compile(
+    r"page[-_]?token|next[-_]?token|continuation|sync[-_]?token", re.IGNORECASE
+)
 
 
 def secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:

@@ -1,0 +1,161 @@
+"""`restsource check`: every problem of every file."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from restsource_dagster.cli.options import Configs, Json, read_settings
+from restsource_dagster.cli.output import FAILED, print_json, standard_output
+from restsource_dagster.config.files import LoadedFile, is_connector_file, load_files, load_folder
+from restsource_dagster.config.problems import Problem, printable
+
+__all__ = ["check"]
+
+_STYLES = {"error": "bold red", "warning": "bold yellow"}
+
+
+def check(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Connector files, or folders of them. By default the folder of --configs.",
+            show_default=False,
+        ),
+    ] = None,
+    configs: Configs = None,
+    as_json: Json = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            help="Only the problems and the summary: nothing of the files that are fine.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """Check connector files: every problem of every file, and what to write instead.
+
+    Needs neither secrets nor a network. For files that are fine it says how rows get into the
+    tables where that follows from the file (append, merge or replace), and why.
+
+    Exit code 1 if a file is broken; warnings alone leave it at 0.
+
+    Example: restsource check configs/shop.json
+    """
+    files = _load(paths or [], configs)
+    if as_json:
+        print_json(_as_json(files))
+    else:
+        _print(standard_output(), files, quiet=quiet)
+    if any(file.connector is None for file in files):
+        raise typer.Exit(FAILED)
+
+
+def _load(paths: Sequence[Path], configs: Path | None) -> tuple[LoadedFile, ...]:
+    if not paths:
+        return load_folder(read_settings(configs).configs).files
+    missing = [path for path in paths if not (path.exists() or path.is_symlink())]
+    if missing:
+        names = ", ".join(printable(str(path)) for path in missing)
+        raise typer.BadParameter(f"there is no {names}", param_hint="PATH")
+    loaded: dict[Path, LoadedFile] = {}
+    alone = [path for path in paths if not _is_folder(path)]
+    for path in paths:
+        files = load_folder(path).files if _is_folder(path) else ()
+        loaded.update((file.path, file) for file in files)
+    loaded.update((file.path, file) for file in load_files(alone))
+    return tuple(loaded[path] for path in sorted(loaded))
+
+
+def _is_folder(path: Path) -> bool:
+    """A folder called `x.json` is a mistake to report, not a folder of connectors."""
+    return path.is_dir() and not is_connector_file(path)
+
+
+def _print(console: Console, files: Iterable[LoadedFile], *, quiet: bool) -> None:
+    files = tuple(files)
+    for file in files:
+        for problem in file.problems:
+            console.print(_as_line(problem))
+    if not quiet:
+        for file in files:
+            _print_derived(console, file)
+    console.print(_summary(files))
+
+
+def _as_line(problem: Problem) -> Text:
+    pointer = f"{printable(problem.pointer)}: " if problem.pointer else ""
+    return Text.assemble(
+        (printable(f"{problem.path}:{problem.line}:{problem.column}"), "bold"),
+        ": ",
+        (problem.severity, _STYLES[problem.severity]),
+        ": ",
+        (pointer, "cyan"),
+        problem.explanation,
+    )
+
+
+def _print_derived(console: Console, file: LoadedFile) -> None:
+    """How rows get into the tables, for resources whose file leaves that to us."""
+    if file.connector is None:
+        return
+    derived = [resource for resource in file.connector.resources if resource.disposition.derived]
+    if derived:
+        console.print(Text(f"{printable(str(file.path))}: fine", "green"))
+    for resource in derived:
+        reason = printable(resource.disposition.reason)
+        console.print(Text.assemble("  ", (printable(resource.name), "bold"), f": {reason}"))
+
+
+def _counts(files: Sequence[LoadedFile]) -> Mapping[str, int]:
+    severities = [problem.severity for file in files for problem in file.problems]
+    return {
+        "files": len(files),
+        "broken": sum(file.connector is None for file in files),
+        "problems": severities.count("error"),
+        "warnings": severities.count("warning"),
+    }
+
+
+def _summary(files: Sequence[LoadedFile]) -> Text:
+    counts = _counts(files)
+    parts = [_counted(counts["files"], "file"), f"{counts['broken']} broken"]
+    parts.append(_counted(counts["problems"], "problem"))
+    if counts["warnings"]:
+        parts.append(_counted(counts["warnings"], "warning"))
+    style = (
+        "bold red" if counts["broken"] else "bold yellow" if counts["warnings"] else "bold green"
+    )
+    return Text(", ".join(parts), style)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _as_json(files: Sequence[LoadedFile]) -> Mapping[str, Any]:
+    return {"files": [_file_as_json(file) for file in files], "summary": _counts(files)}
+
+
+def _file_as_json(file: LoadedFile) -> Mapping[str, Any]:
+    resources = file.connector.resources if file.connector else ()
+    return {
+        "path": str(file.path),
+        "connector": file.connector.name if file.connector else None,
+        "problems": [problem.as_dict() for problem in file.problems],
+        "resources": [
+            {
+                "name": resource.name,
+                "line": resource.line,
+                "write_disposition": asdict(resource.disposition),
+            }
+            for resource in resources
+        ],
+    }

@@ -1,0 +1,111 @@
+"""A run's progress for the person at the terminal."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from restsource_dagster.cli.output import say
+from restsource_dagster.config.connector import Connector
+from restsource_dagster.config.problems import printable
+
+__all__ = ["RunObserver", "show_progress"]
+
+
+class RunObserver(Protocol):
+    """What the engine wants to be told to: the same as its own `Observer`, which brings dlt."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """A page arrived; `pages` and `rows` are totals of this run."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """A family (by its root's name) enters a phase."""
+
+    def message(self, text: str) -> None:
+        """Something a person wants to know."""
+
+
+class _Lines:
+    """Off a terminal: only what a person must know, a line each."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Nothing: the run's log in Dagster has it."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """Nothing: the run's log in Dagster has it."""
+
+    def message(self, text: str) -> None:
+        say(printable(text))
+
+
+class _Bars:
+    """On a terminal: a moving bar per resource, with pages, rows and rows per second."""
+
+    def __init__(self, progress: Progress, connector: Connector) -> None:
+        self._progress = progress
+        self._connector = connector
+        self._tasks: dict[str, TaskID] = {}
+        self._family: str | None = None
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        self._progress.update(
+            self._task(resource),
+            pages=f"{pages:,}",
+            rows=f"{rows:,}",
+            rate=f"{rows_per_second:,.0f}",
+        )
+
+    def phase(self, family: str, phase: str) -> None:
+        if family != self._family:
+            self.end_family()
+            self._family = family
+        self._task(family)
+        for member in self._connector.family_of(family).members:
+            if member.name in self._tasks:
+                self._progress.update(self._tasks[member.name], phase=phase)
+
+    def message(self, text: str) -> None:
+        self._progress.console.print(Text(printable(text)))
+
+    def end_family(self) -> None:
+        """Let the bars of the family that was under way rest."""
+        if self._family is None:
+            return
+        for member in self._connector.family_of(self._family).members:
+            if member.name in self._tasks:
+                self._progress.update(self._tasks[member.name], total=1, completed=1, phase="")
+
+    def _task(self, resource: str) -> TaskID:
+        if resource not in self._tasks:
+            self._tasks[resource] = self._progress.add_task(
+                printable(resource), total=None, pages="0", rows="0", rate="0", phase="extract"
+            )
+        return self._tasks[resource]
+
+
+@contextmanager
+def show_progress(connector: Connector, *, bars: bool) -> Iterator[RunObserver]:
+    """Shows a run's progress on standard error: bars on a terminal if wanted, else lines."""
+    if not (bars and Console(stderr=True).is_terminal):
+        yield _Lines()
+        return
+    # Dagster takes standard error away while an op runs, to keep it as the run's log.
+    with os.fdopen(os.dup(2), "w") as terminal:
+        console = Console(file=terminal, force_terminal=True, highlight=False, markup=False)
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[pages]} pages  {task.fields[rows]} rows"),
+            TextColumn("{task.fields[rate]} rows/s  {task.fields[phase]}"),
+            TimeElapsedColumn(),
+        )
+        with Progress(
+            *columns, console=console, redirect_stdout=False, redirect_stderr=False
+        ) as progress:
+            observer = _Bars(progress, connector)
+            yield observer
+            observer.end_family()

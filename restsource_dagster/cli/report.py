@@ -1,0 +1,76 @@
+"""What became of a run, as data and as lines for people."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from rich.text import Text
+
+from restsource_dagster.config.problems import printable
+
+__all__ = ["ResourceReport", "RunReport"]
+
+_STYLES = {"loaded": "green", "failed": "red", "not loaded": "yellow"}
+
+
+@dataclass(frozen=True)
+class ResourceReport:
+    """What became of one resource. Rows, seconds, table and cursor are known if it was loaded."""
+
+    name: str
+    status: Literal["loaded", "failed", "not loaded"]
+    rows_loaded: int | None = None
+    seconds: float | None = None
+    table: str | None = None
+    cursor_path: str | None = None
+    start_value: Any = None
+    last_value: Any = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of a run. `recorded` says whether a Dagster instance remembers it."""
+
+    connector: str
+    run_id: str
+    recorded: bool
+    status: str
+    """Dagster's word for it: SUCCESS, FAILURE or CANCELED."""
+    seconds: float
+    failure: str | None
+    resources: tuple[ResourceReport, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every resource was loaded."""
+        return self.status == "SUCCESS"
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """All of it, as JSON has it."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+    def lines(self) -> Iterator[Text]:
+        """A line per resource, then the failure in full, then the run."""
+        width = max((len(resource.name) for resource in self.resources), default=0)
+        for resource in self.resources:
+            yield _line(resource, width)
+        if self.failure:
+            yield from (Text(printable(line), "red") for line in self.failure.splitlines())
+        where = "" if self.recorded else ", not recorded"
+        style = "bold green" if self.succeeded else "bold red"
+        yield Text(f"{self.status} in {self.seconds:.1f} s, run {self.run_id}{where}", style)
+
+
+def _line(resource: ResourceReport, width: int) -> Text:
+    line = Text.assemble(
+        (f"{printable(resource.name):{width}}", "bold"),
+        "  ",
+        (resource.status, _STYLES[resource.status]),
+    )
+    if resource.rows_loaded is not None:
+        line.append(f"  {resource.rows_loaded:,} rows")
+    if resource.seconds is not None:
+        line.append(f"  {resource.seconds:.1f} s")
+    if resource.cursor_path and resource.last_value is not None:
+        line.append(printable(f"  {resource.cursor_path} {resource.last_value}"))
+    return line

@@ -1,0 +1,227 @@
+"""`docs/reference.md`: what a connector file may hold, written from the schema."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from restsource_dagster.config.deliberate import REFUSALS
+from restsource_dagster.config.json_schema import connector_schema
+
+__all__ = ["reference_markdown"]
+
+_HEADINGS = {
+    "Connector": "The file",
+    "ManualSchedule": "Schedule: manual",
+    "IntervalSchedule": "Schedule: minutes, hours, days",
+    "HttpSettings": "HTTP settings",
+    "BearerAuth": "Auth: bearer",
+    "ApiKeyAuth": "Auth: api_key",
+    "HttpBasicAuth": "Auth: http_basic",
+    "OAuth2ClientCredentialsAuth": "Auth: oauth2_client_credentials",
+    "JsonLinkPaginator": "Paginator: json_link",
+    "HeaderLinkPaginator": "Paginator: header_link",
+    "HeaderCursorPaginator": "Paginator: header_cursor",
+    "CursorPaginator": "Paginator: cursor",
+    "PageNumberPaginator": "Paginator: page_number",
+    "OffsetPaginator": "Paginator: offset",
+    "SinglePagePaginator": "Paginator: single_page",
+    "AutoPaginator": "Paginator: auto",
+    "ResourceDefaults": "Resource defaults",
+    "ResourceObject": "Resource",
+    "EndpointDefaults": "Endpoint (in resource defaults)",
+    "ResponseAction": "Response action",
+    "EndpointIncremental": "Incremental cursor",
+    "IncrementalParam": "Param: incremental",
+    "ResolveParam": "Param: resolve",
+    "PlainDisposition": "Write disposition",
+    "DeleteInsert": "Merge: delete-insert",
+    "Upsert": "Merge: upsert",
+    "InsertOnly": "Merge: insert-only",
+    "Scd2": "Merge: scd2",
+    "Cdc": "Merge: cdc",
+    "NamedColumn": "Column in a list",
+    "ContractByEntity": "Schema contract",
+    "TableReference": "Table reference",
+    "NestedHints": "Hints for a nested table",
+}
+_FORMATS = {"json-path": "JSON path", "date-time": "time"}
+_TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": ""}
+_SAME = {"EndpointDefaults": "Endpoint", "NamedColumn": "Column"}
+"""Objects with the fields of another one: not repeated."""
+
+_INTRODUCTION = """\
+# Connector files
+
+<!-- Written by `python -m restsource_dagster.config.generate`; edit the models instead. -->
+
+A connector file is one JSON object (or the same in YAML) in the folder `configs/`. Its `client`,
+`resource_defaults` and `resources` are the configuration of dlt's
+[REST API source](https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic), so what
+dlt's documentation shows can be pasted in. `restsource check` says what is wrong with a file, and
+where.
+
+```json
+{
+  "schedule": {"mode": "minutes", "interval": 10},
+  "client": {
+    "base_url": "https://api.example.com/v1",
+    "auth": {"type": "bearer", "token": "${SHOP_TOKEN}"},
+    "paginator": {"type": "json_link", "next_url_path": "paging.next"}
+  },
+  "resources": [
+    {
+      "name": "orders",
+      "primary_key": "id",
+      "endpoint": {
+        "path": "orders",
+        "data_selector": "data",
+        "params": {"updated_since": "{incremental.start_value}"},
+        "incremental": {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"}
+      }
+    },
+    "countries"
+  ]
+}
+```
+
+In VS Code, `"$schema": "../schema/connector.schema.json"` in the file gives completion and these
+texts on hovering.
+"""
+
+_RULES = """\
+## Secrets and other references
+
+`${NAME}` in any text is the environment variable `NAME`, read when a run starts. Several may
+stand in one text. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
+`{incremental...}`, have no `$`. A name is letters, digits and underscores.
+
+A secret that is left out is looked up where dlt looks: `sources.<connector>...` in secrets.toml,
+its environment variables and its vaults. A secret that stands in the file works, with a warning.
+
+## What happens to the rows that are there already
+
+`write_disposition` as given, in the resource or in the defaults. Left out, it is
+
+| when | write disposition |
+|---|---|
+| the resource has a primary key | `merge` |
+| it has none, and it or one of its parents is incremental | `append` |
+| neither | `replace` |
+
+`restsource check` shows which it is, and why. A primary key may be given as `primary_key` or as
+`"primary_key": true` of columns.
+
+## Warnings
+
+A warning doesn't keep a connector from running: a secret in the file; `true` for a number;
+`<id>` or `:id` in a path, which is sent as it stands; a response action that dlt doesn't know; a
+status code in quotes; `replace` of an incremental resource; `endpoint.incremental` beside an
+incremental param.
+
+## Where this differs from dlt
+
+What stock dlt takes or refuses, a connector file takes or refuses, too, with these exceptions:
+dlt accepts them when it builds the source, and they fail later or do something else than they
+say.
+
+| refused | why |
+|---|---|
+"""
+
+
+def reference_markdown() -> str:
+    """The whole page."""
+    schema = connector_schema()
+    parts = {"Connector": schema, **schema["$defs"]}
+    sections = [_section(name, parts) for name in _order(parts) if name not in _SAME]
+    rows = [f"| `{code}` | {_cell(reason)} |" for code, reason in sorted(REFUSALS.items())]
+    return "\n".join([_INTRODUCTION, *sections, _RULES + "\n".join(rows), ""])
+
+
+def _order(parts: dict[str, Any]) -> list[str]:
+    """The objects in the order in which a reader meets them."""
+    seen: list[str] = []
+    queue = ["Connector"]
+    while queue:
+        name = queue.pop(0)
+        if name not in seen:
+            seen.append(name)
+            inner = [item for field in parts[name]["properties"].values() for item in _refs(field)]
+            queue = [*inner, *queue]
+    return seen
+
+
+def _refs(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "$ref" in node:
+            yield node["$ref"].rsplit("/", 1)[-1]
+        for value in node.values():
+            yield from _refs(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _refs(item)
+
+
+def _section(name: str, parts: dict[str, Any]) -> str:
+    part = parts[name]
+    required = part.get("required", [])
+    rows = [
+        f"| `{field}` | {_words(about)} | {_default(field, about, required)} "
+        f"| {_cell(about.get('description') or _about(about, parts))} |"
+        for field, about in part["properties"].items()
+    ]
+    head = "| field | what | default | |\n|---|---|---|---|"
+    return f"## {_heading(name)}\n\n{part['description']}\n\n{head}\n" + "\n".join(rows) + "\n"
+
+
+def _about(field: dict[str, Any], parts: dict[str, Any]) -> str:
+    return next((parts[name]["description"] for name in _refs(field)), "")
+
+
+def _default(field: str, about: dict[str, Any], required: list[str]) -> str:
+    if field in required:
+        return "required"
+    default = about.get("default")
+    if default in (None, "", [], {}) or isinstance(default, dict):
+        return ""
+    return f"`{json.dumps(default)}`"
+
+
+def _words(node: Any) -> str:
+    """What a value may be, in words and links."""
+    if not isinstance(node, dict):
+        return "anything"
+    if "$ref" in node:
+        name = node["$ref"].rsplit("/", 1)[-1]
+        name = _SAME.get(name, name)
+        return f"[{_heading(name)}](#{_anchor(name)})"
+    if "const" in node or "enum" in node:
+        return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")]))
+    if "anyOf" in node:
+        words = [_words(item) for item in node["anyOf"]]
+        return ", ".join(dict.fromkeys(word for word in words if word))
+    return _simple(node)
+
+
+def _simple(node: dict[str, Any]) -> str:
+    kind = node.get("type", "anything")
+    if kind in ("array", "object"):
+        inner = _words(node.get("items" if kind == "array" else "additionalProperties", {}))
+        container = "list" if kind == "array" else "object"
+        return f"{container} of {inner}" if inner != "anything" else container
+    if isinstance(kind, list):
+        return "a value"
+    return _FORMATS.get(node.get("format", "")) or _TYPES.get(kind, kind)
+
+
+def _heading(name: str) -> str:
+    return _HEADINGS.get(name, name)
+
+
+def _anchor(name: str) -> str:
+    kept = "".join(c for c in _heading(name).lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
+
+
+def _cell(text: str) -> str:
+    return text.replace("\n", " ").replace("|", "\\|")

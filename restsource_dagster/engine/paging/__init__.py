@@ -1,0 +1,1 @@
+"""From a call of an endpoint to the records of all its pages."""

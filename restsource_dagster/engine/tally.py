@@ -1,0 +1,36 @@
+"""What a resource counts during a run, from any thread."""
+
+import threading
+
+from restsource_dagster.engine.http.session import Meter
+
+__all__ = ["Tally"]
+
+
+class Tally:
+    """Requests, rows received and promised, and what was left out."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self._lock = threading.Lock()
+        self.received = 0
+        self.promised: int | None = None
+        self.nulls = 0
+        self.skipped: tuple[str, ...] = ()
+
+    def count(self, *, rows: int, nulls: int) -> None:
+        """A page with so many items, nulls among them."""
+        with self._lock:
+            self.received += rows
+            self.nulls += nulls
+
+    def promise(self, total: int) -> None:
+        """The total that the API names for one call, when the call has ended."""
+        with self._lock:
+            self.promised = (self.promised or 0) + total
+
+    def skip(self, path: str) -> int:
+        """A call that failed and is skipped; returns how many there are now."""
+        with self._lock:
+            self.skipped = (*self.skipped, path)
+            return len(self.skipped)

@@ -1,0 +1,123 @@
+"""Start the sample API and Dagster together; what `make run` does once everything is installed."""
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+
+from sample.env_file import SampleVariables, write_sample_variables
+from sample.ports import HOST, port_number, problems_with_ports
+from sample.seed import age, is_seeded, seed
+from sample.service import Service
+from sample.supervisor import Supervisor
+
+__all__ = ["main"]
+
+ROOT = Path(__file__).resolve().parent.parent
+DATABASE = ROOT / "sample" / "data" / "nycflights.db"
+DAGSTER_HOME = ROOT / ".dagster"
+LOGS = DAGSTER_HOME / "logs"
+
+
+def main() -> int:
+    """Start everything and wait for Ctrl-C; return the exit code."""
+    parser = argparse.ArgumentParser(prog="make run", description=main.__doc__)
+    parser.add_argument("--port", default="3000", help="of Dagster's UI (make run PORT=...)")
+    parser.add_argument("--api-port", default="8001", help="of the API (make run API_PORT=...)")
+    arguments = parser.parse_args()
+    try:
+        ports = {
+            "PORT": _port("PORT", arguments.port),
+            "API_PORT": _port("API_PORT", arguments.api_port),
+        }
+        if problems := problems_with_ports(ports):
+            raise SystemExit("\n".join(problems))
+        _prepare_data()
+        return _run(port=ports["PORT"], api_port=ports["API_PORT"])
+    except KeyboardInterrupt:
+        _say("Stopped.")
+        return 0
+
+
+def _port(variable: str, text: str) -> int:
+    try:
+        return port_number(text)
+    except ValueError as error:
+        raise SystemExit(f"{variable}: {error}, for instance: make run {variable}=4000") from None
+
+
+def _prepare_data() -> None:
+    if not is_seeded(DATABASE):
+        _say("Preparing the sample data (only the first time) ...")
+        begun = monotonic()
+        seed(DATABASE)
+        _say(f"... done in {monotonic() - begun:.0f} s")
+    elif age(DATABASE, datetime.now(UTC)) > timedelta(days=330):
+        _say("The sample's year of flights is over: `make reset` and `make run` begin a new one.")
+
+
+def _run(*, port: int, api_port: int) -> int:
+    variables = write_sample_variables(ROOT / ".env", port=api_port, environment=os.environ)
+    os.chdir(ROOT)
+    services = (_api(variables), _dagster(port, variables))
+    _say("Starting the sample API and Dagster ...")
+    return Supervisor(output=sys.stdout).run(
+        services,
+        {
+            "api": f"Sample API: http://{HOST}:{api_port}/{DATABASE.stem} (bearer token: see .env)",
+            "dagster": (
+                f"Dagster UI: http://{HOST}:{port}\n"
+                "The first runs start by themselves; the tables arrive in data/warehouse.duckdb.\n"
+                f"Logs: {LOGS.relative_to(ROOT)}/. Stop everything with Ctrl-C."
+            ),
+        },
+    )
+
+
+def _api(variables: SampleVariables) -> Service:
+    return Service(
+        name="api",
+        command=(
+            sys.executable,
+            "-m",
+            "sample.serve",
+            str(DATABASE),
+            "--port",
+            str(variables.port),
+        ),
+        environment=os.environ | variables.as_environment(),
+        log=LOGS / "api.log",
+        port=variables.port,
+        health_path="/-/versions.json",
+        headers={"Authorization": f"Bearer {variables.token}"},
+    )
+
+
+def _dagster(port: int, variables: SampleVariables) -> Service:
+    environment = {
+        "DAGSTER_HOME": str(DAGSTER_HOME),
+        # dlt reports its use to its makers unless it is told not to.
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Service(
+        name="dagster",
+        command=(
+            *(sys.executable, "-m", "dagster", "dev"),
+            *("--host", HOST, "--port", str(port), "--workspace", "workspace.yaml"),
+        ),
+        environment=os.environ | variables.as_environment() | environment,
+        log=LOGS / "dagster.log",
+        port=port,
+        health_path="/server_info",
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the output of a command
+
+
+if __name__ == "__main__":
+    sys.exit(main())
