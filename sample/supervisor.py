@@ -50,6 +50,7 @@ class Supervisor:
         # Unlike an Event, it may be written to by a signal handler that interrupts its reader.
         self._happenings: SimpleQueue[_Happening] = SimpleQueue()
         self._running: list[RunningService] = []
+        self._stopping = False
 
     def run(self, services: Sequence[Service], greetings: dict[str, str]) -> int:
         """Run the services until a signal comes or one of them ends; return the exit code.
@@ -74,9 +75,12 @@ class Supervisor:
         def ended(code: int) -> None:
             self._happenings.put(_Ended(service.name, code))
 
-        running = RunningService(
-            service, show=lambda line: self._say(f"{service.name}: {line}"), ended=ended
-        )
+        def show(line: str) -> None:
+            # Services that are interrupted say so at length; that is no news.
+            if not self._stopping:
+                self._say(f"{service.name}: {line}")
+
+        running = RunningService(service, show=show, ended=ended)
         self._running.append(running)
         print(f"+{running.group}", file=groups, flush=True)
 
@@ -108,6 +112,7 @@ class Supervisor:
         return f"{name} {what}, so everything was stopped. The end of its log ({log}):{lines}"
 
     def _stop(self, groups: IO[str]) -> None:
+        self._stopping = True
         numbers = [running.group for running in self._running]
         guard.stop_groups(numbers, self._grace_seconds)
         for number in numbers:

@@ -23,7 +23,7 @@ def check(
     paths: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[PATH]...",
+            metavar="PATH",
             help="Connector files, or folders of them. By default the folder of --configs.",
             show_default=False,
         ),

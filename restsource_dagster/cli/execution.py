@@ -146,7 +146,9 @@ def _text_of(failure: Any) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
     if error is None:
-        return "the run failed"
+        return "The run failed."
+    if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        return "The run was interrupted."
     # Dagster puts the class before the text; a sentence for people stands by itself.
     return re.sub(rf"^([\w.]*\.)?{error.cls_name}: ", "", str(error.message)).strip()
 

@@ -68,7 +68,7 @@ def _line(resource: ResourceReport, width: int) -> Text:
         (resource.status, _STYLES[resource.status]),
     )
     if resource.rows_loaded is not None:
-        line.append(f"  {resource.rows_loaded:,} rows")
+        line.append(f"  {resource.rows_loaded:,} row{'' if resource.rows_loaded == 1 else 's'}")
     if resource.seconds is not None:
         line.append(f"  {resource.seconds:.1f} s")
     if resource.cursor_path and resource.last_value is not None:

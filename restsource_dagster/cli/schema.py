@@ -3,16 +3,20 @@
 import json
 import sys
 
+from restsource_dagster.cli.options import Configs, Json
+
 __all__ = ["schema"]
 
 
-def schema() -> None:
+def schema(configs: Configs = None, as_json: Json = False) -> None:
     """Print the JSON Schema of connector files.
 
-    An editor that knows it completes and explains the fields. Files name it in "$schema".
+    An editor that knows it completes and explains the fields. Files name it in "$schema". It is
+    the same for every folder and always JSON: the options are there because all commands have them.
 
     Example: restsource schema > schema/connector.schema.json
     """
+    del configs, as_json
     from restsource_dagster.config.json_schema import connector_schema
 
     sys.stdout.write(json.dumps(connector_schema(), indent=2) + "\n")

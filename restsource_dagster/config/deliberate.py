@@ -89,15 +89,16 @@ def code_for(
 def _name_for(
     path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
 ) -> str | None:
+    if _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:]):
+        return "columns"
     if "auth" in path:
         return _auth_name(path, kind, given)
     if "params" in path:
-        return _param_name(path, kind)
+        return _param_name(path, kind, given)
     cases = (
-        ("columns", _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:])),
         ("no-action", path[-1:] == ("action",) and given == []),
         ("python-only", "processing_steps" in path),
-        ("no-cursor-path", kind == "missing" and path[-1] == "cursor_path"),
+        ("no-cursor-path", "incremental" in path and _is_no_cursor(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )
     return next((name for name, holds in cases if holds), None)
@@ -107,10 +108,14 @@ def _is_column_hint(path: tuple[str | int, ...]) -> bool:
     return path[:1] == ("columns",) or (path[:1] == ("nested_hints",) and path[2:3] == ("columns",))
 
 
-def _param_name(path: tuple[str | int, ...], kind: str) -> str | None:
+def _is_no_cursor(path: tuple[str | int, ...], kind: str, given: Any) -> bool:
+    return path[-1] == "cursor_path" and (kind == "missing" or not given)
+
+
+def _param_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:
     if path[0] == "resource_defaults":
         return "default-param"
-    if kind == "missing" and path[-1] == "cursor_path":
+    if _is_no_cursor(path, kind, given):
         return "no-cursor-path"
     if kind == "extra_forbidden":
         return "resolve-param"

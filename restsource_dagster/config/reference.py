@@ -95,8 +95,8 @@ _RULES = """\
 stand in one text. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
 `{incremental...}`, have no `$`. A name is letters, digits and underscores.
 
-A secret that is left out is looked up where dlt looks: `sources.<connector>...` in secrets.toml,
-its environment variables and its vaults. A secret that stands in the file works, with a warning.
+A secret that is left out is looked up where dlt looks: `sources.<connector>.credentials` in
+secrets.toml, its environment variables and its vaults. A secret that stands in the file works, with a warning.
 
 ## What happens to the rows that are there already
 

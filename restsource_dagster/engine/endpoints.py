@@ -1,6 +1,7 @@
 """How each resource is asked for: its session, credentials, paginator and limits."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.tokens import RenewingToken
 from restsource_dagster.engine.paging.actions import is_ignored
-from restsource_dagster.engine.paging.pages import Endpoint, PageSeen
+from restsource_dagster.engine.paging.pages import Endpoint
 from restsource_dagster.engine.paging.paginators import make_paginator
 from restsource_dagster.engine.paging.selectors import counts_rows
 from restsource_dagster.engine.plans import ResourcePlan
@@ -23,6 +24,31 @@ from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.tally import Tally
 
 __all__ = ["EndpointMaker"]
+
+
+@dataclass(frozen=True)
+class _Listener:
+    """Counts what arrives and says what is missing."""
+
+    resource: str
+    tally: Tally
+    progress: Progress
+
+    def page(self, rows: int, nulls: int) -> None:
+        self.tally.count(rows=rows, nulls=nulls)
+        self.progress.page(self.resource, rows)
+        if nulls:
+            self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
+
+    def end(self, promised: int | None, received: int) -> None:
+        if promised is None:
+            return
+        self.tally.promise(promised)
+        if received < promised:
+            self.progress.message(
+                f"{self.resource}: the API named a total of {promised}, and {received} arrived; "
+                f"{promised - received} are missing"
+            )
 
 
 class EndpointMaker:
@@ -69,12 +95,8 @@ class EndpointMaker:
             data_selector=endpoint.get("data_selector"),
             actions=tuple(endpoint.get("response_actions") or ()),
             max_pages=self._http.max_pages,
-            on_page=lambda page: self._on_page(name, tally, page),
+            listener=_Listener(name, tally, self._progress),
         )
-
-    def _on_page(self, name: str, tally: Tally, page: PageSeen) -> None:
-        tally.count(rows=page.rows, nulls=page.nulls)
-        self._progress.page(name, page.rows)
 
     def _is_foreign(self, path: str) -> bool:
         """Whether the file itself gives a full URL of an origin that is not the client's."""

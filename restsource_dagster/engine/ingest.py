@@ -165,6 +165,7 @@ class _Run:
         load: Load,
         before: _Before,
     ) -> Outcome:
+        tally = source.tallies[resource.name]
         pipeline, schema = load.pipeline, load.pipeline.default_schema
         table = schema.naming.normalize_table_identifier(resource.table)
         nested = f"{table}{schema.naming.PATH_SEPARATOR}"
@@ -174,7 +175,10 @@ class _Run:
             resource=resource.name,
             table=table,
             seconds=time.monotonic() - before.started,
-            usage=source.tallies[resource.name].meter.usage,
+            usage=tally.meter.usage,
+            received=tally.received,
+            promised=tally.promised,
+            skipped=tally.skipped,
             rows_loaded=rows.get(table, 0),
             row_count=row_count,
             dataset=pipeline.dataset_name,

@@ -77,6 +77,12 @@ class Outcome:
     table: str
     seconds: float
     usage: Usage = field(default_factory=Usage)
+    received: int = 0
+    """Items that the API sent."""
+    promised: int | None = None
+    """Items that the API said there are, where it names a total."""
+    skipped: tuple[str, ...] = ()
+    """Paths of parents' calls that failed and were skipped (`http.on_child_error`)."""
     rows_loaded: int = 0
     row_count: int | None = None
     """Rows in the table after the load; None if the destination can't say."""

@@ -30,6 +30,10 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["dagster/row_count"] = outcome.row_count
     if outcome.nested_tables:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
+    if outcome.promised is not None:
+        metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
+    if outcome.skipped:
+        metadata["skipped_parents"] = dg.MetadataValue.json(list(outcome.skipped))
     if outcome.cursor:
         metadata.update(_cursor_metadata(outcome.cursor))
     return metadata

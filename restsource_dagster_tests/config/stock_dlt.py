@@ -16,14 +16,17 @@ from restsource_dagster.config.references import (
 )
 
 CORPUS = Path(__file__).parents[1] / "connectors"
-SECRETS = (
-    "TOKEN",
-    "API_KEY",
-    "USERNAME",
-    "PASSWORD",
-    "CLIENT_ID",
-    "CLIENT_SECRET",
-    "ACCESS_TOKEN_URL",
+SECRETS = tuple(
+    f"CREDENTIALS__{name}"
+    for name in (
+        "TOKEN",
+        "API_KEY",
+        "USERNAME",
+        "PASSWORD",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "ACCESS_TOKEN_URL",
+    )
 )
 """Set these in the environment, so that dlt finds every secret that a file leaves out."""
 DLT_FIELDS = ("client", "resource_defaults", "resources")

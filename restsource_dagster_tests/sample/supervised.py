@@ -16,13 +16,14 @@ def serve(port: int, pid_file: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", STUBBORN])
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - http.server's name
+        def do_GET(self) -> None:
             self.send_response(200 if self.path == "/healthy" else 404)
             self.end_headers()
 
     with http.server.HTTPServer(("127.0.0.1", port), Handler) as server:
         pid_file.write_text(f"{child.pid}", encoding="utf-8")
-        print("Traceback (most recent call last):", file=sys.stderr, flush=True)
+        sys.stderr.write("Traceback (most recent call last):\n")
+        sys.stderr.flush()
         server.serve_forever()
 
 

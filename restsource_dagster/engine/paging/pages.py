@@ -5,10 +5,10 @@ detection, but an answer that is not what the file says is an error, never an em
 that does not end is stopped.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -24,7 +24,6 @@ from restsource_dagster.engine.http.session import ApiSession
 from restsource_dagster.engine.http.tokens import RenewingToken
 from restsource_dagster.engine.paging.actions import Action, is_ignored
 from restsource_dagster.engine.paging.guards import PageGuard
-from restsource_dagster.engine.paging.paginators import ReceivedOffsetPaginator
 from restsource_dagster.engine.paging.selectors import (
     detect_selector,
     leads_to_an_empty_list,
@@ -32,7 +31,7 @@ from restsource_dagster.engine.paging.selectors import (
 )
 from restsource_dagster.engine.redaction import Redactor
 
-__all__ = ["Call", "Endpoint", "PageSeen"]
+__all__ = ["Call", "Endpoint", "PageListener"]
 
 Records = list[Any]
 
@@ -49,13 +48,14 @@ class Call:
     data: Any = None
 
 
-@dataclass(frozen=True)
-class PageSeen:
-    """What is told of a page: its records, its null items, the total that the API names."""
+class PageListener(Protocol):
+    """Is told of what arrives, from any thread."""
 
-    rows: int
-    nulls: int = 0
-    promised: int | None = None
+    def page(self, rows: int, nulls: int) -> None:
+        """A page with so many items, nulls among them."""
+
+    def end(self, promised: int | None, received: int) -> None:
+        """A call ended: the total that the API named last, if it did, and the items received."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Endpoint:
     data_selector: str | None = None
     actions: Sequence[Action] = ()
     max_pages: int = 100_000
-    on_page: Callable[[PageSeen], None] = lambda _: None
+    listener: PageListener | None = None
 
     def pages(self, call: Call) -> Iterator[Records]:
         """The records of each page of a call, in order; every call starts its paginator anew.
@@ -92,7 +92,7 @@ class Endpoint:
         guard = PageGuard(self.max_pages)
         if paginator:
             paginator.init_request(request)
-        number = 0
+        number = received = 0
         while paginator is None or number == 0 or paginator.has_next_page:
             number += 1
             self._stop_if(guard.check_request(request, number))
@@ -105,7 +105,10 @@ class Endpoint:
             self._stop_if(guard.check_records(records, number))
             paginator = paginator or _detect_paginator(page.response)
             self._turn(paginator, request, page, records)
-            yield self._told(paginator, records)
+            received += len(records)
+            yield self._told(records)
+        if self.listener:
+            self.listener.end(getattr(paginator, "promised_rows", None), received)
 
     def _request(self, call: Call) -> requests.Request:
         absolute = urlsplit(call.path).scheme in ("http", "https")
@@ -177,11 +180,11 @@ class Endpoint:
         except (ValueError, TypeError, KeyError) as error:
             raise self._unexpected(f"the paginator can't read the answer: {error}", page) from error
 
-    def _told(self, paginator: BasePaginator, records: Records) -> Records:
+    def _told(self, records: Records) -> Records:
         """Tell of the page, and leave out null items: a null is no record."""
-        nulls = records.count(None)
-        promised = paginator.promised if isinstance(paginator, ReceivedOffsetPaginator) else None
-        self.on_page(PageSeen(len(records), nulls, promised))
+        nulls = sum(record is None for record in records)
+        if self.listener:
+            self.listener.page(len(records), nulls)
         return [record for record in records if record is not None] if nulls else records
 
     def _stop_if(self, problem: str | None) -> None:

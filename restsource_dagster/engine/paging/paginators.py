@@ -63,6 +63,13 @@ class _Tolerant(RangePaginator):
 class ReceivedOffsetPaginator(_Tolerant, OffsetPaginator):
     """An offset that moves by the rows that arrived, not by those that were asked for."""
 
+    @property
+    def promised_rows(self) -> int | None:
+        """The rows from the first offset on that the API says there are; None if cut by us."""
+        if self.promised is None or self.maximum_value is not None:
+            return None
+        return max(0, self.promised - self.initial_value)
+
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         """Step by the size of the page."""
         self.value_step = len(data) if data else self.limit
