@@ -28,6 +28,11 @@ class Settings(BaseSettings):
         default=Path(".restsource"),
         description="The folder for what must outlive a run: creation times, locks, work folders.",
     )
+    webserver: str | None = Field(
+        default=None,
+        description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, where it and "
+        "the daemon have a code server each; `dagster dev` needs no such thing.",
+    )
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:

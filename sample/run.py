@@ -18,7 +18,7 @@ __all__ = ["main"]
 ROOT = Path(__file__).resolve().parent.parent
 DATABASE = ROOT / "sample" / "data" / "nycflights.db"
 DAGSTER_HOME = ROOT / ".dagster"
-LOGS = DAGSTER_HOME / "logs"
+LOGS = DAGSTER_HOME / "output"  # Dagster clears a folder named logs
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from restsource_dagster.config.drafts import Draft, Path, lone_brace
 from restsource_dagster.config.references import without_references
-from restsource_dagster.config.wording import name_shown, nearest
+from restsource_dagster.config.wording import is_secret, name_shown, nearest
 
 __all__ = [
     "bind_path",
@@ -141,11 +141,13 @@ def field_of(name: str) -> str:
 def _report_unbound(draft: Draft, unbound: set[str]) -> None:
     for name in sorted(unbound):
         value = draft.endpoint["params"][name]
-        place = f"{{resources.{value.get('resource')}.{value.get('field')}}}"
+        shown = f"{{resources.{value['resource']}.{value['field']}}}"
+        if len(shown) > 60 or is_secret((name,)):
+            shown = "{resources.<parent>.<field>}"
         draft.report(
             draft.param_place(name),
             f"A param of type `resolve` stands in the path, and the path has no `{{{name}}}`",
-            mend=f'Put `{{{name}}}` into the path, or write "{name}": "{place}"',
+            mend=f'Put `{{{name}}}` into the path, or write "{name}": "{shown}"',
         )
 
 

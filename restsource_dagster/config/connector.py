@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from restsource_dagster.config.assembly import assemble
 from restsource_dagster.config.envelope import NAME, ConnectorFile
-from restsource_dagster.config.literal_secrets import secret_warnings
 from restsource_dagster.config.http import HttpSettings
+from restsource_dagster.config.literal_secrets import secret_warnings
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.references import find_references
 from restsource_dagster.config.resources import (

@@ -7,8 +7,8 @@ from pydantic import ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from restsource_dagster.config.fields import Part, Text, not_this, not_valid
-from restsource_dagster.config.rest_api import Client, ResourceDefaults, ResourceOrName
 from restsource_dagster.config.http import HttpSettings
+from restsource_dagster.config.rest_api import Client, ResourceDefaults, ResourceOrName
 from restsource_dagster.config.schedule import Moment, Schedule
 
 __all__ = ["NAME", "ConnectorFile"]
@@ -95,7 +95,7 @@ class ConnectorFile(Part):
         "left out. UTC unless it names a time zone.",
     )
     schedule: Schedule = Field(description="When the connector runs by itself.")
-    http: HttpSettings = Field(default=HttpSettings(), description="How requests behave.")
+    http: HttpSettings = Field(default_factory=HttpSettings, description="How requests behave.")
     client: Client = Field(description="What all endpoints of the API have in common.")
     resource_defaults: ResourceDefaults | None = Field(
         default=None, description="Fields that all resources have unless they say otherwise."

@@ -6,7 +6,7 @@ Follows `build_resource_dependency_graph` in `dlt.sources.rest_api.config_setup`
 from typing import Any
 
 from restsource_dagster.config.drafts import Draft
-from restsource_dagster.config.wording import listed, name_shown, nearest
+from restsource_dagster.config.wording import is_secret, listed, name_shown, nearest
 
 __all__ = ["find_parents", "report_cycles", "report_duplicates"]
 
@@ -49,7 +49,7 @@ def find_parents(drafts: list[Draft]) -> None:
         if len(parents) > 1:
             draft.report(
                 draft.path_at,
-                f"The resource depends on {listed(parents, 'and')}, and dlt knows one parent only",
+                f"The resource depends on {_shown(parents)}, and dlt knows one parent only",
                 mend="Take all fields from one parent; it can pass on its own parent's fields "
                 "with `include_from_parent`",
             )
@@ -72,15 +72,22 @@ def _parents(draft: Draft) -> dict[str, tuple[str | int, ...]]:
     return parents
 
 
+def _shown(parents: dict[str, tuple[str | int, ...]]) -> str:
+    if any(is_secret(place) for place in parents.values()):
+        return f"{len(parents)} parents"
+    return listed(parents, "and")
+
+
 def _report_unknown(
     draft: Draft, parent: str, place: tuple[str | int, ...], names: set[str]
 ) -> None:
     others = sorted(names - {draft.name})
     close = nearest(parent, others)
     known = f"The resources here: {listed(others[:8], 'and')}" if others else None
+    shown = "of that name" if is_secret(place) else name_shown(parent)
     draft.report(
         place,
-        f"There is no resource {name_shown(parent)} to depend on",
+        f"There is no resource {shown} to depend on",
         mend=f"Write `{close}`" if close else known or "Add the parent resource",
     )
 

@@ -88,7 +88,8 @@ def _value(root: Place, stack: list[_Frame], offset: int) -> Place:
 
 
 def _key(frame: _Frame, raw: str, offset: int) -> Item:
-    frame.child, frame.key = json.loads(raw, strict=False), offset
+    frame.child = json.loads(raw, strict=False) if "\\" in raw else raw[1:-1]
+    frame.key = offset
     first = frame.seen.setdefault(frame.child, offset)
     place = Place(frame.child, offset, offset, parent=frame.place)
     return Item(place, raw, is_key=True, repeats=None if first == offset else first)

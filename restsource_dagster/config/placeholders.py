@@ -78,23 +78,32 @@ def _check_bound_path(draft: Draft) -> None:
 
 
 def _report_no_context(draft: Draft, name: str, place: Path) -> None:
-    shown = name_shown("{" + name + "}")
-    mend = "Write a literal brace twice: `{{` and `}}`"
-    if is_secret(place) or not _IDENTIFIER.fullmatch(name):
-        shown = "What stands in braces"
-    elif name.startswith("incremental"):
-        mend = 'Add "incremental": {"cursor_path": ...} to the endpoint'
-    elif re.match(r"(dlt\.)?(secrets|config|env)\b", name):
-        mend = "Write a reference to an environment variable: `${NAME}`"
-    else:
-        parent = guessed_parent(draft, name)
-        mend = f"Write `{{resources.{parent}.{field_of(name)}}}`. {mend}"
     draft.report(
         place,
-        f"{shown} in {name_shown(str(place[-1]))} is bound to nothing",
+        f"{_shown(name, place)} in {name_shown(str(place[-1]))} is bound to nothing",
         expected=f"a placeholder that starts with {listed(f'{c}.' for c in contexts_of(draft))}",
-        mend=mend,
+        mend=_mend_for(draft, name, place),
     )
+
+
+def _mend_for(draft: Draft, name: str, place: Path) -> str:
+    braces = "Write a literal brace twice: `{{` and `}}`"
+    if not _is_showable(name, place):
+        return braces
+    if name.startswith("incremental"):
+        return 'Add "incremental": {"cursor_path": ...} to the endpoint'
+    if re.match(r"(dlt\.)?(secrets|config|env)\b", name):
+        return "Write a reference to an environment variable: `${NAME}`"
+    return f"Write `{{resources.{guessed_parent(draft, name)}.{field_of(name)}}}`. {braces}"
+
+
+def _is_showable(name: str, place: Path) -> bool:
+    return not is_secret(place) and _IDENTIFIER.fullmatch(name) is not None
+
+
+def _shown(name: str, place: Path) -> str:
+    """A placeholder, unless it may be part of a secret or of a text that isn't ours."""
+    return name_shown("{" + name + "}") if _is_showable(name, place) else "What stands in braces"
 
 
 def _note(draft: Draft, name: str, place: Path) -> None:
@@ -103,7 +112,7 @@ def _note(draft: Draft, name: str, place: Path) -> None:
     elif draft.endpoint.get("incremental") is None and not _has_incremental_param(draft):
         draft.report(
             place,
-            f"{name_shown('{' + name + '}')} needs an incremental cursor, and `incremental` is null",
+            f"{_shown(name, place)} needs an incremental cursor, and `incremental` is null",
             code="deliberate:incremental-null",
         )
     else:
@@ -117,9 +126,11 @@ def _note_parent(draft: Draft, name: str, place: Path) -> None:
         return
     draft.report(
         place,
-        f"{name_shown('{' + name + '}')} doesn't name a field of a parent resource",
+        f"{_shown(name, place)} doesn't name a field of a parent resource",
         expected="`{resources.<parent>.<field>}`",
-        mend=f"Write `{{resources.{parts[1] or '<parent>'}.id}}`" if len(parts) == 2 else None,
+        mend=f"Write `{{resources.{parts[1]}.id}}`"
+        if len(parts) == 2 and parts[1] and _is_showable(name, place)
+        else None,
     )
 
 
@@ -135,7 +146,7 @@ def _check_incremental(draft: Draft, name: str, place: Path) -> None:
     close = nearest(attribute, _INCREMENTAL)
     draft.report(
         place,
-        f"{name_shown('{' + name + '}')} is nothing that an incremental cursor has",
+        f"{_shown(name, place)} is nothing that an incremental cursor has",
         expected=listed(f"{{incremental.{known}}}" for known in _INCREMENTAL[:4]),
         mend=f"Write `{{incremental.{close}}}`" if close else None,
         code="deliberate:incremental-attribute",

@@ -118,6 +118,12 @@ A warning doesn't keep a connector from running: a secret in the file; `true` fo
 status code in quotes; `replace` of an incremental resource; `endpoint.incremental` beside an
 incremental param.
 
+## What only Python can say
+
+`session`, `convert`, `processing_steps`, custom `auth` and `paginator` classes, functions as
+`last_value_func`, hints or response actions, and ready-made dlt resources are Python objects. A
+file can't hold them, and the message for each says what to do instead.
+
 ## Where this differs from dlt
 
 What stock dlt takes or refuses, a connector file takes or refuses, too, with these exceptions:
@@ -168,7 +174,8 @@ def _section(name: str, parts: dict[str, Any]) -> str:
     rows = [
         f"| `{field}` | {_words(about)} | {_default(field, about, required)} "
         f"| {_cell(about.get('description') or _about(about, parts))} |"
-        for field, about in part["properties"].items()
+        for field, about in sorted(part["properties"].items(), key=lambda f: f[0] not in required)
+        if not about.get("description", "").startswith("Python only")
     ]
     head = "| field | what | default | |\n|---|---|---|---|"
     return f"## {_heading(name)}\n\n{part['description']}\n\n{head}\n" + "\n".join(rows) + "\n"

@@ -14,8 +14,9 @@ DEEPEST = 100
 """Levels of nesting; dlt copies a configuration recursively and fails somewhat deeper."""
 
 _TEMPLATE = re.compile(
-    r"\{\{[^{}]*\b(?:dlt\.)?(?:secrets?|config|env|environ|env_var|var|vars)\b[^{}]*\}\}"
-    r"|\bdlt\.(?:secrets|config)\b"
+    r"\{\{\s*(?:dlt\.)?(?:secrets?|config|env|environ|vars?)\s*[.\[][^{}]*\}\}"
+    r"|\{\{\s*(?:env_var|env|var|secret)\s*\([^{}]*\}\}"
+    r"|\bdlt\.(?:secrets|config)\b\S*"
 )
 _QUOTED = re.compile(r"['\"]([\w.]+)['\"]")
 _DOTTED = re.compile(r"\b(?:secrets?|config|env|environ|vars?)\.(\w[\w.]*)")

@@ -3,17 +3,22 @@
 Follows `validate_write_disposition_hint` in `dlt.extract.hints`.
 """
 
+import re
 import string
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from restsource_dagster.config.problems import Finding
+from restsource_dagster.config.references import without_references
 from restsource_dagster.config.wording import pointer_to, rendered
 
 __all__ = ["strategy_findings"]
 
 Path = tuple[str | int, ...]
+_NUMBER = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_800
+"""Seconds from 1970 to the years 1 and 10000."""
 _CONDITION_PLACEHOLDERS = {"table", "staging_table"}
 
 
@@ -31,7 +36,7 @@ def strategy_findings(given: dict[str, Any], at: Path) -> Iterator[Finding]:
             yield Finding(
                 pointer_to((*at, name)),
                 f"`{name}` is no time",
-                rendered(given[name]),
+                rendered(given.get(name)),
                 "a time such as 2026-11-23T10:03:00Z",
             )
     columns = given.get("validity_column_names")
@@ -46,8 +51,9 @@ def strategy_findings(given: dict[str, Any], at: Path) -> Iterator[Finding]:
 
 
 def _condition_findings(condition: str, at: Path) -> Iterator[Finding]:
+    text = without_references(condition)
     try:
-        names = {name for _, name, _, _ in string.Formatter().parse(condition) if name is not None}
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
     except ValueError:
         names = {"?"}
     if names - _CONDITION_PLACEHOLDERS:
@@ -60,12 +66,22 @@ def _condition_findings(condition: str, at: Path) -> Iterator[Finding]:
 
 
 def _is_moment(value: Any) -> bool:
-    if value is None or isinstance(value, bool | int | float):
+    """Whether dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
+    if value is None:
         return True
-    if not isinstance(value, str):
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return any(_reads(value, form) for form in (None, "%Y-%m", "%Y/%m/%d", "%Y-%j"))
+    return isinstance(value, str | int | float) and _EARLIEST <= float(value) < _LATEST
+
+
+def _reads(text: str, form: str | None) -> bool:
+    if " +" in text or " -" in text:
         return False
     try:
-        datetime.fromisoformat(value)
+        if form is None:
+            datetime.fromisoformat(text)
+        else:
+            datetime.strptime(text, form).replace(tzinfo=UTC)
     except ValueError:
         return False
     return True

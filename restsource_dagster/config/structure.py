@@ -110,9 +110,9 @@ def _unknown_name(model: type[BaseModel], error: Mapping[str, Any], path: Path) 
     names = _names(model, error)
     given = error["input"]
     mend = mend_for_field(path, given)
+    hidden = is_secret(path) and mend is None
     if mend is None and isinstance(given, str) and (close := nearest(given, names)):
         mend = f'Write "{close}"'
-    hidden = is_secret(path) and mend is None
     return Finding(
         pointer_to(path),
         f"{_subject(path)} is none of the names it may be",

@@ -47,7 +47,7 @@ def rendered(value: Any, path: Sequence[str | int] = ()) -> str:
 
 def name_shown(name: str) -> str:
     """A name from the file (a field, a resource, a placeholder) in backticks, shortened."""
-    return f"`{_shortened(name.replace('`', chr(39)))}`"
+    return f"`{_shortened(_URL_PARTS.sub('...', name.replace('`', chr(39))))}`"
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -62,7 +62,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 def listed(names: Iterable[str], last: str = "or") -> str:
     """`a`, `b` or `c`."""
-    quoted = [f"`{name}`" for name in names]
+    quoted = [name_shown(name) for name in names]
     if len(quoted) < 2:
         return "".join(quoted)
     return f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"

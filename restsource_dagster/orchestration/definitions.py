@@ -60,7 +60,6 @@ def build_definitions(
     """
     settings = settings or Settings()
     path = Path(folder) if folder is not None else settings.configs
-    loaded_at = datetime.now(UTC)
     loaded = load_folder(path)
     parts, unfit = _build_parts(loaded, RunSettings(settings, observer))
     broken = [*loaded.broken, *unfit]
@@ -68,7 +67,7 @@ def build_definitions(
         assets=[*(part.assets for part in parts), *map(build_broken_asset_spec, broken)],
         jobs=[part.job for part in parts],
         schedules=[part.schedule for part in parts if part.schedule],
-        sensors=[*_sensors(path, loaded, parts, broken, loaded_at)],
+        sensors=[*_sensors(path, loaded, parts, broken, settings)],
         executor=dg.in_process_executor,
     )
 
@@ -82,6 +81,8 @@ def _build_parts(loaded: Folder, runs: RunSettings) -> tuple[list[_Part], list[L
             parts.append(_build_part(connector, created.get(connector), runs))
         except Exception as error:  # noqa: BLE001 - one file must not take down the location
             unfit.append(_unfit(connector, error))
+    for warning in created.warnings:
+        dg.get_dagster_logger().warning(warning.as_text())
     return parts, unfit
 
 
@@ -113,14 +114,14 @@ def _sensors(
     loaded: Folder,
     parts: list[_Part],
     broken: list[LoadedFile],
-    loaded_at: datetime,
+    settings: Settings,
 ) -> Iterable[dg.SensorDefinition]:
-    yield build_watch_sensor(path, loaded.fingerprint)
+    yield build_watch_sensor(path, loaded.fingerprint, webserver=settings.webserver)
     if parts:
         yield build_first_run_sensor(
             [(part.connector, part.created_at) for part in parts],
             {part.connector.name: part.job for part in parts},
-            loaded_at,
+            datetime.now(UTC),
         )
     if broken:
         yield build_broken_sensor(broken)

@@ -1,15 +1,17 @@
 """Ways to run the command: in this process, or as a process of its own."""
 
 import os
+import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
 from restsource_dagster.cli.app import app
 
-__all__ = ["environment", "invoke", "start"]
+__all__ = ["environment", "invoke", "on_terminal", "start"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +38,31 @@ def start(*arguments: object, folder: Path, **changes: str) -> "subprocess.Popen
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def on_terminal(*arguments: object, folder: Path) -> tuple[int, str]:
+    """The exit code of `restsource` on a (pseudo) terminal and all that it wrote there."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "restsource_dagster.cli", *map(str, arguments)],
+        cwd=folder,
+        env=environment(TERM="xterm-256color", COLUMNS="120"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        shown = b"".join(_read_all(ours))
+    os.close(ours)
+    return process.returncode, shown.decode()
+
+
+def _read_all(terminal: int) -> Iterator[bytes]:
+    while True:
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # the last process on the other side is gone
+            return
+        if not part:
+            return
+        yield part

@@ -1,0 +1,88 @@
+# `make run` and `make test` do all their own set-up; `make help` lists the rest.
+
+PYTHON ?= python3.11
+PORT ?= 3000
+API_PORT ?= 8001
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+BIN := .venv/bin/python
+GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+	--generate-hashes --no-strip-extras --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lint types docs lock clean reset
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000, API_PORT=8001)
+	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
+
+test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_ARGS=...)
+	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+check: lint types test ## Format, lint, types and tests: what CI runs
+
+format: .venv/dev.stamp ## Format the code
+	@$(BIN) -m ruff format .
+	@$(BIN) -m ruff check --fix .
+
+lint: .venv/dev.stamp ## Check format and lint rules
+	@$(BIN) -m ruff format --check .
+	@$(BIN) -m ruff check .
+
+types: .venv/dev.stamp ## Check types
+	@$(BIN) -m mypy
+
+docs: .venv/dev.stamp ## Write the generated documents and the JSON Schema anew
+	@$(BIN) -m restsource_dagster.config.generate
+	@$(BIN) -m restsource_dagster.cli.reference > docs/cli.md
+
+lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
+	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
+	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample -c requirements/setup.lock -o requirements/run.lock
+	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev -c requirements/run.lock -o requirements/dev.lock
+	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
+		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
+
+clean: ## Remove what was installed and built, not the data
+	rm -rf .venv node_modules build dist artifacts *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: ## Forget all loaded data, run history and the sample (data/, .restsource/, .dagster/)
+	rm -rf data .restsource sample/data
+	find .dagster -mindepth 1 -maxdepth 1 ! -name dagster.yaml -exec rm -rf {} +
+
+# The environment: Python, then the installer, then what `run` needs, then what `test` needs.
+
+$(BIN):
+	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11 is needed, but there is no '$(PYTHON)'. Install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed, but '$(PYTHON)' is another version. Say where Python 3.11 is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear .venv || { echo "No virtual environment could be made; on Debian and Ubuntu this needs the package python3.11-venv" >&2; exit 1; }
+
+# uv installs in seconds what takes pip most of a minute; where uv can't be had, pip does it.
+INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
+	then $(BIN) -m uv pip install --quiet --python $(BIN) $(1) || $(BIN) -m pip install --quiet --disable-pip-version-check $(1); \
+	else $(BIN) -m pip install --quiet --disable-pip-version-check $(1); fi
+
+.venv/setup.stamp: requirements/setup.lock | $(BIN)
+	@echo "Installing (only after a change of the requirements) ..."
+	@$(BIN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.lock
+	@touch $@
+
+.venv/run.stamp: requirements/run.lock pyproject.toml .venv/setup.stamp
+	@$(call INSTALL,--require-hashes -r requirements/run.lock)
+	@$(call INSTALL,--no-deps --no-build-isolation --editable .)
+	@touch $@
+
+.venv/dev.stamp: requirements/dev.lock .venv/run.stamp
+	@$(call INSTALL,--require-hashes -r requirements/dev.lock)
+	@touch $@
+
+# json-server, for the tests that need a second kind of API.
+.venv/node.stamp: package.json package-lock.json .venv/setup.stamp
+	@if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund; \
+		else echo "npm is not there: the tests that need json-server are skipped"; fi
+	@touch $@

@@ -1,0 +1,183 @@
+"""`restsource check`: what it prints, to whom, and how it ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from restsource_dagster.config.files import load_folder
+from restsource_dagster_tests.cli.runner import environment, invoke, on_terminal, start
+
+GOOD = {
+    "schedule": {"mode": "hours"},
+    "client": {"base_url": "https://api.example.com/"},
+    "resources": [{"name": "orders", "primary_key": "id"}, "countries"],
+}
+SECRET = "sk5ecretsk5ecret"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one good connector, which is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "shop.json").write_text(json.dumps(GOOD))
+    return tmp_path
+
+
+def test_good_files_end_well_and_tell_derived_dispositions_with_their_reason(project: Path) -> None:
+    checked = invoke("check")
+    assert checked.exit_code == 0
+    assert "  orders: merge, because the resource has a primary key (id)\n" in checked.stdout
+    assert checked.stdout.endswith("1 file, 0 broken, 0 problems\n")
+
+
+def test_quiet_tells_only_problems_and_the_summary(project: Path) -> None:
+    assert invoke("check", "-q").stdout == "1 file, 0 broken, 0 problems\n"
+
+
+def test_every_problem_of_every_file_is_told_in_order_and_counted(project: Path) -> None:
+    configs = project / "configs"
+    (configs / "b.json").write_text('{"schedule": {"mode": "daily"},}')
+    (configs / "a.yaml").write_text("- 1\n- : :")
+    literal = {**GOOD, "client": {**GOOD["client"], "auth": {"type": "bearer", "token": SECRET}}}  # type: ignore[dict-item]
+    (configs / "c.json").write_text(json.dumps(literal))
+    checked = invoke("check")
+    problems = load_folder(Path("configs")).problems
+    assert checked.exit_code == 1
+    assert checked.stdout.splitlines()[: len(problems)] == [p.as_text() for p in problems]
+    errors = sum(problem.severity == "error" for problem in problems)
+    assert checked.stdout.endswith(f"4 files, 2 broken, {errors} problems, 1 warning\n")
+    assert SECRET not in checked.output
+
+
+def test_warnings_alone_end_well(project: Path) -> None:
+    literal = {
+        **GOOD,
+        "client": {"base_url": "https://x.example/", "headers": {"X-Api-Key": SECRET}},
+    }
+    (project / "configs" / "shop.json").write_text(json.dumps(literal))
+    checked = invoke("check", "-q")
+    assert checked.exit_code == 0
+    assert checked.stdout.endswith("1 file, 0 broken, 0 problems, 1 warning\n")
+
+
+def test_json_is_one_document_with_everything(project: Path) -> None:
+    (project / "configs" / "b.json").write_text("{")
+    checked = invoke("check", "--json")
+    assert checked.exit_code == 1
+    told = json.loads(checked.stdout)
+    assert told["summary"] == {"files": 2, "broken": 1, "problems": 1, "warnings": 0}
+    broken, good = told["files"]
+    assert broken["connector"] is None
+    assert broken["problems"] == [p.as_dict() for p in load_folder(Path("configs")).problems]
+    assert good["connector"] == "shop"
+    assert [resource["name"] for resource in good["resources"]] == ["orders", "countries"]
+    assert good["resources"][0]["write_disposition"]["value"] == "merge"
+
+
+def test_files_and_folders_can_be_named_and_count_once(project: Path) -> None:
+    (project / "other").mkdir()
+    (project / "other" / "x.json").write_text("{")
+    checked = invoke("check", "other", "other/x.json", "configs/shop.json", "--json")
+    assert [file["path"] for file in json.loads(checked.stdout)["files"]] == [
+        "configs/shop.json",
+        "other/x.json",
+    ]
+
+
+def test_folder_with_a_files_name_is_a_problem_and_not_a_folder_of_connectors(
+    project: Path,
+) -> None:
+    (project / "configs" / "x.json").mkdir()
+    for arguments in (["check"], ["check", "configs/x.json"]):
+        checked = invoke(*arguments)
+        assert checked.exit_code == 1
+        assert "This is not a file" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["check", "nothing.json"], "there is no nothing.json"),
+        (["check", "--configs", "nowhere"], "there is no folder nowhere"),
+        (["check", "--nonsense"], "--nonsense"),
+        (["chekc"], "Did you mean 'check'?"),
+    ],
+)
+def test_wrong_usage_is_told_as_such(project: Path, arguments: list[str], says: str) -> None:
+    checked = invoke(*arguments)
+    assert checked.exit_code == 2
+    assert checked.stdout == ""
+    assert says in checked.stderr
+
+
+def test_configs_folder_comes_from_option_environment_and_env_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (project / name).mkdir()
+        (project / name / f"{name}.json").write_text("{")
+    (project / ".env").write_text("RESTSOURCE_CONFIGS=a\n")
+    assert "a/a.json" in invoke("check").stdout
+    monkeypatch.setenv("RESTSOURCE_CONFIGS", "b")
+    assert "b/b.json" in invoke("check").stdout
+    assert "c/c.json" in invoke("check", "--configs", "c").stdout
+
+
+def test_names_of_files_and_keys_reach_no_terminal_as_control_sequences(project: Path) -> None:
+    (project / "configs" / "a\x1b[31m\n.json").write_text('{"\\u001b[31m": 1}')
+    assert "\x1b" not in invoke("check").stdout
+
+
+def test_checking_needs_neither_dlt_nor_dagster(project: Path) -> None:
+    code = (
+        "import sys; from restsource_dagster.cli import main; "
+        "codes = [main(['check']), main(['schema']), main(['list'])]; "
+        "print(codes, sorted({'dlt', 'dagster', 'duckdb'} & set(sys.modules)), file=sys.stderr)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project, env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stderr.splitlines()[-1] == "[0, 0, 0] []"
+
+
+def test_process_ends_with_the_code_and_without_colours_in_a_pipe(project: Path) -> None:
+    (project / "configs" / "b.json").write_text("{")
+    checked = start("check", folder=project)
+    out, err = checked.communicate(timeout=30)
+    assert checked.returncode == 1
+    assert "\x1b" not in out
+    assert err == ""
+    assert out.endswith("2 files, 1 broken, 1 problem\n")
+
+
+def test_a_terminal_gets_colours(project: Path) -> None:
+    (project / "configs" / "b.json").write_text("{")
+    code, shown = on_terminal("check", folder=project)
+    assert code == 1
+    assert "\x1b[1;31merror\x1b[0m" in shown
+
+
+def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
+    for number in range(3000):
+        (project / "configs" / f"b{number}.json").write_text("{")
+    checked = start("check", folder=project)
+    assert checked.stdout is not None
+    assert checked.stdout.readline()
+    checked.stdout.close()
+    assert checked.stderr is not None
+    assert checked.stderr.read() == ""
+    assert checked.wait(timeout=60) == 141
+
+
+def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path) -> None:
+    (project / "configs" / "größe.json").write_text('{"ü": 1}')
+    checked = start("check", folder=project, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    out, err = checked.communicate(timeout=30)
+    assert checked.returncode == 1
+    assert "gr\\xf6\\xdfe.json" in out
+    assert err == ""
