@@ -71,7 +71,8 @@ def _is_moment(value: Any) -> bool:
         return True
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         return any(_reads(value, form) for form in (None, "%Y-%m", "%Y/%m/%d", "%Y-%j"))
-    return isinstance(value, str | int | float) and _EARLIEST <= float(value) < _LATEST
+    seconds = float(value) if isinstance(value, str) else value
+    return isinstance(seconds, int | float) and _EARLIEST <= seconds < _LATEST
 
 
 def _reads(text: str, form: str | None) -> bool:

@@ -75,11 +75,17 @@ def test_huge_numbers_are_no_trouble(number: float, path: str) -> None:
         "params": {"n": number},
         "paginator": {"type": "offset", "limit": number},
     }
+    scd2 = {"disposition": "merge", "strategy": "scd2", "boundary_timestamp": number}
+    lag = {"incremental": {"cursor_path": "ts", "lag": number, "initial_value": number}}
     value = {
         "schedule": {"mode": "days", "interval": number},
         "http": {"timeout_seconds": number},
         "client": {"base_url": number},
-        "resources": [number, {"name": "a", "max_table_nesting": number, "endpoint": endpoint}],
+        "resources": [
+            number,
+            {"name": "a", "max_table_nesting": number, "endpoint": endpoint},
+            {"name": "b", "write_disposition": scd2, "endpoint": lag},
+        ],
     }
 
     assert len(messages(value)) < 10_000

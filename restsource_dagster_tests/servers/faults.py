@@ -68,6 +68,7 @@ class Reply:
     """Answer with nothing but a TCP reset."""
 
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 Plan = Reply | Sequence[Any] | Callable[[Arrival], Any] | Any
 
 
@@ -86,7 +87,6 @@ class FaultServer:
         self.connections = 0
         self.peak = 0
         self._under_way = 0
-        self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
         self._loop = asyncio.new_event_loop()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -142,8 +142,7 @@ class FaultServer:
         self.connections += 1
         try:
             while (arrival := await _read(reader)) is not None:
-                with self._lock:
-                    self.arrivals.append(arrival)
+                self.arrivals.append(arrival)
                 self._under_way += 1
                 self.peak = max(self.peak, self._under_way)
                 try:
@@ -193,7 +192,7 @@ def _head(reply: Reply, length: int) -> bytes:
     if reply.unframed:
         del headers["Content-Length"]
         headers["Connection"] = "close"
-    lines = [f"HTTP/1.1 {reply.status} {HTTPStatus(reply.status).phrase}"]
+    lines = [f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unheard Of')}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 

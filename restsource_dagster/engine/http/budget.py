@@ -2,24 +2,30 @@
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-from restsource_dagster.engine.errors import RateLimitedError
+from dataclasses import dataclass
 
 __all__ = ["Budget"]
 
-# A request started just inside a second may arrive just outside it. The window is a little
-# longer than a second, so that the server never counts more than it allows.
-_WINDOW_SECONDS = 1.1
+_TRANSIT_SECONDS = 0.5
+"""A request that is not answered yet has arrived after so long, we assume."""
+
+
+@dataclass
+class _Turn:
+    """A request, and when it has reached the server at the latest."""
+
+    arrived_by: float
 
 
 class Budget:
     """A run's requests: at most `max_concurrency` at once, `requests_per_second` in any second.
 
-    Shared by all threads and resources of a run. `pause` holds all of them back while the API asks
-    for it.
+    Shared by all threads and resources of a run. What counts is the second in which a request
+    reaches the server. We know only that it is before the answer, so a request takes up its part
+    of the budget until a second after its answer, or a second and a half after its start. `pause`
+    holds all requests back while the API asks for it.
     """
 
     def __init__(
@@ -27,46 +33,47 @@ class Budget:
         *,
         requests_per_second: float | None = None,
         max_concurrency: int = 8,
-        max_wait_seconds: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places = threading.BoundedSemaphore(max_concurrency)
-        self._max_wait_seconds = max_wait_seconds
         self._clock = clock
         self._changed = threading.Condition()
         self._resumes_at = 0.0
         rate = requests_per_second or 0.0
-        per_window = max(1, int(rate)) if rate else 0
-        self._window_seconds = _WINDOW_SECONDS * (max(1.0, 1.0 / rate) if rate else 0.0)
-        self._starts: deque[float] = deque(maxlen=per_window)
+        self._most = max(1, int(rate)) if rate else 0
+        self._window_seconds = max(1.0, 1.0 / rate) if rate else 0.0
+        self._turns: list[_Turn] = []
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Have one of the places; waits for it, for the rate and for a pause to end.
-
-        Raises `RateLimitedError` if a pause would outlast `max_wait_seconds`.
-        """
+        """Have one of the places; waits for it, for the rate and for a pause to end."""
         with self._places:
-            self._wait_for_turn()
-            yield
+            turn = self._take_turn()
+            try:
+                yield
+            finally:
+                with self._changed:
+                    turn.arrived_by = min(turn.arrived_by, self._clock())
+                    self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
         """Let no request start for so long."""
         with self._changed:
             self._resumes_at = max(self._resumes_at, self._clock() + seconds)
 
-    def _wait_for_turn(self) -> None:
+    def _take_turn(self) -> _Turn:
         with self._changed:
             while (wait := self._seconds_to_wait()) > 0:
                 self._changed.wait(wait)
-            if self._starts.maxlen:
-                self._starts.append(self._clock())
+            turn = _Turn(self._clock() + _TRANSIT_SECONDS)
+            if self._most:
+                self._turns.append(turn)
+            return turn
 
     def _seconds_to_wait(self) -> float:
         now = self._clock()
-        paused = self._resumes_at - now
-        if paused > self._max_wait_seconds:
-            raise RateLimitedError(paused, self._max_wait_seconds)
-        full = bool(self._starts.maxlen) and len(self._starts) == self._starts.maxlen
-        crowded = self._starts[0] + self._window_seconds - now if full else 0.0
-        return max(paused, crowded)
+        window = self._window_seconds
+        self._turns = [turn for turn in self._turns if turn.arrived_by + window > now]
+        crowded = bool(self._most) and len(self._turns) >= self._most
+        free_at = min(turn.arrived_by for turn in self._turns) + window if crowded else now
+        return max(self._resumes_at, free_at) - now

@@ -1,9 +1,10 @@
-"""A limit for an exchange as a whole: connect, headers and the last byte of the body.
+"""A limit for an exchange as a whole: connect, handshake, headers and the last byte of the body.
 
 A socket's timeout is per read, so a server that sends a byte now and then holds a client for ever.
-A deadline shuts the socket down.
+A deadline shuts the connection down.
 """
 
+import os
 import socket
 import threading
 from contextvars import ContextVar
@@ -28,7 +29,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
+        self._connection: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._strike)
         self._timer.daemon = True
         self.expired = False
@@ -47,47 +48,66 @@ class Deadline:
         _current.reset(self._token)
         self._timer.cancel()
         with self._lock:
-            self._socket = None
+            self._let_go()
 
     def watch(self, connected: socket.socket) -> None:
-        """Shut this socket down when the time is up, at once if it is."""
+        """Shut this connection down when the time is up, at once if it is.
+
+        It is held by a descriptor of our own: TLS takes the original socket over, and during a
+        handshake nobody else has it.
+        """
         with self._lock:
-            self._socket = connected
-        if self.expired:
-            _shut(connected)
+            self._let_go()
+            self._connection = socket.socket(fileno=os.dup(connected.fileno()))
+            if self.expired:
+                self._shut()
 
     def _strike(self) -> None:
         with self._lock:
             self.expired = True
-            if self._socket is not None:
-                _shut(self._socket)
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._connection is None:
+            return
+        try:
+            self._connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # closed by the other side already: that is all we want
+
+    def _let_go(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _shut(connected: socket.socket) -> None:
-    try:
-        connected.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # closed already: that is all we want
+class _Watched:
+    """Has the deadline of this thread watch a connection, from its first moment and when reused."""
+
+    def _new_conn(self) -> socket.socket:
+        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
+        return _watch(connected)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request."""
+        if (reused := getattr(self, "sock", None)) is not None:
+            _watch(reused)
+        super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-class _WatchedHTTP(HTTPConnection):
-    def getresponse(self) -> Any:
-        """Have the deadline of this thread watch the socket."""
-        _watch(self.sock)
-        return super().getresponse()
-
-
-class _WatchedHTTPS(HTTPSConnection):
-    def getresponse(self) -> Any:
-        """Have the deadline of this thread watch the socket."""
-        _watch(self.sock)
-        return super().getresponse()
-
-
-def _watch(connected: socket.socket | None) -> None:
+def _watch(connected: socket.socket) -> socket.socket:
     deadline = _current.get()
-    if deadline is not None and connected is not None:
+    if deadline is not None:
         deadline.watch(connected)
+    return connected
+
+
+class _WatchedHTTP(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):

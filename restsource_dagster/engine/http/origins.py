@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from requests import PreparedRequest
+from requests.exceptions import InvalidURL
+from urllib3.util import parse_url
+
 from restsource_dagster.engine.errors import ForeignOriginError
 
 __all__ = ["Origin", "OriginPolicy"]
@@ -14,7 +18,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Origin:
-    """Scheme, host and port of a URL."""
+    """Scheme, host and port of a URL.
+
+    `api.example.com` and `api.example.com.` are two hosts: only the first one goes through a
+    resolver's search domains.
+    """
 
     scheme: str
     host: str
@@ -22,15 +30,26 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The origin of a URL. Raises `ValueError` for a port that is no number."""
-        parts = urlsplit(url)
+        """The origin of a URL, as requests would connect to it.
+
+        Raises `requests.exceptions.InvalidURL` for a URL that has none, or that two parsers read
+        as two hosts.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            other = parse_url(url).host
+        except ValueError as error:
+            raise InvalidURL(f"no valid URL ({error})") from None
         scheme = parts.scheme.lower()
-        host = (parts.hostname or "").rstrip(".").lower()
-        return cls(scheme, host, parts.port or _DEFAULT_PORTS.get(scheme))
+        host = _ascii(scheme, parts.hostname or "")
+        if host != _ascii(scheme, (other or "").strip("[]")):
+            raise InvalidURL("no clear host in the URL")
+        return cls(scheme, host, _DEFAULT_PORTS.get(scheme) if port is None else port)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        default = _DEFAULT_PORTS.get(self.scheme) == self.port
+        default = self.port is None or _DEFAULT_PORTS.get(self.scheme) == self.port
         return f"{self.scheme}://{host}" + ("" if default else f":{self.port}")
 
 
@@ -38,8 +57,8 @@ class Origin:
 class OriginPolicy:
     """The origins that a resource's requests may reach: its own, and hosts that the file lists.
 
-    `allowed_hosts` are `host` or `host:port`; a listed host is never asked over plain http where
-    the own origin uses https.
+    `allowed_hosts` are `host` (any port) or `host:port`; a listed host is never asked over plain
+    http where the own origin uses https.
     """
 
     own: Origin
@@ -48,7 +67,7 @@ class OriginPolicy:
     @classmethod
     def for_url(cls, url: str, allowed_hosts: Iterable[str] = ()) -> Self:
         """The policy of requests that belong to this URL's origin."""
-        return cls(Origin.of(url), tuple(host.lower() for host in allowed_hosts))
+        return cls(Origin.of(url), tuple(allowed_hosts))
 
     def is_own(self, url: str) -> bool:
         """Whether a URL has the same scheme, host and port."""
@@ -57,10 +76,32 @@ class OriginPolicy:
     def check(self, url: str) -> None:
         """Raise `ForeignOriginError`, naming both origins, unless the URL may be asked."""
         origin = Origin.of(url)
-        if origin == self.own:
+        if origin == self.own or (self._is_listed(origin) and not self._is_downgrade(origin)):
             return
-        downgraded = self.own.scheme == "https" and origin.scheme != "https"
-        listed = origin.host in self.allowed_hosts
-        listed = listed or f"{origin.host}:{origin.port}" in self.allowed_hosts
-        if downgraded or not listed:
-            raise ForeignOriginError(str(self.own), str(origin), origin.host)
+        raise ForeignOriginError(
+            str(self.own),
+            str(origin),
+            origin.host,
+            same_host=origin.host == self.own.host,
+            downgrade=self._is_downgrade(origin),
+        )
+
+    def _is_downgrade(self, origin: Origin) -> bool:
+        return self.own.scheme == "https" and origin.scheme != "https"
+
+    def _is_listed(self, origin: Origin) -> bool:
+        for listed in self.allowed_hosts:
+            wanted = Origin.of(f"{origin.scheme}://{listed}")
+            has_port = urlsplit(f"//{listed}").port is not None
+            if wanted.host == origin.host and (wanted.port == origin.port or not has_port):
+                return True
+        return False
+
+
+def _ascii(scheme: str, host: str) -> str:
+    """A host in lower case and, if it is international, in the spelling that is looked up."""
+    if host.isascii():
+        return host.lower()
+    request = PreparedRequest()
+    request.prepare_url(f"{scheme}://{host}", None)
+    return urlsplit(str(request.url)).hostname or ""

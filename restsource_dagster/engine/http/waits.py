@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 __all__ = ["limit_resets_in", "retry_after"]
 
 _EPOCH = 1e9  # a reset above it is a moment (GitHub), below it a number of seconds (IETF draft)
+_EPOCH_MILLISECONDS = 1e11
 _REMAINING = ("x-ratelimit-remaining", "x-rate-limit-remaining", "ratelimit-remaining")
 _RESET = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
@@ -15,27 +16,28 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """The seconds that `Retry-After` asks to wait, given as seconds or as a date; None if absent."""
     text = (headers.get("Retry-After") or "").strip()
     seconds = _number(text)
-    if seconds is not None:
-        return max(0.0, seconds)
-    try:
-        when = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - now).total_seconds())
+    return _until(_moment(text), now) if seconds is None else seconds
 
 
 def limit_resets_in(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The seconds until the limit resets, if the API says that nothing remains; else None."""
-    remaining = _first(headers, _REMAINING)
-    reset = _first(headers, _RESET)
-    if remaining is None or remaining > 0 or reset is None:
+    """The seconds until the limit resets, if the API says that nothing remains; else None.
+
+    A reset is a number of seconds, a moment in seconds or milliseconds since 1970, or a date.
+    """
+    remaining = _number(_first(headers, _REMAINING))
+    if remaining is None or remaining > 0:
         return None
-    return max(0.0, reset - now.timestamp() if reset > _EPOCH else reset)
+    text = _first(headers, _RESET)
+    reset = _number(text)
+    if reset is None:
+        return _until(_moment(text), now)
+    if reset > _EPOCH_MILLISECONDS:
+        reset /= 1000
+    return max(0.0, reset - now.timestamp()) if reset > _EPOCH else reset
 
 
-def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
-    return next((_number(headers[name]) for name in names if name in headers), None)
+def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((headers[name].strip() for name in names if name in headers), "")
 
 
 def _number(text: str) -> float | None:
@@ -44,3 +46,18 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return number if 0 <= number < float("inf") else None
+
+
+def _moment(text: str) -> datetime | None:
+    """A date as HTTP writes it, or as ISO 8601 does."""
+    for parse in (email.utils.parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            found = parse(text)
+        except (ValueError, OverflowError):
+            continue
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return None
+
+
+def _until(moment: datetime | None, now: datetime) -> float | None:
+    return None if moment is None else max(0.0, (moment - now).total_seconds())

@@ -1,0 +1,127 @@
+"""Which of two cursor values comes first.
+
+JSON has no times, so most cursors are text. Text compares by its characters, which is wrong for
+times as soon as their spelling varies (`00:00:00Z` and `00:00:00.5Z`, `+01:00` and `+02:00`) and
+for numbers of different length; rows would be taken for old ones and lost.
+"""
+
+import re
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from functools import lru_cache
+from typing import Any
+
+from dlt.common.time import detect_datetime_format
+from dlt.extract.incremental.lag import apply_lag
+
+__all__ = ["IncomparableError", "Order", "as_moment", "lagged"]
+
+_TIME = re.compile(
+    r"(\d{4}-\d{2}-\d{2})"
+    r"(?:[T ](\d{2}:\d{2}(?::\d{2})?)(?:[.,](\d+))?(Z|z|[+-]\d{2}(?::?\d{2})?)?)?"
+)
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_Key = tuple[str, Any]
+
+
+class IncomparableError(TypeError):
+    """Two cursor values that have no order, such as a number and a text."""
+
+    def __init__(self, one: Any, other: Any) -> None:
+        super().__init__(f"{_described(one)} and {_described(other)} can't be compared")
+
+
+class Order:
+    """The order of cursor values; `falling` for a cursor whose newest value is the least."""
+
+    def __init__(self, *, falling: bool = False) -> None:
+        self._falling = falling
+
+    def is_after(self, one: Any, other: Any) -> bool:
+        """Whether `one` is strictly newer. Raises `IncomparableError`."""
+        first, second = _comparable(one, other)
+        return bool(first < second if self._falling else first > second)
+
+    def is_before(self, one: Any, other: Any) -> bool:
+        """Whether `one` is strictly older. Raises `IncomparableError`."""
+        return self.is_after(other, one)
+
+    def is_same(self, one: Any, other: Any) -> bool:
+        """Whether both stand at the same place, however they are spelt."""
+        first, second = _comparable(one, other)
+        return bool(first == second)
+
+
+def as_moment(text: str) -> datetime | None:
+    """A text in ISO 8601 as a time in UTC, or None. Without a zone it is taken for UTC."""
+    kind, key = _key_of_text(text)
+    return key[0] + timedelta(seconds=float(f"0.{key[1] or 0}")) if kind == "time" else None
+
+
+def lagged(value: Any, lag: float | None, initial: Any, *, falling: bool = False) -> Any:
+    """The value from which to read again so that rows late by `lag` are found.
+
+    dlt's own arithmetic, for more spellings. Never before `initial`.
+    """
+    if not lag or value is None:
+        return value
+    function = min if falling else max
+    if isinstance(value, str) and not detect_datetime_format(value):
+        if _NUMBER.fullmatch(value):
+            number = float(value) if "." in value else int(value)
+            start = str(number + lag if falling else number - lag)
+            start = start.removesuffix(".0") if "." not in value else start
+        else:
+            spaced = value.replace(" ", "T", 1)
+            start = apply_lag(lag, None, spaced, function)
+            start = start.isoformat() if isinstance(start, date) else start
+            start = start.replace("T", " ", 1) if spaced != value else start
+    else:
+        start = apply_lag(lag, None, value, function)
+    order = Order(falling=falling)
+    return initial if initial is not None and order.is_before(start, initial) else start
+
+
+def _comparable(one: Any, other: Any) -> tuple[Any, Any]:
+    first, second = _key_of(one), _key_of(other)
+    if first[0] == second[0]:
+        return first[1], second[1]
+    if isinstance(one, str) and isinstance(other, str):
+        return one, other
+    raise IncomparableError(one, other)
+
+
+def _key_of(value: Any) -> _Key:
+    if isinstance(value, str):
+        return _key_of_text(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return "plain number", value
+    return type(value).__name__, value
+
+
+@lru_cache(maxsize=4096)
+def _key_of_text(text: str) -> _Key:
+    if found := _TIME.fullmatch(text):
+        day, clock, fraction, zone = found.groups()
+        try:
+            moment = datetime.combine(
+                date.fromisoformat(day), time.fromisoformat(clock or "00:00"), _zone(zone)
+            ).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return "text", text
+        return "time", (moment, (fraction or "").rstrip("0"))
+    if _NUMBER.fullmatch(text):
+        return "number", float(text) if "." in text else int(text)
+    return "text", text
+
+
+def _zone(text: str | None) -> timezone:
+    if text in (None, "Z", "z"):
+        return UTC
+    digits = str(text)[1:].replace(":", "").ljust(4, "0")
+    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    return timezone(-offset if str(text)[0] == "-" else offset)
+
+
+def _described(value: Any) -> str:
+    kind = {"str": "text", "int": "number", "float": "number", "bool": "flag"}
+    return f"{value!r} ({kind.get(type(value).__name__, type(value).__name__)})"

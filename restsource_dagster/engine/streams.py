@@ -1,0 +1,183 @@
+"""The rows of one call, read by its cursor: which are new, for whom, and when to stop asking."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from dlt.common import jsonpath
+from dlt.common.jsonpath import extract_simple_field_name
+from dlt.extract import Incremental
+
+from restsource_dagster.engine.errors import RowError
+from restsource_dagster.engine.ordering import IncomparableError, Order
+from restsource_dagster.engine.positions import CursorRules, Position
+
+__all__ = ["CursorView", "MarkedRow", "Stream"]
+
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+class MarkedRow(dict[str, Any]):
+    """A record that some dependents have had before: those in `again` need not ask below it."""
+
+    again: frozenset[str] = frozenset()
+
+
+class CursorView(Incremental[Any]):
+    """What placeholders see of a cursor: dlt's attributes, without dlt's state behind them."""
+
+    @classmethod
+    def of(cls, incremental: Incremental[Any], start: Any) -> Self:
+        """The same settings, starting at `start`."""
+        view = cls(
+            cursor_path=incremental.cursor_path,
+            initial_value=incremental.initial_value,
+            last_value_func=incremental.last_value_func,
+            end_value=incremental.end_value,
+            row_order=incremental.row_order,
+            on_cursor_value_missing=incremental.on_cursor_value_missing,
+            lag=incremental.lag,
+            range_start=incremental.range_start,
+            range_end=incremental.range_end,
+        )
+        view.start_value = start
+        return view.advance(start)
+
+    def get_state(self) -> Any:
+        """No state: a first run without an initial value."""
+        return {"initial_value": None, "last_value": None, "unique_hashes": [], "start_value": None}
+
+
+@dataclass
+class Stream:
+    """Reads the rows of one call.
+
+    `own` is the position of the resource itself, None if it is not loaded; `followers` are the
+    positions of dependents in its rows. A row that is new to any of them goes on, marked for those
+    that have had it.
+    """
+
+    rules: CursorRules
+    own: Position | None
+    followers: Mapping[str, Position]
+    say: Say
+    finished: bool = field(default=False, init=False)
+    """No page that follows can hold a row that is asked for."""
+    _previous: Any = field(default=None, init=False)
+    _left_out: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._order = Order(falling=self.rules.falling)
+        self._ordered = self.rules.row_order
+        path = jsonpath.compile_path(self.rules.path)
+        self._simple = extract_simple_field_name(path)
+        self._path = path
+
+    @property
+    def positions(self) -> Sequence[Position]:
+        """All positions that are read for."""
+        return [*([self.own] if self.own else []), *self.followers.values()]
+
+    @property
+    def start(self) -> Any:
+        """From where to ask: the oldest start of all positions."""
+        starts = [position.start for position in self.positions]
+        if not starts or any(start is None for start in starts):
+            return self.rules.initial if not starts else None
+        oldest = starts[0]
+        for start in starts[1:]:
+            oldest = start if self._order.is_before(start, oldest) else oldest
+        return oldest
+
+    def read(self, rows: Sequence[Row], page: int) -> list[Row]:
+        """The rows of a page that go on. Raises `RowError` for a cursor that can't be read."""
+        taken = []
+        for number, row in enumerate(rows, 1):
+            try:
+                value = self._value(row, page, number)
+                if value is None and self.rules.on_missing == "exclude":
+                    self._left_out += 1
+                elif value is None or self._is_in_range(value):
+                    taken.extend(self._take(value, row))
+            except IncomparableError as error:
+                raise self._error(
+                    f"{error}; write `initial_value` in the form that the API uses", page, number
+                ) from None
+        return taken
+
+    def end(self) -> None:
+        """Tell what was left out."""
+        if self._left_out:
+            self.say(
+                f"{self.rules.resource}: left out {self._left_out} rows without "
+                f"{self.rules.path} (on_cursor_value_missing is exclude)"
+            )
+
+    def _value(self, row: Row, page: int, number: int) -> Any:
+        if not isinstance(row, dict):
+            raise self._error("a record that is no object has no cursor", page, number)
+        if self._simple:
+            value = row.get(self._simple)
+        else:
+            found = jsonpath.find_values(self._path, row)
+            value = found[0] if found else None
+        if value is None and self.rules.on_missing == "raise":
+            raise self._error(
+                "the record has no value there, so nobody can tell whether it is new; see "
+                "`on_cursor_value_missing` (include, exclude)",
+                page,
+                number,
+            )
+        if isinstance(value, dict | list | bool):
+            raise self._error(f"{value!r:.80} is no value to order rows by", page, number)
+        return value
+
+    def _is_in_range(self, value: Any) -> bool:
+        """Whether a row lies within the range; notes the order and whether all others are past."""
+        self._watch_order(value)
+        rules, order = self.rules, self._order
+        if rules.end is not None:
+            past = order.is_after(value, rules.end)
+            if past or (rules.open_end and order.is_same(value, rules.end)):
+                self.finished = self.finished or (past and self._ordered == "asc")
+                return False
+        start = self.start
+        if start is not None and order.is_before(value, start):
+            self.finished = self.finished or self._ordered == "desc"
+            return False
+        return True
+
+    def _take(self, value: Any, row: Row) -> list[Row]:
+        wanted = self.own.takes(value, row) if self.own else True
+        again = frozenset(
+            name for name, position in self.followers.items() if not position.takes(value, row)
+        )
+        if not wanted:
+            return []
+        if not again:
+            return [row]
+        marked = MarkedRow(row)
+        marked.again = again
+        return [marked]
+
+    def _watch_order(self, value: Any) -> None:
+        """Stop believing in `row_order` as soon as a row contradicts it."""
+        if self._ordered is None:
+            return
+        before = self._previous
+        self._previous = value
+        if before is None:
+            return
+        falls = self._order.is_before(value, before)
+        rises = self._order.is_after(value, before)
+        if (falls and self._ordered == "asc") or (rises and self._ordered == "desc"):
+            self.say(
+                f"{self.rules.resource}: row_order says {self._ordered}, but {value!r} comes after "
+                f"{before!r}; all pages are read. Leave row_order out"
+            )
+            self._ordered = None
+            self.finished = False
+
+    def _error(self, problem: str, page: int, number: int) -> RowError:
+        return RowError(self.rules.resource, page, number, self.rules.path, problem)
