@@ -154,3 +154,22 @@ def test_the_first_of_two_namesakes_works_and_the_second_names_it(folder: Path) 
     assert tenders.problems[0].pointer == "/name"
     lines = tenders.path.read_text().splitlines()
     assert '"name": "shop"' in lines[tenders.problems[0].line - 1]
+
+
+@pytest.mark.parametrize(("first", "second"), [("a_b", "a__b"), ("shop", "shop_staging")])
+def test_names_that_mean_one_dataset_are_refused_in_the_later_file(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    content = {
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": "https://api.example.com"},
+        "resources": ["orders"],
+    }
+    for file, name in (("1.json", first), ("2.json", second)):
+        (tmp_path / file).write_text(json.dumps({"name": name, **content}))
+    folder = load_folder(tmp_path)
+    assert [connector.name for connector in folder.connectors] == [first]
+    [problem] = folder.problems
+    assert (problem.path.name, problem.pointer) == ("2.json", "/name")
+    assert first in problem.message
+    assert "1.json" in (problem.found or "")
