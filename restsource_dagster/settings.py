@@ -38,8 +38,9 @@ class Settings(BaseSettings):
 def read_environment(folder: Path | None = None) -> dict[str, str]:
     """The variables that `${NAME}` references of connector files mean.
 
-    The process environment, over the `.env` file of `folder` (the current one if left out).
+    The `.env` file of `folder` (the current one if left out), over the process environment: that
+    is what `dagster dev` makes of the two, and a changed file counts from the next run on.
     """
     file = (folder or Path.cwd()) / ".env"
     stored = dotenv_values(file) if file.is_file() else {}
-    return {name: value for name, value in stored.items() if value is not None} | dict(os.environ)
+    return dict(os.environ) | {name: value for name, value in stored.items() if value is not None}

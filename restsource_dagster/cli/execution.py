@@ -30,10 +30,12 @@ from restsource_dagster.config.connector import Connector
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
+    TAG_PROCESS,
     TAG_TRIGGER,
     asset_key,
     job_name,
 )
+from restsource_dagster.orchestration.processes import process_tag
 from restsource_dagster.orchestration.run_settings import RunSettings
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Execution:
                 **job.run_tags,
                 TAG_CONNECTOR: self.connector.name,
                 TAG_TRIGGER: "manual",
+                TAG_PROCESS: process_tag(),
             },
             run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
             asset_selection=None if keys == job.asset_layer.selected_asset_keys else keys,

@@ -57,8 +57,8 @@ def run(
     """Run a connector now and wait for its end.
 
     The run is recorded in the Dagster instance (DAGSTER_HOME, or the folder .dagster of the
-    project), where the UI shows it with all others. The variables of .env are set for it, except
-    those that the environment has. If another run of the connector is going on, this one waits.
+    project), where the UI shows it with all others. The variables of .env are set for it, as
+    Dagster does. If another run of the connector is going on, this one waits.
 
     Exit code 1 if a resource failed; the others are loaded all the same.
 
@@ -70,7 +70,7 @@ def run(
     home = find_home()
     if home is None:
         say(f"This run is not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_HOME}.")
-    load_dotenv(Path.cwd() / ".env")
+    load_dotenv(Path.cwd() / ".env", override=True)
     report, interrupted = _execute(connector, wanted, settings, home, verbose=verbose)
     if as_json:
         print_json(report.as_dict())

@@ -17,6 +17,7 @@ from restsource_dagster.orchestration.assets import (
     build_connector_job,
 )
 from restsource_dagster.orchestration.created import CreationTimes
+from restsource_dagster.orchestration.processes import build_run_sensor
 from restsource_dagster.orchestration.run_settings import RunSettings
 from restsource_dagster.orchestration.schedules import build_schedule
 from restsource_dagster.orchestration.sensors import (
@@ -116,6 +117,7 @@ def _sensors(
     broken: list[LoadedFile],
     settings: Settings,
 ) -> Iterable[dg.SensorDefinition]:
+    yield build_run_sensor()
     yield build_watch_sensor(path, loaded.fingerprint, webserver=settings.webserver)
     if parts:
         yield build_first_run_sensor(

@@ -4,6 +4,7 @@ import dagster as dg
 
 __all__ = [
     "TAG_CONNECTOR",
+    "TAG_PROCESS",
     "TAG_SLOT",
     "TAG_TRIGGER",
     "asset_key",
@@ -13,6 +14,8 @@ __all__ = [
 
 TAG_CONNECTOR = "restsource/connector"
 """Run tag: the connector's name. The run queue never runs two of one value at once."""
+TAG_PROCESS = "restsource/process"
+"""Run tag: the process that executes the run: host, process id and start time."""
 TAG_SLOT = "restsource/slot"
 """Run tag: the due time (ISO 8601, UTC) that a scheduled run stands for."""
 TAG_TRIGGER = "restsource/trigger"

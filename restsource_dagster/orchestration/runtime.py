@@ -12,7 +12,13 @@ from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.engine.tables import read_columns
 from restsource_dagster.orchestration.metadata import materialization_metadata, table_schema
-from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
+from restsource_dagster.orchestration.names import (
+    TAG_CONNECTOR,
+    TAG_PROCESS,
+    TAG_TRIGGER,
+    asset_key,
+)
+from restsource_dagster.orchestration.processes import process_tag
 from restsource_dagster.orchestration.run_log import RunLog
 from restsource_dagster.orchestration.run_settings import RunSettings
 from restsource_dagster.settings import read_environment
@@ -74,11 +80,12 @@ class ConnectorDltResource(DagsterDltResource):
 
 
 def _name_run(context: dg.AssetExecutionContext, connector: Connector) -> None:
-    """Tag a run that the UI started from the asset's page: it comes without the job's tags."""
-    missing = {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"}
-    missing = {key: value for key, value in missing.items() if key not in context.run.tags}
-    if missing:
-        context.instance.add_run_tags(context.run.run_id, missing)
+    """Tag a run with its process, and with the job's tags if the UI started it without the job."""
+    tags = {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual", **context.run.tags}
+    tags[TAG_PROCESS] = process_tag()
+    new = {key: value for key, value in tags.items() if context.run.tags.get(key) != value}
+    if new:
+        context.instance.add_run_tags(context.run.run_id, new)
 
 
 def _summary(outcome: Outcome) -> str:

@@ -15,6 +15,7 @@ from restsource_dagster.orchestration.names import (
     job_name,
     schedule_name,
 )
+from restsource_dagster.orchestration.processes import end_if_dead
 from restsource_dagster.orchestration.slots import (
     Interval,
     as_text,
@@ -86,6 +87,7 @@ class InstanceHistory:
                 _as_in_progress(record)
                 for record in records
                 if record.dagster_run.tags.get(TAG_CONNECTOR) == self._connector
+                and not end_if_dead(self._instance, record.dagster_run)
             ),
             None,
         )

@@ -106,7 +106,7 @@ def test_variable_that_is_not_set_is_named(shop: Project, monkeypatch: pytest.Mo
     assert "orders     not loaded" in result.stdout
 
 
-def test_env_file_gives_variables_and_the_environment_wins(
+def test_env_file_gives_variables_and_wins_as_in_dagster_dev(
     shop: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (shop.folder / ".env").write_text("TOKEN=from_file\n")
@@ -116,7 +116,7 @@ def test_env_file_gives_variables_and_the_environment_wins(
         assert run.communicate(timeout=60)[0].startswith("countries  loaded")
         return shop.api.asked("/countries")[-1].headers["authorization"]
 
-    assert sent() == "Bearer t0ken"
+    assert sent() == "Bearer from_file"
     monkeypatch.delenv("TOKEN")
     assert sent() == "Bearer from_file"
 

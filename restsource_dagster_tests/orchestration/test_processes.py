@@ -1,0 +1,95 @@
+"""Runs whose terminal is gone."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import dagster as dg
+import psutil
+import pytest
+
+from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_PROCESS
+from restsource_dagster.orchestration.processes import (
+    build_run_sensor,
+    end_if_dead,
+    process_tag,
+)
+from restsource_dagster.orchestration.schedules import InstanceHistory
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as ready:
+        yield ready
+
+
+def started_run(instance: dg.DagsterInstance, process: str) -> dg.DagsterRun:
+    @dg.job
+    def nothing() -> None: ...
+
+    run = instance.create_run_for_job(nothing, tags={TAG_CONNECTOR: "shop", TAG_PROCESS: process})
+    instance.handle_new_event(
+        dg.EventLogEntry(
+            error_info=None,
+            level=10,
+            user_message="",
+            run_id=run.run_id,
+            timestamp=0.0,
+            dagster_event=dg.DagsterEvent(
+                event_type_value=dg.DagsterEventType.PIPELINE_START.value, job_name="nothing"
+            ),
+        )
+    )
+    return run
+
+
+def status(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRunStatus:
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    return found.status
+
+
+def tag_of(process: subprocess.Popen[bytes]) -> str:
+    """The tag that a run in that process would have."""
+    host = process_tag().rsplit(":", 2)[0]
+    return f"{host}:{process.pid}:{psutil.Process(process.pid).create_time():.0f}"
+
+
+@pytest.fixture
+def gone() -> str:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        return tag_of(process)
+
+
+def test_a_run_whose_process_is_gone_is_failed_and_does_not_hold_back_the_schedule(
+    instance: dg.DagsterInstance, gone: str
+) -> None:
+    run = started_run(instance, gone)
+    assert status(instance, run) is dg.DagsterRunStatus.STARTED
+    assert InstanceHistory(instance, "shop").in_progress() is None
+    assert status(instance, run) is dg.DagsterRunStatus.FAILURE
+
+
+@pytest.mark.parametrize("process", ["{here}", "another-host:1:1", "", "no process", ":::"])
+def test_a_run_that_may_be_alive_is_left_alone(instance: dg.DagsterInstance, process: str) -> None:
+    run = started_run(instance, process.format(here=process_tag()))
+    assert not end_if_dead(instance, run)
+    found = InstanceHistory(instance, "shop").in_progress()
+    assert found is not None
+    assert found.run_id == run.run_id
+
+
+def test_another_process_with_the_same_id_does_not_keep_a_run_alive(
+    instance: dg.DagsterInstance,
+) -> None:
+    host, pid, started = process_tag().rsplit(":", 2)
+    run = started_run(instance, f"{host}:{pid}:{int(started) - 1000}")
+    assert end_if_dead(instance, run)
+
+
+def test_the_sensor_fails_dead_runs_and_says_which(instance: dg.DagsterInstance, gone: str) -> None:
+    dead, alive = started_run(instance, gone), started_run(instance, process_tag())
+    reason = build_run_sensor().evaluate_tick(dg.build_sensor_context(instance)).skip_message
+    assert dead.run_id in (reason or "")
+    assert status(instance, dead) is dg.DagsterRunStatus.FAILURE
+    assert status(instance, alive) is dg.DagsterRunStatus.STARTED
