@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
+from sample.billing import seed_billing
 from sample.env_file import SampleVariables, write_sample_variables
 from sample.ports import HOST, port_number, problems_with_ports
 from sample.seed import age, is_seeded, seed
@@ -17,6 +18,7 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).resolve().parent.parent
 DATABASE = ROOT / "sample" / "data" / "nycflights.db"
+BILLING = ROOT / "sample" / "data" / "billing.db"
 DAGSTER_HOME = ROOT / ".dagster"
 LOGS = DAGSTER_HOME / "output"  # Dagster clears a folder named logs
 
@@ -56,6 +58,7 @@ def _prepare_data() -> None:
         _say(f"... done in {monotonic() - begun:.0f} s")
     elif age(DATABASE, datetime.now(UTC)) > timedelta(days=330):
         _say("The sample's year of flights is over: `make reset` and `make run` begin a new one.")
+    seed_billing(BILLING)
 
 
 def _run(*, port: int, api_port: int) -> int:
@@ -84,6 +87,7 @@ def _api(variables: SampleVariables) -> Service:
             "-m",
             "sample.serve",
             str(DATABASE),
+            str(BILLING),
             "--port",
             str(variables.port),
         ),

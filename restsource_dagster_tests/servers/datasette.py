@@ -72,15 +72,18 @@ def make_sample_database(path: Path) -> Path:
 
 
 @contextmanager
-def serve_sample(database: Path, folder: Path) -> Iterator[SampleServer]:
-    """Serve a copy of `database` from `folder` until the block ends.
+def serve_sample(database: Path, folder: Path, *others: Path) -> Iterator[SampleServer]:
+    """Serve a copy of `database` from `folder`, and `others` as they are, until the block ends.
 
     The API's clock stands still at the moment of the call: `set_clock` lets flights appear.
     """
     copy = folder / "nycflights.db"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(database, copy)
-    command = [sys.executable, "-m", "sample.serve", str(copy), "--port", "0"]
+    command = [
+        *(sys.executable, "-m", "sample.serve", str(copy), *map(str, others)),
+        *("--port", "0"),
+    ]
     environment = os.environ | {"NYC_FLIGHTS_TOKEN": _TOKEN}
     with (
         (folder / "api.log").open("w", encoding="utf-8") as log,
