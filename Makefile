@@ -12,18 +12,21 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 	--no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint types docs lock clean reset
+.PHONY: help run test test-faults check format lint types docs lock clean reset
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
 run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000, API_PORT=8001)
 	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
 
 test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_ARGS=...)
-	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile -m "not faults" $(PYTEST_ARGS)
 
-check: lint types test ## Format, lint, types and tests: what CI runs
+test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
+	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
+
+check: lint types test test-faults ## Format, lint, types and all tests: what CI runs
 
 format: .venv/dev.stamp ## Format the code
 	@$(BIN) -m ruff format .
