@@ -28,6 +28,12 @@ class Settings(BaseSettings):
         default=Path(".restsource"),
         description="The folder for what must outlive a run: creation times, locks, work folders.",
     )
+    lock_wait_seconds: float = Field(
+        default=900.0,
+        ge=0,
+        description="Seconds to wait for another run of the connector, or for whoever has the DuckDB "
+        "file open, before a run fails.",
+    )
     webserver: str | None = Field(
         default=None,
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, where it and "

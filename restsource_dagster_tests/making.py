@@ -16,7 +16,11 @@ __all__ = ["load", "make_connector", "make_settings", "query"]
 
 
 def make_connector(
-    base_url: str, *resources: Any, name: str = "shop", client: Mapping[str, Any] | None = None
+    base_url: str,
+    *resources: Any,
+    name: str = "shop",
+    client: Mapping[str, Any] | None = None,
+    http: Mapping[str, Any] | None = None,
 ) -> Connector:
     """A connector of these resources; fails the test if the file would be refused."""
     value = {
@@ -24,6 +28,7 @@ def make_connector(
         "schedule": {"mode": "manual"},
         "client": {"base_url": base_url, **(client or {})},
         "resources": list(resources),
+        **({"http": dict(http)} if http else {}),
     }
     connector, findings = parse_connector(value, Path(f"configs/{name}.json"))
     assert connector is not None, findings

@@ -18,6 +18,7 @@ from restsource_dagster.config.dispositions import (
 )
 from restsource_dagster.config.drafts import Draft, make_drafts
 from restsource_dagster.config.graph import find_parents, report_cycles, report_duplicates
+from restsource_dagster.config.histories import with_histories
 from restsource_dagster.config.naming import asset_identifier, is_asset_name, table_identifier
 from restsource_dagster.config.placeholders import check_expressions
 from restsource_dagster.config.problems import Finding
@@ -51,7 +52,10 @@ def assemble(
     find_parents(drafts)
     report_cycles(drafts)
     _check_names(drafts)
-    made = tuple(_resources(drafts))
+    client = whole.get("client")
+    made = with_histories(
+        drafts, tuple(_resources(drafts)), client if isinstance(client, dict) else {}, structural
+    )
     for draft in drafts:
         findings.extend(draft.findings)
     return made, findings

@@ -12,12 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from restsource_dagster.config.assembly import assemble
+from restsource_dagster.config.backfill import without_backfills
 from restsource_dagster.config.envelope import NAME, ConnectorFile
 from restsource_dagster.config.http import HttpSettings
 from restsource_dagster.config.literal_secrets import secret_warnings
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.references import find_references
 from restsource_dagster.config.resources import (
+    Backfill,
     Disposition,
     Family,
     Incremental,
@@ -34,6 +36,7 @@ from restsource_dagster.config.structure import structural_findings
 from restsource_dagster.config.wording import listed, nearest, rendered
 
 __all__ = [
+    "Backfill",
     "Connector",
     "ConnectorFile",
     "Disposition",
@@ -94,7 +97,10 @@ class Connector:
         return next(family for family in self.families if name in family.names)
 
     def rest_api_config(self) -> dict[str, Any]:
-        """dlt's `RESTAPIConfig` as the file has it: a fresh copy, references not resolved."""
+        """dlt's `RESTAPIConfig` as the file has it: a fresh copy, references not resolved.
+
+        Without `backfill`, which dlt doesn't know.
+        """
         return deepcopy(dict(self.source))
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":
@@ -168,7 +174,7 @@ def _connector(
     resources: tuple[Resource, ...],
     value: dict[str, Any],
 ) -> Connector:
-    source = {key: value[key] for key in _DLT_FIELDS if key in value}
+    source = without_backfills({key: value[key] for key in _DLT_FIELDS if key in value})
     return Connector(
         name=name,
         path=path,
@@ -181,5 +187,5 @@ def _connector(
         resources=resources,
         definition=definition,
         references=find_references(source),
-        source=deepcopy(source),
+        source=source,
     )

@@ -50,6 +50,25 @@ REFUSALS = {
     "validity-columns": "`validity_column_names` other than two. dlt fails when the table is made.",
     "reference": "A table reference without columns, without the other table, or with unequal "
     "numbers of columns.",
+    "backfill-form": "A `backfill` block that isn't well formed. dlt doesn't know the block; it is "
+    "not handed on.",
+    "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
+    "backfill-below-parent": "`backfill` of a dependent resource. Its history comes with its "
+    "parent's windows.",
+    "backfill-falling": "`backfill` with a cursor that falls (`min`).",
+    "backfill-end-value": "`backfill` with `end_value`, which is a fixed window already.",
+    "backfill-cursor": "`backfill` with an `initial_value` that is missing or no time: the ends of a "
+    "window are written in its form. Hourly windows with a date.",
+    "backfill-replace": "`backfill` with `replace` or `skip`.",
+    "backfill-order": "`backfill` with scd2 or cdc, which count on rows in the order of time.",
+    "backfill-no-key": "`backfill` of rows that are appended, with a cursor that is no column: a "
+    "window that is loaded again could not replace its rows.",
+    "backfill-merge-key": "`backfill` with a merge key that the cursor is not part of: two windows "
+    "would delete each other's rows.",
+    "backfill-child-no-key": "`backfill` of a resource with dependents that are appended to: their "
+    "rows would be there twice when a window is loaded again.",
+    "backfill-name": "`backfill` of `orders` beside a resource `orders_history`: the history is "
+    "shown under that name.",
     "template": "`{{ dlt.secrets['x'] }}` and its like: sent to the API as it stands.",
     "reference-name": "`${...}` without a valid name: sent to the API as it stands.",
     "depth": "Nesting deeper than 100 levels. dlt gives up somewhat deeper.",
@@ -91,6 +110,8 @@ def _name_for(
 ) -> str | None:
     if _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:]):
         return "columns"
+    if path[:1] == ("resources",) and path[2:3] == ("backfill",):
+        return "backfill-form"
     if "auth" in path:
         return _auth_name(path, kind, given)
     if "params" in path:

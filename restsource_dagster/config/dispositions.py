@@ -7,7 +7,7 @@ from restsource_dagster.config.resources import Disposition, Incremental
 from restsource_dagster.config.wording import name_shown
 from restsource_dagster.config.write_dispositions import STRATEGIES
 
-__all__ = ["check_hints", "disposition_of", "incremental_of", "key_of"]
+__all__ = ["check_hints", "cursor_of", "disposition_of", "incremental_of", "key_of"]
 
 Value = Literal["append", "merge", "replace", "skip"]
 _BY_PRIMARY_KEY = ("upsert", "insert-only", "cdc")
@@ -24,22 +24,24 @@ def key_of(draft: Draft, hint: Literal["primary_key", "merge_key"]) -> tuple[str
     return tuple(name for name, column in columns.items() if column.get(hint) is True)
 
 
+def cursor_of(draft: Draft) -> dict[str, Any]:
+    """The cursor of an endpoint in the file's words; empty if it has none.
+
+    An incremental param is a cursor whose `start_param` is the name of the param.
+    """
+    for name, value in draft.endpoint.get("params", {}).items():
+        if isinstance(value, dict) and value.get("type") == "incremental":
+            return {**value, "start_param": name}
+    given = draft.endpoint.get("incremental")
+    return given if isinstance(given, dict) else {}
+
+
 def incremental_of(draft: Draft) -> Incremental | None:
     """The cursor of an endpoint, from an incremental param or from `incremental`."""
-    endpoint = draft.endpoint
-    for name, value in endpoint.get("params", {}).items():
-        if isinstance(value, dict) and value.get("type") == "incremental":
-            return _incremental(value, start_param=name, server_side=True)
-    given = endpoint.get("incremental")
-    if not isinstance(given, dict) or not given:
+    given = cursor_of(draft)
+    if not given:
         return None
-    asked = given.get("start_param") or None
-    return _incremental(given, start_param=asked, server_side=bool(asked) or _mentioned(draft))
-
-
-def _incremental(
-    given: dict[str, Any], *, start_param: str | None, server_side: bool
-) -> Incremental:
+    start_param = given.get("start_param") or None
     return Incremental(
         cursor_path=given.get("cursor_path") or "",
         initial_value=given.get("initial_value"),
@@ -47,7 +49,7 @@ def _incremental(
         lag=given.get("lag"),
         row_order=given.get("row_order"),
         start_param=start_param,
-        server_side=server_side,
+        server_side=bool(start_param) or _mentioned(draft),
     )
 
 

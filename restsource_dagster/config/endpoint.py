@@ -157,7 +157,10 @@ def _status_kind(value: Any) -> str | None:
 
 
 class ResponseAction(Part):
-    """What to do with a certain answer, for instance to take a 404 as "no rows"."""
+    """What to do with a certain answer, for instance to take a 404 as "no rows".
+
+    All that is named must hold. `header`, statuses such as `5xx`, `retry` and `fail` are not dlt's.
+    """
 
     status_code: (
         Annotated[
@@ -165,12 +168,22 @@ class ResponseAction(Part):
             by_kind(_status_kind, "a status code such as 404"),
         ]
         | None
-    ) = Field(default=None, description="The status code of the answers that are meant.")
+    ) = Field(
+        default=None,
+        description="The status code of the answers that are meant, or a class of them (`5xx`).",
+    )
+    header: dict[str, Text] | None = Field(
+        default=None,
+        description="Headers that the answers have, each with a text that it contains; an empty "
+        "text asks for the header only.",
+    )
     content: Text | None = Field(
         default=None, description="A text that the body of the answers contains."
     )
     action: Text | None = Field(
-        default=None, description="`ignore`: the answer counts as an empty page."
+        default=None,
+        description="`ignore`: the answer counts as an empty page, and the paging ends. `retry`: "
+        "ask again, as after a 503. `fail`: the resource fails at once, whatever the status.",
     )
 
 

@@ -66,6 +66,16 @@ _NAMES = {
     "every": "interval",
     "cron": "interval",
     "timeout": "timeout_seconds",
+    "from": "start",
+    "since": "start",
+    "to": "end",
+    "until": "end",
+    "window": "partition",
+    "partitions": "partition",
+    "granularity": "partition",
+    "parallel": "max_parallel",
+    "attempts": "max_attempts",
+    "retries": "max_attempts",
 }
 
 _EXAMPLES = {
@@ -81,6 +91,8 @@ _EXAMPLES = {
     "field": '"field": "id"',
     "resource": '"resource": and the name of the parent',
     "disposition": '"disposition": "merge"',
+    "start": '"start": "2024-01-01"',
+    "partition": '"partition": "hourly", "daily", "weekly" or "monthly"',
 }
 
 _OTHER_WORDS = {
@@ -96,6 +108,7 @@ _OTHER_WORDS = {
         "object": "json",
         "numeric": "decimal",
     },
+    "partition": {"hour": "hourly", "day": "daily", "week": "weekly", "month": "monthly"},
     "write_disposition": {
         "overwrite": '"replace"',
         "full_refresh": '"replace"',
@@ -121,6 +134,8 @@ def mend_for_name(path: Sequence[str | int], known: Sequence[str]) -> str | None
     name = str(path[-1]).lower()
     if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
         return f'Write "access_token_request_data": {{"{name}": ...}}'
+    if path[:1] == ("resource_defaults",) and name == "backfill":
+        return "Write `backfill` in each incremental resource whose history is to be loaded"
     meant = next((word for word in _NAMES.get(name, "").split() if word in known), None)
     return f"Write `{meant}`" if meant else None
 

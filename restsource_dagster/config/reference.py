@@ -6,6 +6,7 @@ from typing import Any
 
 from restsource_dagster.config.deliberate import REFUSALS
 from restsource_dagster.config.json_schema import connector_schema
+from restsource_dagster.config.reference_texts import INTRODUCTION, RULES
 
 __all__ = ["reference_markdown"]
 
@@ -40,99 +41,15 @@ _HEADINGS = {
     "Scd2": "Merge: scd2",
     "Cdc": "Merge: cdc",
     "NamedColumn": "Column in a list",
+    "BackfillBlock": "Backfill",
     "ContractByEntity": "Schema contract",
     "TableReference": "Table reference",
     "NestedHints": "Hints for a nested table",
 }
-_FORMATS = {"json-path": "JSON path", "date-time": "time"}
+_FORMATS = {"json-path": "JSON path", "date": "date", "date-time": "time"}
 _TYPES = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": ""}
 _SAME = {"EndpointDefaults": "Endpoint", "NamedColumn": "Column"}
 """Objects with the fields of another one: not repeated."""
-
-_INTRODUCTION = """\
-# Connector files
-
-<!-- Written by `python -m restsource_dagster.config.generate`; edit the models instead. -->
-
-A connector file is one JSON object (or the same in YAML) in the folder `configs/`. Its `client`,
-`resource_defaults` and `resources` are the configuration of dlt's
-[REST API source](https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic), so what
-dlt's documentation shows can be pasted in. `restsource check` says what is wrong with a file, and
-where.
-
-```json
-{
-  "schedule": {"mode": "minutes", "interval": 10},
-  "client": {
-    "base_url": "https://api.example.com/v1",
-    "auth": {"type": "bearer", "token": "${SHOP_TOKEN}"},
-    "paginator": {"type": "json_link", "next_url_path": "paging.next"}
-  },
-  "resources": [
-    {
-      "name": "orders",
-      "primary_key": "id",
-      "endpoint": {
-        "path": "orders",
-        "data_selector": "data",
-        "params": {"updated_since": "{incremental.start_value}"},
-        "incremental": {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"}
-      }
-    },
-    "countries"
-  ]
-}
-```
-
-In VS Code, `"$schema": "../schema/connector.schema.json"` in the file gives completion and these
-texts on hovering.
-"""
-
-_RULES = """\
-## Secrets and other references
-
-`${NAME}` in any text is the environment variable `NAME`, read when a run starts. Several may
-stand in one text. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
-`{incremental...}`, have no `$`. A name is letters, digits and underscores.
-
-A secret that is left out is looked up where dlt looks: `sources.<connector>.credentials` in
-secrets.toml, its environment variables and its vaults. A secret that stands in the file works, with a warning.
-
-## What happens to the rows that are there already
-
-`write_disposition` as given, in the resource or in the defaults. Left out, it is
-
-| when | write disposition |
-|---|---|
-| the resource has a primary key | `merge` |
-| it has none, and it or one of its parents is incremental | `append` |
-| neither | `replace` |
-
-`restsource check` shows which it is, and why. A primary key may be given as `primary_key` or as
-`"primary_key": true` of columns.
-
-## Warnings
-
-A warning doesn't keep a connector from running: a secret in the file; `true` for a number;
-`<id>` or `:id` in a path, which is sent as it stands; a response action that dlt doesn't know; a
-status code in quotes; `replace` of an incremental resource; `endpoint.incremental` beside an
-incremental param.
-
-## What only Python can say
-
-`session`, `convert`, `processing_steps`, custom `auth` and `paginator` classes, functions as
-`last_value_func`, hints or response actions, and ready-made dlt resources are Python objects. A
-file can't hold them, and the message for each says what to do instead.
-
-## Where this differs from dlt
-
-What stock dlt takes or refuses, a connector file takes or refuses, too, with these exceptions:
-dlt accepts them when it builds the source, and they fail later or do something else than they
-say.
-
-| refused | why |
-|---|---|
-"""
 
 
 def reference_markdown() -> str:
@@ -141,7 +58,7 @@ def reference_markdown() -> str:
     parts = {"Connector": schema, **schema["$defs"]}
     sections = [_section(name, parts) for name in _order(parts) if name not in _SAME]
     rows = [f"| `{code}` | {_cell(reason)} |" for code, reason in sorted(REFUSALS.items())]
-    return "\n".join([_INTRODUCTION, *sections, _RULES + "\n".join(rows), ""])
+    return "\n".join([INTRODUCTION, *sections, RULES + "\n".join(rows), ""])
 
 
 def _order(parts: dict[str, Any]) -> list[str]:

@@ -2,9 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
-__all__ = ["Disposition", "Family", "Incremental", "Resource", "families_of"]
+__all__ = [
+    "Backfill",
+    "Disposition",
+    "Family",
+    "Incremental",
+    "Partition",
+    "Resource",
+    "families_of",
+]
+
+Partition = Literal["hourly", "daily", "weekly", "monthly"]
+"""How long the windows of a history are. Weeks start on Monday."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,23 @@ class Disposition:
 
 
 @dataclass(frozen=True)
+class Backfill:
+    """The history of a resource, loaded in windows beside the live stream. Times are UTC."""
+
+    start: datetime
+    """Where the oldest window starts."""
+    end: datetime | None
+    """Where the newest window ends, if before the live stream's start; None for up to there."""
+    partition: Partition
+    max_parallel: int = 1
+    """Windows that may be under way at once."""
+    max_attempts: int = 3
+    """Times that a window is tried before it is left failed."""
+    auto: bool = True
+    """Windows are asked for by themselves; else only by a person."""
+
+
+@dataclass(frozen=True)
 class Resource:
     """One resource of a connector; it becomes one table and one asset."""
 
@@ -51,6 +80,10 @@ class Resource:
     """JSON pointer of the resource in its file, such as `/resources/0`."""
     line: int = 1
     """Where it starts in its file, counted from 1."""
+    backfill: Backfill | None = None
+    """Its history, if the file asks for it."""
+    definition_key: str = ""
+    """Changes exactly when a window of its history might hold other rows than before."""
 
     @property
     def table(self) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, Tag, WithJsonSchema
 
 from restsource_dagster.config.auth import Auth
+from restsource_dagster.config.backfill import BackfillBlock
 from restsource_dagster.config.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.config.fields import Flag, Nothing, Part, Text, by_kind
 from restsource_dagster.config.hints import TableHints
@@ -83,6 +84,11 @@ class ResourceObject(ResourceBase):
     ] = Field(
         default=Endpoint(),
         description="The endpoint, or just its path. Left out, the path is the resource's name.",
+    )
+    backfill: BackfillBlock | None = Field(
+        default=None,
+        description="The history to load in windows beside the live stream. Not dlt's; for "
+        "incremental resources whose cursor is a time.",
     )
 
 

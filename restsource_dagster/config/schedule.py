@@ -15,6 +15,7 @@ __all__ = [
     "ManualSchedule",
     "Moment",
     "Schedule",
+    "moment_of",
 ]
 
 MODES = ("minutes", "hours", "days", "manual")
@@ -105,8 +106,8 @@ Schedule = Annotated[
 ]
 
 
-def _moment(value: Any) -> datetime:
-    expected = "a time such as 2026-11-23T10:03:00Z"
+def moment_of(value: Any, expected: str) -> datetime:
+    """A date or a time of a file in UTC; `expected` says in words what it should be."""
     if not isinstance(value, str):
         not_this(expected)
     if not _ISO.fullmatch(value):
@@ -116,6 +117,10 @@ def _moment(value: Any) -> datetime:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         not_valid(expected)
+
+
+def _moment(value: Any) -> datetime:
+    return moment_of(value, "a time such as 2026-11-23T10:03:00Z")
 
 
 Moment = Annotated[

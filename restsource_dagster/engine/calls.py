@@ -4,15 +4,40 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from dlt.common import jsonpath
 from dlt.extract import Incremental
 from dlt.sources.rest_api.config_setup import expand_placeholders, process_parent_data_item
 
+from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.paging.pages import Call
 from restsource_dagster.engine.plans import ResourcePlan
 
-__all__ = ["call_below", "root_call"]
+__all__ = ["bound_values", "call_below", "root_call"]
+
+_SNIPPET = 200
 
 Record = dict[str, Any]
+
+
+def bound_values(plan: ResourcePlan, parent: Any) -> tuple[Any, ...]:
+    """The values that a call takes from its parent, in the order of the parameters.
+
+    Raises `IngestError` if the parent lacks one: a call with `None` in its path would ask for
+    something else.
+    """
+    values = []
+    for param in plan.parent_params:
+        found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
+        if not found or found[0] is None:
+            error = IngestError(
+                f"resource {plan.resource.name}: a record of {plan.resource.parent} has no "
+                f"{param.resolve_config['field']!r}, which {param.param_name!r} needs: "
+                f"{str(parent)[:_SNIPPET]}"
+            )
+            error.resource = plan.resource.name
+            raise error
+        values.append(found[0])
+    return tuple(values)
 
 
 def root_call(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:

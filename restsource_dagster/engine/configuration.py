@@ -9,7 +9,10 @@ from typing import Any, ClassVar
 import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers.doc import BaseDocProvider
+from dlt.common.configuration.resolve import resolve_configuration
+from dlt.common.configuration.specs import RuntimeConfiguration
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.runtime.telemetry import stop_telemetry
 
 __all__ = ["configure_dlt"]
 
@@ -17,7 +20,12 @@ _DEFAULTS: dict[str, Any] = {
     # no network but the API's own
     "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
     # intermediate files live for seconds: compressing them costs more than it saves
-    "normalize": {"data_writer": {"disable_compression": True}},
+    "normalize": {
+        "data_writer": {"disable_compression": True},
+        # if a person sets `normalize.workers`: forked workers would outlive a killed run and keep
+        # its locks
+        "start_method": "spawn",
+    },
     "data_writer": {"disable_compression": True},
 }
 
@@ -43,3 +51,12 @@ def configure_dlt() -> None:
     providers = Container()[PluggableRunContext].providers
     if _Defaults.NAME not in (provider.name for provider in providers.providers):
         dlt.config.register_provider(_Defaults(_DEFAULTS))
+        _restart_runtime()
+
+
+def _restart_runtime() -> None:
+    """dlt has started its log and its telemetry by now, before it could know our defaults."""
+    runtime = resolve_configuration(RuntimeConfiguration())
+    Container()[PluggableRunContext].context.initialize_runtime(runtime)
+    if not runtime.dlthub_telemetry:
+        stop_telemetry()

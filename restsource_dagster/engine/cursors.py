@@ -1,68 +1,32 @@
-"""Incremental cursors: read from dlt's state, and kept from moving where no rows are loaded."""
+"""Incremental cursors as people see them: read from dlt's state, with their lag."""
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
-from typing import Any, Self
-
-from dlt.extract import Incremental
+from typing import Any
 
 from restsource_dagster.config.connector import Resource
+from restsource_dagster.engine.ordering import IncomparableError, Order, as_moment
 from restsource_dagster.engine.outcome import CursorMove
 
-__all__ = ["DetachedIncremental", "lag_seconds", "read_cursor", "read_move"]
+__all__ = ["lag_seconds", "read_cursor", "read_move"]
 
 _EPOCH_SECONDS = (1e8, 1e10)  # 1973 to 2286
 _EPOCH_MILLISECONDS = (1e11, 1e13)
-_LOOKS_LIKE_A_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?")
-
-
-class DetachedIncremental(Incremental[Any]):
-    """An incremental that starts from its initial value and leaves no trace in the state.
-
-    For a parent that is asked for on behalf of its dependents but is not loaded itself: its
-    cursor must not move, because its rows do not arrive anywhere.
-    """
-
-    @classmethod
-    def of(cls, incremental: Incremental[Any]) -> Self:
-        """The same settings, detached."""
-        return cls(
-            cursor_path=incremental.cursor_path,
-            initial_value=incremental.initial_value,
-            last_value_func=incremental.last_value_func,
-            primary_key=(),
-            end_value=incremental.end_value,
-            row_order=incremental.row_order,
-            on_cursor_value_missing=incremental.on_cursor_value_missing,
-            range_start=incremental.range_start,
-            range_end=incremental.range_end,
-        )
-
-    def get_state(self) -> Any:
-        """A state of its own, thrown away after the run."""
-        return {
-            "initial_value": self.initial_value,
-            "last_value": self.initial_value,
-            "unique_hashes": [],
-            "start_value": self.initial_value,
-        }
 
 
 def read_cursor(state: Mapping[str, Any], connector: str, resource: Resource) -> Any:
-    """The stored last value of a resource's cursor, or None before its first load."""
+    """The stored last value of a resource's cursor, or None before its first load.
+
+    Of a dependent resource, whose cursor is kept per parent, the newest.
+    """
     if resource.incremental is None:
         return None
-    stored = (
-        state.get("sources", {})
-        .get(connector, {})
-        .get("resources", {})
-        .get(resource.name, {})
-        .get("incremental", {})
-        .get(resource.incremental.cursor_path, {})
-    )
-    return stored.get("last_value")
+    path = resource.incremental.cursor_path
+    kept = state.get("sources", {}).get(connector, {}).get("resources", {}).get(resource.name, {})
+    parents = kept.get("restsource", {}).get("parents", {}).get(path, {})
+    single = kept.get("incremental", {}).get(path, {})
+    return _newest(entry.get("last_value") for entry in (*parents.values(), single))
 
 
 def read_move(
@@ -97,7 +61,7 @@ def _as_moment(value: Any) -> datetime | None:
     if isinstance(value, date):
         return datetime.combine(value, time(), UTC)
     if isinstance(value, str):
-        return _parse(value)
+        return as_moment(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         if _EPOCH_SECONDS[0] <= value < _EPOCH_SECONDS[1]:
             return datetime.fromtimestamp(value, UTC)
@@ -106,11 +70,12 @@ def _as_moment(value: Any) -> datetime | None:
     return None
 
 
-def _parse(text: str) -> datetime | None:
-    if not _LOOKS_LIKE_A_DATE.fullmatch(text):
-        return None
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+def _newest(values: Iterable[Any]) -> Any:
+    order, newest = Order(), None
+    for value in values:
+        try:
+            if newest is None or (value is not None and order.is_after(value, newest)):
+                newest = value
+        except IncomparableError:
+            continue  # an API that changed the cursor's type; one of them has to be shown
+    return newest

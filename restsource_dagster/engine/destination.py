@@ -23,7 +23,7 @@ from restsource_dagster.settings import Settings
 __all__ = ["DATABASE_NAME", "DuckDBFile", "OtherDestination", "Warehouse", "open_warehouse"]
 
 DATABASE_NAME = "warehouse.duckdb"
-LOCK_WAIT_SECONDS = 600.0
+LOCK_WAIT_SECONDS = 900.0
 _FIRST_NOTICE_SECONDS = 1.0
 _HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
@@ -55,7 +55,9 @@ class DuckDBFile:
 
     def destination(self) -> AnyDestination:
         """dlt's DuckDB destination on this file."""
-        return cast("AnyDestination", duckdb_destination(credentials=str(self.path)))
+        # a replaced table changes in one transaction: it is never seen empty or half full
+        settings = {"credentials": str(self.path), "replace_strategy": "insert-from-staging"}
+        return cast("AnyDestination", duckdb_destination(**settings))
 
     @contextmanager
     def held(self, say: Say) -> Iterator[None]:
@@ -84,7 +86,8 @@ class DuckDBFile:
             error = state.outcome.exception() if state.outcome else None
             raise DatabaseBusyError(
                 f"{self.path} was still held by {_holder(error)} after {self.wait_seconds:.0f} s. "
-                "Close that program, or open the file there with read_only after the run."
+                "Close it there: DuckDB lets nobody write while another program has the file open, "
+                "even to read."
             ) from error
 
         retrying = tenacity.Retrying(
@@ -117,14 +120,20 @@ class OtherDestination:
 def open_warehouse(settings: Settings) -> Warehouse:
     """The warehouse that the settings name. Opens nothing yet."""
     if settings.destination == "duckdb":
-        return DuckDBFile((settings.data_dir / DATABASE_NAME).absolute())
+        path = (settings.data_dir / DATABASE_NAME).absolute()
+        return DuckDBFile(path, settings.lock_wait_seconds)
     return OtherDestination(settings.destination)
 
 
 def _is_lock_conflict(error: BaseException) -> bool:
+    """Held by another process, or by this one in another way (read-only, say)."""
+    if isinstance(error, duckdb.ConnectionException):
+        return "different configuration" in str(error)
     return isinstance(error, duckdb.IOException) and "lock" in str(error)
 
 
 def _holder(error: BaseException | None) -> str:
+    if isinstance(error, duckdb.ConnectionException):
+        return "this process itself, with other settings,"
     found = _HOLDER.search(str(error or ""))
     return f"{Path(found['program']).name} (PID {found['pid']})" if found else "another process"

@@ -1,9 +1,9 @@
 """How each resource is asked for: its session, credentials, paginator and limits."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.rest_api.config_setup import create_auth
@@ -11,16 +11,18 @@ from requests.auth import AuthBase
 
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.engine.http.foreign import is_foreign
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.tokens import RenewingToken
-from restsource_dagster.engine.paging.actions import is_ignored
+from restsource_dagster.engine.paging.actions import verdict_on
 from restsource_dagster.engine.paging.pages import Endpoint
 from restsource_dagster.engine.paging.paginators import make_paginator
 from restsource_dagster.engine.paging.selectors import counts_rows
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
+from restsource_dagster.engine.secrets import credentials_in
 from restsource_dagster.engine.tally import Tally
 
 __all__ = ["EndpointMaker"]
@@ -50,6 +52,9 @@ class _Listener:
                 f"{promised - received} are missing"
             )
 
+    def note(self, text: str) -> None:
+        self.progress.message(f"{self.resource}: {text}")
+
 
 class EndpointMaker:
     """Makes the endpoints of one run; they share a request budget and the client's token."""
@@ -60,65 +65,71 @@ class EndpointMaker:
         client: Mapping[str, Any],
         redactor: Redactor,
         progress: Progress,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._sleep = sleep
         self._http = connector.http
         self._client = client
         self._redactor = redactor
         self._progress = progress
+        self._with_selector = _with_selector(connector.rest_api_config())
         self._shared_auth: AuthBase | None = None
+        self._sessions: list[ApiSession] = []
         self._budget = Budget(
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
-            max_wait_seconds=self._http.max_wait_seconds,
         )
 
     def make(self, plan: ResourcePlan, tally: Tally) -> Endpoint:
         """The endpoint of a resource.
 
-        A full URL of another origin gets the endpoint's own headers and credentials, never the
+        A full URL of another origin gets the resource's own headers and credentials, never the
         client's. Raises dlt's `ConfigFieldMissingException` for a secret that can't be found.
         """
         name, endpoint = plan.resource.name, plan.endpoint
         base_url = self._client["base_url"]
-        is_foreign = self._is_foreign(endpoint["path"])
+        foreign = is_foreign(base_url, endpoint["path"])
         return Endpoint(
             resource=name,
             base_url=base_url,
-            session=self._session(endpoint["path"] if is_foreign else base_url, plan, tally),
+            session=self._session(endpoint["path"] if foreign else base_url, plan, tally),
             redactor=self._redactor,
-            headers=None if is_foreign else self._client.get("headers"),
-            auth=self._auth(plan, tally, may_use_clients=not is_foreign),
+            headers=None if foreign else self._client.get("headers"),
+            auth=self._auth(plan, tally, may_use_clients=not foreign),
             paginator=make_paginator(
                 endpoint.get("paginator") or self._client.get("paginator"),
                 counts_rows=counts_rows(endpoint.get("data_selector")),
             ),
             data_selector=endpoint.get("data_selector"),
+            selector_is_given=name in self._with_selector,
             actions=tuple(endpoint.get("response_actions") or ()),
             max_pages=self._http.max_pages,
             listener=_Listener(name, tally, self._progress),
         )
 
-    def _is_foreign(self, path: str) -> bool:
-        """Whether the file itself gives a full URL of an origin that is not the client's."""
-        host = urlsplit(path).netloc
-        if not host or "{" in host:
-            return False
-        return not OriginPolicy.for_url(self._client["base_url"]).is_own(path)
+    def close(self) -> None:
+        """Close the connections of all sessions."""
+        for session in self._sessions:
+            session.close()
 
     def _session(self, url: str, plan: ResourcePlan | None, tally: Tally) -> ApiSession:
         name = plan.resource.name if plan else "token"
         actions = tuple(plan.endpoint.get("response_actions") or ()) if plan else ()
-        return ApiSession(
+        session = ApiSession(
             SessionRules(
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
                 budget=self._budget,
                 meter=tally.meter,
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
-                settled=lambda response: is_ignored(response, actions),
+                verdict=lambda response: verdict_on(response, actions),
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
+                sleep=self._sleep,
+                redactor=self._redactor,
             )
         )
+        self._sessions.append(session)
+        return session
 
     def _auth(self, plan: ResourcePlan, tally: Tally, *, may_use_clients: bool) -> AuthBase | None:
         if "auth" in plan.endpoint:
@@ -131,8 +142,25 @@ class EndpointMaker:
 
     def _create_auth(self, config: Any, tally: Tally) -> AuthBase | None:
         auth = create_auth(config)
+        # dlt may have found them in secrets.toml or a vault
+        self._redactor.learn(*credentials_in(auth))
         if not isinstance(auth, OAuth2ClientCredentials):
             return auth
         # token requests pass our session, too, and belong to the token endpoint's own origin
         auth.session = self._session(auth.access_token_url, None, tally)
         return RenewingToken(auth, self._redactor)
+
+
+def _with_selector(config: Mapping[str, Any]) -> frozenset[str]:
+    """The resources whose selector is the file's: for a path that ends in an id dlt chooses one."""
+    defaults = (config.get("resource_defaults") or {}).get("endpoint") or {}
+    return frozenset(
+        item if isinstance(item, str) else item["name"]
+        for item in config["resources"]
+        if defaults.get("data_selector") or _selector_in(item)
+    )
+
+
+def _selector_in(resource: Any) -> Any:
+    endpoint = resource.get("endpoint") if isinstance(resource, Mapping) else None
+    return endpoint.get("data_selector") if isinstance(endpoint, Mapping) else None

@@ -1,6 +1,6 @@
 """What can go wrong in a run, each with a message that says what failed, why, and what to do."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import requests
 
@@ -11,14 +11,17 @@ __all__ = [
     "DatabaseBusyError",
     "ForeignOriginError",
     "IngestError",
+    "PagingError",
     "RateLimitedError",
     "RequestError",
     "ResponseError",
+    "RowError",
     "TokenError",
     "UnknownResourceError",
 ]
 
 _SNIPPET = 500
+_READ_FOR_SNIPPET = 100_000
 
 
 class IngestError(Exception):
@@ -26,6 +29,14 @@ class IngestError(Exception):
 
     resource: str | None = None
     """The resource at fault, where it is known."""
+
+    def at(self, resource: str, page: int, redactor: Redactor) -> None:
+        """Say where it happened, unless it is known, and hide every secret."""
+        text = str(self)
+        if self.resource is None:
+            self.resource = resource
+            text = f"resource {resource}, page {page}: {text}"
+        self.args = (redactor(text),)
 
 
 class UnknownResourceError(IngestError):
@@ -43,20 +54,41 @@ class DatabaseBusyError(IngestError):
 class ForeignOriginError(IngestError):
     """A link or a redirect leads to another origin than the one that the credentials belong to."""
 
-    def __init__(self, own: str, foreign: str, foreign_host: str) -> None:
+    def __init__(
+        self,
+        own: str,
+        foreign: str,
+        foreign_host: str,
+        *,
+        same_host: bool = False,
+        downgrade: bool = False,
+    ) -> None:
+        if downgrade:
+            advice = "Plain http is never asked in place of https."
+        elif same_host:
+            advice = f"If that is the API's right address, use {foreign} in client.base_url."
+        else:
+            advice = (
+                "If that host belongs to the API, list it: "
+                f'"http": {{"allowed_hosts": ["{foreign_host}"]}}'
+            )
         super().__init__(
-            f"the API at {own} leads to {foreign}, another origin; nothing was sent there. If that "
-            f'host belongs to the API, list it: "http": {{"allowed_hosts": ["{foreign_host}"]}}'
+            f"the API at {own} leads to {foreign}, another origin; nothing was sent there. {advice}"
         )
+
+
+class PagingError(IngestError):
+    """Paging does not end: a link, a cursor or a page comes again, or there are too many."""
 
 
 class RateLimitedError(IngestError):
     """The API asks to wait longer than the connector file allows."""
 
-    def __init__(self, asked_seconds: float, max_wait_seconds: float) -> None:
+    def __init__(self, asked_seconds: float, waited_seconds: float, most_seconds: float) -> None:
+        waited = f" after {waited_seconds:.0f} s of waiting" if waited_seconds else ""
         super().__init__(
-            f"the API asks to wait {asked_seconds:.0f} s, more than http.max_wait_seconds "
-            f"({max_wait_seconds:.0f}). The next run goes on from the cursor; for a longer wait "
+            f"the API asks to wait {asked_seconds:.0f} s{waited}, more than http.max_wait_seconds "
+            f"({most_seconds:.0f}) allows. The next run goes on from the cursor; for a longer wait "
             "raise http.max_wait_seconds."
         )
 
@@ -94,23 +126,59 @@ class ResponseError(IngestError):
         self.resource = resource
         self.status = response.status_code
         content_type = response.headers.get("Content-Type", "no content type")
-        body = redactor(response.text)[:_SNIPPET].strip() or "(empty)"
         advice = self.advice.get(self.status, "")
-        super().__init__(
-            f"resource {resource}, page {page}: {redactor(reason)}. "
-            f"{response.request.method} {redactor(response.url)} "
-            f"answered {self.status} ({content_type}). {advice}".rstrip()
-            + f"\nBody: {body}"
+        text = (
+            f"resource {resource}, page {page}: {reason}. "
+            f"{response.request.method} {response.url} "
+            f"answered {self.status} ({content_type}). {advice}"
         )
+        super().__init__(f"{redactor(text).rstrip()}\nBody: {_snippet(response, redactor)}")
+
+
+class RowError(IngestError):
+    """A record that can't be loaded as it is. `page` and `row` count from 1."""
+
+    def __init__(self, resource: str, page: int | None, row: int, field: str, problem: str) -> None:
+        where = f", page {page}" if page else ""
+        field = f", field {field}" if field else ""
+        super().__init__(f"resource {resource}{where}, row {row}{field}: {problem}")
+        self.resource = resource
 
 
 class TokenError(IngestError):
     """The token endpoint of an OAuth 2.0 login did not give a token."""
 
-    def __init__(self, reason: str, response: requests.Response, redactor: Redactor) -> None:
-        body = redactor(response.text)[:_SNIPPET].strip() or "(empty)"
-        super().__init__(
-            f"no access token from {redactor(response.url)}: {reason}. It answered "
-            f"{response.status_code}. Check client_id, client_secret and access_token_url of "
-            f"client.auth.\nBody: {body}"
+    @classmethod
+    def of(
+        cls,
+        reason: str,
+        *,
+        url: str,
+        redactor: Redactor,
+        refusal: requests.Response | None = None,
+    ) -> Self:
+        """An error for a request to `url`.
+
+        The body is shown of a refusal only: any other may hold a token in an unknown place.
+        """
+        text = (
+            f"no access token from {redactor(url)}: {reason}. Check client_id, client_secret and "
+            "access_token_url of the auth in the connector file."
         )
+        if refusal is None:
+            return cls(text)
+        return cls(f"{text} It answered {refusal.status_code}: {_snippet(refusal, redactor)}")
+
+
+def _snippet(response: requests.Response, redactor: Redactor) -> str:
+    """The start of a body, secrets hidden before it is cut, so that no half of one is left."""
+    raw = response.content[:_READ_FOR_SNIPPET]
+    try:
+        text = raw.decode(response.encoding or "utf-8", "replace")
+    except LookupError:  # a charset nobody knows
+        text = raw.decode("utf-8", "replace")
+    text = "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in redactor(text).replace("\r\n", "\n")[:_SNIPPET]
+    )
+    return text.strip() or "(empty)"

@@ -5,29 +5,31 @@ together or not at all. A failed family does not touch the others.
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import dlt
-from dlt.common.pipeline import LoadInfo
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.config.connector import Connector, Family, Resource
-from restsource_dagster.config.references import resolve_references
+from restsource_dagster.config.references import resolve_rest_api_config
+from restsource_dagster.engine.changes import Tables, changes_of, read_tables
 from restsource_dagster.engine.configuration import configure_dlt
+from restsource_dagster.engine.continuity import check_continuity
 from restsource_dagster.engine.cursors import read_move
-from restsource_dagster.engine.destination import Warehouse, open_warehouse
+from restsource_dagster.engine.destination import open_warehouse
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.outcome import Failure, Load, Observer, Outcome, Silent, Usage
+from restsource_dagster.engine.pipelines import Pipelines
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.secrets import secrets_of
 from restsource_dagster.engine.source import FamilySource, build_family_source
-from restsource_dagster.engine.tables import read_columns, read_row_count
+from restsource_dagster.engine.tables import read_columns
 from restsource_dagster.engine.workspace import connector_workspace
 from restsource_dagster.settings import Settings
 
@@ -41,22 +43,30 @@ def ingest(
     environment: Mapping[str, str],
     resources: Collection[str] | None = None,
     observer: Observer | None = None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Outcome]:
     """Load the connector's resources, or the named ones, and yield an outcome for each.
 
     Outcomes come as their families end; a failure is an outcome, not an exception. Raises
     `UnknownResourceError`, `MissingReferences` for variables of the file that the environment lacks,
-    `ConnectorBusyError`; all before anything was requested.
+    `ConnectorBusyError`; all before anything was requested. `sleep` waits before a request is tried
+    again, in seconds.
     """
     wanted = _wanted(connector, resources)
-    config = resolve_references(connector.rest_api_config(), environment)
+    config = resolve_rest_api_config(connector.rest_api_config(), environment)
     redactor = Redactor(secrets_of(connector.rest_api_config(), environment))
-    progress = Progress(observer or Silent())
+    progress = Progress(observer or Silent(), redactor)
     configure_dlt()
-    with connector_workspace(settings.state_dir, connector.name, progress.message) as folder:
-        maker = EndpointMaker(connector, config["client"], redactor, progress)
+    with (
+        redactor.guarding(IngestError),
+        connector_workspace(
+            settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
+        ) as folder,
+        closing(EndpointMaker(connector, config["client"], redactor, progress, sleep)) as maker,
+    ):
         warehouse = open_warehouse(settings)
-        run = _Run(connector, config, maker, warehouse, redactor, progress, folder)
+        pipelines = Pipelines(connector.name, warehouse, progress, folder)
+        run = _Run(connector, config, maker, pipelines, redactor, progress)
         for family in connector.families:
             selected = [member for member in family.members if member.name in wanted]
             if selected:
@@ -82,36 +92,30 @@ class _Before:
 
     started: float
     state: Mapping[str, Any]
+    tables: Tables
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Run:
-    """One run. The pipeline lives until a family fails; the next one then starts from a clean one.
-
-    A failed family may have moved cursors in the pipeline's local state. Throwing that state away
-    and reading the destination's again is what keeps a cursor from moving without its rows.
-    """
+    """One run: its families fail alone, and what they have in common is here."""
 
     connector: Connector
     config: Mapping[str, Any]
     maker: EndpointMaker
-    warehouse: Warehouse
+    pipelines: Pipelines
     redactor: Redactor
     progress: Progress
-    folder: Path
-    _pipeline: dlt.Pipeline | None = None
-    _opened: int = field(default=0)
 
     def load(self, family: Family, selected: list[Resource]) -> Iterator[Outcome]:
         """Load the selected members of a family and tell what became of each."""
         started = time.monotonic()
         source: FamilySource | None = None
         try:
-            pipeline = self._open()
-            before = _Before(started, deepcopy(dict(pipeline.state)))
-            names = [resource.name for resource in selected]
-            source = build_family_source(self.connector, self.config, self.maker, family, names)
-            rows, info = self._steps(pipeline, family, source)
+            pipeline = self.pipelines.open()
+            before = _Before(started, deepcopy(dict(pipeline.state)), read_tables(pipeline))
+            source = self._source(family, selected)
+            self._check(pipeline, source)
+            rows, info = self.pipelines.run(pipeline, family.root.name, source.source)
             outcomes = [
                 self._outcome(
                     resource,
@@ -123,39 +127,34 @@ class _Run:
                 for resource in selected
             ]
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
-            self._pipeline = None
+            self.pipelines.abandon()
             outcomes = [
                 self._failed(error, family, resource, source, started) for resource in selected
             ]
         yield from outcomes
 
-    def _open(self) -> dlt.Pipeline:
-        if self._pipeline is None:
-            self._opened += 1
-            pipeline = dlt.pipeline(
-                pipeline_name=self.connector.name,
-                pipelines_dir=str(self.folder / str(self._opened)),
-                destination=self.warehouse.destination(),
-                dataset_name=self.connector.name,
-            )
-            with self.warehouse.held(self.progress.message):
-                pipeline.sync_destination()
-            self._pipeline = pipeline
-        return self._pipeline
+    def _source(self, family: Family, selected: list[Resource]) -> FamilySource:
+        names = [resource.name for resource in selected]
+        source = build_family_source(
+            self.connector,
+            self.config,
+            self.maker,
+            family,
+            names,
+            say=self.progress.message,
+            schema=self.pipelines.stored_schema,
+        )
+        for plan in source.plans.values():
+            if not plan.loaded:
+                self.progress.message(
+                    f"{plan.resource.name} is asked for because {', '.join(names)} needs it; it is "
+                    "not loaded and its cursor stays where it is"
+                )
+        return source
 
-    def _steps(
-        self, pipeline: dlt.Pipeline, family: Family, source: FamilySource
-    ) -> tuple[Mapping[str, int], LoadInfo]:
-        """Returns the rows per table and dlt's account of the load."""
-        root = family.root.name
-        self.progress.phase(root, "extract")
-        pipeline.extract(source.source, loader_file_format=self.warehouse.loader_file_format)
-        self.progress.phase(root, "normalize")
-        rows = pipeline.normalize().row_counts
-        self.progress.phase(root, "load")
-        with self.warehouse.held(self.progress.message):
-            info = pipeline.load()
-        return rows, info
+    def _check(self, pipeline: dlt.Pipeline, source: FamilySource) -> None:
+        state = pipeline.state.get("sources", {}).get(self.connector.name, {})
+        check_continuity(source.plans, state, self.pipelines.count_rows)
 
     def _outcome(
         self,
@@ -169,8 +168,6 @@ class _Run:
         pipeline, schema = load.pipeline, load.pipeline.default_schema
         table = schema.naming.normalize_table_identifier(resource.table)
         nested = f"{table}{schema.naming.PATH_SEPARATOR}"
-        with self.warehouse.held(self.progress.message):
-            row_count = read_row_count(pipeline, table)
         return Outcome(
             resource=resource.name,
             table=table,
@@ -178,13 +175,14 @@ class _Run:
             usage=tally.meter.usage,
             received=tally.received,
             promised=tally.promised,
-            skipped=tally.skipped,
+            skipped=tuple(map(self.redactor, tally.skipped)),
             rows_loaded=rows.get(table, 0),
-            row_count=row_count,
+            row_count=self.pipelines.count_rows(table),
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,
             cursor=read_move(before.state, pipeline.state, self.connector.name, resource),
             columns=read_columns(schema, table),
+            schema_changes=changes_of(table, before.tables, read_tables(pipeline)),
             nested_tables={name: count for name, count in rows.items() if name.startswith(nested)},
             load=load,
         )
@@ -198,6 +196,10 @@ class _Run:
         started: float,
     ) -> Outcome:
         step, cause = _cause(error)
+        if source and step == "normalize":
+            # a number that was too big shows here, long after its row has been read
+            beyond = (values.first_big for values in source.values.values())
+            cause = next((known for known in beyond if known), cause)
         culprit = getattr(cause, "resource", None) or family.root.name
         tally = source.tallies.get(resource.name) if source else None
         return Outcome(

@@ -7,6 +7,7 @@ for numbers of different length; rows would be taken for old ones and lost.
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -93,7 +94,7 @@ def _comparable(one: Any, other: Any) -> tuple[Any, Any]:
 def _key_of(value: Any) -> _Key:
     if isinstance(value, str):
         return _key_of_text(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return "plain number", value
     return type(value).__name__, value
 

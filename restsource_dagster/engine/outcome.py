@@ -92,6 +92,8 @@ class Outcome:
     columns: tuple[Column, ...] = ()
     nested_tables: Mapping[str, int] = field(default_factory=dict)
     """Rows loaded into each nested table."""
+    schema_changes: tuple[str, ...] = ()
+    """What this load changed about its tables, in sentences."""
     failure: Failure | None = None
     load: Load | None = field(default=None, repr=False, compare=False)
 

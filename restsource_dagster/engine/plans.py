@@ -12,7 +12,7 @@ from dlt.sources.rest_api.config_setup import (
 from dlt.sources.rest_api.typing import ResolvedParam
 
 from restsource_dagster.config.connector import Family, Resource
-from restsource_dagster.engine.cursors import DetachedIncremental
+from restsource_dagster.engine.http.foreign import own_part
 
 __all__ = ["ResourcePlan", "read_plans"]
 
@@ -39,9 +39,15 @@ class ResourcePlan:
     end_param: str | None
 
     @property
-    def detached(self) -> DetachedIncremental | None:
-        """The incremental of a resource that is not loaded: it leaves no trace."""
-        return self.incremental if isinstance(self.incremental, DetachedIncremental) else None
+    def appends(self) -> bool:
+        """Whether a row that comes again would be there twice."""
+        return self.resource.disposition.value == "append"
+
+    @property
+    def identity(self) -> Any:
+        """The fields that tell rows with the same cursor apart; None is all of them."""
+        given = self.incremental.primary_key if self.incremental else None
+        return (self.resource.primary_key or None) if given is None else (given or None)
 
 
 def read_plans(
@@ -54,12 +60,19 @@ def read_plans(
     needed = _needed(family, loaded)
     defaults: Any = config.get("resource_defaults") or {}
     _, definitions, parents = build_resource_dependency_graph(defaults, config["resources"])
+    given = {item["name"]: item for item in config["resources"] if isinstance(item, Mapping)}
     for resource in family.members:
         if resource.name in needed:
             definition: Any = definitions[resource.name]
+            said = given.get(resource.name, {}).get("endpoint")
+            endpoint = own_part(
+                definition["endpoint"],
+                said if isinstance(said, Mapping) else None,
+                config["client"]["base_url"],
+            )
             yield _plan(
                 resource,
-                definition,
+                {**definition, "endpoint": endpoint},
                 tuple(parents[resource.name] or ()),
                 loaded=resource.name in loaded,
             )
@@ -95,7 +108,7 @@ def _plan(
         parent_params=parent_params,
         include_from_parent=definition.get("include_from_parent") or (),
         parallelized=bool(definition.get("parallelized")),
-        incremental=_settled(incremental, resource, loaded=loaded) if incremental else None,
+        incremental=incremental,
         start_param=param.start if param else None,
         end_param=param.end if param else None,
     )
@@ -106,14 +119,3 @@ def _hints(definition: Mapping[str, Any], resource: Resource) -> Mapping[str, An
     if resource.disposition.derived:
         hints["write_disposition"] = resource.disposition.value
     return hints
-
-
-def _settled(
-    incremental: Incremental[Any], resource: Resource, *, loaded: bool
-) -> Incremental[Any]:
-    """With merge, boundary rows are always taken again: a row may change and keep its cursor."""
-    if not loaded:
-        return DetachedIncremental.of(incremental)
-    if resource.disposition.value == "merge" and incremental.primary_key is None:
-        incremental.set_deduplication_key((), from_hints=False)
-    return incremental

@@ -74,12 +74,13 @@ class Position:
     ) -> None:
         self._rules = rules
         self._order = Order(falling=rules.falling)
-        self._remembers = remembers and not (rules.open_start and not rules.lag)
+        self.remembers = remembers and not (rules.open_start and not rules.lag)
+        """Whether rows that were had are known again."""
         self._key = key
         stored = state.get("last_value")
         self._stored = self.last = rules.initial if stored is None else stored
         self.start = lagged(self.last, rules.lag, rules.initial, falling=rules.falling)
-        self._had = _read_seen(state) if self._remembers else []
+        self._had = _read_seen(state) if self.remembers else []
         self._left = Counter(digest for _, digest in self._had)
         self._now: list[tuple[Any, str]] = []
         self.touched = False
@@ -92,7 +93,7 @@ class Position:
                 return False
             if self._rules.open_start and self._order.is_same(value, self.start):
                 return False
-        if not self._remembers:
+        if not self.remembers:
             self._move(value)
             return True
         if value is not None and not self._rules.lag and self._is_between(value):
@@ -113,7 +114,7 @@ class Position:
         state["start_value"] = self._stored
         state["last_value"] = self.last
         state["unique_hashes"] = []
-        seen = self._seen() if self._remembers else []
+        seen = self._seen() if self.remembers else []
         if seen:
             state[SEEN] = seen
         else:

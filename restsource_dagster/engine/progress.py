@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from restsource_dagster.engine.outcome import Observer
 
@@ -10,10 +11,14 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """The pages and rows of one run, per resource. Safe to call from several threads."""
+    """The pages and rows of one run, per resource. Safe to call from several threads.
 
-    def __init__(self, observer: Observer) -> None:
+    What it tells in words passes `redact`, so that no secret gets out here.
+    """
+
+    def __init__(self, observer: Observer, redact: Callable[[str], str]) -> None:
         self._observer = observer
+        self._redact = redact
         self._lock = threading.Lock()
         self._started: dict[str, float] = {}
         self._pages: Counter[str] = Counter()
@@ -36,4 +41,4 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Something a person wants to know."""
-        self._observer.message(text)
+        self._observer.message(self._redact(text))

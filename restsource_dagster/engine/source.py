@@ -1,7 +1,7 @@
 """From a connector to a dlt source.
 
 It stands where dlt's `rest_api` source stands and shares its reading of the file, but requests
-pass our session, pages our page loop, and each resource has a session of its own.
+pass our session, pages our page loop, rows our cursors, and each resource has a session of its own.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import dlt
-from dlt.extract import DltResource, DltSource, Incremental
+from dlt.common.schema import Schema
+from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.config.connector import Connector, Family
-from restsource_dagster.engine.calls import call_below, root_call
-from restsource_dagster.engine.children import ChildErrors
+from restsource_dagster.engine.children import Children
 from restsource_dagster.engine.endpoints import EndpointMaker
-from restsource_dagster.engine.paging.pages import Endpoint
+from restsource_dagster.engine.family_cursors import FamilyCursors
 from restsource_dagster.engine.plans import ResourcePlan, read_plans
+from restsource_dagster.engine.reading import Reading, child_pages, root_pages
 from restsource_dagster.engine.tally import Tally
+from restsource_dagster.engine.values import Values
 
 __all__ = ["FamilySource", "build_family_source"]
-
-Records = list[Any]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class FamilySource:
 
     source: DltSource
     tallies: Mapping[str, Tally]
+    plans: Mapping[str, ResourcePlan]
+    values: Mapping[str, Values]
 
 
 def build_family_source(
@@ -38,84 +40,50 @@ def build_family_source(
     maker: EndpointMaker,
     family: Family,
     loaded: Collection[str],
+    *,
+    say: Callable[[str], None],
+    schema: Schema | None = None,
 ) -> FamilySource:
     """A source of the family's resources that are `loaded`, or that a loaded one depends on.
 
     `config` is `connector.rest_api_config()` with its references resolved. A parent that is not
-    loaded is asked for all the same, from its initial value on, and its incremental cursor stays
-    where it is. Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file
-    nor where dlt looks.
+    loaded is asked for all the same, and its own incremental cursor stays where it is. Raises dlt's
+    `ConfigFieldMissingException` for a secret that is neither in the file nor where dlt looks.
+    `schema` is what the destination knows of the tables, if dlt's pipeline doesn't.
     """
-    tallies: dict[str, Tally] = {}
+    plans = {plan.resource.name: plan for plan in read_plans(family, config, loaded)}
+    tallies = {name: Tally() for name in plans}
+    # names become columns as dlt's configuration says
+    normalize = (schema or Schema(connector.name)).naming.normalize_identifier
+    values = {name: Values(name, normalize, say) for name in plans}
+    cursors = FamilyCursors(plans, say)
 
     def resources() -> Iterator[DltResource]:
         built: dict[str, DltResource] = {}
-        for plan in read_plans(family, config, loaded):
-            name = plan.resource.name
-            tallies[name] = Tally()
+        for name, plan in plans.items():
+            children = Children(plan, cursors, connector.http.on_child_error, tallies[name])
             endpoint = maker.make(plan, tallies[name])
-            errors = ChildErrors(connector.http.on_child_error, tallies[name])
-            built[name] = _resource(plan, endpoint, errors, built)
+            reading = Reading(plan, endpoint, cursors, children, values[name])
+            built[name] = _resource(reading, built)
             built[name].selected = plan.loaded
             yield built[name]
 
     name = connector.name
-    return FamilySource(dlt.source(resources, name=name, section=name)(), tallies)
+    named = {"schema": schema} if schema else {"name": name}
+    source = dlt.source(resources, section=name, **named)()
+    # nested rows know their root row, so that a table can be merged into later on, too
+    source.root_key = True
+    return FamilySource(source, tallies, plans, values)
 
 
-def _resource(
-    plan: ResourcePlan,
-    endpoint: Endpoint,
-    errors: ChildErrors,
-    built: Mapping[str, DltResource],
-) -> DltResource:
+def _resource(reading: Reading, built: Mapping[str, DltResource]) -> DltResource:
+    plan = reading.plan
     make: Any
     if plan.resource.parent is None:
-        make = dlt.resource(_root_pages, **plan.hints)
-    else:
-        parent = built[plan.resource.parent]
-        make = dlt.transformer(_child_pages, data_from=parent, **plan.hints)
-    resource: DltResource
-    if plan.detached is None:
-        resource = make(endpoint, errors, plan, plan.incremental)
-    else:  # as a step of its own, because dlt would turn an argument into its own class
-        resource = make(endpoint, errors, plan).add_step(plan.detached)
-    is_root = plan.resource.parent is None
-    return resource.parallelize() if plan.parallelized and is_root else resource
-
-
-def _root_pages(
-    endpoint: Endpoint,
-    errors: ChildErrors,  # noqa: ARG001 - both kinds of resource are made with the same arguments
-    plan: ResourcePlan,
-    incremental: Incremental[Any] | None = None,
-) -> Iterator[Records]:
-    """The pages of a resource that stands alone."""
-    yield from endpoint.pages(root_call(plan, incremental or plan.detached))
-
-
-def _child_pages(
-    items: Any,
-    endpoint: Endpoint,
-    errors: ChildErrors,
-    plan: ResourcePlan,
-    incremental: Incremental[Any] | None = None,
-) -> Iterator[Records | Callable[[], Records]]:
-    """The pages of a dependent resource: one call for each record of its parent's page."""
-
-    def pages_below(parent: Mapping[str, Any]) -> Iterator[Records]:
-        call, from_parent = call_below(plan, incremental or plan.detached, parent)
-        with errors.of(call.path):
-            for records in endpoint.pages(call):
-                for record in records:
-                    record.update(from_parent)
-                yield records
-
-    def all_below(parent: Mapping[str, Any]) -> Callable[[], Records]:
-        return lambda: [record for page in pages_below(parent) for record in page]
-
-    for parent in items if isinstance(items, list) else [items]:
-        if plan.parallelized:
-            yield all_below(parent)
-        else:
-            yield from pages_below(parent)
+        make = dlt.resource(root_pages, **plan.hints)
+        resource: DltResource = make(reading)
+        return resource.parallelize() if plan.parallelized else resource
+    parent = built[plan.resource.parent]
+    make = dlt.transformer(child_pages, data_from=parent, **plan.hints)
+    resource = make(reading)
+    return resource

@@ -62,6 +62,8 @@ class Stream:
     own: Position | None
     followers: Mapping[str, Position]
     say: Say
+    start: Any = field(default=None, init=False)
+    """From where to ask."""
     finished: bool = field(default=False, init=False)
     """No page that follows can hold a row that is asked for."""
     _previous: Any = field(default=None, init=False)
@@ -73,22 +75,7 @@ class Stream:
         path = jsonpath.compile_path(self.rules.path)
         self._simple = extract_simple_field_name(path)
         self._path = path
-
-    @property
-    def positions(self) -> Sequence[Position]:
-        """All positions that are read for."""
-        return [*([self.own] if self.own else []), *self.followers.values()]
-
-    @property
-    def start(self) -> Any:
-        """From where to ask: the oldest start of all positions."""
-        starts = [position.start for position in self.positions]
-        if not starts or any(start is None for start in starts):
-            return self.rules.initial if not starts else None
-        oldest = starts[0]
-        for start in starts[1:]:
-            oldest = start if self._order.is_before(start, oldest) else oldest
-        return oldest
+        self.start = self._oldest_start()
 
     def read(self, rows: Sequence[Row], page: int) -> list[Row]:
         """The rows of a page that go on. Raises `RowError` for a cursor that can't be read."""
@@ -113,6 +100,19 @@ class Stream:
                 f"{self.rules.resource}: left out {self._left_out} rows without "
                 f"{self.rules.path} (on_cursor_value_missing is exclude)"
             )
+
+    def _oldest_start(self) -> Any:
+        """The oldest start of all positions; rows before its own can't be appended again."""
+        if self.own and self.own.remembers:
+            return self.own.start
+        positions = [*([self.own] if self.own else []), *self.followers.values()]
+        starts = [position.start for position in positions]
+        if any(start is None for start in starts):
+            return None
+        oldest = starts[0] if starts else self.rules.initial
+        for start in starts:
+            oldest = start if self._order.is_before(start, oldest) else oldest
+        return oldest
 
     def _value(self, row: Row, page: int, number: int) -> Any:
         if not isinstance(row, dict):
@@ -142,14 +142,15 @@ class Stream:
             if past or (rules.open_end and order.is_same(value, rules.end)):
                 self.finished = self.finished or (past and self._ordered == "asc")
                 return False
-        start = self.start
-        if start is not None and order.is_before(value, start):
+        if self.start is not None and order.is_before(value, self.start):
             self.finished = self.finished or self._ordered == "desc"
             return False
         return True
 
     def _take(self, value: Any, row: Row) -> list[Row]:
-        wanted = self.own.takes(value, row) if self.own else True
+        new = self.own.takes(value, row) if self.own else True
+        # what is merged may be read again, for a dependent that has yet to read it
+        wanted = new or (bool(self.followers) and not (self.own and self.own.remembers))
         again = frozenset(
             name for name, position in self.followers.items() if not position.takes(value, row)
         )

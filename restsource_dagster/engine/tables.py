@@ -1,8 +1,10 @@
 """Reading about the loaded tables: their size from the destination, their columns from the schema."""
 
-import dlt
+from typing import Any
+
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 
 from restsource_dagster.engine.outcome import Column
 
@@ -11,11 +13,9 @@ __all__ = ["read_columns", "read_row_count"]
 _HINTS = ("primary_key", "merge_key", "unique", "row_key", "parent_key", "sort", "partition")
 
 
-def read_row_count(pipeline: dlt.Pipeline, table: str) -> int | None:
+def read_row_count(client: SqlClientBase[Any] | None, table: str) -> int | None:
     """The rows of a table; 0 if it does not exist; None if the destination has no SQL."""
-    try:
-        client = pipeline.sql_client()
-    except (NotImplementedError, TypeError):
+    if client is None:
         return None
     with client:
         try:

@@ -71,12 +71,23 @@ def _asset_spec(connector: Connector, resource: Resource, runs: RunSettings) -> 
         deps=parent,
         skippable=True,
         group_name=connector.name,
-        description=connector.description,
+        description=_description(connector, resource),
         kinds={"dlt", runs.settings.destination},
         owners=list(connector.owners),
         tags=dict(connector.tags),
         metadata=_spec_metadata(connector, resource),
     )
+
+
+def _description(connector: Connector, resource: Resource) -> str:
+    """What tells the resource from its siblings, then what the file says of them all.
+
+    The list of assets shows the beginning, without reading markdown.
+    """
+    cursor = f", incremental by {resource.incremental.cursor_path}" if resource.incremental else ""
+    reason = resource.disposition.reason
+    own = f"{resource.method} {resource.path}{cursor}. {reason[:1].upper()}{reason[1:]}."
+    return f"{own}\n\n{connector.description}" if connector.description else own
 
 
 def _spec_metadata(connector: Connector, resource: Resource) -> Mapping[str, Any]:
@@ -107,14 +118,19 @@ def _code_reference(path: Path, line: int, label: str) -> dg.CodeReferencesMetad
 
 
 def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
-    """An external asset that shows a broken file and its problems."""
+    """An external asset that shows a broken file and its problems.
+
+    They are in the description for people, who read it on the whole width of the page, and in the
+    metadata for programs.
+    """
     first = broken.problems[0]
+    problems = problems_as_markdown(broken.problems)
     return dg.AssetSpec(
         [BROKEN_GROUP, broken.path.stem],
         group_name=BROKEN_GROUP,
-        description=f"{broken.path.name} can't be used; its problems are below.",
+        description=f"This file can't be used until it is mended. All others work.\n\n{problems}",
         metadata={
-            "problems": dg.MetadataValue.md(problems_as_markdown(broken.problems)),
+            "problems": dg.MetadataValue.md(problems),
             "dagster/code_references": _code_reference(broken.path, first.line, "first problem"),
         },
     )

@@ -17,8 +17,13 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
 
     Numbers are numbers, so that Dagster plots them; a cursor is a timestamp where it is one.
     """
-    metadata: dict[str, Any] = {
-        "rows_loaded": outcome.rows_loaded,
+    # The UI shows them in this order: rows and cursor first.
+    metadata: dict[str, Any] = {"rows_loaded": outcome.rows_loaded}
+    if outcome.row_count is not None:
+        metadata["dagster/row_count"] = outcome.row_count
+    if outcome.cursor:
+        metadata |= _cursor_metadata(outcome.cursor)
+    metadata |= {
         "seconds": round(outcome.seconds, 3),
         "http/requests": outcome.usage.requests,
         "http/retries": outcome.usage.retries,
@@ -26,16 +31,12 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         "dagster/table_name": f"{outcome.dataset}.{outcome.table}",
         "dagster/column_schema": table_schema(outcome.columns),
     }
-    if outcome.row_count is not None:
-        metadata["dagster/row_count"] = outcome.row_count
     if outcome.nested_tables:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
     if outcome.promised is not None:
         metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
     if outcome.skipped:
         metadata["skipped_parents"] = dg.MetadataValue.json(list(outcome.skipped))
-    if outcome.cursor:
-        metadata.update(_cursor_metadata(outcome.cursor))
     return metadata
 
 

@@ -69,9 +69,10 @@ class ConnectorDltResource(DagsterDltResource):
             theirs = self.extract_resource_metadata(
                 context, outcome.load.resource, outcome.load.info, outcome.load.pipeline
             )
-            kept = {key: value for key, value in theirs.items() if key in _FROM_DAGSTER_DLT}
-            nested = {key: value for key, value in theirs.items() if key in outcome.nested_tables}
-            metadata = {**kept, **nested, **metadata}
+            wanted = (*outcome.nested_tables, *_FROM_DAGSTER_DLT)
+            metadata |= {
+                key: theirs[key] for key in wanted if key in theirs and key not in metadata
+            }
         return metadata
 
     def _extract_table_schema_metadata(self, table_name: str, schema: Schema) -> dg.TableSchema:

@@ -41,6 +41,16 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def for_dlt(value: Any) -> dict[str, Any]:
+    """The file's part for dlt, without what dlt doesn't know."""
+    config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
+    resources = config.get("resources")
+    for resource in resources if isinstance(resources, list) else ():
+        if isinstance(resource, dict):
+            resource.pop("backfill", None)
+    return config
+
+
 def stock_refusal(value: Any) -> str | None:
     """Why stock dlt refuses the file's part for dlt, or None if it takes it.
 
@@ -49,7 +59,7 @@ def stock_refusal(value: Any) -> str | None:
     from dlt.common.configuration.exceptions import ConfigFieldMissingException
     from dlt.sources.rest_api import rest_api_source
 
-    config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
+    config = for_dlt(value)
     try:
         environment = dict.fromkeys(find_references(config), "v")
         resolve = (

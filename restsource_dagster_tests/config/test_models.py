@@ -13,7 +13,7 @@ from restsource_dagster.config.connector import (
     parse_connector,
 )
 from restsource_dagster_tests.config.helpers import connector, from_corpus
-from restsource_dagster_tests.config.stock_dlt import CORPUS, corpus, read
+from restsource_dagster_tests.config.stock_dlt import CORPUS, corpus, for_dlt, read
 
 
 def test_the_name_is_the_files_stem_unless_given() -> None:
@@ -77,8 +77,7 @@ def test_the_configuration_for_dlt_is_the_files_own_words(path: Path) -> None:
     assert parsed is not None
 
     config = parsed.rest_api_config()
-    fields = ("client", "resource_defaults", "resources")
-    assert config == {key: value[key] for key in fields if key in value}
+    assert config == for_dlt(value)
     config["client"]["base_url"] = "changed"
     assert parsed.rest_api_config() != config
 

@@ -24,7 +24,10 @@ def test_each_resource_is_an_asset_with_what_the_file_says(settings: Settings) -
     found = specs(definitions_of(settings))
     assert set(found) == {"shop/orders", "shop/lines", "shop/countries"}
     orders = found["shop/orders"]
-    assert (orders.group_name, orders.description) == ("shop", "A shop")
+    assert orders.group_name == "shop"
+    own, file = (orders.description or "").split("\n\n")
+    assert own.startswith("GET orders, incremental by updated_at. Merge, because ")
+    assert file == "A shop"
     assert (orders.kinds, list(orders.owners)) == ({"dlt", "duckdb"}, ["team:data"])
     assert orders.tags["tier"] == "gold"
     assert orders.metadata["write_disposition"] == "merge"

@@ -8,6 +8,10 @@ WARNING = f"{STAMP} - dagster - WARNING - a_job - something is odd"
 ERROR = f"{STAMP} - dagster - ERROR - a_job - something failed"
 
 
+FRAME = ['  File "/a/file.py", line 3, in function', "    call()", "    ^^^^^^"]
+TRACEBACK = ["Traceback (most recent call last):", *FRAME]
+
+
 def shown(*lines: str, longest: int = 12) -> list[str]:
     notable = NotableLines(longest)
     return [text for line in lines if (text := notable.shown(line)) is not None]
@@ -17,17 +21,40 @@ def test_warnings_and_errors_are_shown_and_the_rest_is_not() -> None:
     assert shown("banner", INFO, WARNING, INFO, ERROR) == [WARNING, ERROR]
 
 
-def test_the_lines_that_belong_to_an_error_are_shown_with_it() -> None:
-    assert shown(ERROR, "  File x", "ValueError", INFO, "quiet") == [
+def test_the_messages_that_belong_to_an_error_are_shown_with_it_and_the_frames_are_not() -> None:
+    chain = [
+        *TRACEBACK,
+        "TickError: the tick failed",
+        "",
+        "The above exception was caused by the following exception:",
+        "BrokenFilesError: 1 connector file is broken",
+        "configs/shop.json:5:22: error: so it is",
+        "",
+        "Stack Trace:",
+        *FRAME,
+    ]
+    assert shown(ERROR, *chain, INFO, "quiet") == [
         ERROR,
-        "  File x",
-        "ValueError",
+        "TickError: the tick failed",
+        "BrokenFilesError: 1 connector file is broken",
+        "configs/shop.json:5:22: error: so it is",
     ]
 
 
-def test_a_traceback_outside_of_the_log_is_shown() -> None:
-    traceback = ["Traceback (most recent call last):", "  File x", "ImportError"]
-    assert shown("banner", *traceback, INFO) == traceback
+def test_an_error_outside_of_the_log_is_shown() -> None:
+    assert shown("banner", *TRACEBACK, "ImportError: no", INFO) == ["ImportError: no"]
+
+
+def test_what_was_shown_is_not_shown_again_for_ten_minutes() -> None:
+    now = 0.0
+    notable = NotableLines(clock=lambda: now)
+    again = ERROR.replace("05:48:24", "05:49:24")
+    assert notable.shown(ERROR) == ERROR
+    now = 599.0
+    assert notable.shown(again) is None
+    assert notable.shown("ValueError: of it") == "ValueError: of it"
+    now = 600.0
+    assert notable.shown(again) == again
 
 
 def test_a_long_record_is_cut_and_the_next_one_is_whole_again() -> None:

@@ -87,7 +87,7 @@ class FaultServer:
         self.connections = 0
         self.peak = 0
         self._under_way = 0
-        self._taken: dict[str, int] = {}
+        self._taken: dict[str, tuple[Any, int]] = {}
         self._loop = asyncio.new_event_loop()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -140,6 +140,8 @@ class FaultServer:
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        at_once = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # each byte leaves when it is written
+        writer.get_extra_info("socket").setsockopt(*at_once)
         try:
             while (arrival := await _read(reader)) is not None:
                 self.arrivals.append(arrival)
@@ -151,8 +153,8 @@ class FaultServer:
                     self._under_way -= 1
                 if not goes_on:
                     break
-        except (ConnectionError, asyncio.IncompleteReadError):
-            return  # the client went away, which is its right
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # the client went away, which is its right, or the server stops
         finally:
             writer.close()
 
@@ -162,9 +164,7 @@ class FaultServer:
         await asyncio.sleep(reply.delay)
         if reply.reset:
             linger = struct.pack("ii", 1, 0)
-            writer.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, linger
-            )
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
             return False
         raw = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
@@ -179,8 +179,9 @@ class FaultServer:
         missing = Reply({"error": "no such path"}, status=404)
         plan = self.plan.get(arrival.path, missing)
         if isinstance(plan, tuple):
-            taken = self._taken.get(arrival.path, 0)
-            self._taken[arrival.path] = taken + 1
+            of, taken = self._taken.get(arrival.path, (None, 0))
+            taken = taken if of is plan else 0
+            self._taken[arrival.path] = (plan, taken + 1)
             plan = plan[min(taken, len(plan) - 1)]
         decided = plan(arrival) if callable(plan) else plan
         return decided if isinstance(decided, Reply) else Reply(decided)

@@ -34,9 +34,11 @@ class Budget:
         requests_per_second: float | None = None,
         max_concurrency: int = 8,
         clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
         self._places = threading.BoundedSemaphore(max_concurrency)
         self._clock = clock
+        self._wait = wait
         self._changed = threading.Condition()
         self._resumes_at = 0.0
         rate = requests_per_second or 0.0
@@ -64,7 +66,7 @@ class Budget:
     def _take_turn(self) -> _Turn:
         with self._changed:
             while (wait := self._seconds_to_wait()) > 0:
-                self._changed.wait(wait)
+                self._wait(self._changed, wait)
             turn = _Turn(self._clock() + _TRANSIT_SECONDS)
             if self._most:
                 self._turns.append(turn)

@@ -21,6 +21,7 @@ from restsource_dagster.engine.http.quiet import redacted_logs
 from restsource_dagster.engine.http.retries import Retries, asked_wait, is_transient
 from restsource_dagster.engine.http.rules import Meter, SessionRules
 from restsource_dagster.engine.http.waits import limit_resets_in
+from restsource_dagster.engine.values import json_object
 
 __all__ = ["ApiResponse", "ApiSession", "Meter", "SessionRules"]
 
@@ -42,7 +43,7 @@ class ApiResponse(requests.Response):
 
     @cached_property
     def _parsed(self) -> Any:
-        return super().json()
+        return super().json(object_pairs_hook=json_object)
 
     def json(self, **kwargs: Any) -> Any:
         """The body as JSON. Raises `requests.exceptions.JSONDecodeError`."""

@@ -8,32 +8,32 @@ that does not end is stopped.
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
-from dlt.common import jsonpath
-from dlt.sources.helpers.rest_client.detector import PaginatorFactory
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from dlt.sources.helpers.rest_client.utils import join_url
-from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
-from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
+from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.tokens import RenewingToken
-from restsource_dagster.engine.paging.actions import Action, is_ignored
+from restsource_dagster.engine.paging.actions import Action, verdict_on
+from restsource_dagster.engine.paging.asking import Asker
+from restsource_dagster.engine.paging.bodies import read_body
 from restsource_dagster.engine.paging.guards import PageGuard
-from restsource_dagster.engine.paging.selectors import (
-    detect_selector,
-    leads_to_an_empty_list,
-    select,
-)
+from restsource_dagster.engine.paging.paginators import TolerantRange, detect_paginator
+from restsource_dagster.engine.paging.selectors import RecordReader, counts_rows
+from restsource_dagster.engine.paging.totals import Account
 from restsource_dagster.engine.redaction import Redactor
 
 __all__ = ["Call", "Endpoint", "PageListener"]
 
 Records = list[Any]
+
+_PAST_THE_END = frozenset({400, 404, 416, 422})
+_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,8 @@ class PageListener(Protocol):
     def end(self, promised: int | None, received: int) -> None:
         """A call ended: the total that the API named last, if it did, and the items received."""
 
-
-@dataclass(frozen=True)
-class _Page:
-    number: int
-    response: requests.Response
+    def note(self, text: str) -> None:
+        """Something a person wants to know."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,8 @@ class Endpoint:
     auth: AuthBase | None = None
     paginator: BasePaginator | None = None
     data_selector: str | None = None
+    selector_is_given: bool = True
+    """Whether the file has the selector, or dlt has chosen it."""
     actions: Sequence[Action] = ()
     max_pages: int = 100_000
     listener: PageListener | None = None
@@ -84,31 +83,35 @@ class Endpoint:
         """The records of each page of a call, in order; every call starts its paginator anew.
 
         Raises `RequestError` if the API can't be reached, `ResponseError` if an answer is not what
-        the connector file says it is.
+        the connector file says it is, `PagingError` if the paging does not end.
         """
         request = self._request(call)
         paginator = deepcopy(self.paginator)
-        selector = jsonpath.compile_path(self.data_selector) if self.data_selector else None
+        reader = RecordReader(self.data_selector, is_given=self.selector_is_given)
         guard = PageGuard(self.max_pages)
+        account = Account(counts_rows(self.data_selector))
         if paginator:
             paginator.init_request(request)
-        number = received = 0
+        number = 0
         while paginator is None or number == 0 or paginator.has_next_page:
             number += 1
-            self._stop_if(guard.check_request(request, number))
-            page = _Page(number, self._send(request, number))
-            if is_ignored(page.response, self.actions):
-                return
-            body = self._body(page)
-            selector = detect_selector(body) if selector is None else selector
-            records = self._records(page, body, selector)
-            self._stop_if(guard.check_records(records, number))
-            paginator = paginator or _detect_paginator(page.response)
-            self._turn(paginator, request, page, records)
-            received += len(records)
+            self._stop_if(guard.check_request(request, number), number)
+            response = self._asker.ask(request, number)
+            if self._is_the_end(response, paginator):
+                break
+            records, body = self._read(response, reader, number)
+            self._stop_if(guard.check_records(records, number), number)
+            paginator = self._turned(paginator, request, response, records, number)
+            account.page(response, body, len(records))
             yield self._told(records)
         if self.listener:
-            self.listener.end(getattr(paginator, "promised_rows", None), received)
+            self.listener.end(account.promised(paginator), account.rows)
+            if missing := account.missing_pages(paginator):
+                self.listener.note(missing)
+
+    @cached_property
+    def _asker(self) -> Asker:
+        return Asker(self.resource, self.session, self.redactor, self.auth, self.actions)
 
     def _request(self, call: Call) -> requests.Request:
         absolute = urlsplit(call.path).scheme in ("http", "https")
@@ -118,67 +121,46 @@ class Endpoint:
             url=url,
             headers={**(self.headers or {}), **(call.headers or {})},
             params=dict(call.params or {}),
-            json=dict(call.json) if call.json else None,
+            json=deepcopy(dict(call.json)) if call.json else None,  # paginators write into it
             data=call.data,
             auth=self.auth,
         )
 
-    def _send(self, request: requests.Request, number: int) -> requests.Response:
+    def _is_the_end(self, response: requests.Response, paginator: BasePaginator | None) -> bool:
+        """Whether the file says to ignore the answer, or the page need not be there."""
+        if verdict_on(response, self.actions) == "ignore":
+            return True
+        may_be_past = isinstance(paginator, TolerantRange) and paginator.may_be_past_the_end
+        return may_be_past and response.status_code in _PAST_THE_END
+
+    def _read(
+        self, response: requests.Response, reader: RecordReader, page: int
+    ) -> tuple[Records, Any]:
         try:
-            response = self._send_once(request)
-            if response.status_code == requests.codes.unauthorized and self._renew(response):
-                response = self._send_once(request)
-        except IngestError as error:
-            error.resource = error.resource or self.resource
-            raise
-        except (requests.RequestException, ValueError) as error:
-            raise RequestError(
-                resource=self.resource,
-                page=number,
-                url=self.redactor(str(request.url)),
-                cause=self.redactor(f"{type(error).__name__}: {error}"),
-            ) from None
-        return response
+            body = read_body(response, verdict_on(response, self.actions))
+            return reader.records(body), body
+        except ValueError as error:
+            reason = str(error)
+        raise self._unexpected(reason, response, page)
 
-    def _send_once(self, request: requests.Request) -> requests.Response:
-        prepared = self.session.prepare_request(request)
-        settings = self.session.merge_environment_settings(prepared.url, {}, None, None, None)
-        return self.session.send(prepared, **settings)
-
-    def _renew(self, refused: requests.Response) -> bool:
-        """Get another token if this one was refused and can be renewed; once per request."""
-        if not isinstance(self.auth, RenewingToken):
-            return False
-        self.auth.renew(refused.request)
-        return True
-
-    def _body(self, page: _Page) -> Any:
-        response = page.response
-        if response.status_code >= requests.codes.bad_request:
-            raise self._unexpected(f"the API refused ({response.reason})", page)
-        if not response.content.strip():
-            raise self._unexpected("the answer is empty", page)
+    def _turned(
+        self,
+        paginator: BasePaginator | None,
+        request: requests.Request,
+        response: requests.Response,
+        records: Records,
+        page: int,
+    ) -> BasePaginator:
+        """The paginator, detected at the first page, turned to the next one."""
         try:
-            return response.json()
-        except (requests.exceptions.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise self._unexpected(f"the answer is not JSON ({error})", page) from None
-
-    def _records(self, page: _Page, body: Any, selector: JSONPath) -> Records:
-        records = select(selector, body)
-        if records is not None:
-            return records
-        if body and not leads_to_an_empty_list(selector, body):
-            raise self._unexpected(f"data_selector {self.data_selector!r} finds nothing", page)
-        return []
-
-    def _turn(
-        self, paginator: BasePaginator, request: requests.Request, page: _Page, records: Records
-    ) -> None:
-        try:
-            paginator.update_state(page.response, records)
-            paginator.update_request(request)
-        except (ValueError, TypeError, KeyError) as error:
-            raise self._unexpected(f"the paginator can't read the answer: {error}", page) from error
+            turned = paginator or detect_paginator(response)
+            turned.update_state(response, records)
+            turned.update_request(request)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"the paginator can't read the answer: {str(error)[:_REASON_LENGTH]}"
+        else:
+            return turned
+        raise self._unexpected(reason, response, page)
 
     def _told(self, records: Records) -> Records:
         """Tell of the page, and leave out null items: a null is no record."""
@@ -187,24 +169,17 @@ class Endpoint:
             self.listener.page(len(records), nulls)
         return [record for record in records if record is not None] if nulls else records
 
-    def _stop_if(self, problem: str | None) -> None:
+    def _stop_if(self, problem: str | None, page: int) -> None:
         if problem:
-            error = IngestError(f"resource {self.resource}: {self.redactor(problem)}")
-            error.resource = self.resource
+            error = PagingError(problem)
+            error.at(self.resource, page, self.redactor)
             raise error
 
-    def _unexpected(self, reason: str, page: _Page) -> ResponseError:
+    def _unexpected(self, reason: str, response: requests.Response, page: int) -> ResponseError:
         return ResponseError(
             reason,
             resource=self.resource,
-            page=page.number,
-            response=page.response,
+            page=page,
+            response=response,
             redactor=self.redactor,
         )
-
-
-def _detect_paginator(response: requests.Response) -> BasePaginator:
-    paginator, _ = PaginatorFactory().create_paginator(response)
-    if paginator is None:  # the factory's last resort is the single page
-        raise ValueError("no paginator fits the answer")
-    return paginator

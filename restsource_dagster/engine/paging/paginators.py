@@ -1,15 +1,18 @@
-"""dlt's paginators, with two replaced where they lose rows or stumble.
+"""dlt's paginators, with some replaced where they lose rows or stumble.
 
 An offset that moves by the page size asked for skips rows when the API caps the size; a total that
-is missing, null or a text ends in an error although an empty page would tell the end.
+is missing, null, a text or too small ends the paging early or in an error; an empty link is asked
+for.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from dlt.common import jsonpath
+from dlt.sources.helpers.rest_client.detector import PaginatorFactory
 from dlt.sources.helpers.rest_client.paginators import (
     BasePaginator,
+    JSONLinkPaginator,
     OffsetPaginator,
     PageNumberPaginator,
     RangePaginator,
@@ -17,37 +20,70 @@ from dlt.sources.helpers.rest_client.paginators import (
 from dlt.sources.rest_api.config_setup import create_paginator
 from requests import Response
 
-__all__ = ["ReceivedOffsetPaginator", "TolerantPageNumberPaginator", "make_paginator"]
+from restsource_dagster.engine.paging.totals import whole_number
+
+__all__ = [
+    "LinkPaginator",
+    "ReceivedOffsetPaginator",
+    "TolerantOffsetPaginator",
+    "TolerantPageNumberPaginator",
+    "TolerantRange",
+    "detect_paginator",
+    "make_paginator",
+]
 
 
-class _Tolerant(RangePaginator):
-    """A range that treats a total it can't read as none, if something else tells the end."""
+class TolerantRange(RangePaginator):
+    """A range that treats a total it can't believe as none, if something else tells the end.
+
+    The largest total of all pages counts, so that one which shrinks cuts nothing off, and only as
+    long as no more has arrived than it says.
+    """
 
     promised: int | None = None
-    """The total that the newest page named, in the paginator's own unit."""
+    """The total that the newest page to name one named, in the paginator's own unit."""
+    most_promised: int | None = None
+    """The largest that any page named."""
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         """Read the total here, and leave the rest to dlt."""
-        self.promised = self._read_total(response)
+        total = self._read_total(response)
+        if total is not None:
+            self.promised = total
+            self.most_promised = max(total, self.most_promised or 0)
         stated, self.total_path = self.total_path, None
         try:
             super().update_state(response, data)
         finally:
             self.total_path = stated
-        reached = self.promised is not None and (
-            self.current_value >= self.promised + self.base_index
-        )
-        if reached:
+        if self._is_reached():
             self._has_next_page = False
+
+    @property
+    def may_be_past_the_end(self) -> bool:
+        """Whether the next page is asked for although the newest total says it is not there."""
+        return self.promised is not None and self.current_value >= self.promised + self.base_index
+
+    def _is_reached(self) -> bool:
+        if self.most_promised is None:
+            return False
+        end = self.most_promised + self.base_index
+        if not self._ends_without_total:
+            return bool(self.current_value >= end)
+        return bool(self.current_value == end or self._is_just_past(end))
+
+    def _is_just_past(self, end: int) -> bool:
+        """Past a total by a page that was asked for as full and came short: it was the last."""
+        return bool(self.current_value > end > self.current_value - self.value_step)
 
     def _read_total(self, response: Response) -> int | None:
         if self.total_path is None:
             return None
         found = jsonpath.find_values(self.total_path, response.json())
-        total = _whole_number(found[0]) if found else None
+        total = whole_number(found[0]) if found else None
         if total is None and not self._ends_without_total:
             raise ValueError(
-                f"`total_path` {self.total_path} gives {found[0]!r}, no whole number"
+                f"`total_path` {self.total_path} gives {str(found[0])[:100]!r}, no whole number"
                 if found
                 else f"`total_path` {self.total_path} finds nothing"
             )
@@ -60,7 +96,7 @@ class _Tolerant(RangePaginator):
         )
 
 
-class ReceivedOffsetPaginator(_Tolerant, OffsetPaginator):
+class ReceivedOffsetPaginator(TolerantRange, OffsetPaginator):
     """An offset that moves by the rows that arrived, not by those that were asked for."""
 
     @property
@@ -75,13 +111,31 @@ class ReceivedOffsetPaginator(_Tolerant, OffsetPaginator):
         self.value_step = len(data) if data else self.limit
         super().update_state(response, data)
 
+    def _is_just_past(self, end: int) -> bool:  # noqa: ARG002 - every row has been counted
+        return False
 
-class TolerantOffsetPaginator(_Tolerant, OffsetPaginator):
+
+class TolerantOffsetPaginator(TolerantRange, OffsetPaginator):
     """An offset for selectors that filter, where rows that arrive say nothing of the page's size."""
 
 
-class TolerantPageNumberPaginator(_Tolerant, PageNumberPaginator):
+class TolerantPageNumberPaginator(TolerantRange, PageNumberPaginator):
     """A page number that does without a total where it can."""
+
+
+class LinkPaginator(JSONLinkPaginator):
+    """A link in the body, where an empty text or `false` is the end as null is."""
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        """Raises `ValueError` for a link that is no text."""
+        super().update_state(response, data)
+        link: Any = self._next_reference
+        if link is None or link is False or link == "":
+            self._next_reference = None
+        elif not isinstance(link, str):
+            raise ValueError(
+                f"`next_url_path` {self.next_url_path} gives {str(link)[:100]}, no URL"
+            )
 
 
 def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
@@ -92,9 +146,12 @@ def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
     """
     offset = ReceivedOffsetPaginator if counts_rows else TolerantOffsetPaginator
     ours: Mapping[str, type[BasePaginator]] = {
+        "json_link": LinkPaginator,
         "offset": offset,
         "page_number": TolerantPageNumberPaginator,
     }
+    if isinstance(config, BasePaginator):  # dlt's own choice for a path that ends in an id
+        return config
     kind = config if isinstance(config, str) else str((config or {}).get("type"))
     if kind not in ours:
         return create_paginator(config)
@@ -103,10 +160,13 @@ def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
     return ours[kind](**arguments)
 
 
-def _whole_number(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return int(value)
-    except (ValueError, OverflowError):
-        return None
+def detect_paginator(response: Response) -> BasePaginator:
+    """The paginator that dlt's detection finds in the first answer, as one of ours."""
+    found, _ = PaginatorFactory().create_paginator(response)
+    if isinstance(found, JSONLinkPaginator):
+        return LinkPaginator(found.next_url_path)
+    if isinstance(found, PageNumberPaginator):
+        return TolerantPageNumberPaginator(total_path=found.total_path)
+    if found is None:  # the factory's last resort is the single page
+        raise ValueError("no paginator fits the answer")
+    return found

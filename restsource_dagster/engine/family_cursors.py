@@ -1,0 +1,202 @@
+"""The cursors of a family: where each is kept in dlt's state, and which follow another.
+
+A resource's own cursor is where dlt keeps it. That of a dependent resource is kept per parent. A
+dependent also keeps a position in the rows of each incremental resource above it: whatever was
+loaded with or without it, it asks below each row once, and below none too few.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+from dlt.extract.state import resource_state
+
+from restsource_dagster.engine.parent_states import ParentStates
+from restsource_dagster.engine.plans import ResourcePlan
+from restsource_dagster.engine.positions import CursorRules, Position
+from restsource_dagster.engine.streams import Stream
+
+__all__ = ["FamilyCursors", "OpenStream", "own_state"]
+
+OURS = "restsource"
+"""Our place in a resource's state."""
+_LONGEST_KEY = 64
+
+State = dict[str, Any]
+Save = Callable[[], None]
+
+
+def own_state(name: str) -> State:
+    """Our part of a resource's state, inside an extraction."""
+    state: State = resource_state(name).setdefault(OURS, {})
+    return state
+
+
+def parent_key(values: Sequence[Any]) -> str:
+    """The values that a call takes from its parent, as a key of the state."""
+    text = json.dumps(list(values), separators=(",", ":"), default=str)
+    if len(text) <= _LONGEST_KEY:
+        return text
+    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True)
+class OpenStream:
+    """A stream and the way to save its positions when its call has ended."""
+
+    stream: Stream
+    save: Save
+
+
+class FamilyCursors:
+    """Opens the streams of one run of a family. One object per run: it remembers its stores."""
+
+    def __init__(self, plans: Mapping[str, ResourcePlan], say: Callable[[str], None]) -> None:
+        self._plans = plans
+        self._say = say
+        self._stores: dict[tuple[str, str], ParentStates] = {}
+        self._settled: set[str] = set()
+
+    def loaded_below(self, name: str) -> frozenset[str]:
+        """The resource itself and its dependents, at any depth, that are loaded."""
+        found: set[str] = set()
+        for plan in self._plans.values():
+            if plan.loaded and name in self._above(plan):
+                found.add(plan.resource.name)
+        return frozenset(found)
+
+    def open(self, plan: ResourcePlan, parent: Sequence[Any] | None) -> OpenStream | None:
+        """The stream of a call; None if the resource has no cursor.
+
+        `parent` are the values that the call takes from its parent, None for a root. Call it in the
+        thread that extracts.
+        """
+        if plan.incremental is None:
+            return None
+        rules = CursorRules.of(plan.resource.name, plan.incremental)
+        saves: list[Save] = []
+        for name in self.loaded_below(plan.resource.name):
+            self._settle_table(self._plans[name])
+        own = self._own(plan, rules, parent, saves) if plan.loaded else None
+        followers = {}
+        for name in sorted(self.loaded_below(plan.resource.name) - {plan.resource.name}):
+            followers[name] = self._follower(plan, name, rules, parent, saves)
+        if rules.end is not None:  # a window of its own: nothing is remembered
+            saves.clear()
+
+        def save() -> None:
+            for one in saves:
+                one()
+
+        return OpenStream(Stream(rules, own, followers, self._say), save)
+
+    def _settle_table(self, plan: ResourcePlan) -> None:
+        """Forget the cursors of a resource whose table has another name now: it is empty."""
+        name, table = plan.resource.name, plan.resource.table
+        if name in self._settled:
+            return
+        self._settled.add(name)
+        state = own_state(name)
+        if state.get("table", table) != table:
+            state.clear()
+            resource_state(name).pop("incremental", None)
+            self._say(f"{name}: its table is {table} now, so all rows are loaded again")
+        state["table"] = table
+
+    def _above(self, plan: ResourcePlan) -> set[str]:
+        names = {plan.resource.name}
+        parent = plan.resource.parent
+        while parent and parent in self._plans:
+            names.add(parent)
+            parent = self._plans[parent].resource.parent
+        return names
+
+    def _own(
+        self,
+        plan: ResourcePlan,
+        rules: CursorRules,
+        parent: Sequence[Any] | None,
+        saves: list[Save],
+    ) -> Position:
+        name, remembers = plan.resource.name, plan.appends and rules.end is None
+        if parent is None:
+            places: State = resource_state(name).setdefault("incremental", {})
+            place: State = places.setdefault(rules.path, {})
+            position = Position(
+                rules, _known(place, rules), remembers=remembers, key=plan.identity
+            )
+            saves.append(lambda: position.save(place))
+            return position
+        store = self._store(plan, plan, rules)
+        return self._below(
+            store, rules, parent, saves, remembers=remembers, key=plan.identity
+        )
+
+    def _follower(
+        self,
+        plan: ResourcePlan,
+        follower: str,
+        rules: CursorRules,
+        parent: Sequence[Any] | None,
+        saves: list[Save],
+    ) -> Position:
+        follows = self._plans[follower]
+        remembers = follows.appends and follows.incremental is None and rules.end is None
+        key = parent if parent is not None else ()
+        store = self._store(follows, plan, rules)
+        return self._below(store, rules, key, saves, remembers=remembers)
+
+    def _below(
+        self,
+        store: ParentStates,
+        rules: CursorRules,
+        parent: Sequence[Any],
+        saves: list[Save],
+        *,
+        remembers: bool,
+        key: Any = None,
+    ) -> Position:
+        at = parent_key(parent)
+        position = Position(rules, _known(store.at(at), rules), remembers=remembers, key=key)
+
+        def save() -> None:
+            if position.touched:
+                state: State = {}
+                position.save(state)
+                for name in ("initial_value", "start_value", "unique_hashes"):
+                    del state[name]
+                store.put(at, state)
+
+        saves.append(save)
+        return position
+
+    def _store(
+        self, reader: ResourcePlan, read: ResourcePlan, rules: CursorRules
+    ) -> ParentStates:
+        """Where `reader` keeps its positions in the rows of `read`; its own rows: per parent."""
+        key = (reader.resource.name, read.resource.name)
+        if key not in self._stores:
+            state = own_state(reader.resource.name)
+            kind = "parents" if reader is read else "follows"
+            place: State = state.setdefault(kind, {})
+            if reader is not read:
+                place = place.setdefault(read.resource.name, {})
+            single = None
+            if reader is read:
+                # dlt's one cursor for all parents; gone for good with the first load by parent
+                single = resource_state(reader.resource.name).get("incremental", {}).pop(
+                    rules.path, None
+                )
+            self._stores[key] = ParentStates(
+                reader.resource.name,
+                place.setdefault(rules.path, {}),
+                forgets=not reader.appends,
+                single=single if reader.appends else None,
+            )
+        return self._stores[key]
+
+
+def _known(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:
+    return {} if rules.end is not None else state

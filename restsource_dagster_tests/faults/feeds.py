@@ -1,0 +1,73 @@
+"""An API of rows with a cursor, and connectors that read it."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from restsource_dagster.config.connector import Connector
+from restsource_dagster_tests.making import make_connector
+from restsource_dagster_tests.servers.api import ApiServer, Seen
+
+__all__ = ["Feed", "both", "events", "keyed"]
+
+Row = dict[str, Any]
+
+
+class Feed:
+    """Serves `rows` at `/events`, pages of `page_size`; `since` filters if the API is asked to."""
+
+    def __init__(self, api: ApiServer, page_size: int = 1000) -> None:
+        self.api = api
+        self.rows: list[Row] = []
+        self.page_size = page_size
+        self.is_old: Callable[[Any, str], bool] = lambda value, since: str(value) < since
+        api.answers["/events"] = self.answer
+
+    def answer(self, seen: Seen) -> Any:
+        since = seen.query.get("since")
+        rows = [
+            row
+            for row in self.rows
+            if since is None or row.get("at") is None or not self.is_old(row["at"], since)
+        ]
+        start = int(seen.query.get("offset", 0))
+        return {"data": rows[start : start + self.page_size], "total": len(rows)}
+
+    def shuffle(self, seed: int) -> None:
+        random.Random(seed).shuffle(self.rows)
+
+    @property
+    def asked_since(self) -> list[str | None]:
+        return [seen.query.get("since") for seen in self.api.asked("/events")]
+
+
+def events(api: ApiServer, *, filters: bool = True, **cursor: Any) -> Connector:
+    """Events that are appended: they have a cursor and no key."""
+    return _connector(api, filters, {}, cursor)
+
+
+def keyed(api: ApiServer, *, filters: bool = True, **cursor: Any) -> Connector:
+    """Events that are merged by their id."""
+    return _connector(api, filters, {"primary_key": "id"}, cursor)
+
+
+def both(api: ApiServer, **cursor: Any) -> Connector:
+    """The same events twice, merged in one table and appended in another; the API can't filter."""
+    named = {"name": "merged", "primary_key": "id"}, {"name": "appended"}
+    endpoint = _endpoint(cursor, filters=False)
+    return make_connector(api.url, *({**one, "endpoint": endpoint} for one in named))
+
+
+def _connector(api: ApiServer, filters: bool, more: Row, cursor: Row) -> Connector:
+    endpoint = _endpoint(cursor, filters=filters)
+    return make_connector(api.url, {"name": "events", "endpoint": endpoint, **more})
+
+
+def _endpoint(cursor: Row, *, filters: bool) -> Row:
+    asked = {"start_param": "since"} if filters else {}
+    return {
+        "path": "events",
+        "data_selector": "data",
+        "paginator": {"type": "offset", "limit": 3, "total_path": "total"},
+        "incremental": {"cursor_path": "at", **asked, **cursor},
+    }

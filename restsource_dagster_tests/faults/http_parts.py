@@ -1,0 +1,147 @@
+"""What the tests of HTTP faults share: short ways to a connector, a session and a failure."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from restsource_dagster.config.connector import Connector, parse_connector
+from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.engine.http.origins import OriginPolicy
+from restsource_dagster.engine.http.rules import Meter, SessionRules
+from restsource_dagster.engine.http.session import ApiSession
+from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.paging.actions import verdict_on
+from restsource_dagster.engine.paging.pages import Call, Endpoint
+from restsource_dagster.engine.paging.paginators import make_paginator
+from restsource_dagster.engine.paging.selectors import counts_rows
+from restsource_dagster.engine.redaction import Redactor
+from restsource_dagster_tests.servers.faults import FaultServer
+
+__all__ = [
+    "FakeTime",
+    "Notes",
+    "connector_of",
+    "endpoint_for",
+    "failure_of",
+    "items",
+    "rows_of",
+    "session_for",
+]
+
+
+def connector_of(
+    base_url: str,
+    *resources: Any,
+    client: Mapping[str, Any] | None = None,
+    http: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Connector:
+    """The connector `shop` of these resources; fails the test if the file would be refused."""
+    value = {
+        "name": "shop",
+        "schedule": {"mode": "manual"},
+        "http": dict(http or {}),
+        "client": {"base_url": base_url, **(client or {})},
+        "resource_defaults": dict(defaults or {}),
+        "resources": list(resources),
+    }
+    connector, findings = parse_connector(value, Path("configs/shop.json"))
+    assert connector is not None, findings
+    return connector
+
+
+def items(**endpoint: Any) -> dict[str, Any]:
+    """A resource `items` at the path of that name."""
+    return {"name": "items", "endpoint": {"path": "items", **endpoint}}
+
+
+def failure_of(outcome: Outcome) -> str:
+    """Why a resource failed; fails the test if it did not."""
+    assert outcome.failure is not None, f"{outcome.rows_loaded} rows were loaded"
+    return outcome.failure.message
+
+
+@dataclass
+class FakeTime:
+    """A clock that moves only when somebody sleeps; `slept` holds every nap, in seconds."""
+
+    now: float = 1000.0
+    slept: list[float] = field(default_factory=list)
+
+    def clock(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class Notes:
+    """An observer that keeps what it is told in words."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        return
+
+    def phase(self, family: str, phase: str) -> None:
+        return
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def session_for(
+    server: FaultServer,
+    *,
+    time: FakeTime | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    **rules: Any,
+) -> ApiSession:
+    """A session whose own origin is the server, on a fake clock."""
+    time = time or FakeTime()
+    return ApiSession(
+        SessionRules(
+            origins=OriginPolicy.for_url(server.url),
+            budget=Budget(clock=time.clock, wait=time.wait),
+            meter=Meter(),
+            on_wait=say,
+            sleep=time.sleep,
+            **rules,
+        )
+    )
+
+
+def endpoint_for(
+    server: FaultServer,
+    *,
+    selector: str | None = None,
+    paginator: Any = "single_page",
+    actions: Any = (),
+    session: ApiSession | None = None,
+    **more: Any,
+) -> Endpoint:
+    """The endpoint of a resource `items`, without dlt's pipeline around it: quick."""
+    return Endpoint(
+        resource="items",
+        base_url=server.url,
+        session=session
+        or session_for(server, verdict=lambda response: verdict_on(response, actions)),
+        redactor=Redactor(),
+        paginator=make_paginator(paginator, counts_rows=counts_rows(selector)),
+        data_selector=selector,
+        actions=actions,
+        **more,
+    )
+
+
+def rows_of(server: FaultServer, **endpoint: Any) -> list[Any]:
+    """All rows of the path `items`."""
+    pages = endpoint_for(server, **endpoint).pages(Call("items"))
+    return [row for page in pages for row in page]

@@ -1,0 +1,164 @@
+"""Runs in processes of their own that start at once and can be killed.
+
+A process that has imported everything forks for every run; it never runs anything itself. Started
+as a module it reads one order per line, `{"file": ..., "folder": ...}`, and writes what the runs
+tell, one JSON object per line.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["Nursery", "Run"]
+
+Event = dict[str, Any]
+# what a run imports only when it needs it, and each fork would import again
+_HEAVY = (
+    "restsource_dagster.engine.ingest",
+    "dlt.common.libs.pyarrow",
+    "dlt.destinations.impl.duckdb.duck",
+    "dlt.sources.helpers.requests",
+    "pandas",
+    "pyarrow.parquet",
+    "sqlalchemy",
+)
+
+
+class Run:
+    """A run in another process: what it tells, and the way to end it."""
+
+    def __init__(self, events: "queue.Queue[Event]") -> None:
+        self._events = events
+        self.told: list[Event] = []
+        self.pid: int = self.wait_for("pid")["pid"]
+
+    def wait_for(self, kind: str, value: Any = None, seconds: float = 60.0) -> Event:
+        """The next event of a kind (with that value); gives back the end, if it comes first."""
+        while True:
+            event = self._events.get(timeout=seconds)
+            self.told.append(event)
+            if "ended" in event or (kind in event and value in (None, event[kind])):
+                return event
+
+    def kill(self) -> None:
+        """SIGKILL, as an out-of-memory killer would; nothing if it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def end(self) -> Event:
+        """Wait for the end."""
+        return self.told[-1] if "ended" in self.told[-1] else self.wait_for("ended")
+
+    @property
+    def phase(self) -> str:
+        """The last phase that it entered."""
+        return next((event["phase"] for event in reversed(self.told) if "phase" in event), "start")
+
+    def seconds_of(self, phase: str) -> tuple[float, float]:
+        """How long the run took before a phase, and from there to its end."""
+        begun = next(event["at"] for event in self.told if event.get("phase") == phase)
+        return begun - self.told[0]["at"], self.told[-1]["at"] - begun
+
+    @property
+    def messages(self) -> list[str]:
+        """What it told people."""
+        return [event["message"] for event in self.told if "message" in event]
+
+
+class Nursery:
+    """Starts runs, one at a time. A `with` statement; its end ends them."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        self._events: queue.Queue[Event] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def start(self, file: Mapping[str, Any], folder: Path, *, hurried: bool = False) -> Run:
+        """Run the connector of this file's content, with settings below `folder`.
+
+        `hurried` runs do not wait before they try a request again.
+        """
+        order = {"file": file, "folder": str(folder), "hurried": hurried}
+        assert self._process.stdin is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return Run(self._events)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def _read(self) -> None:
+        for line in self._process.stdout or ():
+            if line.startswith("{"):
+                self._events.put({**json.loads(line), "at": time.monotonic()})
+
+
+def _tell(**event: Any) -> None:
+    os.write(1, (json.dumps(event) + "\n").encode())
+
+
+class _Teller:
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        _tell(page=resource)
+
+    def phase(self, family: str, phase: str) -> None:
+        _tell(phase=phase, family=family)
+
+    def message(self, text: str) -> None:
+        _tell(message=text)
+
+
+def _run(order: Event) -> int:
+    from restsource_dagster.config.connector import parse_connector
+    from restsource_dagster.engine.ingest import ingest
+    from restsource_dagster_tests.making import make_settings
+
+    connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
+    assert connector is not None, findings
+    outcomes = ingest(
+        connector,
+        settings=make_settings(Path(order["folder"])),
+        environment={},
+        observer=_Teller(),
+        sleep=(lambda _: None) if order["hurried"] else time.sleep,
+    )
+    failed = 0
+    for outcome in outcomes:
+        failed += outcome.failed
+        _tell(outcome=outcome.resource, failure=outcome.failure and outcome.failure.message)
+    return failed
+
+
+def _main() -> None:
+    for module in _HEAVY:
+        importlib.import_module(module)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(_run(json.loads(line)))
+        _tell(pid=pid)
+        _, status = os.waitpid(pid, 0)
+        _tell(ended=os.waitstatus_to_exitcode(status))
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,159 @@
+"""Row 9: how many requests may start in a second and be under way, measured at the server."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as at_most
+from hypothesis import strategies as st
+
+from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of
+from restsource_dagster_tests.making import load
+from restsource_dagster_tests.servers.faults import FaultServer, Reply
+
+pytestmark = pytest.mark.faults(row=9)
+
+
+def fan_out(server: FaultServer, children: int, *, delay: float = 0.0, **http: Any) -> Any:
+    """A connector that asks for each of so many parents' children from several threads."""
+    server.plan["/parents"] = [{"id": number} for number in range(children)]
+    for number in range(children):
+        server.plan[f"/parents/{number}"] = Reply({"id": number}, delay=delay)
+    child = {
+        "name": "children",
+        "parallelized": True,
+        "endpoint": {"path": "parents/{resources.parents.id}"},
+    }
+    return connector_of(server.url, "parents", child, http=http)
+
+
+def loaded(connector: Any, settings: Settings) -> int:
+    outcomes = load(connector, settings)
+    assert not any(outcome.failed for outcome in outcomes.values()), outcomes
+    return outcomes["children"].rows_loaded
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.8])
+def test_no_second_has_more_requests_than_the_file_allows(
+    server: FaultServer, settings: Settings, delay: float
+) -> None:
+    connector = fan_out(server, 24, delay=delay, requests_per_second=10, max_concurrency=16)
+    started = time.monotonic()
+    assert loaded(connector, settings) == 24
+    assert server.most_in_a_second() <= 10
+    # and the budget is used: 25 requests are three windows, not twenty-five
+    assert time.monotonic() - started < 8
+
+
+def test_the_rate_holds_over_retries_redirects_and_token_requests(
+    server: FaultServer, settings: Settings
+) -> None:
+    server.plan |= {
+        "/token": {"access_token": "a-token", "expires_in": 1},
+        "/items": (
+            Reply(status=503, headers={"Retry-After": "0"}),
+            Reply(status=302, headers={"Location": "/moved"}),
+        ),
+        "/moved": [{"id": 1}],
+        "/others": [{"id": 2}],
+    }
+    auth = {
+        "type": "oauth2_client_credentials",
+        "access_token_url": f"{server.url}/token",
+        "client_id": "me",
+        "client_secret": "a-secret",
+    }
+    connector = connector_of(
+        server.url, "items", "others", client={"auth": auth}, http={"requests_per_second": 2}
+    )
+    outcomes = load(connector, settings)
+    assert not any(outcome.failed for outcome in outcomes.values())
+    assert len(server.arrivals) >= 5
+    assert server.most_in_a_second() <= 2
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_requests_are_under_way_than_the_file_allows(
+    server: FaultServer, settings: Settings, most: int
+) -> None:
+    connector = fan_out(server, 12, delay=0.05, max_concurrency=most)
+    assert loaded(connector, settings) == 12
+    assert server.peak == most
+
+
+def test_eight_requests_are_under_way_if_the_file_says_nothing(
+    server: FaultServer, settings: Settings
+) -> None:
+    assert loaded(fan_out(server, 30, delay=0.1), settings) == 30
+    assert 1 < server.peak <= 8
+
+
+def test_a_rate_below_one_is_a_pause_between_requests(
+    server: FaultServer, settings: Settings
+) -> None:
+    connector = fan_out(server, 2, requests_per_second=0.8)
+    assert loaded(connector, settings) == 2
+    times = [arrival.at for arrival in server.arrivals]
+    assert all(after - before >= 1.25 for before, after in zip(times, times[1:], strict=False))
+
+
+@given(
+    rate=st.integers(1, 8),
+    exchanges=st.lists(st.floats(0, 3), min_size=1, max_size=40),
+    transits=st.lists(st.floats(0, 0.5), min_size=40, max_size=40),
+)
+@at_most(max_examples=60, deadline=None)
+def test_however_long_exchanges_take_no_window_holds_too_many_arrivals(
+    rate: int, exchanges: list[float], transits: list[float]
+) -> None:
+    fake = FakeTime()
+    budget = Budget(requests_per_second=rate, clock=fake.clock, wait=fake.wait)
+    arrivals = []
+    for seconds, transit in zip(exchanges, transits, strict=False):
+        with budget.place():
+            arrivals.append(fake.now + min(seconds, transit))
+            fake.now += seconds
+    for at in arrivals:
+        # a hair less than a second, because the clock is made of floats
+        assert sum(at <= other < at + 1.0 - 1e-6 for other in arrivals) <= rate
+
+
+def test_requests_that_take_long_do_not_use_up_the_rate_for_long() -> None:
+    fake = FakeTime()
+    budget = Budget(requests_per_second=1, clock=fake.clock, wait=fake.wait)
+    with budget.place():
+        started = fake.now
+        with budget.place():
+            assert fake.now - started == pytest.approx(1.5)
+
+
+def test_a_place_is_given_back_after_an_error() -> None:
+    budget = Budget(max_concurrency=1)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), budget.place():
+            raise ZeroDivisionError
+
+
+def test_many_threads_share_one_budget() -> None:
+    budget = Budget(requests_per_second=20, max_concurrency=4)
+    lock, times, under_way, peaks = threading.Lock(), [], [0], []
+
+    def ask(_: int) -> None:
+        with budget.place():
+            with lock:
+                times.append(time.monotonic())
+                under_way[0] += 1
+                peaks.append(under_way[0])
+            time.sleep(0.01)
+            with lock:
+                under_way[0] -= 1
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(45)))
+    assert max(peaks) <= 4
+    assert max(sum(at <= other < at + 1 for other in times) for at in times) <= 20

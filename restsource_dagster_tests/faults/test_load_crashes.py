@@ -1,0 +1,176 @@
+"""Runs killed at any moment; the next one leaves exactly the rows of an undisturbed history.
+
+`FAULTS_KILLS` sets how many kills per disposition there are (4 by default; the whole campaign has
+50).
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster_tests.faults.growing import DISPOSITIONS, GrowingShop
+from restsource_dagster_tests.faults.nursery import Nursery, Run
+from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.servers.api import ApiServer
+
+pytestmark = pytest.mark.faults(row=4)
+
+KILLS = int(os.environ.get("FAULTS_KILLS", "4"))
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as ready:
+        yield ready
+
+
+def finish(nursery: Nursery, shop: GrowingShop, folder: Path) -> Run:
+    run = nursery.start(shop.file, folder)
+    assert run.end()["ended"] == 0, run.told
+    return run
+
+
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
+    api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
+) -> None:
+    shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
+    dice = random.Random(f"{disposition} {KILLS}")
+    struck: Counter[str] = Counter()
+    undone = 0
+    shop.grow()
+    after = finish(nursery, shop, tmp_path)
+    number = 0
+    while sum(struck.values()) - struck["too late"] < KILLS:
+        number += 1
+        shop.grow()
+        before, within = after.seconds_of("load")
+        run = nursery.start(shop.file, tmp_path)
+        # the moment of the kill is what is tested: any, and every other one in the load, where
+        # some tables are done and others not
+        if number % 2:
+            run.wait_for("phase", "load")
+            time.sleep(dice.uniform(0.0, within))
+        else:
+            time.sleep(dice.uniform(0.0, before + within))
+        run.kill()
+        run.end()
+        struck["too late" if run.told[-1]["ended"] == 0 else run.phase] += 1
+        after = finish(nursery, shop, tmp_path)
+        undone += any("died in mid-load" in line for line in after.messages)
+        assert shop.found(settings) == shop.expected(), f"kill {number} in {run.phase}"
+    print(f"\n{disposition}: kills by phase {dict(struck)}, {undone} loads undone")  # noqa: T201
+
+
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+def test_several_kills_in_a_row_are_made_good_by_one_run(
+    api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
+) -> None:
+    shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
+    dice = random.Random(disposition)
+    for _ in range(2):
+        shop.grow()
+        run = nursery.start(shop.file, tmp_path)
+        run.wait_for("phase", "load")
+        time.sleep(dice.uniform(0.0, 0.15))
+        run.kill()
+        run.end()
+    finish(nursery, shop, tmp_path)
+    assert shop.found(settings) == shop.expected()
+
+
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+def test_a_kill_while_the_api_answers_moves_no_cursor(
+    api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
+) -> None:
+    shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
+    shop.grow()
+    finish(nursery, shop, tmp_path)
+    before = shop.found(settings)
+    shop.grow()
+    shop.hold()
+    run = nursery.start(shop.file, tmp_path)
+    assert shop.held.wait(30)
+    run.kill()
+    run.end()
+    shop.release()
+    assert shop.found(settings) == before
+    finish(nursery, shop, tmp_path)
+    assert shop.found(settings) == shop.expected()
+
+
+def test_the_rows_of_a_load_that_did_not_complete_are_removed_first(
+    api: ApiServer, tmp_path: Path, nursery: Nursery
+) -> None:
+    """What a kill between two tables leaves, made by hand: rows, a note, and no completion."""
+    import duckdb
+
+    shop, settings = GrowingShop(api, "append"), make_settings(tmp_path)
+    shop.grow()
+    finish(nursery, shop, tmp_path)
+    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+        connection.execute("INSERT INTO shop.orders (id, _dlt_load_id, _dlt_id) VALUES (99, '9', 'x')")
+        connection.execute(
+            "INSERT INTO shop.orders__items (value, _dlt_parent_id, _dlt_root_id, _dlt_list_idx, "
+            "_dlt_id) VALUES ('a', 'x', 'x', 0, 'y'), ('b', 'other', 'other', 0, 'z')"
+        )
+        connection.execute(
+            "INSERT INTO shop._restsource_loads VALUES ('9', 0, 'orders', NULL), "
+            "('9', 1, 'orders__items', 'orders'), ('9', 2, 'never_made', NULL)"
+        )
+    shop.grow()
+    run = finish(nursery, shop, tmp_path)
+    assert any("died in mid-load" in line for line in run.messages)
+    assert shop.found(settings) == shop.expected()
+    assert query(settings, "SELECT * FROM shop._restsource_loads") == []
+
+
+def test_a_first_load_that_died_leaves_types_that_the_next_one_keeps_to(
+    api: ApiServer, tmp_path: Path, nursery: Nursery
+) -> None:
+    """The tables are there and the state is not: the values that come may be of another type."""
+    import duckdb
+
+    settings = make_settings(tmp_path)
+    file: dict[str, Any] = {
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": api.url},
+        "resources": [{"name": "things", "write_disposition": "append"}],
+    }
+    api.answers["/things"] = [{"x": 1}]
+    assert nursery.start(file, tmp_path).end()["ended"] == 0
+    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+        connection.execute("DELETE FROM shop.things")
+        connection.execute("DELETE FROM shop._dlt_loads")
+        connection.execute("DELETE FROM shop._dlt_pipeline_state")
+    api.answers["/things"] = [{"x": "a"}]
+    run = nursery.start(file, tmp_path)
+    assert run.end()["ended"] == 0, run.told
+    assert query(settings, "SELECT x, x__v_text FROM shop.things") == [(None, "a")]
+
+
+def test_a_replaced_table_is_never_seen_empty(
+    api: ApiServer, tmp_path: Path, nursery: Nursery
+) -> None:
+    shop, settings = GrowingShop(api, "replace"), make_settings(tmp_path)
+    shop.grow()
+    finish(nursery, shop, tmp_path)
+    dice = random.Random(1)
+    for _ in range(3):
+        before = shop.found(settings)
+        shop.grow()
+        run = nursery.start(shop.file, tmp_path)
+        run.wait_for("phase", "load")
+        time.sleep(dice.uniform(0.0, 0.2))
+        run.kill()
+        run.end()
+        after, new = shop.found(settings), shop.expected()
+        for tables in (("orders", "orders__items"), ("lines", "lines__tags")):
+            seen = [after[table] for table in tables]
+            assert seen in ([before[t] for t in tables], [new[t] for t in tables])
