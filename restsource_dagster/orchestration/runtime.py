@@ -1,6 +1,6 @@
 """What happens inside a run. Imported by the op only: this module brings dlt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,9 +8,10 @@ from dagster_dlt import DagsterDltResource
 from dlt.common.schema import Schema
 
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.engine.tables import read_columns
+from restsource_dagster.orchestration.load_config import LoadConfig, order_of
+from restsource_dagster.orchestration.loading import carry_out
 from restsource_dagster.orchestration.metadata import materialization_metadata, table_schema
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
@@ -19,11 +20,10 @@ from restsource_dagster.orchestration.names import (
     asset_key,
 )
 from restsource_dagster.orchestration.processes import process_tag
-from restsource_dagster.orchestration.run_log import RunLog
+from restsource_dagster.orchestration.resume import materialized_before
 from restsource_dagster.orchestration.run_settings import RunSettings
-from restsource_dagster.settings import read_environment
 
-__all__ = ["ConnectorDltResource"]
+__all__ = ["ConnectorDltResource", "failure", "name_run", "summary"]
 
 _FROM_DAGSTER_DLT = ("dataset_name", "destination_name", "destination_type", "first_run")
 
@@ -36,32 +36,36 @@ class ConnectorDltResource(DagsterDltResource):
     """
 
     def run_connector(
-        self, context: dg.AssetExecutionContext, connector: Connector, runs: RunSettings
+        self,
+        context: dg.AssetExecutionContext,
+        connector: Connector,
+        runs: RunSettings,
+        config: LoadConfig,
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Load the selected resources, yield a result for each; fail at the end if any failed.
 
-        Raises `dagster.Failure` with one summary of who failed and why.
+        Raises `dagster.Failure` with one summary of who failed and why, or with what is wrong in
+        the run config.
         """
-        _name_run(context, connector)
-        wanted = {key.path[-1] for key in context.selected_asset_keys}
+        name_run(context, {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"})
+        done = materialized_before(context) & context.selected_asset_keys
+        if done:
+            names = ", ".join(sorted(key.path[-1] for key in done))
+            context.log.info(f"Loaded before this retry, and not loaded again: {names}")
+        wanted = {key.path[-1] for key in context.selected_asset_keys - done}
+        order = order_of(config, connector, wanted)
         failed: list[Outcome] = []
-        for outcome in ingest(
-            connector,
-            settings=runs.settings,
-            environment=read_environment(),
-            resources=wanted,
-            observer=RunLog(context.log, runs.observer),
-        ):
+        for outcome in carry_out(context, connector, wanted, order, runs):
             if outcome.failed:
                 failed.append(outcome)
-                continue
-            context.log.info(_summary(outcome))
-            yield dg.MaterializeResult(
-                asset_key=asset_key(connector.name, outcome.resource),
-                metadata=self._metadata(context, outcome),
-            )
+            elif outcome.resource in wanted:
+                context.log.info(summary(outcome))
+                yield dg.MaterializeResult(
+                    asset_key=asset_key(connector.name, outcome.resource),
+                    metadata=self._metadata(context, outcome),
+                )
         if failed:
-            raise _failure(connector, failed, len(wanted))
+            raise failure(connector, failed, len(wanted))
 
     def _metadata(self, context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, Any]:
         metadata = dict(materialization_metadata(outcome))
@@ -80,16 +84,16 @@ class ConnectorDltResource(DagsterDltResource):
         return table_schema(read_columns(schema, table_name))
 
 
-def _name_run(context: dg.AssetExecutionContext, connector: Connector) -> None:
+def name_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
     """Tag a run with its process, and with the job's tags if the UI started it without the job."""
-    tags = {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual", **context.run.tags}
-    tags[TAG_PROCESS] = process_tag()
+    tags = {**tags, **context.run.tags, TAG_PROCESS: process_tag()}
     new = {key: value for key, value in tags.items() if context.run.tags.get(key) != value}
     if new:
         context.instance.add_run_tags(context.run.run_id, new)
 
 
-def _summary(outcome: Outcome) -> str:
+def summary(outcome: Outcome) -> str:
+    """A line about a load that went well."""
     nested = sum(outcome.nested_tables.values())
     more = f" and {nested} in nested tables" if nested else ""
     cursor = (
@@ -101,7 +105,7 @@ def _summary(outcome: Outcome) -> str:
     )
 
 
-def _failure(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
+def failure(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
     """One summary: each cause once, with all that went down with it."""
     causes: dict[tuple[str, str, str], list[str]] = {}
     for outcome in failed:
@@ -113,9 +117,8 @@ def _failure(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Fai
         others = [name for name in down if name != culprit]
         with_it = f" (and with it {', '.join(others)})" if others else ""
         lines.append(f"- {culprit}{with_it}, in {step}: {message}")
-    lines.append(
-        "Everything else is loaded. Nothing of a failed resource is; running again is safe."
-    )
+    rest = "Nothing" if len(failed) == wanted else "Everything else is loaded. Nothing"
+    lines.append(f"{rest} of a failed resource is loaded; running again is safe.")
     return dg.Failure(
         description="\n".join(lines),
         metadata={"failed": dg.MetadataValue.json(sorted(o.resource for o in failed))},

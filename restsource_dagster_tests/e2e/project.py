@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 from dotenv import set_key
@@ -76,7 +76,7 @@ class LiveProject:
     def count(self, table: str) -> int:
         """The rows of a table, such as `shop.orders`."""
         dataset, name = table.split(".")
-        return int(self.query(f'select count(*) from "{dataset}"."{name}"')[0][0])  # noqa: S608
+        return int(self.query(f'select count(*) from "{dataset}"."{name}"')[0][0])
 
     def restsource(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command in the project's folder."""
@@ -112,14 +112,19 @@ def run_project(
     sample = SampleServer(port=api_port, token=_TOKEN, database=database)
     sample.set_clock(datetime.now(UTC) - timedelta(hours=HOURS_BEHIND))
     command = [sys.executable, "-m", "sample.run", "--port", str(port), "--api-port", str(api_port)]
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=_environment() | {"NYC_FLIGHTS_TOKEN": _TOKEN},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
+    with (
+        _guard() as groups,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=_environment() | {"NYC_FLIGHTS_TOKEN": _TOKEN},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        print(f"+{process.pid}", file=groups, flush=True)
         try:
             project = LiveProject(folder, process, port, sample)
             _wait_until_started(project)
@@ -146,6 +151,17 @@ def processes_in(folder: Path) -> Sequence[str]:
             if (entry / "cwd").readlink().is_relative_to(folder):
                 found.append((entry / "cmdline").read_text().replace("\0", " "))
     return found
+
+
+@contextmanager
+def _guard() -> Iterator[IO[str]]:
+    """What stops the project even if the tests are killed: the guard of `make run` itself."""
+    command = [sys.executable, "-m", "sample.guard"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdin
+        yield process.stdin
 
 
 def _wait_until_started(project: LiveProject) -> None:

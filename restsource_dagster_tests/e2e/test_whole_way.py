@@ -1,8 +1,8 @@
 """The whole way, on real data: files, a running Dagster, tables, and a browser that looks at it.
 
-The tests share one running project and go through its life in order. `-m browser` alone works too,
-and renews the pictures of the documents: `RESTSOURCE_SCREENSHOTS=yes make test PYTEST_ARGS="-m
-browser"`.
+The tests share one running project and go through its life in order; `-m browser` alone works too.
+They put pictures into `artifacts/`, and renew those of the documents if asked to:
+`RESTSOURCE_SCREENSHOTS=yes make test PYTEST_ARGS=restsource_dagster_tests/e2e`.
 """
 
 import json

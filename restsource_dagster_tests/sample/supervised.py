@@ -22,7 +22,7 @@ def serve(port: int, pid_file: Path) -> None:
 
     with http.server.HTTPServer(("127.0.0.1", port), Handler) as server:
         pid_file.write_text(f"{child.pid}", encoding="utf-8")
-        sys.stderr.write("Traceback (most recent call last):\n")
+        sys.stderr.write("Traceback (most recent call last):\nOSError: odd\n")
         sys.stderr.flush()
         server.serve_forever()
 

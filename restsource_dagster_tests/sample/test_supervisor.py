@@ -127,8 +127,8 @@ def test_a_service_that_never_answers_stops_everything(tmp_path: Path) -> None:
 
 
 def test_notable_lines_are_shown_and_all_are_in_the_log(supervised: Supervised) -> None:
-    traceback = "server0: Traceback (most recent call last):"
-    output = supervised.read_until("server0 is up", "server1 is up", traceback)
-    assert f"{traceback}\n" in output
+    error = "server0: OSError: odd"
+    output = supervised.read_until("server0 is up", "server1 is up", error)
+    assert f"{error}\n" in output
     log = (supervised.folder / "0.log").read_text(encoding="utf-8")
     assert log.startswith("Traceback (most recent call last):\n")
