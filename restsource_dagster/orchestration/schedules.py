@@ -9,6 +9,7 @@ from restsource_dagster.config.connector import Connector
 from restsource_dagster.orchestration.cron import CronGrid, cron_strings
 from restsource_dagster.orchestration.decision import InProgress, Skip, decide
 from restsource_dagster.orchestration.names import (
+    BACKFILL,
     TAG_CONNECTOR,
     TAG_SLOT,
     TAG_TRIGGER,
@@ -72,21 +73,23 @@ class InstanceHistory:
         return next((run.run_id for run in runs if _is_submitted(run)), None)
 
     def in_progress(self) -> InProgress | None:
-        """The oldest run that is not over, whatever asked for it."""
+        """The oldest live run that is not over, whatever asked for it.
+
+        Windows of history don't count: the queue lets a live run go before them.
+        """
         records = self._instance.get_run_records(
             dg.RunsFilter(statuses=_IN_PROGRESS), limit=_FEW, ascending=True
         )
         if len(records) == _FEW:
             records = self._instance.get_run_records(
                 dg.RunsFilter(statuses=_IN_PROGRESS, tags={TAG_CONNECTOR: self._connector}),
-                limit=1,
                 ascending=True,
             )
         return next(
             (
                 _as_in_progress(record)
                 for record in records
-                if record.dagster_run.tags.get(TAG_CONNECTOR) == self._connector
+                if _is_live(record.dagster_run, self._connector)
                 and not end_if_dead(self._instance, record.dagster_run)
             ),
             None,
@@ -107,7 +110,7 @@ def build_schedule(connector: Connector, created_at: datetime, job: Job) -> dg.S
     @dg.schedule(
         name=schedule_name(connector.name),
         job=job,
-        cron_schedule=list(grid.crons),
+        cron_schedule=grid.crons[0] if len(grid.crons) == 1 else list(grid.crons),
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=_description(schedule, created_at, grid),
@@ -141,6 +144,10 @@ def _description(schedule: Interval, created_at: datetime, grid: CronGrid) -> st
         f"{text} Cron can't say this, so there are more ticks than runs: a tick at which nothing "
         "is due is skipped, and names the next due time."
     )
+
+
+def _is_live(run: dg.DagsterRun, connector: str) -> bool:
+    return run.tags.get(TAG_CONNECTOR) == connector and run.tags.get(TAG_TRIGGER) != BACKFILL
 
 
 def _is_submitted(run: dg.DagsterRun) -> bool:

@@ -43,7 +43,9 @@ class GrowingShop:
 
     def serve(self, path: str, answer: Answering) -> None:
         """Let the server answer requests for a path."""
-        plan: dict[str, Any] = self._api.answers if isinstance(self._api, ApiServer) else self._api.plan
+        plan: dict[str, Any] = (
+            self._api.answers if isinstance(self._api, ApiServer) else self._api.plan
+        )
         plan[path] = answer
 
     @property
@@ -116,7 +118,10 @@ class GrowingShop:
     def found(self, settings: Settings, dataset: str = "shop") -> Tables:
         """What the tables hold; a nested row without its parent shows as None."""
         return {
-            name: sorted(query(settings, sql.replace("shop.", f"{dataset}.")), key=lambda row: [part is not None and part for part in row])
+            name: sorted(
+                query(settings, sql.replace("shop.", f"{dataset}.")),
+                key=lambda row: [part is not None and part for part in row],
+            )
             for name, sql in _TABLES.items()
         }
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from restsource_dagster.config.connector import Connector, parse_connector
 from restsource_dagster.engine.http.budget import Budget
@@ -17,9 +17,9 @@ from restsource_dagster.engine.paging.pages import Call, Endpoint
 from restsource_dagster.engine.paging.paginators import make_paginator
 from restsource_dagster.engine.paging.selectors import counts_rows
 from restsource_dagster.engine.redaction import Redactor
-from restsource_dagster_tests.servers.faults import FaultServer
 
 __all__ = [
+    "At",
     "FakeTime",
     "Notes",
     "connector_of",
@@ -63,6 +63,21 @@ def failure_of(outcome: Outcome) -> str:
     return outcome.failure.message
 
 
+class Place(Protocol):
+    """Where a server is, or should be."""
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+
+
+@dataclass(frozen=True)
+class At:
+    """A place that is none of our servers."""
+
+    url: str
+
+
 @dataclass
 class FakeTime:
     """A clock that moves only when somebody sleeps; `slept` holds every nap, in seconds."""
@@ -98,7 +113,7 @@ class Notes:
 
 
 def session_for(
-    server: FaultServer,
+    server: Place,
     *,
     time: FakeTime | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -119,7 +134,7 @@ def session_for(
 
 
 def endpoint_for(
-    server: FaultServer,
+    server: Place,
     *,
     selector: str | None = None,
     paginator: Any = "single_page",
@@ -141,7 +156,7 @@ def endpoint_for(
     )
 
 
-def rows_of(server: FaultServer, **endpoint: Any) -> list[Any]:
+def rows_of(server: Place, **endpoint: Any) -> list[Any]:
     """All rows of the path `items`."""
     pages = endpoint_for(server, **endpoint).pages(Call("items"))
     return [row for page in pages for row in page]

@@ -75,7 +75,7 @@ def test_an_answer_without_rows_is_an_error_and_the_replaced_table_keeps_its_row
         {"errorMessage": "no", "errorCode": 12},
         {"error": {"values": ["a"]}},
     ],
-    ids=lambda body: "+".join(body),
+    ids="+".join,
 )
 def test_an_error_message_with_status_200_is_no_row(
     server: FaultServer, body: dict[str, Any]
@@ -244,81 +244,3 @@ def test_the_error_shows_the_redacted_url_and_the_first_500_characters(
     assert f"GET {server.url}/items?appid=[secret] answered 200 (text/plain)" in message
     body = message.partition("\nBody: ")[2]
     assert body == ("[secret] " + "x" * 2000)[:500]
-
-
-def action(**more: Any) -> dict[str, Any]:
-    return more
-
-
-IGNORED = [
-    (action(status_code=404, action="ignore"), Reply({"message": "none"}, status=404)),
-    (action(status_code="4xx", action="ignore"), Reply({"message": "none"}, status=410)),
-    (action(status_code="404", action="ignore"), Reply({"message": "none"}, status=404)),
-    (action(status_code=204, action="ignore"), Reply(status=204)),
-    (action(content="no rows", action="ignore"), Reply({"message": "no rows today"})),
-    (action(status_code=500, action="ignore"), Reply({}, status=500)),
-    (
-        action(header={"X-Reason": "nothing"}, action="ignore"),
-        Reply({"message": "none"}, status=400, headers={"X-Reason": "Nothing new"}),
-    ),
-]
-
-
-@pytest.mark.parametrize(("rule", "reply"), IGNORED)
-def test_an_answer_that_the_file_says_to_ignore_is_the_end_and_0_rows(
-    server: FaultServer, rule: dict[str, Any], reply: Reply
-) -> None:
-    server.plan["/items"] = reply
-    assert rows_of(server, selector="data", actions=(rule,)) == []
-    assert len(server.arrivals) == 1
-
-
-RETRIED = [
-    (action(content="try again", action="retry"), Reply({"message": "try again"})),
-    (action(status_code="4xx", action="retry"), Reply({}, status=425)),
-    (
-        action(header={"X-Busy": ""}, action="retry"),
-        Reply({}, status=202, headers={"X-Busy": "yes"}),
-    ),
-]
-
-
-@pytest.mark.parametrize(("rule", "reply"), RETRIED)
-def test_an_answer_that_the_file_says_to_retry_is_asked_for_again(
-    server: FaultServer, rule: dict[str, Any], reply: Reply
-) -> None:
-    server.plan["/items"] = (reply, FIRST)
-    assert rows_of(server, selector="data", actions=(rule,)) == FIRST["data"]
-    assert len(server.arrivals) == 2
-
-
-def test_an_answer_that_stays_one_to_retry_is_an_error(server: FaultServer) -> None:
-    server.plan["/items"] = {"message": "try again"}
-    rule = action(content="try again", action="retry")
-    with pytest.raises(ResponseError, match="response_actions.*trying again did not help"):
-        rows_of(server, selector="data", actions=(rule,))
-    assert len(server.arrivals) == 5
-
-
-def test_an_answer_that_the_file_says_to_fail_is_not_tried_again(
-    server: FaultServer, settings: Settings
-) -> None:
-    server.plan["/items"] = Reply({"message": "quota"}, status=503)
-    resource = items(response_actions=[action(content="quota", action="fail")])
-    outcome = load(connector_of(server.url, resource), settings)["items"]
-    assert "response_actions: fail this answer" in failure_of(outcome)
-    assert outcome.usage.requests == 1
-
-
-def test_the_first_action_that_fits_counts(server: FaultServer) -> None:
-    rules = (
-        action(status_code=404, content="gone", action="fail"),
-        action(status_code="4xx", action="ignore"),
-    )
-    server.plan["/items"] = (
-        Reply({"message": "gone"}, status=404),
-        Reply({"message": "none"}, status=404),
-    )
-    with pytest.raises(ResponseError, match="answered 404"):
-        rows_of(server, actions=rules)
-    assert rows_of(server, actions=rules) == []

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_rate_below_one_is_a_pause_between_requests(
     connector = fan_out(server, 2, requests_per_second=0.8)
     assert loaded(connector, settings) == 2
     times = [arrival.at for arrival in server.arrivals]
-    assert all(after - before >= 1.25 for before, after in zip(times, times[1:], strict=False))
+    assert all(after - before >= 1.25 for before, after in pairwise(times))
 
 
 @given(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.errors import PagingError
+from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import connector_of, failure_of, items, rows_of
 from restsource_dagster_tests.making import load, query
@@ -170,5 +170,5 @@ def test_an_empty_link_is_the_end(server: FaultServer, link: Any) -> None:
 
 def test_a_link_that_is_no_link_is_an_error(server: FaultServer) -> None:
     server.plan["/items"] = page(1, next={"href": "/items?page=2"})
-    with pytest.raises(Exception, match="gives .*no URL"):
+    with pytest.raises(ResponseError, match=r"gives .*no URL"):
         rows_of(server, selector="data", paginator=LINK)

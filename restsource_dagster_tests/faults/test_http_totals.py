@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import ResponseError
+from restsource_dagster.orchestration.metadata import materialization_metadata
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
     Notes,
@@ -141,7 +142,7 @@ def test_without_another_end_an_unreadable_total_is_an_error(
     server: FaultServer, total: str
 ) -> None:
     server.plan["/items"] = api(250, total=TOTALS[total])
-    with pytest.raises(ResponseError, match="`total_path` total (gives|finds)"):
+    with pytest.raises(ResponseError, match=r"`total_path` total (gives|finds)"):
         count_of(server, offset(stop_after_empty_page=False))
 
 
@@ -162,6 +163,8 @@ def test_what_the_api_promised_and_what_arrived_is_told(
     connector = connector_of(server.url, items(paginator=offset(50), data_selector="data"))
     outcome = load(connector, settings, observer=notes)["items"]
     assert (outcome.promised, outcome.received, outcome.rows_loaded) == (100, 90, 90)
+    metadata = materialization_metadata(outcome)
+    assert (metadata["api/total"], metadata["api/received"]) == (100, 90)
     [told] = [text for text in notes.texts if "missing" in text]
     assert told == ("items: the API named a total of 100, and 90 arrived; 10 are missing")
 

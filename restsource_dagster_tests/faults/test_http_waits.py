@@ -1,10 +1,5 @@
 """Row 8: APIs that ask to wait, break off, or are slow."""
 
-import socket
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -166,7 +161,9 @@ def test_a_good_answer_that_uses_up_the_limit_holds_the_next_request_back(
     used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
     server.plan["/items"] = Reply(GOOD, headers=used_up)
     server.plan["/others"] = GOOD
-    outcomes = load(connector_of(server.url, items(), "others"), settings)
+    notes = Notes()
+    outcomes = load(connector_of(server.url, items(), "others"), settings, observer=notes)
+    assert notes.texts == ["items: the API's rate limit is used up for another 1 s"]
     assert not any(outcome.failed for outcome in outcomes.values())
     first, second = server.arrivals
     assert second.at - first.at >= 1.0
@@ -226,141 +223,6 @@ def test_a_server_that_always_resets_is_a_clear_error(
     assert f"resource items, page 1: no answer from {server.url}/items" in str(caught.value)
     assert "ConnectionError" in str(caught.value)
     assert len(server.arrivals) == 5
-
-
-def test_nobody_listening_is_a_clear_error(server: FaultServer) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    endpoint = FaultServer()
-    with pytest.raises(RequestError, match="Is the API up"):
-        rows_of(_At(f"http://127.0.0.1:{port}"))  # type: ignore[arg-type]
-    assert endpoint.connections == 0
-
-
-class _At:
-    """A place where no server is."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-
-SLOW = {
-    "no answer": Reply(GOOD, delay=60),
-    "dripping headers": Reply(GOOD, drip_head=0.05),
-    "dripping body": Reply([{"id": number} for number in range(99)], drip_body=0.05),
-    "endless dripping without a length": Reply(b"[" + b" " * 999, drip_body=0.05, unframed=True),
-    "length longer than the body": Reply(GOOD, missing=100),
-}
-
-
-@pytest.mark.parametrize("slow", SLOW)
-def test_an_exchange_as_a_whole_ends_in_time(server: FaultServer, slow: str) -> None:
-    server.plan["/items"] = SLOW[slow]
-    fake = FakeTime()
-    started = time.monotonic()
-    with pytest.raises(RequestError, match="no complete answer within 0.3 s"):
-        rows_of(server, session=session_for(server, time=fake, timeout_seconds=0.3))
-    # five tries, each bounded as a whole
-    assert 1.5 <= time.monotonic() - started < 3.0
-    assert len(fake.slept) == 4
-
-
-@pytest.mark.parametrize("slow", SLOW)
-def test_a_connection_that_is_used_again_is_bounded_too(server: FaultServer, slow: str) -> None:
-    server.plan["/items"] = (GOOD, SLOW[slow], GOOD)
-    session = session_for(server, timeout_seconds=0.3)
-    assert rows_of(server, session=session) == GOOD
-    assert rows_of(server, session=session) == GOOD
-    assert session.rules.meter.usage.retries == 1
-
-
-def test_slow_bytes_that_are_there_in_time_are_read(server: FaultServer) -> None:
-    server.plan["/items"] = Reply(GOOD, drip_head=0.001, drip_body=0.01)
-    assert rows_of(server) == GOOD
-
-
-def test_the_timeout_of_the_file_counts_and_the_retry_is_told(
-    server: FaultServer, settings: Settings
-) -> None:
-    server.plan["/items"] = (Reply(GOOD, missing=5), GOOD)
-    notes = Notes()
-    connector = connector_of(server.url, items(), http={"timeout_seconds": 0.3})
-    outcome = load(connector, settings, observer=notes)["items"]
-    assert (outcome.rows_loaded, outcome.usage.requests, outcome.usage.retries) == (1, 2, 1)
-    assert any("the request failed (Timeout); waiting 1" in text for text in notes.texts)
-
-
-@contextmanager
-def dripping_handshake() -> Iterator[str]:
-    """An https server that sends a handshake record byte by byte, for ever."""
-    stop = threading.Event()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def drip(connected: socket.socket) -> None:
-            with connected:
-                connected.sendall(b"\x16\x03\x03\x40\x00")
-                while not stop.wait(0.05):
-                    try:
-                        connected.sendall(b"\x02")
-                    except OSError:
-                        return
-
-        def accept() -> None:
-            while not stop.is_set():
-                connected, _ = listener.accept()
-                threading.Thread(target=drip, args=(connected,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield f"https://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            stop.set()
-            socket.create_connection(listener.getsockname()).close()
-
-
-def test_a_tls_handshake_is_part_of_the_time() -> None:
-    with dripping_handshake() as url:
-        started = time.monotonic()
-        with pytest.raises(RequestError, match="no complete answer within 0.3 s"):
-            rows_of(
-                _At(url),  # type: ignore[arg-type]
-                session=session_for(_At(url), timeout_seconds=0.3),  # type: ignore[arg-type]
-            )
-        assert time.monotonic() - started < 3.0
-
-
-def test_a_connection_that_is_not_accepted_is_part_of_the_time() -> None:
-    with socket.socket() as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        place = full.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for client in waiting:
-            client.setblocking(False)
-            client.connect_ex(place)
-        url = f"http://127.0.0.1:{place[1]}"
-        started = time.monotonic()
-        with pytest.raises(RequestError, match="Timeout"):
-            rows_of(
-                _At(url),  # type: ignore[arg-type]
-                session=session_for(_At(url), timeout_seconds=0.3),  # type: ignore[arg-type]
-            )
-        assert time.monotonic() - started < 3.0
-        for client in waiting:
-            client.close()
-
-
-def test_no_thread_and_no_socket_is_left_behind(server: FaultServer) -> None:
-    server.plan["/items"] = GOOD
-    session = session_for(server)
-    rows_of(server, session=session)
-    before = threading.active_count()
-    for _ in range(50):
-        rows_of(server, session=session)
-    time.sleep(0.05)
-    assert threading.active_count() <= before
-    assert server.connections == 1
-    session.close()
 
 
 def test_a_certificate_nobody_trusts_is_not_tried_again() -> None:

@@ -115,7 +115,9 @@ def test_the_rows_of_a_load_that_did_not_complete_are_removed_first(
     shop.grow()
     finish(nursery, shop, tmp_path)
     with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
-        connection.execute("INSERT INTO shop.orders (id, _dlt_load_id, _dlt_id) VALUES (99, '9', 'x')")
+        connection.execute(
+            "INSERT INTO shop.orders (id, _dlt_load_id, _dlt_id) VALUES (99, '9', 'x')"
+        )
         connection.execute(
             "INSERT INTO shop.orders__items (value, _dlt_parent_id, _dlt_root_id, _dlt_list_idx, "
             "_dlt_id) VALUES ('a', 'x', 'x', 0, 'y'), ('b', 'other', 'other', 0, 'z')"

@@ -1,6 +1,7 @@
 """Rows at the boundary, late rows, rows in any order, and cursors of every kind."""
 
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -88,8 +89,6 @@ def test_each_kind_of_cursor_brings_each_row_once(
         assert ids(settings, table) == [1, 2, 3, 4]
         assert outcome.cursor is not None
         assert (outcome.cursor.start_value, outcome.cursor.last_value) == (boundary, new)
-    load(connector, settings)
-    assert ids(settings, "merged") == ids(settings, "appended") == [1, 2, 3, 4]
 
 
 def test_the_smallest_value_may_be_the_newest(api: ApiServer, settings: Settings) -> None:
@@ -130,7 +129,7 @@ def test_append_takes_late_rows_of_the_boundary_and_none_twice(
     api: ApiServer, settings: Settings
 ) -> None:
     feed, connector = Feed(api), events(api, initial_value=minute(0))
-    for number in range(1, 8):
+    for number in range(1, 5):
         feed.rows.append({"id": number, "at": minute(1)})
         feed.shuffle(number)
         run(connector, settings)
@@ -156,19 +155,17 @@ def test_append_with_a_key_knows_rows_by_it(api: ApiServer, settings: Settings) 
     assert query(settings, "SELECT id, n FROM shop.events ORDER BY id") == [(1, 1), (2, 1)]
 
 
-def test_what_is_remembered_does_not_grow_with_the_runs(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_what_is_remembered_does_not_grow_with_the_runs(api: ApiServer, settings: Settings) -> None:
     feed, connector = Feed(api), events(api, initial_value=0)
     feed.is_old = lambda value, since: value < int(since)
     sizes = []
-    for number in range(1, 6):
+    for number in range(1, 5):
         feed.rows.append({"id": number, "at": number})
         for outcome in ingest(connector, settings=settings, environment={}):
             assert outcome.load is not None
             state = outcome.load.pipeline.state["sources"]["shop"]["resources"]["events"]
             sizes.append(len(str(state)))
-    assert ids(settings) == [1, 2, 3, 4, 5]
+    assert ids(settings) == [1, 2, 3, 4]
     assert len(set(sizes[1:])) == 1
 
 
@@ -176,7 +173,7 @@ def test_what_is_remembered_does_not_grow_with_the_runs(
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_no_order_of_rows_loses_or_doubles_one(
     api: ApiServer, settings: Settings, seed: int, merged: bool
 ) -> None:
@@ -251,9 +248,7 @@ def test_late_rows_within_the_lag_arrive_and_nothing_doubles(
     assert ids(settings) == list(range(1, 14))
 
 
-def test_an_empty_answer_within_the_lag_forgets_nothing(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_an_empty_answer_within_the_lag_forgets_nothing(api: ApiServer, settings: Settings) -> None:
     feed, connector = Feed(api), events(api, initial_value=minute(0), lag=300)
     rows = [{"id": number, "at": minute(number)} for number in range(1, 6)]
     feed.rows = rows
@@ -267,7 +262,7 @@ def test_an_empty_answer_within_the_lag_forgets_nothing(
 
 # --- cursors that are not there -----------------------------------------------------------------
 
-GAPS = [{"id": 1, "at": 1}, {"id": 2, "at": None}, {"id": 3}]
+GAPS: list[dict[str, Any]] = [{"id": 1, "at": 1}, {"id": 2, "at": None}, {"id": 3}]
 
 
 def test_a_row_without_cursor_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
@@ -282,7 +277,9 @@ def test_rows_without_cursor_are_left_out_and_told(api: ApiServer, settings: Set
     feed.rows = GAPS
     run(events(api, on_cursor_value_missing="exclude"), settings, notes)
     assert ids(settings) == [1]
-    assert "events: left out 2 rows without at (on_cursor_value_missing is exclude)" in notes.messages
+    assert (
+        "events: left out 2 rows without at (on_cursor_value_missing is exclude)" in notes.messages
+    )
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
@@ -349,13 +346,10 @@ def test_times_are_ordered_as_times(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("2026-02-30", "2026-02-28"), ("v10", "v9"), ("9", "8x"), ("", "a"), ("２", "1")],
+    [("2026-02-30", "2026-02-28"), ("v10", "v9"), ("9", "8x"), ("", "a")],
 )
 def test_other_texts_are_ordered_as_texts(one: str, other: str) -> None:
-    if one.isdigit() and other.isdigit():
-        assert Order().is_after(one, other)
-    else:
-        assert Order().is_after(one, other) == (one > other)
+    assert Order().is_after(one, other) == (one > other)
 
 
 def test_values_of_different_kinds_have_no_order() -> None:
@@ -375,6 +369,8 @@ def test_values_of_different_kinds_have_no_order() -> None:
         ("1767229200", 3600, "1767225600"),
         (1767229200, 3600, 1767225600),
         (2.5, 1, 1.5),
+        (2**62 + 1, 1, 2**62),
+        (Decimal(2**70), 1.5, Decimal(2**70) - Decimal("1.5")),
     ],
 )
 def test_the_lag_is_subtracted_in_the_form_of_the_cursor(

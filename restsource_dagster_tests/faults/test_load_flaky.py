@@ -64,7 +64,8 @@ def test_two_hundred_runs_against_a_flaky_api_leave_the_apis_rows(
     """Two connectors, one merged and one appended, at the same moment into one database."""
     kinds = ("merge", "append")
     shops = [
-        FlakyShop(server, kind, number) for number, (server, kind) in enumerate(zip(servers, kinds))
+        FlakyShop(server, kind, number)
+        for number, (server, kind) in enumerate(zip(servers, kinds, strict=True))
     ]
     settings = make_settings(tmp_path)
     failed = 0

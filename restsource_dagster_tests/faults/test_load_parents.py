@@ -1,7 +1,7 @@
 """Dependent resources: a cursor per parent, parents asked for alone, parents that fail."""
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -168,7 +168,7 @@ def load_with_one_cursor(connector: Connector, settings: Settings, api: ApiServe
         destination=dlt.destinations.duckdb(str(settings.data_dir / "warehouse.duckdb")),
         dataset_name="shop",
     )
-    source = rest_api_source(connector.rest_api_config(), name="shop", section="shop")
+    source = rest_api_source(cast("Any", connector.rest_api_config()), name="shop", section="shop")
     pipeline.run(source, loader_file_format="parquet")
 
 
@@ -233,9 +233,7 @@ def test_children_without_a_key_are_appended_once_though_their_parent_comes_agai
 
 
 @pytest.mark.faults(row=10)
-def test_grandchildren_without_a_key_are_appended_once(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_grandchildren_without_a_key_are_appended_once(api: ApiServer, settings: Settings) -> None:
     shop = Shop(api)
     orders = {
         "name": "orders",

@@ -125,9 +125,7 @@ def test_a_renamed_table_gets_all_rows_not_only_those_since_the_cursor(
 
 
 @changes_between_runs
-def test_another_primary_key_merges_by_it_from_now_on(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_another_primary_key_merges_by_it_from_now_on(api: ApiServer, settings: Settings) -> None:
     run(api, settings, [{"id": 1, "a": 1}, {"id": 2, "a": 2}], primary_key="id")
     changes = fine(run(api, settings, [{"id": 9, "a": 2}], primary_key="a"))
     assert changes == ("the primary key of things is a now, was id",)
@@ -182,9 +180,7 @@ def test_appending_to_a_table_that_was_loaded_otherwise_is_refused(
 
 
 @changes_between_runs
-def test_another_cursor_on_an_appended_table_is_refused(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_another_cursor_on_an_appended_table_is_refused(api: ApiServer, settings: Settings) -> None:
     rows = [{"id": 1, "a": 1, "at": 1}]
     run(api, settings, rows, **APPENDED)
     other = {"endpoint": {"incremental": {"cursor_path": "id"}}}
@@ -217,9 +213,7 @@ def test_two_loads_in_one_process_and_one_without_rows_are_told_right(
 
 
 @pytest.mark.faults(row=15)
-def test_a_replaced_table_is_emptied_by_an_empty_answer(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_a_replaced_table_is_emptied_by_an_empty_answer(api: ApiServer, settings: Settings) -> None:
     run(api, settings, [{"id": 1, "l": [1]}])
     assert run(api, settings, []).row_count == 0
     assert query(settings, "SELECT count(*) FROM shop.things__l") == [(0,)]

@@ -79,7 +79,7 @@ class TestDefinition:
         schedule = build_schedule(build_shop(TEN_MINUTES), CREATED, build_job("shop"))
         assert schedule.name == "shop_schedule"
         assert schedule.job_name == "shop_job"
-        assert schedule.cron_schedule == ["3-59/10 * * * *"]
+        assert schedule.cron_schedule == "3-59/10 * * * *"
         assert schedule.execution_timezone == "UTC"
         assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
 
@@ -91,7 +91,7 @@ class TestDefinition:
 
     def test_says_that_a_grid_has_more_ticks_than_runs(self) -> None:
         schedule = build_schedule(build_shop(SEVEN_HOURS), CREATED, build_job("shop"))
-        assert schedule.cron_schedule == ["0 * * * *"]
+        assert schedule.cron_schedule == "0 * * * *"
         assert schedule.description
         assert "there are more ticks than runs" in schedule.description
 

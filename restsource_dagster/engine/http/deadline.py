@@ -7,12 +7,14 @@ A deadline shuts the connection down.
 import os
 import socket
 import threading
+import time
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 __all__ = ["Deadline", "install"]
 
@@ -34,7 +36,13 @@ class Deadline:
         self._timer.daemon = True
         self.expired = False
 
+    @property
+    def remaining(self) -> float:
+        """The seconds that are left; a little more than none, since 0 means "don't wait"."""
+        return max(0.001, self._ends_at - time.monotonic())
+
     def __enter__(self) -> Self:
+        self._ends_at = time.monotonic() + self.seconds
         self._token = _current.set(self)
         self._timer.start()
         return self
@@ -84,15 +92,43 @@ class Deadline:
 class _Watched:
     """Has the deadline of this thread watch a connection, from its first moment and when reused."""
 
+    _dns_host: str
+    timeout: float | None
+    port: int
+
     def _new_conn(self) -> socket.socket:
-        connected: socket.socket = super()._new_conn()  # type: ignore[misc]
-        return _watch(connected)
+        """Connect to the first of the host's addresses that answers in what is left of the time.
+
+        urllib3 gives each address the whole of it.
+        """
+        deadline, host = _current.get(), self._dns_host
+        addresses = [host] if deadline is None else _addresses(host, self.port)
+        try:
+            for left, address in enumerate(addresses, 1 - len(addresses)):
+                if deadline is not None:
+                    self._dns_host, self.timeout = address, deadline.remaining
+                try:
+                    return _watch(super()._new_conn())  # type: ignore[misc]
+                except (ConnectTimeoutError, NewConnectionError):
+                    if not left:
+                        raise
+            raise NewConnectionError(self, "the host has no address")  # type: ignore[arg-type]
+        finally:
+            self._dns_host = host
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request."""
         if (reused := getattr(self, "sock", None)) is not None:
             _watch(reused)
         super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError:
+        return [host]  # urllib3 finds the same, and the words for it
+    return [str(place[0]) for *_, place in found]
 
 
 def _watch(connected: socket.socket) -> socket.socket:

@@ -67,16 +67,13 @@ class ApiSession(requests.Session):
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> dict[str, Any]:
+    ) -> Any:
         """Proxies and certificate authorities from the environment's usual variables."""
         if verify is None or verify is True:
             bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
             verify = bundle or verify
         proxies = {**get_environ_proxies(str(url)), **(proxies or {})}
-        merged: dict[str, Any] = super().merge_environment_settings(
-            url, proxies, stream, verify, cert
-        )
-        return merged
+        return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     def rebuild_proxies(
         self,
@@ -155,16 +152,19 @@ class _Transport(HTTPAdapter):
         return self._retries.run(attempt)
 
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        seconds = self._rules.timeout_seconds
+        seconds, late = self._rules.timeout_seconds, False
         self._rules.meter.count(requests=1)
         with redacted_logs(self._rules.redactor), Deadline(seconds) as deadline:
             try:
-                response = super().send(request, stream=True, timeout=seconds, **options)
+                # a read may take longer than all of it, so that the deadline is the one that strikes
+                timeouts = (seconds, seconds + 1.0)
+                response = super().send(request, stream=True, timeout=timeouts, **options)
                 self._rules.meter.count(read=len(response.content))
             except requests.RequestException as error:
-                if not (deadline.expired and is_transient(error)):
+                late = isinstance(error, requests.Timeout) or deadline.expired
+                if not (late and is_transient(error)):
                     raise
-        if deadline.expired:
+        if late or deadline.expired:
             raise requests.Timeout(
                 f"no complete answer within {seconds:g} s (http.timeout_seconds)", request=request
             )
@@ -181,3 +181,5 @@ class _Transport(HTTPAdapter):
             wait = limit_resets_in(response.headers, datetime.now(UTC))
         if wait and wait <= self._rules.max_wait_seconds:
             self._rules.budget.pause(wait)
+            if response.ok:
+                self._rules.on_wait(f"the API's rate limit is used up for another {wait:.0f} s")

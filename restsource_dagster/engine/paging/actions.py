@@ -28,9 +28,9 @@ def verdict_on(response: requests.Response, actions: Sequence[Action]) -> Verdic
     word that is no action does nothing.
     """
     for action in actions:
-        word = action.get("action")
-        if word in _WORDS and _fits(response, action):
-            return word
+        for word in _WORDS:
+            if action.get("action") == word and _fits(response, action):
+                return word
     return None
 
 

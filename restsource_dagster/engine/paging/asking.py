@@ -34,9 +34,10 @@ class Asker:
         """
         try:
             response = self._send(request)
-            if not self._is_refused(response):
+            token = self._refused_token(response)
+            if token is None:
                 return response
-            self.auth.renew(response.request)  # type: ignore[union-attr] - `_is_refused` looks at it
+            token.renew(response.request)
             again = self._send(request)
         except IngestError as error:
             error.at(self.resource, page, self.redactor)
@@ -55,16 +56,16 @@ class Asker:
         settings = self.session.merge_environment_settings(prepared.url, {}, None, None, None)
         return self.session.send(prepared, **settings)
 
-    def _is_refused(self, response: requests.Response) -> bool:
-        """Whether the token was refused, and the connector file does not expect that."""
-        return (
-            response.status_code == requests.codes.unauthorized
-            and isinstance(self.auth, RenewingToken)
-            and verdict_on(response, self.actions) is None
-        )
+    def _refused_token(self, response: requests.Response) -> RenewingToken | None:
+        """The token, if it was refused and the connector file does not expect that."""
+        if response.status_code != requests.codes.unauthorized:
+            return None
+        if not isinstance(self.auth, RenewingToken) or verdict_on(response, self.actions):
+            return None
+        return self.auth
 
     def _accepted(self, response: requests.Response, page: int) -> requests.Response:
-        if not self._is_refused(response):
+        if self._refused_token(response) is None:
             return response
         raise ResponseError(
             "the API refused the token and then a new one, too",

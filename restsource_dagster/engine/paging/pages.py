@@ -157,7 +157,8 @@ class Endpoint:
             turned.update_state(response, records)
             turned.update_request(request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = f"the paginator can't read the answer: {str(error)[:_REASON_LENGTH]}"
+            # dlt's errors quote the whole answer; a secret is hidden before it could be cut in two
+            reason = self.redactor(f"the paginator can't read the answer: {error}")[:_REASON_LENGTH]
         else:
             return turned
         raise self._unexpected(reason, response, page)

@@ -83,7 +83,7 @@ class TolerantRange(RangePaginator):
         total = whole_number(found[0]) if found else None
         if total is None and not self._ends_without_total:
             raise ValueError(
-                f"`total_path` {self.total_path} gives {str(found[0])[:100]!r}, no whole number"
+                f"`total_path` {self.total_path} gives {found[0]!r}, no whole number"
                 if found
                 else f"`total_path` {self.total_path} finds nothing"
             )
@@ -133,9 +133,7 @@ class LinkPaginator(JSONLinkPaginator):
         if link is None or link is False or link == "":
             self._next_reference = None
         elif not isinstance(link, str):
-            raise ValueError(
-                f"`next_url_path` {self.next_url_path} gives {str(link)[:100]}, no URL"
-            )
+            raise ValueError(f"`next_url_path` {self.next_url_path} gives {link}, no URL")
 
 
 def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
