@@ -13,8 +13,9 @@ __all__ = [
 ]
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_TEMPLATED = frozenset({"path", "params", "json", "data", "headers"})
-"""The endpoint's fields in which dlt itself replaces `{...}`."""
+_IN_PATH = 2
+_DOUBLINGS = {"path": _IN_PATH, "params": 1, "json": 1, "data": 1, "headers": 1}
+"""The endpoint's fields in which dlt itself replaces `{...}`, and how often it reads them."""
 
 
 class MissingReferences(LookupError):  # noqa: N818 - reads as what it is: the missing ones
@@ -41,18 +42,19 @@ def resolve_references(value: Any, environment: Mapping[str, str]) -> Any:
     Raises `MissingReferences` with all names that are missing, before anything is replaced.
     """
     _require_all(value, environment)
-    return _resolved(value, environment, braces=False)
+    return _resolved(value, environment, doublings=0)
 
 
 def resolve_rest_api_config(config: dict[str, Any], environment: Mapping[str, str]) -> Any:
     """Like `resolve_references`, for a whole `rest_api` configuration as dlt takes it.
 
     dlt replaces `{...}` in an endpoint's path, params, json, data and headers. A brace that comes
-    from the environment is data and is doubled there, so that dlt leaves it as it is.
+    from the environment is data and is doubled there, so that dlt leaves it as it is; in a path
+    twice over, because dlt reads a path twice.
     """
     _require_all(config, environment)
     resolved = {
-        key: _resolved(value, environment, braces=False)
+        key: _resolved(value, environment, doublings=0)
         for key, value in config.items()
         if key not in ("resources", "resource_defaults")
     }
@@ -78,43 +80,48 @@ def _require_all(value: Any, environment: Mapping[str, str]) -> None:
 
 def _resource(resource: Any, environment: Mapping[str, str]) -> Any:
     if not isinstance(resource, dict):
-        return _resolved(resource, environment, braces=isinstance(resource, str))
+        return _resolved(
+            resource, environment, doublings=_IN_PATH if isinstance(resource, str) else 0
+        )
     return {
         key: _endpoint(value, environment)
         if key == "endpoint"
-        else _resolved(value, environment, braces=False)
+        else _resolved(value, environment, doublings=0)
         for key, value in resource.items()
     }
 
 
 def _endpoint(endpoint: Any, environment: Mapping[str, str]) -> Any:
     if not isinstance(endpoint, dict):
-        return _resolved(endpoint, environment, braces=True)
+        return _resolved(endpoint, environment, doublings=_IN_PATH)
     return {
-        key: _resolved(value, environment, braces=key in _TEMPLATED)
+        key: _resolved(value, environment, doublings=_DOUBLINGS.get(key, 0))
         for key, value in endpoint.items()
     }
 
 
-def _resolved(value: Any, environment: Mapping[str, str], *, braces: bool) -> Any:
+def _resolved(value: Any, environment: Mapping[str, str], *, doublings: int) -> Any:
     if isinstance(value, str):
-        return _text(value, environment, braces=braces) if "${" in value else value
+        return _text(value, environment, doublings=doublings) if "${" in value else value
     if isinstance(value, dict):
         return {
-            _resolved(key, environment, braces=braces): _resolved(item, environment, braces=braces)
+            _resolved(key, environment, doublings=doublings): _resolved(
+                item, environment, doublings=doublings
+            )
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_resolved(item, environment, braces=braces) for item in value]
+        return [_resolved(item, environment, doublings=doublings) for item in value]
     return value
 
 
-def _text(text: str, environment: Mapping[str, str], *, braces: bool) -> str:
+def _text(text: str, environment: Mapping[str, str], *, doublings: int) -> str:
     def replacement(match: re.Match[str]) -> str:
         if not match[1]:
             return "${"
         found = environment[match[1]]
-        return found.replace("{", "{{").replace("}", "}}") if braces else found
+        times = 2**doublings
+        return found.replace("{", "{" * times).replace("}", "}" * times)
 
     return _REFERENCE.sub(replacement, text)
 

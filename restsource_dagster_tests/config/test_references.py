@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
-from dlt.sources.rest_api.config_setup import expand_placeholders
+from dlt.sources.rest_api.config_setup import (
+    build_resource_dependency_graph,
+    expand_placeholders,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,11 +97,22 @@ def test_braces_are_doubled_only_where_dlt_fills_in() -> None:
             "plain",
             {
                 "name": "a",
-                "endpoint": {"path": "{{", "auth": {"token": "{"}, "headers": {"h": "{{"}},
+                "endpoint": {"path": "{{{{", "auth": {"token": "{"}, "headers": {"h": "{{"}},
             },
-            {"name": "b", "endpoint": "{{"},
+            {"name": "b", "endpoint": "{{{{"},
         ],
     }
+
+
+@given(st.text(alphabet="ab{}/"))
+def test_a_secret_with_braces_in_a_path_reaches_the_api_as_it_is(secret: str) -> None:
+    config = {"client": {"base_url": "x"}, "resources": [{"name": "a", "endpoint": "p/${S}"}]}
+
+    resolved = resolve_rest_api_config(config, {"S": secret})
+    _, resources, _ = build_resource_dependency_graph({}, resolved["resources"])
+
+    endpoint: Any = resources["a"]["endpoint"]  # type: ignore[index]
+    assert expand_placeholders(endpoint["path"], {}) == f"p/{secret}"
 
 
 @given(st.text(alphabet="${}AB_1 "))
