@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from restsource_dagster.config.connector import Connector, parse_connector
 
+from restsource_dagster.config.connector import Connector, parse_connector
 from restsource_dagster.engine.destination import DATABASE_NAME
 from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.engine.outcome import Observer, Outcome

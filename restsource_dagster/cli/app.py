@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from restsource_dagster.cli import check, listing, running, schema
+from restsource_dagster.cli import backfill, check, history_command, listing, reset, running, schema
 from restsource_dagster.cli.output import GONE, INTERRUPTED, close_standard_output, say
 
 __all__ = ["app", "main"]
@@ -23,6 +23,9 @@ app = typer.Typer(
 app.command("check")(check.check)
 app.command("list")(listing.list_connectors)
 app.command("run")(running.run)
+app.command("backfill")(backfill.backfill)
+app.command("history")(history_command.history)
+app.command("reset")(reset.reset)
 app.command("schema")(schema.schema)
 
 

@@ -6,7 +6,7 @@ Imported only by `restsource run`, because it brings Dagster (and the run brings
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,9 @@ from restsource_dagster.orchestration.run_settings import RunSettings
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterRun, JobDefinition
 
-__all__ = ["Execution"]
+__all__ = ["Execution", "failure_text", "origin_of"]
+
+_FEW = 5
 
 _LOCATION, _MODULE = "restsource", "restsource_dagster.definitions"
 """The code location of the project's workspace.yaml."""
@@ -56,6 +58,10 @@ class Execution:
     runs: RunSettings
     instance: dg.DagsterInstance
     log_level: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Of the connector's op: see `LoadConfig`."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Besides, or instead of, the usual ones."""
 
     def execute(self, interrupts: Interrupts) -> RunReport:
         """Run it to its end, whatever that is. Raises `KeyboardInterrupt` only before the start."""
@@ -68,10 +74,11 @@ class Execution:
                 TAG_CONNECTOR: self.connector.name,
                 TAG_TRIGGER: "manual",
                 TAG_PROCESS: process_tag(),
+                **self.tags,
             },
-            run_config={"loggers": {"console": {"config": {"log_level": self.log_level}}}},
+            run_config=self._run_config(),
             asset_selection=None if keys == job.asset_layer.selected_asset_keys else keys,
-            remote_job_origin=self._origin(job.name),
+            remote_job_origin=origin_of(self.instance, self.connector.name, job.name),
         )
         started = time.monotonic()
         with interrupts.cancelling(lambda: self._cancel(run)):
@@ -90,17 +97,11 @@ class Execution:
         definitions = dg.Definitions(assets=[assets], jobs=[job], executor=dg.in_process_executor)
         return definitions.resolve_job_def(job.name)
 
-    def _origin(self, job: str) -> RemoteJobOrigin:
-        """Where the connector's job lives, as its latest run says: people rename locations."""
-        records = self.instance.get_run_records(
-            filters=dg.RunsFilter(job_name=job, tags={TAG_CONNECTOR: self.connector.name}), limit=1
-        )
-        known = records[0].dagster_run.remote_job_origin if records else None
-        if known is not None:
-            return known
-        module = LoadableTargetOrigin(module_name=_MODULE, working_directory=".")
-        location = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name=_LOCATION)
-        return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
+    def _run_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": self.log_level}}}}
+        if self.config:
+            config["ops"] = {self.connector.name: {"config": dict(self.config)}}
+        return config
 
     def _cancel(self, run: "DagsterRun") -> None:
         """Tell Dagster first: it takes an interruption that nobody asked for as a failure."""
@@ -125,12 +126,26 @@ class Execution:
             recorded=not self.instance.is_ephemeral,
             status=ended.status.value if ended else "FAILURE",
             seconds=seconds,
-            failure="\n".join(_text_of(failure) for failure in failures) or None,
+            failure="\n".join(failure_text(failure) for failure in failures) or None,
             resources=tuple(
                 _resource_report(name, loaded.get(name), failed=name in failed)
                 for name in self.resources
             ),
         )
+
+
+def origin_of(instance: dg.DagsterInstance, connector: str, job: str) -> RemoteJobOrigin:
+    """Where a connector's job lives, as its latest run says: people rename locations."""
+    records = instance.get_run_records(
+        filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector}), limit=_FEW
+    )
+    known = [record.dagster_run.remote_job_origin for record in records]
+    for origin in known:
+        if origin is not None:
+            return RemoteJobOrigin(origin.repository_origin, job)
+    module = LoadableTargetOrigin(module_name=_MODULE, working_directory=".")
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name=_LOCATION)
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
 
 
 def _names_of(failure: Any) -> Sequence[str]:
@@ -140,7 +155,7 @@ def _names_of(failure: Any) -> Sequence[str]:
     return names.value if names is not None else ()
 
 
-def _text_of(failure: Any) -> str:
+def failure_text(failure: Any) -> str:
     """What a person should read: the op's own words, else those of the error at the root."""
     data = failure.user_failure_data
     if data and data.description:

@@ -11,16 +11,23 @@ from typing import Any
 import dagster as dg
 
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
+from restsource_dagster.orchestration.names import (
+    BACKFILL,
+    TAG_CONNECTOR,
+    TAG_TRIGGER,
+    asset_key,
+)
 
 __all__ = ["LastRun", "Materialized", "metadata_value", "read_last_run", "read_materialized"]
 
 _AT_ONCE = 500
+_WINDOWS = 500
+"""Runs of windows among which a live run is looked for."""
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """The latest run of a connector, whatever asked for it."""
+    """The latest live run of a connector, whatever asked for it."""
 
     run_id: str
     status: str
@@ -41,19 +48,25 @@ class Materialized:
 
 
 def read_last_run(instance: dg.DagsterInstance, connector: Connector) -> LastRun | None:
-    """The latest run, or None if there was none."""
-    records = instance.get_run_records(
-        filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector.name}), limit=1
-    )
-    if not records:
-        return None
-    run = records[0].dagster_run
+    """The latest live run, or None if there was none; windows of history don't count."""
+    for limit in (1, _WINDOWS):  # the first one mostly does
+        records = instance.get_run_records(
+            filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector.name}), limit=limit
+        )
+        live = [r for r in records if r.dagster_run.tags.get(TAG_TRIGGER) != BACKFILL]
+        if live:
+            return _last_run(live[0])
+    return None
+
+
+def _last_run(record: dg.RunRecord) -> LastRun:
+    run = record.dagster_run
     return LastRun(
         run_id=run.run_id,
         status=run.status.value,
         trigger=run.tags.get(TAG_TRIGGER),
-        started_at=_moment(records[0].start_time),
-        ended_at=_moment(records[0].end_time),
+        started_at=_moment(record.start_time),
+        ended_at=_moment(record.end_time),
     )
 
 

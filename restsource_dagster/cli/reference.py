@@ -59,7 +59,8 @@ def _usage(name: str, command: Any) -> str:
 
 def _usage_of(parameter: Any) -> str:
     if parameter.param_type_name != "argument":
-        return f"[{_spelled(parameter, parameter.opts[:1])}]"
+        option = _spelled(parameter, parameter.opts[:1])
+        return option if parameter.required else f"[{option}]"
     shown = parameter.metavar if parameter.required else f"[{parameter.metavar}]"
     return f"{shown}..." if parameter.nargs == -1 else str(shown)
 

@@ -1,10 +1,10 @@
 """`restsource run`: run a connector now."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from dotenv import load_dotenv
@@ -27,7 +27,9 @@ from restsource_dagster.config.files import Folder, load_folder
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
-__all__ = ["run"]
+__all__ = ["find_connector", "find_resources", "run"]
+
+_SET = "--set-cursor"
 
 
 def run(
@@ -39,6 +41,23 @@ def run(
         typer.Argument(
             metavar="RESOURCE",
             help="Only these of its resources. By default all that are selected in the file.",
+            show_default=False,
+        ),
+    ] = None,
+    full_refresh: Annotated[
+        bool,
+        typer.Option(
+            "--full-refresh",
+            help="Load all rows of these resources again, in place of those in the tables.",
+            show_default=False,
+        ),
+    ] = False,
+    set_cursor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-cursor",
+            metavar="RESOURCE=VALUE",
+            help="Go on from this cursor value, whatever is stored. May be given several times.",
             show_default=False,
         ),
     ] = None,
@@ -65,13 +84,14 @@ def run(
     Example: restsource run shop orders
     """
     settings = read_settings(configs)
-    connector = _find_connector(load_folder(settings.configs), name)
-    wanted = _find_resources(connector, resources or [])
+    connector = find_connector(load_folder(settings.configs), name)
+    wanted = find_resources(connector, resources or [])
     home = find_home()
     if home is None:
         say(f"This run is not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_HOME}.")
     load_dotenv(Path.cwd() / ".env", override=True)
-    report, interrupted = _execute(connector, wanted, settings, home, verbose=verbose)
+    config = _config(connector, wanted, set_cursor or [], full_refresh=full_refresh)
+    report, interrupted = _execute(connector, wanted, settings, home, config, verbose=verbose)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -89,6 +109,7 @@ def _execute(
     wanted: tuple[str, ...],
     settings: Settings,
     home: Path | None,
+    config: Mapping[str, Any],
     *,
     verbose: bool,
 ) -> tuple[RunReport, bool]:
@@ -113,12 +134,32 @@ def _execute(
             runs=RunSettings(settings, observer),
             instance=instance,
             log_level="INFO" if verbose else "CRITICAL",
+            config=config,
         )
         report = execution.execute(interrupts)
     return report, interrupts.pressed > 0
 
 
-def _find_connector(folder: Folder, name: str) -> Connector:
+def _config(
+    connector: Connector, wanted: Sequence[str], set_cursor: Sequence[str], *, full_refresh: bool
+) -> Mapping[str, Any]:
+    """The config of the connector's op. Raises `typer.BadParameter` for what is no cursor."""
+    cursors: dict[str, str] = {}
+    for given in set_cursor:
+        name, equals, value = given.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{printable(given)} is not RESOURCE=VALUE", param_hint=_SET)
+        [found] = find_resources(connector, [name])
+        if found not in wanted:
+            raise typer.BadParameter(f"{found} is not among the resources to run", param_hint=_SET)
+        cursors[found] = value
+    return {
+        **({"full_refresh": True} if full_refresh else {}),
+        **({"set_cursor": cursors} if cursors else {}),
+    }
+
+
+def find_connector(folder: Folder, name: str) -> Connector:
     """The connector of that name. Raises `typer.BadParameter`, or `typer.Exit` for a broken file."""
     for connector in folder.connectors:
         if connector.name == name:
@@ -133,7 +174,8 @@ def _find_connector(folder: Folder, name: str) -> Connector:
     raise typer.BadParameter(f"there is no connector {_named(name, known)}", param_hint="NAME")
 
 
-def _find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...]:
+def find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...]:
+    """The resources of these names, or the selected ones. Raises `typer.BadParameter`."""
     known = [resource.name for resource in connector.resources]
     for name in names:
         if name not in known:

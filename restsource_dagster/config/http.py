@@ -112,8 +112,8 @@ class HttpSettings(Part):
         WithJsonSchema({"type": "array", "items": {"type": "string"}}),
     ] = Field(
         default=(),
-        description="Other hosts that links and redirects of the API may lead to, credentials "
-        "included.",
+        description="Other hosts that the API may lead to: links are followed there with "
+        "credentials, redirects without.",
     )
     on_child_error: OnChildError = Field(
         default="fail",

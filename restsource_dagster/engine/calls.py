@@ -15,6 +15,7 @@ from restsource_dagster.engine.plans import ResourcePlan
 __all__ = ["bound_values", "call_below", "root_call"]
 
 _SNIPPET = 200
+_END = "{incremental.end_value"
 
 Record = dict[str, Any]
 
@@ -87,6 +88,9 @@ def _template(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
     bound = {param.param_name for param in plan.parent_params}
     given = endpoint.get("params") or {}
     params = {name: value for name, value in given.items() if name not in bound}
+    if incremental is not None and incremental.end_value is None:
+        # the live stream has no end: what only a window has to say is not sent
+        params = {name: value for name, value in params.items() if _END not in str(value)}
     if incremental is not None and plan.start_param:
         params[plan.start_param] = incremental.last_value
     if incremental is not None and plan.end_param:

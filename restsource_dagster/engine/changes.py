@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import dlt
+from dlt.common.schema import Schema
 
 __all__ = ["Table", "Tables", "changes_of", "read_tables"]
 
@@ -22,14 +23,15 @@ class Table:
 Tables = Mapping[str, Table]
 
 
-def read_tables(pipeline: dlt.Pipeline) -> Tables:
-    """The tables that the pipeline's schema knows to be in the destination."""
-    if not pipeline.default_schema_name:
+def read_tables(pipeline: dlt.Pipeline, stored: Schema | None = None) -> Tables:
+    """The tables that the pipeline's schema, or `stored` before it has one, knows to be there."""
+    schema = pipeline.default_schema if pipeline.default_schema_name else stored
+    if schema is None:
         return {}
     found = {}
-    for table in pipeline.default_schema.data_tables(seen_data_only=True):
+    for table in schema.data_tables(seen_data_only=True):
         columns = table.get("columns", {})
-        found[table["name"]] = Table(
+        found[str(table["name"])] = Table(
             columns={
                 name: str(column["data_type"])
                 for name, column in columns.items()
@@ -58,9 +60,11 @@ def _changes(name: str, before: Tables, after: Tables) -> Iterator[str]:
     for column, kind in new.columns.items():
         if column not in old.columns and not column.startswith("_dlt_"):
             base = column.split(_VARIANT, 1)[0]
-            variant = f": values of {base} that are no {new.columns[base]}" if (
-                _VARIANT in column and base in new.columns
-            ) else ""
+            variant = (
+                f": values of {base} that are no {new.columns[base]}"
+                if (_VARIANT in column and base in new.columns)
+                else ""
+            )
             yield f"column {name}.{column} ({kind}) is new{variant}"
     if new.key != old.key:
         yield f"the primary key of {name} is {_named(new.key)} now, was {_named(old.key)}"

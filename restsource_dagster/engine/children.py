@@ -11,7 +11,7 @@ from typing import Any, Literal
 from restsource_dagster.config.http import SkipChildErrors
 from restsource_dagster.engine.calls import bound_values
 from restsource_dagster.engine.errors import RequestError, ResponseError
-from restsource_dagster.engine.family_cursors import FamilyCursors, own_state, parent_key
+from restsource_dagster.engine.family_cursors import FamilyCursors, parent_key
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.streams import MarkedRow
 from restsource_dagster.engine.tally import Tally
@@ -75,7 +75,7 @@ class Children:
         if not self._plan.loaded:
             self._owed = []
             return []
-        state = own_state(self._plan.resource.name)
+        state = self._cursors.state_of(self._plan.resource.name)
         before: list[Row] = state.get("owed", [])
         self._owed = state["owed"] = []
         return before

@@ -17,16 +17,21 @@ State = Mapping[str, Any]
 
 
 def check_continuity(
-    plans: Mapping[str, ResourcePlan], state: State, count_rows: Callable[[str], int | None]
+    plans: Mapping[str, ResourcePlan],
+    state: State,
+    count_rows: Callable[[str], int | None],
+    *,
+    family: Mapping[str, ResourcePlan] | None = None,
 ) -> None:
     """Refuse to append rows that may be in the table already.
 
-    `state` is dlt's state of the connector's source. Raises `IngestError` naming the table.
+    `state` is dlt's state of the connector's source, `family` all plans of the family if there are
+    more than those to look at. Raises `IngestError` naming the table.
     """
     for plan in plans.values():
         name = plan.resource.name
         known = state.get("resources", {}).get(name, {})
-        if not plan.loaded or not plan.appends or _is_remembered(plan, plans, known):
+        if not plan.loaded or not plan.appends or _is_remembered(plan, family or plans, known):
             continue
         if count_rows(plan.resource.table):
             error = IngestError(
@@ -39,9 +44,7 @@ def check_continuity(
             raise error
 
 
-def _is_remembered(
-    plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: State
-) -> bool:
+def _is_remembered(plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: State) -> bool:
     """Whether rows are appended without a cursor anyway, or the state knows those of the table."""
     ours = known.get("restsource", {})
     incremental = plan.incremental
@@ -50,6 +53,8 @@ def _is_remembered(
             return True
         if incremental.range_start == "open" and not incremental.lag:
             return bool(known.get("incremental", {}).get(incremental.cursor_path))
+        if _is_at_its_beginning(ours, known, incremental.cursor_path):
+            return True
         if ours.get("table", plan.resource.table) != plan.resource.table:
             return False
         single = known.get("incremental", {}).get(incremental.cursor_path, {})
@@ -58,6 +63,12 @@ def _is_remembered(
     above = list(_incremental_above(plan, plans))
     follows = ours.get("follows", {})
     return not above or any(_has_rows(one) for one in _positions(follows, above))
+
+
+def _is_at_its_beginning(ours: State, known: State, path: str) -> bool:
+    """Whether nothing was had of a stream that begins after a history, whose rows may be there."""
+    last = known.get("incremental", {}).get(path, {}).get("last_value")
+    return "from" in ours and last in (None, ours["from"])
 
 
 def _incremental_above(

@@ -39,10 +39,17 @@ def read_move(
     last = read_cursor(after, connector, resource)
     return CursorMove(
         cursor_path=resource.incremental.cursor_path,
-        start_value=resource.incremental.initial_value if start is None else start,
+        start_value=_beginning(before, connector, resource) if start is None else start,
         last_value=last,
         lag_seconds=lag_seconds(last, datetime.now(UTC)),
     )
+
+
+def _beginning(state: Mapping[str, Any], connector: str, resource: Resource) -> Any:
+    """Where the cursor starts if nothing is stored: after the resource's history, if it has one."""
+    kept = state.get("sources", {}).get(connector, {}).get("resources", {}).get(resource.name, {})
+    initial = resource.incremental.initial_value if resource.incremental else None
+    return kept.get("restsource", {}).get("from", initial)
 
 
 def lag_seconds(value: Any, now: datetime) -> float | None:

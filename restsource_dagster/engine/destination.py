@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import duckdb
 import tenacity
@@ -55,8 +55,14 @@ class DuckDBFile:
 
     def destination(self) -> AnyDestination:
         """dlt's DuckDB destination on this file."""
-        # a replaced table changes in one transaction: it is never seen empty or half full
-        settings = {"credentials": str(self.path), "replace_strategy": "insert-from-staging"}
+        settings: dict[str, Any] = {
+            "credentials": str(self.path),
+            # a replaced table and those nested in it change in one transaction ...
+            "replace_strategy": "insert-from-staging",
+            # ... which dlt begins only where a destination says that it has them; its DuckDB one
+            # forgets to, and a killed run would leave a table emptied
+            "supports_transactions": True,
+        }
         return cast("AnyDestination", duckdb_destination(**settings))
 
     @contextmanager

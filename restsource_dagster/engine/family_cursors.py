@@ -7,7 +7,7 @@ loaded with or without it, it asks below each row once, and below none too few.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -18,10 +18,12 @@ from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.engine.streams import Stream
 
-__all__ = ["FamilyCursors", "OpenStream", "own_state"]
+__all__ = ["FROM", "OURS", "FamilyCursors", "OpenStream", "State", "own_state"]
 
 OURS = "restsource"
 """Our place in a resource's state."""
+FROM = "from"
+"""There: where the live stream begins; what is before belongs to the resource's history."""
 _LONGEST_KEY = 64
 
 State = dict[str, Any]
@@ -75,10 +77,10 @@ class FamilyCursors:
         """
         if plan.incremental is None:
             return None
-        rules = CursorRules.of(plan.resource.name, plan.incremental)
         saves: list[Save] = []
         for name in self.loaded_below(plan.resource.name):
             self._settle_table(self._plans[name])
+        rules = _begun(CursorRules.of(plan.resource.name, plan.incremental), parent)
         own = self._own(plan, rules, parent, saves) if plan.loaded else None
         followers = {}
         for name in sorted(self.loaded_below(plan.resource.name) - {plan.resource.name}):
@@ -92,6 +94,10 @@ class FamilyCursors:
 
         return OpenStream(Stream(rules, own, followers, self._say), save)
 
+    def state_of(self, name: str) -> State:
+        """Our part of a resource's state, inside an extraction."""
+        return own_state(name)
+
     def _settle_table(self, plan: ResourcePlan) -> None:
         """Forget the cursors of a resource whose table has another name now: it is empty."""
         name, table = plan.resource.name, plan.resource.table
@@ -100,7 +106,10 @@ class FamilyCursors:
         self._settled.add(name)
         state = own_state(name)
         if state.get("table", table) != table:
+            begins = state.get(FROM)
             state.clear()
+            if begins is not None:
+                state[FROM] = begins
             resource_state(name).pop("incremental", None)
             self._say(f"{name}: its table is {table} now, so all rows are loaded again")
         state["table"] = table
@@ -124,15 +133,11 @@ class FamilyCursors:
         if parent is None:
             places: State = resource_state(name).setdefault("incremental", {})
             place: State = places.setdefault(rules.path, {})
-            position = Position(
-                rules, _known(place, rules), remembers=remembers, key=plan.identity
-            )
+            position = Position(rules, _known(place, rules), remembers=remembers, key=plan.identity)
             saves.append(lambda: position.save(place))
             return position
         store = self._store(plan, plan, rules)
-        return self._below(
-            store, rules, parent, saves, remembers=remembers, key=plan.identity
-        )
+        return self._below(store, rules, parent, saves, remembers=remembers, key=plan.identity)
 
     def _follower(
         self,
@@ -172,9 +177,7 @@ class FamilyCursors:
         saves.append(save)
         return position
 
-    def _store(
-        self, reader: ResourcePlan, read: ResourcePlan, rules: CursorRules
-    ) -> ParentStates:
+    def _store(self, reader: ResourcePlan, read: ResourcePlan, rules: CursorRules) -> ParentStates:
         """Where `reader` keeps its positions in the rows of `read`; its own rows: per parent."""
         key = (reader.resource.name, read.resource.name)
         if key not in self._stores:
@@ -186,8 +189,10 @@ class FamilyCursors:
             single = None
             if reader is read:
                 # dlt's one cursor for all parents; gone for good with the first load by parent
-                single = resource_state(reader.resource.name).get("incremental", {}).pop(
-                    rules.path, None
+                single = (
+                    resource_state(reader.resource.name)
+                    .get("incremental", {})
+                    .pop(rules.path, None)
                 )
             self._stores[key] = ParentStates(
                 reader.resource.name,
@@ -196,6 +201,16 @@ class FamilyCursors:
                 single=single if reader.appends else None,
             )
         return self._stores[key]
+
+
+def _begun(rules: CursorRules, parent: Sequence[Any] | None) -> CursorRules:
+    """The rules of a root whose live stream begins after a history: there, and with that value."""
+    state = resource_state(rules.resource) if parent is None and rules.end is None else {}
+    begins = state.get(OURS, {}).get(FROM)
+    if begins is None:
+        return rules
+    last = state.get("incremental", {}).get(rules.path, {}).get("last_value")
+    return replace(rules, initial=begins, open_start=rules.open_start and last is not None)
 
 
 def _known(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:

@@ -65,21 +65,28 @@ def lagged(value: Any, lag: float | None, initial: Any, *, falling: bool = False
     """
     if not lag or value is None:
         return value
-    function = min if falling else max
-    if isinstance(value, str) and not detect_datetime_format(value):
-        if _NUMBER.fullmatch(value):
-            number = float(value) if "." in value else int(value)
-            start = str(number + lag if falling else number - lag)
-            start = start.removesuffix(".0") if "." not in value else start
-        else:
-            spaced = value.replace(" ", "T", 1)
-            start = apply_lag(lag, None, spaced, function)
-            start = start.isoformat() if isinstance(start, date) else start
-            start = start.replace("T", " ", 1) if spaced != value else start
-    else:
-        start = apply_lag(lag, None, value, function)
+    start = _shifted(value, lag, falling=falling)
     order = Order(falling=falling)
     return initial if initial is not None and order.is_before(start, initial) else start
+
+
+def _shifted(value: Any, lag: float, *, falling: bool) -> Any:
+    if isinstance(value, int | float | Decimal):
+        # whole numbers of any size stay exact
+        step: Any = int(lag) if float(lag).is_integer() else lag
+        step = Decimal(step) if isinstance(value, Decimal) else step
+        shifted = value + step if falling else value - step
+        return int(shifted) if isinstance(value, int) else shifted
+    function = min if falling else max
+    if not isinstance(value, str) or detect_datetime_format(value):
+        return apply_lag(lag, None, value, function)
+    if _NUMBER.fullmatch(value):
+        number = float(value) if "." in value else int(value)
+        return str(_shifted(number, lag, falling=falling))
+    with_t = value.replace(" ", "T", 1)
+    moved = apply_lag(lag, None, with_t, function)
+    text = moved.isoformat() if isinstance(moved, date) else str(moved)
+    return text.replace("T", " ", 1) if with_t != value else text
 
 
 def _comparable(one: Any, other: Any) -> tuple[Any, Any]:

@@ -89,6 +89,10 @@ class Outcome:
     dataset: str = ""
     destination: str = ""
     cursor: CursorMove | None = None
+    cursor_set: tuple[Any, Any] | None = None
+    """The stored cursor and the value that a person put in its place before the run."""
+    window: tuple[Any, Any] | None = None
+    """The ends of the window of history that was loaded; None for a live run."""
     columns: tuple[Column, ...] = ()
     nested_tables: Mapping[str, int] = field(default_factory=dict)
     """Rows loaded into each nested table."""

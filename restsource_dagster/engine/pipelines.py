@@ -1,7 +1,7 @@
 """dlt's pipeline for one run: opened clean, thrown away after a failure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ from dlt.common.schema import Schema
 from dlt.extract import DltSource
 
 from restsource_dagster.engine.destination import Warehouse
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.progress import Progress
+from restsource_dagster.engine.ranges import Replacement
 from restsource_dagster.engine.recovery import (
     SqlClient,
     forget_load,
@@ -21,7 +24,14 @@ from restsource_dagster.engine.recovery import (
     sql_client_of,
     undo_broken_loads,
 )
+from restsource_dagster.engine.replacing import can_replace, replace_with_nothing, replacing
 from restsource_dagster.engine.tables import read_row_count
+from restsource_dagster.engine.unfinished import (
+    Change,
+    forget_changes,
+    note_changes,
+    read_unfinished,
+)
 
 __all__ = ["Pipelines"]
 
@@ -38,10 +48,17 @@ class Pipelines:
     warehouse: Warehouse
     progress: Progress
     folder: Path
+    dataset: str
+    """The connector's name, also that of its schema: pipelines of one connector share both."""
     stored_schema: Schema | None = None
-    """The destination's schema where there is no state beside it: a first load that crashed."""
+    """The destination's schema where this pipeline has no state yet: after a first load that crashed,
+    or if the connector's other pipeline was first."""
     client: SqlClient | None = None
     """The destination's SQL client, if it has one, once a pipeline is open."""
+    unfinished: Mapping[str, Change] = field(default_factory=dict)
+    """Changes of cursors, by resource, over which an earlier run died."""
+    _changes: Mapping[str, Change] = field(default_factory=dict)
+    _replacements: dict[str, Replacement] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
     _opened: int = field(default=0)
 
@@ -52,21 +69,41 @@ class Pipelines:
             pipeline = dlt.pipeline(
                 pipeline_name=self.name,
                 pipelines_dir=str(self.folder / str(self._opened)),
-                destination=self.warehouse.destination(),
-                dataset_name=self.name,
+                destination=replacing(self.warehouse.destination(), self._replacements),
+                dataset_name=self.dataset,
             )
             with self.warehouse.held(self.progress.message):
                 self.client = sql_client_of(pipeline)
-                undone = undo_broken_loads(self.client, self.name)
+                undone = undo_broken_loads(self.client, self.dataset)
+                loads = Schema(self.dataset).loads_table_name
+                self.unfinished = read_unfinished(self.client, loads)
                 pipeline.sync_destination()
-                self.stored_schema = _stored_schema(pipeline)
+                self.stored_schema = _stored_schema(pipeline, self.dataset)
             if undone:
                 self.progress.message(
-                    f"{self.name}: the last run died in mid-load; what it had appended is removed "
+                    f"{self.dataset}: the last run died in mid-load; what it had appended is removed "
                     "and asked for again"
                 )
             self._pipeline = pipeline
         return self._pipeline
+
+    def expect(self, moves: Moves) -> None:
+        """Know what the next load replaces and changes. Raises `IngestError` if it can't."""
+        pipeline = self.open()
+        known = pipeline.default_schema if pipeline.default_schema_name else self.stored_schema
+        normalize = (known or Schema(self.dataset)).naming.normalize_table_identifier
+        self._changes = moves.changes
+        self._replacements.clear()
+        for one in moves.replacements:
+            table = normalize(one.table)
+            self._replacements[table] = replace(one, table=table)
+        if self._replacements and not can_replace(pipeline.destination):
+            raise IngestError(
+                f"the rows of {', '.join(self._replacements)} would have to be replaced in one "
+                f"transaction, and {pipeline.destination.destination_name} has none"
+            )
+        for text in moves.texts:
+            self.progress.message(text)
 
     def count_rows(self, table: str) -> int | None:
         """The rows of a table; None if the destination can't say."""
@@ -87,17 +124,20 @@ class Pipelines:
         rows: Mapping[str, Any] = pipeline.normalize().row_counts
         self.progress.phase(family, "load")
         with self.warehouse.held(self.progress.message):
-            noted = note_load(pipeline, self.client)
+            note_changes(self.client, pipeline.list_normalized_load_packages(), self._changes)
+            noted = note_load(pipeline, self.client, self._replacements)
+            replace_with_nothing(pipeline, self.client, self._replacements)
             info = pipeline.load()
             forget_load(self.client, noted)
+            forget_changes(self.client, self._changes)
         return rows, info
 
 
-def _stored_schema(pipeline: dlt.Pipeline) -> Schema | None:
+def _stored_schema(pipeline: dlt.Pipeline, name: str) -> Schema | None:
     """What a first load that crashed has left: tables, whose types the next one must know."""
     if pipeline.default_schema_name:
         return None
-    schema = Schema(pipeline.pipeline_name)
+    schema = Schema(name)
     with pipeline.destination_client() as client:
         if not isinstance(client, WithStateSync):
             return None

@@ -1,7 +1,7 @@
 """Where a reader stands in rows that are ordered by a cursor, and what it has had there."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -127,18 +127,13 @@ class Position:
         return self.start is None or self._order.is_after(value, self.start)
 
     def _move(self, value: Any) -> bool:
-        moves = value is not None and (
-            self.last is None or self._order.is_after(value, self.last)
-        )
+        moves = value is not None and (self.last is None or self._order.is_after(value, self.last))
         if moves:
             self.last = value
         return moves
 
     def _digest(self, row: Mapping[str, Any]) -> str:
-        identity: Hashable | Mapping[str, Any] = row
-        if self._key:
-            identity = resolve_column_value(self._key, row)
-        return digest_dedup_value(identity)
+        return digest_dedup_value(resolve_column_value(self._key, row) if self._key else row)
 
     def _seen(self) -> list[list[Any]]:
         """The rows that the next run may bring again, by cursor value."""

@@ -6,17 +6,17 @@ would stay and come again. So a load writes down, before it begins, which append
 about to touch; if it did not complete, the next run removes its rows first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_nested_tables
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
-from dlt.common.destination.exceptions import SqlClientNotAvailable
 
 __all__ = [
     "LOADS_TABLE",
@@ -43,12 +43,18 @@ class _Touched:
     parent: str | None
 
 
-def note_load(pipeline: dlt.Pipeline, client: SqlClient | None) -> str | None:
-    """Write down the load that is about to begin; returns its id, None if it appends nowhere."""
+def note_load(
+    pipeline: dlt.Pipeline, client: SqlClient | None, replaced: Collection[str] = ()
+) -> str | None:
+    """Write down the load that is about to begin; returns its id, None if it appends nowhere.
+
+    `replaced` are root tables whose rows are not appended this time: a load of them that breaks off
+    leaves either the old rows or the new ones, and both are right.
+    """
     load_ids = pipeline.list_normalized_load_packages()
     if len(load_ids) != 1:
         return None
-    touched = list(_appended(pipeline, load_ids[0]))
+    touched = list(_appended(pipeline, load_ids[0], replaced))
     if not touched or client is None:
         return None
     with client:
@@ -111,14 +117,20 @@ def sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
         return None
 
 
-def _appended(pipeline: dlt.Pipeline, load_id: str) -> Iterator[_Touched]:
+def _appended(
+    pipeline: dlt.Pipeline, load_id: str, replaced: Collection[str]
+) -> Iterator[_Touched]:
     """The appended tables of a load, each after the one that it is nested in."""
     schema = pipeline.default_schema
     package = pipeline.get_load_package_info(load_id)
     jobs = {job.job_file_info.table_name for job in package.jobs["new_jobs"]}
     position = 0
     for root in _appended_roots(schema):
-        chain: Sequence[str] = [table["name"] for table in get_nested_tables(schema.tables, root)]
+        if root in replaced:
+            continue
+        chain: Sequence[str] = [
+            str(table["name"]) for table in get_nested_tables(schema.tables, root)
+        ]
         if jobs.isdisjoint(chain):
             continue
         for table in chain:
@@ -131,7 +143,7 @@ def _appended(pipeline: dlt.Pipeline, load_id: str) -> Iterator[_Touched]:
 def _appended_roots(schema: Schema) -> Iterator[str]:
     for table in schema.data_tables(include_incomplete=False):
         if not table.get("parent") and table.get("write_disposition", "append") == "append":
-            yield table["name"]
+            yield str(table["name"])
 
 
 def _read_begun(client: SqlClient) -> list[_Touched]:

@@ -15,7 +15,7 @@ _AUTH_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
 _AUTH_PAIRS = (("username", "password"), ("client_id", "client_secret"))
 _SECRET_NAME = re.compile(
     r"key|token|secret|passw|pwd|auth|credential|signature|session|cookie|jwt|bearer|app_?id|"
-    r"subscription",
+    r"subscription|^sig$",
     re.IGNORECASE,
 )
 _NO_SECRET_NAME = re.compile(
@@ -57,7 +57,10 @@ def credentials_in(auth: Any) -> Iterator[str]:
     """
     if auth is None or isinstance(auth, str):
         return
-    get = auth.get if isinstance(auth, Mapping) else lambda name: getattr(auth, name, None)
+
+    def get(name: str) -> Any:
+        return auth.get(name) if isinstance(auth, Mapping) else getattr(auth, name, None)
+
     for field in _AUTH_FIELDS:
         if isinstance(value := get(field), str):
             yield value

@@ -20,6 +20,7 @@ from restsource_dagster.engine.plans import ResourcePlan, read_plans
 from restsource_dagster.engine.reading import Reading, child_pages, root_pages
 from restsource_dagster.engine.tally import Tally
 from restsource_dagster.engine.values import Values
+from restsource_dagster.engine.window_rows import Window, WindowCursors, bounded
 
 __all__ = ["FamilySource", "build_family_source"]
 
@@ -43,20 +44,24 @@ def build_family_source(
     *,
     say: Callable[[str], None],
     schema: Schema | None = None,
+    window: Window | None = None,
 ) -> FamilySource:
     """A source of the family's resources that are `loaded`, or that a loaded one depends on.
 
     `config` is `connector.rest_api_config()` with its references resolved. A parent that is not
     loaded is asked for all the same, and its own incremental cursor stays where it is. Raises dlt's
     `ConfigFieldMissingException` for a secret that is neither in the file nor where dlt looks.
-    `schema` is what the destination knows of the tables, if dlt's pipeline doesn't.
+    `schema` is what the destination knows of the tables, if dlt's pipeline doesn't. With a `window`
+    only its rows are read, and no cursor is known or moved.
     """
     plans = {plan.resource.name: plan for plan in read_plans(family, config, loaded)}
+    if window is not None:
+        plans[family.root.name] = bounded(plans[family.root.name], window)
     tallies = {name: Tally() for name in plans}
     # names become columns as dlt's configuration says
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
     values = {name: Values(name, normalize, say) for name in plans}
-    cursors = FamilyCursors(plans, say)
+    cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
 
     def resources() -> Iterator[DltResource]:
         built: dict[str, DltResource] = {}
@@ -85,5 +90,5 @@ def _resource(reading: Reading, built: Mapping[str, DltResource]) -> DltResource
         return resource.parallelize() if plan.parallelized else resource
     parent = built[plan.resource.parent]
     make = dlt.transformer(child_pages, data_from=parent, **plan.hints)
-    resource = make(reading)
-    return resource
+    dependent: DltResource = make(reading)
+    return dependent

@@ -9,7 +9,7 @@ from typing import Any
 
 from restsource_dagster.engine.errors import RowError
 
-__all__ = ["DoubledObject", "Values", "json_object"]
+__all__ = ["TWICE", "Values", "json_object"]
 
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them behind the point
@@ -18,22 +18,18 @@ _MOST_SHAPES = 10_000
 _SNIPPET = 120
 
 
-class DoubledObject(dict[str, Any]):
-    """A JSON object in which a key stands twice with different values, all but one lost."""
-
-    doubled: str = ""
+TWICE = "\ud800 stands twice"
+"""A key that no API sends, in an object of which a key stood twice; its value is that key."""
 
 
 def json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An `object_pairs_hook` that keeps in mind that a key stood twice."""
+    """An `object_pairs_hook` that keeps in mind that a key stood twice, with different values."""
     made = dict(pairs)
     if len(made) == len(pairs):
         return made
     for key, value in pairs:
         if value != made[key]:
-            marked = DoubledObject(made)
-            marked.doubled = key
-            return marked
+            return {**made, TWICE: key}
     return made
 
 
@@ -91,8 +87,6 @@ class Values:
     def _object(self, value: dict[str, Any], path: tuple[str, ...], depth: int) -> None:
         if depth > _DEEPEST:
             raise _UnfitError(path[:3], f"it is nested deeper than {_DEEPEST} levels")
-        if isinstance(value, DoubledObject):
-            raise _UnfitError((*path, value.doubled), "the key stands twice in one object")
         keys = tuple(value)
         if keys not in self._known:
             self._learn(value, keys, path)
@@ -110,6 +104,9 @@ class Values:
 
     def _learn(self, value: dict[str, Any], keys: tuple[str, ...], path: tuple[str, ...]) -> None:
         """Look at an object's keys, and remember them if they are fine whatever the values."""
+        if TWICE in value:
+            twice = value.pop(TWICE)
+            raise _UnfitError((*path, twice), "the key stands twice in one object")
         columns: dict[str, str] = {}
         fine = True
         for key in keys:

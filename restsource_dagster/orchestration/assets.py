@@ -14,6 +14,7 @@ import dagster as dg
 from restsource_dagster.config.connector import Connector, Resource
 from restsource_dagster.config.files import LoadedFile
 from restsource_dagster.config.problems import problems_as_markdown
+from restsource_dagster.orchestration.load_config import LoadConfig
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.run_settings import RunSettings
 
@@ -22,7 +23,12 @@ if TYPE_CHECKING:  # Dagster has no public name for what `define_asset_job` retu
         UnresolvedAssetJobDefinition,
     )
 
-__all__ = ["build_broken_asset_spec", "build_connector_assets", "build_connector_job"]
+__all__ = [
+    "build_broken_asset_spec",
+    "build_connector_assets",
+    "build_connector_job",
+    "code_reference",
+]
 
 BROKEN_GROUP = "broken_configs"
 
@@ -39,10 +45,12 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         pool=connector.name,
         description=connector.description,
     )
-    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    def load(
+        context: dg.AssetExecutionContext, config: LoadConfig
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         from restsource_dagster.orchestration.runtime import ConnectorDltResource
 
-        yield from ConnectorDltResource().run_connector(context, connector, runs)
+        yield from ConnectorDltResource().run_connector(context, connector, runs, config)
 
     return load
 
@@ -92,7 +100,7 @@ def _description(connector: Connector, resource: Resource) -> str:
 
 def _spec_metadata(connector: Connector, resource: Resource) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/code_references": _code_reference(connector.path, resource.line, "connector file"),
+        "dagster/code_references": code_reference(connector.path, resource.line, "connector file"),
         "endpoint": f"{resource.method} {resource.path}",
         "write_disposition": resource.disposition.value,
         "write_disposition/reason": resource.disposition.reason,
@@ -104,7 +112,8 @@ def _spec_metadata(connector: Connector, resource: Resource) -> Mapping[str, Any
     return metadata
 
 
-def _code_reference(path: Path, line: int, label: str) -> dg.CodeReferencesMetadataValue:
+def code_reference(path: Path, line: int, label: str) -> dg.CodeReferencesMetadataValue:
+    """A link from an asset to a line of a connector file."""
     with warnings.catch_warnings():
         # Dagster calls them beta at every use; the pinned version and a test hold them in place
         warnings.simplefilter("ignore", dg.BetaWarning)
@@ -131,6 +140,6 @@ def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
         description=f"This file can't be used until it is mended. All others work.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),
-            "dagster/code_references": _code_reference(broken.path, first.line, "first problem"),
+            "dagster/code_references": code_reference(broken.path, first.line, "first problem"),
         },
     )

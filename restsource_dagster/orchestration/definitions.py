@@ -17,6 +17,13 @@ from restsource_dagster.orchestration.assets import (
     build_connector_job,
 )
 from restsource_dagster.orchestration.created import CreationTimes
+from restsource_dagster.orchestration.history.assets import (
+    build_history_asset,
+    build_history_job,
+)
+from restsource_dagster.orchestration.history.live_starts import LiveStarts
+from restsource_dagster.orchestration.history.plans import HistoryPlan, histories_of
+from restsource_dagster.orchestration.history.sensor import build_history_sensor
 from restsource_dagster.orchestration.processes import build_run_sensor
 from restsource_dagster.orchestration.run_settings import RunSettings
 from restsource_dagster.orchestration.schedules import build_schedule
@@ -46,6 +53,21 @@ class _Part:
     assets: dg.AssetsDefinition
     job: "UnresolvedAssetJobDefinition"
     schedule: dg.ScheduleDefinition | None
+    histories: tuple["_History", ...]
+
+    @property
+    def jobs(self) -> "list[UnresolvedAssetJobDefinition]":
+        """All its jobs."""
+        return [self.job, *(history.job for history in self.histories)]
+
+
+@dataclass(frozen=True)
+class _History:
+    """The definitions of one resource's history."""
+
+    plan: HistoryPlan
+    asset: dg.AssetsDefinition
+    job: "UnresolvedAssetJobDefinition"
 
 
 def build_definitions(
@@ -65,8 +87,12 @@ def build_definitions(
     parts, unfit = _build_parts(loaded, RunSettings(settings, observer))
     broken = [*loaded.broken, *unfit]
     return dg.Definitions(
-        assets=[*(part.assets for part in parts), *map(build_broken_asset_spec, broken)],
-        jobs=[part.job for part in parts],
+        assets=[
+            *(part.assets for part in parts),
+            *(history.asset for part in parts for history in part.histories),
+            *map(build_broken_asset_spec, broken),
+        ],
+        jobs=[job for part in parts for job in part.jobs],
         schedules=[part.schedule for part in parts if part.schedule],
         sensors=[*_sensors(path, loaded, parts, broken, settings)],
         executor=dg.in_process_executor,
@@ -77,9 +103,12 @@ def _build_parts(loaded: Folder, runs: RunSettings) -> tuple[list[_Part], list[L
     created = CreationTimes(runs.settings.state_dir)
     parts: list[_Part] = []
     unfit: list[LoadedFile] = []
+    taken: set[str] = set()
     for connector in loaded.connectors:
         try:
-            parts.append(_build_part(connector, created.get(connector), runs))
+            part = _build_part(connector, created.get(connector), runs)
+            taken |= _new_names(part, taken)
+            parts.append(part)
         except Exception as error:  # noqa: BLE001 - one file must not take down the location
             unfit.append(_unfit(connector, error))
     for warning in created.warnings:
@@ -92,7 +121,25 @@ def _build_part(connector: Connector, created_at: datetime, runs: RunSettings) -
     job = build_connector_job(connector, assets)
     scheduled = isinstance(connector.schedule, IntervalSchedule)
     schedule = build_schedule(connector, created_at, job) if scheduled else None
-    return _Part(connector, created_at, assets, job, schedule)
+    plans = histories_of(connector, created_at, LiveStarts(runs.settings.state_dir))
+    histories = tuple(_build_history(plan, runs) for plan in plans)
+    return _Part(connector, created_at, assets, job, schedule, histories)
+
+
+def _build_history(plan: HistoryPlan, runs: RunSettings) -> _History:
+    asset = build_history_asset(plan, runs)
+    return _History(plan, asset, build_history_job(plan, asset))
+
+
+def _new_names(part: _Part, taken: set[str]) -> set[str]:
+    """The names of its jobs. Raises `ValueError` for one that another connector's job has.
+
+    The job of a history, `shop__orders_history_job`, may be that of a connector with a strange name.
+    """
+    names = {job.name for job in part.jobs}
+    if names & taken:
+        raise ValueError(f"another connector has a job {', '.join(sorted(names & taken))}, too")
+    return names
 
 
 def _unfit(connector: Connector, error: Exception) -> LoadedFile:
@@ -123,6 +170,13 @@ def _sensors(
         yield build_first_run_sensor(
             [(part.connector, part.created_at) for part in parts],
             {part.connector.name: part.job for part in parts},
+            datetime.now(UTC),
+        )
+    histories = [history for part in parts for history in part.histories]
+    if any(history.plan.backfill.auto for history in histories):
+        yield build_history_sensor(
+            [history.plan for history in histories],
+            {history.plan.job_name: history.job for history in histories},
             datetime.now(UTC),
         )
     if broken:

@@ -23,6 +23,15 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["dagster/row_count"] = outcome.row_count
     if outcome.cursor:
         metadata |= _cursor_metadata(outcome.cursor)
+    if outcome.cursor_set:
+        old, new = outcome.cursor_set
+        metadata |= {
+            "incremental/set_from": _cursor_value(old),
+            "incremental/set_to": _cursor_value(new),
+        }
+    if outcome.window:
+        start, end = outcome.window
+        metadata |= {"window/start": _cursor_value(start), "window/end": _cursor_value(end)}
     metadata |= {
         "seconds": round(outcome.seconds, 3),
         "http/requests": outcome.usage.requests,
@@ -35,6 +44,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
     if outcome.promised is not None:
         metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
+    if outcome.schema_changes:
+        metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:
         metadata["skipped_parents"] = dg.MetadataValue.json(list(outcome.skipped))
     return metadata

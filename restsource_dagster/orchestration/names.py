@@ -2,12 +2,22 @@
 
 import dagster as dg
 
+from restsource_dagster.config.naming import asset_identifier
+
 __all__ = [
+    "BACKFILL",
     "TAG_CONNECTOR",
+    "TAG_DEFINITION",
+    "TAG_HISTORY",
     "TAG_PROCESS",
     "TAG_SLOT",
     "TAG_TRIGGER",
+    "TAG_WINDOW",
     "asset_key",
+    "history_job_name",
+    "history_key",
+    "history_op_name",
+    "history_tag",
     "job_name",
     "schedule_name",
 ]
@@ -20,6 +30,14 @@ TAG_SLOT = "restsource/slot"
 """Run tag: the due time (ISO 8601, UTC) that a scheduled run stands for."""
 TAG_TRIGGER = "restsource/trigger"
 """Run tag: why the run was asked for: schedule, first_run, backfill or manual."""
+BACKFILL = "backfill"
+"""The value of `TAG_TRIGGER` for windows of history. All other runs are *live* runs."""
+TAG_HISTORY = "restsource/history"
+"""Run tag of a window: whose history it belongs to, `connector/resource`."""
+TAG_WINDOW = "restsource/window"
+"""Run tag of a window: its partition key, or both its ends: `2024-05-01`, `0..10000`."""
+TAG_DEFINITION = "restsource/definition"
+"""Run tag of a window: the definition of the resource that it was asked for with."""
 
 
 def asset_key(connector: str, resource: str) -> dg.AssetKey:
@@ -35,3 +53,23 @@ def job_name(connector: str) -> str:
 def schedule_name(connector: str) -> str:
     """The schedule of a connector's job."""
     return f"{connector}_schedule"
+
+
+def history_key(connector: str, resource: str) -> dg.AssetKey:
+    """The partitioned twin of a resource's asset: its windows of history."""
+    return dg.AssetKey([connector, f"{resource}_history"])
+
+
+def history_job_name(connector: str, resource: str) -> str:
+    """The job that loads one window of a resource's history."""
+    return f"{history_op_name(connector, resource)}_job"
+
+
+def history_op_name(connector: str, resource: str) -> str:
+    """The op of that job."""
+    return f"{connector}__{asset_identifier(resource)}_history"
+
+
+def history_tag(connector: str, resource: str) -> str:
+    """The value of `TAG_HISTORY`."""
+    return f"{connector}/{resource}"

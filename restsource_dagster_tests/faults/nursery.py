@@ -89,12 +89,22 @@ class Nursery:
         self._events: queue.Queue[Event] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def start(self, file: Mapping[str, Any], folder: Path, *, hurried: bool = False) -> Run:
+    def start(
+        self,
+        file: Mapping[str, Any],
+        folder: Path,
+        *,
+        hurried: bool = False,
+        window: tuple[str, Any, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
+    ) -> Run:
         """Run the connector of this file's content, with settings below `folder`.
 
-        `hurried` runs do not wait before they try a request again.
+        `hurried` runs do not wait before they try a request again. `window` is a resource and both
+        ends of the window of its history to load; `asked` are more arguments for a live run.
         """
         order = {"file": file, "folder": str(folder), "hurried": hurried}
+        order |= {"window": window, "asked": dict(asked or {})}
         assert self._process.stdin is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return Run(self._events)
@@ -129,18 +139,26 @@ class _Teller:
 
 def _run(order: Event) -> int:
     from restsource_dagster.config.connector import parse_connector
+    from restsource_dagster.config.cursor_values import format_of
+    from restsource_dagster.config.spans import Span
+    from restsource_dagster.engine.history import ingest_window
     from restsource_dagster.engine.ingest import ingest
     from restsource_dagster_tests.making import make_settings
 
     connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
     assert connector is not None, findings
-    outcomes = ingest(
-        connector,
-        settings=make_settings(Path(order["folder"])),
-        environment={},
-        observer=_Teller(),
-        sleep=(lambda _: None) if order["hurried"] else time.sleep,
-    )
+    common: dict[str, Any] = {
+        "settings": make_settings(Path(order["folder"])),
+        "environment": {},
+        "observer": _Teller(),
+        "sleep": (lambda _: None) if order["hurried"] else time.sleep,
+    }
+    if order["window"]:
+        resource, start, end = order["window"]
+        span = Span(start, end, format_of(start))
+        outcomes = ingest_window(connector, resource, span, **common)
+    else:
+        outcomes = ingest(connector, **common, **order["asked"])
     failed = 0
     for outcome in outcomes:
         failed += outcome.failed

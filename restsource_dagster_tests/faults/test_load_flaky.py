@@ -27,7 +27,7 @@ class FlakyShop(GrowingShop):
     def __init__(self, server: FaultServer, disposition: str, seed: int) -> None:
         self.faults: Counter[str] = Counter()
         self._dice = random.Random(seed)
-        super().__init__(server, disposition)
+        super().__init__(server, disposition, flat=True)
 
     def serve(self, path: str, answer: Any) -> None:
         def flaky(arrival: Arrival) -> Reply:

@@ -29,7 +29,7 @@ def started_run(instance: dg.DagsterInstance, process: str) -> dg.DagsterRun:
 
     run = instance.create_run_for_job(nothing, tags={TAG_CONNECTOR: "shop", TAG_PROCESS: process})
     instance.handle_new_event(
-        dg.EventLogEntry(
+        dg.EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=10,
             user_message="",

@@ -1,0 +1,1 @@
+"""History: windows of the past, loaded beside the live stream, newest first."""

@@ -1,0 +1,100 @@
+"""What a person may ask of a live run, in its run config: a window, a full refresh, other cursors."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from restsource_dagster.config.connector import Connector, Resource
+from restsource_dagster.config.cursor_values import CursorFormat, CursorValueError, format_of
+from restsource_dagster.config.spans import Span, split
+
+__all__ = ["LoadConfig", "LoadOrder", "WindowConfig", "form_of", "order_of"]
+
+
+class WindowConfig(dg.Config):
+    """A stretch of the cursor, as `restsource backfill` takes it."""
+
+    # `from` is a word of Python's own
+    from_: Any = Field(alias="from", description="Where the window starts, as the API spells it.")
+    to: Any = Field(description="Where it ends; this value itself is not part of it.")
+
+
+class LoadConfig(dg.Config):
+    """The run config of a connector's op. Left empty, the run goes on from the stored cursors."""
+
+    window: WindowConfig | None = Field(
+        default=None,
+        description="Load only the rows whose cursor lies in this window. The stored cursors stay "
+        "as they are. Resources without a cursor are left out.",
+    )
+    full_refresh: bool = Field(
+        default=False,
+        description="Forget the cursors of the selected resources, load all rows again and put them in "
+        "the place of those in the tables. Of a resource with a history, the live stream's part.",
+    )
+    set_cursor: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Cursor values by resource: load from there on, whatever is stored.",
+    )
+
+
+@dataclass(frozen=True)
+class LoadOrder:
+    """What a run is to do, understood: windows, or a live run with or without changed cursors."""
+
+    windows: Mapping[str, Span] = field(default_factory=dict)
+    """Spans by the root of a family; only these are loaded, if there are any."""
+    left_out: tuple[str, ...] = ()
+    """Selected resources that have no cursor and so no windows."""
+    full_refresh: frozenset[str] = frozenset()
+    set_cursor: Mapping[str, Any] = field(default_factory=dict)
+
+
+def order_of(config: LoadConfig, connector: Connector, selected: Collection[str]) -> LoadOrder:
+    """Understand the run config for these resources.
+
+    Cursor values are left to the engine, which knows what is stored. Raises `dagster.Failure`, which
+    is not retried, with a sentence for the person who wrote it.
+    """
+    if config.window is None:
+        refreshed = frozenset(selected) if config.full_refresh else frozenset()
+        return LoadOrder(full_refresh=refreshed, set_cursor=config.set_cursor)
+    try:
+        if config.full_refresh or config.set_cursor:
+            raise ValueError(
+                "`window` leaves the cursors alone, so it can't go with `full_refresh` or "
+                "`set_cursor`. Make two runs of it."
+            )
+        return _windows(config.window, connector, selected)
+    except ValueError as error:
+        raise dg.Failure(f"The run config can't be used: {error}", allow_retries=False) from error
+
+
+def _windows(window: WindowConfig, connector: Connector, selected: Collection[str]) -> LoadOrder:
+    spans: dict[str, Span] = {}
+    left_out: list[str] = []
+    for family in connector.families:
+        chosen = [name for name in family.names if name in selected]
+        if chosen and family.root.incremental is None:
+            left_out += chosen
+        elif chosen:
+            form = form_of(family.root)
+            [spans[family.root.name]] = split(window.from_, window.to, form=form)
+    if not spans:
+        raise ValueError(
+            "`window` needs a resource with an incremental cursor, and none of "
+            f"{', '.join(left_out)} has one."
+        )
+    return LoadOrder(windows=spans, left_out=tuple(left_out))
+
+
+def form_of(resource: Resource) -> CursorFormat | None:
+    """The form of a resource's cursor by its `initial_value`; None if that shows nothing."""
+    value = resource.incremental.initial_value if resource.incremental else None
+    try:
+        return None if value is None else format_of(value)
+    except CursorValueError:
+        return None

@@ -1,0 +1,95 @@
+"""`restsource reset`: nothing is dropped that a person did not say yes to."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from restsource_dagster.engine.destination import DATABASE_NAME
+from restsource_dagster_tests.cli.project import Project
+from restsource_dagster_tests.cli.runner import environment, invoke
+from restsource_dagster_tests.cli.stock import ids, write_stock
+
+
+@pytest.fixture
+def stock(shop: Project) -> Project:
+    write_stock(shop)
+    assert invoke("run", "shop", "orders", "countries").exit_code == 0
+    return shop
+
+
+def tables(project: Project) -> set[str]:
+    with duckdb.connect(str(project.folder / "data" / DATABASE_NAME), read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'shop'"
+        ).fetchall()
+    return {name for (name,) in rows if not name.startswith("_dlt")}
+
+
+def answer(folder: Path, word: str) -> tuple[int, str]:
+    """The exit code and the output of a reset at a terminal where somebody types this word."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "restsource_dagster.cli", "reset", "shop", "orders"],
+        cwd=folder,
+        env=environment(),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        os.write(ours, f"{word}\n".encode())
+        shown, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode, shown
+
+
+def test_without_a_terminal_yes_must_be_said(stock: Project) -> None:
+    result = invoke("reset", "shop")
+    assert result.exit_code == 2
+    assert "--yes" in result.stderr
+    assert tables(stock) == {"orders", "countries"}
+
+
+def test_a_no_drops_nothing(stock: Project) -> None:
+    code, shown = answer(stock.folder, "n")
+    assert code == 1
+    assert "Drop the tables and cursors of orders of shop?" in shown
+    assert "Nothing was dropped." in shown
+    assert tables(stock) == {"orders", "countries"}
+
+
+def test_a_yes_drops_what_was_named(stock: Project) -> None:
+    code, shown = answer(stock.folder, "y")
+    assert code == 0, shown
+    assert "Tables dropped: orders." in shown
+    assert tables(stock) == {"countries"}
+
+
+def test_the_next_run_starts_anew_and_the_windows_are_due_again(stock: Project) -> None:
+    invoke("backfill", "shop", "orders", "--from", "2024-01-01", "--to", "2024-01-05")
+    assert ids(stock) == list(range(24))
+    result = invoke("reset", "shop", "orders", "--yes", "--json")
+    assert json.loads(result.stdout) == {
+        "connector": "shop",
+        "resources": ["orders"],
+        "tables": ["orders"],
+        "histories": ["orders"],
+    }
+    [history] = json.loads(invoke("history", "shop", "--json").stdout)["histories"]
+    assert (history["loaded"]["windows"], history["missing"]["windows"]) == (0, 4)
+    invoke("run", "shop", "orders")
+    assert ids(stock) == list(range(16, 24))
+    assert stock.api.asked("/orders")[-1].query["since"] == "2024-01-05T00:00:00Z"
+
+
+def test_unknown_resource_is_wrong_usage(stock: Project) -> None:
+    result = invoke("reset", "shop", "ordrs", "--yes")
+    assert result.exit_code == 2
+    assert "did you mean orders?" in result.stderr

@@ -1,0 +1,385 @@
+"""Windows of history, loaded beside the live stream."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from restsource_dagster.config.connector import Connector
+from restsource_dagster.engine.errors import IngestError, UnknownResourceError
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.engine.windowed import (
+    Events,
+    day,
+    live_state,
+    load_window,
+    span,
+    stored,
+)
+from restsource_dagster_tests.faults.watching import Notes
+from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.servers.api import ApiServer, Seen
+
+KEYED: dict[str, Any] = {"primary_key": "id"}
+
+
+def event(number: int, at: Any, **more: Any) -> dict[str, Any]:
+    return {"id": number, "at": at, **more}
+
+
+@pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
+def test_a_window_asks_for_both_ends_and_takes_the_rows_between_them(
+    api: ApiServer, settings: Settings, more: dict[str, Any]
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 8)))
+    connector = events.connector(**more)
+    load(connector, settings)
+    outcome = load_window(connector, settings, span(day(2), day(4)))["events"]
+    assert events.asked[-1] == (day(2), day(4))
+    assert (outcome.failed, outcome.rows_loaded, outcome.received) == (False, 2, 3)
+    assert (outcome.window, outcome.cursor) == ((day(2), day(4)), None)
+    assert stored(settings) == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
+def test_the_live_state_is_byte_for_byte_the_same_after_windows(
+    api: ApiServer, settings: Settings, more: dict[str, Any]
+) -> None:
+    events = Events(api, event(1, day(5)))
+    connector = events.connector(**more)
+    load(connector, settings)
+    before = live_state(settings)
+    events.rows = [event(2, day(3), extra="new column"), *events.rows]
+    load_window(connector, settings, span(day(2), day(4)))
+    events.failing = True
+    assert load_window(connector, settings, span(day(2), day(4)))["events"].failed
+    events.failing = False
+    assert live_state(settings) == before
+    outcome = load(connector, settings)["events"]
+    assert outcome.cursor is not None
+    assert outcome.cursor.start_value == day(5)
+    assert stored(settings) == [1, 2]
+
+
+def test_an_appended_window_is_replaced_with_what_the_api_has_now(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(
+        api,
+        event(1, day(1), tags=["a"]),
+        event(2, day(2), tags=["b", "c"]),
+        event(3, day(3), tags=["d"]),
+        event(4, day(9), tags=["e"]),
+    )
+    connector = events.connector()
+    load(connector, settings)
+    events.rows[1:3] = [event(3, day(3), tags=["D"]), event(5, day(2, 1), tags=["f"])]
+    for _ in range(2):
+        load_window(connector, settings, span(day(2), day(4)))
+    assert stored(settings) == [1, 3, 4, 5]
+    tags = (
+        "SELECT e.id, t.value FROM shop.events__tags t "
+        "LEFT JOIN shop.events e ON e._dlt_id = t._dlt_parent_id ORDER BY ALL"
+    )
+    assert query(settings, tags) == [(1, "a"), (3, "D"), (4, "e"), (5, "f")]
+
+
+def test_an_appended_window_that_has_become_empty_is_emptied(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, event(1, day(1)), event(2, day(2), tags=["b"]), event(3, day(9)))
+    connector = events.connector()
+    load(connector, settings)
+    del events.rows[1]
+    assert load_window(connector, settings, span(day(2), day(4)))["events"].rows_loaded == 0
+    assert stored(settings) == [1, 3]
+    assert stored(settings, "value", "events__tags") == []
+
+
+def test_a_window_that_fails_leaves_the_table_as_it_is(api: ApiServer, settings: Settings) -> None:
+    events = Events(api, event(1, day(2)), event(2, day(9)))
+    connector = events.connector()
+    load(connector, settings)
+    events.failing = True
+    failure = load_window(connector, settings, span(day(1), day(4)))["events"].failure
+    assert failure is not None
+    assert "answered 400" in failure.message
+    assert stored(settings) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "words"),
+    [
+        ({"end_param": None}, "names no param for the end of a window"),
+        ({"start_param": None}, "names no param for the start of a window"),
+        ({"start_param": None, "end_param": None}, "asks for all rows there are"),
+    ],
+)
+def test_an_end_that_the_api_is_not_asked_for_is_filtered_here_and_its_cost_is_told(
+    api: ApiServer, settings: Settings, cursor: dict[str, Any], words: str
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 10)))
+    notes = Notes()
+    connector = events.connector(cursor=cursor, **KEYED)
+    load_window(connector, settings, span(day(4), day(6)), observer=notes)
+    assert stored(settings) == [4, 5]
+    assert any(words in message for message in notes.messages)
+    received = len([row for row in events.rows if row["id"] >= 4 or "start_param" in cursor])
+    received = 6 if cursor == {"start_param": None} else received
+    told = f"{received} rows were received for the 2 of the window"
+    assert any(told in message for message in notes.messages), notes.messages
+
+
+def test_placeholders_get_the_ends_and_a_live_run_sends_no_end(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, event(1, day(2)))
+    params = {"since": "{incremental.start_value}", "until": "{incremental.end_value}"}
+    cursor = {"cursor_path": "at", "initial_value": day(1)}
+    endpoint = {"path": "events", "params": params, "incremental": cursor}
+    connector = make_connector(api.url, {"name": "events", "endpoint": endpoint, **KEYED})
+    notes = Notes()
+    load_window(connector, settings, span(day(2), day(4)), observer=notes)
+    load(connector, settings)
+    assert events.asked == [(day(2), day(4)), (day(1), None)]
+    assert notes.messages == []
+
+
+def test_rows_without_a_cursor_are_left_to_the_live_stream(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, event(1, day(2)), event(2, None))
+    connector = events.connector(cursor={"on_cursor_value_missing": "include"})
+    load(connector, settings)
+    notes = Notes()
+    load_window(connector, settings, span(day(1), day(2, 1)), observer=notes)
+    assert stored(settings) == [1, 2]
+    assert any("left out 1 rows without at" in message for message in notes.messages)
+
+
+def test_a_cursor_that_can_not_be_read_names_its_row(api: ApiServer, settings: Settings) -> None:
+    api.answers["/events"] = [event(1, day(2)), event(2, "soon")]
+    cursor = {"cursor_path": "at", "initial_value": day(1)}
+    endpoint = {"path": "events", "incremental": cursor}
+    made = make_connector(api.url, {"name": "events", "endpoint": endpoint, **KEYED})
+    failure = load_window(made, settings, span(day(2), day(4)))["events"].failure
+    assert failure is not None
+    assert "page 1, row 2, field at" in failure.message
+
+
+def test_an_appended_window_ends_where_the_live_stream_reads_on(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, event(1, day(2)), event(2, day(5)))
+    connector = events.connector(cursor={"lag": 86400})
+    load(connector, settings)
+    events.rows += [event(3, day(3)), event(4, day(4)), event(5, day(5)), event(6, day(6))]
+    notes = Notes()
+    load_window(connector, settings, span(day(1), day(9)), observer=notes)
+    assert stored(settings) == [1, 2, 3]
+    assert any("left out 4 rows from" in message for message in notes.messages)
+    load(connector, settings)
+    assert stored(settings) == [1, 2, 3, 4, 5, 6]
+
+
+def test_dependents_are_asked_below_the_rows_of_the_window(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 7)))
+    parts = {
+        "name": "parts",
+        "primary_key": ["_events_id", "n"],
+        "include_from_parent": ["id"],
+        "endpoint": {
+            "path": "events/{resources.events.id}/parts",
+            "incremental": {"cursor_path": "n", "initial_value": 0, "start_param": "after"},
+        },
+    }
+    for number in range(1, 7):
+        api.answers[f"/events/{number}/parts"] = [{"n": 1}, {"n": 2}]
+    connector = events.connector(parts, **KEYED)
+    load(connector, settings)
+    before, asked = live_state(settings), len(api.seen)
+    for number in range(1, 7):
+        api.answers[f"/events/{number}/parts"] = [{"n": 1}, {"n": 2}, {"n": 3}]
+    outcomes = load_window(connector, settings, span(day(2), day(4)))
+    assert [(seen.path, seen.query.get("after")) for seen in api.seen[asked:]] == [
+        ("/events", None),
+        ("/events/2/parts", "0"),
+        ("/events/3/parts", "0"),
+    ]
+    assert outcomes["parts"].rows_loaded == 6
+    assert outcomes["parts"].row_count == 14
+    assert live_state(settings) == before
+
+
+def test_a_dependent_that_is_let_fail_below_a_parent_is_told_and_not_remembered(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, event(1, day(2)), event(2, day(2)))
+    parts = {
+        "name": "parts",
+        "primary_key": "id",
+        "endpoint": {"path": "events/{resources.events.id}/parts"},
+    }
+    api.answers["/events/1/parts"] = [{"id": 7}]
+    made = events.connector(parts, **KEYED)
+    source = made.rest_api_config()
+    connector = make_connector(
+        api.url, *source["resources"], http={"on_child_error": {"skip_up_to": 1}}
+    )
+    outcomes = load_window(connector, settings, span(day(1), day(4)), resource="events")
+    assert outcomes["parts"].skipped == ("events/2/parts",)
+    load_window(connector, settings, span(day(5), day(6)))
+    assert len(api.asked("/events/2/parts")) == 1
+
+
+def test_windows_and_the_live_stream_meet_whatever_is_open_or_lags(
+    api: ApiServer, settings: Settings
+) -> None:
+    rows = [event(n, day(1 + n // 3, 8 * (n % 3))) for n in range(18)]
+    events = Events(api, *rows)
+    connector = events.connector(cursor={"range_start": "open", "lag": 86400})
+    _first_live_run(connector, settings, day(5))
+    assert events.asked == [(day(5), None)]
+    for start in (3, 1):
+        load_window(connector, settings, span(day(start), day(start + 2)))
+    events.rows.append(event(18, day(7)))
+    load(connector, settings)
+    load_window(connector, settings, span(day(3), day(5)))
+    assert stored(settings) == list(range(19))
+
+
+def _first_live_run(connector: Connector, settings: Settings, start: str) -> None:
+    outcomes = list(
+        ingest(connector, settings=settings, environment={}, live_from={"events": start})
+    )
+    assert not outcomes[0].failed, outcomes[0].failure
+
+
+def test_history_may_be_loaded_before_the_live_stream_begins(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 9)))
+    backfill = {"start": "2024-01-01", "partition": "daily"}
+    connector = events.connector(backfill=backfill)
+    load_window(connector, settings, span(day(3), day(5)))
+    load_window(connector, settings, span(day(6), day(8)))  # beyond where live will start
+    _first_live_run(connector, settings, day(5))
+    load_window(connector, settings, span(day(1), day(3)))
+    load(connector, settings)
+    assert stored(settings) == list(range(1, 9))
+
+
+def test_a_window_waits_for_a_live_run_and_changes_nothing_of_it(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 9)))
+    connector = events.connector()
+    load(connector, settings)
+    events.rows.append(event(9, day(9)))
+    asked, free = threading.Event(), threading.Event()
+
+    def slow(seen: Seen) -> Any:
+        if seen.query.get("until") is None:
+            asked.set()
+            free.wait(20)
+        return events.answer(seen)
+
+    api.answers["/events"] = slow
+    notes = Notes()
+    live = threading.Thread(target=load, args=(connector, settings))
+    live.start()
+    assert asked.wait(20)
+    window = threading.Thread(
+        target=load_window,
+        args=(connector, settings, span(day(2), day(5))),
+        kwargs={"observer": notes},
+    )
+    window.start()
+    assert notes.wait_for("another run of shop is going on")
+    free.set()
+    live.join(30)
+    window.join(30)
+    assert stored(settings) == list(range(1, 10))
+    assert load(connector, settings)["events"].rows_loaded == 0
+
+
+CURSOR = {"cursor_path": "at", "initial_value": day(1)}
+
+
+@pytest.mark.parametrize(
+    ("resource", "words"),
+    [
+        ({"name": "events"}, "it has none"),
+        (
+            {"endpoint": {"incremental": CURSOR}, "write_disposition": "replace"},
+            "with replace a window leaves nothing",
+        ),
+        (
+            {"endpoint": {"incremental": {**CURSOR, "end_value": day(9)}}},
+            "`end_value` makes one fixed window",
+        ),
+        (
+            {"endpoint": {"incremental": {**CURSOR, "cursor_path": "meta.at"}}},
+            "meta.at is not the name of a column",
+        ),
+        (
+            {
+                "endpoint": {"incremental": CURSOR},
+                "write_disposition": {"disposition": "merge", "strategy": "scd2"},
+            },
+            "in the order of time",
+        ),
+    ],
+)
+def test_what_can_not_be_loaded_again_is_refused(
+    api: ApiServer, settings: Settings, resource: dict[str, Any], words: str
+) -> None:
+    connector = make_connector(api.url, {"name": "events", **resource})
+    with pytest.raises(IngestError, match=words):
+        load_window(connector, settings, span(day(1), day(2)))
+    assert api.seen == []
+
+
+def test_the_cursors_column_may_have_another_name_than_the_field(
+    api: ApiServer, settings: Settings
+) -> None:
+    cursor = {"cursor_path": "updatedAt", "initial_value": day(1)}
+    connector = make_connector(
+        api.url, {"name": "events", "endpoint": {"path": "events", "incremental": cursor}}
+    )
+    api.answers["/events"] = [{"id": n, "updatedAt": day(n)} for n in range(1, 5)]
+    load(connector, settings)
+    load_window(connector, settings, span(day(2), day(4)))
+    assert stored(settings) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("precision", [0, 3, 6])
+def test_a_column_that_is_coarser_than_the_cursor_loses_and_doubles_no_row(
+    api: ApiServer, settings: Settings, precision: int
+) -> None:
+    column = {"data_type": "timestamp", "timezone": False, "precision": precision}
+    last = "2024-01-03T23:59:59.9999996Z"
+    events = Events(api, event(1, day(2)), event(2, last), event(3, day(4)), event(4, day(9)))
+    connector = events.connector(columns={"at": column})
+    load(connector, settings)
+    for start in (2, 4, 2):
+        load_window(connector, settings, span(day(start), day(start + 2)))
+    assert stored(settings) == [1, 2, 3, 4]
+
+
+def test_an_unknown_resource_is_refused(api: ApiServer, settings: Settings) -> None:
+    with pytest.raises(UnknownResourceError, match="events"):
+        load_window(Events(api).connector(), settings, span(day(1), day(2)), resource="event")
+
+
+def test_a_window_of_an_appended_resource_without_a_live_stream_is_refused(
+    api: ApiServer, settings: Settings
+) -> None:
+    connector = Events(api).connector()
+    failure = load_window(connector, settings, span(day(1), day(2)))["events"].failure
+    assert failure is not None
+    assert "Run it once" in failure.message
+    assert api.seen == []

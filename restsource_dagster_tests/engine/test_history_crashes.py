@@ -1,0 +1,147 @@
+"""Windows and refreshes killed at any moment: a repetition leaves exactly the API's rows.
+
+`HISTORY_KILLS` sets how many kills there are per case (3 by default).
+"""
+
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.engine.windowed import Events, day, live_state
+from restsource_dagster_tests.faults.nursery import Nursery, Run
+from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.servers.api import ApiServer
+
+KILLS = int(os.environ.get("HISTORY_KILLS", "3"))
+WINDOW = ("events", day(3), day(6))
+ROWS = (
+    "SELECT e.id, e.version, t.value FROM shop.events e "
+    "LEFT JOIN shop.events__tags t ON e._dlt_id = t._dlt_parent_id ORDER BY ALL"
+)
+ORPHANS = (
+    "SELECT count(*) FROM shop.events__tags WHERE _dlt_parent_id NOT IN "
+    "(SELECT _dlt_id FROM shop.events)"
+)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as ready:
+        yield ready
+
+
+class Versions(Events):
+    """Ten events; `change` gives those of the window another version and other tags."""
+
+    version = 0
+
+    def change(self, first: int = 3, last: int = 5) -> None:
+        self.version += 1
+        kept = [row for row in self.rows if not first <= row["id"] <= last]
+        new = [
+            {"id": n, "at": day(n), "version": self.version, "tags": [f"{n} {self.version} {t}"]}
+            for n in range(first, last + 1)
+            for t in range(1 + (n + self.version) % 2)
+        ]
+        self.rows = sorted([*kept, *new], key=lambda row: row["id"])
+
+    @property
+    def expected(self) -> list[tuple[Any, ...]]:
+        return sorted((row["id"], row["version"], tag) for row in self.rows for tag in row["tags"])
+
+    @property
+    def file(self) -> dict[str, Any]:
+        source = self.connector().rest_api_config()
+        return {"name": "shop", "schedule": {"mode": "manual"}, **source}
+
+
+def finish(run: Run) -> Run:
+    assert run.end()["ended"] == 0, run.told
+    return run
+
+
+def found(settings: Settings) -> list[tuple[Any, ...]]:
+    assert query(settings, ORPHANS) == [(0,)]
+    return query(settings, ROWS)
+
+
+def kill_at_random(run: Run, seconds: tuple[float, float], dice: random.Random, turn: int) -> str:
+    """Kill a run: every other time in its load, else at any moment; returns the phase."""
+    before, within = seconds
+    if turn % 3:
+        run.wait_for("phase", "load")
+        time.sleep(dice.uniform(0.0, within))
+    else:
+        time.sleep(dice.uniform(0.0, before + within))
+    run.kill()
+    run.end()
+    return "too late" if run.told[-1]["ended"] == 0 else run.phase
+
+
+def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeated(
+    api: ApiServer, tmp_path: Path, nursery: Nursery
+) -> None:
+    events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
+    events.change(1, 10)
+    finish(nursery.start(events.file, tmp_path))
+    state = live_state(settings)
+    seconds = finish(nursery.start(events.file, tmp_path, window=WINDOW)).seconds_of("load")
+    seen: Counter[str] = Counter()
+    turn = 0
+    while sum(seen.values()) - seen["too late"] < KILLS:
+        turn += 1
+        old = found(settings)
+        events.change()
+        phase = kill_at_random(
+            nursery.start(events.file, tmp_path, window=WINDOW), seconds, dice, turn
+        )
+        seen[phase] += 1
+        now = found(settings)
+        assert now in (old, events.expected)
+        seen["seen new"] += phase == "load" and now != old
+        assert live_state(settings) == state
+        if turn % 2:
+            # a live run in between makes nothing worse
+            finish(nursery.start(events.file, tmp_path))
+            assert found(settings) == now
+            state = live_state(settings)
+        finish(nursery.start(events.file, tmp_path, window=WINDOW))
+        assert found(settings) == events.expected
+    print(f"\nkills by phase {dict(seen)}")  # noqa: T201
+
+
+@pytest.mark.parametrize(
+    "asked", [{"full_refresh": ["events"]}, {"set_cursor": {"events": day(4)}}]
+)
+def test_a_cursor_change_killed_at_any_moment_is_made_good_by_the_next_run(
+    api: ApiServer, tmp_path: Path, nursery: Nursery, asked: dict[str, Any]
+) -> None:
+    events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
+    events.change(1, 10)
+    seconds = finish(nursery.start(events.file, tmp_path)).seconds_of("load")
+    phases: Counter[str] = Counter()
+    turn = 0
+    while sum(phases.values()) - phases["too late"] < KILLS:
+        turn += 1
+        old = found(settings)
+        events.change(5, 9)
+        newest = 10 + turn
+        events.rows.append(
+            {"id": newest, "at": day(newest), "version": 0, "tags": [f"tag {newest}"]}
+        )
+        run = nursery.start(events.file, tmp_path, asked=asked)
+        phases[kill_at_random(run, seconds, dice, turn)] += 1
+        assert found(settings) in (old, events.expected)
+        # if the rows were replaced and the cursor was not moved, this one would append some again
+        finish(nursery.start(events.file, tmp_path))
+        assert found(settings) in ([*old, (newest, 0, f"tag {newest}")], events.expected)
+        finish(nursery.start(events.file, tmp_path, asked=asked))
+        assert found(settings) == events.expected
+    print(f"\n{asked}: kills by phase {dict(phases)}")  # noqa: T201

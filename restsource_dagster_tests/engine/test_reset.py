@@ -1,0 +1,84 @@
+"""Forgetting what was loaded."""
+
+from typing import Any
+
+import pytest
+
+from restsource_dagster.engine.errors import UnknownResourceError
+from restsource_dagster.engine.reset import dependents_of, reset
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.engine.windowed import Events, day, load_window, span, stored
+from restsource_dagster_tests.faults.watching import Notes
+from restsource_dagster_tests.making import load, query
+from restsource_dagster_tests.servers.api import ApiServer
+
+PARTS: dict[str, Any] = {
+    "name": "parts",
+    "primary_key": "n",
+    "endpoint": "events/{resources.events.id}/parts",
+}
+
+
+def tables(settings: Settings) -> set[str]:
+    sql = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop'"
+    return {row[0] for row in query(settings, sql) if not row[0].startswith("_")}
+
+
+@pytest.fixture
+def events(api: ApiServer) -> Events:
+    api.answers |= {"/countries": [{"code": "DE"}], "/events/1/parts": [{"n": 1}]}
+    api.answers["/events/2/parts"] = [{"n": 2}]
+    return Events(api, {"id": 1, "at": day(1), "tags": ["a"]}, {"id": 2, "at": day(2), "tags": []})
+
+
+def test_the_tables_and_the_cursor_of_a_resource_go_and_it_is_loaded_anew(
+    events: Events, settings: Settings
+) -> None:
+    connector = events.connector("countries")
+    load(connector, settings)
+    assert set(reset(connector, ["events"], settings)) == {"events", "events__tags"}
+    assert tables(settings) == {"countries"}
+    outcomes = load(connector, settings)
+    assert events.asked[-1] == (day(1), None)
+    assert not any(outcome.failed for outcome in outcomes.values())
+    assert stored(settings) == [1, 2]
+
+
+def test_everything_goes_if_no_resource_is_named(events: Events, settings: Settings) -> None:
+    connector = events.connector("countries", PARTS)
+    load(connector, settings)
+    dropped = reset(connector, None, settings)
+    assert set(dropped) == {"events", "events__tags", "parts", "countries"}
+    assert tables(settings) == set()
+    load(connector, settings)
+    assert stored(settings, "n", "parts") == [1, 2]
+
+
+def test_dependents_that_stay_are_named_and_stay_right(events: Events, settings: Settings) -> None:
+    connector, notes = events.connector(PARTS), Notes()
+    load(connector, settings)
+    reset(connector, ["events"], settings, notes)
+    assert dependents_of(connector, "events") == ("parts",)
+    assert any("parts depends on events and keeps its rows" in line for line in notes.messages)
+    load(connector, settings)
+    assert stored(settings) == [1, 2]
+    assert stored(settings, "n", "parts") == [1, 2]
+
+
+def test_what_only_windows_have_loaded_goes_too(events: Events, settings: Settings) -> None:
+    connector = events.connector(primary_key="id")
+    load_window(connector, settings, span(day(1), day(3)))
+    assert set(reset(connector, ["events"], settings)) == {"events", "events__tags"}
+    load_window(connector, settings, span(day(2), day(3)))
+    assert stored(settings) == [2]
+    load(connector, settings)
+    assert stored(settings) == [1, 2]
+
+
+def test_nothing_loaded_is_nothing_to_drop(events: Events, settings: Settings) -> None:
+    assert reset(events.connector(), None, settings) == ()
+
+
+def test_an_unknown_resource_is_refused(events: Events, settings: Settings) -> None:
+    with pytest.raises(UnknownResourceError, match="no resource event;"):
+        reset(events.connector(), ["event"], settings)

@@ -1,0 +1,95 @@
+"""An API of events that filters by both ends of a window, and runs of windows against it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from restsource_dagster.config.connector import Connector
+from restsource_dagster.config.cursor_values import format_of
+from restsource_dagster.config.spans import Span
+from restsource_dagster.engine.history import ingest_window
+from restsource_dagster.engine.outcome import Observer, Outcome
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import make_connector, query
+from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+
+__all__ = ["BOTH_ENDS", "Events", "day", "live_state", "load_window", "span", "stored"]
+
+Row = dict[str, Any]
+BOTH_ENDS = {"start_param": "since", "end_param": "until"}
+INITIAL = "2024-01-01T00:00:00Z"
+
+
+def day(number: int, hour: int = 0) -> str:
+    return f"2024-01-{number:02d}T{hour:02d}:00:00Z"
+
+
+def span(start: Any, end: Any) -> Span:
+    return Span(start, end, format_of(start))
+
+
+class Events:
+    """Serves `rows` at `/events`; both filters are closed, as those of many APIs are."""
+
+    def __init__(self, api: ApiServer, *rows: Row) -> None:
+        self.api = api
+        self.rows = list(rows)
+        self.failing = False
+        api.answers["/events"] = self.answer
+
+    def answer(self, seen: Seen) -> Any:
+        if self.failing:
+            return Answer({"error": "out of order"}, status=400)
+        form = format_of(self.rows[0]["at"]) if self.rows else None
+        lower, upper = (seen.query.get(name) for name in ("since", "until"))
+        return [
+            row
+            for row in self.rows
+            if form is None
+            or row.get("at") is None
+            or (
+                (lower is None or form.key(row["at"]) >= form.key(lower))
+                and (upper is None or form.key(row["at"]) <= form.key(upper))
+            )
+        ]
+
+    @property
+    def asked(self) -> list[tuple[str | None, str | None]]:
+        """The ends of each request."""
+        return [
+            (seen.query.get("since"), seen.query.get("until")) for seen in self.api.asked("/events")
+        ]
+
+    def connector(
+        self, *others: Any, cursor: Mapping[str, Any] | None = None, **more: Any
+    ) -> Connector:
+        """Events with a cursor and no key: appended to, unless `more` says otherwise."""
+        incremental = {"cursor_path": "at", "initial_value": INITIAL, **BOTH_ENDS, **(cursor or {})}
+        kept = {name: value for name, value in incremental.items() if value is not None}
+        events = {"name": "events", "endpoint": {"path": "events", "incremental": kept}, **more}
+        return make_connector(self.api.url, events, *others)
+
+
+def load_window(
+    connector: Connector,
+    settings: Settings,
+    window: Span,
+    *,
+    resource: str = "events",
+    observer: Observer | None = None,
+) -> dict[str, Outcome]:
+    """Load a window and return its outcomes by resource."""
+    outcomes = ingest_window(
+        connector, resource, window, settings=settings, environment={}, observer=observer
+    )
+    return {outcome.resource: outcome for outcome in outcomes}
+
+
+def live_state(settings: Settings) -> list[tuple[Any, ...]]:
+    """All that the warehouse has of dlt's state of live runs."""
+    sql = "SELECT * FROM shop._dlt_pipeline_state WHERE pipeline_name = 'shop' ORDER BY ALL"
+    return query(settings, sql)
+
+
+def stored(settings: Settings, column: str = "id", table: str = "events") -> list[Any]:
+    """A column of a table, sorted."""
+    return sorted(row[0] for row in query(settings, f"SELECT {column} FROM shop.{table}"))
