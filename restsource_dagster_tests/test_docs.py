@@ -63,3 +63,11 @@ def test_the_schedules_in_the_readme_are_schedules() -> None:
     rows = re.findall(r"^\| `(\{\"mode\".*?\})` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     schedules: list[Any] = [TypeAdapter(Schedule).validate_json(row) for row in rows]
     assert [schedule.mode for schedule in schedules] == ["minutes", "hours", "days", "manual"]
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/guarantees.md").read_text()))
+    files = (ROOT / "restsource_dagster_tests").rglob("test_*.py")
+    known = set(re.findall(r"def (test_\w+)\(", "\n".join(file.read_text() for file in files)))
+    assert named
+    assert named - known == set()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.family_cursors import beginning_of
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import SEEN
 
@@ -66,9 +67,10 @@ def _is_remembered(plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known:
 
 
 def _is_at_its_beginning(ours: State, known: State, path: str) -> bool:
-    """Whether nothing was had of a stream that begins after a history, whose rows may be there."""
+    """Whether nothing was had since the stream's beginning; older rows are not read again."""
     last = known.get("incremental", {}).get(path, {}).get("last_value")
-    return "from" in ours and last in (None, ours["from"])
+    begins = beginning_of(ours)
+    return begins is not None and last in (None, begins)
 
 
 def _incremental_above(

@@ -13,17 +13,30 @@ from typing import Any
 
 from dlt.extract.state import resource_state
 
+from restsource_dagster.engine.fixed_windows import was_appended
 from restsource_dagster.engine.parent_states import ParentStates
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.engine.streams import Stream
 
-__all__ = ["FROM", "OURS", "FamilyCursors", "OpenStream", "State", "own_state"]
+__all__ = [
+    "FLOOR",
+    "FROM",
+    "OURS",
+    "FamilyCursors",
+    "OpenStream",
+    "State",
+    "beginning_of",
+    "own_state",
+]
 
 OURS = "restsource"
 """Our place in a resource's state."""
 FROM = "from"
 """There: where the live stream begins; what is before belongs to the resource's history."""
+FLOOR = "floor"
+"""There: the value that a person set the cursor of an appended table to; nothing before it is read
+again, whatever the lag, as it would be there twice."""
 _LONGEST_KEY = 64
 
 State = dict[str, Any]
@@ -34,6 +47,11 @@ def own_state(name: str) -> State:
     """Our part of a resource's state, inside an extraction."""
     state: State = resource_state(name).setdefault(OURS, {})
     return state
+
+
+def beginning_of(ours: Mapping[str, Any]) -> Any:
+    """The value before which a root is never read, from our part of its state; None if none."""
+    return ours.get(FLOOR, ours.get(FROM))
 
 
 def parent_key(values: Sequence[Any]) -> str:
@@ -92,7 +110,21 @@ class FamilyCursors:
             for one in saves:
                 one()
 
-        return OpenStream(Stream(rules, own, followers, self._say), save)
+        stream = Stream(rules, own, followers, self._say)
+        if rules.end is not None and own and plan.appends and parent is None:
+            self._append_once(plan.resource.name, rules, stream, saves)
+        return OpenStream(stream, save)
+
+    def _append_once(
+        self, name: str, rules: CursorRules, stream: Stream, saves: list[Save]
+    ) -> None:
+        """See to it that a window with both ends in the file is appended once."""
+        windows: list[Any] = self.state_of(name).setdefault("appended_windows", [])
+        if was_appended(rules, windows):
+            self._say(f"{name}: {rules.initial} to {rules.end} was appended before; nothing is new")
+            stream.over = True
+        else:
+            saves.append(lambda: windows.append([rules.initial, rules.end]))
 
     def state_of(self, name: str) -> State:
         """Our part of a resource's state, inside an extraction."""
@@ -204,9 +236,9 @@ class FamilyCursors:
 
 
 def _begun(rules: CursorRules, parent: Sequence[Any] | None) -> CursorRules:
-    """The rules of a root whose live stream begins after a history: there, and with that value."""
+    """The rules of a root that has a beginning of its own: there, and with that value."""
     state = resource_state(rules.resource) if parent is None and rules.end is None else {}
-    begins = state.get(OURS, {}).get(FROM)
+    begins = beginning_of(state.get(OURS, {}))
     if begins is None:
         return rules
     last = state.get("incremental", {}).get(rules.path, {}).get("last_value")

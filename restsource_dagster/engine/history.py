@@ -21,7 +21,7 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.config.spans import Span
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.family_cursors import FROM, OURS
+from restsource_dagster.engine.family_cursors import OURS, beginning_of
 from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome
@@ -185,7 +185,7 @@ def _live_start(run: FamilyRun, pipeline: dlt.Pipeline, family: Family) -> Any:
         raise refused(root.name, "its cursor falls, and windows rise")
     ours: State = kept.get(OURS, {})
     place: State = kept.get("incremental", {}).get(rules.path, {})
-    begins = ours.get(FROM)
+    begins = beginning_of(ours)
     if place.get("last_value") is not None and ours.get("table", root.table) == root.table:
         rules = rules if begins is None else replace(rules, initial=begins)
         return Position(rules, place, remembers=False).start

@@ -13,7 +13,7 @@ from dlt.common.jsonpath import compile_path, extract_simple_field_name
 from restsource_dagster.config.connector import Family, Resource
 from restsource_dagster.config.cursor_values import format_of
 from restsource_dagster.engine.cursors import read_cursor
-from restsource_dagster.engine.family_cursors import FROM, OURS
+from restsource_dagster.engine.family_cursors import FLOOR, FROM, OURS
 from restsource_dagster.engine.ordering import Order
 from restsource_dagster.engine.positions import SEEN
 from restsource_dagster.engine.ranges import CursorRange, Replacement
@@ -114,9 +114,10 @@ class _Mover:
         if appends and seen:
             place[SEEN] = seen
         begins = self._ours().get(FROM)
-        if appends or (begins is not None and Order().is_before(new, begins)):
+        if begins is not None and Order().is_before(new, begins):
             self._ours()[FROM] = new
         if appends:
+            self._ours()[FLOOR] = new
             self._replace(new, nulls=False)
             self.moves.changes[self.resource.name] = {"set": new}
         self._moved(old, new, "set")

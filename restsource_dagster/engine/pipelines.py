@@ -1,6 +1,7 @@
 """dlt's pipeline for one run: opened clean, thrown away after a failure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dlt.common.schema import Schema
 from dlt.extract import DltSource
 
 from restsource_dagster.engine.destination import Warehouse
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.ranges import Replacement
@@ -60,6 +61,7 @@ class Pipelines:
     _changes: Mapping[str, Change] = field(default_factory=dict)
     _replacements: dict[str, Replacement] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
+    _busy: DatabaseBusyError | None = None
     _opened: int = field(default=0)
 
     def open(self) -> dlt.Pipeline:
@@ -72,7 +74,7 @@ class Pipelines:
                 destination=replacing(self.warehouse.destination(), self._replacements),
                 dataset_name=self.dataset,
             )
-            with self.warehouse.held(self.progress.message):
+            with self._held():
                 self.client = sql_client_of(pipeline)
                 undone = undo_broken_loads(self.client, self.dataset)
                 loads = Schema(self.dataset).loads_table_name
@@ -86,6 +88,18 @@ class Pipelines:
                 )
             self._pipeline = pipeline
         return self._pipeline
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Have the destination to oneself; once waiting was in vain, nobody waits again."""
+        if self._busy:
+            raise self._busy
+        try:
+            with self.warehouse.held(self.progress.message):
+                yield
+        except DatabaseBusyError as error:
+            self._busy = error
+            raise
 
     def expect(self, moves: Moves) -> None:
         """Know what the next load replaces and changes. Raises `IngestError` if it can't."""
@@ -107,7 +121,7 @@ class Pipelines:
 
     def count_rows(self, table: str) -> int | None:
         """The rows of a table; None if the destination can't say."""
-        with self.warehouse.held(self.progress.message):
+        with self._held():
             return read_row_count(self.client, table)
 
     def abandon(self) -> None:
@@ -123,7 +137,7 @@ class Pipelines:
         self.progress.phase(family, "normalize")
         rows: Mapping[str, Any] = pipeline.normalize().row_counts
         self.progress.phase(family, "load")
-        with self.warehouse.held(self.progress.message):
+        with self._held():
             note_changes(self.client, pipeline.list_normalized_load_packages(), self._changes)
             noted = note_load(pipeline, self.client, self._replacements)
             replace_with_nothing(pipeline, self.client, self._replacements)

@@ -66,6 +66,8 @@ class Stream:
     """From where to ask."""
     finished: bool = field(default=False, init=False)
     """No page that follows can hold a row that is asked for."""
+    over: bool = field(default=False, init=False)
+    """Every row was had before: none goes on."""
     _previous: Any = field(default=None, init=False)
     _left_out: int = field(default=0, init=False)
 
@@ -79,7 +81,10 @@ class Stream:
 
     def read(self, rows: Sequence[Row], page: int) -> list[Row]:
         """The rows of a page that go on. Raises `RowError` for a cursor that can't be read."""
-        taken = []
+        taken: list[Row] = []
+        if self.over:
+            self.finished = True
+            return taken
         for number, row in enumerate(rows, 1):
             try:
                 value = self._value(row, page, number)

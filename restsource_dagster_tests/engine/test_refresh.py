@@ -186,6 +186,19 @@ def test_a_full_refresh_replaces_the_table_and_starts_the_cursor_anew(
 
 
 @both
+def test_a_full_refresh_begins_at_the_initial_value_whatever_was_set_before(
+    api: ApiServer, settings: Settings, more: dict[str, Any]
+) -> None:
+    events = Events(api, *map(event, range(1, 5)))
+    connector = events.connector(**more)
+    load(connector, settings)
+    run(connector, settings, set_cursor={"events": day(3)})
+    outcome = run(connector, settings, full_refresh=["events"])["events"]
+    assert outcome.cursor_set == (day(4), day(1))
+    assert stored(settings) == [1, 2, 3, 4]
+
+
+@both
 def test_a_full_refresh_that_brings_nothing_empties_the_table(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:

@@ -235,6 +235,17 @@ def test_a_run_gives_up_after_the_limit_and_names_the_program(
 
 
 @pytest.mark.faults(row=6)
+def test_a_run_of_many_resources_waits_once(api: ApiServer, loaded: Settings) -> None:
+    impatient = loaded.model_copy(update={"lock_wait_seconds": 1.0})
+    connector = make_connector(api.url, EVENTS, "things", "countries", "towns")
+    with person(loaded, "read"):
+        started = time.monotonic()
+        outcomes = load(connector, impatient)
+    assert all("was still held by" in str(outcome.failure) for outcome in outcomes.values())
+    assert time.monotonic() - started < 3.5
+
+
+@pytest.mark.faults(row=6)
 def test_a_reader_in_the_same_process_is_waited_for(api: ApiServer, loaded: Settings) -> None:
     notes = Notes()
     connector = make_connector(api.url, EVENTS)

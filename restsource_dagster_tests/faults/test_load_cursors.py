@@ -326,6 +326,20 @@ def test_a_window_with_an_end_moves_no_cursor(api: ApiServer, settings: Settings
     assert ids(settings) == [2, 3, 6, 7, 8, 9, 10]
 
 
+def test_a_window_that_is_appended_is_appended_once(api: ApiServer, settings: Settings) -> None:
+    feed, notes = Feed(api), Notes()
+    feed.is_old = lambda value, since: value < int(since)
+    feed.rows = [{"id": number, "at": number} for number in range(10)]
+    run(events(api, initial_value=2, end_value=5), settings)
+    run(events(api, initial_value=2, end_value=5), settings, notes)
+    assert ids(settings) == [2, 3, 4]
+    assert any("2 to 5 was appended before" in line for line in notes.messages)
+    overlapping = refusal(events(api, initial_value=4, end_value=8), settings)
+    assert "the rows from 2 to 5 were appended before, and 4 to 8 overlaps them" in overlapping
+    run(events(api, initial_value=5, end_value=8), settings)
+    assert ids(settings) == [2, 3, 4, 5, 6, 7]
+
+
 # --- arithmetic ---------------------------------------------------------------------------------
 
 moments = st.datetimes().map(lambda moment: moment.isoformat() + "Z")

@@ -84,5 +84,6 @@ def test_two_hundred_runs_against_a_flaky_api_leave_the_apis_rows(
                 failed += 1
     for shop in shops:
         assert shop.found(settings, f"shop_{shop.disposition}") == shop.expected()
-        assert all(shop.faults[fault] for fault in _PERCENT), shop.faults
+        if RUNS >= 200:
+            assert all(shop.faults[fault] for fault in _PERCENT), shop.faults
     print(f"\n{RUNS} runs, {failed} failed; {[dict(shop.faults) for shop in shops]}")  # noqa: T201

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -83,9 +84,8 @@ def _write_once(path: Path, moment: datetime) -> datetime:
         with os.fdopen(descriptor, "w") as file:
             file.write(f"{moment.isoformat()}\n")
             os.fchmod(file.fileno(), 0o644)  # the daemon may run as another user
-        os.link(name, path)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
     return _read(path) or moment
