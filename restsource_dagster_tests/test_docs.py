@@ -66,7 +66,8 @@ def test_the_schedules_in_the_readme_are_schedules() -> None:
 
 
 def test_every_promise_names_a_test_that_exists() -> None:
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/guarantees.md").read_text()))
+    text = (ROOT / "docs/guarantees.md").read_text()
+    named = set(re.findall(r"\b(test_\w+)\b(?!\.py)", text)) - {"test_faults"}
     files = (ROOT / "restsource_dagster_tests").rglob("test_*.py")
     known = set(re.findall(r"def (test_\w+)\(", "\n".join(file.read_text() for file in files)))
     assert named
