@@ -113,8 +113,10 @@ class Pipelines:
             self._replacements[table] = replace(one, table=table)
         if self._replacements and not can_replace(pipeline.destination):
             raise IngestError(
-                f"the rows of {', '.join(self._replacements)} would have to be replaced in one "
-                f"transaction, and {pipeline.destination.destination_name} has none"
+                f"rows of {', '.join(self._replacements)} would have to be replaced in one "
+                f"transaction, and {pipeline.destination.destination_name} has none. A window or a "
+                'cursor that is set needs a "primary_key" there, so that rows are merged; in place '
+                "of a full refresh reset the resource and run it"
             )
         for text in moves.texts:
             self.progress.message(text)

@@ -127,7 +127,7 @@ def test_with_a_daemon_the_windows_are_put_into_its_queue(stock: Project) -> Non
         assert "0 of 2 windows put into the queue" in again.stdout
 
 
-def test_wait_follows_the_queue_to_the_end(stock: Project) -> None:
+def test_windows_canceled_in_the_queue_are_loaded_again_without_a_daemon(stock: Project) -> None:
     with daemon(stock) as instance:
         invoke("backfill", "shop", "orders", *RANGE)
         for run in instance.get_runs():

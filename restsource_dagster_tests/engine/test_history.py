@@ -356,11 +356,10 @@ def test_the_cursors_column_may_have_another_name_than_the_field(
     assert stored(settings) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("precision", [0, 3, 6])
 def test_a_column_that_is_coarser_than_the_cursor_loses_and_doubles_no_row(
-    api: ApiServer, settings: Settings, precision: int
+    api: ApiServer, settings: Settings
 ) -> None:
-    column = {"data_type": "timestamp", "timezone": False, "precision": precision}
+    column = {"data_type": "timestamp", "timezone": False, "precision": 0}
     last = "2024-01-03T23:59:59.9999996Z"
     events = Events(api, event(1, day(2)), event(2, last), event(3, day(4)), event(4, day(9)))
     connector = events.connector(columns={"at": column})
@@ -368,6 +367,22 @@ def test_a_column_that_is_coarser_than_the_cursor_loses_and_doubles_no_row(
     for start in (2, 4, 2):
         load_window(connector, settings, span(day(start), day(start + 2)))
     assert stored(settings) == [1, 2, 3, 4]
+
+
+def test_a_destination_without_transactions_is_refused_where_rows_would_be_replaced(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = (settings.data_dir / "bucket").absolute().as_uri()
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", bucket)
+    files = settings.model_copy(update={"destination": "filesystem"})
+    events = Events(api, event(1, day(1)), event(2, day(2)), event(3, day(9)))
+    connector = events.connector()
+    load(connector, files)
+    failure = load_window(connector, files, span(day(1), day(3)))["events"].failure
+    assert failure is not None
+    assert "filesystem has none" in failure.message
+    merged = events.connector(**KEYED, table_name="merged")
+    assert not load_window(merged, files, span(day(1), day(3)))["events"].failed
 
 
 def test_an_unknown_resource_is_refused(api: ApiServer, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Windows and refreshes killed at any moment: a repetition leaves exactly the API's rows.
 
-`HISTORY_KILLS` sets how many kills there are per case (3 by default).
+`HISTORY_KILLS` sets how many kills there are per case (2 by default).
 """
 
 import os
@@ -19,7 +19,7 @@ from restsource_dagster_tests.faults.nursery import Nursery, Run
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
-KILLS = int(os.environ.get("HISTORY_KILLS", "3"))
+KILLS = int(os.environ.get("HISTORY_KILLS", "2"))
 WINDOW = ("events", day(3), day(6))
 ROWS = (
     "SELECT e.id, e.version, t.value FROM shop.events e "

@@ -9,6 +9,7 @@ from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.starts import typed
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import Events, day, load_window, span, stored
 from restsource_dagster_tests.making import load, make_connector, query
@@ -137,16 +138,10 @@ def test_a_run_that_fails_sets_no_cursor(
     ],
 )
 def test_a_cursor_is_set_in_the_form_that_the_api_uses(
-    api: ApiServer, settings: Settings, initial: Any, value: Any, found: Any
+    initial: Any, value: Any, found: Any
 ) -> None:
-    api.answers["/events"] = [{"id": 1, "at": initial}]
-    cursor = {"cursor_path": "at", "initial_value": initial, "start_param": "since"}
-    endpoint = {"path": "events", "incremental": cursor}
-    connector = make_connector(api.url, {"name": "events", **KEYED, "endpoint": endpoint})
-    load(connector, settings)
-    outcome = run(connector, settings, set_cursor={"events": value})["events"]
-    assert outcome.cursor_set == (initial, found)
-    assert api.seen[-1].query["since"] == str(found)
+    assert typed("events", value, initial) == found
+    assert type(typed("events", value, initial)) is type(found)
 
 
 def test_dependents_go_on_from_the_cursor_that_is_set(api: ApiServer, settings: Settings) -> None:

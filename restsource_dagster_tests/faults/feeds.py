@@ -5,10 +5,13 @@ from collections.abc import Callable
 from typing import Any
 
 from restsource_dagster.config.connector import Connector
-from restsource_dagster_tests.making import make_connector
+from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.watching import Notes
+from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
-__all__ = ["Feed", "both", "events", "keyed"]
+__all__ = ["Feed", "both", "events", "ids", "keyed", "minute", "refusal", "run"]
 
 Row = dict[str, Any]
 
@@ -71,3 +74,23 @@ def _endpoint(cursor: Row, *, filters: bool) -> Row:
         "paginator": {"type": "offset", "limit": 3, "total_path": "total"},
         "incremental": {"cursor_path": "at", **asked, **cursor},
     }
+
+
+def run(connector: Connector, settings: Settings, notes: Notes | None = None) -> Outcome:
+    outcome = load(connector, settings, observer=notes)["events"]
+    assert outcome.failure is None, outcome.failure
+    return outcome
+
+
+def refusal(connector: Connector, settings: Settings) -> str:
+    failure = load(connector, settings)["events"].failure
+    assert failure is not None
+    return failure.message
+
+
+def ids(settings: Settings, table: str = "events") -> list[Any]:
+    return [row[0] for row in query(settings, f"SELECT id FROM shop.{table} ORDER BY id")]
+
+
+def minute(number: int) -> str:
+    return f"2026-01-01T00:{number:02d}:00Z"

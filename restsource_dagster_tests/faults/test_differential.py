@@ -11,11 +11,12 @@ from dlt.sources.rest_api import rest_api_source
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.configuration import configure_dlt
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.faults.shapes import CHILDREN, CURSORS, PAGES, SELECTORS, Shapes
+from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS, PAGES, SELECTORS
+from restsource_dagster_tests.faults.shapes import Shapes
 from restsource_dagster_tests.making import load, make_connector
 from restsource_dagster_tests.servers.api import ApiServer
 
-pytestmark = pytest.mark.faults(row="as stock dlt")
+pytestmark = pytest.mark.faults(row=19)
 
 GROUPS = {
     "paginators": PAGES,

@@ -1,45 +1,25 @@
 """Rows at the boundary, late rows, rows in any order, and cursors of every kind."""
 
-from collections import Counter
-from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.ingest import ingest
-from restsource_dagster.engine.ordering import IncomparableError, Order, lagged
-from restsource_dagster.engine.outcome import Outcome
-from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.faults.feeds import Feed, both, events, keyed
+from restsource_dagster_tests.faults.feeds import (
+    Feed,
+    both,
+    events,
+    ids,
+    keyed,
+    minute,
+    run,
+)
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=10)
-
-
-def run(connector: Connector, settings: Settings, notes: Notes | None = None) -> Outcome:
-    outcome = load(connector, settings, observer=notes)["events"]
-    assert outcome.failure is None, outcome.failure
-    return outcome
-
-
-def refusal(connector: Connector, settings: Settings) -> str:
-    failure = load(connector, settings)["events"].failure
-    assert failure is not None
-    return failure.message
-
-
-def ids(settings: Settings, table: str = "events") -> list[Any]:
-    return [row[0] for row in query(settings, f"SELECT id FROM shop.{table} ORDER BY id")]
-
-
-def minute(number: int) -> str:
-    return f"2026-01-01T00:{number:02d}:00Z"
 
 
 # --- a cursor of each kind: the old rows, the boundary, a new row -------------------------------
@@ -225,191 +205,3 @@ def test_ascending_order_stops_at_the_end_value(api: ApiServer, settings: Settin
     run(connector, settings)
     assert ids(settings) == [0, 1, 2, 3]
     assert len(api.asked("/events")) == 2
-
-
-# --- lag ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-def test_late_rows_within_the_lag_arrive_and_nothing_doubles(
-    api: ApiServer, settings: Settings, merged: bool
-) -> None:
-    feed = Feed(api)
-    connector = (keyed if merged else events)(api, initial_value=minute(0), lag=300)
-    feed.rows = [{"id": number, "at": minute(number)} for number in range(1, 11)]
-    run(connector, settings)
-    feed.rows.append({"id": 11, "at": minute(6)})
-    run(connector, settings)
-    assert feed.asked_since[-1] == minute(5)
-    assert ids(settings) == list(range(1, 12))
-    feed.rows += [{"id": 12, "at": minute(20)}, {"id": 13, "at": minute(9)}]
-    for _ in range(3):
-        run(connector, settings)
-    assert ids(settings) == list(range(1, 14))
-
-
-def test_an_empty_answer_within_the_lag_forgets_nothing(api: ApiServer, settings: Settings) -> None:
-    feed, connector = Feed(api), events(api, initial_value=minute(0), lag=300)
-    rows = [{"id": number, "at": minute(number)} for number in range(1, 6)]
-    feed.rows = rows
-    run(connector, settings)
-    feed.rows = []
-    run(connector, settings)
-    feed.rows = rows
-    run(connector, settings)
-    assert ids(settings) == [1, 2, 3, 4, 5]
-
-
-# --- cursors that are not there -----------------------------------------------------------------
-
-GAPS: list[dict[str, Any]] = [{"id": 1, "at": 1}, {"id": 2, "at": None}, {"id": 3}]
-
-
-def test_a_row_without_cursor_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
-    feed = Feed(api)
-    feed.rows = GAPS
-    text = refusal(events(api), settings)
-    assert "resource events, page 1, row 2, field at: the record has no value there" in text
-
-
-def test_rows_without_cursor_are_left_out_and_told(api: ApiServer, settings: Settings) -> None:
-    feed, notes = Feed(api), Notes()
-    feed.rows = GAPS
-    run(events(api, on_cursor_value_missing="exclude"), settings, notes)
-    assert ids(settings) == [1]
-    assert (
-        "events: left out 2 rows without at (on_cursor_value_missing is exclude)" in notes.messages
-    )
-
-
-@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-def test_rows_without_cursor_are_taken_once(
-    api: ApiServer, settings: Settings, merged: bool
-) -> None:
-    feed = Feed(api)
-    connector = (keyed if merged else events)(api, on_cursor_value_missing="include")
-    feed.rows = GAPS
-    run(connector, settings)
-    feed.rows = [*GAPS, {"id": 4, "at": 2}, {"id": 5}]
-    run(connector, settings)
-    run(connector, settings)
-    assert ids(settings) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize("value", [{"a": 1}, [1], True])
-def test_a_value_that_has_no_order_is_refused_by_name(
-    api: ApiServer, settings: Settings, value: Any
-) -> None:
-    feed = Feed(api)
-    feed.rows = [{"id": 1, "at": value}]
-    assert "resource events, page 1, row 1, field at: " in refusal(events(api), settings)
-
-
-def test_an_initial_value_of_another_kind_is_refused_by_name(
-    api: ApiServer, settings: Settings
-) -> None:
-    feed = Feed(api)
-    feed.rows = [{"id": 1, "at": 1_767_225_600}]
-    text = refusal(events(api, filters=False, initial_value="1970-01-01"), settings)
-    assert "row 1, field at: '1970-01-01' (text) and 1767225600 (number) can't be compared" in text
-
-
-def test_a_window_with_an_end_moves_no_cursor(api: ApiServer, settings: Settings) -> None:
-    feed = Feed(api)
-    feed.is_old = lambda value, since: value < int(since)
-    feed.rows = [{"id": number, "at": number} for number in range(10)]
-    run(keyed(api, initial_value=6), settings)
-    run(keyed(api, initial_value=2, end_value=4), settings)
-    feed.rows.append({"id": 10, "at": 10})
-    run(keyed(api, initial_value=6), settings)
-    assert feed.asked_since[-1] == "9"
-    assert ids(settings) == [2, 3, 6, 7, 8, 9, 10]
-
-
-def test_a_window_that_is_appended_is_appended_once(api: ApiServer, settings: Settings) -> None:
-    feed, notes = Feed(api), Notes()
-    feed.is_old = lambda value, since: value < int(since)
-    feed.rows = [{"id": number, "at": number} for number in range(10)]
-    run(events(api, initial_value=2, end_value=5), settings)
-    run(events(api, initial_value=2, end_value=5), settings, notes)
-    assert ids(settings) == [2, 3, 4]
-    assert any("2 to 5 was appended before" in line for line in notes.messages)
-    overlapping = refusal(events(api, initial_value=4, end_value=8), settings)
-    assert "the rows from 2 to 5 were appended before, and 4 to 8 overlaps them" in overlapping
-    run(events(api, initial_value=5, end_value=8), settings)
-    assert ids(settings) == [2, 3, 4, 5, 6, 7]
-
-
-# --- arithmetic ---------------------------------------------------------------------------------
-
-moments = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
-
-
-@given(st.lists(st.integers() | st.floats(allow_nan=False), min_size=2, max_size=2))
-def test_numbers_are_ordered_as_numbers(pair: list[float]) -> None:
-    assert Order().is_after(*pair) == (pair[0] > pair[1])
-    assert Order(falling=True).is_after(*pair) == (pair[0] < pair[1])
-
-
-@given(st.datetimes(), st.datetimes())
-def test_times_are_ordered_as_times(one: Any, other: Any) -> None:
-    spelt = one.isoformat() + "Z", other.isoformat().replace("T", " ")
-    assert Order().is_after(*spelt) == (one > other)
-    assert Order().is_same(*spelt) == (one == other)
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [("2026-02-30", "2026-02-28"), ("v10", "v9"), ("9", "8x"), ("", "a")],
-)
-def test_other_texts_are_ordered_as_texts(one: str, other: str) -> None:
-    assert Order().is_after(one, other) == (one > other)
-
-
-def test_values_of_different_kinds_have_no_order() -> None:
-    with pytest.raises(IncomparableError, match="can't be compared"):
-        Order().is_after(1, "1")
-
-
-@pytest.mark.parametrize(
-    ("value", "lag", "start"),
-    [
-        ("2026-01-01T01:00:00Z", 3600, "2026-01-01T00:00:00Z"),
-        ("2026-01-01T01:00:00.123456789Z", 3600, "2026-01-01T00:00:00.123456Z"),
-        ("2026-01-01T01:00:00+02:00", 3600, "2026-01-01T00:00:00+02:00"),
-        ("2026-01-01 01:00:00", 3600, "2026-01-01 00:00:00"),
-        ("2026-01-03", 2, "2026-01-01"),
-        ("20260103", 2, "20260101"),
-        ("1767229200", 3600, "1767225600"),
-        (1767229200, 3600, 1767225600),
-        (2.5, 1, 1.5),
-        (2**62 + 1, 1, 2**62),
-        (Decimal(2**70), 1.5, Decimal(2**70) - Decimal("1.5")),
-    ],
-)
-def test_the_lag_is_subtracted_in_the_form_of_the_cursor(
-    value: Any, lag: float, start: Any
-) -> None:
-    assert lagged(value, lag, None) == start
-    assert lagged(value, lag, value) == value
-
-
-rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=12)
-
-
-@given(st.lists(rows, min_size=1, max_size=5), st.integers(0, 3))
-def test_each_row_is_taken_once_however_they_come(batches: list[Any], lag: int) -> None:
-    """Every run sees all rows so far, as an API without a filter would send them."""
-    rules = CursorRules("events", "at", None, None, lag, False, None, "raise", False, False)
-    state: dict[str, Any] = {}
-    there: Counter[Any] = Counter()
-    taken: Counter[Any] = Counter()
-    for batch in batches:
-        position = Position(rules, state, remembers=True)
-        # the API has no rows later than the lag allows
-        there.update(row for row in batch if position.start is None or row[0] >= position.start)
-        for at, name in there.elements():
-            if position.takes(at, {"at": at, "name": name}):
-                taken[at, name] += 1
-        position.save(state)
-        assert taken == there
