@@ -53,7 +53,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.write_line(f"{'':3} {'fault':50} {'passed':>7} {'failed':>7} {'skipped':>7}")
     for row, title in FAULTS.items():
         numbers = " ".join(f"{counts[row][outcome]:7}" for outcome in _SHOWN)
-        terminalreporter.write_line(f"{row:3} {title:50} {numbers}", red=bool(counts[row]["failed"]))
+        terminalreporter.write_line(
+            f"{row:3} {title:50} {numbers}", red=bool(counts[row]["failed"])
+        )
 
 
 def _outcomes(stats: Mapping[str, Any]) -> Iterator[tuple[str, int]]:

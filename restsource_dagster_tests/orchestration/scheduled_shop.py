@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from restsource_dagster.config.connector import Connector, parse_connector
 
+from restsource_dagster.config.connector import Connector, parse_connector
 from restsource_dagster.orchestration.names import job_name
 from restsource_dagster.orchestration.schedules import build_schedule
 

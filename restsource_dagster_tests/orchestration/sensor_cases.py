@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from restsource_dagster.config.connector import Connector, parse_connector
 
+from restsource_dagster.config.connector import Connector, parse_connector
 from restsource_dagster.orchestration.first_run import build_first_run_sensor
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 

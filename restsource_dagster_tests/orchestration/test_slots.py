@@ -96,7 +96,7 @@ def test_at_a_slot_it_is_the_last_due_and_not_the_next(
 
 
 def test_every_interval_is_counted_right_over_years() -> None:
-    random = Random(20261123)  # noqa: S311 - a repeatable choice, not a secret
+    random = Random(20261123)
     every = [minutes(n) for n in range(1, 3001)]
     every += [hours(n, random.randrange(n * 60)) for n in range(1, 201)]
     every += [days(n, random.randrange(n * 1440)) for n in range(1, 61)]

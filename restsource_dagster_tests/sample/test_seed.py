@@ -38,7 +38,7 @@ def year(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_every_row_of_the_package_is_in_the_database(year: Path, table: str, count: int) -> None:
-    query = f"select count(*) from {table}"  # noqa: S608 - our names
+    query = f"select count(*) from {table}"
     assert rows(year, query) == [(count,)]
 
 
