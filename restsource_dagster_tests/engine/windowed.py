@@ -1,6 +1,7 @@
 """An API of events that filters by both ends of a window, and runs of windows against it."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from restsource_dagster.config.connector import Connector
@@ -20,7 +21,9 @@ INITIAL = "2024-01-01T00:00:00Z"
 
 
 def day(number: int, hour: int = 0) -> str:
-    return f"2024-01-{number:02d}T{hour:02d}:00:00Z"
+    """A time on a day counted from January 1, 2024 on."""
+    moment = datetime(2024, 1, 1, hour, tzinfo=UTC) + timedelta(days=number - 1)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def span(start: Any, end: Any) -> Span:
