@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.orchestration.history.assets import history_tags
+from restsource_dagster.orchestration.history.assets import PRIORITY, history_tags
 from restsource_dagster.orchestration.history.plans import HistoryPlan
 from restsource_dagster.orchestration.history.reconcile import Next, reconcile
 from restsource_dagster.orchestration.history.standings import count_ended, read_standings
@@ -80,21 +80,27 @@ def _look(instance: dg.DagsterInstance, plans: Sequence[HistoryPlan]) -> _Look:
     requests: list[dg.RunRequest] = []
     last: str | None = None
     for plan in plans:
-        for key in decisions[plan.tag].windows[: MAX_REQUESTS - len(requests)]:
-            requests.append(_request(instance, plan, key))
+        windows = decisions[plan.tag].windows[: MAX_REQUESTS - len(requests)]
+        for rank, key in enumerate(windows):
+            requests.append(_request(instance, plan, key, rank))
             last = plan.tag
     unfinished = [tag for tag, standing in standings.items() if standing.missing]
     going_on = [tag for tag, standing in standings.items() if standing.going_on]
     return _Look(requests, last, _words(decisions, sorted({*unfinished, *going_on})))
 
 
-def _request(instance: dg.DagsterInstance, plan: HistoryPlan, key: str) -> dg.RunRequest:
+def _request(instance: dg.DagsterInstance, plan: HistoryPlan, key: str, rank: int) -> dg.RunRequest:
+    """The run of a window; `rank` is 0 for the newest of those asked for at once.
+
+    Dagster makes the runs of a tick in several threads, so only the queue can keep their order.
+    """
     attempt = count_ended(instance, plan, key) + 1
+    priority = {name: str(int(value) - rank) for name, value in PRIORITY.items()}
     return dg.RunRequest(
         run_key=f"{plan.tag}:{key}:{plan.resource.definition_key}:{attempt}",
         job_name=plan.job_name,
         partition_key=key,
-        tags={**history_tags(plan), TAG_WINDOW: key},
+        tags={**history_tags(plan), **priority, TAG_WINDOW: key},
     )
 
 

@@ -69,6 +69,16 @@ def test_windows_fill_newest_first_until_the_history_is_complete(
     assert location.tick(instance)[2] == "The history is complete."
 
 
+def test_the_queue_keeps_the_order_of_windows_asked_for_at_once(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    location = Location.of(tmp_path, orders(max_parallel=3))
+    requests, _, _ = location.tick(instance)
+    priorities = [int(request.tags["dagster/priority"]) for request in requests]
+    assert asked(requests) == DAYS[:3]
+    assert priorities == [-1, -2, -3]
+
+
 def test_max_parallel_windows_are_under_way_at_once(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
