@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 PORT ?= 3000
 API_PORT ?= 8001
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 
 BIN := .venv/bin/python
