@@ -21,10 +21,10 @@ run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000
 	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
 
 test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_ARGS=...)
-	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile -m "not faults" $(PYTEST_ARGS)
+	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST_ARGS)
 
 test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
-	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
+	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
 
 check: lint types test test-faults ## Format, lint, types and all tests: what CI runs
 
