@@ -19,6 +19,8 @@ from restsource_dagster_tests.faults.nursery import Nursery, Run
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
+pytestmark = pytest.mark.faults(row=4)
+
 KILLS = int(os.environ.get("HISTORY_KILLS", "2"))
 WINDOW = ("events", day(3), day(6))
 ROWS = (
