@@ -5,6 +5,7 @@ PORT ?= 3000
 API_PORT ?= 8001
 WORKERS ?= 3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := .venv/bin/python
 GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.11 --upgrade \
@@ -12,7 +13,7 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 	--no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format lint types docs lock clean reset
+.PHONY: help run test test-faults check format lint types docs bench bench-quick lock clean reset
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -43,10 +44,22 @@ docs: .venv/dev.stamp ## Write the generated documents and the JSON Schema anew
 	@$(BIN) -m restsource_dagster.config.generate
 	@$(BIN) -m restsource_dagster.cli.reference > docs/cli.md
 
+# What others are measured in: environments of their own, for they want other versions than we do.
+PEERS := airbyte tap target
+PEER_STAMPS := $(PEERS:%=.venv/peers/%.stamp)
+
+bench: .venv/run.stamp $(PEER_STAMPS) ## Measure everything and write docs/performance.md (BENCH_ARGS=...)
+	@$(BIN) -m benchmarks $(BENCH_ARGS)
+	@$(BIN) -m benchmarks.publish
+
+bench-quick: .venv/run.stamp $(PEER_STAMPS) ## Measure a little, in minutes, and print it
+	@$(BIN) -m benchmarks --quick $(BENCH_ARGS)
+
 lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample -c requirements/setup.lock -o requirements/run.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev -c requirements/run.lock -o requirements/dev.lock
+	@for peer in $(PEERS); do $(GENERATE_LOCK) --group bench-$$peer -o requirements/bench-$$peer.lock || exit 1; done
 	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
 		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
@@ -83,6 +96,14 @@ INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
 .venv/dev.stamp: requirements/dev.lock .venv/run.stamp
 	@$(call INSTALL,--require-hashes -r requirements/dev.lock)
 	@touch $@
+
+# A peer that can't be had is left out of the benchmarks, which say so.
+.venv/peers/%.stamp: requirements/bench-%.lock .venv/setup.stamp
+	@echo "Installing $* (only for the benchmarks) ..."
+	@"$(PYTHON)" -m venv --clear .venv/peers/$*
+	@if $(BIN) -m uv pip install --quiet --compile-bytecode --python .venv/peers/$*/bin/python --require-hashes -r $< \
+		|| .venv/peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<; \
+		then touch $@; else echo "$* can't be installed: the others are measured without it" >&2; fi
 
 # json-server, for the tests that need a second kind of API.
 .venv/node.stamp: package.json package-lock.json .venv/setup.stamp

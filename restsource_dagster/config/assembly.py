@@ -1,6 +1,6 @@
 """From the parts of a file that are well formed to resources, with every check on the way."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -240,4 +240,14 @@ def _resource(
         disposition=disposition_of(draft, cursor is not None, incremental_parent),
         selected=draft.resource.get("selected") is not False,
         pointer=pointer_to(draft.at),
+        mode=draft.resource.get("mode") or "auto",
+        max_table_nesting=_nesting(draft.resource),
     )
+
+
+def _nesting(resource: Mapping[str, Any]) -> int | None:
+    """`max_table_nesting`, or what `nested` says in a word; columnar keeps JSON unless told."""
+    given: int | None = resource.get("max_table_nesting")
+    is_columnar = resource.get("mode") == "columnar"
+    nested = resource.get("nested") or ("json" if is_columnar else "tables")
+    return 0 if given is None and nested == "json" else given

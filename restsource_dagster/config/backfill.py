@@ -3,8 +3,6 @@
 dlt doesn't have it: it is taken out of what is handed to dlt.
 """
 
-from collections.abc import Mapping
-from copy import deepcopy
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -16,7 +14,7 @@ from restsource_dagster.config.resources import Backfill, Partition
 from restsource_dagster.config.schedule import moment_of
 from restsource_dagster.config.windows import ceiling, floor
 
-__all__ = ["BackfillBlock", "without_backfills"]
+__all__ = ["BackfillBlock"]
 
 _BOUNDARIES: dict[Partition, str] = {
     "hourly": "at a full hour",
@@ -116,12 +114,3 @@ class BackfillBlock(Part):
 
 def _refuse(field: str, message: str) -> None:
     raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})
-
-
-def without_backfills(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of dlt's part of a file without the `backfill` blocks, which dlt doesn't know."""
-    copy: dict[str, Any] = deepcopy(dict(source))
-    for resource in copy.get("resources", ()):
-        if isinstance(resource, dict):
-            resource.pop("backfill", None)
-    return copy

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from restsource_dagster.config.assembly import assemble
-from restsource_dagster.config.backfill import without_backfills
 from restsource_dagster.config.envelope import NAME, ConnectorFile
 from restsource_dagster.config.http import HttpSettings
 from restsource_dagster.config.literal_secrets import secret_warnings
+from restsource_dagster.config.own_fields import without_own_fields
 from restsource_dagster.config.problems import Finding
 from restsource_dagster.config.references import find_references
 from restsource_dagster.config.resources import (
@@ -99,7 +99,7 @@ class Connector:
     def rest_api_config(self) -> dict[str, Any]:
         """dlt's `RESTAPIConfig` as the file has it: a fresh copy, references not resolved.
 
-        Without `backfill`, which dlt doesn't know.
+        Without `backfill`, `mode` and `nested`, which dlt doesn't know.
         """
         return deepcopy(dict(self.source))
 
@@ -174,7 +174,7 @@ def _connector(
     resources: tuple[Resource, ...],
     value: dict[str, Any],
 ) -> Connector:
-    source = without_backfills({key: value[key] for key in _DLT_FIELDS if key in value})
+    source = without_own_fields({key: value[key] for key in _DLT_FIELDS if key in value})
     return Connector(
         name=name,
         path=path,

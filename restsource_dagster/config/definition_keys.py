@@ -43,7 +43,7 @@ _PAGE_SIZES = {
 }
 _CURSOR = ("cursor_path", "start_param", "end_param")
 _ENDPOINT = ("path", "json", "data", "data_selector", "response_actions")
-_HINTS = ("nested_hints", "max_table_nesting", "schema_contract")
+_HINTS = ("nested_hints", "schema_contract")
 _NOT_IN_COLUMNS = ("name", "description", "primary_key", "merge_key")
 """The name is the object's key, the keys are told apart from the columns."""
 
@@ -93,6 +93,7 @@ def _definition(draft: Draft, resource: Resource, client: Mapping[str, Any]) -> 
         "disposition": _disposition(draft, resource),
         "columns": _columns(draft.resource.get("columns") or {}),
         **{name: draft.resource.get(name) for name in _HINTS},
+        "max_table_nesting": resource.max_table_nesting,
         "include_from_parent": sorted(draft.resource.get("include_from_parent") or ()),
         "not_selected": not resource.selected,
         "partition": (draft.resource.get("backfill") or {}).get("partition"),

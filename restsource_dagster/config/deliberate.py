@@ -7,6 +7,8 @@ or silently does something else, is refused here while the file is open in the e
 from collections.abc import Sequence
 from typing import Any
 
+from restsource_dagster.config.own_fields import MODE_FIELDS
+
 __all__ = ["REFUSALS", "code_for"]
 
 REFUSALS = {
@@ -51,6 +53,8 @@ REFUSALS = {
     "reference": "A table reference without columns, without the other table, or with unequal "
     "numbers of columns.",
     "backfill-form": "A `backfill` block that isn't well formed. dlt doesn't know the block; it is "
+    "not handed on.",
+    "mode": "`mode` or `nested` with a word that is none of theirs. dlt doesn't know them; they are "
     "not handed on.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
     "backfill-below-parent": "`backfill` of a dependent resource. Its history comes with its "
@@ -112,6 +116,8 @@ def _name_for(
         return "columns"
     if path[:1] == ("resources",) and path[2:3] == ("backfill",):
         return "backfill-form"
+    if _is_resource_field(path) and path[-1] in MODE_FIELDS:
+        return "mode"
     if "auth" in path:
         return _auth_name(path, kind, given)
     if "params" in path:
@@ -123,6 +129,10 @@ def _name_for(
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )
     return next((name for name, holds in cases if holds), None)
+
+
+def _is_resource_field(path: tuple[str | int, ...]) -> bool:
+    return (path[:1], len(path)) in ((("resources",), 3), (("resource_defaults",), 2))
 
 
 def _is_column_hint(path: tuple[str | int, ...]) -> bool:

@@ -15,7 +15,7 @@ from restsource_dagster.config.positions import Mistake, Place, TextLines
 from restsource_dagster.config.problems import Finding, Problem
 from restsource_dagster.config.yaml_text import parse_yaml
 
-__all__ = ["Document", "read_document"]
+__all__ = ["Document", "parse_document", "read_content", "read_document"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,19 @@ def read_document(path: Path) -> Document | tuple[Problem, ...]:
 
     Files with more than `MAX_BYTES` and anything that isn't a regular file are refused unread.
     """
+    content = read_content(path)
+    return (content,) if isinstance(content, Problem) else parse_document(path, content)
+
+
+def read_content(path: Path) -> bytes | Problem:
+    """The content of a file, or what keeps it from being read, under the same rules."""
     content = _read_bytes(path)
-    text = _decode(content) if isinstance(content, bytes) else content
+    return content.at(path, 1, 1) if isinstance(content, Finding) else content
+
+
+def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
+    """The document that a file's content is, or what keeps it from being one. Never raises."""
+    text = _decode(content)
     if isinstance(text, Finding):
         return (text.at(path, 1, 1),)
     if isinstance(text, Mistake):
@@ -139,5 +150,5 @@ def _decode(content: bytes) -> str | Finding | Mistake:
         )  # fmt: skip
 
 
-def _as_far_as_text(content: bytes | Finding) -> str:
-    return content.decode("utf-8-sig", errors="replace") if isinstance(content, bytes) else ""
+def _as_far_as_text(content: bytes) -> str:
+    return content.decode("utf-8-sig", errors="replace")

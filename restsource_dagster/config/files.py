@@ -6,13 +6,19 @@ Loading needs the files and nothing else, and never raises: a broken file harms 
 import hashlib
 import os
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.config.document import Document, read_document
-from restsource_dagster.config.naming import table_identifier
+from restsource_dagster.config.document import Document, parse_document, read_content
+from restsource_dagster.config.json_elements import element_offsets
+from restsource_dagster.config.known_connector import Known, KnownConnector
+from restsource_dagster.config.loaded import Folder, LoadedFile
+from restsource_dagster.config.namesakes import without_namesakes
+from restsource_dagster.config.parse_cache import ParseCache, digest_of
+from restsource_dagster.config.parse_entry import Entry
 from restsource_dagster.config.problems import Finding, Problem
 
 __all__ = [
@@ -29,38 +35,6 @@ __all__ = [
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _NOT_OURS = (".", "~", "#")
 """How the names of hidden files and of editors' lock, swap and backup files begin."""
-
-
-@dataclass(frozen=True)
-class LoadedFile:
-    """A file and what became of it: `connector` is None exactly if a problem is an error."""
-
-    path: Path
-    connector: Connector | None
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True)
-class Folder:
-    """All connector files of a folder, by name. `fingerprint` is from before they were read."""
-
-    files: tuple[LoadedFile, ...]
-    fingerprint: str
-
-    @property
-    def connectors(self) -> tuple[Connector, ...]:
-        """The connectors that work."""
-        return tuple(file.connector for file in self.files if file.connector is not None)
-
-    @property
-    def broken(self) -> tuple[LoadedFile, ...]:
-        """The files that don't."""
-        return tuple(file for file in self.files if file.connector is None)
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """The problems of all files, by file and place."""
-        return tuple(sorted(problem for file in self.files for problem in file.problems))
 
 
 def find_files(folder: Path) -> tuple[Path, ...]:
@@ -112,14 +86,25 @@ def fingerprint(folder: Path) -> str:
 
 def load_file(path: Path) -> LoadedFile:
     """The connector of a file, or everything that is wrong with it. Never raises, never waits."""
+    return _guarded(path, lambda: _load(path))
+
+
+def _guarded(path: Path, load: Callable[[], LoadedFile]) -> LoadedFile:
     try:
-        return _load(path)
+        return load()
     except Exception as error:  # noqa: BLE001 - a slip of ours must not take the others down
         return LoadedFile(path, None, (_our_slip(error).at(path, 1, 1),))
 
 
 def _load(path: Path) -> LoadedFile:
-    document = read_document(path)
+    content = read_content(path)
+    if isinstance(content, Problem):
+        return LoadedFile(path, None, (content,))
+    return _parse(path, content)
+
+
+def _parse(path: Path, content: bytes) -> LoadedFile:
+    document = parse_document(path, content)
     if not isinstance(document, Document):
         return LoadedFile(path, None, document)
     connector, findings = parse_connector(document.value, path)
@@ -133,8 +118,14 @@ def _load(path: Path) -> LoadedFile:
 
 
 def _lines(document: Document, connector: Connector) -> Mapping[str, int]:
-    pointers = (resource.pointer for resource in connector.resources)
-    return {pointer: document.position(pointer)[0] for pointer in pointers}
+    pointers = [resource.pointer for resource in connector.resources]
+    if document.problems or document.path.suffix.lower() != ".json":
+        return {pointer: document.position(pointer)[0] for pointer in pointers}
+    offsets = element_offsets(document.lines.text, "resources")
+    return {
+        pointer: document.lines.line_and_column(offsets[int(pointer.rsplit("/", 1)[1])])[0]
+        for pointer in pointers
+    }
 
 
 def _our_slip(error: Exception) -> Finding:
@@ -154,20 +145,59 @@ def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
 
     Of two files of one folder with the same connector name the first works, the other is refused.
     """
-    return tuple(_without_namesakes(load_file(path) for path in paths))
+    return tuple(without_namesakes(load_file(path) for path in paths))
 
 
-def load_folder(folder: Path) -> Folder:
+def load_folder(folder: Path, cache: ParseCache | None = None) -> Folder:
     """All connector files of a folder, each loaded on its own. Never raises.
 
     Of two files with the same connector name the first, by path, works; the other is refused. A
     folder that isn't there or can't be read is told as one broken file, the folder itself.
+
+    With a cache, a file that it knows isn't parsed: its connector reads what only a run needs when it
+    is asked for. What the cache didn't know, it knows from then on.
     """
     before = fingerprint(folder)
     missing = _folder_problem(folder)
     if missing is not None:
         return Folder((LoadedFile(folder, None, (missing,)),), before)
-    return Folder(load_files(find_files(folder)), before)
+    paths = find_files(folder)
+    if cache is None:
+        return Folder(load_files(paths), before)
+    loaded = (_guarded(path, partial(_look_up, path, cache)) for path in paths)
+    files = tuple(without_namesakes(loaded))
+    cache.save()
+    return Folder(files, before)
+
+
+def _look_up(path: Path, cache: ParseCache) -> LoadedFile:
+    """The file as the cache knows it; else parsed, and known from then on."""
+    content = read_content(path)
+    if isinstance(content, Problem):
+        return LoadedFile(path, None, (content,))
+    digest = digest_of(content)
+    found = cache.find(path, digest)
+    if found is None:
+        file = _parse(path, content)
+        if file.connector is None:
+            return file
+        entry = Entry(Known.of(file.connector), file.problems)
+        if not cache.add(path, digest, entry):
+            return file
+        found = entry.known.name, entry.warnings
+    name, warnings = found
+    # a code location holds thousands of them, and needs one when a run of it begins
+    parse = partial(_in_full, path, zlib.compress(content, 1))
+    connector = KnownConnector(path, name, partial(cache.recall, path), parse)
+    return LoadedFile(path, connector, warnings)
+
+
+def _in_full(path: Path, compressed: bytes) -> Connector:
+    """The connector of a content that was parsed before. Raises `RuntimeError` if it isn't one."""
+    file = _parse(path, zlib.decompress(compressed))
+    if file.connector is None:
+        raise RuntimeError(f"{path} was fine when it was parsed before: {file.problems}")
+    return file.connector
 
 
 def _folder_problem(folder: Path) -> Problem | None:
@@ -184,45 +214,3 @@ def _folder_problem(folder: Path) -> Problem | None:
         found=found,
         mend="Make it, or set RESTSOURCE_CONFIGS or --configs to the folder that holds them",
     ).at(folder, 1, 1)
-
-
-def _without_namesakes(files: Iterator[LoadedFile]) -> Iterator[LoadedFile]:
-    """Refuse a connector whose name or dataset an earlier file of the same folder has."""
-    taken: dict[tuple[Path, str], LoadedFile] = {}
-    for file in files:
-        if file.connector is None:
-            yield file
-            continue
-        keys = [(file.path.parent, dataset) for dataset in _datasets(file.connector.name)]
-        first = next((taken[key] for key in keys if key in taken), None)
-        if first is None:
-            taken.update(dict.fromkeys(keys, file))
-            yield file
-        else:
-            problem = _namesake(file, first)
-            yield replace(file, connector=None, problems=(*file.problems, problem))
-
-
-def _datasets(name: str) -> tuple[str, str]:
-    """The dataset that dlt loads a connector into, and the one in which it prepares the rows."""
-    dataset = table_identifier(name)
-    return dataset, f"{dataset}_staging"
-
-
-def _namesake(file: LoadedFile, first: LoadedFile) -> Problem:
-    name = file.connector.name if file.connector else ""
-    other = first.connector.name if first.connector else ""
-    same = name == other
-    finding = Finding(
-        pointer="/name",
-        message=f'Another file has the connector name "{name}" already'
-        if same
-        else f'The name "{name}" means the same dataset as "{other}"',
-        found=f"it in {first.path.name} too" if same else f"{other} in {first.path.name}",
-        expected="each name once" if same else "names that differ in more than underscores",
-        mend='Give this file another "name", or delete one of the two',
-    )
-    document = read_document(file.path)
-    if isinstance(document, Document):
-        return document.located(finding)
-    return finding.at(file.path, 1, 1)

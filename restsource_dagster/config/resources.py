@@ -10,6 +10,7 @@ __all__ = [
     "Disposition",
     "Family",
     "Incremental",
+    "Mode",
     "Partition",
     "Resource",
     "families_of",
@@ -17,6 +18,9 @@ __all__ = [
 
 Partition = Literal["hourly", "daily", "weekly", "monthly"]
 """How long the windows of a history are. Weeks start on Monday."""
+
+Mode = Literal["auto", "columnar", "rows"]
+"""How rows are written: by dlt one by one, or as columns where that leads to the same tables."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ class Resource:
     """Where it starts in its file, counted from 1."""
     backfill: Backfill | None = None
     """Its history, if the file asks for it."""
+    mode: Mode = "auto"
+    max_table_nesting: int | None = None
+    """How deep nested lists become tables; None is dlt's own limit, 0 keeps them as JSON."""
     definition_key: str = ""
     """Changes exactly when a window of its history might hold other rows than before."""
 

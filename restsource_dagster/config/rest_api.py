@@ -3,7 +3,7 @@
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#source-configuration
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, Tag, WithJsonSchema
 
@@ -13,6 +13,7 @@ from restsource_dagster.config.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.config.fields import Flag, Nothing, Part, Text, by_kind
 from restsource_dagster.config.hints import TableHints
 from restsource_dagster.config.paginators import Paginator
+from restsource_dagster.config.resources import Mode
 
 _NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"})
 
@@ -49,6 +50,17 @@ class ResourceBase(TableHints):
     )
     include_from_parent: list[Text] | None = Field(
         default=None, description="Fields of the parent's row to copy into each row."
+    )
+    mode: Mode | None = Field(
+        default="auto",
+        description="Not dlt's. How rows are written: `auto` as columns, which is several times "
+        "faster, where that leads to the same tables, else one by one; `columnar` the same, with "
+        "nested values as JSON unless `nested` says otherwise; `rows` always one by one.",
+    )
+    nested: Literal["json", "tables"] | None = Field(
+        default=None,
+        description="Not dlt's. Lists of a row as `tables` of their own, or all nested values as "
+        "`json` columns, which `max_table_nesting: 0` says, too.",
     )
     processing_steps: list[Nothing] = Field(
         default=[], description="Python only; leave it out.", max_length=0

@@ -5,20 +5,36 @@ kept in dlt's state and asked for again in the next run, even if the parent does
 """
 
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from restsource_dagster.config.http import SkipChildErrors
 from restsource_dagster.engine.calls import bound_values
-from restsource_dagster.engine.errors import RequestError, ResponseError
-from restsource_dagster.engine.family_cursors import FamilyCursors, parent_key
+from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
+from restsource_dagster.engine.family_cursors import FamilyCursors
+from restsource_dagster.engine.parent_states import parent_key
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.streams import MarkedRow
 from restsource_dagster.engine.tally import Tally
 
-__all__ = ["Children"]
+__all__ = ["AskBelow", "Children", "Parents"]
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AskBelow:
+    """A parent to ask below."""
+
+    parent: Row
+    values: tuple[Any, ...] = ()
+    """What the call takes from it."""
+    key: str = ""
+    """Stands for all that is taken from it: it is asked for once in a run."""
+    error: IngestError | None = None
+    """It lacks what the call needs."""
 
 
 class Children:
@@ -44,21 +60,34 @@ class Children:
         """Whether some parents may fail."""
         return self._may_skip > 0
 
-    def to_ask(self, parents: Iterable[Any]) -> Iterator[tuple[Row, tuple[Any, ...]]]:
-        """The parents to ask below, with the values that the call takes from each.
+    def below(self, parents: Iterable[Any]) -> "Parents":
+        """The parents of a page to ask below; those owed from the last run come first.
 
-        Those owed from the last run come first. A parent that comes twice in a run is asked for
-        once; one that all loaded dependents have had is left out.
+        Call it in the thread that extracts.
         """
+        return Parents(self, self._candidates([*self._owed_before(), *parents]))
+
+    def is_asked(self, key: str) -> bool:
+        """Whether a parent with this key was asked below in this run."""
+        return key in self._asked
+
+    def note_asked(self, key: str) -> None:
+        """A parent with this key is asked below now."""
+        self._asked.add(key)
+
+    def _candidates(self, parents: Iterable[Any]) -> Iterator[AskBelow]:
+        """All but those that all loaded dependents have had."""
         readers = self._cursors.loaded_below(self._plan.resource.name)
-        for parent in [*self._owed_before(), *parents]:
+        for parent in parents:
             if isinstance(parent, MarkedRow) and readers <= parent.again:
                 continue
-            values = bound_values(self._plan, parent)
-            key = parent_key([values, self._included(parent)])
-            if key not in self._asked:
-                self._asked.add(key)
-                yield parent, values
+            try:
+                values = bound_values(self._plan, parent)
+            except IngestError as error:
+                yield AskBelow(parent, error=error)
+            else:
+                key = parent_key([values, self._included(parent)])
+                yield AskBelow(parent, values, key)
 
     def skip(self, parent: Row, path: str, error: RequestError | ResponseError) -> None:
         """Go on without a parent, and ask for it in the next run; raises `error` if too many."""
@@ -91,3 +120,37 @@ class Children:
         if all(top in parent for top in tops):
             return {top: parent[top] for top in tops}
         return dict(parent)
+
+
+class Parents:
+    """The parents of one page, in order, each asked below once in a run."""
+
+    def __init__(self, children: Children, candidates: Iterator[AskBelow]) -> None:
+        self._children = children
+        self._candidates = candidates
+        self._looked_at: deque[AskBelow] = deque()
+        self.foreseen: set[str] = set()
+        """The keys of those whose calls are fetched ahead."""
+
+    def take(self) -> AskBelow | None:
+        """The next one; None after the last. Raises `IngestError` if the parent can't be used."""
+        while (candidate := self._next()) is not None:
+            if candidate.error is not None:
+                raise candidate.error
+            if not self._children.is_asked(candidate.key):
+                self._children.note_asked(candidate.key)
+                return candidate
+        return None
+
+    def coming(self, most: int) -> Iterator[AskBelow]:
+        """The next ones as things stand, up to so many, and only as far as they can be used."""
+        while len(self._looked_at) < most and (found := next(self._candidates, None)):
+            self._looked_at.append(found)
+        for candidate in list(self._looked_at)[:most]:
+            if candidate.error is not None:
+                return
+            if not self._children.is_asked(candidate.key):
+                yield candidate
+
+    def _next(self) -> AskBelow | None:
+        return self._looked_at.popleft() if self._looked_at else next(self._candidates, None)

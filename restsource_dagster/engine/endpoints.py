@@ -1,7 +1,6 @@
 """How each resource is asked for: its session, credentials, paginator and limits."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,10 @@ from dlt.sources.rest_api.config_setup import create_auth
 from requests.auth import AuthBase
 
 from restsource_dagster.config.connector import Connector
+from restsource_dagster.engine.ahead.readahead import ReadAhead
 from restsource_dagster.engine.http.budget import Budget
 from restsource_dagster.engine.http.foreign import is_foreign
+from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.tokens import RenewingToken
@@ -65,7 +66,7 @@ class EndpointMaker:
         client: Mapping[str, Any],
         redactor: Redactor,
         progress: Progress,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Sleep | None = None,
     ) -> None:
         self._sleep = sleep
         self._http = connector.http
@@ -79,6 +80,8 @@ class EndpointMaker:
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
         )
+        most = self._http.max_concurrency
+        self._ahead = ReadAhead(most, self._budget) if most > 1 else None
 
     def make(self, plan: ResourcePlan, tally: Tally) -> Endpoint:
         """The endpoint of a resource.
@@ -105,10 +108,13 @@ class EndpointMaker:
             actions=tuple(endpoint.get("response_actions") or ()),
             max_pages=self._http.max_pages,
             listener=_Listener(name, tally, self._progress),
+            ahead=self._ahead,
         )
 
     def close(self) -> None:
-        """Close the connections of all sessions."""
+        """End what was fetched ahead, and close the connections of all sessions."""
+        if self._ahead is not None:
+            self._ahead.close()
         for session in self._sessions:
             session.close()
 

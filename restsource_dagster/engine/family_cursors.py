@@ -5,16 +5,14 @@ dependent also keeps a position in the rows of each incremental resource above i
 loaded with or without it, it asks below each row once, and below none too few.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Any
 
 from dlt.extract.state import resource_state
 
 from restsource_dagster.engine.fixed_windows import was_appended
-from restsource_dagster.engine.parent_states import ParentStates
+from restsource_dagster.engine.parent_states import ParentStates, parent_key
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.engine.streams import Stream
@@ -37,7 +35,6 @@ FROM = "from"
 FLOOR = "floor"
 """There: the value that a person set the cursor of an appended table to; nothing before it is read
 again, whatever the lag, as it would be there twice."""
-_LONGEST_KEY = 64
 
 State = dict[str, Any]
 Save = Callable[[], None]
@@ -52,14 +49,6 @@ def own_state(name: str) -> State:
 def beginning_of(ours: Mapping[str, Any]) -> Any:
     """The value before which a root is never read, from our part of its state; None if none."""
     return ours.get(FLOOR, ours.get(FROM))
-
-
-def parent_key(values: Sequence[Any]) -> str:
-    """The values that a call takes from its parent, as a key of the state."""
-    text = json.dumps(list(values), separators=(",", ":"), default=str)
-    if len(text) <= _LONGEST_KEY:
-        return text
-    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -114,6 +103,28 @@ class FamilyCursors:
         if rules.end is not None and own and plan.appends and parent is None:
             self._append_once(plan.resource.name, rules, stream, saves)
         return OpenStream(stream, save)
+
+    def peek(self, plan: ResourcePlan, parent: Sequence[Any]) -> Stream | None:
+        """A stream that starts where that of a call below a parent would start by now.
+
+        It changes nothing, and is not to be read. None if that can't be told: before the first call
+        of the resource, or without a cursor.
+        """
+        if plan.incremental is None:
+            return None
+        name, rules = plan.resource.name, CursorRules.of(plan.resource.name, plan.incremental)
+        positions: dict[str, Position] = {}
+        for reader in self.loaded_below(name):
+            store, reads = self._stores.get((reader, name)), self._plans[reader]
+            if store is None:
+                return None
+            remembers = reads.appends and (reader == name or reads.incremental is None)
+            positions[reader] = Position(
+                rules,
+                _known(store.peek(parent_key(parent)), rules),
+                remembers=remembers and rules.end is None,
+            )
+        return Stream(rules, positions.pop(name, None), positions, self._say)
 
     def _append_once(
         self, name: str, rules: CursorRules, stream: Stream, saves: list[Save]

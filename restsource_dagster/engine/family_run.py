@@ -16,6 +16,8 @@ import dlt
 from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.config.references import resolve_rest_api_config
 from restsource_dagster.engine.changes import Tables, changes_of, read_tables
+from restsource_dagster.engine.columnar.feed import ColumnFeed
+from restsource_dagster.engine.columnar.parts import Parts
 from restsource_dagster.engine.configuration import configure_dlt
 from restsource_dagster.engine.continuity import check_continuity
 from restsource_dagster.engine.cursors import read_move
@@ -23,6 +25,7 @@ from restsource_dagster.engine.destination import open_warehouse
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.failures import failed_outcome
+from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Load, Observer, Outcome, Silent
 from restsource_dagster.engine.pipelines import Pipelines
@@ -57,7 +60,7 @@ def opened_run(
     settings: Settings,
     environment: Mapping[str, str],
     observer: Observer | None,
-    sleep: Callable[[float], None],
+    sleep: Sleep | None,
     *,
     pipeline: str,
     prepare: Prepare,
@@ -121,9 +124,10 @@ class FamilyRun:
                 read_tables(pipeline, self.pipelines.stored_schema),
                 preparation,
             )
-            source = self._source(family, names, preparation.window)
+            parts = self.pipelines.parts()
+            source = self._source(family, names, preparation.window, parts)
             self._check(pipeline, source, preparation)
-            rows, info = self.pipelines.run(pipeline, family.root.name, source.source)
+            rows, info = self.pipelines.run(pipeline, family.root.name, source.source, parts)
             outcomes = []
             for resource in selected:
                 load = Load(pipeline, source.source.resources[resource.name], info)
@@ -136,7 +140,9 @@ class FamilyRun:
             ]
         yield from outcomes
 
-    def _source(self, family: Family, names: list[str], window: Window | None) -> FamilySource:
+    def _source(
+        self, family: Family, names: list[str], window: Window | None, parts: Parts | None
+    ) -> FamilySource:
         source = build_family_source(
             self.connector,
             self.config,
@@ -146,6 +152,7 @@ class FamilyRun:
             say=self.progress.message,
             schema=self.pipelines.stored_schema,
             window=window,
+            parts=parts,
         )
         for plan in source.plans.values():
             if not plan.loaded:
@@ -197,7 +204,17 @@ class FamilyRun:
             cursor_set=moves.cursors.get(resource.name),
             window=(window.asked.start, window.asked.end) if window else None,
             columns=read_columns(schema, table),
+            written=_written(source.feeds.get(resource.name)),
             schema_changes=changes_of(table, before.tables, read_tables(pipeline)),
             nested_tables={name: count for name, count in rows.items() if name.startswith(nested)},
             load=load,
         )
+
+
+def _written(feed: ColumnFeed | None) -> str:
+    if feed is None:
+        return "rows"
+    if feed.refusal is None:
+        return "columns"
+    some = f"columns for the first {feed.rows:,} rows, then rows" if feed.rows else "rows"
+    return f"{some}: {feed.refusal}"

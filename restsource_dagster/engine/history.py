@@ -6,8 +6,7 @@ again leaves the same rows: what has a key is merged; what is appended takes the
 that the table has of the window, in one transaction.
 """
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from restsource_dagster.config.spans import Span
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.family_cursors import OURS, beginning_of
 from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
+from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome
 from restsource_dagster.engine.plans import read_plans
@@ -50,7 +50,7 @@ def ingest_window(
     settings: Settings,
     environment: Mapping[str, str],
     observer: Observer | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep | None = None,
 ) -> Iterator[Outcome]:
     """Load a window of a root resource and what depends on it; yield an outcome for each.
 
@@ -60,7 +60,7 @@ def ingest_window(
 
     A failure is an outcome, not an exception. Raises `UnknownResourceError`, `IngestError` if the
     resource can't be loaded in windows, `MissingReferences` and `ConnectorBusyError`, all before
-    anything was requested. `sleep` waits before a request is tried again, in seconds.
+    anything was requested. `sleep` waits, in seconds, before a request is tried again.
     """
     check_windows(connector, resource)
     family = connector.family_of(resource)

@@ -1,7 +1,6 @@
 """Run a connector: extract, normalize and load its families, one after the other."""
 
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import dlt
@@ -9,6 +8,7 @@ import dlt
 from restsource_dagster.config.connector import Connector, Family
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
+from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves, move
 from restsource_dagster.engine.outcome import Observer, Outcome
 from restsource_dagster.engine.plans import read_plans
@@ -26,7 +26,7 @@ def ingest(
     environment: Mapping[str, str],
     resources: Collection[str] | None = None,
     observer: Observer | None = None,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Sleep | None = None,
     live_from: Mapping[str, Any] | None = None,
     full_refresh: Collection[str] = (),
     set_cursor: Mapping[str, Any] | None = None,
@@ -41,7 +41,7 @@ def ingest(
     Outcomes come as their families end; a failure is an outcome, not an exception. Raises
     `UnknownResourceError`, `IngestError` for a cursor that can't be changed so, `MissingReferences`
     for variables of the file that the environment lacks, `ConnectorBusyError`; all before anything
-    was requested. `sleep` waits before a request is tried again, in seconds.
+    was requested. `sleep` waits, in seconds, before a request is tried again.
     """
     wanted = _wanted(connector, resources)
     starts = Starts(live_from or {}, full_refresh, set_cursor or {})

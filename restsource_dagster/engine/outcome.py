@@ -94,6 +94,8 @@ class Outcome:
     window: tuple[Any, Any] | None = None
     """The ends of the window of history that was loaded; None for a live run."""
     columns: tuple[Column, ...] = ()
+    written: str = "rows"
+    """How its rows were written: "columns", or "rows" and why."""
     nested_tables: Mapping[str, int] = field(default_factory=dict)
     """Rows loaded into each nested table."""
     schema_changes: tuple[str, ...] = ()

@@ -1,17 +1,28 @@
 """A cursor per parent: the state of a dependent incremental resource, bounded in size."""
 
+import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from restsource_dagster.engine.errors import IngestError
 
-__all__ = ["ParentStates"]
+__all__ = ["ParentStates", "parent_key"]
 
 MOST_PARENTS = 10_000
 """Parents whose cursor is kept where forgetting one is harmless: its children are merged again."""
 MOST_APPENDED = 100_000
 """Parents whose cursor is kept where forgetting one would append its children twice."""
+_LONGEST_KEY = 64
+
+
+def parent_key(values: Sequence[Any]) -> str:
+    """The values that a call takes from its parent, as a key of the state."""
+    text = json.dumps(list(values), separators=(",", ":"), default=str)
+    if len(text) <= _LONGEST_KEY:
+        return text
+    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class ParentStates:
@@ -46,6 +57,12 @@ class ParentStates:
                 return self._single
             self._states[parent] = state  # at the end: seen last
             return dict(state)
+
+    def peek(self, parent: str) -> Mapping[str, Any]:
+        """The state below a parent, which does not count as seeing it."""
+        with self._lock:
+            state: Mapping[str, Any] = self._states.get(parent, self._single)
+            return state
 
     def put(self, parent: str, state: Mapping[str, Any]) -> None:
         """Keep the state below a parent."""

@@ -13,6 +13,8 @@ from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
 
+from restsource_dagster.engine.collecting import seldom_collecting
+from restsource_dagster.engine.columnar.parts import Parts
 from restsource_dagster.engine.destination import Warehouse
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.moves import Moves
@@ -130,12 +132,25 @@ class Pipelines:
         """Start from a clean pipeline next time."""
         self._pipeline = None
 
+    def parts(self) -> Parts | None:
+        """Where a family's rows are written as columns; None if the destination takes none."""
+        if self.warehouse.loader_file_format != "parquet":
+            return None
+        self._opened += 1
+        return Parts(self.folder / f"{self._opened} columns")
+
     def run(
-        self, pipeline: dlt.Pipeline, family: str, source: DltSource
+        self, pipeline: dlt.Pipeline, family: str, source: DltSource, parts: Parts | None
     ) -> tuple[Mapping[str, int], LoadInfo]:
         """Extract, normalize and load; returns the rows per table and dlt's account of the load."""
         self.progress.phase(family, "extract")
-        pipeline.extract(source, loader_file_format=self.warehouse.loader_file_format)
+        with seldom_collecting():
+            extracted = pipeline.extract(
+                source, loader_file_format=self.warehouse.loader_file_format
+            )
+        if parts and parts.rows:
+            package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
+            parts.move_into(Path(package))
         self.progress.phase(family, "normalize")
         rows: Mapping[str, Any] = pipeline.normalize().row_counts
         self.progress.phase(family, "load")

@@ -118,4 +118,6 @@ def _hints(definition: Mapping[str, Any], resource: Resource) -> Mapping[str, An
     hints = {key: value for key, value in definition.items() if key not in _NOT_HINTS}
     if resource.disposition.derived:
         hints["write_disposition"] = resource.disposition.value
+    if resource.max_table_nesting is not None:
+        hints["max_table_nesting"] = resource.max_table_nesting
     return hints

@@ -1,18 +1,19 @@
 """How the rows of a resource are read: call by call, page by page, through its cursor."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import dlt
 
 from restsource_dagster.engine.calls import call_below, root_call
-from restsource_dagster.engine.children import Children
+from restsource_dagster.engine.children import AskBelow, Children, Parents
 from restsource_dagster.engine.errors import RequestError, ResponseError, RowError
 from restsource_dagster.engine.family_cursors import FamilyCursors, OpenStream
 from restsource_dagster.engine.paging.pages import Call, Endpoint
 from restsource_dagster.engine.plans import ResourcePlan
-from restsource_dagster.engine.streams import CursorView, MarkedRow
+from restsource_dagster.engine.streams import CursorView, MarkedRow, Stream
 from restsource_dagster.engine.values import Values
 
 __all__ = ["Reading", "child_pages", "root_pages"]
@@ -31,31 +32,70 @@ class Reading:
     children: Children
     values: Values
 
-    def view(self, opened: OpenStream | None) -> CursorView | None:
+    def view(self, stream: Stream | None) -> CursorView | None:
         """What the placeholders of a call see of the cursor."""
-        if opened is None or self.plan.incremental is None:
+        if stream is None or self.plan.incremental is None:
             return None
-        return CursorView.of(self.plan.incremental, opened.stream.start)
+        return CursorView.of(self.plan.incremental, stream.start)
 
     def rows(self, call: Call, opened: OpenStream | None) -> Iterator[Records]:
         """The rows of a call that are new, page by page; then the cursor is moved."""
-        for number, records in enumerate(self.endpoint.pages(call), 1):
-            rows = self.values.settle(records, number)
-            rows = opened.stream.read(rows, number) if opened else rows
-            if rows:
-                yield rows
-            if opened and opened.stream.finished:
-                break
+        may_stop = opened is not None and opened.stream.may_finish
+        with closing(self.endpoint.pages(call, may_stop=may_stop)) as pages:
+            for number, records in enumerate(pages, 1):
+                rows = self.values.settle(records, number)
+                rows = opened.stream.read(rows, number) if opened else rows
+                if rows:
+                    yield rows
+                if opened and opened.stream.finished:
+                    break
         if opened:
             opened.stream.end()
             opened.save()
+
+    def rows_below(self, ask: AskBelow, opened: OpenStream | None) -> Iterator[Records]:
+        """The rows of the call below a parent, with the fields that they get from it."""
+        plan, parent = self.plan, ask.parent
+        view = self.view(opened.stream if opened else None)
+        call, from_parent = call_below(plan, view, parent)
+        pages = (_extended(rows, from_parent, parent, plan) for rows in self.rows(call, opened))
+        if not self.children.may_skip:
+            yield from pages
+            return
+        try:
+            # all or nothing: of a parent whose second page fails, not even the first is loaded
+            yield from list(pages)
+        except (RequestError, ResponseError) as error:
+            self.children.skip(parent, call.path, error)
+
+    def foresee(self, parents: Parents) -> None:
+        """Have the calls below the next parents fetched before they are made.
+
+        Each is the call that would be made by now. If it is another one by the time it is made, what
+        was fetched is thrown away.
+        """
+        plan = self.plan
+        for ask in parents.coming(self.endpoint.looks_ahead):
+            if ask.key in parents.foreseen:
+                continue
+            stream = self.cursors.peek(plan, ask.values)
+            if stream is None and plan.incremental is not None:
+                return
+            parents.foreseen.add(ask.key)
+            try:
+                call, _ = call_below(plan, self.view(stream), ask.parent)
+            except Exception:  # noqa: BLE001 - the call itself meets the same error, and tells
+                return
+            may_stop = stream is not None and stream.may_finish
+            self.endpoint.foresee(call, may_stop=may_stop, group=parents)
 
 
 def root_pages(reading: Reading) -> Iterator[Any]:
     """The pages of a resource that stands alone."""
     opened = reading.cursors.open(reading.plan, None)
     pages = 0
-    for rows in reading.rows(root_call(reading.plan, reading.view(opened)), opened):
+    call = root_call(reading.plan, reading.view(opened.stream if opened else None))
+    for rows in reading.rows(call, opened):
         pages += 1
         yield rows
     if not pages:
@@ -63,31 +103,25 @@ def root_pages(reading: Reading) -> Iterator[Any]:
 
 
 def child_pages(items: Any, reading: Reading) -> Iterator[Any]:
-    """The pages of a dependent resource: one call for each record of its parent's page."""
-    plan, children = reading.plan, reading.children
+    """The pages of a dependent resource: one call for each record of its parent's page.
 
-    def below(parent: Row, opened: OpenStream | None) -> Iterator[Records]:
-        call, from_parent = call_below(plan, reading.view(opened), parent)
-        pages = (_extended(rows, from_parent, parent, plan) for rows in reading.rows(call, opened))
-        if not children.may_skip:
-            yield from pages
-            return
-        try:
-            # all or nothing: of a parent whose second page fails, not even the first is loaded
-            yield from list(pages)
-        except (RequestError, ResponseError) as error:
-            children.skip(parent, call.path, error)
+    They come in the order of the parents. The calls below the first parents are fetched as soon as
+    the parents are known, and others while these are read.
+    """
+    parents = reading.children.below(items if isinstance(items, list) else [items])
+    reading.foresee(parents)
+    return _child_pages(parents, reading)
 
-    def all_below(parent: Row, opened: OpenStream | None) -> Callable[[], Records]:
-        return lambda: [row for page in below(parent, opened) for row in page]
 
-    yield _nothing(plan)
-    for parent, values in children.to_ask(items if isinstance(items, list) else [items]):
-        opened = reading.cursors.open(plan, values)
-        if plan.parallelized:
-            yield all_below(parent, opened)
-        else:
-            yield from below(parent, opened)
+def _child_pages(parents: Parents, reading: Reading) -> Iterator[Any]:
+    try:
+        yield _nothing(reading.plan)
+        while (ask := parents.take()) is not None:
+            opened = reading.cursors.open(reading.plan, ask.values)
+            reading.foresee(parents)
+            yield from reading.rows_below(ask, opened)
+    finally:
+        reading.endpoint.withdraw(parents)
 
 
 def _nothing(plan: ResourcePlan) -> Any:

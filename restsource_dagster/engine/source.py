@@ -14,6 +14,8 @@ from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.config.connector import Connector, Family
 from restsource_dagster.engine.children import Children
+from restsource_dagster.engine.columnar.feed import ColumnFeed
+from restsource_dagster.engine.columnar.parts import Parts
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.family_cursors import FamilyCursors
 from restsource_dagster.engine.plans import ResourcePlan, read_plans
@@ -33,6 +35,8 @@ class FamilySource:
     tallies: Mapping[str, Tally]
     plans: Mapping[str, ResourcePlan]
     values: Mapping[str, Values]
+    feeds: Mapping[str, ColumnFeed]
+    """What is written as columns; resources that are loaded as rows have none."""
 
 
 def build_family_source(
@@ -45,6 +49,7 @@ def build_family_source(
     say: Callable[[str], None],
     schema: Schema | None = None,
     window: Window | None = None,
+    parts: Parts | None = None,
 ) -> FamilySource:
     """A source of the family's resources that are `loaded`, or that a loaded one depends on.
 
@@ -52,7 +57,7 @@ def build_family_source(
     loaded is asked for all the same, and its own incremental cursor stays where it is. Raises dlt's
     `ConfigFieldMissingException` for a secret that is neither in the file nor where dlt looks.
     `schema` is what the destination knows of the tables, if dlt's pipeline doesn't. With a `window`
-    only its rows are read, and no cursor is known or moved.
+    only its rows are read, and no cursor is known or moved. Rows that can be columns go to `parts`.
     """
     plans = {plan.resource.name: plan for plan in read_plans(family, config, loaded)}
     if window is not None:
@@ -62,33 +67,84 @@ def build_family_source(
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
     values = {name: Values(name, normalize, say) for name in plans}
     cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
+    feeds = _feeds(plans, parts, say) if parts else {}
+    for name, feed in feeds.items():
+        values[name].spread = feed.spread
 
     def resources() -> Iterator[DltResource]:
-        built: dict[str, DltResource] = {}
+        pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
             children = Children(plan, cursors, connector.http.on_child_error, tallies[name])
             endpoint = maker.make(plan, tallies[name])
             reading = Reading(plan, endpoint, cursors, children, values[name])
-            built[name] = _resource(reading, built)
-            built[name].selected = plan.loaded
-            yield built[name]
+            is_parent = any(other.resource.parent == name for other in plans.values())
+            yield from _resources(reading, feeds.get(name), pages, is_parent=is_parent)
 
     name = connector.name
     named = {"schema": schema} if schema else {"name": name}
     source = dlt.source(resources, section=name, **named)()
     # nested rows know their root row, so that a table can be merged into later on, too
     source.root_key = True
-    return FamilySource(source, tallies, plans, values)
+    return FamilySource(source, tallies, plans, values, feeds)
 
 
-def _resource(reading: Reading, built: Mapping[str, DltResource]) -> DltResource:
+def _feeds(
+    plans: Mapping[str, ResourcePlan], parts: Parts, say: Callable[[str], None]
+) -> Mapping[str, ColumnFeed]:
+    return {
+        name: ColumnFeed(plan.resource.table, parts, say)
+        for name, plan in plans.items()
+        if plan.loaded and plan.resource.mode != "rows"
+    }
+
+
+def _resources(
+    reading: Reading, feed: ColumnFeed | None, pages: dict[str, DltResource], *, is_parent: bool
+) -> Iterator[DltResource]:
+    """The resource of a plan; and, before it, the one that reads its pages if both its table and its
+    dependents need them. `pages` are those that dependents read from, by the parent's name."""
     plan = reading.plan
+    name, parent = plan.resource.name, plan.resource.parent
+    above = pages[parent] if parent else None
+    if feed is None or not is_parent:
+        made = _made(_read(above), above, plan.hints, reading, feed)
+        made.selected = plan.loaded
+        if parent is None and feed is None and plan.parallelized:
+            made = made.parallelize()
+        pages[name] = made
+        yield made
+        return
+    pages[name] = _made(_read(above), above, {"name": f"{name} (pages)"}, reading, None)
+    pages[name].selected = False
+    yield pages[name]
+    yield _made(_fed, pages[name], plan.hints, feed)
+
+
+def _made(
+    function: Callable[..., Any], above: DltResource | None, hints: Mapping[str, Any], *args: Any
+) -> DltResource:
     make: Any
-    if plan.resource.parent is None:
-        make = dlt.resource(root_pages, **plan.hints)
-        resource: DltResource = make(reading)
-        return resource.parallelize() if plan.parallelized else resource
-    parent = built[plan.resource.parent]
-    make = dlt.transformer(child_pages, data_from=parent, **plan.hints)
-    dependent: DltResource = make(reading)
-    return dependent
+    if above is None:
+        make = dlt.resource(function, **hints)
+    else:
+        make = dlt.transformer(function, data_from=above, **hints)
+    made: DltResource = make(*args)
+    return made
+
+
+def _read(above: DltResource | None) -> Callable[..., Iterator[Any]]:
+    return _root if above is None else _child
+
+
+def _root(reading: Reading, feed: ColumnFeed | None) -> Iterator[Any]:
+    pages = root_pages(reading)
+    return feed.through(pages) if feed else pages
+
+
+def _child(items: Any, reading: Reading, feed: ColumnFeed | None) -> Iterator[Any]:
+    pages = child_pages(items, reading)
+    return feed.through(pages) if feed else pages
+
+
+def _fed(items: Any, feed: ColumnFeed) -> Iterator[Any]:
+    return feed.through(iter([items]))

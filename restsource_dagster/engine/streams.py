@@ -1,7 +1,8 @@
 """The rows of one call, read by its cursor: which are new, for whom, and when to stop asking."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import is_
 from typing import Any, Self
 
 from dlt.common import jsonpath
@@ -79,8 +80,17 @@ class Stream:
         self._path = path
         self.start = self._oldest_start()
 
-    def read(self, rows: Sequence[Row], page: int) -> list[Row]:
-        """The rows of a page that go on. Raises `RowError` for a cursor that can't be read."""
+    @property
+    def may_finish(self) -> bool:
+        """Whether it may want no more pages before the last one."""
+        ordered, is_bounded = self.rules.row_order, self.rules.end is not None
+        return self.over or ordered == "desc" or (is_bounded and ordered == "asc")
+
+    def read(self, rows: list[Row], page: int) -> list[Row]:
+        """The rows of a page that go on: `rows` itself if all do.
+
+        Raises `RowError` for a cursor that can't be read.
+        """
         taken: list[Row] = []
         if self.over:
             self.finished = True
@@ -96,6 +106,8 @@ class Stream:
                 raise self._error(
                     f"{error}; write `initial_value` in the form that the API uses", page, number
                 ) from None
+        if len(taken) == len(rows) and all(map(is_, taken, rows)):
+            return rows
         return taken
 
     def end(self) -> None:

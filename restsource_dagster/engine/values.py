@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from restsource_dagster.engine.errors import RowError
+from restsource_dagster.engine.parsing import FreshRecords, count_keys
 
 __all__ = ["TWICE", "Values", "json_object"]
 
@@ -50,12 +51,20 @@ class Values:
         self._normalize = normalize
         self._say = say
         self._known: set[tuple[str, ...]] = set()
+        self.spread: Callable[[FreshRecords], list[Any] | None] | None = None
+        """Takes a page whose rows become columns, where that settles everything."""
         self._big: tuple[tuple[str, ...], int] | None = None
         self.first_big: RowError | None = None
         """The first number beyond 64 bits: what is wrong if the load can't hold it after all."""
 
     def settle(self, records: list[Any], page: int) -> list[Any]:
         """The records of a page, made loadable in place. Raises `RowError`."""
+        if isinstance(records, FreshRecords):
+            spread = self.spread(records) if self.spread else None
+            if spread is not None:
+                return spread
+            if count_keys(records) != records.keys:
+                records = records.reread()
         for index, record in enumerate(records):
             try:
                 records[index] = self._settled(record, (), 0)

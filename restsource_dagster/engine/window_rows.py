@@ -69,6 +69,11 @@ class WindowCursors(FamilyCursors):
             stream = Stream(rules, Position(rules, {}, remembers=False), {}, self._say)
         return OpenStream(stream, lambda: None)
 
+    def peek(self, plan: ResourcePlan, parent: Sequence[Any]) -> Stream | None:
+        """As for live runs; here every call below a parent starts anew."""
+        opened = self.open(plan, parent)
+        return opened.stream if opened else None
+
     def state_of(self, name: str) -> State:  # noqa: ARG002 - the same for all
         """A state that nobody keeps."""
         return {}

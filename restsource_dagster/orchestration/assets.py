@@ -4,9 +4,7 @@ Specs are made from the file alone. dlt is imported when the op runs, so that lo
 location needs no secret, no network and no destination.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -14,7 +12,8 @@ import dagster as dg
 from restsource_dagster.config.connector import Connector, Resource
 from restsource_dagster.config.files import LoadedFile
 from restsource_dagster.config.problems import problems_as_markdown
-from restsource_dagster.orchestration.load_config import LoadConfig
+from restsource_dagster.orchestration.code_references import CodeFile
+from restsource_dagster.orchestration.load_config import RUN_CONFIG, read_config
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.run_settings import RunSettings
 
@@ -27,7 +26,6 @@ __all__ = [
     "build_broken_asset_spec",
     "build_connector_assets",
     "build_connector_job",
-    "code_reference",
 ]
 
 BROKEN_GROUP = "broken_configs"
@@ -35,21 +33,23 @@ BROKEN_GROUP = "broken_configs"
 
 def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.AssetsDefinition:
     """The assets of a connector, materialized by one op that loads what is selected."""
+    file = CodeFile(connector.path, "connector file")
 
     @dg.multi_asset(
         name=connector.name,
-        specs=[_asset_spec(connector, resource, runs) for resource in connector.resources],
+        specs=[_asset_spec(connector, resource, runs, file) for resource in connector.resources],
         can_subset=True,
+        # the same for all: Dagster works it out for each op anew if it is told by an annotation
+        config_schema=RUN_CONFIG,
         # with a limit of 1 per pool, the run queue never starts two runs of one connector, even
         # those that the UI starts without the job and so without its tags
         pool=connector.name,
         description=connector.description,
     )
-    def load(
-        context: dg.AssetExecutionContext, config: LoadConfig
-    ) -> Iterator[dg.MaterializeResult[Any]]:
+    def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         from restsource_dagster.orchestration.runtime import ConnectorDltResource
 
+        config = read_config(context)
         yield from ConnectorDltResource().run_connector(context, connector, runs, config)
 
     return load
@@ -72,7 +72,9 @@ def build_connector_job(
     )
 
 
-def _asset_spec(connector: Connector, resource: Resource, runs: RunSettings) -> dg.AssetSpec:
+def _asset_spec(
+    connector: Connector, resource: Resource, runs: RunSettings, file: CodeFile
+) -> dg.AssetSpec:
     parent = [asset_key(connector.name, resource.parent)] if resource.parent else []
     return dg.AssetSpec(
         asset_key(connector.name, resource.name),
@@ -83,7 +85,7 @@ def _asset_spec(connector: Connector, resource: Resource, runs: RunSettings) -> 
         kinds={"dlt", runs.settings.destination},
         owners=list(connector.owners),
         tags=dict(connector.tags),
-        metadata=_spec_metadata(connector, resource),
+        metadata=_spec_metadata(resource, file),
     )
 
 
@@ -98,9 +100,9 @@ def _description(connector: Connector, resource: Resource) -> str:
     return f"{own}\n\n{connector.description}" if connector.description else own
 
 
-def _spec_metadata(connector: Connector, resource: Resource) -> Mapping[str, Any]:
+def _spec_metadata(resource: Resource, file: CodeFile) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
-        "dagster/code_references": code_reference(connector.path, resource.line, "connector file"),
+        **file.at(resource.line),
         "endpoint": f"{resource.method} {resource.path}",
         "write_disposition": resource.disposition.value,
         "write_disposition/reason": resource.disposition.reason,
@@ -110,20 +112,6 @@ def _spec_metadata(connector: Connector, resource: Resource) -> Mapping[str, Any
     if resource.incremental:
         metadata["incremental/cursor_path"] = resource.incremental.cursor_path
     return metadata
-
-
-def code_reference(path: Path, line: int, label: str) -> dg.CodeReferencesMetadataValue:
-    """A link from an asset to a line of a connector file."""
-    with warnings.catch_warnings():
-        # Dagster calls them beta at every use; the pinned version and a test hold them in place
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.CodeReferencesMetadataValue(
-            code_references=[
-                dg.LocalFileCodeReference(
-                    file_path=str(path.absolute()), line_number=line, label=label
-                )
-            ]
-        )
 
 
 def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
@@ -140,6 +128,6 @@ def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
         description=f"This file can't be used until it is mended. All others work.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),
-            "dagster/code_references": code_reference(broken.path, first.line, "first problem"),
+            **CodeFile(broken.path, "first problem").at(first.line),
         },
     )

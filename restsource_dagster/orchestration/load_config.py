@@ -11,7 +11,15 @@ from restsource_dagster.config.connector import Connector, Resource
 from restsource_dagster.config.cursor_values import CursorFormat, CursorValueError, format_of
 from restsource_dagster.config.spans import Span, split
 
-__all__ = ["LoadConfig", "LoadOrder", "WindowConfig", "form_of", "order_of"]
+__all__ = [
+    "RUN_CONFIG",
+    "LoadConfig",
+    "LoadOrder",
+    "WindowConfig",
+    "form_of",
+    "order_of",
+    "read_config",
+]
 
 
 class WindowConfig(dg.Config):
@@ -39,6 +47,15 @@ class LoadConfig(dg.Config):
         default_factory=dict,
         description="Cursor values by resource: load from there on, whatever is stored.",
     )
+
+
+RUN_CONFIG = LoadConfig.to_fields_dict()
+"""The schema of `LoadConfig`, for Dagster."""
+
+
+def read_config(context: dg.AssetExecutionContext) -> LoadConfig:
+    """The run config of the op that is executed."""
+    return LoadConfig(**context.op_execution_context.op_config)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
     if outcome.promised is not None:
         metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
+    metadata["written_as"] = outcome.written
     if outcome.schema_changes:
         metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from restsource_dagster.config.connector import Connector
 from restsource_dagster.config.naming import asset_identifier
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "history_key",
     "history_op_name",
     "history_tag",
+    "is_job_of",
     "job_name",
     "schedule_name",
 ]
@@ -48,6 +50,17 @@ def asset_key(connector: str, resource: str) -> dg.AssetKey:
 def job_name(connector: str) -> str:
     """The job that loads all resources of a connector."""
     return f"{connector}_job"
+
+
+def is_job_of(connector: Connector, job: str) -> bool:
+    """Whether a job is a connector's own, or that of one of its resources' histories."""
+    if job == job_name(connector.name):
+        return True
+    return job.startswith(f"{connector.name}__") and any(
+        job == history_job_name(connector.name, resource.name)
+        for resource in connector.resources
+        if resource.backfill is not None
+    )
 
 
 def schedule_name(connector: str) -> str:

@@ -45,9 +45,11 @@ def for_dlt(value: Any) -> dict[str, Any]:
     """The file's part for dlt, without what dlt doesn't know."""
     config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
     resources = config.get("resources")
-    for resource in resources if isinstance(resources, list) else ():
+    resources = resources if isinstance(resources, list) else []
+    for resource in (config.get("resource_defaults"), *resources):
         if isinstance(resource, dict):
-            resource.pop("backfill", None)
+            for name in ("backfill", "mode", "nested"):
+                resource.pop(name, None)
     return config
 
 

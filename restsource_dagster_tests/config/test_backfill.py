@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.backfill import BackfillBlock, without_backfills
+from restsource_dagster.config.backfill import BackfillBlock
 from restsource_dagster.config.connector import Backfill, parse_connector
+from restsource_dagster.config.own_fields import without_own_fields
 from restsource_dagster_tests.config.helpers import SHOP, connector, from_corpus
 
 BLOCK = {"start": "2024-01-01", "partition": "monthly"}
@@ -51,7 +52,7 @@ def test_dlt_gets_the_resources_without_the_block() -> None:
     assert all("backfill" not in r for r in from_corpus("backfill").rest_api_config()["resources"])
     params = {"backfill": "yes"}
     kept = {"resources": ["a", {"name": "b", "endpoint": {"params": params}}]}
-    assert without_backfills(kept) == kept
+    assert without_own_fields(kept) == kept
 
 
 def test_only_the_root_of_a_family_has_the_block() -> None:

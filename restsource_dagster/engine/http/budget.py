@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from restsource_dagster.engine.http.leash import stop_if_unwanted
+
 __all__ = ["Budget"]
 
 _TRANSIT_SECONDS = 0.5
@@ -25,7 +27,8 @@ class Budget:
     Shared by all threads and resources of a run. What counts is the second in which a request
     reaches the server. We know only that it is before the answer, so a request takes up its part
     of the budget until a second after its answer, or a second and a half after its start. `pause`
-    holds all requests back while the API asks for it.
+    holds all requests back while the API asks for it. A request that is dropped while it waits raises
+    `Abandoned` (see `leash`), at the latest when it is woken.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Budget:
         self._wait = wait
         self._changed = threading.Condition()
         self._resumes_at = 0.0
+        self._was_paused = False
         rate = requests_per_second or 0.0
         self._most = max(1, int(rate)) if rate else 0
         self._window_seconds = max(1.0, 1.0 / rate) if rate else 0.0
@@ -52,6 +56,7 @@ class Budget:
         with self._places:
             turn = self._take_turn()
             try:
+                stop_if_unwanted()
                 yield
             finally:
                 with self._changed:
@@ -62,10 +67,22 @@ class Budget:
         """Let no request start for so long."""
         with self._changed:
             self._resumes_at = max(self._resumes_at, self._clock() + seconds)
+            self._was_paused = True
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether the file limits the rate, or the API has asked for a pause: ask for nothing idly."""
+        return bool(self._most) or self._was_paused
+
+    def wake(self) -> None:
+        """Have those who wait look whether they are still wanted."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _take_turn(self) -> _Turn:
         with self._changed:
             while (wait := self._seconds_to_wait()) > 0:
+                stop_if_unwanted()
                 self._wait(self._changed, wait)
             turn = _Turn(self._clock() + _TRANSIT_SECONDS)
             if self._most:

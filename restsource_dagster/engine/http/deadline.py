@@ -58,6 +58,10 @@ class Deadline:
         with self._lock:
             self._let_go()
 
+    def end(self) -> None:
+        """End the exchange now."""
+        self._strike()
+
     def watch(self, connected: socket.socket) -> None:
         """Shut this connection down when the time is up, at once if it is.
 

@@ -8,6 +8,7 @@ import requests
 import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
+from restsource_dagster.engine.http.leash import nap
 from restsource_dagster.engine.http.rules import SessionRules
 from restsource_dagster.engine.http.waits import limit_resets_in, retry_after
 
@@ -48,7 +49,8 @@ class Retries:
     def run(self, attempt: Callable[[], requests.Response]) -> requests.Response:
         """The last answer, or the last error.
 
-        Raises `RateLimitedError` if the API asks to wait longer than the rules allow.
+        Raises `RateLimitedError` if the API asks to wait longer than the rules allow, `Abandoned` if
+        the request is dropped while it waits.
         """
         retrying = tenacity.Retrying(
             stop=self._is_enough,
@@ -57,7 +59,7 @@ class Retries:
             | tenacity.retry_if_result(self._wants_retry),
             before_sleep=self._before_sleep,
             retry_error_callback=_last_result,
-            sleep=self.rules.sleep,
+            sleep=lambda seconds: nap(seconds, self.rules.sleep),
         )
         return retrying(attempt)
 

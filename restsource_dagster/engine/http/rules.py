@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import requests
-import tenacity
 
 from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.outcome import Usage
 from restsource_dagster.engine.redaction import Redactor
@@ -45,7 +45,8 @@ class SessionRules:
     """What a session keeps to.
 
     `verdict` tells what the connector file says about an answer; `on_wait` is told of every wait,
-    in words; `sleep` waits, in seconds.
+    in words; `sleep` waits, in seconds. Without one a wait
+    ends as soon as nobody wants the answer any more.
     """
 
     origins: OriginPolicy
@@ -55,5 +56,5 @@ class SessionRules:
     max_wait_seconds: float = 300.0
     verdict: Callable[[requests.Response], Verdict | None] = lambda _: None
     on_wait: Callable[[str], None] = lambda _: None
-    sleep: Callable[[float], None] = tenacity.nap.sleep
+    sleep: Sleep | None = None
     redactor: Redactor = Redactor()  # noqa: RUF009 - an empty one knows no secrets

@@ -6,21 +6,26 @@ redirect is a request of its own.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+import threading
+from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
 from restsource_dagster.engine.http.deadline import Deadline, install
+from restsource_dagster.engine.http.leash import Abandoned, count_bytes, ends_with, stop_if_unwanted
 from restsource_dagster.engine.http.quiet import redacted_logs
 from restsource_dagster.engine.http.retries import Retries, asked_wait, is_transient
 from restsource_dagster.engine.http.rules import Meter, SessionRules
 from restsource_dagster.engine.http.waits import limit_resets_in
+from restsource_dagster.engine.parsing import read_fast
 from restsource_dagster.engine.values import json_object
 
 __all__ = ["ApiResponse", "ApiSession", "Meter", "SessionRules"]
@@ -41,13 +46,53 @@ _NEUTRAL_HEADERS = frozenset(
 class ApiResponse(requests.Response):
     """A response whose JSON is parsed once, however many ask for it (paginators do)."""
 
+    is_fast = False
+    """Whether the JSON was read fast, and is still to be proved."""
+
     @cached_property
     def _parsed(self) -> Any:
-        return super().json(object_pairs_hook=json_object)
+        try:
+            fast = read_fast(self.content, self.encoding)
+        except ValueError:
+            return super().json(object_pairs_hook=json_object)
+        self.is_fast = True
+        return fast
+
+    def reread(self) -> Any:
+        """The body as JSON, read slowly."""
+        self.is_fast = False
+        self._parsed = super().json(object_pairs_hook=json_object)
+        return self._parsed
 
     def json(self, **kwargs: Any) -> Any:
         """The body as JSON. Raises `requests.exceptions.JSONDecodeError`."""
         return super().json(**kwargs) if kwargs else self._parsed
+
+    def forget_parsed(self) -> None:
+        """Parse anew when the JSON is asked for again: what is parsed takes several times the room."""
+        self.__dict__.pop("_parsed", None)
+
+    def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """The body in pieces. Raises `Abandoned` if it is read ahead and takes too much room."""
+        for piece in super().iter_content(*args, **kwargs):
+            count_bytes(len(piece))
+            yield piece
+
+
+class _Cookies(RequestsCookieJar):
+    """Cookies that one thread may set while another sends them."""
+
+    def __init__(self) -> None:
+        self._guard = threading.RLock()
+        super().__init__()
+
+    def set_cookie(self, *args: Any, **kwargs: Any) -> Any:
+        with self._guard:
+            return super().set_cookie(*args, **kwargs)
+
+    def __iter__(self) -> Iterator[Any]:
+        with self._guard:
+            return iter(list(super().__iter__()))
 
 
 class ApiSession(requests.Session):
@@ -61,6 +106,8 @@ class ApiSession(requests.Session):
         super().__init__()
         self.rules = rules
         self.trust_env = False
+        self.cookies = _Cookies()
+        self._known_proxies: dict[tuple[str, ...], Mapping[str, str]] = {}
         transport = _Transport(rules)
         self.mount("http://", transport)
         self.mount("https://", transport)
@@ -72,8 +119,15 @@ class ApiSession(requests.Session):
         if verify is None or verify is True:
             bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
             verify = bundle or verify
-        proxies = {**get_environ_proxies(str(url)), **(proxies or {})}
+        proxies = {**self._proxies(str(url)), **(proxies or {})}
         return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    def _proxies(self, url: str) -> Mapping[str, str]:
+        """The environment's, which is read once for each host: that takes as long as a request."""
+        place = urlsplit(url)[:2]
+        if place not in self._known_proxies:
+            self._known_proxies[place] = get_environ_proxies(url)
+        return self._known_proxies[place]
 
     def rebuild_proxies(
         self,
@@ -82,7 +136,7 @@ class ApiSession(requests.Session):
     ) -> Any:
         """The proxies of the next hop of a redirect."""
         return super().rebuild_proxies(  # type: ignore[no-untyped-call]
-            prepared_request, get_environ_proxies(str(prepared_request.url))
+            prepared_request, self._proxies(str(prepared_request.url))
         )
 
     def rebuild_auth(
@@ -139,7 +193,7 @@ class _Transport(HTTPAdapter):
         """Send it, again if it fails, and return the last answer or raise the last error.
 
         Raises `ForeignOriginError` before anything is sent to an origin that may not be asked,
-        `RateLimitedError` if the API asks to wait too long.
+        `RateLimitedError` if the API asks to wait too long, `Abandoned` if nobody wants the answer.
         """
         self._rules.origins.check(str(request.url))
 
@@ -154,17 +208,22 @@ class _Transport(HTTPAdapter):
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         seconds, late = self._rules.timeout_seconds, False
         self._rules.meter.count(requests=1)
-        with redacted_logs(self._rules.redactor), Deadline(seconds) as deadline:
+        with (
+            redacted_logs(self._rules.redactor),
+            Deadline(seconds) as deadline,
+            ends_with(deadline.end),
+        ):
             try:
                 # a read may take longer than all of it, so that the deadline is the one that strikes
                 timeouts = (seconds, seconds + 1.0)
                 response = super().send(request, stream=True, timeout=timeouts, **options)
-                self._rules.meter.count(read=len(response.content))
+                self._rules.meter.count(read=_read(response))
             except requests.RequestException as error:
                 late = isinstance(error, requests.Timeout) or deadline.expired
                 if not (late and is_transient(error)):
                     raise
         if late or deadline.expired:
+            stop_if_unwanted()
             raise requests.Timeout(
                 f"no complete answer within {seconds:g} s (http.timeout_seconds)", request=request
             )
@@ -183,3 +242,12 @@ class _Transport(HTTPAdapter):
             self._rules.budget.pause(wait)
             if response.ok:
                 self._rules.on_wait(f"the API's rate limit is used up for another {wait:.0f} s")
+
+
+def _read(response: requests.Response) -> int:
+    """Read the whole body; returns its size."""
+    try:
+        return len(response.content)
+    except Abandoned:
+        response.close()
+        raise

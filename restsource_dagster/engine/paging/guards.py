@@ -10,12 +10,13 @@ import requests
 
 __all__ = ["PageGuard"]
 
+_FEW = 50
 _BY_VALUE = 2  # marshal's version before it wrote references, which equal values need not share
 
 
 @dataclass
 class PageGuard:
-    """Watches the pages of one call. Each check returns what is wrong, or None.
+    """Watches the pages of one call. Each check tells what is wrong, or None.
 
     It remembers a short mark of every request and page, not the pages.
     """
@@ -23,6 +24,7 @@ class PageGuard:
     max_pages: int
     _asked: dict[bytes, int] = field(default_factory=dict)
     _seen: dict[bytes, int] = field(default_factory=dict)
+    _marks: set[bytes] = field(default_factory=set)
 
     def check_request(self, request: requests.Request, page: int) -> str | None:
         """Whether the next request was asked before, or is one too many."""
@@ -41,23 +43,38 @@ class PageGuard:
             "that the API gave does not move"
         )
 
-    def check_records(self, records: list[Any], page: int) -> str | None:
-        """Whether a page has come before, record by record.
+    def check_records(
+        self, records: list[Any], page: int, mark: bytes | None = None
+    ) -> tuple[str | None, bytes | None]:
+        """Whether a page has come before, record by record; and the mark of its records.
 
         One or two records without a key may well be equal to others: they count only if they are
-        those of the page before.
+        those of the page before. `mark` is the mark of these records, if somebody knows it.
         """
         if not records:
-            return None
-        mark = _mark(marshal.dumps(records, _BY_VALUE))
+            return None, None
+        if mark is None:
+            mark = self._mark_of(records)
+        self._marks.add(mark)
         earlier = self._seen.get(mark)
         self._seen[mark] = page
         if earlier is None or (earlier != page - 1 and len(records) <= 2):
-            return None
-        return (
+            return None, mark
+        problem = (
             f"page {page} has the very records of page {earlier}: the API seems to ignore the "
             "paging parameters; check the paginator, or use `single_page` if it does not page"
         )
+        return problem, mark
+
+    def _mark_of(self, records: list[Any]) -> bytes:
+        """Stands for records. Of a large page a few are looked at, and all if those came before."""
+        if len(records) > _FEW:
+            step = (len(records) - 1) // (_FEW - 1)
+            few = [*records[: step * (_FEW - 1) : step], records[-1]]
+            mark = _mark(marshal.dumps([len(records), few], _BY_VALUE))
+            if mark not in self._marks:
+                return mark
+        return _mark(marshal.dumps(list(records), _BY_VALUE))
 
 
 def _mark(raw: bytes) -> bytes:

@@ -5,7 +5,8 @@ detection, but an answer that is not what the file says is an error, never an em
 that does not end is stopped.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,27 +14,24 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
+from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from dlt.sources.helpers.rest_client.utils import join_url
+from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
-from restsource_dagster.engine.errors import PagingError, ResponseError
+from restsource_dagster.engine.ahead.readahead import Fetch, ReadAhead
+from restsource_dagster.engine.ahead.twins import key_of
 from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.paging.actions import Action, verdict_on
+from restsource_dagster.engine.paging.actions import Action
 from restsource_dagster.engine.paging.asking import Asker
-from restsource_dagster.engine.paging.bodies import read_body
+from restsource_dagster.engine.paging.course import Answer, Course, Records
 from restsource_dagster.engine.paging.guards import PageGuard
-from restsource_dagster.engine.paging.paginators import TolerantRange, detect_paginator
 from restsource_dagster.engine.paging.selectors import RecordReader, counts_rows
 from restsource_dagster.engine.paging.totals import Account
 from restsource_dagster.engine.redaction import Redactor
 
 __all__ = ["Call", "Endpoint", "PageListener"]
-
-Records = list[Any]
-
-_PAST_THE_END = frozenset({400, 404, 416, 422})
-_REASON_LENGTH = 300
 
 
 @dataclass(frozen=True)
@@ -78,40 +76,86 @@ class Endpoint:
     actions: Sequence[Action] = ()
     max_pages: int = 100_000
     listener: PageListener | None = None
+    ahead: ReadAhead | None = None
+    """Fetches pages before they are wanted; without it they are fetched one by one."""
 
-    def pages(self, call: Call) -> Iterator[Records]:
+    def pages(self, call: Call, *, may_stop: bool = False) -> Generator[Records, None, None]:
         """The records of each page of a call, in order; every call starts its paginator anew.
 
+        `may_stop` tells that the caller may stop before the last page: less is fetched ahead then.
         Raises `RequestError` if the API can't be reached, `ResponseError` if an answer is not what
         the connector file says it is, `PagingError` if the paging does not end.
         """
-        request = self._request(call)
-        paginator = deepcopy(self.paginator)
-        reader = RecordReader(self.data_selector, is_given=self.selector_is_given)
-        guard = PageGuard(self.max_pages)
-        account = Account(counts_rows(self.data_selector))
-        if paginator:
-            paginator.init_request(request)
-        number = 0
-        while paginator is None or number == 0 or paginator.has_next_page:
-            number += 1
-            self._stop_if(guard.check_request(request, number), number)
-            response = self._asker.ask(request, number)
-            if self._is_the_end(response, paginator):
-                break
-            records, body = self._read(response, reader, number)
-            self._stop_if(guard.check_records(records, number), number)
-            paginator = self._turned(paginator, request, response, records, number)
-            account.page(response, body, len(records))
-            yield self._told(records)
+        course, account = self._course(call), Account(self._counts_rows)
+        with self._fetching(call, course, may_stop=may_stop) as fetch:
+            while course.goes_on:
+                request = course.next()
+                page = course.turn(fetch(request, course.number))
+                if page is None:
+                    break
+                account.page(page.response, page.body, len(page.records))
+                yield self._told(page.records)
         if self.listener:
-            self.listener.end(account.promised(paginator), account.rows)
-            if missing := account.missing_pages(paginator):
+            self.listener.end(account.promised(course.paginator), account.rows)
+            if missing := account.missing_pages(course.paginator):
                 self.listener.note(missing)
 
     @cached_property
     def _asker(self) -> Asker:
         return Asker(self.resource, self.session, self.redactor, self.auth, self.actions)
+
+    @property
+    def looks_ahead(self) -> int:
+        """How many calls may be foreseen at a time."""
+        return self.ahead.most_foreseen if self.ahead else 0
+
+    def foresee(self, call: Call, *, may_stop: bool, group: object) -> None:
+        """Fetch the pages of a call that is about to be made, one of a group of such calls."""
+        if self.ahead is not None:
+            course = self._course(call)
+            self.ahead.foresee(
+                self.resource, course, self._asker.ask, may_stop=may_stop, group=group
+            )
+
+    def withdraw(self, group: object) -> None:
+        """Calls of this group that were not made are not made any more."""
+        if self.ahead is not None:
+            self.ahead.withdraw(group)
+
+    def _fetching(
+        self, call: Call, course: Course, *, may_stop: bool
+    ) -> AbstractContextManager[Fetch]:
+        ask = self._asker.ask
+        if self.ahead is None:
+            return nullcontext(lambda request, page: Answer(ask(request, page)))
+        return self.ahead.fetching(
+            self.resource,
+            key_of(course.request),
+            lambda: self._course(call),
+            ask,
+            may_stop=may_stop,
+        )
+
+    @cached_property
+    def _selector(self) -> JSONPath | None:
+        return jsonpath.compile_path(self.data_selector) if self.data_selector else None
+
+    @cached_property
+    def _counts_rows(self) -> bool:
+        return counts_rows(self.data_selector)
+
+    def _course(self, call: Call) -> Course:
+        return Course(
+            resource=self.resource,
+            redactor=self.redactor,
+            actions=self.actions,
+            request=self._request(call),
+            paginator=deepcopy(self.paginator),
+            reader=RecordReader(
+                self.data_selector, is_given=self.selector_is_given, compiled=self._selector
+            ),
+            guard=PageGuard(self.max_pages),
+        )
 
     def _request(self, call: Call) -> requests.Request:
         absolute = urlsplit(call.path).scheme in ("http", "https")
@@ -126,61 +170,9 @@ class Endpoint:
             auth=self.auth,
         )
 
-    def _is_the_end(self, response: requests.Response, paginator: BasePaginator | None) -> bool:
-        """Whether the file says to ignore the answer, or the page need not be there."""
-        if verdict_on(response, self.actions) == "ignore":
-            return True
-        may_be_past = isinstance(paginator, TolerantRange) and paginator.may_be_past_the_end
-        return may_be_past and response.status_code in _PAST_THE_END
-
-    def _read(
-        self, response: requests.Response, reader: RecordReader, page: int
-    ) -> tuple[Records, Any]:
-        try:
-            body = read_body(response, verdict_on(response, self.actions))
-            return reader.records(body), body
-        except ValueError as error:
-            reason = str(error)
-        raise self._unexpected(reason, response, page)
-
-    def _turned(
-        self,
-        paginator: BasePaginator | None,
-        request: requests.Request,
-        response: requests.Response,
-        records: Records,
-        page: int,
-    ) -> BasePaginator:
-        """The paginator, detected at the first page, turned to the next one."""
-        try:
-            turned = paginator or detect_paginator(response)
-            turned.update_state(response, records)
-            turned.update_request(request)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # dlt's errors quote the whole answer; a secret is hidden before it could be cut in two
-            reason = self.redactor(f"the paginator can't read the answer: {error}")[:_REASON_LENGTH]
-        else:
-            return turned
-        raise self._unexpected(reason, response, page)
-
     def _told(self, records: Records) -> Records:
         """Tell of the page, and leave out null items: a null is no record."""
         nulls = sum(record is None for record in records)
         if self.listener:
             self.listener.page(len(records), nulls)
         return [record for record in records if record is not None] if nulls else records
-
-    def _stop_if(self, problem: str | None, page: int) -> None:
-        if problem:
-            error = PagingError(problem)
-            error.at(self.resource, page, self.redactor)
-            raise error
-
-    def _unexpected(self, reason: str, response: requests.Response, page: int) -> ResponseError:
-        return ResponseError(
-            reason,
-            resource=self.resource,
-            page=page,
-            response=response,
-            redactor=self.redactor,
-        )

@@ -29,14 +29,17 @@ class RecordReader:
     """Takes the records out of the pages of one call, in order.
 
     Without a selector the first page that is not empty tells where they are. `is_given` tells that
-    the file has the selector: it is dlt that takes `$` for a path that ends in an id. Raises
+    the file has the selector: it is dlt that takes `$` for a path that ends in an id. `compiled` is
+    the selector, if it was compiled before, which takes longer than a small page. Raises
     `NoRecordsError` or `NotDetectedError`, both `ValueError`s, for an answer that is not what it
     should be.
     """
 
-    def __init__(self, selector: str | None, *, is_given: bool = True) -> None:
+    def __init__(
+        self, selector: str | None, *, is_given: bool = True, compiled: JSONPath | None = None
+    ) -> None:
         self._given = selector if is_given else None
-        self._selector: JSONPath | None = jsonpath.compile_path(selector) if selector else None
+        self._selector = compiled or (jsonpath.compile_path(selector) if selector else None)
         self._pages_are_lists: bool | None = None
 
     def records(self, body: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from restsource_dagster.config.windows import KEY_FORMATS
-from restsource_dagster.orchestration.assets import code_reference
+from restsource_dagster.orchestration.code_references import CodeFile
 from restsource_dagster.orchestration.history.plans import HistoryPlan
 from restsource_dagster.orchestration.names import (
     BACKFILL,
@@ -112,9 +112,7 @@ def _spec(plan: HistoryPlan, runs: RunSettings) -> dg.AssetSpec:
         owners=list(connector.owners),
         tags=dict(connector.tags),
         metadata={
-            "dagster/code_references": code_reference(
-                connector.path, resource.line, "connector file"
-            ),
+            **CodeFile(connector.path, "connector file").at(resource.line),
             "window": plan.backfill.partition,
             "history/start": dg.MetadataValue.timestamp(plan.backfill.start),
             "history/end": dg.MetadataValue.timestamp(plan.end),

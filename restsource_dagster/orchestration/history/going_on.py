@@ -7,9 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-# Dagster has no public way to list the backfills that people launch on the Backfills page.
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-
 from restsource_dagster.orchestration.history.plans import HistoryPlan
 from restsource_dagster.orchestration.names import (
     BACKFILL,
@@ -32,9 +29,6 @@ IN_PROGRESS = [
 """Not NOT_STARTED: such a run was created and, if its maker was killed, nobody will submit it."""
 PARTITION = "dagster/partition"
 _RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-_UNFINISHED = BulkActionsFilter(
-    statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +81,14 @@ def _backfills(
     instance: dg.DagsterInstance, by_key: Mapping[dg.AssetKey, HistoryPlan]
 ) -> Iterator[tuple[HistoryPlan, set[str]]]:
     """The windows of backfills that people launched and that Dagster has not requested so far."""
-    for backfill in instance.get_backfills(filters=_UNFINISHED):
+    # Dagster has no public way to list the backfills that people launch on the Backfills page.
+    # Imported here, for it takes its time and only code locations with histories need it.
+    from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
+    unfinished = BulkActionsFilter(
+        statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+    )
+    for backfill in instance.get_backfills(filters=unfinished):
         data = backfill.asset_backfill_data
         for key in backfill.asset_selection or ():
             if key in by_key and data is not None:

@@ -1,0 +1,1 @@
+"""The cases: what is loaded, by whom, and what is aimed at."""

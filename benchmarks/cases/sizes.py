@@ -1,0 +1,24 @@
+"""How much the cases load: in full, or just enough to see that they work."""
+
+from dataclasses import dataclass
+
+__all__ = ["FULL", "QUICK", "Sizes"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Rows, pages and parents of the cases."""
+
+    small: int = 20_000
+    large: int = 200_000
+    huge: int = 1_000_000
+    pages: int = 50
+    pages_of_each: int = 25
+    resources: int = 8
+    parents: int = 1_000
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    small=4_000, large=20_000, huge=60_000, pages=20, pages_of_each=5, resources=8, parents=100
+)

@@ -1,0 +1,48 @@
+"""Stock dlt: its `rest_api` source and a pipeline into DuckDB, as its documentation has it."""
+
+from typing import Any
+
+import dlt
+import duckdb  # noqa: F401 - so that its import is not counted as work
+import pyarrow.parquet  # noqa: F401 - likewise
+from dlt.destinations import duckdb as duckdb_destination
+from dlt.sources.rest_api import rest_api_source
+
+from benchmarks.contestants.clock import Clock, read_orders
+
+
+def main() -> None:
+    """Load the API once."""
+    orders = read_orders()
+    clock = Clock()
+    config: Any = {
+        "client": {**orders.get("client", {}), "base_url": orders["base_url"]},
+        "resources": orders["resources"],
+    }
+    source = rest_api_source(
+        config,
+        name="shop",
+        **orders.get("source", {}),
+    )
+    pipeline = dlt.pipeline(
+        "shop",
+        destination=duckdb_destination(orders["database"]),
+        dataset_name="shop",
+        pipelines_dir=f"{orders['folder']}/pipelines",
+    )
+    file_format: Any = orders.get("loader_file_format")
+    pipeline.run(source, loader_file_format=file_format)
+    clock.stop(orders, extract_wall=_seconds_of(pipeline, "extract"))
+
+
+def _seconds_of(pipeline: dlt.Pipeline, step: str) -> float:
+    """What dlt's own trace says of a step."""
+    trace = pipeline.last_trace
+    assert trace is not None
+    [found] = [one for one in trace.steps if one.step == step]
+    assert found.finished_at is not None
+    return (found.finished_at - found.started_at).total_seconds()
+
+
+if __name__ == "__main__":
+    main()

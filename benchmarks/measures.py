@@ -1,0 +1,38 @@
+"""The measures: how they are named to a reader and written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["MEASURES", "Measure"]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f} MB"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure: its title in a table, and its values as text."""
+
+    title: str
+    written: Callable[[float], str]
+
+
+MEASURES = {
+    "cpu": Measure("CPU", _seconds),
+    "wall": Measure("wall", _seconds),
+    "rss": Measure("peak memory", _megabytes),
+    "work_cpu": Measure("CPU of the work", _seconds),
+    "work_wall": Measure("wall of the work", _seconds),
+    "extract_wall": Measure("wall of the extract", _seconds),
+    "requests": Measure("requests", _number),
+}
+"""By the name that samples use. The work is what comes after the imports."""

@@ -1,0 +1,120 @@
+"""Contestants that are programs: run afresh for each measurement, their tables looked at after."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.model import Bench, Sample, UnableError, WrongResultError
+from benchmarks.processes import Ended, clean_environment, run_measured
+from benchmarks.serving import ROOT, requests_since
+
+__all__ = ["Program"]
+
+LIMIT_SECONDS = 1_200.0
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module of `benchmarks.contestants` with its orders.
+
+    `api_path` is what the API is asked for ({rows}/{page_size}/{latency_ms}); `tables` are
+    questions to the loaded database with their right answers, `counts` measures that the program
+    itself must have counted so. `peer` names the virtual environment it needs, if not this one.
+    """
+
+    module: str
+    api_path: str
+    orders: Mapping[str, Any] = field(default_factory=dict)
+    tables: Mapping[str, int] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    peer: str | None = None
+
+    def __call__(self, bench: Bench) -> Sample:
+        """Run it once; raises `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
+        database, result = bench.folder / "data" / "warehouse.duckdb", bench.folder / "result.json"
+        database.parent.mkdir()
+        orders = {
+            **self.orders,
+            "base_url": f"{bench.api}/{self.api_path}/",
+            "folder": str(bench.folder),
+            "database": str(database),
+            "result": str(result),
+            "peers": str(bench.peers),
+        }
+        file = bench.folder / "orders.json"
+        file.write_text(json.dumps(orders), encoding="utf-8")
+        requests_since(bench.api)
+        ended = run_measured(
+            [
+                self._interpreter(bench.peers),
+                "-m",
+                f"benchmarks.contestants.{self.module}",
+                str(file),
+            ],
+            folder=bench.folder,
+            environment=clean_environment(
+                {
+                    "PYTHONPATH": str(ROOT),
+                    "DLT_DATA_DIR": str(bench.folder / "dlt"),
+                    **self.environment,
+                }
+            ),
+            limit=LIMIT_SECONDS,
+        )
+        requests = requests_since(bench.api)
+        if ended.code:
+            raise _failure(ended)
+        own: dict[str, float] = json.loads(result.read_text(encoding="utf-8"))
+        self._check(database, own)
+        return {**ended.cost, "requests": float(requests), **own}
+
+    def _interpreter(self, peers: Path) -> str:
+        if self.peer is None:
+            return sys.executable
+        python = peers / self.peer / "bin" / "python"
+        if not python.exists():
+            raise UnableError(f"{self.peer} is not installed in {peers}; `make bench` does that")
+        return str(python)
+
+    def _check(self, database: Path, own: Mapping[str, float]) -> None:
+        wrong = [
+            f"{name} is {own.get(name)}, not {right}"
+            for name, right in self.counts.items()
+            if own.get(name) != right
+        ]
+        answers = _ask(database, list(self.tables)) if self.tables else {}
+        wrong += [
+            f"{question} gives {answers.get(question)}, not {right}"
+            for question, right in self.tables.items()
+            if answers.get(question) != right
+        ]
+        if wrong:
+            raise WrongResultError("; ".join(wrong))
+
+
+def _failure(ended: Ended) -> UnableError:
+    """The last line that the program said goes into the report, all it said to who looks on."""
+    last = ended.output.rpartition("\n")[2]
+    error = UnableError(f"ended with code {ended.code}: {last}".replace(f"{ROOT}/", ""))
+    error.add_note(ended.output)
+    return error
+
+
+def _ask(database: Path, questions: list[str]) -> dict[str, int | str]:
+    asked = subprocess.run(
+        [sys.executable, "-m", "benchmarks.verify", str(database)],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if asked.returncode:
+        raise WrongResultError(f"{database.name} can't be read: {asked.stderr.strip()[-300:]}")
+    answers: dict[str, int | str] = json.loads(asked.stdout)
+    return answers

@@ -1,0 +1,70 @@
+"""The shop whose API is read: resources in dlt's words, and programs that load them."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from benchmarks.programs import Program
+from benchmarks.records import LINES_PER_RECORD
+from benchmarks.verify import whole_child_table, whole_table
+
+__all__ = ["Paging", "api_path", "ours", "resource", "stock", "tables_of"]
+
+Paging = Literal["page", "offset", "cursor", "link"]
+Nested = Literal["json", "tables"]
+
+
+def api_path(rows: int, *, page_size: int = 1_000, latency_ms: int = 0) -> str:
+    """What the API is to serve, as the beginning of its paths."""
+    return f"{rows}/{page_size}/{latency_ms}"
+
+
+def resource(name: str, paging: Paging, *, page_size: int = 1_000, **more: Any) -> dict[str, Any]:
+    """A resource of orders; the total is known with `page` and `offset`."""
+    paginator: dict[str, dict[str, Any]] = {
+        "page": {"type": "page_number", "base_page": 1, "total_path": "total_pages"},
+        "offset": {"type": "offset", "limit": page_size, "total_path": "total"},
+        "cursor": {"type": "cursor", "cursor_path": "next_cursor", "cursor_param": "cursor"},
+        "link": {"type": "json_link", "next_url_path": "next"},
+    }
+    endpoint = {
+        "path": f"{name}/{paging}",
+        "data_selector": "data",
+        "paginator": paginator[paging],
+    }
+    return {"name": name, "write_disposition": "append", "endpoint": endpoint, **more}
+
+
+def tables_of(name: str, rows: int, *, nested: Nested = "tables") -> dict[str, int]:
+    """What the database must answer when the resource is loaded whole."""
+    table = f"shop.{name}"
+    if nested == "json":
+        return {**whole_table(table, rows), f"SELECT count(lines) FROM {table}": rows}
+    children = whole_child_table(f"{table}__lines", table, rows * LINES_PER_RECORD)
+    return {**whole_table(table, rows), **children}
+
+
+def stock(
+    path: str,
+    resources: list[dict[str, Any]],
+    tables: Mapping[str, int],
+    *,
+    loader_file_format: str | None = "parquet",
+    **source: Any,
+) -> Program:
+    """Stock dlt; without a format it takes its default; `source` is for `rest_api_source`."""
+    orders = {"resources": resources, "source": source, "loader_file_format": loader_file_format}
+    return Program("stock_dlt", path, orders, tables)
+
+
+def ours(
+    path: str,
+    resources: list[dict[str, Any]],
+    tables: Mapping[str, int],
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    http: Mapping[str, Any] | None = None,
+) -> Program:
+    """This project; `defaults` are the file's `resource_defaults`, `http` its `http`."""
+    given = {"resource_defaults": defaults, "http": http}
+    connector = {key: value for key, value in given.items() if value}
+    return Program("ours", path, {"resources": resources, "connector": connector}, tables)

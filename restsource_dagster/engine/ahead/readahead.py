@@ -1,0 +1,255 @@
+"""The threads that fetch ahead, and which requests they send first."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import requests
+
+from restsource_dagster.engine.ahead.guesses import Guesses
+from restsource_dagster.engine.ahead.room import Room
+from restsource_dagster.engine.ahead.walk import Ask, Entry, Stage, Walk
+from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.engine.http.leash import Abandoned, Leash
+from restsource_dagster.engine.paging.course import Answer, Course
+
+__all__ = ["Fetch", "ReadAhead"]
+
+Fetch = Callable[[requests.Request, int], Answer]
+"""Gives the answer to a request; knows the number of its page."""
+
+ROOM_BYTES = 64 * 2**20
+"""How much is held, in one run, of what nobody has asked for yet."""
+_END_SECONDS = 5.0
+"""How long the end of a run waits for its threads, which are cut off from the network by then."""
+
+
+class ReadAhead:
+    """What one run fetches ahead, with up to `most` threads.
+
+    The threads start when there is something to do and end with `close`. `budget` is the one that
+    all requests of the run pass.
+    """
+
+    def __init__(self, most: int, budget: Budget, room_bytes: int = ROOM_BYTES) -> None:
+        self._most = most
+        self._budget = budget
+        self._room = Room(room_bytes)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._news = threading.Condition(self._lock)
+        self._walks: list[Walk] = []
+        self._foreseen: dict[tuple[str, str], deque[Walk]] = {}
+        self._front: object = None
+        """The group whose calls are made by now."""
+        self._under_way: set[Leash] = set()
+        self._page_bytes: dict[str, int] = {}
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._is_closed = False
+
+    @property
+    def held(self) -> int:
+        """The bytes held."""
+        return self._room.used
+
+    @contextmanager
+    def fetching(
+        self, resource: str, key: str, course: Callable[[], Course], ask: Ask, *, may_stop: bool
+    ) -> Iterator[Fetch]:
+        """Fetch the pages of a call, for one thread that goes through them in order.
+
+        `key` is that of its first request, `course` makes one to go ahead with; what is yielded is
+        asked for each request of the caller's.
+        """
+        walk = self._taken_up(resource, key, may_stop=may_stop)
+        if walk is None:
+            walk = self._walk(resource, course(), ask, may_stop=may_stop)
+            with self._lock:
+                self._walks.append(walk)
+        try:
+            yield lambda request, page: self._fetch(walk, request, page)
+        finally:
+            with self._lock:
+                self._walks.remove(walk)
+                walk.close()
+                self._stir()
+            self._budget.wake()
+
+    @property
+    def most_foreseen(self) -> int:
+        """How many calls of a group may be foreseen at a time."""
+        return 2 * self._most
+
+    def foresee(
+        self, resource: str, course: Course, ask: Ask, *, may_stop: bool, group: object
+    ) -> None:
+        """Fetch the pages of a call that somebody is about to make; `course` is that of the call.
+
+        Calls of one group are made in this order, if no other group's come between.
+        """
+        walk = self._walk(resource, course, ask, may_stop=may_stop)
+        walk.group = group
+        with self._lock:
+            self._walks.append(walk)
+            self._foreseen.setdefault((resource, walk.key), deque()).append(walk)
+            self._stir()
+
+    def withdraw(self, group: object) -> None:
+        """Calls of this group that were not made are not made any more."""
+        with self._lock:
+            for walk in [walk for walk in self._walks if walk.group is group]:
+                if self._no_longer_foreseen(walk):
+                    self._walks.remove(walk)
+                    walk.close()
+        self._budget.wake()
+
+    def close(self) -> None:
+        """End all requests that were sent ahead, and the threads."""
+        with self._lock:
+            self._is_closed = True
+            for walk in self._walks:
+                walk.close()
+            under_way = list(self._under_way)
+            self._work.notify_all()
+            self._news.notify_all()
+        for leash in under_way:
+            leash.cut()
+        self._budget.wake()
+        ends_at = time.monotonic() + _END_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, ends_at - time.monotonic()))
+
+    def _walk(self, resource: str, course: Course, ask: Ask, *, may_stop: bool) -> Walk:
+        guesses = Guesses(self._most, by_total_only=self._budget.is_tight)
+        size = self._page_bytes.get(resource)
+        return Walk(resource, course, ask, self._room, guesses, may_stop=may_stop, page_bytes=size)
+
+    def _taken_up(self, resource: str, key: str, *, may_stop: bool) -> Walk | None:
+        """The walk through a call that was foreseen, if it was."""
+        with self._lock:
+            walks = self._foreseen.get((resource, key))
+            if not walks:
+                return None
+            walk = walks[0]
+            self._no_longer_foreseen(walk)
+            walk.may_stop = may_stop
+            self._front = walk.group
+            return walk
+
+    def _no_longer_foreseen(self, walk: Walk) -> bool:
+        """Take a walk off those that were foreseen; False if it was none of them."""
+        walks = self._foreseen.get((walk.resource, walk.key), deque())
+        if walk not in walks:
+            return False
+        walks.remove(walk)
+        if not walks:
+            del self._foreseen[walk.resource, walk.key]
+        return True
+
+    def _fetch(self, walk: Walk, request: requests.Request, page: int) -> Answer:
+        with self._lock:
+            entry = walk.front(request, page)
+            is_idle = entry is not None and entry.stage is Stage.IDLE
+            if entry is not None and is_idle:
+                walk.begin(entry, ahead=False)
+            self._stir(walk)
+        if entry is None:
+            return Answer(walk.ask(request, page))
+        if is_idle:
+            self._ask(walk, entry)
+        with self._lock:
+            while entry.stage < Stage.TURNED:
+                self._news.wait()
+            if entry.stage is Stage.TURNED:
+                walk.take(entry)
+                self._stir(walk)
+        if entry.error is not None:
+            raise entry.error
+        return entry.answer or Answer(walk.ask(request, page))
+
+    def _run(self) -> None:
+        """What a thread does until the end."""
+        while (picked := self._wait_for_work()) is not None:
+            self._ask(*picked)
+
+    def _wait_for_work(self) -> tuple[Walk, Entry] | None:
+        with self._lock:
+            while not self._is_closed:
+                picked = self._pick()
+                if picked is not None:
+                    walk, entry = picked
+                    walk.begin(entry, ahead=True)
+                    if entry.leash is not None:
+                        self._under_way.add(entry.leash)
+                    self._stir()
+                    return picked
+                self._idle += 1
+                self._work.wait()
+                self._idle -= 1
+            return None
+
+    def _pick(self) -> tuple[Walk, Entry] | None:
+        in_front = (walk for walk in self._walks if walk.group is self._front)
+        for walk in chain(in_front, self._walks):
+            if (entry := walk.next_entry()) is not None:
+                return walk, entry
+        return None
+
+    def _stir(self, walk: Walk | None = None) -> None:
+        """See to it that somebody does what there is to do, perhaps only in one walk."""
+        if self._is_closed:
+            return
+        if walk is not None and not self._room.was_full and walk.next_entry() is None:
+            return
+        self._room.was_full = False
+        if self._idle:
+            self._work.notify()
+        elif len(self._threads) < self._most and self._pick() is not None:
+            name = f"restsource-ahead-{len(self._threads)}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _ask(self, walk: Walk, entry: Entry) -> None:
+        """Send a request, and read its answer and those after it that wait for it."""
+        outcome: Answer | Exception | None = None
+        try:
+            outcome = Answer(_sent(walk.ask, entry))
+        except Abandoned:
+            pass
+        except Exception as error:  # noqa: BLE001 - it is raised where the page is asked for
+            outcome = error
+        finally:
+            with self._lock:
+                if entry.leash is not None:
+                    self._under_way.discard(entry.leash)
+                walk.end(entry, outcome)
+                if walk.page_bytes is not None:
+                    self._page_bytes[walk.resource] = walk.page_bytes
+                self._news.notify_all()
+        while self._read(walk):
+            pass
+
+    def _read(self, walk: Walk) -> bool:
+        """Read the next answer of a walk; False if there is none to read."""
+        with self._lock:
+            entry = walk.to_turn()
+        if entry is None:
+            return False
+        turned = walk.turn(entry)
+        with self._lock:
+            walk.turned(entry, turned)
+            self._news.notify_all()
+            self._stir(walk)
+        return True
+
+
+def _sent(ask: Ask, entry: Entry) -> requests.Response:
+    if entry.leash is None:
+        return ask(entry.request, entry.page)
+    with entry.leash.worn():
+        return ask(entry.request, entry.page)

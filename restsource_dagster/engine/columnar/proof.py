@@ -1,0 +1,49 @@
+"""Whether reading a page fast lost anything, told from its columns."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from restsource_dagster.engine.columnar.sheets import Cells, Sheet
+from restsource_dagster.engine.parsing import BIG, FreshRecords, count_keys
+
+__all__ = ["SpreadRecords", "is_proved"]
+
+_HOLDERS = frozenset({dict, list})
+
+
+class SpreadRecords(list[Any]):
+    """The records of a page, and the sheets they were spread to."""
+
+    sheets: Sequence[Sheet]
+
+    @classmethod
+    def of(cls, records: Sequence[Any], sheets: Sequence[Sheet]) -> "SpreadRecords":
+        """The records with their sheets."""
+        made = cls(records)
+        made.sheets = sheets
+        return made
+
+
+def is_proved(records: FreshRecords, sheets: Sequence[Sheet]) -> bool:
+    """Whether no key of the records stood twice and no number lost digits."""
+    found = 0
+    for sheet in sheets:
+        found += sheet.keys
+        for cells in sheet.columns.values():
+            inside = _keys_inside(cells)
+            if inside is None:
+                return False
+            found += inside
+    return found == records.keys
+
+
+def _keys_inside(cells: Cells) -> int | None:
+    """The keys in a column that stays JSON; None if a number in a column may have lost digits."""
+    if float in cells.types:
+        is_plain = cells.is_full and len(cells.types) == 1
+        numbers = cells.values if is_plain else [n for n in cells.values if type(n) is float]
+        if max(numbers) >= BIG or min(numbers) <= -BIG:
+            return None
+    if cells.types.isdisjoint(_HOLDERS):
+        return 0
+    return count_keys([one for one in cells.values if type(one) in _HOLDERS])

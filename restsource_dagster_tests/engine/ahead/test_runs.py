@@ -1,0 +1,171 @@
+"""Runs leave the same behind, whether requests are sent one by one or many at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster_tests.engine.ahead.reading import ahead_threads
+from restsource_dagster_tests.engine.ahead.runs import ran, twins
+from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS, PAGES
+from restsource_dagster_tests.faults.shapes import Shapes
+from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+
+GROUPS = {"paginators": PAGES, "parents and children": CHILDREN, "cursors": CURSORS}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
+    api: ApiServer, tmp_path: Path, group: str
+) -> None:
+    shapes = Shapes(api)
+    for _ in range(2):
+        both = twins(tmp_path, api.url, *GROUPS[group], most=16)
+        alone, ahead = (ran(*one) for one in both)
+        assert not any(told[0] for told in alone.outcomes.values())
+        assert ahead == alone
+        shapes.grow()
+    assert ahead_threads() == {}
+
+
+class Family:
+    """Orders in small pages, lines below each in pages with a cursor, notes below each line."""
+
+    def __init__(self, server: FaultServer, orders: int, delay: float = 0.0) -> None:
+        self.server = server
+        self.orders = [{"id": n, "at": n % 17} for n in range(orders)]
+        self.delay = delay
+        self.trouble: dict[int, Any] = {}
+        server.plan["/orders"] = self._orders
+        for order in range(orders + 30):
+            server.plan[f"/orders/{order}/lines"] = self._lines(order)
+            for line in range(4):
+                server.plan[f"/orders/{order}/lines/{line}/notes"] = Reply(
+                    [{"note": f"{order}.{line}"}], delay=delay
+                )
+
+    def grow(self) -> None:
+        last = len(self.orders)
+        self.orders += [{"id": last + n, "at": 16 + n} for n in range(20)]
+
+    def _orders(self, seen: Arrival) -> Any:
+        page, since = int(seen.query.get("page", 1)), int(seen.query.get("since", 0))
+        rows = [order for order in self.orders if order["at"] >= since]
+        more = 10 * page < len(rows)
+        following = f"/orders?page={page + 1}&since={since}"
+        body = {"data": rows[10 * page - 10 : 10 * page], "next": following if more else None}
+        return Reply(body, delay=self.delay)
+
+    def _lines(self, order: int) -> Any:
+        def answer(seen: Arrival) -> Any:
+            page = int(seen.query.get("page", 1))
+            if page == 2 and order in self.trouble:
+                return self.trouble[order]
+            since = int(seen.query.get("from", 0))
+            rows = [{"n": n, "at": n + order % 3} for n in range(4) if n + order % 3 >= since]
+            rows = rows[2 * page - 2 : 2 * page]
+            following = f"/orders/{order}/lines?page={page + 1}&from={since}"
+            return Reply({"data": rows, "next": following if page == 1 else None}, delay=self.delay)
+
+        return answer
+
+
+LINK = {"type": "json_link", "next_url_path": "next"}
+
+
+def resources(
+    *, orders_cursor: bool = True, lines_cursor: bool = True, merged: bool = True
+) -> list[dict[str, Any]]:
+    above: dict[str, Any] = {"path": "orders", "data_selector": "data", "paginator": LINK}
+    below: dict[str, Any] = {
+        "path": "orders/{resources.orders.id}/lines",
+        "data_selector": "data",
+        "paginator": LINK,
+    }
+    if orders_cursor:
+        above["incremental"] = {"cursor_path": "at", "initial_value": 0, "start_param": "since"}
+    if lines_cursor:
+        below["incremental"] = {"cursor_path": "at", "initial_value": 0, "start_param": "from"}
+    key = {"primary_key": ["_orders_id", "n"]} if merged else {"write_disposition": "append"}
+    return [
+        {"name": "orders", "primary_key": "id", "endpoint": above},
+        {"name": "lines", "endpoint": below, "include_from_parent": ["id"], **key},
+        {
+            "name": "notes",
+            "endpoint": {
+                "path": "orders/{resources.lines._orders_id}/lines/{resources.lines.n}/notes"
+            },
+            **({"primary_key": "note"} if merged else {"write_disposition": "append"}),
+        },
+    ]
+
+
+GONE = Reply({"error": "gone"}, status=404)
+SKIP = {"on_child_error": {"skip_up_to": 5}}
+
+
+@pytest.mark.parametrize("most", [2, 16])
+@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
+@pytest.mark.parametrize("cursors", [(True, True), (True, False), (False, True)], ids=str)
+def test_families_leave_the_same_run_after_run(
+    server: FaultServer, tmp_path: Path, most: int, merged: bool, cursors: tuple[bool, bool]
+) -> None:
+    if not merged and not cursors[0]:
+        pytest.skip("orders would come again with each run")
+    family = Family(server, 40)
+    listed = resources(orders_cursor=cursors[0], lines_cursor=cursors[1], merged=merged)
+    both = twins(tmp_path, server.url, *listed, most=most)
+    for _ in range(3):
+        alone, ahead = (ran(*one) for one in both)
+        assert not any(told[0] for told in alone.outcomes.values())
+        assert ahead == alone
+        family.grow()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "http"),
+    [
+        (GONE, {}),
+        (GONE, SKIP),
+        (Reply(b"<html>", headers={"Content-Type": "text/html"}), SKIP),
+        (Reply(status=500), {}),
+        (Reply(status=500), {"on_child_error": {"skip_up_to": 2}}),
+        (Reply({"data": [{"n": 1, "at": None}]}), SKIP),
+        (Reply({"data": [{"n": 1, "at": 1, "_orders_id": -1}]}), {}),
+        (Reply({"data": [{"n": None, "at": 1}]}), {}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
+def test_children_in_trouble_leave_the_same_run_after_run(
+    server: FaultServer, tmp_path: Path, trouble: Reply, http: Any, merged: bool
+) -> None:
+    family = Family(server, 30)
+    family.trouble = {3: trouble, 11: trouble, 22: trouble}
+    both = twins(tmp_path, server.url, *resources(merged=merged), most=8, http=http)
+    for _ in range(3):
+        alone, ahead = (ran(*one) for one in both)
+        assert ahead == alone
+        family.trouble = {}
+        family.grow()
+    assert not any(told[0] for told in alone.outcomes.values())
+    assert ahead_threads() == {}
+
+
+def test_a_parent_that_comes_twice_is_asked_below_once(server: FaultServer, tmp_path: Path) -> None:
+    family = Family(server, 40)
+    family.orders += family.orders[5:25]
+    both = twins(tmp_path, server.url, *resources(orders_cursor=False), most=16)
+    alone, ahead = (ran(*one) for one in both)
+    assert ahead == alone
+    assert len(server.asked("/orders/7/lines")) == 4
+
+
+def test_as_many_requests_are_under_way_below_small_pages_as_may_be(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    Family(server, 40, delay=0.05)
+    [_, (connector, settings)] = twins(tmp_path, server.url, *resources(), most=8)
+    ran(connector, settings)
+    assert server.peak == 8
