@@ -6,7 +6,7 @@ transaction deletes the old ones, with what is nested in them, and takes over th
 that dies before it leaves the old rows; one that dies after it, the new ones.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import Any, ClassVar, cast
 
@@ -37,10 +37,29 @@ def replacing(destination: "str | AnyDestination", replacements: Replacements) -
     client = _client_class(made.client_class, replacements)
     # dlt names a destination by its class: what it stores must not change
     like = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    subclass = type(kind.__name__, (kind,), {**like, "client_class": client})
+    parts = {"client_class": client, "capabilities": _asked_once(kind.capabilities)}
+    subclass = type(kind.__name__, (kind,), {**like, **parts})
     changed = copy(made)
     changed.__class__ = subclass
     return changed
+
+
+def _asked_once(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """What a destination is capable of, found out once.
+
+    dlt asks dozens of times in each load, and resolves the whole configuration for each answer.
+    """
+    known: dict[Any, Any] = {}
+
+    def capabilities(self: Any, config: Any = None, naming: Any = None) -> Any:
+        if config is not None:
+            return ask(self, config, naming)
+        key = naming and (type(naming), naming.max_length)
+        if key not in known:
+            known[key] = ask(self, None, naming)
+        return known[key].copy()  # some who ask change it
+
+    return capabilities
 
 
 def can_replace(destination: AnyDestination) -> bool:

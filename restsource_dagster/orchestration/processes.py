@@ -7,13 +7,14 @@ back. Each run is therefore tagged with its process, and looked after by a senso
 
 import os
 import socket
+from dataclasses import dataclass
 
 import dagster as dg
 import psutil
 
 from restsource_dagster.orchestration.names import TAG_PROCESS
 
-__all__ = ["RUN_SENSOR", "build_run_sensor", "end_if_dead", "process_tag"]
+__all__ = ["RUN_SENSOR", "RunProcess", "build_run_sensor", "end_if_dead", "process_tag"]
 
 RUN_SENSOR = "restsource_runs"
 _INTERVAL_SECONDS = 30
@@ -22,9 +23,58 @@ _IN_PROGRESS = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _CLOCKS_DIFFER_SECONDS = 2
 
 
+@dataclass(frozen=True)
+class RunProcess:
+    """The process that executes a run."""
+
+    host: str
+    pid: int
+    started: int
+    """Seconds since the epoch: another process may get the same id later."""
+
+    @classmethod
+    def of(cls, pid: int) -> "RunProcess":
+        """A process of this host. Raises `psutil.NoSuchProcess` if it has ended."""
+        return cls(socket.gethostname(), pid, round(psutil.Process(pid).create_time()))
+
+    @classmethod
+    def of_run(cls, run: dg.DagsterRun) -> "RunProcess | None":
+        """The process that a run's tag names; None if it names none."""
+        host, pid, started = ("", "", "", *run.tags.get(TAG_PROCESS, "").rsplit(":", 2))[-3:]
+        if not (pid.isdecimal() and started.isdecimal()):
+            return None
+        return cls(host, int(pid), int(started))
+
+    @property
+    def tag(self) -> str:
+        """The same as the value of the tag `restsource/process`."""
+        return f"{self.host}:{self.pid}:{self.started}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this host; others can't be looked up."""
+        return self.host == socket.gethostname()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this host has the process, and not another one that has got its id since."""
+        return self.found is not None
+
+    @property
+    def found(self) -> psutil.Process | None:
+        """The process, if it is alive."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) <= _CLOCKS_DIFFER_SECONDS
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
+
+
 def process_tag() -> str:
-    """Where a run executes, as the value of the tag `restsource/process`: host, id and start."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+    """Where this process executes a run, as the value of the tag `restsource/process`."""
+    return RunProcess.of(os.getpid()).tag
 
 
 def end_if_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
@@ -32,25 +82,19 @@ def end_if_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
     Only this host's processes can be looked up; a run of another host is left as it is.
     """
-    host, pid, started = ("", "", "", *run.tags.get(TAG_PROCESS, "").rsplit(":", 2))[-3:]
-    if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
+    process = RunProcess.of_run(run)
+    if process is None or not process.is_here or process.is_alive:
         return False
-    if _is_alive(int(pid), int(started)):
-        return False
-    instance.report_run_failed(
-        run,
-        f"The process of this run (PID {pid}) is gone: it was killed, or the machine went down. "
-        "Nothing is lost: the next run goes on from the stored cursors.",
-    )
+    instance.report_run_failed(run, gone(process))
     return True
 
 
-def _is_alive(pid: int, started: int) -> bool:
-    """Whether there is this process; another one may have got its id since."""
-    try:
-        return abs(psutil.Process(pid).create_time() - started) <= _CLOCKS_DIFFER_SECONDS
-    except psutil.NoSuchProcess:
-        return False
+def gone(process: RunProcess) -> str:
+    """What to say of a run whose process is gone."""
+    return (
+        f"The process of this run (PID {process.pid}) is gone: it was killed, or the machine went down. "
+        "Nothing is lost: the next run goes on from the stored cursors."
+    )
 
 
 def build_run_sensor() -> dg.SensorDefinition:

@@ -24,7 +24,8 @@ class Ran:
     """All that a run leaves behind, but for how long it took and how often it asked."""
 
     tables: dict[str, Any]
-    """The rows of each table, in the order in which they were loaded."""
+    """The rows of each table in the order in which they were loaded, which for nested tables is
+    dlt's to choose."""
     state: Any
     outcomes: dict[str, Any]
 
@@ -80,10 +81,8 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         described = connection.execute(f'DESCRIBE shop."{name}"').fetchall()
         columns = sorted(column for column, *_ in described if not column.startswith("_dlt"))
         listed = ", ".join(f'"{column}"' for column in columns)
-        found[name] = (
-            columns,
-            connection.execute(f'SELECT {listed} FROM shop."{name}"').fetchall(),
-        )
+        rows = connection.execute(f'SELECT {listed} FROM shop."{name}"').fetchall()
+        found[name] = (columns, sorted(rows, key=repr) if "__" in name else rows)
     return found
 
 

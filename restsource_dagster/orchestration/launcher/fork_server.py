@@ -1,0 +1,183 @@
+"""The process that runs are forked from: `python -m ...fork_server FD`. Linux only.
+
+It has imported all that a run needs, has a single thread, no connection to a database and no
+definitions, and does nothing but wait for orders. The launcher that started it holds the other end of
+the pipe whose number is its argument. When that end is closed, however the launcher came to its end, it
+takes no more orders and ends as soon as its children have. The same if code was changed on the disk.
+
+A child waits for a word of the launcher before it begins: it is then known which process has the run, and
+a run of which the launcher never learned that it was forked does not take place.
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any
+
+from restsource_dagster.orchestration.launcher.preloaded import (
+    Sources,
+    import_all,
+    number_of_threads,
+)
+
+__all__ = ["Order", "main"]
+
+JOB_VARIABLE = "DAGSTER_RUN_JOB_NAME"
+_GO = b"g"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A run to execute: its job's name and the arguments of `dagster api execute_run`."""
+
+    job: str
+    arguments: str
+
+
+@dataclass
+class _ForkServer:
+    connection: Connection
+    sources: Sources
+    gates: dict[int, int] = field(default_factory=dict)
+    """By child that waits for the word: the pipe through which it comes."""
+    children: set[int] = field(default_factory=set)
+    listening: bool = True
+
+    def serve(self) -> Order | None:
+        """Serve until the end, which is None; in a child, return what it is to execute."""
+        alarm, alarmed = os.pipe()
+        for end in (alarm, alarmed):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(alarmed, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _noted)
+        while self.listening or self.children:
+            sources = [alarm, self.connection] if self.listening else [alarm]
+            ready = wait(sources)
+            if alarm in ready and _stops(os.read(alarm, 4096)):
+                self._stop_listening()
+            elif self.connection in ready and (order := self._hear()):
+                os.close(alarm)
+                os.close(alarmed)
+                return order
+            self._reap()
+        return None
+
+    def _hear(self) -> Order | None:
+        try:
+            message: dict[str, Any] = json.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._stop_listening()
+            return None
+        if message["do"] == "fork":
+            return self._fork(Order(message["job"], message["arguments"]))
+        if message["do"] == "retire":
+            self._stop_listening()
+        else:
+            self._open_gate(message["pid"], go=message["do"] == "go")
+        return None
+
+    def _open_gate(self, child: int, *, go: bool) -> None:
+        gate = self.gates.pop(child, None)
+        if gate is None:
+            return
+        if go:
+            with suppress(BrokenPipeError):  # it was killed while it waited
+                os.write(gate, _GO)
+        os.close(gate)
+
+    def _fork(self, order: Order) -> Order | None:
+        """Fork; returns the order in the child."""
+        if self.sources.changed:
+            self._say({"stale": True})
+            self._stop_listening()
+            return None
+        gate, opener = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(opener)
+            self._become_a_child(gate)
+            return order
+        os.close(gate)
+        self.gates[pid] = opener
+        self.children.add(pid)
+        self._say({"pid": pid})
+        return None
+
+    def _become_a_child(self, gate: int) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.connection.close()
+        for other in self.gates.values():
+            os.close(other)
+        word = os.read(gate, 1)
+        os.close(gate)
+        if word != _GO:
+            os._exit(0)
+
+    def _reap(self) -> None:
+        while self.children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self.children.discard(pid)
+            gate = self.gates.pop(pid, None)
+            if gate is not None:
+                os.close(gate)
+            self._say({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        with suppress(OSError, ValueError):  # nobody listens any more
+            self.connection.send_bytes(json.dumps(message).encode())
+
+    def _stop_listening(self) -> None:
+        self.listening = False
+        for gate in self.gates.values():
+            os.close(gate)
+        self.gates.clear()
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """The wake-up pipe has it."""
+
+
+def _stops(alarms: bytes) -> bool:
+    return signal.SIGINT in alarms or signal.SIGTERM in alarms
+
+
+def main() -> None:
+    """Import, serve, and in a child: execute a run."""
+    connection = Connection(int(sys.argv[1]))
+    import_all()
+    threads = number_of_threads()
+    if threads != 1:
+        message = f"an import has started a thread, and forking is safe only without ({threads})"
+        connection.send_bytes(json.dumps({"unfit": message}).encode())
+        return
+    server = _ForkServer(connection, Sources())
+    gc.collect()
+    gc.freeze()  # what is imported stays: children need not look through it, nor copy its pages
+    connection.send_bytes(json.dumps({"ready": os.getpid()}).encode())
+    order = server.serve()
+    if order is not None:
+        _execute(order)
+
+
+def _execute(order: Order) -> None:
+    from dagster._cli.api import api_cli
+
+    # definitions of other connectors than the job's are then left out
+    os.environ[JOB_VARIABLE] = order.job
+    api_cli.main(args=["execute_run", order.arguments], standalone_mode=False)
+
+
+if __name__ == "__main__":
+    main()

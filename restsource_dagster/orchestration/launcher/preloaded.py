@@ -1,0 +1,70 @@
+"""What a run imports, imported beforehand; and whether it is still what is on the disk."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["Sources", "import_all", "number_of_threads"]
+
+_MODULES = (
+    "dagster._cli.api",
+    "restsource_dagster.definitions",
+    "restsource_dagster.orchestration.runtime",
+    "restsource_dagster.orchestration.history.runtime",
+)
+_WITHOUT_THREADS = {
+    # numpy's OpenBLAS has a thread for each core from its import on
+    "OPENBLAS_NUM_THREADS": "1",
+    # pyarrow's allocator has one to give memory back
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+
+
+def import_all() -> None:
+    """Import what runs import, such that no thread is started by it."""
+    with _environment(_WITHOUT_THREADS):
+        for module in _MODULES:
+            importlib.import_module(module)
+
+
+def number_of_threads() -> int:
+    """How many threads this process has, those of libraries included. Linux only."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Sources:
+    """The files of the modules that are imported now, as they are on the disk now."""
+
+    def __init__(self) -> None:
+        files = {getattr(module, "__file__", None) for module in tuple(sys.modules.values())}
+        self._states = {file: _state(file) for file in files if file}
+
+    @property
+    def changed(self) -> bool:
+        """Whether any of them was changed or removed since: the code in memory is old then."""
+        return any(_state(file) != state for file, state in self._states.items())
+
+
+def _state(file: str) -> tuple[int, int, int] | None:
+    try:
+        state = os.stat(file)  # noqa: PTH116 - of thousands of files, before each run
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
