@@ -12,6 +12,9 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 	--generate-hashes --no-strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
+# The data set's package wants pandas, we don't use it, and pyarrow loads it at once if it is there.
+UNUSED := --no-emit-package pandas
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults check format lint types docs bench bench-quick lock clean reset
 
@@ -57,8 +60,8 @@ bench-quick: .venv/run.stamp $(PEER_STAMPS) ## Measure a little, in minutes, and
 
 lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
-	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample -c requirements/setup.lock -o requirements/run.lock
-	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev -c requirements/run.lock -o requirements/dev.lock
+	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
+	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
 	@for peer in $(PEERS); do $(GENERATE_LOCK) --group bench-$$peer -o requirements/bench-$$peer.lock || exit 1; done
 	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
 		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
@@ -89,12 +92,12 @@ INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
 	@touch $@
 
 .venv/run.stamp: requirements/run.lock pyproject.toml .venv/setup.stamp
-	@$(call INSTALL,--require-hashes -r requirements/run.lock)
+	@$(call INSTALL,--no-deps --require-hashes -r requirements/run.lock)
 	@$(call INSTALL,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
 .venv/dev.stamp: requirements/dev.lock .venv/run.stamp
-	@$(call INSTALL,--require-hashes -r requirements/dev.lock)
+	@$(call INSTALL,--no-deps --require-hashes -r requirements/dev.lock)
 	@touch $@
 
 # A peer that can't be had is left out of the benchmarks, which say so.

@@ -10,7 +10,7 @@ __all__ = ["svg"]
 
 Document = dict[str, Any]
 
-_WIDTH, _LABELS, _BARS = 860, 300, 430
+_WIDTH, _LABELS, _BARS = 900, 330, 430
 _ROW, _HEAD, _GAP = 20, 30, 14
 _COLOURS = {"ours": "#2f6fde", "peer": "#9aa5b1", "floor": "#d9a441"}
 _LEGEND = {"ours": "this project", "peer": "others", "floor": "hand-written floor"}

@@ -38,32 +38,17 @@ class Program:
         """Run it once; raises `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
         database, result = bench.folder / "data" / "warehouse.duckdb", bench.folder / "result.json"
         database.parent.mkdir()
-        orders = {
-            **self.orders,
-            "base_url": f"{bench.api}/{self.api_path}/",
-            "folder": str(bench.folder),
-            "database": str(database),
-            "result": str(result),
-            "peers": str(bench.peers),
-        }
-        file = bench.folder / "orders.json"
-        file.write_text(json.dumps(orders), encoding="utf-8")
+        orders = bench.folder / "orders.json"
+        places = {"database": str(database), "result": str(result), "peers": str(bench.peers)}
+        address = {"base_url": f"{bench.api}/{self.api_path}/", "folder": str(bench.folder)}
+        orders.write_text(json.dumps({**self.orders, **address, **places}), encoding="utf-8")
+        python, module = self._interpreter(bench.peers), f"benchmarks.contestants.{self.module}"
+        more = {"PYTHONPATH": str(ROOT), "DLT_DATA_DIR": str(bench.folder / "dlt")}
         requests_since(bench.api)
         ended = run_measured(
-            [
-                self._interpreter(bench.peers),
-                "-m",
-                f"benchmarks.contestants.{self.module}",
-                str(file),
-            ],
+            [python, "-m", module, str(orders)],
             folder=bench.folder,
-            environment=clean_environment(
-                {
-                    "PYTHONPATH": str(ROOT),
-                    "DLT_DATA_DIR": str(bench.folder / "dlt"),
-                    **self.environment,
-                }
-            ),
+            environment=clean_environment({**more, **self.environment}),
             limit=LIMIT_SECONDS,
         )
         requests = requests_since(bench.api)

@@ -3,11 +3,22 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from benchmarks.model import Contestant
 from benchmarks.programs import Program
 from benchmarks.records import LINES_PER_RECORD
 from benchmarks.verify import whole_child_table, whole_table
 
-__all__ = ["Paging", "api_path", "ours", "resource", "stock", "tables_of"]
+__all__ = [
+    "Paging",
+    "api_path",
+    "by_hand",
+    "by_peer",
+    "by_us",
+    "ours",
+    "resource",
+    "stock",
+    "tables_of",
+]
 
 Paging = Literal["page", "offset", "cursor", "link"]
 Nested = Literal["json", "tables"]
@@ -68,3 +79,18 @@ def ours(
     given = {"resource_defaults": defaults, "http": http}
     connector = {key: value for key, value in given.items() if value}
     return Program("ours", path, {"resources": resources, "connector": connector}, tables)
+
+
+def by_us(name: str, label: str, program: Program, note: str = "") -> Contestant:
+    """This project, in one of its ways."""
+    return Contestant(name, f"restsource{label and ', '}{label}", "ours", program, note)
+
+
+def by_peer(name: str, label: str, program: Program, note: str = "") -> Contestant:
+    """Another tool."""
+    return Contestant(name, label, "peer", program, note)
+
+
+def by_hand(name: str, label: str, program: Program, note: str = "") -> Contestant:
+    """A script written by hand for this API."""
+    return Contestant(name, label, "floor", program, note)

@@ -5,7 +5,16 @@ from typing import Any
 from benchmarks.cases.sizes import Sizes
 from benchmarks.model import Case, Contestant, Goal
 from benchmarks.records import CHILDREN_PER_PARENT
-from benchmarks.shop import Paging, api_path, ours, resource, stock, tables_of
+from benchmarks.shop import (
+    Paging,
+    api_path,
+    by_peer,
+    by_us,
+    ours,
+    resource,
+    stock,
+    tables_of,
+)
 from benchmarks.verify import whole_table
 
 __all__ = ["dependents", "independent", "numbered"]
@@ -48,32 +57,23 @@ def independent(sizes: Sizes) -> Case:
     names = [f"orders_{number}" for number in range(1, sizes.resources + 1)]
     resources = [resource(name, ("cursor", "link")[i % 2]) for i, name in enumerate(names)]
     tables = {query: right for name in names for query, right in tables_of(name, rows).items()}
-    text = f"{sizes.resources} resources of {sizes.pages_of_each} pages at {_LATENCY_MS} ms, by cursor or link"
+    told = f"{sizes.resources} independent resources of {sizes.pages_of_each} pages"
+    text = f"{told} at {_LATENCY_MS} ms, by cursor or link: faster than stock dlt"
+    flagged = stock(path, resources, tables, parallelized=True)
     return Case(
         "independent",
-        f"{sizes.resources} independent resources of {sizes.pages_of_each} pages, {_LATENCY_MS} ms each",
+        f"{told}, {_LATENCY_MS} ms each",
         (
-            Contestant("ours", "restsource", "ours", ours(path, resources, tables)),
-            Contestant("dlt", "stock dlt", "peer", stock(path, resources, tables)),
-            Contestant(
+            by_us("ours", "", ours(path, resources, tables)),
+            by_peer("dlt", "stock dlt", stock(path, resources, tables)),
+            by_peer(
                 "dlt_parallel",
                 "stock dlt, parallelized",
-                "peer",
-                stock(path, resources, tables, parallelized=True),
+                flagged,
                 "`rest_api_source(..., parallelized=True)`",
             ),
         ),
-        (
-            Goal(
-                6,
-                f"{text}: faster than stock dlt",
-                "wall",
-                "dlt",
-                "ours",
-                at_least=5,
-                also="work_wall",
-            ),
-        ),
+        (Goal(6, text, "wall", "dlt", "ours", at_least=5, also="work_wall"),),
         rows=rows,
         shown=_SHOWN,
     )
@@ -87,42 +87,31 @@ def dependents(sizes: Sizes) -> Case:
         **whole_table("shop.parents", parents),
         **whole_table("shop.children", parents * CHILDREN_PER_PARENT),
     }
+    title = f"The children of {parents:,} parents, {_LATENCY_MS} ms each"
+    text = f"the children of {parents:,} parents at {_LATENCY_MS} ms: faster than stock dlt"
+    goals = (
+        Goal(7, f"{text}, 16 at once", "wall", "dlt", "ours_16", at_least=9),
+        Goal(7, f"{text}, nothing set", "wall", "dlt", "ours"),
+    )
+    contestants = _with_dependents(path, tables)
+    return Case("dependents", title, contestants, goals, rows=parents, shown=_SHOWN)
+
+
+def _with_dependents(path: str, tables: dict[str, int]) -> tuple[Contestant, ...]:
     plain, flagged = _family(), _family(parallelized=True)
-    text = f"the children of {parents:,} parents at {_LATENCY_MS} ms"
-    return Case(
-        "dependents",
-        f"The children of {parents:,} parents, {_LATENCY_MS} ms each",
-        (
-            Contestant("ours", "restsource", "ours", ours(path, plain, tables)),
-            Contestant(
-                "ours_16",
-                "restsource, 16 at once",
-                "ours",
-                ours(path, plain, tables, http={"max_concurrency": 16}),
-                '`"http": {"max_concurrency": 16}`; the default is 8',
-            ),
-            Contestant("dlt", "stock dlt", "peer", stock(path, plain, tables)),
-            Contestant(
-                "dlt_parallel",
-                "stock dlt, parallelized",
-                "peer",
-                stock(path, flagged, tables),
-                '`"parallelized": true` on the children',
-            ),
+    sixteen = ours(path, plain, tables, http={"max_concurrency": 16})
+    return (
+        by_us("ours", "", ours(path, plain, tables)),
+        by_us(
+            "ours_16", "16 at once", sixteen, '`"http": {"max_concurrency": 16}`; the default is 8'
         ),
-        (
-            Goal(
-                7,
-                f"{text}: faster than stock dlt, 16 at once",
-                "wall",
-                "dlt",
-                "ours_16",
-                at_least=9,
-            ),
-            Goal(7, f"{text}: faster than stock dlt, nothing set", "wall", "dlt", "ours"),
+        by_peer("dlt", "stock dlt", stock(path, plain, tables)),
+        by_peer(
+            "dlt_parallel",
+            "stock dlt, parallelized",
+            stock(path, flagged, tables),
+            '`"parallelized": true` on the children',
         ),
-        rows=parents,
-        shown=_SHOWN,
     )
 
 

@@ -1,9 +1,9 @@
 """Does memory grow with what there is to load?"""
 
 from benchmarks.cases.sizes import Sizes
-from benchmarks.model import Case, Contestant, Goal
+from benchmarks.model import Case, Goal
 from benchmarks.programs import Program
-from benchmarks.shop import api_path, ours, resource, tables_of
+from benchmarks.shop import api_path, by_us, ours, resource, tables_of
 
 __all__ = ["memory"]
 
@@ -21,9 +21,7 @@ def memory(sizes: Sizes) -> Case:
     """Both modes, with five times the rows."""
     few, many = sizes.large, sizes.huge
     contestants = tuple(
-        Contestant(
-            f"{mode}_{size}", f"restsource, {mode}, {rows:,} rows", "ours", _loading(rows, mode)
-        )
+        by_us(f"{mode}_{size}", f"{mode}, {rows:,} rows", _loading(rows, mode))
         for mode in ("rows", "columnar")
         for size, rows in (("few", few), ("many", many))
     )

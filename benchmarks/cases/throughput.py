@@ -1,10 +1,21 @@
 """An API that answers at once: what does a row cost?"""
 
+from typing import Any
+
 from benchmarks.cases.sizes import Sizes
 from benchmarks.model import Case, Contestant, Goal
 from benchmarks.programs import Program
 from benchmarks.records import LINES_PER_RECORD
-from benchmarks.shop import api_path, ours, resource, stock, tables_of
+from benchmarks.shop import (
+    api_path,
+    by_hand,
+    by_peer,
+    by_us,
+    ours,
+    resource,
+    stock,
+    tables_of,
+)
 
 __all__ = ["by_default", "floors", "modes"]
 
@@ -24,11 +35,10 @@ def by_default(sizes: Sizes) -> Case:
         "default",
         f"Nothing set, {rows:,} rows",
         (
-            Contestant("ours", "restsource", "ours", ours(path, resources, tables)),
-            Contestant(
+            by_us("ours", "", ours(path, resources, tables)),
+            by_peer(
                 "dlt",
                 "stock dlt",
-                "peer",
                 stock(path, resources, tables, loader_file_format=None),
                 "loads DuckDB by `INSERT` statements, its default",
             ),
@@ -52,57 +62,51 @@ def _floor(rows: int, nested: str, **how: object) -> Program:
 def modes(sizes: Sizes) -> Case:
     """Rows and columnar mode beside stock dlt at its best and beside the floors."""
     rows = sizes.large
-    path, plain = api_path(rows), resource("orders", "page")
-    tables, columns = tables_of("orders", rows), tables_of("orders", rows, nested="json")
-    columnar = {"mode": "columnar"}
-
-    def cheaper(row: int, text: str, ours: str, at_least: float) -> Goal:
-        told = f"{text}: less CPU than stock dlt with parquet"
-        return Goal(row, told, "work_cpu", "dlt_parquet", ours, at_least=at_least, also="cpu")
-
     return Case(
-        "modes",
-        f"The modes, {rows:,} rows",
-        (
-            Contestant(
-                "ours_rows",
-                "restsource, rows",
-                "ours",
-                ours(path, [plain | {"mode": "rows"}], tables),
-            ),
-            Contestant(
-                "ours_columnar",
-                "restsource, columnar, nested as JSON",
-                "ours",
-                ours(path, [plain | columnar | {"nested": "json"}], columns),
-            ),
-            Contestant(
-                "ours_tables",
-                "restsource, columnar, nested tables",
-                "ours",
-                ours(path, [plain | columnar | {"nested": "tables"}], tables),
-            ),
-            Contestant("dlt_parquet", "stock dlt, parquet", "peer", stock(path, [plain], tables)),
-            Contestant("floor", "hand-written, nested as JSON", "floor", _floor(rows, "json")),
-            Contestant(
-                "floor_tables", "hand-written, nested table", "floor", _floor(rows, "tables")
-            ),
-        ),
-        (
-            cheaper(2, f"rows mode, {rows:,} rows", "ours_rows", 1.3),
-            cheaper(3, f"columnar mode, {rows:,} rows", "ours_columnar", 9),
-            Goal(
-                3,
-                f"columnar mode, {rows:,} rows: CPU against the hand-written floor",
-                "work_cpu",
-                "ours_columnar",
-                "floor",
-                at_most=1.25,
-                also="cpu",
-            ),
-            cheaper(4, f"columnar mode with nested tables, {rows:,} rows", "ours_tables", 8),
-        ),
-        rows=rows,
+        "modes", f"The modes, {rows:,} rows", _modes(rows), _goals_of_modes(rows), rows=rows
+    )
+
+
+def _modes(rows: int) -> tuple[Contestant, ...]:
+    path, tables = api_path(rows), tables_of("orders", rows)
+    columns = tables_of("orders", rows, nested="json")
+
+    def loading(**keys: str) -> list[dict[str, Any]]:
+        return [resource("orders", "page", **keys)]
+
+    as_json, as_tables = (
+        {"mode": "columnar", "nested": "json"},
+        {"mode": "columnar", "nested": "tables"},
+    )
+    return (
+        by_us("ours_rows", "rows", ours(path, loading(mode="rows"), tables)),
+        by_us("ours_columnar", "columnar, nested as JSON", ours(path, loading(**as_json), columns)),
+        by_us("ours_tables", "columnar, nested tables", ours(path, loading(**as_tables), tables)),
+        by_peer("dlt_parquet", "stock dlt, parquet", stock(path, loading(), tables)),
+        by_hand("floor", "hand-written, nested as JSON", _floor(rows, "json")),
+        by_hand("floor_tables", "hand-written, nested table", _floor(rows, "tables")),
+    )
+
+
+def _goals_of_modes(rows: int) -> tuple[Goal, ...]:
+    def cheaper(row: int, mode: str, ours: str, at_least: float) -> Goal:
+        text = f"{mode}, {rows:,} rows: less CPU than stock dlt with parquet"
+        return Goal(row, text, "work_cpu", "dlt_parquet", ours, at_least=at_least, also="cpu")
+
+    against_floor = Goal(
+        3,
+        f"columnar mode, {rows:,} rows: CPU against the hand-written floor",
+        "work_cpu",
+        "ours_columnar",
+        "floor",
+        at_most=1.25,
+        also="cpu",
+    )
+    return (
+        cheaper(2, "rows mode", "ours_rows", 1.3),
+        cheaper(3, "columnar mode", "ours_columnar", 9),
+        against_floor,
+        cheaper(4, "columnar mode with nested tables", "ours_tables", 8),
     )
 
 
@@ -120,7 +124,7 @@ def floors(sizes: Sizes) -> Case:
         "floors",
         f"Ways to write the floor, {rows:,} rows",
         tuple(
-            Contestant(f"{name}_{nested}", f"{label}, {told}", "floor", _floor(rows, nested, **how))
+            by_hand(f"{name}_{nested}", f"{label}, {told}", _floor(rows, nested, **how))
             for name, (label, how) in ways.items()
             for nested, told in (("json", "nested as JSON"), ("tables", "nested table"))
         ),

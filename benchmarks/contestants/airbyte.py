@@ -18,50 +18,50 @@ from airbyte_cdk.sources.declarative.concurrent_declarative_source import (
 from benchmarks.contestants.clock import Clock, read_orders
 
 
-def _manifest(base_url: str, page_size: int) -> dict[str, Any]:
-    paginator = {
-        "type": "DefaultPaginator",
-        "page_token_option": {
-            "type": "RequestOption",
-            "inject_into": "request_parameter",
-            "field_name": "page",
-        },
-        "pagination_strategy": {
-            "type": "PageIncrement",
-            "start_from_page": 1,
-            "page_size": page_size,
-            "inject_on_first_request": True,
-        },
+_PAGE_OPTION = {
+    "type": "RequestOption",
+    "inject_into": "request_parameter",
+    "field_name": "page",
+}
+_SPEC = {"type": "Spec", "connection_specification": {"type": "object", "properties": {}}}
+_SCHEMA = {"type": "object", "additionalProperties": True, "properties": {}}
+
+
+def _retriever(base_url: str, page_size: int) -> dict[str, Any]:
+    requester = {"type": "HttpRequester", "url_base": base_url, "path": "orders/page"}
+    strategy = {
+        "type": "PageIncrement",
+        "start_from_page": 1,
+        "page_size": page_size,
+        "inject_on_first_request": True,
     }
     extractor = {"type": "DpathExtractor", "field_path": ["data"]}
-    retriever = {
+    return {
         "type": "SimpleRetriever",
-        "requester": {
-            "type": "HttpRequester",
-            "url_base": base_url,
-            "path": "orders/page",
-            "http_method": "GET",
-        },
+        "requester": requester | {"http_method": "GET"},
         "record_selector": {"type": "RecordSelector", "extractor": extractor},
-        "paginator": paginator,
+        "paginator": {
+            "type": "DefaultPaginator",
+            "page_token_option": _PAGE_OPTION,
+            "pagination_strategy": strategy,
+        },
     }
-    schema = {"type": "object", "additionalProperties": True, "properties": {}}
+
+
+def _manifest(base_url: str, page_size: int) -> dict[str, Any]:
     stream = {
         "type": "DeclarativeStream",
         "name": "orders",
         "primary_key": ["id"],
-        "schema_loader": {"type": "InlineSchemaLoader", "schema": schema},
-        "retriever": retriever,
+        "schema_loader": {"type": "InlineSchemaLoader", "schema": _SCHEMA},
+        "retriever": _retriever(base_url, page_size),
     }
     return {
         "version": "6.0.0",
         "type": "DeclarativeSource",
         "check": {"type": "CheckStream", "stream_names": ["orders"]},
         "streams": [stream],
-        "spec": {
-            "type": "Spec",
-            "connection_specification": {"type": "object", "properties": {}},
-        },
+        "spec": _SPEC,
     }
 
 

@@ -53,6 +53,7 @@ class Children:
         self._tally = tally
         self._lock = threading.Lock()
         self._asked: set[str] = set()
+        self._foreseen: set[str] = set()
         self._owed: list[Row] | None = None
 
     @property
@@ -74,6 +75,14 @@ class Children:
     def note_asked(self, key: str) -> None:
         """A parent with this key is asked below now."""
         self._asked.add(key)
+
+    def is_foreseen(self, key: str) -> bool:
+        """Whether it is known that a parent with this key will be asked below, or was."""
+        return key in self._foreseen or key in self._asked
+
+    def note_foreseen(self, key: str) -> None:
+        """A parent with this key will be asked below."""
+        self._foreseen.add(key)
 
     def _candidates(self, parents: Iterable[Any]) -> Iterator[AskBelow]:
         """All but those that all loaded dependents have had."""
@@ -129,8 +138,6 @@ class Parents:
         self._children = children
         self._candidates = candidates
         self._looked_at: deque[AskBelow] = deque()
-        self.foreseen: set[str] = set()
-        """The keys of those whose calls are fetched ahead."""
 
     def take(self) -> AskBelow | None:
         """The next one; None after the last. Raises `IngestError` if the parent can't be used."""
@@ -143,14 +150,13 @@ class Parents:
         return None
 
     def coming(self, most: int) -> Iterator[AskBelow]:
-        """The next ones as things stand, up to so many, and only as far as they can be used."""
+        """The next ones, up to so many and as far as they can be used; some may be asked for before."""
         while len(self._looked_at) < most and (found := next(self._candidates, None)):
             self._looked_at.append(found)
         for candidate in list(self._looked_at)[:most]:
             if candidate.error is not None:
                 return
-            if not self._children.is_asked(candidate.key):
-                yield candidate
+            yield candidate
 
     def _next(self) -> AskBelow | None:
         return self._looked_at.popleft() if self._looked_at else next(self._candidates, None)

@@ -76,6 +76,8 @@ class EndpointMaker:
         self._with_selector = _with_selector(connector.rest_api_config())
         self._shared_auth: AuthBase | None = None
         self._sessions: list[ApiSession] = []
+        self._tallies: dict[str, Tally] = {}
+        self._made: dict[str, Endpoint] = {}
         self._budget = Budget(
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
@@ -83,12 +85,32 @@ class EndpointMaker:
         most = self._http.max_concurrency
         self._ahead = ReadAhead(most, self._budget) if most > 1 else None
 
-    def make(self, plan: ResourcePlan, tally: Tally) -> Endpoint:
-        """The endpoint of a resource.
+    @property
+    def looks_ahead(self) -> int:
+        """How many families after the one whose turn it is may be foreseen."""
+        return self._ahead.most_foreseen if self._ahead else 0
+
+    def tally(self, resource: str) -> Tally:
+        """What a resource counts in this run."""
+        return self._tallies.setdefault(resource, Tally())
+
+    def make(self, plan: ResourcePlan) -> Endpoint:
+        """The endpoint of a resource, one for the whole run.
 
         A full URL of another origin gets the resource's own headers and credentials, never the
         client's. Raises dlt's `ConfigFieldMissingException` for a secret that can't be found.
         """
+        name = plan.resource.name
+        if name not in self._made:
+            self._made[name] = self._make(plan, self.tally(name))
+        return self._made[name]
+
+    def end_family(self, root: str) -> None:
+        """Give up what was fetched for a family and was not wanted."""
+        if self._ahead is not None:
+            self._ahead.end_family(root)
+
+    def _make(self, plan: ResourcePlan, tally: Tally) -> Endpoint:
         name, endpoint = plan.resource.name, plan.endpoint
         base_url = self._client["base_url"]
         foreign = is_foreign(base_url, endpoint["path"])

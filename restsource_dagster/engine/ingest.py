@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import dlt
 
-from restsource_dagster.config.connector import Connector, Family
+from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
+from restsource_dagster.engine.foresight import Foresight
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves, move
 from restsource_dagster.engine.outcome import Observer, Outcome
@@ -47,9 +48,12 @@ def ingest(
     starts = Starts(live_from or {}, full_refresh, set_cursor or {})
     starts.check(connector, wanted)
 
+    families = list(_selected(connector, wanted))
+
     def prepare(
         run: FamilyRun, pipeline: dlt.Pipeline, family: Family, names: Collection[str]
     ) -> Preparation:
+        foresight.look(run, pipeline, family)
         asked = starts.of_family(run.pipelines.unfinished, names)
         return Preparation(_moved(asked, run, pipeline, family, names))
 
@@ -62,10 +66,22 @@ def ingest(
         pipeline=connector.name,
         prepare=prepare,
     ) as run:
-        for family in connector.families:
-            selected = [member for member in family.members if member.name in wanted]
-            if selected:
-                yield from run.load(family, selected)
+        foresight = Foresight(
+            [(family, [member.name for member in selected]) for family, selected in families],
+            lambda names: starts.of_family(run.pipelines.unfinished, names).is_empty,
+        )
+        for family, selected in families:
+            yield from run.load(family, selected)
+            run.maker.end_family(family.root.name)
+
+
+def _selected(
+    connector: Connector, wanted: Collection[str]
+) -> Iterator[tuple[Family, list[Resource]]]:
+    for family in connector.families:
+        selected = [member for member in family.members if member.name in wanted]
+        if selected:
+            yield family, selected
 
 
 def _moved(

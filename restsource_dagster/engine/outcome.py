@@ -94,7 +94,7 @@ class Outcome:
     window: tuple[Any, Any] | None = None
     """The ends of the window of history that was loaded; None for a live run."""
     columns: tuple[Column, ...] = ()
-    written: str = "rows"
+    written: str = ""
     """How its rows were written: "columns", or "rows" and why."""
     nested_tables: Mapping[str, int] = field(default_factory=dict)
     """Rows loaded into each nested table."""

@@ -108,6 +108,11 @@ class Position:
             self._left[digest] -= 1
         return False
 
+    def reach(self, newest: Any) -> None:
+        """Move to the newest value of rows that all were taken, where none is remembered."""
+        self.touched = True
+        self._move(newest)
+
     def save(self, state: State) -> None:
         """Write the position into dlt's state, in dlt's own form. Raises `IngestError` if large."""
         state["initial_value"] = self._rules.initial

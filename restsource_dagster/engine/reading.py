@@ -76,12 +76,12 @@ class Reading:
         """
         plan = self.plan
         for ask in parents.coming(self.endpoint.looks_ahead):
-            if ask.key in parents.foreseen:
+            if self.children.is_foreseen(ask.key):
                 continue
             stream = self.cursors.peek(plan, ask.values)
             if stream is None and plan.incremental is not None:
                 return
-            parents.foreseen.add(ask.key)
+            self.children.note_foreseen(ask.key)
             try:
                 call, _ = call_below(plan, self.view(stream), ask.parent)
             except Exception:  # noqa: BLE001 - the call itself meets the same error, and tells

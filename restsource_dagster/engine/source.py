@@ -62,7 +62,7 @@ def build_family_source(
     plans = {plan.resource.name: plan for plan in read_plans(family, config, loaded)}
     if window is not None:
         plans[family.root.name] = bounded(plans[family.root.name], window)
-    tallies = {name: Tally() for name in plans}
+    tallies = {name: maker.tally(name) for name in plans}
     # names become columns as dlt's configuration says
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
     values = {name: Values(name, normalize, say) for name in plans}
@@ -75,7 +75,7 @@ def build_family_source(
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
             children = Children(plan, cursors, connector.http.on_child_error, tallies[name])
-            endpoint = maker.make(plan, tallies[name])
+            endpoint = maker.make(plan)
             reading = Reading(plan, endpoint, cursors, children, values[name])
             is_parent = any(other.resource.parent == name for other in plans.values())
             yield from _resources(reading, feeds.get(name), pages, is_parent=is_parent)

@@ -12,6 +12,7 @@ from dlt.extract import Incremental
 from restsource_dagster.engine.errors import RowError
 from restsource_dagster.engine.ordering import IncomparableError, Order
 from restsource_dagster.engine.positions import CursorRules, Position
+from restsource_dagster.engine.spans import ends_of
 
 __all__ = ["CursorView", "MarkedRow", "Stream"]
 
@@ -95,6 +96,8 @@ class Stream:
         if self.over:
             self.finished = True
             return taken
+        if self._all_new(rows):
+            return rows
         for number, row in enumerate(rows, 1):
             try:
                 value = self._value(row, page, number)
@@ -109,6 +112,32 @@ class Stream:
         if len(taken) == len(rows) and all(map(is_, taken, rows)):
             return rows
         return taken
+
+    def _all_new(self, rows: list[Row]) -> bool:
+        """Whether all rows go on and nothing of them has to be remembered: the usual page.
+
+        Then the position is moved to the newest at once.
+        """
+        own, rules = self.own, self.rules
+        if not rows or own is None or own.remembers or self.followers or rules.end is not None:
+            return False
+        if not self._simple or self._ordered or rules.falling or rules.open_start:
+            return False
+        try:
+            values = [row[self._simple] for row in rows]
+        except (KeyError, TypeError):
+            return False
+        ends = ends_of(values)
+        if ends is None or (self.start is not None and self._is_before_start(ends[0])):
+            return False
+        own.reach(ends[1])
+        return True
+
+    def _is_before_start(self, value: Any) -> bool:
+        try:
+            return self._order.is_before(value, self.start)
+        except IncomparableError:
+            return True  # said where rows are looked at one by one
 
     def end(self) -> None:
         """Tell what was left out."""

@@ -1,17 +1,16 @@
-"""The threads that fetch ahead, and which requests they send first."""
+"""The threads that fetch ahead, and the way to what they fetch."""
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 
 import requests
 
 from restsource_dagster.engine.ahead.guesses import Guesses
 from restsource_dagster.engine.ahead.room import Room
 from restsource_dagster.engine.ahead.walk import Ask, Entry, Stage, Walk
+from restsource_dagster.engine.ahead.walks import Walks
 from restsource_dagster.engine.http.budget import Budget
 from restsource_dagster.engine.http.leash import Abandoned, Leash
 from restsource_dagster.engine.paging.course import Answer, Course
@@ -37,14 +36,10 @@ class ReadAhead:
     def __init__(self, most: int, budget: Budget, room_bytes: int = ROOM_BYTES) -> None:
         self._most = most
         self._budget = budget
-        self._room = Room(room_bytes)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._news = threading.Condition(self._lock)
-        self._walks: list[Walk] = []
-        self._foreseen: dict[tuple[str, str], deque[Walk]] = {}
-        self._front: object = None
-        """The group whose calls are made by now."""
+        self._walks = Walks(most, room_bytes)
         self._under_way: set[Leash] = set()
         self._page_bytes: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
@@ -54,7 +49,12 @@ class ReadAhead:
     @property
     def held(self) -> int:
         """The bytes held."""
-        return self._room.used
+        return self._walks.held
+
+    @property
+    def most_foreseen(self) -> int:
+        """How many calls are worth being foreseen at a time."""
+        return 2 * self._most
 
     @contextmanager
     def fetching(
@@ -65,54 +65,61 @@ class ReadAhead:
         `key` is that of its first request, `course` makes one to go ahead with; what is yielded is
         asked for each request of the caller's.
         """
-        walk = self._taken_up(resource, key, may_stop=may_stop)
-        if walk is None:
-            walk = self._walk(resource, course(), ask, may_stop=may_stop)
-            with self._lock:
-                self._walks.append(walk)
+        with self._lock:
+            walk = self._walks.take_up(resource, key)
+            if walk is None:
+                walk = self._walk(resource, course(), ask, self._walks.near_room)
+                self._walks.add(walk)
+            walk.may_stop = may_stop
         try:
             yield lambda request, page: self._fetch(walk, request, page)
         finally:
             with self._lock:
-                self._walks.remove(walk)
-                walk.close()
+                self._walks.end(walk)
                 self._stir()
             self._budget.wake()
-
-    @property
-    def most_foreseen(self) -> int:
-        """How many calls of a group may be foreseen at a time."""
-        return 2 * self._most
 
     def foresee(
         self, resource: str, course: Course, ask: Ask, *, may_stop: bool, group: object
     ) -> None:
         """Fetch the pages of a call that somebody is about to make; `course` is that of the call.
 
-        Calls of one group are made in this order, if no other group's come between.
+        The calls of a group come one after the other.
         """
-        walk = self._walk(resource, course, ask, may_stop=may_stop)
-        walk.group = group
+        walk = self._walk(resource, course, ask, self._walks.near_room)
+        walk.may_stop, walk.group = may_stop, group
         with self._lock:
-            self._walks.append(walk)
-            self._foreseen.setdefault((resource, walk.key), deque()).append(walk)
+            self._walks.add(walk, foreseen=True)
+            self._stir()
+
+    def foresee_for_later(self, resource: str, course: Course, ask: Ask, *, may_stop: bool) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
+        walk = self._walk(resource, course, ask, self._walks.far_room)
+        walk.may_stop = may_stop
+        with self._lock:
+            self._walks.add_far(walk)
             self._stir()
 
     def withdraw(self, group: object) -> None:
         """Calls of this group that were not made are not made any more."""
         with self._lock:
-            for walk in [walk for walk in self._walks if walk.group is group]:
-                if self._no_longer_foreseen(walk):
-                    self._walks.remove(walk)
-                    walk.close()
+            self._walks.withdraw(lambda walk: walk.group is group)
+            self._stir()
+        self._budget.wake()
+
+    def end_family(self, root: str) -> None:
+        """Calls below parents, and those of this resource, are not made any more."""
+        with self._lock:
+            self._walks.withdraw_near()
+            self._walks.withdraw(lambda walk: walk.resource == root)
+            self._stir()
         self._budget.wake()
 
     def close(self) -> None:
         """End all requests that were sent ahead, and the threads."""
         with self._lock:
             self._is_closed = True
-            for walk in self._walks:
-                walk.close()
+            self._walks.close()
             under_way = list(self._under_way)
             self._work.notify_all()
             self._news.notify_all()
@@ -123,32 +130,10 @@ class ReadAhead:
         for thread in self._threads:
             thread.join(max(0.0, ends_at - time.monotonic()))
 
-    def _walk(self, resource: str, course: Course, ask: Ask, *, may_stop: bool) -> Walk:
+    def _walk(self, resource: str, course: Course, ask: Ask, room: Room) -> Walk:
         guesses = Guesses(self._most, by_total_only=self._budget.is_tight)
         size = self._page_bytes.get(resource)
-        return Walk(resource, course, ask, self._room, guesses, may_stop=may_stop, page_bytes=size)
-
-    def _taken_up(self, resource: str, key: str, *, may_stop: bool) -> Walk | None:
-        """The walk through a call that was foreseen, if it was."""
-        with self._lock:
-            walks = self._foreseen.get((resource, key))
-            if not walks:
-                return None
-            walk = walks[0]
-            self._no_longer_foreseen(walk)
-            walk.may_stop = may_stop
-            self._front = walk.group
-            return walk
-
-    def _no_longer_foreseen(self, walk: Walk) -> bool:
-        """Take a walk off those that were foreseen; False if it was none of them."""
-        walks = self._foreseen.get((walk.resource, walk.key), deque())
-        if walk not in walks:
-            return False
-        walks.remove(walk)
-        if not walks:
-            del self._foreseen[walk.resource, walk.key]
-        return True
+        return Walk(resource, course, ask, room, guesses, page_bytes=size)
 
     def _fetch(self, walk: Walk, request: requests.Request, page: int) -> Answer:
         with self._lock:
@@ -179,7 +164,7 @@ class ReadAhead:
     def _wait_for_work(self) -> tuple[Walk, Entry] | None:
         with self._lock:
             while not self._is_closed:
-                picked = self._pick()
+                picked = self._walks.pick()
                 if picked is not None:
                     walk, entry = picked
                     walk.begin(entry, ahead=True)
@@ -192,23 +177,15 @@ class ReadAhead:
                 self._idle -= 1
             return None
 
-    def _pick(self) -> tuple[Walk, Entry] | None:
-        in_front = (walk for walk in self._walks if walk.group is self._front)
-        for walk in chain(in_front, self._walks):
-            if (entry := walk.next_entry()) is not None:
-                return walk, entry
-        return None
-
     def _stir(self, walk: Walk | None = None) -> None:
         """See to it that somebody does what there is to do, perhaps only in one walk."""
         if self._is_closed:
             return
-        if walk is not None and not self._room.was_full and walk.next_entry() is None:
+        if walk is not None and walk.next_entry() is None and not self._walks.lacked_room:
             return
-        self._room.was_full = False
         if self._idle:
             self._work.notify()
-        elif len(self._threads) < self._most and self._pick() is not None:
+        elif len(self._threads) < self._most and self._walks.pick() is not None:
             name = f"restsource-ahead-{len(self._threads)}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._threads.append(thread)

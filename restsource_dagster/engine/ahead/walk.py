@@ -1,5 +1,6 @@
 """One call, gone through ahead of whoever wants its pages."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ Turned = tuple[Page | None, requests.Request | None]
 
 FIRST_GUESS_BYTES = 256 * 1024
 """A page is taken to be so large until one has come."""
+FEW_PAGES = 4
+"""Where pages may not be wanted though they are there, none is fetched ahead before so many were."""
 OVERHEAD_BYTES = 16 * 1024
 """What an answer takes up beside its body: headers and objects."""
 PARSED_FACTOR = 8
@@ -58,9 +61,8 @@ class Entry:
 class Walk:
     """Goes through the pages of a call and keeps the answers until they are taken.
 
-    `course` is its own, apart from that of whoever wants the pages. `may_stop` tells that pages may
-    not be wanted though they are there: then it goes only as far ahead as pages were asked for.
-    All methods but `turn` are called under one lock.
+    `course` is its own, apart from that of whoever wants the pages. All methods but `turn` are called
+    under one lock.
     """
 
     def __init__(
@@ -71,7 +73,6 @@ class Walk:
         room: Room,
         guesses: Guesses,
         *,
-        may_stop: bool = False,
         page_bytes: int | None = None,
     ) -> None:
         self.resource = resource
@@ -89,7 +90,10 @@ class Walk:
         """The size of the largest page so far; None if there was none."""
         self._course = course
         self._guesses = guesses
-        self.may_stop = may_stop
+        self.may_stop = False
+        """Pages may not be wanted though they are there: it goes only as far ahead as were asked for."""
+        self.heard_at = 0.0
+        """When the last answer came, by the monotonic clock."""
         self.group: object = None
         """The calls among which it was foreseen."""
         self._entries: deque[Entry] = deque()
@@ -141,6 +145,7 @@ class Walk:
             self.close()
             return
         entry.stage = Stage.ANSWERED
+        self.heard_at = time.monotonic()
         if isinstance(outcome, Exception):
             entry.error = outcome
         else:
@@ -207,6 +212,11 @@ class Walk:
             if entry.holding:
                 entry.holding.move_to(room)
 
+    def is_stale(self, since: float) -> bool:
+        """Whether it stands still somewhere in the middle, and has done so since then."""
+        stands = self._begun > 0 and not self.under_way and not self.is_over
+        return stands and self.heard_at < since
+
     def close(self) -> None:
         """Give up all that is not taken."""
         self.is_closed = True
@@ -216,7 +226,9 @@ class Walk:
         last = min(self._guesses.last, self._course.guard.max_pages)
         if not self.may_stop:
             return last
-        ahead = 2 ** min(self.asked_for - 2, 16) if self.asked_for >= 2 else 0
+        # most such calls end after a page or two
+        more = self.asked_for - FEW_PAGES
+        ahead = 2 ** min(more, 16) if more >= 0 else 0
         return min(last, max(1, self.asked_for + ahead))
 
     def _entry(self, page: int) -> Entry | None:

@@ -63,8 +63,7 @@ def random_ids(count: int) -> pa.Array:
 @lru_cache(maxsize=16)  # pages are of few sizes
 def _offsets(count: int) -> pa.Buffer:
     """Where each identifier starts."""
-    starts = list(range(0, (count + 1) * _ID_CHARACTERS, _ID_CHARACTERS))  # a range loads pandas
-    return pa.array(starts, pa.int32()).buffers()[1]
+    return pa.array(range(0, (count + 1) * _ID_CHARACTERS, _ID_CHARACTERS), pa.int32()).buffers()[1]
 
 
 def _timestamps(values: Sequence[Any], kind: pa.TimestampType) -> pa.Array:

@@ -30,6 +30,7 @@ from restsource_dagster.engine.values import json_object
 
 __all__ = ["ApiResponse", "ApiSession", "Meter", "SessionRules"]
 
+_PIECE_BYTES = 256 * 1024  # requests' own pieces are so small that handling them takes longer
 _NEUTRAL_HEADERS = frozenset(
     {
         "accept",
@@ -72,9 +73,12 @@ class ApiResponse(requests.Response):
         """Parse anew when the JSON is asked for again: what is parsed takes several times the room."""
         self.__dict__.pop("_parsed", None)
 
-    def iter_content(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[Any]:
         """The body in pieces. Raises `Abandoned` if it is read ahead and takes too much room."""
-        for piece in super().iter_content(*args, **kwargs):
+        size = chunk_size and max(chunk_size, _PIECE_BYTES)
+        for piece in super().iter_content(size, decode_unicode):
             count_bytes(len(piece))
             yield piece
 

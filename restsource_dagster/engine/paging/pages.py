@@ -117,6 +117,12 @@ class Endpoint:
                 self.resource, course, self._asker.ask, may_stop=may_stop, group=group
             )
 
+    def foresee_for_later(self, call: Call, *, may_stop: bool) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
+        if self.ahead is not None:
+            course = self._course(call)
+            self.ahead.foresee_for_later(self.resource, course, self._asker.ask, may_stop=may_stop)
+
     def withdraw(self, group: object) -> None:
         """Calls of this group that were not made are not made any more."""
         if self.ahead is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-__all__ = ["MODULE", "ForkServer", "NoChildError", "StaleError"]
+__all__ = ["MODULE", "ForkServer", "NoChildError"]
 
 MODULE = "restsource_dagster.orchestration.launcher.fork_server"
 START_SECONDS = 60.0
@@ -29,10 +29,6 @@ Ended = Callable[[str, int | None], None]
 
 class NoChildError(Exception):
     """A fork server can't have a run executed, and has not begun to."""
-
-
-class StaleError(NoChildError):
-    """Code was changed since the fork server imported it."""
 
 
 class ForkServer:
@@ -64,13 +60,13 @@ class ForkServer:
     def fork(self, job: str, arguments: str) -> int:
         """Have it fork a child for a run; the child waits. Returns the child's process id.
 
-        Raises `StaleError` if code was changed: it then takes no more orders. `NoChildError` if it is
-        gone.
+        Raises `NoChildError` if it is gone, or if code was changed since it imported it: it then takes
+        no more orders.
         """
         self._say({"do": "fork", "job": job, "arguments": arguments})
         message = self._answer(ANSWER_SECONDS)
         if "stale" in message:
-            raise StaleError
+            raise NoChildError("code was changed since it was imported")
         return int(message["pid"])
 
     def release(self, child: int, run_id: str) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -58,8 +59,7 @@ class _ForkServer:
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _noted)
         while self.listening or self.children:
-            sources = [alarm, self.connection] if self.listening else [alarm]
-            ready = wait(sources)
+            ready = wait([alarm, self.connection] if self.listening else [alarm])
             if alarm in ready and _stops(os.read(alarm, 4096)):
                 self._stop_listening()
             elif self.connection in ready and (order := self._hear()):
@@ -156,13 +156,14 @@ def _stops(alarms: bytes) -> bool:
 def main() -> None:
     """Import, serve, and in a child: execute a run."""
     connection = Connection(int(sys.argv[1]))
+    begun = time.time_ns()
     import_all()
     threads = number_of_threads()
     if threads != 1:
         message = f"an import has started a thread, and forking is safe only without ({threads})"
         connection.send_bytes(json.dumps({"unfit": message}).encode())
         return
-    server = _ForkServer(connection, Sources())
+    server = _ForkServer(connection, Sources(begun))
     gc.collect()
     gc.freeze()  # what is imported stays: children need not look through it, nor copy its pages
     connection.send_bytes(json.dumps({"ready": os.getpid()}).encode())

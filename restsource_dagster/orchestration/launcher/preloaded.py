@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["Sources", "import_all", "number_of_threads"]
@@ -15,6 +15,19 @@ _MODULES = (
     "restsource_dagster.orchestration.runtime",
     "restsource_dagster.orchestration.history.runtime",
 )
+_LATE_MODULES = (
+    "dagster._core.execution.plan.active",
+    "dagster._core.executor.in_process",
+    "dagster._core.storage.local_compute_log_manager",
+    "dlt._workspace._plugins",
+    "dlt.common.configuration.plugins",
+    "dlt.common.libs.sql_alchemy_compat",
+    "dlt.destinations.impl.duckdb.duck",
+    "dlt.destinations.impl.duckdb.sql_client",
+    "dlt.sources.helpers.requests",
+    "pendulum.locales.en.locale",
+)
+"""What Dagster and dlt import while a run goes on. A version that lacks one of them does without."""
 _WITHOUT_THREADS = {
     # numpy's OpenBLAS has a thread for each core from its import on
     "OPENBLAS_NUM_THREADS": "1",
@@ -28,6 +41,9 @@ def import_all() -> None:
     with _environment(_WITHOUT_THREADS):
         for module in _MODULES:
             importlib.import_module(module)
+        for module in _LATE_MODULES:
+            with suppress(ImportError):
+                importlib.import_module(module)
 
 
 def number_of_threads() -> int:
@@ -50,16 +66,17 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 class Sources:
-    """The files of the modules that are imported now, as they are on the disk now."""
+    """The files of the modules that were imported since a moment (`begun`, nanoseconds)."""
 
-    def __init__(self) -> None:
+    def __init__(self, begun: int) -> None:
         files = {getattr(module, "__file__", None) for module in tuple(sys.modules.values())}
         self._states = {file: _state(file) for file in files if file}
+        self._old = any(state is None or state[0] > begun for state in self._states.values())
 
     @property
     def changed(self) -> bool:
         """Whether any of them was changed or removed since: the code in memory is old then."""
-        return any(_state(file) != state for file, state in self._states.items())
+        return self._old or any(_state(file) != state for file, state in self._states.items())
 
 
 def _state(file: str) -> tuple[int, int, int] | None:

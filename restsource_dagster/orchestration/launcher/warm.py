@@ -20,7 +20,6 @@ from restsource_dagster.orchestration.launcher.client import (
     MODULE,
     ForkServer,
     NoChildError,
-    StaleError,
 )
 from restsource_dagster.orchestration.names import TAG_PROCESS
 from restsource_dagster.orchestration.processes import RunProcess, gone
@@ -117,7 +116,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
             return False
         process = RunProcess.of_run(run)
         if process is None or GRPC_INFO_TAG in run.tags:
-            return bool(super().terminate(run_id))
+            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
         if not process.is_here:
             text = f"This run is executed on {process.host} and has to be terminated there."

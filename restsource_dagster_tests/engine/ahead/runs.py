@@ -24,8 +24,8 @@ class Ran:
     """All that a run leaves behind, but for how long it took and how often it asked."""
 
     tables: dict[str, Any]
-    """The rows of each table in the order in which they were loaded, which for nested tables is
-    dlt's to choose."""
+    """The rows of each table in the order in which they were loaded; what is merged, and what is
+    nested, dlt loads in any order."""
     state: Any
     outcomes: dict[str, Any]
 
@@ -54,7 +54,7 @@ def ran(connector: Connector, settings: Settings) -> Ran:
     if not database.exists():
         return Ran({}, None, told)
     with duckdb.connect(str(database), read_only=True) as connection:
-        return Ran(_tables(connection), _state(connection), told)
+        return Ran(_tables(connection, connector), _state(connection), told)
 
 
 def _told(outcome: Outcome) -> Any:
@@ -71,7 +71,9 @@ def _told(outcome: Outcome) -> Any:
     )
 
 
-def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _tables(connection: duckdb.DuckDBPyConnection, connector: Connector) -> dict[str, Any]:
+    resources = connector.resources
+    ordered = {one.table for one in resources if one.disposition.value != "merge"}
     found = {}
     names = connection.execute(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop' "
@@ -82,12 +84,16 @@ def _tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         columns = sorted(column for column, *_ in described if not column.startswith("_dlt"))
         listed = ", ".join(f'"{column}"' for column in columns)
         rows = connection.execute(f'SELECT {listed} FROM shop."{name}"').fetchall()
-        found[name] = (columns, sorted(rows, key=repr) if "__" in name else rows)
+        found[name] = (columns, rows if name in ordered else sorted(rows, key=repr))
     return found
 
 
 def _state(connection: duckdb.DuckDBPyConnection) -> Any:
     """What dlt keeps of the resources, the newest."""
+    if not connection.execute(
+        "SELECT 1 FROM information_schema.tables WHERE table_name = '_dlt_pipeline_state'"
+    ).fetchall():
+        return None
     stored = connection.execute(
         "SELECT state FROM shop._dlt_pipeline_state ORDER BY version DESC, created_at DESC LIMIT 1"
     ).fetchall()

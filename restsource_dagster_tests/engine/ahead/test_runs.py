@@ -45,7 +45,7 @@ class Family:
         self.delay = delay
         self.trouble: dict[int, Any] = {}
         server.plan["/orders"] = self._orders
-        for order in range(orders + 30):
+        for order in range(orders + 60):
             server.plan[f"/orders/{order}/lines"] = self._lines(order)
             for line in range(4):
                 server.plan[f"/orders/{order}/lines/{line}/notes"] = Reply(

@@ -7,11 +7,21 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies
 
+from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster_tests.engine.columnar.tables import Dump, dump
 from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
 Pages = list[list[Any]]
+THING: dict[str, Any] = {
+    "name": "things",
+    "write_disposition": "append",
+    "endpoint": {
+        "data_selector": "data",
+        "paginator": {"type": "json_link", "next_url_path": "next"},
+    },
+}
+MERGE = {"write_disposition": "merge", "primary_key": "id"}
 EXAMPLES = int(os.environ.get("COLUMN_EXAMPLES", "6"))
 
 KINDS: dict[str, strategies.SearchStrategy[Any]] = {
@@ -66,23 +76,16 @@ def serve(api: ApiServer, pages: Pages) -> None:
     api.answers["/things"] = answer
 
 
+def outcome_of(api: ApiServer, folder: Path, pages: Pages, **hints: Any) -> Outcome:
+    serve(api, pages)
+    connector = make_connector(api.url, {**THING, **hints})
+    return load(connector, make_settings(folder))["things"]
+
+
 def loaded(api: ApiServer, folder: Path, runs: list[Pages], **hints: Any) -> Dump | None:
-    thing = {
-        "name": "things",
-        "write_disposition": "append",
-        "endpoint": {
-            "data_selector": "data",
-            "paginator": {"type": "json_link", "next_url_path": "next"},
-        },
-        **hints,
-    }
-    made = make_settings(folder)
-    for pages in runs:
-        serve(api, pages)
-        outcome = load(make_connector(api.url, thing), made)["things"]
-        if outcome.failure is not None:
-            return None
-    return dump(made)
+    if any(outcome_of(api, folder, pages, **hints).failed for pages in runs):
+        return None
+    return dump(make_settings(folder))
 
 
 def compare(api: ApiServer, folder: Path, runs: list[Pages], **hints: Any) -> None:
@@ -140,7 +143,9 @@ def test_lists_below_the_nesting_that_is_asked_for_stay_json(
     compare(api, tmp_path, [[[record]]], max_table_nesting=levels)
 
 
-@given(runs=strategies.lists(strategies.lists(PAGE, min_size=1, max_size=3), min_size=1, max_size=2))
+@given(
+    runs=strategies.lists(strategies.lists(PAGE, min_size=1, max_size=3), min_size=1, max_size=2)
+)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -153,9 +158,56 @@ def test_columns_and_rows_agree_on_whatever_comes(
     compare(api, tmp_path_factory.mktemp("tables"), runs)
 
 
-def test_pages_are_written_as_columns_where_nothing_speaks_against_it(
-    api: ApiServer, tmp_path: Path
+def test_what_was_written_how_is_told(api: ApiServer, tmp_path: Path) -> None:
+    odd, next_one = {**PLAIN, "x": "many"}, {**PLAIN, "id": 2}
+    told = [
+        outcome_of(api, tmp_path / str(at), pages).written
+        for at, pages in enumerate(
+            [[[PLAIN], [next_one]], [[odd, PLAIN]], [[PLAIN, next_one], [odd]]]
+        )
+    ]
+    assert told[0] == "columns"
+    assert told[1].startswith("rows: x is ")
+    assert told[2] == "columns for the first 2 rows, then rows: x is double and got str"
+
+
+def test_rows_stay_rows_if_the_file_says_so(api: ApiServer, tmp_path: Path) -> None:
+    assert outcome_of(api, tmp_path, [[PLAIN]], mode="rows").written == "rows"
+
+
+def test_columnar_keeps_nested_values_as_json(api: ApiServer, tmp_path: Path) -> None:
+    outcome = outcome_of(api, tmp_path, [[PLAIN]], mode="columnar")
+    assert (outcome.written, outcome.nested_tables) == ("columns", {})
+    assert query(make_settings(tmp_path), "SELECT items FROM shop.things") == [
+        ('[{"sku":"a"},{"sku":"b"}]',)
+    ]
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        {"write_disposition": "merge", "primary_key": "id"},
+        {"write_disposition": "replace"},
+        {"write_disposition": {"disposition": "merge", "strategy": "upsert"}, "primary_key": "id"},
+        {"columns": {"x": {"data_type": "decimal"}, "items": {"data_type": "json"}}},
+        {"columns": {"at": {"data_type": "text"}, "id": {"data_type": "double"}}},
+        {"schema_contract": {"columns": "discard_value"}},
+        {"schema_contract": {"tables": "freeze"}},
+        {"table_name": "other"},
+    ],
+    ids=str,
+)
+def test_hints_work_for_columns_as_for_rows(
+    api: ApiServer, tmp_path: Path, hints: dict[str, Any]
 ) -> None:
-    loaded(api, tmp_path, [[[PLAIN], [PLAIN]]])
-    (ids,) = query(make_settings(tmp_path), "SELECT count(DISTINCT _dlt_id) FROM shop.things")
-    assert ids == (2,)
+    again = [{**PLAIN, "id": 2, "new": 1}, {**PLAIN, "x": 7.25}]
+    compare(api, tmp_path, [[[PLAIN, {**PLAIN, "id": 2}]], [again]], **hints)
+
+
+def test_cursors_work_for_columns_as_for_rows(api: ApiServer, tmp_path: Path) -> None:
+    rows = [{**PLAIN, "id": at, "at": f"2026-01-0{at}T00:00:00Z"} for at in range(1, 6)]
+    cursor = {"cursor_path": "at", "initial_value": "2026-01-02T00:00:00Z"}
+    for name, hints in {"append": {}, "merge": MERGE}.items():
+        endpoint = {**THING["endpoint"], "incremental": cursor}
+        runs = [[rows[:3], rows[2:4]], [rows[2:]]]
+        compare(api, tmp_path / name, runs, endpoint=endpoint, **hints)

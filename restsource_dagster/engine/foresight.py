@@ -1,0 +1,119 @@
+"""The first call of each family, known before its turn: its pages are fetched meanwhile.
+
+A call depends on the stored cursor, which is at hand once the pipeline is open, and which no other
+family touches. Here it is made of a copy of the state. When the family's turn comes the call is made
+of the state itself, and what was fetched counts only if it is the same call.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.resolve import inject_section
+from dlt.common.configuration.specs import known_sections
+from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
+from dlt.common.pipeline import StateInjectableContext
+from dlt.common.schema import Schema
+from dlt.extract.state import reset_resource_state
+
+from restsource_dagster.config.connector import Family
+from restsource_dagster.engine.calls import root_call
+from restsource_dagster.engine.continuity import check_continuity
+from restsource_dagster.engine.family_cursors import FamilyCursors
+from restsource_dagster.engine.family_run import FamilyRun
+from restsource_dagster.engine.plans import ResourcePlan, read_plans
+from restsource_dagster.engine.streams import CursorView, Stream
+
+__all__ = ["Foresight"]
+
+Upcoming = tuple[Family, Collection[str]]
+"""A family, and the resources of it that are loaded."""
+
+
+class Foresight:
+    """Has the first calls of the families that come next fetched, as the run goes on.
+
+    `is_plain` tells whether a family is loaded from where its cursor stands, and not from somewhere
+    else that a person asked for.
+    """
+
+    def __init__(
+        self, families: Sequence[Upcoming], is_plain: Callable[[Collection[str]], bool]
+    ) -> None:
+        self._families = families
+        self._is_plain = is_plain
+        self._looked_at = 0
+
+    def look(self, run: FamilyRun, pipeline: dlt.Pipeline, family: Family) -> None:
+        """Foresee a family, whose turn it is, and some after it."""
+        names = [one.root.name for one, _ in self._families]
+        last = names.index(family.root.name) + 1 + run.maker.looks_ahead
+        if not run.maker.looks_ahead:
+            return
+        for upcoming in self._families[self._looked_at : last]:
+            try:
+                _foresee(run, pipeline, *upcoming, is_plain=self._is_plain(upcoming[1]))
+            except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
+                continue
+        self._looked_at = max(self._looked_at, last)
+
+
+def _foresee(
+    run: FamilyRun,
+    pipeline: dlt.Pipeline,
+    family: Family,
+    loaded: Collection[str],
+    *,
+    is_plain: bool,
+) -> None:
+    plans = {plan.resource.name: plan for plan in read_plans(family, run.config, loaded)}
+    root = plans[family.root.name]
+    endpoint = run.maker.make(root)
+    if not is_plain:
+        return
+    sources = pipeline.state.get("sources", {})
+    known = sources.get(run.connector.name, {}).get("resources", {})
+    state = {name: _thawed(known[name]) for name in plans if name in known}
+    check_continuity(plans, {"resources": state}, _count_by(run, pipeline), family=plans)
+    with _injected(run.connector.name, state):
+        stream = _opened(plans, root)
+    view = CursorView.of(root.incremental, stream.start) if stream and root.incremental else None
+    may_stop = stream is not None and stream.may_finish
+    endpoint.foresee_for_later(root_call(root, view), may_stop=may_stop)
+
+
+def _opened(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> Stream | None:
+    for name, plan in plans.items():
+        if plan.resource.disposition.value == "replace":
+            reset_resource_state(name)  # as dlt does before it extracts
+    opened = FamilyCursors(plans, lambda _: None).open(root, None)
+    return opened.stream if opened else None
+
+
+def _count_by(run: FamilyRun, pipeline: dlt.Pipeline) -> Callable[[str], int]:
+    """Tells by the schema whether a table may have rows: the destination need not be asked."""
+    named = pipeline.default_schema_name
+    schema = pipeline.default_schema if named else run.pipelines.stored_schema
+    schema = schema or Schema(run.connector.name)
+    return lambda table: int(schema.naming.normalize_table_identifier(table) in schema.tables)
+
+
+def _thawed(value: Any) -> Any:
+    """A copy in which dictionaries can be changed."""
+    return {key: _thawed(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+@contextmanager
+def _injected(source: str, resources: Mapping[str, Any]) -> Iterator[None]:
+    """Have dlt find this state of a source's resources, as it does inside an extraction."""
+    state: Any = {known_sections.SOURCES: {source: {"resources": dict(resources)}}}
+    section = ConfigSectionContext(
+        sections=(known_sections.SOURCES, source, source), source_state_key=source
+    )
+    with (
+        Container().injectable_context(StateInjectableContext(state=state)),
+        inject_section(section),
+    ):
+        yield

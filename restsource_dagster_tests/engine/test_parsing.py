@@ -1,0 +1,101 @@
+"""JSON that is read fast is what it says, or it is read again."""
+
+import json
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.paging.fresh import fresh_records
+from restsource_dagster.engine.paging.selectors import RecordReader
+from restsource_dagster.engine.parsing import FreshRecords, count_keys
+from restsource_dagster.engine.values import TWICE, Values, json_object
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=12,
+)
+
+
+def answer(raw: bytes, encoding: str | None = None) -> requests.Response:
+    response = ApiResponse()
+    response._content = raw
+    response.status_code = 200
+    response.encoding = encoding
+    return response
+
+
+def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
+    response = answer(raw)
+    records, _ = fresh_records(response, RecordReader(selector), response.json())
+    return Values("things", str.lower, lambda text: None).settle(records, 1)
+
+
+@given(JSON)
+def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
+    raw = json.dumps(value).encode("utf-8", "surrogatepass")
+    response = answer(raw)
+    expected = json.loads(raw, object_pairs_hook=json_object)
+    read = response.json()
+    if isinstance(response, ApiResponse) and response.is_fast:
+        keys = count_keys([read])
+        assert keys is None or keys > raw.count(b'":') or read == expected
+        read = response.reread()
+    assert read == expected
+
+
+@given(st.lists(st.dictionaries(st.text('ab:" ', max_size=3), JSON, max_size=3), min_size=1))
+def test_records_are_proved_or_read_again(records: list[dict[str, Any]]) -> None:
+    raw = json.dumps({"data": records}).encode("utf-8", "surrogatepass")
+    response = answer(raw)
+    read, _ = fresh_records(response, RecordReader("data"), response.json())
+    if isinstance(read, FreshRecords) and count_keys(read) == read.keys:
+        assert list(read) == records
+
+
+@pytest.mark.parametrize("colon", [":", " :", " : ", "\t:\n"])
+def test_a_key_that_stands_twice_is_found_however_it_is_spaced(colon: str) -> None:
+    raw = f"""{{"data": [{{"id"{colon}1, "id"{colon}2}}]}}""".encode()
+    response = answer(raw)
+    read, _ = fresh_records(response, RecordReader("data"), response.json())
+    assert isinstance(read, FreshRecords)
+    assert count_keys(read) != read.keys
+    assert read.reread() == [{"id": 2, TWICE: "id"}]
+
+
+def test_a_number_beyond_64_bits_keeps_its_digits() -> None:
+    assert records_of(b'{"data": [{"id": 123456789012345678901234567}]}') == [
+        {"id": pytest.approx(123456789012345678901234567)}
+    ]
+    (record,) = records_of(b'{"data": [{"id": 123456789012345678901234567}]}')
+    assert int(record["id"]) == 123456789012345678901234567
+
+
+def test_a_cursor_beside_the_records_keeps_its_digits() -> None:
+    response = answer(b'{"data": [{"id": 1}], "next": 123456789012345678901234567}')
+    _, body = fresh_records(response, RecordReader("data"), response.json())
+    assert body["next"] == 123456789012345678901234567
+    assert response.json() == body
+
+
+@pytest.mark.parametrize("raw", [b'[{"a": 1e400}]', rb'[{"a": "\ud800"}]'])
+def test_what_is_no_strict_json_is_read_as_before(raw: bytes) -> None:
+    response = answer(raw)
+    assert repr(response.json()) == repr(json.loads(raw))
+    assert isinstance(response, ApiResponse)
+    assert not response.is_fast
+
+
+def test_text_in_another_encoding_is_decoded_by_it() -> None:
+    response = answer('[{"city": "Zürich"}]'.encode("latin-1"), "iso-8859-1")
+    assert response.json() == [{"city": "Zürich"}]
+    response = answer('[{"city": "Zürich"}]'.encode("utf-16"))
+    assert response.json() == [{"city": "Zürich"}]

@@ -1,0 +1,49 @@
+"""The ends of many cursor values at once are those that looking at each gives."""
+
+from datetime import UTC
+from functools import reduce
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restsource_dagster.engine.ordering import Order
+from restsource_dagster.engine.spans import ends_of
+
+TIMES = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
+SPELLINGS = st.sampled_from(
+    [
+        lambda moment: moment.isoformat() + "Z",
+        lambda moment: moment.isoformat(" "),
+        lambda moment: moment.date().isoformat(),
+        lambda moment: moment.isoformat(timespec="milliseconds") + "Z",
+        lambda moment: moment.replace(tzinfo=UTC).isoformat(),
+    ]
+)
+
+
+@given(st.lists(TIMES, min_size=1), SPELLINGS)
+def test_times_spelt_alike_have_the_ends_that_their_order_has(moments, spelt) -> None:  # type: ignore[no-untyped-def]
+    values = [spelt(moment) for moment in moments]
+    order = Order()
+    least = reduce(lambda one, other: other if order.is_before(other, one) else one, values)
+    greatest = reduce(lambda one, other: other if order.is_after(other, one) else one, values)
+    assert ends_of(values) in (None, (least, greatest))
+
+
+@given(st.lists(st.integers(), min_size=1))
+def test_whole_numbers_have_the_ends_that_they_have(values: list[int]) -> None:
+    assert ends_of(values) == (min(values), max(values))
+
+
+@given(
+    st.lists(st.one_of(st.text(max_size=20), st.none(), st.floats(), TIMES.map(str)), min_size=1)
+)
+def test_other_values_have_ends_only_if_each_is_spelt_like_the_first(values: list[object]) -> None:
+    ends = ends_of(values)
+    assert ends is None or len({len(str(value)) for value in values}) == 1
+
+
+def test_times_of_two_spellings_are_looked_at_one_by_one() -> None:
+    assert ends_of(["2026-01-01T00:00:00Z", "2026-01-01 00:00:00Z"]) is None
+    assert ends_of(["2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00+02:00"]) is None
+    assert ends_of(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]) is not None
