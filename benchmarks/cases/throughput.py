@@ -71,13 +71,11 @@ def _modes(rows: int) -> tuple[Contestant, ...]:
     path, tables = api_path(rows), tables_of("orders", rows)
     columns = tables_of("orders", rows, nested="json")
 
-    def loading(**keys: str) -> list[dict[str, Any]]:
+    def loading(**keys: Any) -> list[dict[str, Any]]:
         return [resource("orders", "page", **keys)]
 
-    as_json, as_tables = (
-        {"mode": "columnar", "nested": "json"},
-        {"mode": "columnar", "nested": "tables"},
-    )
+    as_json = {"mode": "columnar", "nested": "json"}
+    as_tables = {"mode": "columnar", "nested": "tables"}
     return (
         by_us("ours_rows", "rows", ours(path, loading(mode="rows"), tables)),
         by_us("ours_columnar", "columnar, nested as JSON", ours(path, loading(**as_json), columns)),

@@ -17,7 +17,6 @@ from airbyte_cdk.sources.declarative.concurrent_declarative_source import (
 
 from benchmarks.contestants.clock import Clock, read_orders
 
-
 _PAGE_OPTION = {
     "type": "RequestOption",
     "inject_into": "request_parameter",

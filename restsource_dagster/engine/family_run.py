@@ -28,7 +28,7 @@ from restsource_dagster.engine.failures import failed_outcome
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Load, Observer, Outcome, Silent
-from restsource_dagster.engine.pipelines import Pipelines
+from restsource_dagster.engine.pipelines import Loaded, Pipelines
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.secrets import secrets_of
@@ -127,11 +127,11 @@ class FamilyRun:
             parts = self.pipelines.parts()
             source = self._source(family, names, preparation.window, parts)
             self._check(pipeline, source, preparation)
-            rows, info = self.pipelines.run(pipeline, family.root.name, source.source, parts)
+            loaded = self.pipelines.run(pipeline, family.root.name, source.source, parts)
             outcomes = []
             for resource in selected:
-                load = Load(pipeline, source.source.resources[resource.name], info)
-                outcomes.append(self._outcome(resource, source, rows, load, before))
+                load = Load(pipeline, source.source.resources[resource.name], loaded.info)
+                outcomes.append(self._outcome(resource, source, loaded, load, before))
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             self.pipelines.abandon()
             outcomes = [
@@ -178,7 +178,7 @@ class FamilyRun:
         self,
         resource: Resource,
         source: FamilySource,
-        rows: Mapping[str, int],
+        loaded: Loaded,
         load: Load,
         before: _Before,
     ) -> Outcome:
@@ -196,8 +196,8 @@ class FamilyRun:
             received=tally.received,
             promised=tally.promised,
             skipped=tuple(map(self.redactor, tally.skipped)),
-            rows_loaded=rows.get(table, 0),
-            row_count=self.pipelines.count_rows(table),
+            rows_loaded=loaded.rows.get(table, 0),
+            row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,
             cursor=None if window else move,
@@ -206,7 +206,9 @@ class FamilyRun:
             columns=read_columns(schema, table),
             written=_written(source.feeds.get(resource.name)),
             schema_changes=changes_of(table, before.tables, read_tables(pipeline)),
-            nested_tables={name: count for name, count in rows.items() if name.startswith(nested)},
+            nested_tables={
+                name: count for name, count in loaded.rows.items() if name.startswith(nested)
+            },
             load=load,
         )
 

@@ -36,7 +36,19 @@ from restsource_dagster.engine.unfinished import (
     read_unfinished,
 )
 
-__all__ = ["Pipelines"]
+__all__ = ["Loaded", "Pipelines"]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did."""
+
+    rows: Mapping[str, int]
+    """The rows loaded, by table."""
+    counts: Mapping[str, int | None]
+    """The rows in the tables of the resources now; None where the destination can't say."""
+    info: LoadInfo
+    """dlt's account of it."""
 
 
 @dataclass
@@ -141,8 +153,8 @@ class Pipelines:
 
     def run(
         self, pipeline: dlt.Pipeline, family: str, source: DltSource, parts: Parts | None
-    ) -> tuple[Mapping[str, int], LoadInfo]:
-        """Extract, normalize and load; returns the rows per table and dlt's account of the load."""
+    ) -> Loaded:
+        """Extract, normalize and load."""
         self.progress.phase(family, "extract")
         with seldom_collecting():
             extracted = pipeline.extract(
@@ -161,7 +173,13 @@ class Pipelines:
             info = pipeline.load()
             forget_load(self.client, noted)
             forget_changes(self.client, self._changes)
-        return rows, info
+            naming = pipeline.default_schema.naming
+            tables = {
+                naming.normalize_table_identifier(str(resource.table_name))
+                for resource in source.resources.selected.values()
+            }
+            counts = {table: read_row_count(self.client, table) for table in tables}
+        return Loaded(rows, counts, info)
 
 
 def _stored_schema(pipeline: dlt.Pipeline, name: str) -> Schema | None:

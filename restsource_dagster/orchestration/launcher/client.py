@@ -129,9 +129,11 @@ class ForkServer:
 
 
 def _started(theirs: Connection) -> "subprocess.Popen[bytes]":
+    # it imports from where this process does, as the processes of Dagster's own launcher
+    command = f"import sys; sys.path[:] = {sys.path!r}; from {MODULE} import main; main()"
     with theirs:
         return subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", MODULE, str(theirs.fileno())],
+            [sys.executable, "-c", command, str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )

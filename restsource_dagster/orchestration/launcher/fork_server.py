@@ -1,4 +1,4 @@
-"""The process that runs are forked from: `python -m ...fork_server FD`. Linux only.
+"""The process that runs are forked from. Linux only.
 
 It has imported all that a run needs, has a single thread, no connection to a database and no
 definitions, and does nothing but wait for orders. The launcher that started it holds the other end of
@@ -9,17 +9,20 @@ A child waits for a word of the launcher before it begins: it is then known whic
 a run of which the launcher never learned that it was forked does not take place.
 """
 
+import atexit
 import gc
 import json
 import os
 import signal
 import sys
+import threading
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from restsource_dagster.orchestration.launcher.preloaded import (
     Sources,
@@ -153,8 +156,8 @@ def _stops(alarms: bytes) -> bool:
     return signal.SIGINT in alarms or signal.SIGTERM in alarms
 
 
-def main() -> None:
-    """Import, serve, and in a child: execute a run."""
+def main() -> NoReturn:
+    """Import, serve, and in a child: execute a run. Ends the process."""
     connection = Connection(int(sys.argv[1]))
     begun = time.time_ns()
     import_all()
@@ -162,23 +165,39 @@ def main() -> None:
     if threads != 1:
         message = f"an import has started a thread, and forking is safe only without ({threads})"
         connection.send_bytes(json.dumps({"unfit": message}).encode())
-        return
+        _leave(1)
     server = _ForkServer(connection, Sources(begun))
     gc.collect()
     gc.freeze()  # what is imported stays: children need not look through it, nor copy its pages
     connection.send_bytes(json.dumps({"ready": os.getpid()}).encode())
     order = server.serve()
-    if order is not None:
-        _execute(order)
+    _leave(_execute(order) if order is not None else 0)
 
 
-def _execute(order: Order) -> None:
+def _execute(order: Order) -> int:
+    """Execute a run; returns the exit code."""
     from dagster._cli.api import api_cli
 
     # definitions of other connectors than the job's are then left out
     os.environ[JOB_VARIABLE] = order.job
-    api_cli.main(args=["execute_run", order.arguments], standalone_mode=False)
+    try:
+        api_cli.main(args=["execute_run", order.arguments], standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except BaseException:  # noqa: BLE001 - the interpreter would do the same with what nobody catches
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-if __name__ == "__main__":
-    main()
+def _leave(code: int) -> NoReturn:
+    """End this process as `multiprocessing` ends its children: without taking apart what was imported.
+
+    That takes longer than a small run, and libraries complain of objects that a frozen heap keeps.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(code)

@@ -52,6 +52,11 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
         self._server: ForkServer | None = None
         self._failed_at = -RETRY_SECONDS
 
+    @property
+    def server(self) -> ForkServer | None:
+        """The fork server, if there is one now."""
+        return self._server
+
     def launch_run(self, context: LaunchRunContext) -> None:
         """Fork a process for a run, or leave it to Dagster's own launcher."""
         run = context.dagster_run
@@ -130,7 +135,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
             self._instance.report_run_canceled(run, gone(process))
             return True
         # whatever a run's tag says: no other process is ever interrupted
-        if MODULE not in found.cmdline():
+        if not any(MODULE in word for word in found.cmdline()):
             return False
         found.send_signal(signal.SIGINT)
         return True

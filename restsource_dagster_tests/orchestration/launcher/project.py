@@ -1,9 +1,11 @@
 """A Dagster instance with the warm launcher, a folder of connectors, and a gate in the API."""
 
+import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -14,10 +16,9 @@ from dagster._core.remote_origin import RemoteJobOrigin
 
 from restsource_dagster.cli.execution import origin_of
 from restsource_dagster.orchestration.launcher import WarmRunLauncher
-from restsource_dagster.settings import Settings
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
-__all__ = ["INSTANCE", "Project", "eventually"]
+__all__ = ["Gate", "Project", "eventually", "exists", "open_project"]
 
 INSTANCE = """
 telemetry:
@@ -43,23 +44,45 @@ def eventually(look: Callable[[], Found], what: str) -> Found:
 
 
 class Gate:
-    """A path of the API that answers only once it is opened."""
+    """A path of the API that answers one row, but not before it is opened."""
 
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
 
     def __call__(self, _seen: Seen) -> object:
         self.reached.set()
+        self.opened.wait(_SECONDS)
         return [{"id": 1}]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Project:
-    """The instance and what is needed to launch runs in it."""
+    """The current folder as a project: its instance, and what is needed to launch runs in it."""
 
     instance: dg.DagsterInstance
-    settings: Settings
     api: ApiServer
+
+    def write_connector(self, name: str = "shop", *resources: str) -> Path:
+        """Write a connector of these resources, `orders` if none is named."""
+        value = {
+            "schedule": {"mode": "manual"},
+            "client": {"base_url": self.api.url},
+            "resources": list(resources or ["orders"]),
+        }
+        path = Path("configs") / f"{name}.json"
+        path.write_text(json.dumps(value))
+        return path
+
+    @contextmanager
+    def gate(self) -> Iterator[Gate]:
+        """Holds up whoever asks for orders, until it is opened or at the end of the block."""
+        gate = Gate()
+        self.api.answers["/orders"] = gate
+        try:
+            yield gate
+        finally:
+            gate.opened.set()
+            self.api.answers["/orders"] = [{"id": 1}]
 
     @property
     def launcher(self) -> WarmRunLauncher:
@@ -120,11 +143,28 @@ class Project:
 
     def _job(self, job: str) -> ReconstructableJob:
         folder = str(Path.cwd())
-        place = ReconstructableRepository.for_module("restsource_dagster.definitions", "defs", folder)
+        place = ReconstructableRepository.for_module(
+            "restsource_dagster.definitions", "defs", folder
+        )
         return place.get_reconstructable_job(job)
 
     def _origin(self, job: str) -> RemoteJobOrigin:
         return origin_of(self.instance, "shop", job)
+
+
+@contextmanager
+def open_project(folder: Path) -> Iterator[Project]:
+    """Make a project of a folder with the connector `shop`, in which each run asks for orders."""
+    (folder / "configs").mkdir()
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text(INSTANCE)
+    with (
+        ApiServer({"/orders": [{"id": 1}]}) as api,
+        dg.DagsterInstance.from_config(str(folder / "home")) as instance,
+    ):
+        project = Project(instance, api)
+        project.write_connector()
+        yield project
 
 
 def exists(pid: int) -> bool:
