@@ -38,7 +38,7 @@ class Live:
     def ask(self, query: str, **variables: Any) -> Any:
         """The data that a GraphQL query gives. Raises `RuntimeError` with what went wrong."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(  # noqa: S310 - an address of this machine
+        request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310

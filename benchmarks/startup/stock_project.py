@@ -31,7 +31,7 @@ pipeline = dlt.pipeline(
 
 
 @dlt_assets(dlt_source=source, dlt_pipeline=pipeline, name="shop")
-def shop(context: dg.AssetExecutionContext, dlt: DagsterDltResource):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def shop(context: dg.AssetExecutionContext, dlt: DagsterDltResource):  # type: ignore[no-untyped-def]
     """The connector's counterpart."""
     yield from dlt.run(context=context)
 

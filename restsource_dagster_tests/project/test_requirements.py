@@ -20,6 +20,9 @@ GROUPS_OF_LOCK = {
     "setup.lock": ["setup"],
     "run.lock": ["project", "setup", "sample"],
     "dev.lock": ["project", "setup", "sample", "dev"],
+    "bench-airbyte.lock": ["bench-airbyte"],
+    "bench-tap.lock": ["bench-tap"],
+    "bench-target.lock": ["bench-target"],
 }
 
 
@@ -114,7 +117,13 @@ def imported(folder: Path) -> Iterator[str]:
 def test_what_is_imported_is_declared(folder: str, groups: list[str]) -> None:
     known = {canonicalize_name(one.name) for group in groups for one in declared()[group]}
     # pydantic documents this one as its own way to raise errors.
-    own = {"restsource_dagster", "restsource_dagster_tests", "sample", "pydantic_core"}
+    own = {
+        "benchmarks",
+        "restsource_dagster",
+        "restsource_dagster_tests",
+        "sample",
+        "pydantic_core",
+    }
     distributions = packages_distributions()
     undeclared = {
         module

@@ -33,13 +33,19 @@ class ReadAhead:
     all requests of the run pass.
     """
 
-    def __init__(self, most: int, budget: Budget, room_bytes: int = ROOM_BYTES) -> None:
+    def __init__(
+        self,
+        most: int,
+        budget: Budget,
+        room_bytes: int = ROOM_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._most = most
         self._budget = budget
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._news = threading.Condition(self._lock)
-        self._walks = Walks(most, room_bytes)
+        self._walks = Walks(most, room_bytes, clock)
         self._under_way: set[Leash] = set()
         self._page_bytes: dict[str, int] = {}
         self._threads: list[threading.Thread] = []

@@ -1,0 +1,234 @@
+"""Families whose pages are fetched before their turn."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster.engine.ahead.readahead import ReadAhead
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.paging.pages import Call
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.engine.ahead.reading import ahead_threads, session_of
+from restsource_dagster_tests.engine.ahead.runs import ran, twins
+from restsource_dagster_tests.faults.http_parts import connector_of, endpoint_for
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+
+LINK = {"type": "json_link", "next_url_path": "next"}
+AT: dict[str, Any] = {"cursor_path": "at", "initial_value": 0, "start_param": "since"}
+
+
+class Feeds:
+    """Rows behind links, one path each."""
+
+    def __init__(
+        self, server: FaultServer, *names: str, pages: int = 6, delay: float = 0.0
+    ) -> None:
+        self.server = server
+        self.delay = delay
+        self.trouble: dict[tuple[str, int], Any] = {}
+        self.rows = {name: [{"id": n, "at": n} for n in range(3 * pages)] for name in names}
+        server.plan |= {f"/{name}": self._answers(name) for name in names}
+
+    def grow(self) -> None:
+        for rows in self.rows.values():
+            rows += [{"id": len(rows) + n, "at": len(rows) - 1 + n} for n in range(5)]
+
+    def _answers(self, name: str) -> Any:
+        def answer(seen: Arrival) -> Any:
+            page, since = int(seen.query.get("page", 1)), int(seen.query.get("since", 0))
+            if (name, page) in self.trouble:
+                return self.trouble[name, page]
+            rows = [row for row in self.rows[name] if row["at"] >= since]
+            following = f"/{name}?page={page + 1}&since={since}" if 3 * page < len(rows) else None
+            body = {"data": rows[3 * page - 3 : 3 * page], "next": following}
+            return Reply(body, delay=self.delay)
+
+        return answer
+
+
+def linked(name: str, **more: Any) -> dict[str, Any]:
+    endpoint = {"path": name, "data_selector": "data", "paginator": LINK}
+    endpoint |= {key: more.pop(key) for key in ("incremental",) if key in more}
+    return {"name": name, "endpoint": endpoint, **more}
+
+
+EVERY_KIND = [
+    linked("replaced", write_disposition="replace"),
+    linked("merged", primary_key="id", incremental=AT),
+    linked("appended", write_disposition="append", incremental=AT),
+    linked("lagging", primary_key="id", incremental={**AT, "lag": 2}),
+    linked("descending", primary_key="id", incremental={**AT, "row_order": "desc"}),
+    linked("bounded", primary_key="id", incremental={**AT, "end_value": 9, "row_order": "asc"}),
+    linked("fresh", write_disposition="replace", incremental=AT),
+    linked("parents", primary_key="id", incremental=AT),
+    {
+        "name": "children",
+        "primary_key": "id",
+        "endpoint": {"path": "parents/{resources.parents.id}"},
+    },
+]
+NAMES = [resource["name"] for resource in EVERY_KIND[:-1]]
+TROUBLES = {
+    "none": {},
+    "the first family": {("replaced", 1): Reply(status=404)},
+    "a later page": {("appended", 3): Reply({"error": "sorry"})},
+    "an end without an answer": {("lagging", 2): Reply(reset=True)},
+    "all": {(name, 2): Reply(status=403) for name in NAMES},
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_families_of_every_kind_leave_the_same_run_after_run(
+    server: FaultServer, tmp_path: Path, trouble: str
+) -> None:
+    feeds = Feeds(server, *NAMES)
+    server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
+    feeds.trouble = TROUBLES[trouble]
+    both = twins(tmp_path, server.url, *EVERY_KIND, most=8)
+    for _ in range(2):
+        alone, ahead = (ran(*one) for one in both)
+        assert ahead == alone
+        feeds.trouble = {}
+        feeds.grow()
+    assert not any(told[0] for told in alone.outcomes.values())
+    assert ahead_threads() == {}
+
+
+def test_no_request_is_sent_in_vain(server: FaultServer, tmp_path: Path) -> None:
+    feeds = Feeds(server, *NAMES)
+    server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
+    for connector, settings in twins(tmp_path, server.url, *EVERY_KIND, most=8):
+        server.arrivals.clear()
+        for _ in range(2):
+            ran(connector, settings)
+        asked = sorted(arrival.target for arrival in server.arrivals)
+        if connector.http.max_concurrency == 1:
+            alone = asked
+        feeds.rows = {name: rows[:18] for name, rows in feeds.rows.items()}
+    assert asked == alone
+
+
+def test_all_families_are_asked_for_at_once(server: FaultServer, settings: Settings) -> None:
+    names = [f"feed_{n}" for n in range(8)]
+    Feeds(server, *names, delay=0.1)
+    ran(connector_of(server.url, *(linked(name) for name in names)), settings)
+    assert server.peak == 8
+    first = [arrival.path for arrival in server.arrivals[:8]]
+    assert sorted(first) == [f"/{name}" for name in names]
+
+
+def test_a_cursor_that_a_person_sets_is_asked_from(server: FaultServer, settings: Settings) -> None:
+    feeds = Feeds(server, "one", "two")
+    connector = connector_of(
+        server.url,
+        *(linked(name, primary_key="id", incremental=AT) for name in ("one", "two")),
+    )
+    ran(connector, settings)
+    server.arrivals.clear()
+    feeds.grow()
+    list(ingest(connector, settings=settings, environment={}, set_cursor={"two": 12}))
+    starts = {arrival.path: arrival.query["since"] for arrival in reversed(server.arrivals)}
+    assert starts == {"/one": "17", "/two": "12"}
+    assert {arrival.query["since"] for arrival in server.asked("/two")} == {"12"}
+
+
+def test_nothing_is_asked_of_a_family_that_may_not_be_appended_to(
+    server: FaultServer, settings: Settings
+) -> None:
+    Feeds(server, "one", "two")
+    by_id = {"cursor_path": "id", "initial_value": 0, "start_param": "since"}
+    first = [linked(name, write_disposition="append", incremental=AT) for name in ("one", "two")]
+    ran(connector_of(server.url, *first), settings)
+    server.arrivals.clear()
+    other = [linked(name, write_disposition="append", incremental=by_id) for name in ("one", "two")]
+    outcomes = ran(connector_of(server.url, *other), settings).outcomes
+    assert all("has rows from before" in told[0].message for told in outcomes.values())
+    assert server.arrivals == []
+
+
+def test_a_run_that_is_given_up_ends_what_it_has_begun(
+    server: FaultServer, settings: Settings
+) -> None:
+    names = [f"feed_{n}" for n in range(6)]
+    feeds = Feeds(server, *names, pages=40)
+    feeds.trouble = {("feed_3", 5): Reply(status=503, headers={"Retry-After": "100"})}
+    connector = connector_of(server.url, *(linked(name) for name in names))
+    outcomes = ingest(connector, settings=settings, environment={})
+    next(outcomes)
+    before = time.monotonic()
+    outcomes.close()  # type: ignore[attr-defined]
+    assert ahead_threads() == {}
+    assert time.monotonic() - before < 10
+
+
+class Later:
+    """A call that is foreseen, and wanted later."""
+
+    def __init__(self, server: FaultServer, room_bytes: int) -> None:
+        self.late = 0.0
+        session = session_of(server, 4)
+        self.ahead = ReadAhead(
+            4, session.rules.budget, room_bytes, lambda: time.monotonic() + self.late
+        )
+        self.endpoint = endpoint_for(
+            server, session=session, ahead=self.ahead, selector="data", paginator=LINK
+        )
+        self.endpoint.foresee_for_later(Call("items"), may_stop=False)
+
+    def wait_until_it_stands(self) -> None:
+        known, still = -1, threading.Event()
+        while known != (known := self.ahead.held):
+            still.wait(0.3)
+
+
+def large(seen: Arrival) -> Any:
+    page = int(seen.query.get("page", 1))
+    rows = [{"id": 10 * page + n, "text": "x" * 10_000} for n in range(10)]
+    return {"data": rows, "next": f"/items?page={page + 1}" if page < 20 else None}
+
+
+def test_what_comes_later_takes_only_its_share_of_the_room(server: FaultServer) -> None:
+    server.plan["/items"] = large
+    later = Later(server, 4_000_000)
+    later.wait_until_it_stands()
+    assert 0 < later.ahead.held <= 1_000_000
+    assert 1 < len(server.arrivals) < 20
+    asked = len(server.arrivals)
+    assert sum(map(len, later.endpoint.pages(Call("items")))) == 200
+    assert len(server.arrivals) == 20 > asked
+    later.ahead.close()
+
+
+def test_what_stood_still_for_too_long_is_asked_for_anew(server: FaultServer) -> None:
+    server.plan["/items"] = large
+    later = Later(server, 4_000_000)
+    later.wait_until_it_stands()
+    asked, later.late = len(server.arrivals), 60.0
+    assert sum(map(len, later.endpoint.pages(Call("items")))) == 200
+    assert len(server.arrivals) == 20 + asked
+    later.ahead.close()
+
+
+def test_what_was_read_to_its_end_is_good_whenever_it_is_wanted(server: FaultServer) -> None:
+    server.plan["/items"] = large
+    later = Later(server, 64_000_000)
+    later.wait_until_it_stands()
+    later.late = 10_000.0
+    assert sum(map(len, later.endpoint.pages(Call("items")))) == 200
+    assert len(server.arrivals) == 20
+    later.ahead.close()
+
+
+def test_another_call_than_the_foreseen_one_is_made_as_if_nothing_had_been_foreseen(
+    server: FaultServer,
+) -> None:
+    server.plan["/items"] = large
+    later = Later(server, 64_000_000)
+    call = Call("items", params={"page": 18})
+    assert [page[0]["id"] for page in later.endpoint.pages(call)] == [180, 190, 200]
+    later.ahead.end_family("items")
+    assert later.ahead.held == 0
+    later.ahead.close()
