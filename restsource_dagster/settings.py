@@ -34,6 +34,12 @@ class Settings(BaseSettings):
         description="Seconds to wait for another run of the connector, or for whoever has the DuckDB "
         "file open, before a run fails.",
     )
+    duckdb_memory: str = Field(
+        default="256MB",
+        pattern=r"^([0-9]+(\.[0-9]+)? ?[KMGT]i?B)?$",
+        description="How much memory DuckDB takes for a load, such as `1GB`; what does not fit goes to "
+        "a temporary folder beside the database. Empty: DuckDB's own limit, most of the machine.",
+    )
     webserver: str | None = Field(
         default=None,
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, where it and "

@@ -96,7 +96,8 @@ def _stock(folder: Path, api: str) -> Any:
     (folder / "home").mkdir(parents=True)
     (folder / "home" / "dagster.yaml").touch()
     shutil.copy(Path(__file__).with_name("stock_project.py"), folder)
-    return dagster_dev(folder, ["-f", "stock_project.py"], {"API": api})
+    variables = {"API": api, "DLT_DATA_DIR": str(folder / "dlt")}
+    return dagster_dev(folder, ["-f", "stock_project.py"], variables)
 
 
 def _run(live: Live) -> Sample:

@@ -51,6 +51,8 @@ class DuckDBFile:
 
     path: Path
     wait_seconds: float = LOCK_WAIT_SECONDS
+    memory: str = ""
+    """DuckDB's limit, such as `256MB`: it would keep all it has written. Empty for its own."""
     loader_file_format: LoaderFileFormat | None = "parquet"
 
     def destination(self) -> AnyDestination:
@@ -104,6 +106,9 @@ class DuckDBFile:
             retry_error_callback=give_up,
         )
         connection: duckdb.DuckDBPyConnection = retrying(duckdb.connect, str(self.path))
+        if self.memory:
+            # dlt's connections in this process are to the same open database
+            connection.execute("SET memory_limit = ?", [self.memory])
         return connection
 
 
@@ -127,7 +132,7 @@ def open_warehouse(settings: Settings) -> Warehouse:
     """The warehouse that the settings name. Opens nothing yet."""
     if settings.destination == "duckdb":
         path = (settings.data_dir / DATABASE_NAME).absolute()
-        return DuckDBFile(path, settings.lock_wait_seconds)
+        return DuckDBFile(path, settings.lock_wait_seconds, settings.duckdb_memory)
     return OtherDestination(settings.destination)
 
 

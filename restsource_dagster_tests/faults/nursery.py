@@ -28,7 +28,6 @@ _HEAVY = (
     "dlt.common.libs.pyarrow",
     "dlt.destinations.impl.duckdb.duck",
     "dlt.sources.helpers.requests",
-    "pandas",
     "pyarrow.parquet",
     "sqlalchemy",
 )

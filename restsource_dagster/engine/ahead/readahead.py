@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import requests
 
+from restsource_dagster.engine.ahead.entry import Entry, Stage
 from restsource_dagster.engine.ahead.guesses import Guesses
 from restsource_dagster.engine.ahead.room import Room
-from restsource_dagster.engine.ahead.walk import Ask, Entry, Stage, Walk
+from restsource_dagster.engine.ahead.walk import Ask, Walk
 from restsource_dagster.engine.ahead.walks import Walks
 from restsource_dagster.engine.http.budget import Budget
 from restsource_dagster.engine.http.leash import Abandoned, Leash

@@ -3,59 +3,27 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 
 import requests
 
+from restsource_dagster.engine.ahead.entry import OVERHEAD_BYTES, Entry, Stage
 from restsource_dagster.engine.ahead.guesses import Guesses, following
-from restsource_dagster.engine.ahead.room import Holding, Room
+from restsource_dagster.engine.ahead.room import Room
 from restsource_dagster.engine.ahead.twins import key_of, twin_of
-from restsource_dagster.engine.http.leash import Leash
-from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.course import Answer, Course, Page
 
-__all__ = ["Ask", "Entry", "Stage", "Walk"]
+__all__ = ["Ask", "Walk"]
 
 Ask = Callable[[requests.Request, int], requests.Response]
 """Sends a request; knows the number of its page."""
 Turned = tuple[Page | None, requests.Request | None]
 """A page and the request after it, None where there is none."""
 
-FIRST_GUESS_BYTES = 256 * 1024
+_FIRST_GUESS_BYTES = 256 * 1024
 """A page is taken to be so large until one has come."""
-FEW_PAGES = 4
+_FEW_PAGES = 4
 """Where pages may not be wanted though they are there, none is fetched ahead before so many were."""
-OVERHEAD_BYTES = 16 * 1024
-"""What an answer takes up beside its body: headers and objects."""
-PARSED_FACTOR = 8
-"""How much more room than a body its parsed JSON takes, at most."""
-
-
-class Stage(IntEnum):
-    """What has become of a request."""
-
-    IDLE = 0
-    ASKED = 1
-    ANSWERED = 2
-    TURNED = 3
-    """Its page was read, and what comes after it is known."""
-    GONE = 4
-    """Nobody wants it."""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A page that nobody has taken yet."""
-
-    page: int
-    key: str
-    request: requests.Request
-    stage: Stage = Stage.IDLE
-    holding: Holding | None = None
-    leash: Leash | None = None
-    answer: Answer | None = None
-    error: Exception | None = None
 
 
 class Walk:
@@ -79,6 +47,8 @@ class Walk:
         self.key = key_of(course.request)
         self.ask = ask
         self.room = room
+        self.share: int | None = None
+        """The bytes that it may hold; None if there is no limit but the room."""
         self.asked_for = 0
         """The last page that somebody wanted."""
         self.under_way = 0
@@ -88,69 +58,54 @@ class Walk:
         """No page follows those that it has."""
         self.page_bytes = page_bytes
         """The size of the largest page so far; None if there was none."""
-        self._course = course
-        self._guesses = guesses
         self.may_stop = False
         """Pages may not be wanted though they are there: it goes only as far ahead as were asked for."""
-        self.heard_at = 0.0
-        """When the last answer came, by the monotonic clock."""
         self.group: object = None
         """The calls among which it was foreseen."""
+        self._course = course
+        self._guesses = guesses
         self._entries: deque[Entry] = deque()
         self._begun = 0
         self._read = 0
+        self._heard_at = 0.0
         self._turning = False
         self._foreseen: Iterator[requests.Request] | None = None
         self._add(1, course.next())
 
     @property
-    def _expected(self) -> int:
-        return FIRST_GUESS_BYTES if self.page_bytes is None else self.page_bytes + OVERHEAD_BYTES
-
-    @property
     def held(self) -> int:
         """The bytes that it holds."""
-        return sum(entry.holding.size for entry in self._entries if entry.holding)
+        return sum(entry.held for entry in self._entries)
 
     def next_entry(self) -> Entry | None:
         """A request that may be sent now; None if there is none."""
         page = self._begun + 1
-        if (
-            self.is_closed
-            or self.is_over
-            or page > self._last_allowed()
-            or not self.room.has(self._expected)
-        ):
+        if self.is_closed or self.is_over or page > self._last_allowed():
+            return None
+        if not self.room.has(self._expected):
+            return None
+        if self.share is not None and self.held >= self.share:
             return None
         return self._entry(page)
 
     def begin(self, entry: Entry, *, ahead: bool) -> None:
         """A request is about to be sent, `ahead` of whoever wants it or by them."""
         self._begun = entry.page
-        entry.stage = Stage.ASKED
-        if ahead:
-            entry.holding = Holding(self.room, self._expected)
-            entry.leash = Leash(entry.holding.grow)
-            self.under_way += 1
+        entry.begin(self.room if ahead else None, self._expected)
+        self.under_way += ahead
 
     def end(self, entry: Entry, outcome: Answer | Exception | None) -> None:
         """A request has its answer, has failed, or (None) was given up."""
-        if entry.leash is not None:
-            self.under_way -= 1
+        self.under_way -= entry.leash is not None
         if entry.stage is Stage.GONE:
-            if entry.holding:
-                entry.holding.release()
-            return
-        if outcome is None:
+            entry.release()
+        elif outcome is None:
             self.close()
-            return
-        entry.stage = Stage.ANSWERED
-        self.heard_at = time.monotonic()
-        if isinstance(outcome, Exception):
-            entry.error = outcome
         else:
-            entry.answer = outcome
-        self._settle(entry)
+            entry.end(outcome)
+            self._heard_at = time.monotonic()
+            if entry.answer:
+                self.page_bytes = max(self.page_bytes or 0, entry.body_bytes)
 
     def to_turn(self) -> Entry | None:
         """The answer to read next, for one thread: it says so by `turned`."""
@@ -180,7 +135,7 @@ class Walk:
         page, upcoming = turned
         if page and entry.answer:
             entry.answer = replace(entry.answer, mark=page.mark)
-            self._keep_parsed(entry)
+            entry.keep_parsed(self._spare())
         if page is None or upcoming is None:
             self._drop_after(entry.page)
             self.is_over = True
@@ -200,41 +155,51 @@ class Walk:
         return first
 
     def take(self, entry: Entry) -> None:
-        """An entry is taken: it takes up no room any more."""
+        """The first entry is taken: it takes up no room any more."""
         self._entries.popleft()
-        if entry.holding:
-            entry.holding.release()
+        entry.release()
 
     def move_to(self, room: Room) -> None:
-        """Hold all in another room."""
-        self.room = room
+        """Hold all in another room, without a share in it."""
+        self.room, self.share = room, None
         for entry in self._entries:
             if entry.holding:
                 entry.holding.move_to(room)
 
     def is_stale(self, since: float) -> bool:
-        """Whether it stands still somewhere in the middle, and has done so since then."""
+        """Whether it stands still somewhere in the middle, and has done so since then, by the
+        monotonic clock."""
         stands = self._begun > 0 and not self.under_way and not self.is_over
-        return stands and self.heard_at < since
+        return stands and self._heard_at < since
 
     def close(self) -> None:
         """Give up all that is not taken."""
         self.is_closed = True
         self._drop_after(0)
 
+    @property
+    def _expected(self) -> int:
+        """The size of the next answer, most likely."""
+        return _FIRST_GUESS_BYTES if self.page_bytes is None else self.page_bytes + OVERHEAD_BYTES
+
+    def _spare(self) -> int:
+        """The bytes that may be held for convenience: half of what there is."""
+        spare = self.room.most // 2 - self.room.used
+        return spare if self.share is None else min(spare, self.share // 2 - self.held)
+
     def _last_allowed(self) -> int:
         last = min(self._guesses.last, self._course.guard.max_pages)
         if not self.may_stop:
             return last
         # most such calls end after a page or two
-        more = self.asked_for - FEW_PAGES
+        more = self.asked_for - _FEW_PAGES
         ahead = 2 ** min(more, 16) if more >= 0 else 0
         return min(last, max(1, self.asked_for + ahead))
 
     def _entry(self, page: int) -> Entry | None:
         """The entry of a page that was not begun; made if it can be foreseen."""
         known = self._at(page)
-        if known is not None or self.is_over or self._foreseen is None:
+        if known is not None or self._foreseen is None:
             return known
         request = next(self._foreseen, None)
         return None if request is None else self._add(page, request)
@@ -261,29 +226,5 @@ class Walk:
 
     def _drop_after(self, page: int) -> None:
         while self._entries and self._entries[-1].page > page:
-            entry = self._entries.pop()
-            entry.stage = Stage.GONE
-            if entry.leash:
-                entry.leash.drop()
-            if entry.holding:
-                entry.holding.release()
+            self._entries.pop().drop()
         self._begun = min(self._begun, page)
-
-    def _settle(self, entry: Entry) -> None:
-        """Hold as many bytes as the answer takes up."""
-        body = len(entry.answer.response.content) if entry.answer else 0
-        if entry.answer:
-            self.page_bytes = max(self.page_bytes or 0, body)
-        if entry.holding:
-            entry.holding.set(body + OVERHEAD_BYTES)
-
-    def _keep_parsed(self, entry: Entry) -> None:
-        """Keep what was parsed while there is plenty of room; else it is parsed again."""
-        if entry.holding is None or entry.holding.is_wanted or entry.answer is None:
-            return
-        body = len(entry.answer.response.content)
-        more = body * PARSED_FACTOR
-        if self.room.used + more <= self.room.most // 2:
-            entry.holding.set(body + more + OVERHEAD_BYTES)
-        elif isinstance(entry.answer.response, ApiResponse):
-            entry.answer.response.forget_parsed()

@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
+from restsource_dagster.engine.ahead.entry import Entry
 from restsource_dagster.engine.ahead.room import Room
-from restsource_dagster.engine.ahead.walk import Entry, Walk
+from restsource_dagster.engine.ahead.walk import Walk
 
 __all__ = ["Walks"]
 
@@ -55,6 +56,7 @@ class Walks:
 
     def add_far(self, walk: Walk) -> None:
         """A walk through a call that comes later."""
+        walk.share = self.far_room.most // self._most
         self._far.append(walk)
         self._foresee(walk)
 
@@ -111,9 +113,7 @@ class Walks:
     def _pick_far(self) -> tuple[Walk, Entry] | None:
         """Some walks at a time, the least busy first, each with its share of the room."""
         going_on = (walk for walk in self._far if not (walk.is_over or walk.is_closed))
-        share = self.far_room.most // self._most
-        some = [walk for walk in islice(going_on, self._most) if walk.held < share]
-        return _first(sorted(some, key=lambda walk: walk.under_way))
+        return _first(sorted(islice(going_on, self._most), key=lambda walk: walk.under_way))
 
     def _foresee(self, walk: Walk) -> None:
         self._foreseen.setdefault((walk.resource, walk.key), deque()).append(walk)

@@ -165,7 +165,7 @@ def main() -> NoReturn:
     if threads != 1:
         message = f"an import has started a thread, and forking is safe only without ({threads})"
         connection.send_bytes(json.dumps({"unfit": message}).encode())
-        _leave(1)
+        os._exit(1)  # at once: nobody knows what that thread waits for
     server = _ForkServer(connection, Sources(begun))
     gc.collect()
     gc.freeze()  # what is imported stays: children need not look through it, nor copy its pages

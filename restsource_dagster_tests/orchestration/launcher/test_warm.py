@@ -1,5 +1,6 @@
 """Runs that are forked from a process which has everything imported."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from dagster._core.launcher.base import WorkerStatus
 
 from restsource_dagster.orchestration.names import TAG_PROCESS
 from restsource_dagster.orchestration.processes import RunProcess, process_tag
-from restsource_dagster_tests.making import query
+from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.orchestration.launcher.project import (
     Project,
     eventually,
@@ -61,19 +62,15 @@ def test_a_run_reads_its_file_and_the_environment_file_anew(project: Project) ->
     project.end(project.launch())
     server = project.server_pid
     project.api.answers["/goods"] = [{"id": 1}, {"id": 2}]
-    project.write_connector("shop", "orders", "${WHAT}")
+    path = project.write_connector()
+    goods = {"name": "goods", "endpoint": {"path": "${WHAT}"}}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resources": [goods]}))
     Path(".env").write_text("WHAT=goods\n")
-    # a name can't be a reference, but a path can
-    Path("configs/shop.json").write_text(
-        Path("configs/shop.json")
-        .read_text()
-        .replace('"${WHAT}"', '{"name": "goods", "endpoint": {"path": "${WHAT}"}}')
-    )
-    assert project.end(project.launch()).status == Status.SUCCESS
-    assert project.server_pid == server
-    warehouse = Path("data/warehouse.duckdb")
-    assert query(warehouse, "select count(*) from shop.goods") == [(2,)]
+    run = project.end(project.launch())
     project.write_connector()
+    assert run.status == Status.SUCCESS
+    assert project.server_pid == server
+    assert query(make_settings(Path()), "select count(*) from shop.goods") == [(2,)]
 
 
 def test_a_run_that_is_terminated_is_canceled_and_its_process_ends(project: Project) -> None:
@@ -113,7 +110,7 @@ def test_run_monitoring_is_told_whether_a_process_is_alive(project: Project) -> 
         run_id = project.launch()
         assert gate.reached.wait(60)
         alive = project.launcher.check_run_worker_health(project.started(run_id))
-    ended = project.launcher.check_run_worker_health(project.end(run_id))
+    project.end(run_id)
     eventually(lambda: not exists(process_of(project.run(run_id)).pid), "the process's end")
     ended = project.launcher.check_run_worker_health(project.run(run_id))
     assert (alive.status, ended.status) == (WorkerStatus.RUNNING, WorkerStatus.FAILED)

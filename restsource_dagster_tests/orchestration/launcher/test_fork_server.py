@@ -1,0 +1,109 @@
+"""The fork server by itself."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import psutil
+import pytest
+
+from restsource_dagster.orchestration.launcher.client import ForkServer, NoChildError
+from restsource_dagster_tests.orchestration.launcher.project import eventually, exists
+
+Ends = SimpleQueue[tuple[str, int | None]]
+
+
+@pytest.fixture
+def ends() -> Ends:
+    """The ends of runs, as they are told."""
+    return SimpleQueue()
+
+
+@pytest.fixture
+def server(ends: Ends) -> Iterator[ForkServer]:
+    running = ForkServer(lambda run_id, code: ends.put((run_id, code)))
+    yield running
+    running.retire()
+    eventually(lambda: not exists(running.pid), "the end of the fork server")
+
+
+def at_start(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
+    """Have the fork server, like any Python, execute some code when it starts."""
+    path = folder / "sitecustomize.py"
+    path.write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return path
+
+
+def test_a_child_that_waits_does_nothing_and_is_gone_when_it_is_dropped(
+    server: ForkServer, ends: Ends
+) -> None:
+    child = server.fork("job", "no arguments that would do")
+    assert exists(child)
+    server.drop(child)
+    eventually(lambda: not exists(child), "the end of the child")
+    other = server.fork("job", "")
+    server.release(other, "another")
+    assert ends.get(timeout=60)[0] == "another"  # the dropped one's end was not told before
+
+
+def test_the_end_of_a_child_is_told_with_its_exit_code(server: ForkServer, ends: Ends) -> None:
+    child = server.fork("job", "these are no arguments")
+    server.release(child, "a run")
+    assert ends.get(timeout=60) == ("a run", 1)
+    assert not exists(child)
+
+
+def test_a_child_that_is_killed_while_it_waits_harms_nothing(
+    server: ForkServer, ends: Ends
+) -> None:
+    child = server.fork("job", "")
+    os.kill(child, signal.SIGKILL)
+    server.release(child, "a run")
+    assert ends.get(timeout=60) == ("a run", -signal.SIGKILL)
+    assert exists(server.fork("job", ""))
+
+
+def test_children_that_wait_end_with_the_fork_server(ends: Ends) -> None:
+    server = ForkServer(lambda run_id, code: ends.put((run_id, code)))
+    child = server.fork("job", "")
+    os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: not exists(child), "the end of the child")
+    with pytest.raises(NoChildError):
+        server.fork("job", "")
+
+
+def test_an_interrupt_as_ctrl_c_sends_it_ends_the_fork_server(ends: Ends) -> None:
+    server = ForkServer(lambda run_id, code: ends.put((run_id, code)))
+    os.kill(server.pid, signal.SIGINT)
+    eventually(lambda: not exists(server.pid), "the end of the fork server")
+
+
+def test_changed_code_is_noticed_before_the_next_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: Ends
+) -> None:
+    module = at_start(tmp_path, monkeypatch, "")
+    server = ForkServer(lambda run_id, code: ends.put((run_id, code)))
+    server.drop(server.fork("job", ""))
+    module.write_text("something = 'new'")
+    with pytest.raises(NoChildError, match="code was changed"):
+        server.fork("job", "")
+    eventually(lambda: not exists(server.pid), "the end of the fork server")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import threading\nthreading.Thread(target=threading.Event().wait).start()", "a thread"),
+        ("import os\nos._exit(1)", "has ended"),
+    ],
+)
+def test_a_fork_server_that_cant_fork_safely_says_so_and_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, says: str
+) -> None:
+    at_start(tmp_path, monkeypatch, f"{code}\n")
+    with pytest.raises(NoChildError, match=says):
+        ForkServer(lambda run_id, code: None)
+    eventually(lambda: not psutil.Process().children(), "the end of the fork server")

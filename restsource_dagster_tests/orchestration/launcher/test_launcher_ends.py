@@ -1,0 +1,75 @@
+"""What becomes of the fork server and of runs when the process that launched them comes to its end."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from restsource_dagster_tests.orchestration.launcher.project import (
+    Project,
+    eventually,
+    exists,
+    open_project,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with open_project(tmp_path) as opened:
+        yield opened
+
+
+@contextmanager
+def launching() -> Iterator[tuple["subprocess.Popen[str]", Any]]:
+    """Another process that has launched a run, and what it tells."""
+    command = [sys.executable, "-m", "restsource_dagster_tests.orchestration.launcher.launching"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        yield process, json.loads(process.stdout.readline())
+        process.kill()
+
+
+def test_a_run_goes_on_when_the_launcher_is_killed_and_the_fork_server_ends_with_it(
+    project: Project,
+) -> None:
+    with project.gate() as gate, launching() as (process, told):
+        assert gate.reached.wait(60)
+        process.kill()
+        process.wait()
+        gate.opened.set()
+        assert project.end(told["run"]).status == dg.DagsterRunStatus.SUCCESS
+        eventually(lambda: not exists(told["server"]), "the end of the fork server")
+
+
+def test_nothing_is_left_when_a_launcher_without_runs_comes_to_its_end(project: Project) -> None:
+    with launching() as (process, told):
+        project.end(told["run"])
+        assert exists(told["server"])
+        process.communicate()
+        assert process.returncode == 0
+        eventually(lambda: not exists(told["server"]), "the end of the fork server")
+
+
+def test_a_launcher_that_is_disposed_of_lets_its_run_come_to_an_end(project: Project) -> None:
+    with project.gate() as gate:
+        run_id = project.launch()
+        server = project.server_pid
+        assert gate.reached.wait(60)
+        project.launcher.dispose()
+        assert exists(server)
+    assert project.end(run_id).status == dg.DagsterRunStatus.SUCCESS
+    eventually(lambda: not exists(server), "the end of the fork server")
+    assert os.getpid() != server
