@@ -12,8 +12,8 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 	--generate-hashes --no-strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-# The data set's package wants pandas, we don't use it, and pyarrow loads it at once if it is there.
-UNUSED := --no-emit-package pandas
+# The sample's data set wants them, we don't use them, and pyarrow loads them at once if they are there.
+UNUSED := --no-emit-package pandas --no-emit-package numpy
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults check format lint types docs bench bench-quick lock clean reset

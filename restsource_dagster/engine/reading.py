@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import dlt
@@ -34,9 +35,16 @@ class Reading:
 
     def view(self, stream: Stream | None) -> CursorView | None:
         """What the placeholders of a call see of the cursor."""
-        if stream is None or self.plan.incremental is None:
+        if stream is None or self._view is None:
             return None
-        return CursorView.of(self.plan.incremental, stream.start)
+        return self._view.at(stream.start)
+
+    @cached_property
+    def _view(self) -> CursorView | None:
+        incremental = self.plan.incremental
+        return (
+            None if incremental is None else CursorView.of(incremental, incremental.initial_value)
+        )
 
     def rows(self, call: Call, opened: OpenStream | None) -> Iterator[Records]:
         """The rows of a call that are new, page by page; then the cursor is moved."""

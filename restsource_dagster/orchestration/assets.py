@@ -4,6 +4,7 @@ Specs are made from the file alone. dlt is imported when the op runs, so that lo
 location needs no secret, no network and no destination.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,16 @@ BROKEN_GROUP = "broken_configs"
 def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.AssetsDefinition:
     """The assets of a connector, materialized by one op that loads what is selected."""
     file = CodeFile(connector.path, "connector file")
+    common = dg.AssetSpec(
+        connector.name,
+        kinds={"dlt", runs.settings.destination},
+        owners=list(connector.owners),
+        tags=dict(connector.tags),
+    )
 
     @dg.multi_asset(
         name=connector.name,
-        specs=[_asset_spec(connector, resource, runs, file) for resource in connector.resources],
+        specs=[_asset_spec(connector, each, common, file) for each in connector.resources],
         can_subset=True,
         # the same for all: Dagster works it out for each op anew if it is told by an annotation
         config_schema=RUN_CONFIG,
@@ -73,8 +80,9 @@ def build_connector_job(
 
 
 def _asset_spec(
-    connector: Connector, resource: Resource, runs: RunSettings, file: CodeFile
+    connector: Connector, resource: Resource, common: dg.AssetSpec, file: CodeFile
 ) -> dg.AssetSpec:
+    """`common` has what all assets of the connector have, once in memory; its tags have the kinds."""
     parent = [asset_key(connector.name, resource.parent)] if resource.parent else []
     return dg.AssetSpec(
         asset_key(connector.name, resource.name),
@@ -82,9 +90,8 @@ def _asset_spec(
         skippable=True,
         group_name=connector.name,
         description=_description(connector, resource),
-        kinds={"dlt", runs.settings.destination},
-        owners=list(connector.owners),
-        tags=dict(connector.tags),
+        owners=common.owners,
+        tags=common.tags,
         metadata=_spec_metadata(resource, file),
     )
 
@@ -105,7 +112,8 @@ def _spec_metadata(resource: Resource, file: CodeFile) -> Mapping[str, Any]:
         **file.at(resource.line),
         "endpoint": f"{resource.method} {resource.path}",
         "write_disposition": resource.disposition.value,
-        "write_disposition/reason": resource.disposition.reason,
+        # many resources have the same
+        "write_disposition/reason": sys.intern(resource.disposition.reason),
     }
     if resource.primary_key:
         metadata["primary_key"] = ", ".join(resource.primary_key)
