@@ -10,18 +10,31 @@ a key that stands twice it keeps the last, and a number beyond 64 bits it rounds
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import orjson
 
-__all__ = ["BIG", "FreshRecords", "count_keys", "keys_of", "read_fast"]
+__all__ = ["BIG", "FreshRecords", "Looked", "keys_of", "look", "read_fast"]
 
 BIG = 2.0**63
 """From here on a float may have been a whole number that lost digits."""
 
 _UTF_8 = frozenset({None, "utf-8", "utf8", "us-ascii", "ascii"})
 _DEEPEST = 200
+
+
+Shape = tuple[str, ...]
+"""The keys of an object, in their order."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at values tells: how many keys all objects in them have, and their shapes."""
+
+    keys: int
+    shapes: frozenset[Shape]
 
 
 class FreshRecords(list[Any]):
@@ -61,29 +74,34 @@ def keys_of(records: list[Any], body: Any, raw: bytes) -> int | None:
     if body is records:
         return written
     beside = _look(body, records)
-    return None if beside is None else written - beside
+    return None if beside is None else written - beside.keys
 
 
-def count_keys(records: list[Any]) -> int | None:
-    """The keys in records; None if a number may have lost digits, or they are nested too deeply."""
+def look(records: list[Any]) -> Looked | None:
+    """Look at all there is in records.
+
+    None if a number is beyond 64 bits or may have lost digits, or they are nested too deeply.
+    """
     return _look(list(records), None)
 
 
-def _look(body: Any, leave_out: list[Any] | None) -> int | None:
-    count, found = 0, leave_out is None
+def _look(body: Any, leave_out: list[Any] | None) -> Looked | None:
+    keys, shapes, found = 0, set[Shape](), leave_out is None
     level = [body]
     for _ in range(_DEEPEST):
         objects = [one for one in level if type(one) is dict]
-        count += sum(map(len, objects))
+        keys += sum(map(len, objects))
+        shapes.update(map(tuple, objects))
         inner = chain.from_iterable(map(dict.values, objects))
         items = chain.from_iterable(one for one in level if type(one) is list)
         below = list(chain(inner, items))
-        if any(abs(one) >= BIG for one in below if type(one) is float):
+        numbers = [one for one in below if type(one) is float or type(one) is int]
+        if numbers and (max(numbers) >= BIG or min(numbers) <= -BIG):
             return None
         level = [one for one in below if type(one) is dict or type(one) is list]
         if not found:
             beside = [one for one in level if one is not leave_out]
             found, level = len(beside) < len(level), beside
         if not level:
-            return count if found else None
+            return Looked(keys, frozenset(shapes)) if found else None
     return None

@@ -42,9 +42,7 @@ class Reading:
     @cached_property
     def _view(self) -> CursorView | None:
         incremental = self.plan.incremental
-        return (
-            None if incremental is None else CursorView.of(incremental, incremental.initial_value)
-        )
+        return None if incremental is None else CursorView.of(incremental, None)
 
     def rows(self, call: Call, opened: OpenStream | None) -> Iterator[Records]:
         """The rows of a call that are new, page by page; then the cursor is moved."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from restsource_dagster.engine.errors import RowError
-from restsource_dagster.engine.parsing import FreshRecords, count_keys
+from restsource_dagster.engine.parsing import FreshRecords, look
 
 __all__ = ["TWICE", "Values", "json_object"]
 
@@ -63,8 +63,11 @@ class Values:
             spread = self.spread(records) if self.spread else None
             if spread is not None:
                 return spread
-            if count_keys(records) != records.keys:
+            looked = look(records)
+            if looked is None or looked.keys != records.keys:
                 records = records.reread()
+            elif all(map(self._is_fine, looked.shapes)):
+                return records
         for index, record in enumerate(records):
             try:
                 records[index] = self._settled(record, (), 0)
@@ -76,6 +79,21 @@ class Values:
                 field = ".".join(error.path)
                 raise RowError(self._resource, page, index + 1, field, problem) from None
         return records
+
+    def _is_fine(self, keys: tuple[str, ...]) -> bool:
+        """Whether an object with these keys is fine whatever its values."""
+        if keys in self._known:
+            return True
+        columns = {self._normalize(key) if key else key for key in keys}
+        if len(columns) < len(keys) or any(column.startswith("_dlt_") for column in columns):
+            return False
+        self._remember(keys)
+        return True
+
+    def _remember(self, keys: tuple[str, ...]) -> None:
+        if len(self._known) >= _MOST_SHAPES:
+            self._known.clear()
+        self._known.add(keys)
 
     def _settled(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
         """The value, or what stands for it."""
@@ -134,9 +152,7 @@ class Values:
                         "differ",
                     )
         if fine:
-            if len(self._known) >= _MOST_SHAPES:
-                self._known.clear()
-            self._known.add(keys)
+            self._remember(keys)
 
     def _text(self, value: str, path: tuple[str, ...]) -> str:
         if not _is_broken(value):

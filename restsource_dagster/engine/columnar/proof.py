@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restsource_dagster.engine.columnar.sheets import Cells, Sheet
-from restsource_dagster.engine.parsing import BIG, FreshRecords, count_keys
+from restsource_dagster.engine.parsing import BIG, FreshRecords, look
 
 __all__ = ["SpreadRecords", "is_proved"]
 
@@ -46,4 +46,5 @@ def _keys_inside(cells: Cells) -> int | None:
             return None
     if cells.types.isdisjoint(_HOLDERS):
         return 0
-    return count_keys([one for one in cells.values if type(one) in _HOLDERS])
+    looked = look([one for one in cells.values if type(one) in _HOLDERS])
+    return None if looked is None else looked.keys

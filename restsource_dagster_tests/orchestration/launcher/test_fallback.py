@@ -64,7 +64,10 @@ def test_only_runs_of_this_python_on_this_machine_are_forked(project: Project) -
     assert not is_for_this_process(run._replace(remote_job_origin=None))
     code = run.job_code_origin
     assert code is not None
-    for change in ({"executable_path": "/usr/bin/other"}, {"container_image": "an-image"}):
-        place = code.repository_origin._replace(**change)
-        other = code._replace(repository_origin=place)
-        assert not is_for_this_process(run._replace(job_code_origin=other))
+    place = code.repository_origin
+    for other in (
+        place._replace(executable_path="/usr/bin/another-python"),
+        place._replace(container_image="an-image"),
+    ):
+        elsewhere_run = run._replace(job_code_origin=code._replace(repository_origin=other))
+        assert not is_for_this_process(elsewhere_run)
