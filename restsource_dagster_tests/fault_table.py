@@ -31,6 +31,7 @@ FAULTS: Mapping[int, str] = {
     17: "schemas that change between runs",
     18: "two hundred runs of a flaky API",
     19: "the same rows as dlt, where the API behaves",
+    20: "many requests at once, pages fetched ahead",
 }
 _PROPERTY = "row of the table of faults"
 _SHOWN = ("passed", "failed", "skipped")

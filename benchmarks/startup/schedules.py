@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -104,7 +104,7 @@ def _wait_until(moment: datetime) -> None:
 
 
 def _cpu_by_process(live: Live) -> Mapping[str, float]:
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for process in live.processes():
         try:
             command = " ".join(process.cmdline())

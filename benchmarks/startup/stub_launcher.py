@@ -10,12 +10,12 @@ from dagster._serdes import ConfigurableClass, ConfigurableClassData
 __all__ = ["StubLauncher"]
 
 
-class StubLauncher(RunLauncher, ConfigurableClass):  # type: ignore[type-arg]
+class StubLauncher(RunLauncher, ConfigurableClass):
     """Reports that a run has started and succeeded."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         self._inst_data = inst_data
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:

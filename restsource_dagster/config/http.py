@@ -98,7 +98,10 @@ class HttpSettings(Part):
     max_concurrency: Annotated[
         int, PlainValidator(lambda value: _whole(value, 256)), _from_one(256)
     ] = Field(
-        default=8, description="How many requests may be under way at once, over the whole run."
+        default=8,
+        description="How many requests may be under way at once, over the whole run: for pages ahead "
+        "of those that are read, below several parents, for several resources. With 1, requests "
+        "are sent one by one, in order.",
     )
     max_pages: Annotated[
         int, PlainValidator(lambda value: _whole(value, 100_000_000)), _from_one(100_000_000)

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from restsource_dagster.config.connector import Connector, ManualSchedule
+from restsource_dagster.orchestration.instances import TickInstance
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
 
 __all__ = ["FIRST_RUN_SENSOR", "MAX_REQUESTS", "SETTLE", "build_first_run_sensor"]
@@ -35,6 +36,7 @@ def build_first_run_sensor(
     *,
     settle: timedelta = SETTLE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    opened: TickInstance | None = None,
 ) -> dg.SensorDefinition:
     """A sensor that asks once for the first run of every resource that was never asked for.
 
@@ -63,6 +65,7 @@ def build_first_run_sensor(
     )
     plan = [newcomer for newcomer in plan if newcomer.resources]
     known = _digest(plan)
+    instances = opened or TickInstance()
 
     @dg.sensor(
         name=FIRST_RUN_SENSOR,
@@ -78,7 +81,7 @@ def build_first_run_sensor(
         if timedelta(0) <= clock() - loaded_at < settle:
             return dg.SkipReason("The definitions were loaded just now; looking at the next tick.")
         requests: list[dg.RunRequest] = []
-        for newcomer, new in _unseen(context.instance, plan, after=progress.after):
+        for newcomer, new in _unseen(instances.of(context), plan, after=progress.after):
             if len(requests) == MAX_REQUESTS:
                 break
             if new:

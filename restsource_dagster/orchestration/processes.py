@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 
+from restsource_dagster.orchestration.instances import TickInstance
 from restsource_dagster.orchestration.names import TAG_PROCESS
 
 __all__ = ["RUN_SENSOR", "RunProcess", "build_run_sensor", "end_if_dead", "process_tag"]
@@ -97,8 +98,9 @@ def gone(process: RunProcess) -> str:
     )
 
 
-def build_run_sensor() -> dg.SensorDefinition:
+def build_run_sensor(opened: TickInstance | None = None) -> dg.SensorDefinition:
     """A sensor that marks runs as failed whose process is gone."""
+    instances = opened or TickInstance()
 
     @dg.sensor(
         name=RUN_SENSOR,
@@ -107,8 +109,9 @@ def build_run_sensor() -> dg.SensorDefinition:
         description="Marks runs as failed whose process was killed, so that schedules go on.",
     )
     def look_after_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        going_on = context.instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_MOST)
-        ended = [run.run_id for run in going_on if end_if_dead(context.instance, run)]
+        instance = instances.of(context)
+        going_on = instance.get_runs(dg.RunsFilter(statuses=_IN_PROGRESS), limit=_MOST)
+        ended = [run.run_id for run in going_on if end_if_dead(instance, run)]
         if ended:
             return dg.SkipReason(f"Marked as failed, their processes are gone: {', '.join(ended)}.")
         return dg.SkipReason("Every run in progress has its process.")

@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.orchestration.cron import CronGrid, cron_strings
 from restsource_dagster.orchestration.decision import InProgress, Skip, decide
+from restsource_dagster.orchestration.instances import TickInstance
 from restsource_dagster.orchestration.names import (
     BACKFILL,
     TAG_CONNECTOR,
@@ -96,12 +97,16 @@ class InstanceHistory:
         )
 
 
-def build_schedule(connector: Connector, created_at: datetime, job: Job) -> dg.ScheduleDefinition:
+def build_schedule(
+    connector: Connector, created_at: datetime, job: Job, opened: TickInstance | None = None
+) -> dg.ScheduleDefinition:
     """The schedule that runs a connector's job at its slots, switched on.
 
-    `created_at` has a time zone; no slot is due before it. Raises `ValueError` for a connector
-    that is started by hand only.
+    `created_at` has a time zone; no slot is due before it. `opened` is shared by the schedules of a
+    code location. Raises `ValueError` for a connector that is started by hand only.
     """
+    name = connector.name
+    instances = opened or TickInstance()
     schedule = connector.schedule
     if schedule.mode == "manual":
         raise ValueError(f"{connector.name} is started by hand only, so it has no schedule.")
@@ -119,11 +124,11 @@ def build_schedule(connector: Connector, created_at: datetime, job: Job) -> dg.S
     )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
-        history = InstanceHistory(context.instance, connector.name)
+        history = InstanceHistory(instances.of(context), name)
         decision = decide(schedule, created_at, tick, history)
         if isinstance(decision, Skip):
             return dg.SkipReason(decision.reason)
-        return _run_request(connector.name, decision.slot)
+        return _run_request(name, decision.slot)
 
     return evaluate
 

@@ -162,7 +162,8 @@ def test_a_good_answer_that_uses_up_the_limit_holds_the_next_request_back(
     server.plan["/items"] = Reply(GOOD, headers=used_up)
     server.plan["/others"] = GOOD
     notes = Notes()
-    outcomes = load(connector_of(server.url, items(), "others"), settings, observer=notes)
+    one_by_one = connector_of(server.url, items(), "others", http={"max_concurrency": 1})
+    outcomes = load(one_by_one, settings, observer=notes)
     assert notes.texts == ["items: the API's rate limit is used up for another 1 s"]
     assert not any(outcome.failed for outcome in outcomes.values())
     first, second = server.arrivals

@@ -71,6 +71,10 @@ class Entry:
         if self.holding:
             self.holding.set(self.body_bytes + OVERHEAD_BYTES)
 
+    def fits_parsed(self, spare: int) -> bool:
+        """Whether what is parsed can be kept in `spare` bytes."""
+        return self.holding is None or self.body_bytes * _PARSED_FACTOR <= spare
+
     def keep_parsed(self, spare: int) -> None:
         """Keep what was parsed if that takes up no more than `spare`; else it is parsed again."""
         if self.holding is None or self.holding.is_wanted or self.answer is None:

@@ -153,9 +153,8 @@ class ReadAhead:
             return Answer(walk.ask(request, page))
         if is_idle:
             self._ask(walk, entry)
+        self._see_turned(walk, entry)
         with self._lock:
-            while entry.stage < Stage.TURNED:
-                self._news.wait()
             if entry.stage is Stage.TURNED:
                 walk.take(entry)
                 self._stir(walk)
@@ -218,18 +217,31 @@ class ReadAhead:
         while self._read(walk):
             pass
 
+    def _see_turned(self, walk: Walk, entry: Entry) -> None:
+        """Wait until the entry that is wanted is read, and read it if nobody else does."""
+        while True:
+            ready = None
+            with self._lock:
+                while entry.stage < Stage.TURNED and (ready := walk.to_turn()) is None:
+                    self._news.wait()
+            if ready is None:
+                return
+            self._turn(walk, ready)
+
     def _read(self, walk: Walk) -> bool:
-        """Read the next answer of a walk; False if there is none to read."""
+        """Read the next answer of a walk; False if there is none to read now."""
         with self._lock:
             entry = walk.to_turn()
-        if entry is None:
-            return False
+        if entry is not None:
+            self._turn(walk, entry)
+        return entry is not None
+
+    def _turn(self, walk: Walk, entry: Entry) -> None:
         turned = walk.turn(entry)
         with self._lock:
             walk.turned(entry, turned)
             self._news.notify_all()
             self._stir(walk)
-        return True
 
 
 def _sent(ask: Ask, entry: Entry) -> requests.Response:

@@ -112,6 +112,9 @@ class Walk:
         entry = self._at(self._read + 1)
         if self._turning or self.is_closed or entry is None or entry.stage is not Stage.ANSWERED:
             return None
+        is_urgent = entry.page <= self.asked_for or self._at(entry.page + 1) is None
+        if not is_urgent and not entry.fits_parsed(self._spare()):
+            return None  # it would be parsed twice, and what comes after it is foreseen
         self._turning = True
         return entry
 
@@ -193,7 +196,7 @@ class Walk:
             return last
         # most such calls end after a page or two
         more = self.asked_for - _FEW_PAGES
-        ahead = 2 ** min(more, 16) if more >= 0 else 0
+        ahead = min(2 ** min(more, 16), self.asked_for) if more >= 0 else 0
         return min(last, max(1, self.asked_for + ahead))
 
     def _entry(self, page: int) -> Entry | None:

@@ -67,12 +67,12 @@ class Walks:
             return None
         walk = walks[0]
         self._forget(walk)
+        if walk.is_stale(self._clock() - STALE_SECONDS):
+            self.end(walk)
+            return None
         if walk in self._far:
             self._far.remove(walk)
             self._near.append(walk)
-            if walk.is_stale(self._clock() - STALE_SECONDS):
-                self.end(walk)
-                return None
             walk.move_to(self.near_room)
         self._front = walk.group
         return walk

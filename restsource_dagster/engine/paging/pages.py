@@ -45,6 +45,11 @@ class Call:
     json: Mapping[str, Any] | None = None
     data: Any = None
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether it may be sent before it is known to be wanted. POST is how many APIs search."""
+        return self.method.upper() in ("GET", "HEAD", "POST")
+
 
 class PageListener(Protocol):
     """Is told of what arrives, from any thread."""
@@ -111,7 +116,7 @@ class Endpoint:
 
     def foresee(self, call: Call, *, may_stop: bool, group: object) -> None:
         """Fetch the pages of a call that is about to be made, one of a group of such calls."""
-        if self.ahead is not None:
+        if self.ahead is not None and call.only_reads:
             course = self._course(call)
             self.ahead.foresee(
                 self.resource, course, self._asker.ask, may_stop=may_stop, group=group
@@ -119,7 +124,7 @@ class Endpoint:
 
     def foresee_for_later(self, call: Call, *, may_stop: bool) -> None:
         """Fetch the pages of a call that will be made later in the run."""
-        if self.ahead is not None:
+        if self.ahead is not None and call.only_reads:
             course = self._course(call)
             self.ahead.foresee_for_later(self.resource, course, self._asker.ask, may_stop=may_stop)
 
@@ -132,7 +137,7 @@ class Endpoint:
         self, call: Call, course: Course, *, may_stop: bool
     ) -> AbstractContextManager[Fetch]:
         ask = self._asker.ask
-        if self.ahead is None:
+        if self.ahead is None or not call.only_reads:
             return nullcontext(lambda request, page: Answer(ask(request, page)))
         return self.ahead.fetching(
             self.resource,

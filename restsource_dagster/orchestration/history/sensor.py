@@ -11,6 +11,7 @@ from restsource_dagster.orchestration.history.assets import PRIORITY, history_ta
 from restsource_dagster.orchestration.history.plans import HistoryPlan
 from restsource_dagster.orchestration.history.reconcile import Next, reconcile
 from restsource_dagster.orchestration.history.standings import count_ended, read_standings
+from restsource_dagster.orchestration.instances import TickInstance
 from restsource_dagster.orchestration.names import TAG_WINDOW
 
 __all__ = ["HISTORY_SENSOR", "INTERVAL_SECONDS", "MAX_REQUESTS", "build_history_sensor"]
@@ -33,6 +34,7 @@ def build_history_sensor(
     *,
     settle: timedelta = SETTLE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    opened: TickInstance | None = None,
 ) -> dg.SensorDefinition:
     """A sensor that asks for the windows that are due, of all histories that are `auto`.
 
@@ -43,6 +45,7 @@ def build_history_sensor(
     daemon may stop in the middle of a tick) and a failed one can be followed by another.
     """
     automatic = [plan for plan in plans if plan.backfill.auto]
+    instances = opened or TickInstance()
 
     @dg.sensor(
         name=HISTORY_SENSOR,
@@ -54,7 +57,7 @@ def build_history_sensor(
     def history(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         if timedelta(0) <= clock() - loaded_at < settle:
             return dg.SkipReason("The definitions were loaded just now; looking at the next tick.")
-        look = _look(context.instance, _rotated(automatic, context.cursor))
+        look = _look(instances.of(context), _rotated(automatic, context.cursor))
         words = look.words
         if not look.requests:
             return dg.SkipReason(words)

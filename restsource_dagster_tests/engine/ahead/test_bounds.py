@@ -74,6 +74,16 @@ def test_a_reader_that_may_stop_is_not_run_away_from(server: FaultServer) -> Non
         assert stop_after <= len(server.arrivals) <= most_asked
 
 
+@pytest.mark.parametrize(("method", "ahead"), [("GET", True), ("POST", True), ("PUT", False)])
+def test_what_may_do_more_than_read_is_not_sent_ahead(
+    server: FaultServer, method: str, ahead: bool
+) -> None:
+    server.plan["/items"] = api(250, cap=10)
+    call = Call("items", method)
+    read(server, 8, call, selector="data", paginator=offset(10), stop_after=2)
+    assert (len(server.arrivals) > 2) == ahead
+
+
 @pytest.mark.parametrize("most", [2, 5])
 def test_no_more_requests_are_under_way_than_allowed(server: FaultServer, most: int) -> None:
     well = api(400, cap=10)

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from restsource_dagster_tests.engine.ahead.reading import ahead_threads
-from restsource_dagster_tests.engine.ahead.runs import ran, twins
+from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS
 from restsource_dagster_tests.faults.shapes import Shapes
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+
+pytestmark = pytest.mark.faults(row=20)
 
 SOME_CURSORS = (
     "appended_start_param appended_body appended_asc appended_min merged_window merged_lag "
@@ -112,46 +114,51 @@ GONE = Reply({"error": "gone"}, status=404)
 SKIP = {"on_child_error": {"skip_up_to": 5}}
 
 
-@pytest.mark.parametrize("most", [2, 16])
-@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-@pytest.mark.parametrize("cursors", [(True, True), (True, False), (False, True)], ids=str)
+@pytest.mark.parametrize(
+    ("most", "merged", "cursors"),
+    [
+        (16, True, (True, True)),
+        (2, False, (True, True)),
+        (16, False, (True, False)),
+        (16, True, (False, True)),
+    ],
+    ids=str,
+)
 def test_families_leave_the_same_run_after_run(
     server: FaultServer, tmp_path: Path, most: int, merged: bool, cursors: tuple[bool, bool]
 ) -> None:
-    if not merged and not cursors[0]:
-        pytest.skip("orders would come again with each run")
     family = Family(server, 40)
     listed = resources(orders_cursor=cursors[0], lines_cursor=cursors[1], merged=merged)
     both = twins(tmp_path, server.url, *listed, most=most)
-    for _ in range(3):
+    for _ in range(2):
         alone, ahead = (ran(*one) for one in both)
         assert not any(told[0] for told in alone.outcomes.values())
         assert ahead == alone
         family.grow()
 
 
-@pytest.mark.parametrize(
-    ("trouble", "http"),
-    [
-        (GONE, {}),
-        (GONE, SKIP),
-        (Reply(b"<html>", headers={"Content-Type": "text/html"}), SKIP),
-        (Reply(status=500), {}),
-        (Reply(status=500), {"on_child_error": {"skip_up_to": 2}}),
-        (Reply({"data": [{"n": 1, "at": None}]}), SKIP),
-        (Reply({"data": [{"n": 1, "at": 1, "_orders_id": -1}]}), {}),
-        (Reply({"data": [{"n": None, "at": 1}]}), {}),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
+TROUBLES: dict[str, tuple[Reply, Any, bool]] = {
+    "a 404 fails": (GONE, {}, True),
+    "404s are skipped, merged": (GONE, SKIP, True),
+    "404s are skipped, appended": (GONE, SKIP, False),
+    "html is skipped": (Reply(b"<html>", headers={"Content-Type": "text/html"}), SKIP, False),
+    "a 500 fails": (Reply(status=500), {}, False),
+    "too many 500s to skip": (Reply(status=500), {"on_child_error": {"skip_up_to": 2}}, True),
+    "no cursor": (Reply({"data": [{"n": 1, "at": None}]}), SKIP, True),
+    "a clash": (Reply({"data": [{"n": 1, "at": 1, "_orders_id": -1}]}), {}, False),
+    "no field for the call below": (Reply({"data": [{"n": None, "at": 1}]}), {}, True),
+}
+
+
+@pytest.mark.parametrize("case", TROUBLES)
 def test_children_in_trouble_leave_the_same_run_after_run(
-    server: FaultServer, tmp_path: Path, trouble: Reply, http: Any, merged: bool
+    server: FaultServer, tmp_path: Path, case: str
 ) -> None:
+    trouble, http, merged = TROUBLES[case]
     family = Family(server, 30)
     family.trouble = {3: trouble, 11: trouble, 22: trouble}
     both = twins(tmp_path, server.url, *resources(merged=merged), most=8, http=http)
-    for _ in range(3):
+    for _ in range(2):
         alone, ahead = (ran(*one) for one in both)
         assert ahead == alone
         family.trouble = {}
