@@ -1,37 +1,57 @@
 """The commands of `restsource` under one roof, and what becomes of the process at the end."""
 
+import importlib
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import typer
 
-from restsource_dagster.cli import backfill, check, history_command, listing, reset, running, schema
 from restsource_dagster.cli.output import GONE, INTERRUPTED, close_standard_output, say
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="restsource",
-    help="Ingest REST APIs, each described by one file.\n\n"
-    "Exit codes: 0 fine, 1 a problem in a file or a failed resource, 2 wrong usage.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command("check")(check.check)
-app.command("list")(listing.list_connectors)
-app.command("run")(running.run)
-app.command("backfill")(backfill.backfill)
-app.command("history")(history_command.history)
-app.command("reset")(reset.reset)
-app.command("schema")(schema.schema)
+_COMMANDS = {
+    "check": ("check", "check"),
+    "list": ("listing", "list_connectors"),
+    "run": ("running", "run"),
+    "backfill": ("backfill", "backfill"),
+    "history": ("history_command", "history"),
+    "reset": ("reset", "reset"),
+    "schema": ("schema", "schema"),
+}
+"""The module and the function of each command, in the order in which `--help` lists them."""
 
 
-@app.callback()
+def __getattr__(name: str) -> Any:
+    """`app`: all commands, for those who look at them rather than run one."""
+    if name == "app":
+        return _application(_COMMANDS)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _application(names: Collection[str]) -> typer.Typer:
+    """`restsource` with these commands; the modules of others aren't imported."""
+    made = typer.Typer(
+        name="restsource",
+        help="Ingest REST APIs, each described by one file.\n\n"
+        "Exit codes: 0 fine, 1 a problem in a file or a failed resource, 2 wrong usage.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    made.callback()(_restsource)
+    for name in names:
+        module, function = _COMMANDS[name]
+        command = getattr(importlib.import_module(f"restsource_dagster.cli.{module}"), function)
+        made.command(name)(command)
+    return made
+
+
 def _restsource() -> None:
-    """Makes `restsource` a group of commands even if it had only one."""
+    """Makes `restsource` a group of commands even if it has only one."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,8 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = given[:1] if given and given[0] in _COMMANDS else _COMMANDS
     try:
-        app(None if arguments is None else list(arguments), prog_name="restsource")
+        _application(wanted)(given, prog_name="restsource")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
         if code == INTERRUPTED:

@@ -1,16 +1,16 @@
 """`restsource check`: every problem of every file."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from restsource_dagster.cli.options import Configs, Json, read_settings
-from restsource_dagster.cli.output import FAILED, print_json, standard_output
+from restsource_dagster.cli.output import FAILED, print_json
+from restsource_dagster.cli.paint import Paint, painter
 from restsource_dagster.config.files import LoadedFile, is_connector_file, load_files, load_folder
 from restsource_dagster.config.problems import Problem, printable
 
@@ -53,7 +53,7 @@ def check(
     if as_json:
         print_json(_as_json(files))
     else:
-        _print(standard_output(), files, quiet=quiet)
+        sys.stdout.writelines(f"{line}\n" for line in _lines(files, painter(), quiet=quiet))
     if any(file.connector is None for file in files):
         raise typer.Exit(FAILED)
 
@@ -79,39 +79,32 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not is_connector_file(path)
 
 
-def _print(console: Console, files: Iterable[LoadedFile], *, quiet: bool) -> None:
-    files = tuple(files)
+def _lines(files: Sequence[LoadedFile], paint: Paint, *, quiet: bool) -> Iterator[str]:
     for file in files:
-        for problem in file.problems:
-            console.print(_as_line(problem))
+        yield from (_as_line(problem, paint) for problem in file.problems)
     if not quiet:
         for file in files:
-            _print_derived(console, file)
-    console.print(_summary(files))
+            yield from _derived(file, paint)
+    yield _summary(files, paint)
 
 
-def _as_line(problem: Problem) -> Text:
-    pointer = f"{printable(problem.pointer)}: " if problem.pointer else ""
-    return Text.assemble(
-        (printable(f"{problem.path}:{problem.line}:{problem.column}"), "bold"),
-        ": ",
-        (problem.severity, _STYLES[problem.severity]),
-        ": ",
-        (pointer, "cyan"),
-        problem.explanation,
-    )
+def _as_line(problem: Problem, paint: Paint) -> str:
+    place = paint(printable(f"{problem.path}:{problem.line}:{problem.column}"), "bold")
+    severity = paint(problem.severity, _STYLES[problem.severity])
+    pointer = paint(f"{printable(problem.pointer)}: ", "cyan") if problem.pointer else ""
+    return f"{place}: {severity}: {pointer}{problem.explanation}"
 
 
-def _print_derived(console: Console, file: LoadedFile) -> None:
+def _derived(file: LoadedFile, paint: Paint) -> Iterator[str]:
     """How rows get into the tables, for resources whose file leaves that to us."""
     if file.connector is None:
         return
     derived = [resource for resource in file.connector.resources if resource.disposition.derived]
     if derived:
-        console.print(Text(f"{printable(str(file.path))}: fine", "green"))
+        yield paint(f"{printable(str(file.path))}: fine", "green")
     for resource in derived:
-        reason = printable(resource.disposition.reason)
-        console.print(Text.assemble("  ", (printable(resource.name), "bold"), f": {reason}"))
+        name = paint(printable(resource.name), "bold")
+        yield f"  {name}: {printable(resource.disposition.reason)}"
 
 
 def _counts(files: Sequence[LoadedFile]) -> Mapping[str, int]:
@@ -124,7 +117,7 @@ def _counts(files: Sequence[LoadedFile]) -> Mapping[str, int]:
     }
 
 
-def _summary(files: Sequence[LoadedFile]) -> Text:
+def _summary(files: Sequence[LoadedFile], paint: Paint) -> str:
     counts = _counts(files)
     parts = [_counted(counts["files"], "file"), f"{counts['broken']} broken"]
     parts.append(_counted(counts["problems"], "problem"))
@@ -133,7 +126,7 @@ def _summary(files: Sequence[LoadedFile]) -> Text:
     style = (
         "bold red" if counts["broken"] else "bold yellow" if counts["warnings"] else "bold green"
     )
-    return Text(", ".join(parts), style)
+    return paint(", ".join(parts), style)
 
 
 def _counted(number: int, what: str) -> str:

@@ -1,12 +1,12 @@
 """Options that commands share, and the settings they change."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
-from restsource_dagster.settings import Settings
+if TYPE_CHECKING:  # checking a file needs no settings
+    from restsource_dagster.settings import Settings
 
 __all__ = ["Configs", "Json", "read_settings"]
 
@@ -30,11 +30,15 @@ Json = Annotated[
 ]
 
 
-def read_settings(configs: Path | None) -> Settings:
+def read_settings(configs: Path | None) -> "Settings":
     """The settings, with the folder of `--configs` if it was given.
 
     Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
     """
+    from pydantic import ValidationError
+
+    from restsource_dagster.settings import Settings
+
     try:
         settings = Settings() if configs is None else Settings(configs=configs)
     except ValidationError as error:

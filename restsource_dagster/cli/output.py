@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:  # it takes its time to import
+    from rich.console import Console
 
 __all__ = [
     "FAILED",
@@ -27,28 +27,18 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
 GONE = 141
 """Exit code if the reader of the output went away (`restsource check | head -1`)."""
-_ENDLESS = 10_000
-"""Columns off a terminal, where nothing is to be wrapped or cut."""
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> NoReturn:
-        """Leave the end to `main`, as for everything that isn't printed by rich."""
-        raise BrokenPipeError
-
-
-def standard_output() -> Console:
+def standard_output() -> "Console":
     """A console for results: colours on a terminal only, lines as long as they are elsewhere."""
-    console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = _ENDLESS
-    return console
+    from restsource_dagster.cli.console import ResultConsole
+
+    return ResultConsole()
 
 
 def say(message: str) -> None:
     """A line for the person at the terminal, never mixed up with results."""
-    console = _Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    console.print(Text(message))
+    sys.stderr.write(f"{message}\n")
 
 
 def print_json(document: Any) -> None:

@@ -46,9 +46,12 @@ def for_dlt(value: Any) -> dict[str, Any]:
     config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
     resources = config.get("resources")
     resources = resources if isinstance(resources, list) else []
+    for resource in resources:
+        if isinstance(resource, dict):
+            resource.pop("backfill", None)
     for resource in (config.get("resource_defaults"), *resources):
         if isinstance(resource, dict):
-            for name in ("backfill", "mode", "nested"):
+            for name in ("mode", "nested"):
                 resource.pop(name, None)
     return config
 

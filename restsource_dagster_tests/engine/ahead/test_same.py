@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
+from restsource_dagster.engine.ahead.readahead import ROOM_BYTES
 from restsource_dagster.engine.paging.pages import Call
 from restsource_dagster_tests.engine.ahead.reading import Read, read
 from restsource_dagster_tests.faults.shape_resources import PAGES
@@ -113,6 +114,8 @@ def link(seen: Arrival, page: int, body: Any) -> Any:
     most=st.sampled_from(AHEAD),
     actions=st.sampled_from([(), ({"status_code": 404, "action": "ignore"},)]),
     may_stop=st.booleans(),
+    room_bytes=st.sampled_from([600_000, ROOM_BYTES]),
+    delays=st.lists(st.sampled_from([0.0, 0.001, 0.01]), min_size=7, max_size=7),
 )
 @at_most(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -126,6 +129,8 @@ def test_a_page_that_is_in_trouble_is_so_for_both(
     most: int,
     actions: Any,
     may_stop: bool,
+    room_bytes: int,
+    delays: list[float],
 ) -> None:
     well = api(250, cap=10, total=TOTALS[total])
 
@@ -133,12 +138,18 @@ def test_a_page_that_is_in_trouble_is_so_for_both(
         number = int(seen.query.get("offset", 0)) // 10 + int(seen.query.get("page", 1))
         reply = TROUBLES[trouble](seen) if number == at else well(seen)
         if isinstance(reply, dict) and "offset" not in seen.query:
-            return link(seen, number, reply)
-        return reply
+            reply = link(seen, number, reply)
+        return reply if isinstance(reply, Reply) else Reply(reply, delay=delays[number % 7])
 
     server.plan["/items"] = answer
     assert_same(
-        server, most, selector="data", paginator=paginator, actions=actions, may_stop=may_stop
+        server,
+        most,
+        selector="data",
+        paginator=paginator,
+        actions=actions,
+        may_stop=may_stop,
+        room_bytes=room_bytes,
     )
 
 
