@@ -4,11 +4,14 @@ import importlib
 import io
 import sys
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from restsource_dagster.cli.output import GONE, INTERRUPTED, close_standard_output, say
+
+if TYPE_CHECKING:
+    app: typer.Typer
 
 __all__ = ["app", "main"]
 

@@ -1,6 +1,5 @@
 """`restsource check`: every problem of every file."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from restsource_dagster.cli.options import Configs, Json, read_settings
-from restsource_dagster.cli.output import FAILED, print_json
+from restsource_dagster.cli.output import FAILED, print_json, print_lines
 from restsource_dagster.cli.paint import Paint, painter
 from restsource_dagster.config.files import LoadedFile, is_connector_file, load_files, load_folder
 from restsource_dagster.config.problems import Problem, printable
@@ -53,7 +52,7 @@ def check(
     if as_json:
         print_json(_as_json(files))
     else:
-        sys.stdout.writelines(f"{line}\n" for line in _lines(files, painter(), quiet=quiet))
+        print_lines(_lines(files, painter(), quiet=quiet))
     if any(file.connector is None for file in files):
         raise typer.Exit(FAILED)
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ __all__ = [
     "INTERRUPTED",
     "close_standard_output",
     "print_json",
+    "print_lines",
     "say",
     "standard_output",
     "standard_output_kept_clean",
@@ -41,9 +42,18 @@ def say(message: str) -> None:
     sys.stderr.write(f"{message}\n")
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output. Raises `BrokenPipeError` if nobody reads them any more."""
+    try:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    except BrokenPipeError as error:
+        # one with the system's number, typer takes for its own and ends the process with 1
+        raise BrokenPipeError from error
+
+
 def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    """One JSON document on standard output. Raises `BrokenPipeError` as `print_lines` does."""
+    print_lines([json.dumps(document, indent=2)])
 
 
 def close_standard_output() -> None:

@@ -174,6 +174,30 @@ def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
     assert checked.wait(timeout=60) == 141
 
 
+def test_reader_of_json_that_goes_away_is_no_error_to_tell(project: Path) -> None:
+    for number in range(3000):
+        (project / "configs" / f"b{number}.json").write_text("{")
+    checked = start("check", "--json", folder=project)
+    assert checked.stdout is not None
+    assert checked.stdout.readline()
+    checked.stdout.close()
+    assert checked.stderr is not None
+    assert checked.stderr.read() == ""
+    assert checked.wait(timeout=60) == 141
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": ""}, False), ({}, False)],
+)
+def test_variables_that_ask_for_colours_or_none_are_heeded(
+    project: Path, variables: dict[str, str], coloured: bool
+) -> None:
+    (project / "configs" / "b.json").write_text("{")
+    out, _ = start("check", folder=project, **variables).communicate(timeout=30)
+    assert ("\x1b[1;31merror\x1b[0m" in out) is coloured
+
+
 def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path) -> None:
     (project / "configs" / "größe.json").write_text('{"ü": 1}')
     checked = start("check", folder=project, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
