@@ -25,10 +25,17 @@ run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000
 	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
 
 test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_ARGS=...)
-	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not faults" $(PYTEST_ARGS)
+	@$(PYTEST) -m "not faults" $(PYTEST_ARGS)
 
 test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
-	@$(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
+	@$(PYTEST) -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
+
+# The tests start many processes, all of which shall find our modules compiled.
+test test-faults: export PYTHONDONTWRITEBYTECODE :=
+
+# They write many small files and databases: in memory, where there is plenty of it.
+MEMORY = $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4000 { print "TMPDIR=/dev/shm" }')
+PYTEST = $(MEMORY) $(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint types test test-faults ## Format, lint, types and all tests: what CI runs
 
@@ -83,7 +90,7 @@ $(BIN):
 
 # uv installs in seconds what takes pip most of a minute; where uv can't be had, pip does it.
 INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
-	then $(BIN) -m uv pip install --quiet --python $(BIN) $(1) || $(BIN) -m pip install --quiet --disable-pip-version-check $(1); \
+	then $(BIN) -m uv pip install --quiet --compile-bytecode --python $(BIN) $(1) || $(BIN) -m pip install --quiet --disable-pip-version-check $(1); \
 	else $(BIN) -m pip install --quiet --disable-pip-version-check $(1); fi
 
 .venv/setup.stamp: requirements/setup.lock | $(BIN)

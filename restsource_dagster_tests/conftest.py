@@ -1,13 +1,49 @@
-"""What all tests share: a folder of their own and, where they ask for it, a server."""
+"""What all tests share: their order, a folder of their own and, if they ask for it, a server."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import make_settings
 from restsource_dagster_tests.servers.api import ApiServer
+
+HERE = Path(__file__).parent
+ONE_PROJECT = "e2e/test_w"
+"""Files whose tests share a running project, in this order; the longest of all."""
+LONG = (
+    ONE_PROJECT,
+    *(f"faults/test_{name}" for name in ("load_flaky", "load_crashes", "load_database")),
+    *("faults/test_history", "faults/test_diff", "faults/test_load", "faults/test_http_s"),
+    *("cli/", "engine/", "orchestration/", "sample/", "e2e/"),
+)
+"""Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(HERE).as_posix()
+        return next((n for n, start in enumerate(LONG) if path.startswith(start)), len(LONG))
+
+    items.sort(key=rank)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `loadfile`, all that share the running project go to one process, as one file does."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return ONE_PROJECT if f"/{ONE_PROJECT}" in file else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture
@@ -22,3 +58,23 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings in a folder of the test's own, which is also the current folder."""
     monkeypatch.chdir(tmp_path)
     return make_settings(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Makes a folder the home of a Dagster instance in which nothing has happened yet.
+
+    Its databases are copies: making them anew takes Dagster longer than most tests.
+    """
+    import dagster as dg
+
+    made = tmp_path_factory.mktemp("home")
+    (made / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(made)):
+        pass
+
+    def copy(folder: Path) -> Path:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        return folder
+
+    return copy

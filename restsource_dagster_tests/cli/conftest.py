@@ -1,5 +1,6 @@
 """What the tests of the commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,12 @@ from restsource_dagster_tests.servers.api import ApiServer
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: ApiServer) -> Project:
+def shop(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    api: ApiServer,
+    make_home: Callable[[Path], Path],
+) -> Project:
     """A project whose shop has orders (incremental) and countries; the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -21,7 +27,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: ApiServer) -> Pro
     }
     api.answers["/countries"] = {"data": [{"code": "DE"}, {"code": "FR"}]}
     project = Project(tmp_path, api)
-    project.make_home()
+    make_home(tmp_path / ".dagster")
     project.write_connector(
         {
             "name": "orders",

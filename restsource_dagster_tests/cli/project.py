@@ -13,8 +13,6 @@ from restsource_dagster_tests.servers.api import ApiServer
 
 __all__ = ["Project"]
 
-DAGSTER_YAML = "telemetry: {enabled: false}\n"
-
 
 @dataclass(frozen=True)
 class Project:
@@ -36,13 +34,6 @@ class Project:
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(value, indent=1))
         return path
-
-    def make_home(self) -> Path:
-        """Make the project's own Dagster instance."""
-        home = self.folder / ".dagster"
-        home.mkdir(exist_ok=True)
-        (home / "dagster.yaml").write_text(DAGSTER_YAML)
-        return home
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:

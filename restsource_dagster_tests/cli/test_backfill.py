@@ -1,6 +1,7 @@
 """`restsource backfill`: a range of a cursor in windows, here or through the daemon's queue."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ import dagster as dg
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
+from restsource_dagster.cli.app import main
 from restsource_dagster_tests.cli.project import Project
-from restsource_dagster_tests.cli.runner import invoke, on_terminal
+from restsource_dagster_tests.cli.runner import invoke
 from restsource_dagster_tests.cli.stock import ROWS, ids, write_stock
 from restsource_dagster_tests.servers.api import Answer, Seen
 
@@ -105,8 +107,7 @@ def test_a_failed_window_is_told_and_the_others_are_loaded(stock: Project) -> No
 
 
 def test_without_an_instance_it_works_and_says_that_it_is_not_recorded(stock: Project) -> None:
-    (stock.folder / ".dagster" / "dagster.yaml").unlink()
-    (stock.folder / ".dagster").rmdir()
+    shutil.rmtree(stock.folder / ".dagster")
     result = invoke("backfill", "shop", "orders", *RANGE)
     assert result.exit_code == 0, result.output
     assert "Not recorded" in result.stderr
@@ -138,9 +139,12 @@ def test_windows_canceled_in_the_queue_are_loaded_again_without_a_daemon(stock: 
     assert result.stdout.splitlines()[-1] == "2 windows: 2 loaded; 8 rows"
 
 
-def test_a_terminal_shows_how_many_have_ended(stock: Project) -> None:
-    code, shown = on_terminal("backfill", "shop", "orders", *RANGE, "--wait", folder=stock.folder)
-    assert code == 0
+def test_a_terminal_shows_how_many_have_ended(
+    stock: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "yes")  # to rich, any output is then a terminal
+    assert main(["backfill", "shop", "orders", *RANGE, "--wait"]) == 0
+    shown = capfd.readouterr().err
     assert "2/2" in shown
     assert "0 failed  8 rows" in shown
 

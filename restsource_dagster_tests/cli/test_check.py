@@ -177,7 +177,8 @@ def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
 def test_reader_of_json_that_goes_away_is_no_error_to_tell(project: Path) -> None:
     for number in range(3000):
         (project / "configs" / f"b{number}.json").write_text("{")
-    checked = start("check", "--json", folder=project)
+    # without a buffer, Python itself drops what a broken pipe has not taken, and tells nobody
+    checked = start("check", "--json", folder=project, PYTHONUNBUFFERED="")
     assert checked.stdout is not None
     assert checked.stdout.readline()
     checked.stdout.close()

@@ -1,6 +1,7 @@
 """`restsource list`: schedules in words, due times, cursors and last runs."""
 
 import json
+import shutil
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -75,8 +76,7 @@ def test_broken_files_are_named_and_harm_nothing(shop: Project) -> None:
 def test_without_an_instance_the_rest_is_listed_and_a_note_says_so(
     shop: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (shop.folder / ".dagster" / "dagster.yaml").unlink()
-    (shop.folder / ".dagster").rmdir()
+    shutil.rmtree(shop.folder / ".dagster")
     result = invoke("list", "--json")
     assert json.loads(result.stdout)["connectors"][0]["last_run"] is None
     assert "DAGSTER_HOME" in result.stderr

@@ -3,16 +3,16 @@
 import json
 import os
 import pty
-import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import duckdb
 import pytest
 
+from restsource_dagster.cli.app import main
 from restsource_dagster.engine.destination import DATABASE_NAME
 from restsource_dagster_tests.cli.project import Project
-from restsource_dagster_tests.cli.runner import environment, invoke
+from restsource_dagster_tests.cli.runner import invoke
 from restsource_dagster_tests.cli.stock import ids, write_stock
 
 
@@ -31,23 +31,13 @@ def tables(project: Project) -> set[str]:
     return {name for (name,) in rows if not name.startswith("_dlt")}
 
 
-def answer(folder: Path, word: str) -> tuple[int, str]:
-    """The exit code and the output of a reset at a terminal where somebody types this word."""
+@pytest.fixture
+def type_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sits at a (pseudo) terminal that is this process's standard input, and types a word."""
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "restsource_dagster.cli", "reset", "shop", "orders"],
-        cwd=folder,
-        env=environment(),
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as process:
-        os.write(ours, f"{word}\n".encode())
-        shown, _ = process.communicate(timeout=60)
-    os.close(ours)
-    os.close(theirs)
-    return process.returncode, shown
+    with os.fdopen(theirs) as terminal, os.fdopen(ours, "w") as keyboard:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        yield lambda word: print(word, file=keyboard, flush=True)
 
 
 def test_without_a_terminal_yes_must_be_said(stock: Project) -> None:
@@ -57,24 +47,29 @@ def test_without_a_terminal_yes_must_be_said(stock: Project) -> None:
     assert tables(stock) == {"orders", "countries"}
 
 
-def test_a_no_drops_nothing(stock: Project) -> None:
-    code, shown = answer(stock.folder, "n")
-    assert code == 1
+def test_a_no_drops_nothing(
+    stock: Project, type_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in("n")
+    assert main(["reset", "shop", "orders"]) == 1
+    shown = capsys.readouterr().err
     assert "Drop the tables and cursors of orders of shop?" in shown
     assert "Nothing was dropped." in shown
     assert tables(stock) == {"orders", "countries"}
 
 
-def test_a_yes_drops_what_was_named(stock: Project) -> None:
-    code, shown = answer(stock.folder, "y")
-    assert code == 0, shown
-    assert "Tables dropped: orders." in shown
+def test_a_yes_drops_what_was_named(
+    stock: Project, type_in: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    type_in("y")
+    assert main(["reset", "shop", "orders"]) == 0
+    assert "Tables dropped: orders." in capsys.readouterr().out
     assert tables(stock) == {"countries"}
 
 
 def test_the_next_run_starts_anew_and_the_windows_are_due_again(stock: Project) -> None:
-    invoke("backfill", "shop", "orders", "--from", "2024-01-01", "--to", "2024-01-05")
-    assert ids(stock) == list(range(24))
+    invoke("backfill", "shop", "orders", "--from", "2024-01-03", "--to", "2024-01-05")
+    assert ids(stock) == list(range(8, 24))
     result = invoke("reset", "shop", "orders", "--yes", "--json")
     assert json.loads(result.stdout) == {
         "connector": "shop",

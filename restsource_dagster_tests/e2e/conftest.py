@@ -1,13 +1,22 @@
-"""One running project for all tests of `test_whole_way.py`."""
+"""One running project for all tests of `test_whole_way.py` and the two files that go on from there."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from restsource_dagster_tests.e2e.airport import WINDOWS, Airport, airport, serve_airport
+from restsource_dagster_tests.e2e.browser import CHROMIUM, open_page
+from restsource_dagster_tests.e2e.graphql import Run, until
+from restsource_dagster_tests.e2e.history import launch_backfill_of_failed_windows, live_cursor_of
 from restsource_dagster_tests.e2e.project import LiveProject, processes_in, run_project
-from restsource_dagster_tests.e2e.shop import make_shop, station
+from restsource_dagster_tests.e2e.shop import TOKEN, faulty, make_shop, plain, shop, station
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.datasette import make_sample_database
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +26,14 @@ def shop_api() -> Iterator[ApiServer]:
 
 
 @pytest.fixture(scope="session")
+def airport_api() -> Iterator[Airport]:
+    with serve_airport() as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, shop_api: ApiServer) -> Iterator[LiveProject]:
-    """A started project with the sample and a connector that is due every minute.
+    """A started project with the sample and a connector that is due every second minute.
 
     When it was stopped, none of its processes may be left.
     """
@@ -28,3 +43,54 @@ def project(tmp_path_factory: pytest.TempPathFactory, shop_api: ApiServer) -> It
         yield project
     assert processes_in(folder) == []
     assert project.process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def good_and_broken_files(project: LiveProject, shop_api: ApiServer) -> None:
+    project.write_connector("crm", plain(shop_api.url, "contacts"))
+    project.write_connector("helpdesk", plain(shop_api.url, "tickets"))
+    project.write_connector("payments", faulty(shop_api.url))
+
+
+@pytest.fixture(scope="session")
+def files_dropped_at(project: LiveProject, shop_api: ApiServer, airport_api: Airport) -> float:
+    """When the shop, and the airport with its history, became connectors."""
+    project.set_variable("SHOP_TOKEN", TOKEN)
+    begun = time.time()
+    project.write_connector("shop", shop(shop_api.url))
+    project.write_connector("airport", airport(airport_api.url))
+    return begun
+
+
+@pytest.fixture(scope="session")
+def live_cursor(project: LiveProject, files_dropped_at: float) -> Mapping[str, Any]:
+    """How far the airport's live stream got with its first run."""
+    assert project.dagster.wait_for_first_run("airport").status == "SUCCESS"
+    return live_cursor_of(project)
+
+
+@pytest.fixture(scope="session")
+def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
+    """The runs of all windows once each was tried, in the order in which they started."""
+
+    def ended() -> list[Run]:
+        runs = project.dagster.runs(history="airport/flights")
+        return runs if len(runs) >= len(WINDOWS) and all(run.over for run in runs) else []
+
+    return sorted(until(ended, seconds=150, what="all windows tried"), key=lambda run: run.start)
+
+
+@pytest.fixture(scope="session")
+def launched(windows: list[Run], page: "Page", airport_api: Airport) -> None:
+    """The API is mended, and somebody has launched a backfill of the failed windows."""
+    airport_api.refused.clear()
+    launch_backfill_of_failed_windows(page)
+
+
+@pytest.fixture(scope="session")
+def page(project: LiveProject) -> "Iterator[Page]":
+    pytest.importorskip("playwright", reason="Playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
+    with open_page(project.address) as opened:
+        yield opened

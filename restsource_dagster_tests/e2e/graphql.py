@@ -12,7 +12,7 @@ __all__ = ["ASSET_JOB", "Asset", "DagsterApi", "Run", "until"]
 ASSET_JOB = "__ASSET_JOB"
 """The job that "Materialize" in the UI runs."""
 
-_LOOK_AGAIN_SECONDS = 0.2
+_LOOK_AGAIN_SECONDS = 0.4
 _OVER = ("SUCCESS", "FAILURE", "CANCELED")
 _LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "restsource"}
 
@@ -134,7 +134,9 @@ class DagsterApi:
     def wait_for_first_run(self, connector: str, *, seconds: float = 60) -> Run:
         """A connector's first run once it is over."""
         runs = until(
-            lambda: self.runs(connector=connector), seconds=seconds, what=f"a run of {connector}"
+            lambda: self.runs(connector=connector, trigger="first_run"),
+            seconds=seconds,
+            what=f"the first run of {connector}",
         )
         return self.wait_for_run(runs[-1].id, seconds=seconds)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-__all__ = ["MISTAKES", "TOKEN", "faulty", "make_shop", "plain", "shop", "station"]
+__all__ = ["BROKEN", "MISTAKES", "TOKEN", "faulty", "make_shop", "plain", "shop", "station"]
 
 TOKEN = "sesame"
 
@@ -29,6 +29,8 @@ _FAULTY = """{
   ]
 }
 """
+BROKEN = "broken_configs/payments"
+"""The asset that shows the mistakes of `faulty`, dropped as payments.json."""
 MISTAKES = {
     (5, "/client/auth/type"),
     (6, "/client/paginator/type"),
@@ -101,12 +103,12 @@ def shop(url: str) -> dict[str, Any]:
 
 
 def station(url: str) -> dict[str, Any]:
-    """A connector that is due every minute."""
+    """A connector that is due every second minute."""
     since = {"cursor_path": "at", "initial_value": "1970-01-01T00:00:00Z"}
     endpoint = {"params": {"since": "{incremental.start_value}"}, "incremental": since}
     return {
         "created_at": "2026-01-01T00:00:00Z",
-        "schedule": {"mode": "minutes", "interval": 1},
+        "schedule": {"mode": "minutes", "interval": 2},
         "client": {"base_url": url},
         "resources": [{"name": "readings", "primary_key": "id", "endpoint": endpoint}],
     }

@@ -44,7 +44,7 @@ class Gate:
         return [{"id": 1, "at": 1}, {"id": 2, "at": 2}]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
     with Nursery() as ready:
         yield ready

@@ -144,12 +144,14 @@ def test_a_read_only_state_folder_is_told_and_the_kept_times_are_read(state: Pat
 
 
 RACER = """
-import sys, time
+import sys
 from pathlib import Path
+from restsource_dagster.config.connector import parse_connector
 from restsource_dagster.orchestration.created import CreationTimes
-from restsource_dagster_tests.orchestration.sensor_cases import connector
 
-connectors = [connector(f"api_{number}") for number in range(200)]
+file = {"schedule": {"mode": "hours"}, "client": {"base_url": "http://x/"}, "resources": ["orders"]}
+names = [f"api_{number}" for number in range(200)]
+connectors = [parse_connector({"name": name, **file}, Path(f"{name}.json"))[0] for name in names]
 print("ready", flush=True)
 sys.stdin.readline()
 times = CreationTimes(Path(sys.argv[1]))

@@ -95,7 +95,7 @@ def test_no_union_needs_more_than_a_handful_of_strings() -> None:
     assert all(count == 1 for step, count in most.items() if step % 60 == 0 or 60 % step == 0)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCHEDULES, CREATIONS)
 def test_the_grid_is_the_coarsest_that_holds_every_slot(
     schedule: Repeat, created_at: datetime
@@ -109,7 +109,7 @@ def test_the_grid_is_the_coarsest_that_holds_every_slot(
     assert grid.exact == (1440 % length == 0)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCHEDULES, CREATIONS)
 def test_dagster_accepts_the_strings(schedule: Repeat, created_at: datetime) -> None:
     crons = list(cron_strings(schedule, created_at).crons)

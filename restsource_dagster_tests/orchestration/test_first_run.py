@@ -23,7 +23,7 @@ from restsource_dagster_tests.orchestration.sensor_cases import (
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
 
 
@@ -195,10 +195,9 @@ def test_a_tick_without_news_asks_the_instance_nothing(instance: dg.DagsterInsta
     assert location.tick(None, cursor)[0] == []
 
 
-def test_the_sensor_cursor_stays_small() -> None:
-    with dg.instance_for_test() as instance:
-        location = Location(*(connector(f"api_{number:03}") for number in range(60)))
-        _, cursor, _ = location.tick(instance)
+def test_the_sensor_cursor_stays_small(instance: dg.DagsterInstance) -> None:
+    location = Location(*(connector(f"api_{number:03}") for number in range(60)))
+    _, cursor, _ = location.tick(instance)
 
     assert len(cursor or "") < 200
 
@@ -225,14 +224,15 @@ def test_a_cursor_that_is_not_ours_starts_over(instance: dg.DagsterInstance, cur
 
 
 @pytest.mark.parametrize("connectors", [[], [(connector("shop", schedule=MANUAL), CREATED)]])
-def test_without_scheduled_connectors_it_loads_and_skips(connectors: list[Any]) -> None:
+def test_without_scheduled_connectors_it_loads_and_skips(
+    instance: dg.DagsterInstance, connectors: list[Any]
+) -> None:
     jobs: dict[str, Any] = {}
     sensor = build_first_run_sensor(connectors, jobs, CREATED)
     definitions = dg.Definitions(sensors=[sensor])
 
-    with dg.instance_for_test() as instance:
-        context = dg.build_sensor_context(instance=instance, definitions=definitions)
-        assert sensor.evaluate_tick(context).run_requests == []
+    context = dg.build_sensor_context(instance=instance, definitions=definitions)
+    assert sensor.evaluate_tick(context).run_requests == []
 
 
 def test_it_is_switched_on_and_has_the_fixed_name() -> None:

@@ -19,7 +19,7 @@ from restsource_dagster.orchestration.schedules import InstanceHistory
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as ready:
+    with dg.DagsterInstance.ephemeral() as ready:
         yield ready
 
 

@@ -15,7 +15,7 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as ready:
+    with dg.DagsterInstance.ephemeral() as ready:
         yield ready
 
 

@@ -70,7 +70,7 @@ def test_before_the_creation_nothing_is_due_and_the_first_slot_comes_next() -> N
     assert next_due(minutes(10), CREATED, long_before) == datetime(2026, 11, 23, 10, 13, tzinfo=UTC)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCHEDULES, CREATIONS, AGES)
 def test_last_and_next_due_are_those_counted_out(
     schedule: Repeat, created_at: datetime, age: timedelta
@@ -82,7 +82,7 @@ def test_last_and_next_due_are_those_counted_out(
     assert next_due(schedule, created_at, now) == slots.at(passed)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(SCHEDULES, CREATIONS, st.integers(0, 300))
 def test_at_a_slot_it_is_the_last_due_and_not_the_next(
     schedule: Repeat, created_at: datetime, index: int

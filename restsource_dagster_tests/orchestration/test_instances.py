@@ -1,0 +1,67 @@
+"""The Dagster instance that the ticks of a code location share."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from restsource_dagster.orchestration.instances import TickInstance
+from restsource_dagster.orchestration.names import TAG_SLOT
+from restsource_dagster.orchestration.schedules import build_schedule
+from restsource_dagster_tests.orchestration.scheduled_shop import CREATED, build_job, build_shop
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as ready:
+        yield ready
+
+
+def test_it_is_opened_once_for_all_ticks_whichever_thread_they_are_in(
+    instance: dg.DagsterInstance,
+) -> None:
+    shared = TickInstance()
+    with ThreadPoolExecutor(4) as pool:
+        opened = set(
+            pool.map(
+                lambda _: id(shared.of(dg.build_schedule_context(instance=instance))), range(20)
+            )
+        )
+    assert len(opened) == 1
+
+
+def test_another_instance_takes_the_place_of_the_one_before(instance: dg.DagsterInstance) -> None:
+    shared = TickInstance()
+    first = shared.of(dg.build_sensor_context(instance))
+    with dg.instance_for_test() as other:
+        second = shared.of(dg.build_sensor_context(other))
+        assert second is not first
+        assert second.root_directory == other.root_directory
+
+
+def test_an_instance_that_is_only_in_memory_is_taken_as_it_is() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert TickInstance().of(dg.build_sensor_context(instance)) is instance
+
+
+def test_a_tick_sees_what_was_written_after_the_instance_was_opened(
+    instance: dg.DagsterInstance,
+) -> None:
+    job = build_job("shop")
+    schedule = build_schedule(build_shop({"mode": "hours"}), CREATED, job, opened := TickInstance())
+    moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+    def context() -> dg.ScheduleEvaluationContext:
+        return dg.build_schedule_context(instance, scheduled_execution_time=moment)
+
+    [request] = schedule.evaluate_tick(context()).run_requests or []
+    assert opened.of(context()) is not instance
+    run = instance.create_run_for_job(job, tags=request.tags)
+    assert schedule.evaluate_tick(
+        context()
+    ).run_requests  # it was made, but nobody has submitted it
+    instance.report_run_failed(run)
+    assert run.tags[TAG_SLOT] == "2026-11-23T12:00:00Z"
+    assert "was started already" in (schedule.evaluate_tick(context()).skip_message or "")

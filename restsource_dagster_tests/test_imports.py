@@ -1,0 +1,76 @@
+"""What a start may import. Each name here costs every start of the command or of the code location."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TYPER = {"annotated_doc", "shellingham", "typer"}
+PYDANTIC = {
+    "annotated_types",
+    "pydantic",
+    "pydantic_core",
+    "typing_extensions",
+    "typing_inspection",
+}
+SETTINGS = {"dotenv", "pydantic_settings"}
+CHECK = "from restsource_dagster.cli import main; assert main(['check', '-q', {path!r}]) == 0"
+
+
+def imported(code: str) -> set[str]:
+    """The packages outside the standard library that some code has imported at its end."""
+    told = f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)), file=sys.stderr)"
+    variables = {"PYTHONPATH": str(ROOT), "RESTSOURCE_CONFIGS": str(ROOT / "configs")}
+    with tempfile.TemporaryDirectory() as folder:
+        ended = subprocess.run(
+            [sys.executable, "-c", told],
+            cwd=folder,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    modules: list[str] = json.loads(ended.stderr.splitlines()[-1])
+    packages = {module.split(".")[0] for module in modules}
+    # what is left besides are parts of Python, and of extension modules, without a name of their own
+    named = {package for package in packages if not package.startswith("_")}
+    return named - sys.stdlib_module_names - {"cython_runtime"}
+
+
+def at_start() -> set[str]:
+    """What this Python imports before it does anything, such as for an editable installation."""
+    return imported("pass")
+
+
+def test_checking_a_file_imports_the_models_and_the_command_line_only() -> None:
+    code = CHECK.format(path=str(ROOT / "configs" / "nyc_flights.json"))
+    needed = {"restsource_dagster", "yaml", *TYPER, *PYDANTIC}
+    assert imported(code) - at_start() == needed
+
+
+def test_checking_the_folder_of_the_settings_imports_these_too() -> None:
+    code = "from restsource_dagster.cli import main; assert main(['check', '-q']) == 0"
+    needed = {"restsource_dagster", "yaml", *TYPER, *PYDANTIC, *SETTINGS}
+    assert imported(code) - at_start() == needed
+
+
+def test_the_code_location_imports_little_that_dagster_does_not() -> None:
+    dagster = imported("import dagster")
+    ours = imported("import dagster, restsource_dagster.definitions")
+    assert ours - dagster == {"restsource_dagster", "psutil", *SETTINGS}
+
+
+@pytest.mark.parametrize(
+    "absent", ["dlt", "dagster_dlt", "duckdb", "numpy", "pandas", "pyarrow", "requests", "rich"]
+)
+def test_no_definition_brings_what_only_a_run_needs(absent: str) -> None:
+    code = (
+        "from restsource_dagster.definitions import defs; "
+        "defs().get_repository_def().load_all_definitions()"
+    )
+    assert absent not in imported(code)
