@@ -1,23 +1,23 @@
 """What all tests share: their order, a folder of their own and, if they ask for it, a server."""
 
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from restsource_dagster.settings import Settings
-from restsource_dagster_tests.making import make_settings
-from restsource_dagster_tests.servers.api import ApiServer
+if TYPE_CHECKING:  # the process that hands out the tests needs none of it
+    from restsource_dagster.settings import Settings
+    from restsource_dagster_tests.servers.api import ApiServer
 
 HERE = Path(__file__).parent
 ONE_PROJECT = "e2e/test_w"
 """Files whose tests share a running project, in this order; the longest of all."""
 LONG = (
     ONE_PROJECT,
-    *(f"faults/test_{name}" for name in ("load_flaky", "load_crashes", "load_database")),
-    *("faults/test_history", "faults/test_diff", "faults/test_load", "faults/test_http_s"),
+    *(f"faults/test_{name}" for name in ("load_flaky", "ahead", "load_c", "diff", "load", "hist")),
     *("cli/", "engine/", "orchestration/", "sample/", "e2e/"),
 )
 """Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
@@ -46,16 +46,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+def pytest_configure() -> None:
+    """See to it that Ctrl-C reaches what tests start, also where a shell has them in its background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
-def api() -> Iterator[ApiServer]:
+def api() -> "Iterator[ApiServer]":
     """A server that answers 404 until a test tells it otherwise."""
+    from restsource_dagster_tests.servers.api import ApiServer
+
     with ApiServer() as server:
         yield server
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Settings":
     """Settings in a folder of the test's own, which is also the current folder."""
+    from restsource_dagster_tests.making import make_settings
+
     monkeypatch.chdir(tmp_path)
     return make_settings(tmp_path)
 

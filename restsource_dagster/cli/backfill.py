@@ -16,6 +16,7 @@ from restsource_dagster.cli.backfill_report import (
     tell,
 )
 from restsource_dagster.cli.backfill_windows import AskedWindow, asked_windows
+from restsource_dagster.cli.connectors import read_connectors
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
 from restsource_dagster.cli.interrupts import Interrupts, watch_interrupts
 from restsource_dagster.cli.options import Configs, Json, read_settings
@@ -28,7 +29,6 @@ from restsource_dagster.cli.output import (
 )
 from restsource_dagster.cli.running import find_connector, find_resources
 from restsource_dagster.config.connector import Connector, Resource
-from restsource_dagster.config.files import load_folder
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
@@ -107,7 +107,7 @@ def backfill(
     Example: restsource backfill shop orders --from 2024-01-01 --to 2024-07-01 --window 1mo
     """
     settings = read_settings(configs)
-    connector = find_connector(load_folder(settings.configs), name)
+    connector = find_connector(read_connectors(settings), name)
     [found] = find_resources(connector, [resource])
     root = _checked(connector, connector.resource(found))
     plan = _plan(connector, root, settings)

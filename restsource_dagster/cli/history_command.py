@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from restsource_dagster.cli.connectors import read_connectors
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
 from restsource_dagster.cli.options import Configs, Json, read_settings
 from restsource_dagster.cli.output import print_json, say, standard_output
 from restsource_dagster.cli.running import find_connector
-from restsource_dagster.config.files import load_folder
 from restsource_dagster.config.problems import printable
 
 if TYPE_CHECKING:  # they bring Dagster
@@ -41,7 +41,7 @@ def history(
     Example: restsource history shop
     """
     settings = read_settings(configs)
-    connector = find_connector(load_folder(settings.configs), name)
+    connector = find_connector(read_connectors(settings), name)
     home = find_home()
     if home is None:
         say(f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_HOME}.")

@@ -8,11 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from restsource_dagster.cli.connectors import read_connectors
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home
 from restsource_dagster.cli.options import Configs, Json, read_settings
 from restsource_dagster.cli.output import print_json, say, standard_output
 from restsource_dagster.cli.overview import ConnectorOverview, build_overview
-from restsource_dagster.config.files import LoadedFile, load_folder
+from restsource_dagster.config.files import LoadedFile
 from restsource_dagster.config.problems import printable
 from restsource_dagster.orchestration.slots import as_text
 
@@ -34,7 +35,7 @@ def list_connectors(configs: Configs = None, as_json: Json = False) -> None:
     home = find_home()
     if home is None:
         say(f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_HOME}.")
-    folder = load_folder(settings.configs)
+    folder = read_connectors(settings)
     overviews = build_overview(folder, settings.state_dir, home, datetime.now(UTC))
     if as_json:
         broken = [{"path": str(f.path), "problems": len(f.problems)} for f in folder.broken]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from restsource_dagster.cli.connectors import read_connectors
 from restsource_dagster.cli.instance import find_home, open_instance
 from restsource_dagster.cli.options import Configs, Json, read_settings
 from restsource_dagster.cli.output import (
@@ -19,7 +20,6 @@ from restsource_dagster.cli.output import (
 from restsource_dagster.cli.progress import show_progress
 from restsource_dagster.cli.running import find_connector, find_resources
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.files import load_folder
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
@@ -58,7 +58,7 @@ def reset(
     Example: restsource reset shop orders
     """
     settings = read_settings(configs)
-    connector = find_connector(load_folder(settings.configs), name)
+    connector = find_connector(read_connectors(settings), name)
     wanted = find_resources(connector, resources or [r.name for r in connector.resources])
     if not yes:
         _ask(connector, wanted)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
+from restsource_dagster.cli.connectors import read_connectors
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
 from restsource_dagster.cli.interrupts import watch_interrupts
 from restsource_dagster.cli.options import Configs, Json, read_settings
@@ -23,7 +24,7 @@ from restsource_dagster.cli.output import (
 from restsource_dagster.cli.progress import show_progress
 from restsource_dagster.cli.report import RunReport
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.files import Folder, load_folder
+from restsource_dagster.config.files import Folder
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
@@ -84,7 +85,7 @@ def run(
     Example: restsource run shop orders
     """
     settings = read_settings(configs)
-    connector = find_connector(load_folder(settings.configs), name)
+    connector = find_connector(read_connectors(settings), name)
     wanted = find_resources(connector, resources or [])
     home = find_home()
     if home is None:

@@ -10,8 +10,10 @@ from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import (
+    KEYED,
     Events,
     day,
+    event,
     live_state,
     load_window,
     span,
@@ -20,12 +22,6 @@ from restsource_dagster_tests.engine.windowed import (
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
-
-KEYED: dict[str, Any] = {"primary_key": "id"}
-
-
-def event(number: int, at: Any, **more: Any) -> dict[str, Any]:
-    return {"id": number, "at": at, **more}
 
 
 @pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
@@ -149,7 +145,7 @@ def test_placeholders_get_the_ends_and_a_live_run_sends_no_end(
 def test_rows_without_a_cursor_are_left_to_the_live_stream(
     api: ApiServer, settings: Settings
 ) -> None:
-    events = Events(api, event(1, day(2)), event(2, None))
+    events = Events(api, event(1, day(2)), {"id": 2, "at": None})
     connector = events.connector(cursor={"on_cursor_value_missing": "include"})
     load(connector, settings)
     notes = Notes()

@@ -11,11 +11,18 @@ from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.engine.starts import typed
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.windowed import Events, day, load_window, span, stored
+from restsource_dagster_tests.engine.windowed import (
+    KEYED,
+    Events,
+    day,
+    event,
+    load_window,
+    span,
+    stored,
+)
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer
 
-KEYED: dict[str, Any] = {"primary_key": "id"}
 PARTS: dict[str, Any] = {
     "name": "parts",
     "primary_key": ["_events_id", "n"],
@@ -29,10 +36,6 @@ def run(
 ) -> Mapping[str, Outcome]:
     outcomes = ingest(connector, settings=settings, environment={}, resources=resources, **asked)
     return {outcome.resource: outcome for outcome in outcomes}
-
-
-def event(number: int, at: Any = None, **more: Any) -> dict[str, Any]:
-    return {"id": number, "at": at or day(number), **more}
 
 
 both = pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])

@@ -13,10 +13,22 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-__all__ = ["BOTH_ENDS", "Events", "day", "live_state", "load_window", "span", "stored"]
+__all__ = [
+    "BOTH_ENDS",
+    "KEYED",
+    "Events",
+    "day",
+    "event",
+    "live_state",
+    "load_window",
+    "span",
+    "stored",
+]
 
 Row = dict[str, Any]
 BOTH_ENDS = {"start_param": "since", "end_param": "until"}
+KEYED: Row = {"primary_key": "id"}
+"""Makes events merged."""
 INITIAL = "2024-01-01T00:00:00Z"
 
 
@@ -24,6 +36,11 @@ def day(number: int, hour: int = 0) -> str:
     """A time on a day counted from January 1, 2024 on."""
     moment = datetime(2024, 1, 1, hour, tzinfo=UTC) + timedelta(days=number - 1)
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def event(number: int, at: Any = None, **more: Any) -> Row:
+    """An event, of the day of its number unless it is said when."""
+    return {"id": number, "at": at or day(number), **more}
 
 
 def span(start: Any, end: Any) -> Span:

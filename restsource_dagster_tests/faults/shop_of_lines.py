@@ -3,6 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
+import pytest
+
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.settings import Settings
@@ -10,9 +12,11 @@ from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-__all__ = ["CURSOR", "KEYS", "Row", "Shop", "lines", "run", "shop_connector", "since"]
+__all__ = ["CURSOR", "KEYS", "Row", "Shop", "both_ways", "lines", "run", "shop_connector", "since"]
 
 Row = dict[str, Any]
+
+both_ways = pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
 
 
 class Shop:

@@ -8,6 +8,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.shop_of_lines import (
     Row,
     Shop,
+    both_ways,
     lines,
     run,
     shop_connector,
@@ -16,7 +17,6 @@ from restsource_dagster_tests.faults.shop_of_lines import (
 from restsource_dagster_tests.making import load, make_connector
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-both_ways = pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
 in_both_threads = pytest.mark.parametrize("parallelized", [False, True])
 
 

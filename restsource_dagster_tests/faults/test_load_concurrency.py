@@ -10,24 +10,11 @@ import pytest
 from restsource_dagster.engine.errors import ConnectorBusyError
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.engine.workspace import connector_workspace
+from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
-
-EVENTS: dict[str, Any] = {
-    "name": "events",
-    "endpoint": {"path": "events", "incremental": {"cursor_path": "at"}},
-}
-
-
-def file_of(api: ApiServer, name: str = "shop", *resources: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "schedule": {"mode": "manual"},
-        "client": {"base_url": api.url},
-        "resources": list(resources) or [EVENTS],
-    }
 
 
 class Gate:

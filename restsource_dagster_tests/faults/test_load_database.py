@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -16,24 +15,11 @@ from restsource_dagster.engine.destination import DuckDBFile
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.engine.outcome import Outcome
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
-
-EVENTS: dict[str, Any] = {
-    "name": "events",
-    "endpoint": {"path": "events", "incremental": {"cursor_path": "at"}},
-}
-
-
-def file_of(api: ApiServer, name: str = "shop", *resources: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "schedule": {"mode": "manual"},
-        "client": {"base_url": api.url},
-        "resources": list(resources) or [EVENTS],
-    }
 
 
 @pytest.mark.faults(row=6)
@@ -178,7 +164,7 @@ def test_a_program_that_opens_the_database_all_the_time_fails_no_run(
     api.answers["/things"] = [{"id": 1, "list": [1]}]
     things = {"name": "things", "primary_key": "id"}
     try:
-        for _ in range(4):
+        for _ in range(2):
             outcomes = load(make_connector(api.url, EVENTS, things, "countries"), loaded)
             assert outcomes["countries"].failure is not None  # the API has no such path
             for name in ("events", "things"):

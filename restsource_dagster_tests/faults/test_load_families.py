@@ -7,6 +7,7 @@ from restsource_dagster_tests.faults.shop_of_lines import (
     CURSOR,
     KEYS,
     Shop,
+    both_ways,
     lines,
     run,
     shop_connector,
@@ -14,10 +15,6 @@ from restsource_dagster_tests.faults.shop_of_lines import (
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer
-
-both_ways = pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-in_both_threads = pytest.mark.parametrize("parallelized", [False, True])
-
 
 # --- below an incremental parent ----------------------------------------------------------------
 

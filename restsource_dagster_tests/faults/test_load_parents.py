@@ -10,13 +10,13 @@ from restsource_dagster.engine.parent_states import ParentStates
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.shop_of_lines import (
     Shop,
+    both_ways,
     lines,
     run,
     shop_connector,
 )
 from restsource_dagster_tests.servers.api import ApiServer
 
-both_ways = pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
 in_both_threads = pytest.mark.parametrize("parallelized", [False, True])
 
 

@@ -20,7 +20,7 @@ EVENTS = {"name": "events", "endpoint": "events", "write_disposition": "append"}
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.instance_for_test() as ready:
+    with dg.DagsterInstance.ephemeral() as ready:
         yield ready
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-__all__ = ["CREATIONS", "SCHEDULES", "Repeat", "days", "hours", "minutes", "slots_of"]
+__all__ = ["CREATED", "CREATIONS", "SCHEDULES", "Repeat", "days", "hours", "minutes", "slots_of"]
 
+CREATED = datetime(2026, 11, 23, 10, 3, 20, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 MINUTES_IN = {"minutes": 1, "hours": 60, "days": 1440}
 

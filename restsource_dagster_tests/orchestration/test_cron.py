@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from restsource_dagster.orchestration.cron import cron_strings
 from restsource_dagster_tests.orchestration.schedule_cases import (
+    CREATED,
     CREATIONS,
     MINUTES_IN,
     SCHEDULES,
@@ -26,7 +27,6 @@ from restsource_dagster_tests.orchestration.schedule_cases import (
     slots_of,
 )
 
-CREATED = datetime(2026, 11, 23, 10, 3, 20, tzinfo=UTC)
 MIDNIGHT = datetime(2026, 11, 23, tzinfo=UTC)
 DIVISORS_OF_A_DAY = [step for step in range(1, 1441) if 1440 % step == 0]
 

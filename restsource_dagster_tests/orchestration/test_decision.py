@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from restsource_dagster.orchestration.cron import cron_strings
 from restsource_dagster.orchestration.decision import Due, InProgress, RunHistory, Skip, decide
 from restsource_dagster_tests.orchestration.schedule_cases import (
+    CREATED,
     CREATIONS,
     SCHEDULES,
     Repeat,
@@ -29,7 +30,6 @@ from restsource_dagster_tests.orchestration.schedule_cases import (
 )
 
 EXAMPLES = int(os.environ.get("SCHEDULE_EXAMPLES", "60"))
-CREATED = datetime(2026, 11, 23, 10, 3, 20, tzinfo=UTC)
 AGES = st.timedeltas(timedelta(0), timedelta(days=8 * 365))
 TICKS = 200
 

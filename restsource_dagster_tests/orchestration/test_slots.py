@@ -24,6 +24,7 @@ from restsource_dagster.orchestration.slots import (
     upcoming,
 )
 from restsource_dagster_tests.orchestration.schedule_cases import (
+    CREATED,
     CREATIONS,
     SCHEDULES,
     Repeat,
@@ -33,7 +34,6 @@ from restsource_dagster_tests.orchestration.schedule_cases import (
     slots_of,
 )
 
-CREATED = datetime(2026, 11, 23, 10, 3, 20, tzinfo=UTC)
 AGES = st.timedeltas(timedelta(0), timedelta(days=10 * 365))
 
 

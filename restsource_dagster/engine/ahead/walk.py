@@ -47,8 +47,8 @@ class Walk:
         self.key = key_of(course.request)
         self.ask = ask
         self.room = room
-        self.share: int | None = None
-        """The bytes that it may hold; None if there is no limit but the room."""
+        self.share = room.most
+        """The bytes that it may hold."""
         self.asked_for = 0
         """The last page that somebody wanted."""
         self.under_way = 0
@@ -84,7 +84,7 @@ class Walk:
             return None
         if not self.room.has(self._expected):
             return None
-        if self.share is not None and self.held >= self.share:
+        if self.held >= self.share:
             return None
         return self._entry(page)
 
@@ -162,9 +162,9 @@ class Walk:
         self._entries.popleft()
         entry.release()
 
-    def move_to(self, room: Room) -> None:
-        """Hold all in another room, without a share in it."""
-        self.room, self.share = room, None
+    def move_to(self, room: Room, share: int) -> None:
+        """Hold all in another room, with another share in it."""
+        self.room, self.share = room, share
         for entry in self._entries:
             if entry.holding:
                 entry.holding.move_to(room)
@@ -187,8 +187,7 @@ class Walk:
 
     def _spare(self) -> int:
         """The bytes that may be held for convenience: half of what there is."""
-        spare = self.room.most // 2 - self.room.used
-        return spare if self.share is None else min(spare, self.share // 2 - self.held)
+        return min(self.room.most // 2 - self.room.used, self.share // 2 - self.held)
 
     def _last_allowed(self) -> int:
         last = min(self._guesses.last, self._course.guard.max_pages)

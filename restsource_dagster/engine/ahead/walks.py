@@ -21,7 +21,8 @@ class Walks:
 
     `near` are those through calls that are made by now or about to be made; `far` are through calls
     that come later in the run. At most `most` requests are under way, and no more than half of them
-    for near walks while far ones could use them. Each kind has half of the room.
+    for near walks while far ones could use them. Each kind has half of the room, and each walk a share
+    of that, so that parents leave room for what is below them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Walks:
 
     def add(self, walk: Walk, *, foreseen: bool = False) -> None:
         """A near walk; `foreseen` if its call is yet to be made."""
+        walk.share = self.near_room.most // 2
         self._near.append(walk)
         if foreseen:
             self._foresee(walk)
@@ -73,7 +75,7 @@ class Walks:
         if walk in self._far:
             self._far.remove(walk)
             self._near.append(walk)
-            walk.move_to(self.near_room)
+            walk.move_to(self.near_room, self.near_room.most // 2)
         self._front = walk.group
         return walk
 
@@ -107,8 +109,10 @@ class Walks:
         return self._pick_near() or self._pick_far()
 
     def _pick_near(self) -> tuple[Walk, Entry] | None:
-        in_front = (walk for walk in self._near if walk.group is self._front)
-        return _first(chain(in_front, self._near))
+        """Calls below the parents that are read by now, then below others, then parents."""
+        grouped = [walk for walk in self._near if walk.group is not None]
+        in_front = (walk for walk in grouped if walk.group is self._front)
+        return _first(chain(in_front, grouped, self._near))
 
     def _pick_far(self) -> tuple[Walk, Entry] | None:
         """Some walks at a time, the least busy first, each with its share of the room."""

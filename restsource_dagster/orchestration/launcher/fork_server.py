@@ -61,6 +61,7 @@ class _ForkServer:
         signal.set_wakeup_fd(alarmed, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _noted)
+        self._say({"ready": os.getpid()})  # not before a signal would be heard
         while self.listening or self.children:
             ready = wait([alarm, self.connection] if self.listening else [alarm])
             if alarm in ready and _stops(os.read(alarm, 4096)):
@@ -169,7 +170,6 @@ def main() -> NoReturn:
     server = _ForkServer(connection, Sources(begun))
     gc.collect()
     gc.freeze()  # what is imported stays: children need not look through it, nor copy its pages
-    connection.send_bytes(json.dumps({"ready": os.getpid()}).encode())
     order = server.serve()
     _leave(_execute(order) if order is not None else 0)
 

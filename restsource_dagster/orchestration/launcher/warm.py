@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+import weakref
 from threading import Lock
 
 import dagster as dg
@@ -97,12 +98,29 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
                     return self._server, self._server.fork(job, arguments)
                 except NoChildError:  # its code is old, or it was killed
                     self._server = None
-            self._server = ForkServer(self._note_end)
+            self._server = self._new_server()
             return self._server, self._server.fork(job, arguments)
         except NoChildError:
             self._server = None
             self._failed_at = time.monotonic()
             raise
+
+    def _new_server(self) -> ForkServer:
+        """A fork server that ends with this launcher.
+
+        Threads that ask an instance for its launcher at the same moment get one each, and Dagster keeps
+        the last of them: the others must leave nothing behind.
+        """
+        ours = weakref.ref(self)
+
+        def note_end(run_id: str, code: int | None) -> None:
+            launcher = ours()
+            if launcher is not None:
+                launcher._note_end(run_id, code)
+
+        server = ForkServer(note_end)
+        weakref.finalize(self, server.retire)
+        return server
 
     def _note_end(self, run_id: str, code: int | None) -> None:
         """Mark a run whose process has ended without saying so."""

@@ -2,9 +2,11 @@
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from dlt.sources.helpers.rest_client.paginators import SinglePagePaginator
 
 from restsource_dagster.engine.ahead.readahead import ReadAhead
 from restsource_dagster.engine.errors import IngestError
@@ -149,6 +151,30 @@ def test_a_page_larger_than_all_the_room_is_read_by_whoever_wants_it(server: Fau
     held = Held(server, 300_000)
     assert held.read(server, offset(10)) == 60
     assert held.most <= 300_000
+
+
+def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServer) -> None:
+    """Their pages are many, and all of them could be fetched at once."""
+    server.plan["/items"] = api(1000, cap=10)
+    server.plan |= {f"/items/{n}": Reply([{"id": n}], delay=0.01) for n in range(1000)}
+    session = session_of(server, 8)
+    ahead = ReadAhead(8, session.rules.budget, 1_000_000)
+    above = endpoint_for(
+        server, session=session, ahead=ahead, selector="data", paginator=offset(10)
+    )
+    below = replace(above, resource="below", paginator=SinglePagePaginator(), data_selector="$")
+    for number, page in enumerate(above.pages(Call("items"))):
+        server.peak = 0 if number == 20 else server.peak
+        if number == 40:
+            break
+        calls = [Call(f"items/{row['id']}") for row in page]
+        for call in calls:
+            below.foresee(call, may_stop=False, group=page)
+        for call in calls:
+            assert len(list(below.pages(call))) == 1
+        assert ahead.held <= 1_000_000
+    ahead.close()
+    assert server.peak == 8
 
 
 def waiting_endpoint(server: FaultServer) -> tuple[Endpoint, ReadAhead]:

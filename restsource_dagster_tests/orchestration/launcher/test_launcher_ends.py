@@ -1,7 +1,7 @@
 """What becomes of the fork server and of runs when the process that launched them comes to its end."""
 
+import gc
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.launcher.base import LaunchRunContext
 
+from restsource_dagster.orchestration.launcher import WarmRunLauncher
 from restsource_dagster_tests.orchestration.launcher.project import (
     Project,
     eventually,
@@ -72,4 +74,17 @@ def test_a_launcher_that_is_disposed_of_lets_its_run_come_to_an_end(project: Pro
         assert exists(server)
     assert project.end(run_id).status == dg.DagsterRunStatus.SUCCESS
     eventually(lambda: not exists(server), "the end of the fork server")
-    assert os.getpid() != server
+
+
+def test_a_launcher_that_nobody_has_any_more_leaves_no_fork_server(project: Project) -> None:
+    run = project.create()
+    # as two threads get two when they ask the instance for its launcher at the same moment
+    launcher = WarmRunLauncher()
+    launcher.register_instance(project.instance)
+    launcher.launch_run(LaunchRunContext(run, None))
+    assert launcher.server is not None
+    server = launcher.server.pid
+    assert project.end(run.run_id).status == dg.DagsterRunStatus.SUCCESS
+    del launcher
+    gc.collect()
+    eventually(lambda: not exists(server), "the end of the fork server")
