@@ -45,9 +45,12 @@ class ForkServer:
         self._ended = ended
         self._runs: dict[int, str] = {}
         self._answers: SimpleQueue[Message | None] = SimpleQueue()
+        self._ends: SimpleQueue[tuple[str, int | None] | None] = SimpleQueue()
         self._connection, theirs = Pipe()
         self._process = _started(theirs)
-        Thread(target=self._listen, name="restsource-fork-server", daemon=True).start()
+        # two, so that an answer is heard while the end of a run is being noted, which asks the database
+        for target in (self._listen, self._note_ends):
+            Thread(target=target, name="restsource-fork-server", daemon=True).start()
         message = self._answer(START_SECONDS)
         if "unfit" in message:
             raise NoChildError(message["unfit"])
@@ -108,24 +111,24 @@ class ForkServer:
         with suppress(EOFError, OSError):
             while True:
                 message: Message = json.loads(self._connection.recv_bytes())
-                if "ended" in message:
-                    self._note(self._runs.pop(message["ended"], None), message["code"])
-                else:
+                if "ended" not in message:
                     self._answers.put(message)
+                elif run_id := self._runs.pop(message["ended"], None):  # or it was dropped
+                    self._ends.put((run_id, message["code"]))
         self._answers.put(None)
         self._process.wait()
         for child, run_id in self._runs.items():
             if not psutil.pid_exists(child):
-                self._note(run_id, None)
+                self._ends.put((run_id, None))
+        self._ends.put(None)
 
-    def _note(self, run_id: str | None, code: int | None) -> None:
-        if run_id is None:  # it was dropped
-            return
-        try:
-            self._ended(run_id, code)
-        except Exception:
-            # whatever it was: the ends of other runs are still to be noted
-            _logger.exception("The end of the process of run %s could not be noted", run_id)
+    def _note_ends(self) -> None:
+        while end := self._ends.get():
+            try:
+                self._ended(*end)
+            except Exception:
+                # whatever it was: the ends of other runs are still to be noted
+                _logger.exception("The end of the process of run %s could not be noted", end[0])
 
 
 def _started(theirs: Connection) -> "subprocess.Popen[bytes]":
