@@ -45,6 +45,13 @@ def test_null_items_are_left_out_and_told(api: ApiServer, settings: Settings) ->
     assert any("left out 2 null items" in line for line in notes.messages)
 
 
+def test_what_is_read_beside_a_null_item_loses_nothing(api: ApiServer, settings: Settings) -> None:
+    load_things(api, settings, raw('[null, {"id": 1180591620717411303424}]'))
+    assert things(settings, "id") == [(Decimal(2**70),)]
+    text = message(load_things(api, settings, raw('[null, {"id": 1, "id": 2}]')))
+    assert "the key stands twice in one object" in text
+
+
 @pytest.mark.parametrize(
     ("number", "loaded"),
     [

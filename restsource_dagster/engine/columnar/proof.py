@@ -9,6 +9,7 @@ from restsource_dagster.engine.parsing import BIG, FreshRecords, look
 __all__ = ["SpreadRecords", "is_proved"]
 
 _HOLDERS = frozenset({dict, list})
+_NUMBERS = frozenset({int, float})
 
 
 class SpreadRecords(list[Any]):
@@ -25,7 +26,7 @@ class SpreadRecords(list[Any]):
 
 
 def is_proved(records: FreshRecords, sheets: Sequence[Sheet]) -> bool:
-    """Whether no key of the records stood twice and no number lost digits."""
+    """Whether no key of the records stood twice, and no number lost digits or is beyond 64 bits."""
     found = 0
     for sheet in sheets:
         found += sheet.keys
@@ -38,10 +39,10 @@ def is_proved(records: FreshRecords, sheets: Sequence[Sheet]) -> bool:
 
 
 def _keys_inside(cells: Cells) -> int | None:
-    """The keys in a column that stays JSON; None if a number in a column may have lost digits."""
-    if float in cells.types:
-        is_plain = cells.is_full and len(cells.types) == 1
-        numbers = cells.values if is_plain else [n for n in cells.values if type(n) is float]
+    """The keys in a column that stays JSON; None if a number in it is too large to be believed."""
+    if not cells.types.isdisjoint(_NUMBERS):
+        is_plain = cells.is_full and cells.types <= _NUMBERS
+        numbers = cells.values if is_plain else [n for n in cells.values if type(n) in _NUMBERS]
         if max(numbers) >= BIG or min(numbers) <= -BIG:
             return None
     if cells.types.isdisjoint(_HOLDERS):

@@ -29,6 +29,7 @@ from restsource_dagster.engine.paging.course import Answer, Course, Records
 from restsource_dagster.engine.paging.guards import PageGuard
 from restsource_dagster.engine.paging.selectors import RecordReader, counts_rows
 from restsource_dagster.engine.paging.totals import Account
+from restsource_dagster.engine.parsing import FreshRecords
 from restsource_dagster.engine.redaction import Redactor
 
 __all__ = ["Call", "Endpoint", "PageListener"]
@@ -186,4 +187,8 @@ class Endpoint:
         nulls = sum(record is None for record in records)
         if self.listener:
             self.listener.page(len(records), nulls)
-        return [record for record in records if record is not None] if nulls else records
+        if not nulls:
+            return records
+        if isinstance(records, FreshRecords):
+            return records.without_nulls()
+        return [record for record in records if record is not None]

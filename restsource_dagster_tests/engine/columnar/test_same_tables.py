@@ -109,6 +109,10 @@ CASES: dict[str, list[Pages]] = {
     "a column that is null at first": [[[{"id": 1, "a": None}], [{"id": 2, "a": 5}]]],
     "a column that is always null": [[[{"id": 1, "a": None, "b": {"c": None}}]]],
     "a number beyond 64 bits": [[[PLAIN], [{**PLAIN, "big": 2**70}]]],
+    "a number that 64 bits hold only without a sign": [
+        [[PLAIN], [{**PLAIN, "id": 2, "big": 2**63}]],
+        [[{**PLAIN, "id": 3}], [{**PLAIN, "id": 4, "items": [{"sku": "c", "n": 2**64 - 1}]}]],
+    ],
     "lists of numbers, of lists and of both": [
         [[{"id": 1, "a": [1, 2], "b": ["x", None]}], [{"id": 2, "a": [[1], [2]]}]],
         [[{"id": 3, "a": [3], "b": [{"c": 1}, 2]}]],
