@@ -46,6 +46,21 @@ class Foresight:
         self._is_plain = is_plain
         self._looked_at = 0
 
+    def begin(self, run: FamilyRun) -> None:
+        """Ask for the first page of all while the pipeline is opened, if it depends on no cursor."""
+        for family, loaded in self._families[: min(1, run.maker.looks_ahead)]:
+            try:
+                plans = {
+                    plan.resource.name: plan for plan in read_plans(family, run.config, loaded)
+                }
+                root = plans[family.root.name]
+                if root.incremental is None:
+                    # no more than a page: the destination may turn out not to be there
+                    run.maker.make(root).foresee_for_later(root_call(root, None), may_stop=True)
+                    self._looked_at = 1
+            except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
+                continue
+
     def look(self, run: FamilyRun, pipeline: dlt.Pipeline, family: Family) -> None:
         """Foresee a family, whose turn it is, and some after it."""
         names = [one.root.name for one, _ in self._families]

@@ -70,6 +70,7 @@ def ingest(
             [(family, [member.name for member in selected]) for family, selected in families],
             lambda names: starts.of_family(run.pipelines.unfinished, names).is_empty,
         )
+        foresight.begin(run)
         for family, selected in families:
             yield from run.load(family, selected)
             run.maker.end_family(family.root.name)

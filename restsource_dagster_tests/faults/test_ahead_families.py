@@ -1,5 +1,6 @@
 """Families whose pages are fetched before their turn."""
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from restsource_dagster.engine.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.ahead.reading import ahead_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
-from restsource_dagster_tests.faults.http_parts import connector_of
+from restsource_dagster_tests.faults.http_parts import Notes, connector_of
+from restsource_dagster_tests.faults.test_load_database import person
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=20)
@@ -118,6 +120,51 @@ def test_all_families_are_asked_for_at_once(server: FaultServer, settings: Setti
     paths = [arrival.path for arrival in server.arrivals]
     before_the_first_ended = paths[: len(paths) - paths[::-1].index("/feed_0")]
     assert set(before_the_first_ended) == {f"/{name}" for name in names}
+
+
+class Waiting(Notes):
+    """Goes on with the first family when the API was asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.was_asked: list[bool] = []
+
+    def phase(self, family: str, phase: str) -> None:
+        self.was_asked.append(self.asked.wait(5))
+
+
+def test_the_first_page_is_asked_for_while_the_database_is_opened(
+    server: FaultServer, settings: Settings
+) -> None:
+    observer = Waiting()
+
+    def answer(seen: Arrival) -> Any:
+        observer.asked.set()
+        return [{"id": 1}]
+
+    server.plan["/items"] = answer
+    list(
+        ingest(
+            connector_of(server.url, "items"), settings=settings, environment={}, observer=observer
+        )
+    )
+    assert observer.was_asked[0]
+    assert len(server.arrivals) == 1
+
+
+def test_one_page_at_most_is_asked_for_where_the_database_can_not_be_opened(
+    server: FaultServer, settings: Settings
+) -> None:
+    Feeds(server, "one", "two")
+    connector = connector_of(server.url, linked("one"), linked("two"))
+    ran(connector, settings)
+    server.arrivals.clear()
+    impatient = settings.model_copy(update={"lock_wait_seconds": 0.2})
+    with person(settings, "write"):
+        outcomes = list(ingest(connector, settings=impatient, environment={}))
+    assert all(outcome.failed for outcome in outcomes)
+    assert [arrival.target for arrival in server.arrivals] in ([], ["/one"])
 
 
 def test_a_cursor_that_a_person_sets_is_asked_from(server: FaultServer, settings: Settings) -> None:
