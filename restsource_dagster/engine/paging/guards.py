@@ -10,6 +10,9 @@ import requests
 
 __all__ = ["PageGuard"]
 
+# Marking every record of a large page takes as long as parsing it. Fifty say almost always that a
+# page is new. Where they say that it is not, all its records are marked, so that no page is mistaken
+# for another one; a page that does repeat is then recognised when it comes once more.
 _FEW = 50
 _BY_VALUE = 2  # marshal's version before it wrote references, which equal values need not share
 
