@@ -46,7 +46,9 @@ class ResourceBase(TableHints):
         description="`false`: asked for only because dependents need it, not loaded itself.",
     )
     parallelized: Flag | None = Field(
-        default=False, description="Ask for the pages of several parents at once."
+        default=False,
+        description="dlt's; it changes nothing here. Requests are sent side by side whatever it says, "
+        "as many as `http.max_concurrency` allows.",
     )
     include_from_parent: list[Text] | None = Field(
         default=None, description="Fields of the parent's row to copy into each row."

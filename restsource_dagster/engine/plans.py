@@ -33,7 +33,6 @@ class ResourcePlan:
     parent_params: tuple[ResolvedParam, ...]
     """What a dependent resource takes from each record of its parent."""
     include_from_parent: Sequence[str]
-    parallelized: bool
     incremental: Incremental[Any] | None
     start_param: str | None
     end_param: str | None
@@ -107,7 +106,6 @@ def _plan(
         endpoint=endpoint,
         parent_params=parent_params,
         include_from_parent=definition.get("include_from_parent") or (),
-        parallelized=bool(definition.get("parallelized")),
         incremental=incremental,
         start_param=param.start if param else None,
         end_param=param.end if param else None,

@@ -65,11 +65,10 @@ def build_family_source(
     tallies = {name: maker.tally(name) for name in plans}
     # names become columns as dlt's configuration says
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
-    values = {name: Values(name, normalize, say) for name in plans}
     cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
     feeds = _feeds(plans, parts, say) if parts else {}
-    for name, feed in feeds.items():
-        values[name].spread = feed.spread
+    spreads = {name: feed.spread for name, feed in feeds.items()}
+    values = {name: Values(name, normalize, say, spreads.get(name)) for name in plans}
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
@@ -109,8 +108,6 @@ def _resources(
     if feed is None or not is_parent:
         made = _made(_read(above), above, plan.hints, reading, feed)
         made.selected = plan.loaded
-        if parent is None and feed is None and plan.parallelized:
-            made = made.parallelize()
         pages[name] = made
         yield made
         return

@@ -45,14 +45,18 @@ class Values:
     """
 
     def __init__(
-        self, resource: str, normalize: Callable[[str], str], say: Callable[[str], None]
+        self,
+        resource: str,
+        normalize: Callable[[str], str],
+        say: Callable[[str], None],
+        spread: Callable[[FreshRecords], list[Any] | None] | None = None,
     ) -> None:
+        """`spread` takes a page whose rows become columns, where that settles everything."""
         self._resource = resource
         self._normalize = normalize
         self._say = say
         self._known: set[tuple[str, ...]] = set()
-        self.spread: Callable[[FreshRecords], list[Any] | None] | None = None
-        """Takes a page whose rows become columns, where that settles everything."""
+        self._spread = spread
         self._big: tuple[tuple[str, ...], int] | None = None
         self.first_big: RowError | None = None
         """The first number beyond 64 bits: what is wrong if the load can't hold it after all."""
@@ -60,7 +64,7 @@ class Values:
     def settle(self, records: list[Any], page: int) -> list[Any]:
         """The records of a page, made loadable in place. Raises `RowError`."""
         if isinstance(records, FreshRecords):
-            spread = self.spread(records) if self.spread else None
+            spread = self._spread(records) if self._spread else None
             if spread is not None:
                 return spread
             looked = look(records)

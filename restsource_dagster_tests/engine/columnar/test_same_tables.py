@@ -39,6 +39,7 @@ HINTS: list[tuple[dict[str, Any], list[str]]] = [
         [COLUMNS, "rows: things has no column new"],
     ),
     ({"table_name": "other"}, [COLUMNS, COLUMNS]),
+    ({"parallelized": True}, [COLUMNS, COLUMNS]),
 ]
 RUNS = [
     [[PLAIN, {**PLAIN, "id": 2}]],
