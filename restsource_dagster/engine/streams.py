@@ -12,10 +12,10 @@ from dlt.common.jsonpath import extract_simple_field_name
 from dlt.extract import Incremental
 from jsonpath_ng import JSONPath
 
+from restsource_dagster.engine.cursor_ends import ends_of
 from restsource_dagster.engine.errors import RowError
 from restsource_dagster.engine.ordering import IncomparableError, Order
 from restsource_dagster.engine.positions import CursorRules, Position
-from restsource_dagster.engine.spans import ends_of
 
 __all__ = ["CursorView", "MarkedRow", "Stream"]
 

@@ -6,8 +6,8 @@ from functools import reduce
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restsource_dagster.engine.cursor_ends import ends_of
 from restsource_dagster.engine.ordering import Order
-from restsource_dagster.engine.spans import ends_of
 
 TIMES = st.datetimes().map(lambda moment: moment.replace(microsecond=0))
 SPELLINGS = st.sampled_from(
@@ -47,3 +47,12 @@ def test_times_of_two_spellings_are_looked_at_one_by_one() -> None:
     assert ends_of(["2026-01-01T00:00:00Z", "2026-01-01 00:00:00Z"]) is None
     assert ends_of(["2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00+02:00"]) is None
     assert ends_of(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]) is not None
+
+
+def test_of_texts_only_times_have_ends_at_once() -> None:
+    for text in ("2026-01", "2026-01-01T", "2026-01-01T00:00", "2026/01/01", "20260101", "a", ""):
+        assert ends_of([text, text]) is None
+    assert ends_of(["2026-01-01 00:00:00.5", "2026-01-01 00:00:00.4"]) == (
+        "2026-01-01 00:00:00.4",
+        "2026-01-01 00:00:00.5",
+    )
