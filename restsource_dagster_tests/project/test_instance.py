@@ -9,6 +9,8 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 
+from restsource_dagster.orchestration.storage import LightInstance, OpenSqliteStorage
+
 SHIPPED = Path(__file__).resolve().parents[2] / ".dagster" / "dagster.yaml"
 
 
@@ -28,10 +30,22 @@ def test_one_connector_never_has_two_runs_at_once(instance: dg.DagsterInstance) 
     ]
 
 
-def test_a_queued_run_is_looked_at_every_second(instance: dg.DagsterInstance) -> None:
+def test_a_queued_run_is_looked_at_as_often_as_the_daemon_can(instance: dg.DagsterInstance) -> None:
     coordinator = instance.run_coordinator
     assert isinstance(coordinator, dg.QueuedRunCoordinator)
-    assert coordinator.dequeue_interval_seconds == 1
+    assert coordinator.dequeue_interval_seconds <= 0.5
+    assert coordinator.dequeue_use_threads
+    queue = instance.get_concurrency_config().run_queue_config
+    assert queue is not None
+    assert queue.max_user_code_failure_retries == 3
+
+
+def test_databases_stay_open_and_events_are_written_in_batches(
+    instance: dg.DagsterInstance,
+) -> None:
+    assert isinstance(instance, LightInstance)
+    assert isinstance(instance.get_ref().storage, OpenSqliteStorage)
+    assert instance._is_batch_writing_enabled()
 
 
 def test_runs_are_monitored_and_give_their_place_back(instance: dg.DagsterInstance) -> None:

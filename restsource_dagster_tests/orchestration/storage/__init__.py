@@ -1,0 +1,1 @@
+"""Tests of the storage that keeps SQLite files open."""
