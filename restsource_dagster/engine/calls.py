@@ -11,6 +11,7 @@ from dlt.sources.rest_api.config_setup import expand_placeholders, process_paren
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.paging.pages import Call
 from restsource_dagster.engine.plans import ResourcePlan
+from restsource_dagster.engine.redaction import Redactor
 
 __all__ = ["bound_values", "call_below", "root_call"]
 
@@ -20,7 +21,7 @@ _END = "{incremental.end_value"
 Record = dict[str, Any]
 
 
-def bound_values(plan: ResourcePlan, parent: Any) -> tuple[Any, ...]:
+def bound_values(plan: ResourcePlan, parent: Any, redactor: Redactor) -> tuple[Any, ...]:
     """The values that a call takes from its parent, in the order of the parameters.
 
     Raises `IngestError` if the parent lacks one: a call with `None` in its path would ask for
@@ -33,7 +34,7 @@ def bound_values(plan: ResourcePlan, parent: Any) -> tuple[Any, ...]:
             error = IngestError(
                 f"resource {plan.resource.name}: a record of {plan.resource.parent} has no "
                 f"{param.resolve_config['field']!r}, which {param.param_name!r} needs: "
-                f"{str(parent)[:_SNIPPET]}"
+                f"{redactor.start_of(str(parent), _SNIPPET)}"
             )
             error.resource = plan.resource.name
             raise error

@@ -16,6 +16,7 @@ from restsource_dagster.engine.errors import IngestError, RequestError, Response
 from restsource_dagster.engine.family_cursors import FamilyCursors
 from restsource_dagster.engine.parent_states import parent_key
 from restsource_dagster.engine.plans import ResourcePlan
+from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.streams import MarkedRow
 from restsource_dagster.engine.tally import Tally
 
@@ -46,11 +47,13 @@ class Children:
         cursors: FamilyCursors,
         rule: Literal["fail"] | SkipChildErrors,
         tally: Tally,
+        redactor: Redactor,
     ) -> None:
         self._plan = plan
         self._cursors = cursors
         self._may_skip = rule.skip_up_to if isinstance(rule, SkipChildErrors) else 0
         self._tally = tally
+        self._redactor = redactor
         self._lock = threading.Lock()
         self._asked: set[str] = set()
         self._foreseen: set[str] = set()
@@ -91,7 +94,7 @@ class Children:
             if isinstance(parent, MarkedRow) and readers <= parent.again:
                 continue
             try:
-                values = bound_values(self._plan, parent)
+                values = bound_values(self._plan, parent, self._redactor)
             except IngestError as error:
                 yield AskBelow(parent, error=error)
             else:

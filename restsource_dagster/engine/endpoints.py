@@ -86,6 +86,11 @@ class EndpointMaker:
         self._ahead = ReadAhead(most, self._budget) if most > 1 else None
 
     @property
+    def redactor(self) -> Redactor:
+        """Knows all secrets of the run, also those that come to be known on the way."""
+        return self._redactor
+
+    @property
     def looks_ahead(self) -> int:
         """How many families after the one whose turn it is may be foreseen."""
         return self._ahead.most_foreseen if self._ahead else 0

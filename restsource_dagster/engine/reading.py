@@ -19,6 +19,8 @@ from restsource_dagster.engine.values import Values
 
 __all__ = ["Reading", "child_pages", "root_pages"]
 
+_SNIPPET = 80
+
 Row = dict[str, Any]
 Records = list[Any]
 
@@ -64,7 +66,7 @@ class Reading:
         plan, parent = self.plan, ask.parent
         view = self.view(opened.stream if opened else None)
         call, from_parent = call_below(plan, view, parent)
-        pages = (_extended(rows, from_parent, parent, plan) for rows in self.rows(call, opened))
+        pages = (self._extended(rows, from_parent, parent) for rows in self.rows(call, opened))
         if not self.children.may_skip:
             yield from pages
             return
@@ -73,6 +75,39 @@ class Reading:
             yield from list(pages)
         except (RequestError, ResponseError) as error:
             self.children.skip(parent, call.path, error)
+
+    def _extended(self, rows: Records, from_parent: Mapping[str, Any], parent: Row) -> Records:
+        """The rows with the fields that they get from their parent."""
+        again = parent.again if isinstance(parent, MarkedRow) else frozenset()
+        extended = []
+        for number, row in enumerate(rows, 1):
+            if from_parent:
+                self._add(row, from_parent, number)
+            if again:
+                row = MarkedRow(row)  # noqa: PLW2901 - the same row, marked
+                row.again = again
+            extended.append(row)
+        return extended
+
+    def _add(self, row: Any, from_parent: Mapping[str, Any], number: int) -> None:
+        name = self.plan.resource.name
+        if not isinstance(row, dict):
+            problem = (
+                f"the record {self._shown(row)} is no object, so include_from_parent has no place "
+                "in it"
+            )
+            raise RowError(name, None, number, "", problem)
+        for field, value in from_parent.items():
+            if field in row and row[field] != value:
+                problem = (
+                    f"the record has {self._shown(row[field])} there, and include_from_parent would "
+                    f"put {self._shown(value)} in its place"
+                )
+                raise RowError(name, None, number, field, problem)
+        row.update(from_parent)
+
+    def _shown(self, value: Any) -> str:
+        return self.endpoint.redactor.start_of(repr(value), _SNIPPET)
 
     def foresee(self, parents: Parents) -> None:
         """Have the calls below the next parents fetched before they are made.
@@ -136,34 +171,3 @@ def _nothing(plan: ResourcePlan) -> Any:
     listed = columns.values() if isinstance(columns, Mapping) else columns
     declared = any(column.get("data_type") for column in listed)
     return dlt.mark.materialize_table_schema() if declared and plan.loaded else []
-
-
-def _extended(
-    rows: Records, from_parent: Mapping[str, Any], parent: Row, plan: ResourcePlan
-) -> Records:
-    """The rows with the fields that they get from their parent."""
-    again = parent.again if isinstance(parent, MarkedRow) else frozenset()
-    extended = []
-    for number, row in enumerate(rows, 1):
-        if from_parent:
-            _add(row, from_parent, number, plan)
-        if again:
-            row = MarkedRow(row)  # noqa: PLW2901 - the same row, marked
-            row.again = again
-        extended.append(row)
-    return extended
-
-
-def _add(row: Any, from_parent: Mapping[str, Any], number: int, plan: ResourcePlan) -> None:
-    name = plan.resource.name
-    if not isinstance(row, dict):
-        problem = f"the record {row!r:.80} is no object, so include_from_parent has no place in it"
-        raise RowError(name, None, number, "", problem)
-    for field, value in from_parent.items():
-        if field in row and row[field] != value:
-            problem = (
-                f"the record has {row[field]!r:.80} there, and include_from_parent would put "
-                f"{value!r:.80} in its place"
-            )
-            raise RowError(name, None, number, field, problem)
-    row.update(from_parent)

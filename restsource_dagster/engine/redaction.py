@@ -16,6 +16,7 @@ __all__ = ["Redactor"]
 
 _HIDDEN = "[secret]"
 _SHORTEST = 4  # replacing every "1" or "ab" would garble messages and hide nothing
+_READ_FOR_START = 100_000
 _SHORT_ESCAPES = {"\b": "b", "\f": "f"}  # of JSON; Python and JSON share those of \n, \r and \t
 _SHORTEST_BASE64 = 7  # fewer characters would be found by chance
 
@@ -51,6 +52,10 @@ class Redactor:
     def __call__(self, text: str) -> str:
         """The text without any secret."""
         return self._pattern.sub(_HIDDEN, text) if self._pattern else text
+
+    def start_of(self, text: str, most: int) -> str:
+        """The first characters: secrets are hidden before it is cut, so that no half is left."""
+        return self(text[:_READ_FOR_START])[:most]
 
     @contextmanager
     def guarding(self, wrap: type[Exception]) -> Iterator[None]:

@@ -68,12 +68,15 @@ def build_family_source(
     cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
     feeds = _feeds(plans, parts, say) if parts else {}
     spreads = {name: feed.spread for name, feed in feeds.items()}
-    values = {name: Values(name, normalize, say, spreads.get(name)) for name in plans}
+    values = {
+        name: Values(name, normalize, say, maker.redactor, spreads.get(name)) for name in plans
+    }
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
-            children = Children(plan, cursors, connector.http.on_child_error, tallies[name])
+            rule = connector.http.on_child_error
+            children = Children(plan, cursors, rule, tallies[name], maker.redactor)
             endpoint = maker.make(plan)
             reading = Reading(plan, endpoint, cursors, children, values[name])
             is_parent = any(other.resource.parent == name for other in plans.values())

@@ -19,6 +19,8 @@ from restsource_dagster.engine.positions import CursorRules, Position
 
 __all__ = ["CursorView", "MarkedRow", "Stream"]
 
+_NO_ORDER = {dict: "an object", list: "a list", bool: "true or false"}
+
 Row = dict[str, Any]
 Say = Callable[[str], None]
 
@@ -182,8 +184,9 @@ class Stream:
                 page,
                 number,
             )
-        if isinstance(value, dict | list | bool):
-            raise self._error(f"{value!r:.80} is no value to order rows by", page, number)
+        if type(value) in _NO_ORDER:
+            kind = _NO_ORDER[type(value)]
+            raise self._error(f"{kind} is no value to order rows by", page, number)
         return value
 
     def _is_in_range(self, value: Any) -> bool:

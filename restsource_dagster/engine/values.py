@@ -9,6 +9,7 @@ from typing import Any
 
 from restsource_dagster.engine.errors import RowError
 from restsource_dagster.engine.parsing import FreshRecords, look
+from restsource_dagster.engine.redaction import Redactor
 
 __all__ = ["TWICE", "Values", "json_object"]
 
@@ -49,6 +50,7 @@ class Values:
         resource: str,
         normalize: Callable[[str], str],
         say: Callable[[str], None],
+        redactor: Redactor,
         spread: Callable[[FreshRecords], list[Any] | None] | None = None,
     ) -> None:
         """`spread` takes a page whose rows become columns, where that settles everything."""
@@ -56,6 +58,7 @@ class Values:
         self._normalize = normalize
         self._say = say
         self._known: set[tuple[str, ...]] = set()
+        self._redactor = redactor
         self._spread = spread
         self._big: tuple[tuple[str, ...], int] | None = None
         self.first_big: RowError | None = None
@@ -78,7 +81,7 @@ class Values:
                 if self._big is not None:
                     self._note_big(page, index + 1)
             except _UnfitError as error:
-                snippet = repr(record)[:_SNIPPET]
+                snippet = self._redactor.start_of(repr(record), _SNIPPET)
                 problem = f"{error.problem}. The record starts {snippet}"
                 field = ".".join(error.path)
                 raise RowError(self._resource, page, index + 1, field, problem) from None

@@ -12,6 +12,7 @@ from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.fresh import fresh_records
 from restsource_dagster.engine.paging.selectors import RecordReader
 from restsource_dagster.engine.parsing import FreshRecords, look
+from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.values import TWICE, Values, json_object
 
 JSON = st.recursive(
@@ -36,7 +37,7 @@ def answer(raw: bytes, encoding: str | None = None) -> requests.Response:
 def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
     response = answer(raw)
     records, _ = fresh_records(response, RecordReader(selector), response.json())
-    return Values("things", str.lower, lambda text: None).settle(records, 1)
+    return Values("things", str.lower, lambda _: None, Redactor()).settle(records, 1)
 
 
 @given(JSON)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.values import TWICE, Values, json_object
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.watching import Notes
@@ -261,4 +262,4 @@ def test_an_object_whose_keys_differ_is_parsed_as_ever() -> None:
 def test_settling_plain_records_changes_nothing() -> None:
     records: list[Any] = [{"id": 1, "s": "ü", "f": 1.5, "n": None, "o": {"l": [1, "a", []]}}]
     copy = json.loads(json.dumps(records))
-    assert Values("things", str.lower, lambda _: None).settle(records, 1) == copy
+    assert Values("things", str.lower, lambda _: None, Redactor()).settle(records, 1) == copy
