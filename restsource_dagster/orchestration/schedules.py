@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from restsource_dagster.config.connector import Connector
@@ -112,16 +113,6 @@ def build_schedule(
         raise ValueError(f"{connector.name} is started by hand only, so it has no schedule.")
     grid = cron_strings(schedule, created_at)
 
-    @dg.schedule(
-        name=schedule_name(connector.name),
-        job=job,
-        cron_schedule=grid.crons[0] if len(grid.crons) == 1 else list(grid.crons),
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        description=_description(schedule, created_at, grid),
-        tags={TAG_CONNECTOR: connector.name},
-        metadata={"every": in_words(schedule, created_at), "created_at": as_text(created_at)},
-    )
     def evaluate(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         history = InstanceHistory(instances.of(context), name)
@@ -130,7 +121,31 @@ def build_schedule(
             return dg.SkipReason(decision.reason)
         return _run_request(name, decision.slot)
 
-    return evaluate
+    return _SlotSchedule(
+        name=schedule_name(connector.name),
+        job=job,
+        cron_schedule=grid.crons[0] if len(grid.crons) == 1 else list(grid.crons),
+        execution_timezone="UTC",
+        execution_fn=evaluate,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=_description(schedule, created_at, grid),
+        tags={TAG_CONNECTOR: connector.name},
+        metadata={"every": in_words(schedule, created_at), "created_at": as_text(created_at)},
+    )
+
+
+class _SlotSchedule(dg.ScheduleDefinition):
+    """A schedule whose tick needs no instance of its own.
+
+    After each evaluation Dagster opens one, in case a run request is for a dynamic partition. A slot's never is.
+    """
+
+    def evaluate_tick(self, context: dg.ScheduleEvaluationContext) -> ScheduleExecutionData:
+        answer = self._execution_fn(context)  # type: ignore[operator, misc]  # `evaluate`
+        if isinstance(answer, dg.SkipReason):
+            return ScheduleExecutionData(run_requests=[], skip_message=answer.skip_message)
+        tags = {**answer.tags, **dg.DagsterRun.tags_for_schedule(self)}
+        return ScheduleExecutionData(run_requests=[answer.with_replaced_attrs(tags=tags)])
 
 
 def _run_request(connector: str, slot: datetime) -> dg.RunRequest:

@@ -65,3 +65,19 @@ def test_a_tick_sees_what_was_written_after_the_instance_was_opened(
     instance.report_run_failed(run)
     assert run.tags[TAG_SLOT] == "2026-11-23T12:00:00Z"
     assert "was started already" in (schedule.evaluate_tick(context()).skip_message or "")
+
+
+class _NeverOpened(dg.ScheduleEvaluationContext):
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        raise AssertionError("the tick has opened an instance of its own")
+
+
+def test_a_tick_opens_no_instance_of_its_own(instance: dg.DagsterInstance) -> None:
+    schedule = build_schedule(
+        build_shop({"mode": "hours"}), CREATED, build_job("shop"), TickInstance()
+    )
+    moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    [request] = schedule.evaluate_tick(_NeverOpened(instance.get_ref(), moment)).run_requests or []
+    assert request.tags[TAG_SLOT] == "2026-11-23T12:00:00Z"
+    assert request.tags["dagster/schedule_name"] == "shop_schedule"
