@@ -1,15 +1,13 @@
 """What a start may import. Each name here costs every start of the command or of the code location."""
 
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from restsource_dagster_tests.telling import ROOT, told_by
+
 TYPER = {"annotated_doc", "shellingham", "typer"}
 PYDANTIC = {
     "annotated_types",
@@ -24,18 +22,10 @@ CHECK = "from restsource_dagster.cli import main; assert main(['check', '-q', {p
 
 def imported(code: str) -> set[str]:
     """The packages outside the standard library that some code has imported at its end."""
-    told = f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)), file=sys.stderr)"
-    variables = {"PYTHONPATH": str(ROOT), "RESTSOURCE_CONFIGS": str(ROOT / "configs")}
+    tells = f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)))"
     with tempfile.TemporaryDirectory() as folder:
-        ended = subprocess.run(
-            [sys.executable, "-c", told],
-            cwd=folder,
-            env=os.environ | variables,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    modules: list[str] = json.loads(ended.stderr.splitlines()[-1])
+        variables = {"RESTSOURCE_CONFIGS": str(ROOT / "configs")}
+        modules: list[str] = told_by(tells, Path(folder), variables)
     packages = {module.split(".")[0] for module in modules}
     # what is left besides are parts of Python, and of extension modules, without a name of their own
     named = {package for package in packages if not package.startswith("_")}

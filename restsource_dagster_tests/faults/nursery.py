@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -57,6 +58,28 @@ class Run:
     def end(self) -> Event:
         """Wait for the end."""
         return self.told[-1] if "ended" in self.told[-1] else self.wait_for("ended")
+
+    def finish(self) -> Self:
+        """Wait for the end; fails the test if the run failed."""
+        assert self.end()["ended"] == 0, self.told
+        return self
+
+    def kill_at_random(
+        self, seconds: tuple[float, float], dice: random.Random, *, in_load: bool
+    ) -> str:
+        """Kill it in its load or at any moment, and wait for its end; the phase it was in.
+
+        The moment is what is tested. `seconds` are how long such a run takes before its load and
+        from there, as `seconds_of` tells. "too late" if it had come to its end.
+        """
+        before, within = seconds
+        if in_load:
+            self.wait_for("phase", "load")
+            time.sleep(dice.uniform(0.0, within))
+        else:
+            time.sleep(dice.uniform(0.0, before + within))
+        self.kill()
+        return "too late" if self.end()["ended"] == 0 else self.phase
 
     @property
     def phase(self) -> str:

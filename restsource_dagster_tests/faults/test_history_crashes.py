@@ -5,9 +5,7 @@
 
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import pytest
 
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import Events, day, live_state
-from restsource_dagster_tests.faults.nursery import Nursery, Run
+from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -31,12 +29,6 @@ ORPHANS = (
     "SELECT count(*) FROM shop.events__tags WHERE _dlt_parent_id NOT IN "
     "(SELECT _dlt_id FROM shop.events)"
 )
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as ready:
-        yield ready
 
 
 class Versions(Events):
@@ -64,27 +56,9 @@ class Versions(Events):
         return {"name": "shop", "schedule": {"mode": "manual"}, **source}
 
 
-def finish(run: Run) -> Run:
-    assert run.end()["ended"] == 0, run.told
-    return run
-
-
 def found(settings: Settings) -> list[tuple[Any, ...]]:
     assert query(settings, ORPHANS) == [(0,)]
     return query(settings, ROWS)
-
-
-def kill_at_random(run: Run, seconds: tuple[float, float], dice: random.Random, turn: int) -> str:
-    """Kill a run: every other time in its load, else at any moment; returns the phase."""
-    before, within = seconds
-    if turn % 3:
-        run.wait_for("phase", "load")
-        time.sleep(dice.uniform(0.0, within))
-    else:
-        time.sleep(dice.uniform(0.0, before + within))
-    run.kill()
-    run.end()
-    return "too late" if run.told[-1]["ended"] == 0 else run.phase
 
 
 def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeated(
@@ -92,18 +66,17 @@ def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeat
 ) -> None:
     events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
     events.change(1, 10)
-    finish(nursery.start(events.file, tmp_path))
+    nursery.start(events.file, tmp_path).finish()
     state = live_state(settings)
-    seconds = finish(nursery.start(events.file, tmp_path, window=WINDOW)).seconds_of("load")
+    seconds = nursery.start(events.file, tmp_path, window=WINDOW).finish().seconds_of("load")
     seen: Counter[str] = Counter()
     turn = new = 0
     while sum(seen.values()) - seen["too late"] < KILLS:
         turn += 1
         old = found(settings)
         events.change()
-        phase = kill_at_random(
-            nursery.start(events.file, tmp_path, window=WINDOW), seconds, dice, turn
-        )
+        run = nursery.start(events.file, tmp_path, window=WINDOW)
+        phase = run.kill_at_random(seconds, dice, in_load=turn % 3 > 0)
         seen[phase] += 1
         now = found(settings)
         assert now in (old, events.expected)
@@ -111,10 +84,10 @@ def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeat
         assert live_state(settings) == state
         if turn % 2:
             # a live run in between makes nothing worse
-            finish(nursery.start(events.file, tmp_path))
+            nursery.start(events.file, tmp_path).finish()
             assert found(settings) == now
             state = live_state(settings)
-        finish(nursery.start(events.file, tmp_path, window=WINDOW))
+        nursery.start(events.file, tmp_path, window=WINDOW).finish()
         assert found(settings) == events.expected
     print(f"\nkills by phase {dict(seen)}, {new} in the load left the new rows")  # noqa: T201
 
@@ -127,7 +100,7 @@ def test_a_cursor_change_killed_at_any_moment_is_made_good_by_the_next_run(
 ) -> None:
     events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
     events.change(1, 10)
-    seconds = finish(nursery.start(events.file, tmp_path)).seconds_of("load")
+    seconds = nursery.start(events.file, tmp_path).finish().seconds_of("load")
     phases: Counter[str] = Counter()
     turn = 0
     while sum(phases.values()) - phases["too late"] < KILLS:
@@ -139,11 +112,11 @@ def test_a_cursor_change_killed_at_any_moment_is_made_good_by_the_next_run(
             {"id": newest, "at": day(newest), "version": 0, "tags": [f"tag {newest}"]}
         )
         run = nursery.start(events.file, tmp_path, asked=asked)
-        phases[kill_at_random(run, seconds, dice, turn)] += 1
+        phases[run.kill_at_random(seconds, dice, in_load=turn % 3 > 0)] += 1
         assert found(settings) in (old, events.expected)
         # if the rows were replaced and the cursor was not moved, this one would append some again
-        finish(nursery.start(events.file, tmp_path))
+        nursery.start(events.file, tmp_path).finish()
         assert found(settings) in ([*old, (newest, 0, f"tag {newest}")], events.expected)
-        finish(nursery.start(events.file, tmp_path, asked=asked))
+        nursery.start(events.file, tmp_path, asked=asked).finish()
         assert found(settings) == events.expected
     print(f"\n{asked}: kills by phase {dict(phases)}")  # noqa: T201

@@ -1,7 +1,6 @@
 """Runs of one connector at the same moment."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,6 @@ class Gate:
         self.asked.set()
         self.open.wait(30)
         return [{"id": 1, "at": 1}, {"id": 2, "at": 2}]
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as ready:
-        yield ready
 
 
 # --- two runs of one connector ------------------------------------------------------------------

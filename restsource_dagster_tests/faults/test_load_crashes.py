@@ -6,9 +6,7 @@
 
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +22,8 @@ pytestmark = pytest.mark.faults(row=4)
 KILLS = int(os.environ.get("FAULTS_KILLS", "4"))
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as ready:
-        yield ready
-
-
 def finish(nursery: Nursery, shop: GrowingShop, folder: Path) -> Run:
-    run = nursery.start(shop.file, folder)
-    assert run.end()["ended"] == 0, run.told
-    return run
+    return nursery.start(shop.file, folder).finish()
 
 
 @pytest.mark.parametrize("disposition", DISPOSITIONS)
@@ -50,18 +40,10 @@ def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
     while sum(struck.values()) - struck["too late"] < KILLS:
         number += 1
         shop.grow()
-        before, within = after.seconds_of("load")
         run = nursery.start(shop.file, tmp_path)
-        # the moment of the kill is what is tested: any, and every other one in the load, where
-        # some tables are done and others not
-        if number % 2:
-            run.wait_for("phase", "load")
-            time.sleep(dice.uniform(0.0, within))
-        else:
-            time.sleep(dice.uniform(0.0, before + within))
-        run.kill()
-        run.end()
-        struck["too late" if run.told[-1]["ended"] == 0 else run.phase] += 1
+        # in the load some tables are done and others not
+        phase = run.kill_at_random(after.seconds_of("load"), dice, in_load=number % 2 > 0)
+        struck[phase] += 1
         after = finish(nursery, shop, tmp_path)
         undone += any("died in mid-load" in line for line in after.messages)
         assert shop.found(settings) == shop.expected(), f"kill {number} in {run.phase}"
@@ -77,10 +59,7 @@ def test_several_kills_in_a_row_are_made_good_by_one_run(
     for _ in range(2):
         shop.grow()
         run = nursery.start(shop.file, tmp_path)
-        run.wait_for("phase", "load")
-        time.sleep(dice.uniform(0.0, 0.15))
-        run.kill()
-        run.end()
+        run.kill_at_random((0.0, 0.15), dice, in_load=True)
     finish(nursery, shop, tmp_path)
     assert shop.found(settings) == shop.expected()
 
@@ -146,14 +125,13 @@ def test_a_first_load_that_died_leaves_types_that_the_next_one_keeps_to(
         "resources": [{"name": "things", "write_disposition": "append"}],
     }
     api.answers["/things"] = [{"x": 1}]
-    assert nursery.start(file, tmp_path).end()["ended"] == 0
+    nursery.start(file, tmp_path).finish()
     with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
         connection.execute("DELETE FROM shop.things")
         connection.execute("DELETE FROM shop._dlt_loads")
         connection.execute("DELETE FROM shop._dlt_pipeline_state")
     api.answers["/things"] = [{"x": "a"}]
-    run = nursery.start(file, tmp_path)
-    assert run.end()["ended"] == 0, run.told
+    nursery.start(file, tmp_path).finish()
     assert query(settings, "SELECT x, x__v_text FROM shop.things") == [(None, "a")]
 
 
@@ -168,10 +146,7 @@ def test_a_replaced_table_is_never_seen_empty(
         before = shop.found(settings)
         shop.grow()
         run = nursery.start(shop.file, tmp_path)
-        run.wait_for("phase", "load")
-        time.sleep(dice.uniform(0.0, 0.2))
-        run.kill()
-        run.end()
+        run.kill_at_random((0.0, 0.2), dice, in_load=True)
         after, new = shop.found(settings), shop.expected()
         for tables in (("orders", "orders__items"), ("lines", "lines__tags")):
             seen = [after[table] for table in tables]

@@ -1,9 +1,6 @@
 """The process of a run makes definitions of its own connector only, and reads no other file in full."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +15,8 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
 from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.telling import told_by
 
-ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "http://127.0.0.1:9"
 ASSET_JOB = "__ASSET_JOB"
 HISTORY = {
@@ -118,22 +115,12 @@ def in_a_process_of_its_own(settings: Settings, folder: Path, job: str) -> Any:
         "print(json.dumps({'success': success, 'models': models}))\n"
     )
     variables = {
-        "PYTHONPATH": str(ROOT),
         "DAGSTER_RUN_JOB_NAME": job,
         "RESTSOURCE_CONFIGS": str(settings.configs),
         "RESTSOURCE_DATA_DIR": str(settings.data_dir),
         "RESTSOURCE_STATE_DIR": str(settings.state_dir),
     }
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return json.loads(ended.stdout.splitlines()[-1])
+    return told_by(code, folder, variables)
 
 
 def test_a_second_load_of_all_parses_nothing(shops: Settings) -> None:

@@ -1,6 +1,5 @@
 """Runs that Dagster's own launcher starts in place of the warm one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,16 +14,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 
 from restsource_dagster.orchestration.launcher.warm import is_for_this_process
-from restsource_dagster_tests.orchestration.launcher.project import Project, open_project
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    monkeypatch.chdir(tmp_path)
-    with open_project(tmp_path) as opened:
-        yield opened
+from restsource_dagster_tests.orchestration.launcher.project import Project
+from restsource_dagster_tests.telling import ROOT
 
 
 def test_a_run_takes_place_all_the_same_where_there_can_be_no_fork_server(

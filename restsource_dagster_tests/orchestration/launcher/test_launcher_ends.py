@@ -6,11 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pytest
 from dagster._core.launcher.base import LaunchRunContext
 
 from restsource_dagster.orchestration.launcher import WarmRunLauncher
@@ -18,18 +16,7 @@ from restsource_dagster_tests.orchestration.launcher.project import (
     Project,
     eventually,
     exists,
-    open_project,
 )
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with open_project(tmp_path) as opened:
-        yield opened
 
 
 @contextmanager
