@@ -17,6 +17,8 @@ from dlt.common.runtime.telemetry import stop_telemetry
 __all__ = ["configure_dlt"]
 
 _DEFAULTS: dict[str, Any] = {
+    # a record of each step on disk, for `dlt deploy`; Dagster keeps ours
+    "enable_runtime_trace": False,
     # no network but the API's own
     "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
     # intermediate files live for seconds: compressing them costs more than it saves

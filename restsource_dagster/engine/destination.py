@@ -58,7 +58,7 @@ class DuckDBFile:
     def destination(self) -> AnyDestination:
         """dlt's DuckDB destination on this file."""
         settings: dict[str, Any] = {
-            "credentials": str(self.path),
+            "credentials": {"database": str(self.path)},
             # a replaced table and those nested in it change in one transaction ...
             "replace_strategy": "insert-from-staging",
             # ... which dlt begins only where a destination says that it has them; its DuckDB one

@@ -1,6 +1,7 @@
 """How each resource is asked for: its session, credentials, paginator and limits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from dlt.sources.rest_api.config_setup import create_auth
 from requests.auth import AuthBase
 
 from restsource_dagster.config.connector import Connector
+from restsource_dagster.engine.ahead.kept import Kept
 from restsource_dagster.engine.ahead.readahead import ReadAhead
 from restsource_dagster.engine.http.budget import Budget
 from restsource_dagster.engine.http.foreign import is_foreign
@@ -109,6 +111,32 @@ class EndpointMaker:
         if name not in self._made:
             self._made[name] = self._make(plan, self.tally(name))
         return self._made[name]
+
+    def is_read(self, resource: str) -> bool:
+        """Whether all pages of the resource's next call were fetched ahead."""
+        return self._ahead is not None and self._ahead.is_read(resource)
+
+    def wait_for_first(self, resource: str, most: float) -> None:
+        """Wait until the first page of the resource's next call was fetched ahead, if it is at all;
+        `most` in seconds."""
+        if self._ahead is not None:
+            self._ahead.wait_for_first(resource, most)
+
+    @contextmanager
+    def repeatable(self) -> Iterator[Callable[[Collection[str]], None]]:
+        """Have calls made that may be made again without asking the API; by one thread.
+
+        What is yielded is called before, with the names of the resources.
+        """
+        with self._ahead.keeping() if self._ahead else nullcontext(Kept()) as kept:
+
+            def start_again(names: Collection[str]) -> None:
+                kept.start_again()
+                for name in names:
+                    self.tally(name).start_again()
+                    self._progress.start_again(name)
+
+            yield start_again
 
     def end_family(self, root: str) -> None:
         """Give up what was fetched for a family and was not wanted."""

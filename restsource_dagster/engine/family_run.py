@@ -1,11 +1,11 @@
-"""One run of a connector: families loaded one after the other, each in a package of its own.
+"""One run of a connector: families loaded one after the other, or several in one go.
 
-A family (a resource and its dependents) is one load package: its rows and its cursors arrive
+A family (a resource and its dependents) is in one load package: its rows and its cursors arrive
 together or not at all. A failed family does not touch the others.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,30 +15,28 @@ import dlt
 
 from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.config.references import resolve_rest_api_config
-from restsource_dagster.engine.changes import Tables, changes_of, read_tables
-from restsource_dagster.engine.columnar.feed import ColumnFeed
+from restsource_dagster.engine.changes import read_tables
 from restsource_dagster.engine.columnar.parts import Parts
 from restsource_dagster.engine.configuration import configure_dlt
 from restsource_dagster.engine.continuity import check_continuity
-from restsource_dagster.engine.cursors import read_move
 from restsource_dagster.engine.destination import open_warehouse
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.failures import failed_outcome
 from restsource_dagster.engine.http.leash import Sleep
+from restsource_dagster.engine.loaded_outcomes import Before, outcomes_of
 from restsource_dagster.engine.moves import Moves
-from restsource_dagster.engine.outcome import Load, Observer, Outcome, Silent
-from restsource_dagster.engine.pipelines import Loaded, Pipelines
+from restsource_dagster.engine.outcome import Observer, Outcome, Silent
+from restsource_dagster.engine.pipelines import Pipelines
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.secrets import secrets_of
-from restsource_dagster.engine.source import FamilySource, build_family_source
-from restsource_dagster.engine.tables import read_columns
+from restsource_dagster.engine.source import FamilySource, build_family_source, joined
 from restsource_dagster.engine.window_rows import Window
 from restsource_dagster.engine.workspace import connector_workspace
 from restsource_dagster.settings import Settings
 
-__all__ = ["FamilyRun", "Preparation", "Prepare", "opened_run"]
+__all__ = ["FamilyRun", "Preparation", "Prepare", "Turn", "opened_run"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,11 @@ class Preparation:
     moves: Moves = field(default_factory=Moves)
     window: Window | None = None
     """The window of history that is loaded; None for a live run."""
+
+    @property
+    def ends(self) -> tuple[Any, Any] | None:
+        """The ends of that window."""
+        return (self.window.asked.start, self.window.asked.end) if self.window else None
 
 
 Prepare = Callable[["FamilyRun", dlt.Pipeline, Family, Collection[str]], Preparation]
@@ -88,13 +91,25 @@ def opened_run(
 
 
 @dataclass(frozen=True)
-class _Before:
-    """How things stood before a family's load."""
+class Turn:
+    """A family whose turn it is, and the members of it that are loaded."""
 
-    started: float
-    state: Mapping[str, Any]
-    tables: Tables
-    preparation: Preparation
+    family: Family
+    selected: Sequence[Resource]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of those members."""
+        return [resource.name for resource in self.selected]
+
+
+@dataclass
+class _Attempt:
+    """What a load of some families has come to."""
+
+    turns: Sequence[Turn]
+    started: float = field(default_factory=time.monotonic)
+    sources: list[FamilySource] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -109,46 +124,86 @@ class FamilyRun:
     progress: Progress
     prepare: Prepare
 
-    def load(self, family: Family, selected: list[Resource]) -> Iterator[Outcome]:
-        """Load the selected members of a family and tell what became of each."""
-        started = time.monotonic()
-        source: FamilySource | None = None
-        names = [resource.name for resource in selected]
+    def load(self, turn: Turn) -> Iterator[Outcome]:
+        """Load a family and tell what became of each of its members that were selected."""
+        attempt = _Attempt([turn])
         try:
-            pipeline = self.pipelines.open()
-            preparation = self.prepare(self, pipeline, family, names)
-            self.pipelines.expect(preparation.moves)
-            before = _Before(
-                started,
-                deepcopy(dict(pipeline.state)),
-                read_tables(pipeline, self.pipelines.stored_schema),
-                preparation,
-            )
-            parts = self.pipelines.parts()
-            source = self._source(family, names, preparation.window, parts)
-            self._check(pipeline, source, preparation)
-            loaded = self.pipelines.run(pipeline, family.root.name, source.source, parts)
-            outcomes = []
-            for resource in selected:
-                load = Load(pipeline, source.source.resources[resource.name], loaded.info)
-                outcomes.append(self._outcome(resource, source, loaded, load, before))
+            outcomes = self._load(attempt)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             self.pipelines.abandon()
+            source = attempt.sources[0] if attempt.sources else None
             outcomes = [
-                failed_outcome(error, family, resource, source, started, self.redactor)
-                for resource in selected
+                failed_outcome(error, turn.family, resource, source, attempt.started, self.redactor)
+                for resource in turn.selected
             ]
         yield from outcomes
 
-    def _source(
-        self, family: Family, names: list[str], window: Window | None, parts: Parts | None
-    ) -> FamilySource:
+    def load_together(self, turns: Sequence[Turn]) -> Iterator[Outcome]:
+        """Load families in one package, from where their cursors stand; if that fails, one by one.
+
+        It is cheaper than to load each by itself, and comes to the same. If one of them fails the
+        others do not: each is loaded by itself, of what was fetched.
+        """
+        with self.maker.repeatable() as start_again:
+            try:
+                outcomes = self._load(_Attempt(turns))
+            except Exception:  # noqa: BLE001 - one of them meets the same error again, and tells
+                self.pipelines.abandon()
+            else:
+                yield from outcomes
+                return
+            start_again([name for turn in turns for name in turn.names])
+            roots = ", ".join(turn.family.root.name for turn in turns)
+            self.progress.message(
+                f"{roots}: not all could be loaded in one go, so each is loaded by itself"
+            )
+            for turn in turns:
+                yield from self.load(turn)
+
+    def _load(self, attempt: _Attempt) -> list[Outcome]:
+        turns = attempt.turns
+        pipeline = self.pipelines.open()
+        preparation = self._prepared(pipeline, turns)
+        self.pipelines.expect(preparation.moves)
+        before = Before(
+            attempt.started,
+            deepcopy(dict(pipeline.state)),
+            read_tables(pipeline, self.pipelines.stored_schema),
+            preparation.ends,
+            preparation.moves.cursors,
+        )
+        parts = self.pipelines.parts()
+        for turn in turns:
+            source = self._source(turn, preparation.window, parts)
+            attempt.sources.append(source)
+            self._check(pipeline, source, preparation)
+        loaded = self.pipelines.run(
+            pipeline,
+            [turn.family.root.name for turn in turns],
+            joined([source.source for source in attempt.sources]),
+            parts,
+        )
+        return [
+            outcome
+            for turn, source in zip(turns, attempt.sources, strict=True)
+            for outcome in outcomes_of(
+                self.connector.name, turn.selected, source, pipeline, loaded, before, self.redactor
+            )
+        ]
+
+    def _prepared(self, pipeline: dlt.Pipeline, turns: Sequence[Turn]) -> Preparation:
+        preparations = [self.prepare(self, pipeline, turn.family, turn.names) for turn in turns]
+        if len(preparations) > 1 and any(one != Preparation() for one in preparations):
+            raise IngestError("several families are loaded together only for their new rows")
+        return preparations[0]
+
+    def _source(self, turn: Turn, window: Window | None, parts: Parts | None) -> FamilySource:
         source = build_family_source(
             self.connector,
             self.config,
             self.maker,
-            family,
-            names,
+            turn.family,
+            turn.names,
             say=self.progress.message,
             schema=self.pipelines.stored_schema,
             window=window,
@@ -157,8 +212,8 @@ class FamilyRun:
         for plan in source.plans.values():
             if not plan.loaded:
                 self.progress.message(
-                    f"{plan.resource.name} is asked for because {', '.join(names)} needs it; it is "
-                    "not loaded and its cursor stays where it is"
+                    f"{plan.resource.name} is asked for because {', '.join(turn.names)} needs it; "
+                    "it is not loaded and its cursor stays where it is"
                 )
         return source
 
@@ -173,50 +228,3 @@ class FamilyRun:
         }
         state = pipeline.state.get("sources", {}).get(self.connector.name, {})
         check_continuity(plans, state, self.pipelines.count_rows, family=source.plans)
-
-    def _outcome(
-        self,
-        resource: Resource,
-        source: FamilySource,
-        loaded: Loaded,
-        load: Load,
-        before: _Before,
-    ) -> Outcome:
-        tally = source.tallies[resource.name]
-        pipeline, schema = load.pipeline, load.pipeline.default_schema
-        table = schema.naming.normalize_table_identifier(resource.table)
-        nested = f"{table}{schema.naming.PATH_SEPARATOR}"
-        window, moves = before.preparation.window, before.preparation.moves
-        move = read_move(before.state, pipeline.state, self.connector.name, resource)
-        return Outcome(
-            resource=resource.name,
-            table=table,
-            seconds=time.monotonic() - before.started,
-            usage=tally.meter.usage,
-            received=tally.received,
-            promised=tally.promised,
-            skipped=tuple(map(self.redactor, tally.skipped)),
-            rows_loaded=loaded.rows.get(table, 0),
-            row_count=loaded.counts.get(table),
-            dataset=pipeline.dataset_name,
-            destination=pipeline.destination.destination_name,
-            cursor=None if window else move,
-            cursor_set=moves.cursors.get(resource.name),
-            window=(window.asked.start, window.asked.end) if window else None,
-            columns=read_columns(schema, table),
-            written=_written(source.feeds.get(resource.name)),
-            schema_changes=changes_of(table, before.tables, read_tables(pipeline)),
-            nested_tables={
-                name: count for name, count in loaded.rows.items() if name.startswith(nested)
-            },
-            load=load,
-        )
-
-
-def _written(feed: ColumnFeed | None) -> str:
-    if feed is None:
-        return "rows"
-    if feed.refusal is None:
-        return "columns"
-    some = f"columns for the first {feed.rows:,} rows, then rows" if feed.rows else "rows"
-    return f"{some}: {feed.refusal}"

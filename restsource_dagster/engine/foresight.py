@@ -43,7 +43,7 @@ class Foresight:
         self, families: Sequence[Upcoming], is_plain: Callable[[Collection[str]], bool]
     ) -> None:
         self._families = families
-        self._is_plain = is_plain
+        self.is_plain = is_plain
         self._looked_at = 0
 
     def begin(self, run: FamilyRun) -> None:
@@ -61,6 +61,14 @@ class Foresight:
             except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
                 continue
 
+    def wait_for_first(self, run: FamilyRun, family: Family, most: float) -> None:
+        """Wait until the first page of a family is there, or can't be had ahead; `most` in seconds."""
+        try:
+            self.look(run, run.pipelines.open(), family)
+        except Exception:  # noqa: BLE001 - the family meets the same error in its turn
+            return
+        run.maker.wait_for_first(family.root.name, most)
+
     def look(self, run: FamilyRun, pipeline: dlt.Pipeline, family: Family) -> None:
         """Foresee a family, whose turn it is, and some after it."""
         names = [one.root.name for one, _ in self._families]
@@ -69,7 +77,7 @@ class Foresight:
             return
         for upcoming in self._families[self._looked_at : last]:
             try:
-                _foresee(run, pipeline, *upcoming, is_plain=self._is_plain(upcoming[1]))
+                _foresee(run, pipeline, *upcoming, is_plain=self.is_plain(upcoming[1]))
             except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
                 continue
         self._looked_at = max(self._looked_at, last)

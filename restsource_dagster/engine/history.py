@@ -21,7 +21,7 @@ from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.config.spans import Span
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.family_cursors import OURS, beginning_of
-from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
+from restsource_dagster.engine.family_run import FamilyRun, Preparation, Turn, opened_run
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome
@@ -82,7 +82,7 @@ def ingest_window(
         pipeline=history_pipeline(connector.name),
         prepare=prepare,
     ) as run:
-        yield from run.load(family, selected)
+        yield from run.load(Turn(family, selected))
 
 
 def check_windows(connector: Connector, resource: str) -> None:

@@ -1,13 +1,13 @@
-"""Run a connector: extract, normalize and load its families, one after the other."""
+"""Run a connector: extract, normalize and load its families."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 import dlt
 
-from restsource_dagster.config.connector import Connector, Family, Resource
+from restsource_dagster.config.connector import Connector, Family
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.family_run import FamilyRun, Preparation, opened_run
+from restsource_dagster.engine.family_run import FamilyRun, Preparation, Turn, opened_run
 from restsource_dagster.engine.foresight import Foresight
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves, move
@@ -15,6 +15,7 @@ from restsource_dagster.engine.outcome import Observer, Outcome
 from restsource_dagster.engine.plans import read_plans
 from restsource_dagster.engine.replacing import can_replace
 from restsource_dagster.engine.starts import Starts
+from restsource_dagster.engine.turns import in_turn
 from restsource_dagster.settings import Settings
 
 __all__ = ["ingest"]
@@ -48,7 +49,7 @@ def ingest(
     starts = Starts(live_from or {}, full_refresh, set_cursor or {})
     starts.check(connector, wanted)
 
-    families = list(_selected(connector, wanted))
+    turns = list(_turns(connector, wanted))
 
     def prepare(
         run: FamilyRun, pipeline: dlt.Pipeline, family: Family, names: Collection[str]
@@ -67,22 +68,29 @@ def ingest(
         prepare=prepare,
     ) as run:
         foresight = Foresight(
-            [(family, [member.name for member in selected]) for family, selected in families],
+            [(turn.family, turn.names) for turn in turns],
             lambda names: starts.of_family(run.pipelines.unfinished, names).is_empty,
         )
         foresight.begin(run)
-        for family, selected in families:
-            yield from run.load(family, selected)
-            run.maker.end_family(family.root.name)
+        for together in in_turn(
+            turns,
+            is_plain=lambda turn: foresight.is_plain(turn.names),
+            wait_for_first=lambda turn, most: foresight.wait_for_first(run, turn.family, most),
+            is_read=lambda turn: run.maker.is_read(turn.family.root.name),
+        ):
+            if len(together) == 1:
+                yield from run.load(together[0])
+            else:
+                yield from run.load_together(together)
+            for turn in together:
+                run.maker.end_family(turn.family.root.name)
 
 
-def _selected(
-    connector: Connector, wanted: Collection[str]
-) -> Iterator[tuple[Family, list[Resource]]]:
+def _turns(connector: Connector, wanted: Collection[str]) -> Iterator[Turn]:
     for family in connector.families:
         selected = [member for member in family.members if member.name in wanted]
         if selected:
-            yield family, selected
+            yield Turn(family, selected)
 
 
 def _moved(

@@ -1,6 +1,6 @@
 """dlt's pipeline for one run: opened clean, thrown away after a failure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,10 +152,14 @@ class Pipelines:
         return Parts(self.folder / f"{self._opened} columns")
 
     def run(
-        self, pipeline: dlt.Pipeline, family: str, source: DltSource, parts: Parts | None
+        self,
+        pipeline: dlt.Pipeline,
+        families: Collection[str],
+        source: DltSource,
+        parts: Parts | None,
     ) -> Loaded:
-        """Extract, normalize and load."""
-        self.progress.phase(family, "extract")
+        """Extract, normalize and load, in one package."""
+        self._enter(families, "extract")
         with seldom_collecting():
             extracted = pipeline.extract(
                 source, loader_file_format=self.warehouse.loader_file_format
@@ -163,9 +167,9 @@ class Pipelines:
         if parts and parts.rows:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
             parts.move_into(Path(package))
-        self.progress.phase(family, "normalize")
+        self._enter(families, "normalize")
         rows: Mapping[str, Any] = pipeline.normalize().row_counts
-        self.progress.phase(family, "load")
+        self._enter(families, "load")
         with self._held():
             note_changes(self.client, pipeline.list_normalized_load_packages(), self._changes)
             noted = note_load(pipeline, self.client, self._replacements)
@@ -180,6 +184,10 @@ class Pipelines:
             }
             counts = {table: read_row_count(self.client, table) for table in tables}
         return Loaded(rows, counts, info)
+
+    def _enter(self, families: Collection[str], phase: str) -> None:
+        for family in families:
+            self.progress.phase(family, phase)
 
 
 def _stored_schema(pipeline: dlt.Pipeline, name: str) -> Schema | None:

@@ -35,6 +35,12 @@ class Progress:
         rate = total / (now - started) if now > started else float(total)
         self._observer.page(resource, pages, total, rate)
 
+    def start_again(self, resource: str) -> None:
+        """Its pages will arrive again."""
+        with self._lock:
+            self._started.pop(resource, None)
+            self._pages[resource] = self._rows[resource] = 0
+
     def phase(self, family: str, phase: str) -> None:
         """A family enters a phase."""
         self._observer.phase(family, phase)

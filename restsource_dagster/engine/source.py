@@ -4,7 +4,7 @@ It stands where dlt's `rest_api` source stands and shares its reading of the fil
 pass our session, pages our page loop, rows our cursors, and each resource has a session of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from restsource_dagster.engine.tally import Tally
 from restsource_dagster.engine.values import Values
 from restsource_dagster.engine.window_rows import Window, WindowCursors, bounded
 
-__all__ = ["FamilySource", "build_family_source"]
+__all__ = ["FamilySource", "build_family_source", "joined"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,14 @@ def build_family_source(
     # nested rows know their root row, so that a table can be merged into later on, too
     source.root_key = True
     return FamilySource(source, tallies, plans, values, feeds)
+
+
+def joined(sources: Sequence[DltSource]) -> DltSource:
+    """The first source with the resources of the others added: all of one connector, with different tables."""
+    first = sources[0]
+    for other in sources[1:]:
+        first.resources.add(*other.resources.values())
+    return first
 
 
 def _feeds(

@@ -18,6 +18,11 @@ class Tally:
         self.nulls = 0
         self.skipped: tuple[str, ...] = ()
 
+    def start_again(self) -> None:
+        """Forget what was received: it will be counted again. Requests stay counted."""
+        with self._lock:
+            self.received, self.promised, self.nulls, self.skipped = 0, None, 0, ()
+
     def count(self, *, rows: int, nulls: int) -> None:
         """A page with so many items, nulls among them."""
         with self._lock:

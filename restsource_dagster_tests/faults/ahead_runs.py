@@ -97,4 +97,4 @@ def _state(connection: duckdb.DuckDBPyConnection) -> Any:
     stored = connection.execute(
         "SELECT state FROM shop._dlt_pipeline_state ORDER BY version DESC, created_at DESC LIMIT 1"
     ).fetchall()
-    return decompress_state(stored[0][0])["sources"] if stored else None
+    return decompress_state(stored[0][0]).get("sources") if stored else None

@@ -1,5 +1,6 @@
 """The threads that fetch ahead, and the way to what they fetch."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ import requests
 
 from restsource_dagster.engine.ahead.entry import Entry, Stage
 from restsource_dagster.engine.ahead.guesses import Guesses
+from restsource_dagster.engine.ahead.kept import Kept
 from restsource_dagster.engine.ahead.room import Room
+from restsource_dagster.engine.ahead.twins import key_of
 from restsource_dagster.engine.ahead.walk import Ask, Walk
 from restsource_dagster.engine.ahead.walks import Walks
 from restsource_dagster.engine.http.budget import Budget
@@ -52,6 +55,7 @@ class ReadAhead:
         self._threads: list[threading.Thread] = []
         self._idle = 0
         self._is_closed = False
+        self._kept: Kept | None = None
 
     @property
     def held(self) -> int:
@@ -72,6 +76,14 @@ class ReadAhead:
         `key` is that of its first request, `course` makes one to go ahead with; what is yielded is
         asked for each request of the caller's.
         """
+        kept = self._kept
+        if kept is not None and kept.has_calls_of(resource):
+            yield (
+                lambda request, page: (
+                    kept.take(resource, key_of(request)) or Answer(ask(request, page))
+                )
+            )
+            return
         with self._lock:
             walk = self._walks.take_up(resource, key)
             if walk is None:
@@ -85,6 +97,27 @@ class ReadAhead:
                 self._walks.end(walk)
                 self._stir()
             self._budget.wake()
+
+    @contextmanager
+    def keeping(self) -> Iterator[Kept]:
+        """Keep the answers that one thread takes meanwhile: it may have to make its calls again."""
+        self._kept = Kept()
+        try:
+            yield self._kept
+        finally:
+            self._kept = None
+
+    def is_read(self, resource: str) -> bool:
+        """Whether the resource's next call was foreseen, and all of its pages are at hand."""
+        with self._lock:
+            return self._walks.is_read(resource)
+
+    def wait_for_first(self, resource: str, most: float) -> None:
+        """Wait until the first page of the resource's next call is read, if it was foreseen; `most` in
+        seconds."""
+        with self._lock:
+            timeout = None if most == math.inf else max(0.0, most)
+            self._news.wait_for(lambda: not self._walks.is_awaited(resource), timeout)
 
     def foresee(
         self, resource: str, course: Course, ask: Ask, *, may_stop: bool, group: object
@@ -160,7 +193,10 @@ class ReadAhead:
                 self._stir(walk)
         if entry.error is not None:
             raise entry.error
-        return entry.answer or Answer(walk.ask(request, page))
+        answer = entry.answer or Answer(walk.ask(request, page))
+        if self._kept is not None:
+            self._kept.note(walk.resource, entry.key, answer)
+        return answer
 
     def _run(self) -> None:
         """What a thread does until the end."""

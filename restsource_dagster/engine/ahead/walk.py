@@ -77,6 +77,22 @@ class Walk:
         """The bytes that it holds."""
         return sum(entry.held for entry in self._entries)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all pages are there, and read, and none was taken."""
+        if self.is_closed or not self.is_over or not self._entries or self._entries[0].page != 1:
+            return False
+        return all(one.stage is Stage.TURNED and one.error is None for one in self._entries)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether its first page is on its way, or can be sent for now."""
+        first = self._at(1)
+        if self.is_closed or first is None:
+            return False
+        under_way = first.stage in (Stage.ASKED, Stage.ANSWERED)
+        return under_way or self.next_entry() is first
+
     def next_entry(self) -> Entry | None:
         """A request that may be sent now; None if there is none."""
         page = self._begun + 1

@@ -79,6 +79,19 @@ class Walks:
         self._front = walk.group
         return walk
 
+    def is_read(self, resource: str) -> bool:
+        """Whether one call of the resource was foreseen and is gone through to its end."""
+        found = self._foreseen_of(resource)
+        return len(found) == 1 and found[0].is_read
+
+    def is_awaited(self, resource: str) -> bool:
+        """Whether the first page of a call of the resource is on its way."""
+        return any(walk.is_awaited for walk in self._foreseen_of(resource))
+
+    def _foreseen_of(self, resource: str) -> list[Walk]:
+        found = (walks for (name, _), walks in self._foreseen.items() if name == resource)
+        return list(chain.from_iterable(found))
+
     def end(self, walk: Walk) -> None:
         """A walk is at its end, or given up."""
         walk.close()

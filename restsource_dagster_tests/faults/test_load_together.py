@@ -1,0 +1,148 @@
+"""Families that are loaded in one package."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from restsource_dagster.config.connector import Connector
+from restsource_dagster.engine.destination import DATABASE_NAME
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.ahead_runs import Ran, ran, twins
+from restsource_dagster_tests.faults.http_parts import Notes, connector_of
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+
+pytestmark = pytest.mark.faults(row=20)
+
+AT: dict[str, Any] = {"cursor_path": "at", "initial_value": 0, "start_param": "since"}
+ROW: dict[str, Any] = {"id": 1, "at": 1, "words": ["a", "b"]}
+
+
+def plain(name: str, **more: Any) -> dict[str, Any]:
+    endpoint: dict[str, Any] = {"path": name, "paginator": "single_page"}
+    endpoint |= {key: more.pop(key) for key in ("incremental",) if key in more}
+    return {"name": name, "endpoint": endpoint, **more}
+
+
+def served(server: FaultServer, *names: str) -> dict[str, list[Any]]:
+    """The rows of each path; the first is answered when the others are long at hand."""
+    rows: dict[str, list[Any]] = {name: [ROW] for name in names}
+
+    def answers(name: str, delay: float) -> Any:
+        def answer(seen: Arrival) -> Any:
+            since = int(seen.query.get("since", 0))
+            return Reply([row for row in rows[name] if row["at"] >= since], delay=delay)
+
+        return answer
+
+    server.plan |= {f"/{name}": answers(name, 0.3 * (name == names[0])) for name in names}
+    return rows
+
+
+def packages(settings: Settings) -> list[int]:
+    """How many tables came with each load package, dlt's own left out."""
+    with duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM duckdb_columns() WHERE column_name = '_dlt_load_id' "
+            "AND schema_name = 'shop' AND NOT starts_with(table_name, '_')"
+        ).fetchall()
+        loads = [
+            load
+            for (table,) in tables
+            for (load,) in connection.execute(
+                f'SELECT DISTINCT _dlt_load_id FROM shop."{table}"'
+            ).fetchall()
+        ]
+    return sorted(loads.count(load) for load in set(loads))
+
+
+def told(connector: Connector, settings: Settings) -> tuple[list[str], dict[str, str]]:
+    """What a run says, and the failures by resource."""
+    notes = Notes()
+    outcomes = list(ingest(connector, settings=settings, environment={}, observer=notes))
+    failures = {one.resource: one.failure.message for one in outcomes if one.failure}
+    return notes.texts, failures
+
+
+def test_families_that_are_at_hand_share_a_package(server: FaultServer, settings: Settings) -> None:
+    names = ["one", "two", "three", "four"]
+    rows = served(server, *names)
+    connector = connector_of(
+        server.url,
+        plain("one"),
+        plain("two", primary_key="id", incremental=AT),
+        plain("three", write_disposition="append", incremental=AT),
+        plain("four", mode="rows"),
+    )
+    assert not any(told[0] for told in ran(connector, settings).outcomes.values())
+    assert packages(settings) == [4]
+    for listed in rows.values():
+        listed.append({**ROW, "id": 2, "at": 2})
+    again = ran(connector, settings)
+    assert {name: told[4] for name, told in again.outcomes.items()} == {
+        "one": 2,
+        "two": 2,
+        "three": 1,
+        "four": 2,
+    }
+    assert [arrival.path for arrival in server.arrivals].count("/three") == 2
+
+
+def test_one_request_at_a_time_is_one_package_for_each(
+    server: FaultServer, settings: Settings
+) -> None:
+    server.plan |= {"/one": [ROW], "/two": [ROW]}
+    connector = connector_of(server.url, plain("one"), plain("two"), http={"max_concurrency": 1})
+    ran(connector, settings)
+    assert packages(settings) == [1, 1]
+
+
+BAD_ROWS: dict[str, tuple[dict[str, Any], Any]] = {
+    "a row without its cursor": ({"primary_key": "id", "incremental": AT}, {"id": 2}),
+    "a table that the contract forbids": (
+        {"schema_contract": {"tables": "freeze"}},
+        {"id": 2, "more": 1},
+    ),
+    "a value that does not fit": (
+        {"columns": {"id": {"data_type": "bigint"}}, "schema_contract": {"data_type": "freeze"}},
+        {"id": "two"},
+    ),
+    "a null in a column that must have a value": (
+        {"columns": {"word": {"data_type": "text", "nullable": False}}},
+        {"id": 2, "word": None},
+    ),
+    "a row that is none": ({"primary_key": "id", "incremental": AT}, "two"),
+    "a key that stands twice": (
+        {"primary_key": "id", "incremental": AT},
+        Reply(b'[{"at":1,"at":2}]'),
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_ROWS)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_one_that_fails_costs_the_others_nothing(
+    server: FaultServer, tmp_path: Path, bad: str, place: int
+) -> None:
+    hints, row = BAD_ROWS[bad]
+    resources = [
+        plain("merged", primary_key="id", incremental=AT),
+        plain("appended", write_disposition="append", incremental=AT),
+        plain("replaced"),
+    ]
+    resources.insert(place, plain("bad", **hints))
+    names = [resource["name"] for resource in resources]
+    found: dict[int, Ran] = {}
+    asked: dict[int, list[str]] = {}
+    for connector, settings in twins(tmp_path, server.url, *resources, most=8):
+        served(server, *names)
+        server.plan["/bad"] = row if isinstance(row, Reply) else Reply([row], delay=0.3)
+        server.arrivals.clear()
+        found[connector.http.max_concurrency] = ran(connector, settings)
+        asked[connector.http.max_concurrency] = sorted(one.target for one in server.arrivals)
+    assert found[8] == found[1]
+    assert found[8].outcomes["bad"][0] is not None
+    assert all(found[8].outcomes[name][0] is None for name in names if name != "bad")
+    assert asked[8] == asked[1]
