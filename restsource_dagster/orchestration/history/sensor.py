@@ -20,7 +20,11 @@ HISTORY_SENSOR = "restsource_history"
 INTERVAL_SECONDS = 10
 SETTLE = timedelta(seconds=10)
 """No request so soon after loading: the daemon needs a moment to learn of a new job, and a new
-connector's first run goes before its history."""
+connector's first run should go before its history, as the newest rows are wanted first.
+
+Nothing depends on that order. Where the live stream begins is noted when the definitions are loaded,
+before either of them, and a window that comes first moves no cursor and is no run of the live asset.
+"""
 MAX_REQUESTS = 50
 """Runs asked for in one tick: the daemon creates them one by one. The rest follows."""
 _TOLD = 20
