@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import dlt
 from dlt.common.schema import Schema
 
 __all__ = ["Table", "Tables", "changes_of", "read_tables"]
@@ -23,9 +22,8 @@ class Table:
 Tables = Mapping[str, Table]
 
 
-def read_tables(pipeline: dlt.Pipeline, stored: Schema | None = None) -> Tables:
-    """The tables that the pipeline's schema, or `stored` before it has one, knows to be there."""
-    schema = pipeline.default_schema if pipeline.default_schema_name else stored
+def read_tables(schema: Schema | None) -> Tables:
+    """The tables that a schema knows to be there; none without one."""
     if schema is None:
         return {}
     found = {}

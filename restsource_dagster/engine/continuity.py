@@ -7,8 +7,8 @@ changes how a table is loaded, the rows that are there may come again.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from restsource_dagster.engine.cursor_state import beginning_of
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.family_cursors import beginning_of
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import SEEN
 

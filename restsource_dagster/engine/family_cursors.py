@@ -11,44 +11,16 @@ from typing import Any
 
 from dlt.extract.state import resource_state
 
+from restsource_dagster.engine.cursor_state import FROM, OURS, State, beginning_of, own_state
 from restsource_dagster.engine.fixed_windows import was_appended
 from restsource_dagster.engine.parent_states import ParentStates, parent_key
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.engine.streams import Stream
 
-__all__ = [
-    "FLOOR",
-    "FROM",
-    "OURS",
-    "FamilyCursors",
-    "OpenStream",
-    "State",
-    "beginning_of",
-    "own_state",
-]
+__all__ = ["FamilyCursors", "OpenStream"]
 
-OURS = "restsource"
-"""Our place in a resource's state."""
-FROM = "from"
-"""There: where the live stream begins; what is before belongs to the resource's history."""
-FLOOR = "floor"
-"""There: the value that a person set the cursor of an appended table to; nothing before it is read
-again, whatever the lag, as it would be there twice."""
-
-State = dict[str, Any]
 Save = Callable[[], None]
-
-
-def own_state(name: str) -> State:
-    """Our part of a resource's state, inside an extraction."""
-    state: State = resource_state(name).setdefault(OURS, {})
-    return state
-
-
-def beginning_of(ours: Mapping[str, Any]) -> Any:
-    """The value before which a root is never read, from our part of its state; None if none."""
-    return ours.get(FLOOR, ours.get(FROM))
 
 
 @dataclass(frozen=True)

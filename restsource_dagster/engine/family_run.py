@@ -28,6 +28,7 @@ from restsource_dagster.engine.loaded_outcomes import Before, outcomes_of
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome, Silent
 from restsource_dagster.engine.pipelines import Pipelines
+from restsource_dagster.engine.plans import ResourcePlan, read_plans
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.secrets import secrets_of
@@ -123,6 +124,15 @@ class FamilyRun:
     redactor: Redactor
     progress: Progress
     prepare: Prepare
+    _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(default_factory=dict)
+
+    def plans(self, family: Family, loaded: Collection[str]) -> Mapping[str, ResourcePlan]:
+        """The plans of the members that are loaded or needed by one that is, by name, parents first."""
+        key = (family.root.name, *sorted(loaded))
+        if key not in self._plans:
+            found = read_plans(family, self.config, loaded)
+            self._plans[key] = {plan.resource.name: plan for plan in found}
+        return self._plans[key]
 
     def load(self, turn: Turn) -> Iterator[Outcome]:
         """Load a family and tell what became of each of its members that were selected."""
@@ -168,7 +178,7 @@ class FamilyRun:
         before = Before(
             attempt.started,
             deepcopy(dict(pipeline.state)),
-            read_tables(pipeline, self.pipelines.stored_schema),
+            read_tables(self.pipelines.schema()),
             preparation.ends,
             preparation.moves.cursors,
         )
@@ -200,10 +210,9 @@ class FamilyRun:
     def _source(self, turn: Turn, window: Window | None, parts: Parts | None) -> FamilySource:
         source = build_family_source(
             self.connector,
-            self.config,
             self.maker,
-            turn.family,
-            turn.names,
+            self.plans(turn.family, turn.names),
+            turn.family.root.name,
             say=self.progress.message,
             schema=self.pipelines.stored_schema,
             window=window,

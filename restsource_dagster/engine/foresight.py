@@ -23,7 +23,7 @@ from restsource_dagster.engine.calls import root_call
 from restsource_dagster.engine.continuity import check_continuity
 from restsource_dagster.engine.family_cursors import FamilyCursors
 from restsource_dagster.engine.family_run import FamilyRun
-from restsource_dagster.engine.plans import ResourcePlan, read_plans
+from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.streams import CursorView, Stream
 
 __all__ = ["Foresight"]
@@ -50,10 +50,7 @@ class Foresight:
         """Ask for the first page of all while the pipeline is opened, if it depends on no cursor."""
         for family, loaded in self._families[: min(1, run.maker.looks_ahead)]:
             try:
-                plans = {
-                    plan.resource.name: plan for plan in read_plans(family, run.config, loaded)
-                }
-                root = plans[family.root.name]
+                root = run.plans(family, loaded)[family.root.name]
                 if root.incremental is None:
                     # no more than a page: the destination may turn out not to be there
                     run.maker.make(root).foresee_for_later(root_call(root, None), may_stop=True)
@@ -91,7 +88,7 @@ def _foresee(
     *,
     is_plain: bool,
 ) -> None:
-    plans = {plan.resource.name: plan for plan in read_plans(family, run.config, loaded)}
+    plans = run.plans(family, loaded)
     root = plans[family.root.name]
     endpoint = run.maker.make(root)
     if not is_plain:
@@ -99,7 +96,7 @@ def _foresee(
     sources = pipeline.state.get("sources", {})
     known = sources.get(run.connector.name, {}).get("resources", {})
     state = {name: _thawed(known[name]) for name in plans if name in known}
-    check_continuity(plans, {"resources": state}, _count_by(run, pipeline), family=plans)
+    check_continuity(plans, {"resources": state}, _count_by(run), family=plans)
     with _injected(run.connector.name, state):
         stream = _opened(plans, root)
     view = CursorView.of(root.incremental, stream.start) if stream and root.incremental else None
@@ -115,12 +112,14 @@ def _opened(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> Stream | N
     return opened.stream if opened else None
 
 
-def _count_by(run: FamilyRun, pipeline: dlt.Pipeline) -> Callable[[str], int]:
+def _count_by(run: FamilyRun) -> Callable[[str], int]:
     """Tells by the schema whether a table may have rows: the destination need not be asked."""
-    named = pipeline.default_schema_name
-    schema = pipeline.default_schema if named else run.pipelines.stored_schema
-    schema = schema or Schema(run.connector.name)
-    return lambda table: int(schema.naming.normalize_table_identifier(table) in schema.tables)
+
+    def count(table: str) -> int:
+        schema = run.pipelines.schema() or Schema(run.connector.name)
+        return int(schema.naming.normalize_table_identifier(table) in schema.tables)
+
+    return count
 
 
 def _thawed(value: Any) -> Any:

@@ -19,13 +19,12 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from restsource_dagster.config.connector import Connector, Family, Resource
 from restsource_dagster.config.spans import Span
+from restsource_dagster.engine.cursor_state import OURS, beginning_of
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.family_cursors import OURS, beginning_of
 from restsource_dagster.engine.family_run import FamilyRun, Preparation, Turn, opened_run
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome
-from restsource_dagster.engine.plans import read_plans
 from restsource_dagster.engine.positions import CursorRules, Position
 from restsource_dagster.engine.ranges import CursorRange, Replacement
 from restsource_dagster.engine.starts import cursor_of, refused
@@ -179,7 +178,7 @@ def _live_start(run: FamilyRun, pipeline: dlt.Pipeline, family: Family) -> Any:
     root = family.root
     sources = _live_state(run, pipeline).get("sources", {})
     kept = sources.get(run.connector.name, {}).get("resources", {}).get(root.name, {})
-    plan = next(read_plans(family, run.config, [root.name]))
+    plan = run.plans(family, [root.name])[root.name]
     rules = CursorRules.of(root.name, cast("Incremental[Any]", plan.incremental))
     if rules.falling:
         raise refused(root.name, "its cursor falls, and windows rise")

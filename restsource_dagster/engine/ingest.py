@@ -12,7 +12,6 @@ from restsource_dagster.engine.foresight import Foresight
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.moves import Moves, move
 from restsource_dagster.engine.outcome import Observer, Outcome
-from restsource_dagster.engine.plans import read_plans
 from restsource_dagster.engine.replacing import can_replace
 from restsource_dagster.engine.starts import Starts
 from restsource_dagster.engine.turns import in_turn
@@ -101,7 +100,7 @@ def _moved(
     falling = {
         name
         for name in names
-        for plan in read_plans(family, run.config, [name])
+        for plan in run.plans(family, [name]).values()
         if plan.resource.name == name and plan.incremental
         if plan.incremental.last_value_func is min
     }

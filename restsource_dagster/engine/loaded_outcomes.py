@@ -44,7 +44,8 @@ def outcomes_of(
     redactor: Redactor,
 ) -> Iterator[Outcome]:
     """What became of resources that were loaded, of one family."""
-    schema, after, state = pipeline.default_schema, read_tables(pipeline), pipeline.state
+    schema, state = pipeline.default_schema, pipeline.state
+    after = read_tables(schema)
     for resource in resources:
         tally = source.tallies[resource.name]
         table = schema.naming.normalize_table_identifier(resource.table)

@@ -12,8 +12,8 @@ from dlt.common.jsonpath import compile_path, extract_simple_field_name
 
 from restsource_dagster.config.connector import Family, Resource
 from restsource_dagster.config.cursor_values import format_of
+from restsource_dagster.engine.cursor_state import FLOOR, FROM, OURS
 from restsource_dagster.engine.cursors import read_cursor
-from restsource_dagster.engine.family_cursors import FLOOR, FROM, OURS
 from restsource_dagster.engine.ordering import Order
 from restsource_dagster.engine.positions import SEEN
 from restsource_dagster.engine.ranges import CursorRange, Replacement

@@ -103,6 +103,11 @@ class Pipelines:
             self._pipeline = pipeline
         return self._pipeline
 
+    def schema(self) -> Schema | None:
+        """What is known of the tables of the open pipeline. dlt reads it from its file each time."""
+        pipeline = self.open()
+        return pipeline.default_schema if pipeline.default_schema_name else self.stored_schema
+
     @contextmanager
     def _held(self) -> Iterator[None]:
         """Have the destination to oneself; once waiting was in vain, nobody waits again."""
@@ -118,12 +123,11 @@ class Pipelines:
     def expect(self, moves: Moves) -> None:
         """Know what the next load replaces and changes. Raises `IngestError` if it can't."""
         pipeline = self.open()
-        known = pipeline.default_schema if pipeline.default_schema_name else self.stored_schema
-        normalize = (known or Schema(self.dataset)).naming.normalize_table_identifier
         self._changes = moves.changes
         self._replacements.clear()
         for one in moves.replacements:
-            table = normalize(one.table)
+            naming = (self.schema() or Schema(self.dataset)).naming
+            table = naming.normalize_table_identifier(one.table)
             self._replacements[table] = replace(one, table=table)
         if self._replacements and not can_replace(pipeline.destination):
             raise IngestError(

@@ -4,7 +4,7 @@ It stands where dlt's `rest_api` source stands and shares its reading of the fil
 pass our session, pages our page loop, rows our cursors, and each resource has a session of its own.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ import dlt
 from dlt.common.schema import Schema
 from dlt.extract import DltResource, DltSource
 
-from restsource_dagster.config.connector import Connector, Family
+from restsource_dagster.config.connector import Connector
 from restsource_dagster.engine.children import Children
 from restsource_dagster.engine.columnar.feed import ColumnFeed
 from restsource_dagster.engine.columnar.parts import Parts
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.family_cursors import FamilyCursors
-from restsource_dagster.engine.plans import ResourcePlan, read_plans
+from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.reading import Reading, child_pages, root_pages
 from restsource_dagster.engine.tally import Tally
 from restsource_dagster.engine.values import Values
@@ -41,27 +41,25 @@ class FamilySource:
 
 def build_family_source(
     connector: Connector,
-    config: Mapping[str, Any],
     maker: EndpointMaker,
-    family: Family,
-    loaded: Collection[str],
+    plans: Mapping[str, ResourcePlan],
+    root: str,
     *,
     say: Callable[[str], None],
     schema: Schema | None = None,
     window: Window | None = None,
     parts: Parts | None = None,
 ) -> FamilySource:
-    """A source of the family's resources that are `loaded`, or that a loaded one depends on.
+    """A source of a family's resources that are loaded, or that a loaded one depends on.
 
-    `config` is `connector.rest_api_config()` with its references resolved. A parent that is not
+    `plans` are theirs, `root` is the name of the one above all others. A parent that is not
     loaded is asked for all the same, and its own incremental cursor stays where it is. Raises dlt's
     `ConfigFieldMissingException` for a secret that is neither in the file nor where dlt looks.
     `schema` is what the destination knows of the tables, if dlt's pipeline doesn't. With a `window`
     only its rows are read, and no cursor is known or moved. Rows that can be columns go to `parts`.
     """
-    plans = {plan.resource.name: plan for plan in read_plans(family, config, loaded)}
     if window is not None:
-        plans[family.root.name] = bounded(plans[family.root.name], window)
+        plans = {**plans, root: bounded(plans[root], window)}
     tallies = {name: maker.tally(name) for name in plans}
     # names become columns as dlt's configuration says
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier

@@ -11,7 +11,8 @@ from dlt.extract import Incremental
 
 from restsource_dagster.config.cursor_values import CursorValueError
 from restsource_dagster.config.spans import Span
-from restsource_dagster.engine.family_cursors import FamilyCursors, OpenStream, State
+from restsource_dagster.engine.cursor_state import State
+from restsource_dagster.engine.family_cursors import FamilyCursors, OpenStream
 from restsource_dagster.engine.ordering import IncomparableError
 from restsource_dagster.engine.plans import ResourcePlan
 from restsource_dagster.engine.positions import CursorRules, Position

@@ -8,7 +8,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.responses import ApiResponse
 from restsource_dagster.engine.paging.fresh import fresh_records
 from restsource_dagster.engine.paging.selectors import RecordReader
 from restsource_dagster.engine.parsing import FreshRecords, look

@@ -7,7 +7,7 @@ import requests
 
 from restsource_dagster.engine.ahead.room import Holding, Room
 from restsource_dagster.engine.http.leash import Leash
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.responses import ApiResponse
 from restsource_dagster.engine.paging.course import Answer
 
 __all__ = ["OVERHEAD_BYTES", "Entry", "Stage"]

@@ -1,6 +1,6 @@
 """Answers that were taken and may be wanted once more, so that the API is not asked twice."""
 
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.responses import ApiResponse
 from restsource_dagster.engine.paging.course import Answer
 
 __all__ = ["Kept"]

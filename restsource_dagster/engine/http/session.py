@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,17 +19,15 @@ from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
 from restsource_dagster.engine.http.deadline import Deadline, install
-from restsource_dagster.engine.http.leash import Abandoned, count_bytes, ends_with, stop_if_unwanted
+from restsource_dagster.engine.http.leash import ends_with, stop_if_unwanted
 from restsource_dagster.engine.http.quiet import redacted_logs
+from restsource_dagster.engine.http.responses import ApiResponse, read_whole
 from restsource_dagster.engine.http.retries import Retries, asked_wait, is_transient
 from restsource_dagster.engine.http.rules import Meter, SessionRules
 from restsource_dagster.engine.http.waits import limit_resets_in
-from restsource_dagster.engine.parsing import read_fast
-from restsource_dagster.engine.values import json_object
 
-__all__ = ["ApiResponse", "ApiSession", "Meter", "SessionRules"]
+__all__ = ["ApiSession", "Meter", "SessionRules"]
 
-_PIECE_BYTES = 256 * 1024  # requests' own pieces are so small that handling them takes longer
 _NEUTRAL_HEADERS = frozenset(
     {
         "accept",
@@ -42,45 +39,6 @@ _NEUTRAL_HEADERS = frozenset(
         "user-agent",
     }
 )
-
-
-class ApiResponse(requests.Response):
-    """A response whose JSON is parsed once, however many ask for it (paginators do)."""
-
-    is_fast = False
-    """Whether the JSON was read fast, and is still to be proved."""
-
-    @cached_property
-    def _parsed(self) -> Any:
-        try:
-            fast = read_fast(self.content, self.encoding)
-        except ValueError:
-            return super().json(object_pairs_hook=json_object)
-        self.is_fast = True
-        return fast
-
-    def reread(self) -> Any:
-        """The body as JSON, read slowly."""
-        self.is_fast = False
-        self._parsed = super().json(object_pairs_hook=json_object)
-        return self._parsed
-
-    def json(self, **kwargs: Any) -> Any:
-        """The body as JSON. Raises `requests.exceptions.JSONDecodeError`."""
-        return super().json(**kwargs) if kwargs else self._parsed
-
-    def forget_parsed(self) -> None:
-        """Parse anew when the JSON is asked for again: what is parsed takes several times the room."""
-        self.__dict__.pop("_parsed", None)
-
-    def iter_content(
-        self, chunk_size: int | None = 1, decode_unicode: bool = False
-    ) -> Iterator[Any]:
-        """The body in pieces. Raises `Abandoned` if it is read ahead and takes too much room."""
-        size = chunk_size and max(chunk_size, _PIECE_BYTES)
-        for piece in super().iter_content(size, decode_unicode):
-            count_bytes(len(piece))
-            yield piece
 
 
 class _Cookies(RequestsCookieJar):
@@ -221,7 +179,7 @@ class _Transport(HTTPAdapter):
                 # a read may take longer than all of it, so that the deadline is the one that strikes
                 timeouts = (seconds, seconds + 1.0)
                 response = super().send(request, stream=True, timeout=timeouts, **options)
-                self._rules.meter.count(read=_read(response))
+                self._rules.meter.count(read=read_whole(response))
             except requests.RequestException as error:
                 late = isinstance(error, requests.Timeout) or deadline.expired
                 if not (late and is_transient(error)):
@@ -246,12 +204,3 @@ class _Transport(HTTPAdapter):
             self._rules.budget.pause(wait)
             if response.ok:
                 self._rules.on_wait(f"the API's rate limit is used up for another {wait:.0f} s")
-
-
-def _read(response: requests.Response) -> int:
-    """Read the whole body; returns its size."""
-    try:
-        return len(response.content)
-    except Abandoned:
-        response.close()
-        raise

@@ -4,7 +4,7 @@ from typing import Any
 
 import requests
 
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.responses import ApiResponse
 from restsource_dagster.engine.paging.selectors import RecordReader
 from restsource_dagster.engine.parsing import FreshRecords, keys_of
 
