@@ -1,5 +1,6 @@
 """One page on its way from a guess to whoever wants it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -10,7 +11,10 @@ from restsource_dagster.engine.http.leash import Leash
 from restsource_dagster.engine.http.responses import ApiResponse
 from restsource_dagster.engine.paging.course import Answer
 
-__all__ = ["OVERHEAD_BYTES", "Entry", "Stage"]
+__all__ = ["OVERHEAD_BYTES", "Ask", "Entry", "Stage"]
+
+Ask = Callable[[requests.Request, int], requests.Response]
+"""Sends a request; knows the number of its page."""
 
 OVERHEAD_BYTES = 16 * 1024
 """What an answer takes up beside its body: headers and objects."""
@@ -60,6 +64,13 @@ class Entry:
         if room is not None:
             self.holding = Holding(room, expected)
             self.leash = Leash(self.holding.grow)
+
+    def send(self, ask: Ask) -> requests.Response:
+        """Ask for it. Raises what asking raises, and `Abandoned` if nobody wants it any more."""
+        if self.leash is None:
+            return ask(self.request, self.page)
+        with self.leash.worn():
+            return ask(self.request, self.page)
 
     def end(self, outcome: Answer | Exception) -> None:
         """Its answer is there, or there is none."""

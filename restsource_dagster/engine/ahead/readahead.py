@@ -8,12 +8,13 @@ from contextlib import contextmanager
 
 import requests
 
-from restsource_dagster.engine.ahead.entry import Entry, Stage
+from restsource_dagster.engine.ahead.crew import Crew
+from restsource_dagster.engine.ahead.entry import Ask, Entry, Stage
 from restsource_dagster.engine.ahead.guesses import Guesses
 from restsource_dagster.engine.ahead.kept import Kept
 from restsource_dagster.engine.ahead.room import Room
 from restsource_dagster.engine.ahead.twins import key_of
-from restsource_dagster.engine.ahead.walk import Ask, Walk
+from restsource_dagster.engine.ahead.walk import Walk
 from restsource_dagster.engine.ahead.walks import Walks
 from restsource_dagster.engine.http.budget import Budget
 from restsource_dagster.engine.http.leash import Abandoned, Leash
@@ -47,14 +48,13 @@ class ReadAhead:
         self._most = most
         self._budget = budget
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
         self._news = threading.Condition(self._lock)
         self._walks = Walks(most, room_bytes, clock)
         self._under_way: set[Leash] = set()
         self._page_bytes: dict[str, int] = {}
-        self._threads: list[threading.Thread] = []
-        self._idle = 0
-        self._is_closed = False
+        self._crew = Crew(
+            most, self._lock, is_work=self._is_work, take=self._take, do=lambda it: self._ask(*it)
+        )
         self._kept: Kept | None = None
 
     @property
@@ -158,17 +158,14 @@ class ReadAhead:
     def close(self) -> None:
         """End all requests that were sent ahead, and the threads."""
         with self._lock:
-            self._is_closed = True
             self._walks.close()
             under_way = list(self._under_way)
-            self._work.notify_all()
+            self._crew.dismiss()
             self._news.notify_all()
         for leash in under_way:
             leash.cut()
         self._budget.wake()
-        ends_at = time.monotonic() + _END_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, ends_at - time.monotonic()))
+        self._crew.join(_END_SECONDS)
 
     def _walk(self, resource: str, course: Course, ask: Ask, room: Room) -> Walk:
         guesses = Guesses(self._most, by_total_only=self._budget.is_tight)
@@ -198,48 +195,31 @@ class ReadAhead:
             self._kept.note(walk.resource, entry.key, answer)
         return answer
 
-    def _run(self) -> None:
-        """What a thread does until the end."""
-        while (picked := self._wait_for_work()) is not None:
-            self._ask(*picked)
+    def _is_work(self) -> bool:
+        return self._walks.pick() is not None
 
-    def _wait_for_work(self) -> tuple[Walk, Entry] | None:
-        with self._lock:
-            while not self._is_closed:
-                picked = self._walks.pick()
-                if picked is not None:
-                    walk, entry = picked
-                    walk.begin(entry, ahead=True)
-                    if entry.leash is not None:
-                        self._under_way.add(entry.leash)
-                    self._stir()
-                    return picked
-                self._idle += 1
-                self._work.wait()
-                self._idle -= 1
-            return None
+    def _take(self) -> tuple[Walk, Entry] | None:
+        """The request to send next: it is begun by that."""
+        picked = self._walks.pick()
+        if picked is not None:
+            walk, entry = picked
+            walk.begin(entry, ahead=True)
+            if entry.leash is not None:
+                self._under_way.add(entry.leash)
+        return picked
 
     def _stir(self, walk: Walk | None = None) -> None:
         """See to it that somebody does what there is to do, perhaps only in one walk."""
-        if self._is_closed:
-            return
-        if walk is not None and walk.next_entry() is None and not self._walks.lacked_room:
-            return
-        if self._idle:
-            self._work.notify()
-        elif len(self._threads) < self._most and self._walks.pick() is not None:
-            name = f"restsource-ahead-{len(self._threads)}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        if walk is None or walk.next_entry() is not None or self._walks.lacked_room:
+            self._crew.call()
 
     def _ask(self, walk: Walk, entry: Entry) -> None:
         """Send a request, and read its answer and those after it that wait for it."""
         outcome: Answer | Exception | None = None
         try:
-            outcome = Answer(_sent(walk.ask, entry))
+            outcome = Answer(entry.send(walk.ask))
         except Abandoned:
-            pass
+            outcome = None  # nobody wants it any more
         except Exception as error:  # noqa: BLE001 - it is raised where the page is asked for
             outcome = error
         finally:
@@ -278,10 +258,3 @@ class ReadAhead:
             walk.turned(entry, turned)
             self._news.notify_all()
             self._stir(walk)
-
-
-def _sent(ask: Ask, entry: Entry) -> requests.Response:
-    if entry.leash is None:
-        return ask(entry.request, entry.page)
-    with entry.leash.worn():
-        return ask(entry.request, entry.page)

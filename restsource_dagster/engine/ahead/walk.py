@@ -2,21 +2,19 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import requests
 
-from restsource_dagster.engine.ahead.entry import OVERHEAD_BYTES, Entry, Stage
+from restsource_dagster.engine.ahead.entry import OVERHEAD_BYTES, Ask, Entry, Stage
 from restsource_dagster.engine.ahead.guesses import Guesses, following
 from restsource_dagster.engine.ahead.room import Room
 from restsource_dagster.engine.ahead.twins import key_of, twin_of
 from restsource_dagster.engine.paging.course import Answer, Course, Page
 
-__all__ = ["Ask", "Walk"]
+__all__ = ["Walk"]
 
-Ask = Callable[[requests.Request, int], requests.Response]
-"""Sends a request; knows the number of its page."""
 Turned = tuple[Page | None, requests.Request | None]
 """A page and the request after it, None where there is none."""
 
