@@ -16,18 +16,16 @@ from restsource_dagster.cli.backfill_report import (
     tell,
 )
 from restsource_dagster.cli.backfill_windows import AskedWindow, asked_windows
-from restsource_dagster.cli.connectors import read_connectors
+from restsource_dagster.cli.connectors import find_connector, find_resources
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
 from restsource_dagster.cli.interrupts import Interrupts, watch_interrupts
-from restsource_dagster.cli.options import Configs, Json, read_settings
+from restsource_dagster.cli.options import Configs, Json, Name, read_settings
 from restsource_dagster.cli.output import (
-    FAILED,
-    INTERRUPTED,
+    leave,
     say,
     standard_output,
     standard_output_kept_clean,
 )
-from restsource_dagster.cli.running import find_connector, find_resources
 from restsource_dagster.config.connector import Connector, Resource
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
@@ -40,9 +38,7 @@ __all__ = ["backfill"]
 
 
 def backfill(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
-    ],
+    name: Name,
     resource: Annotated[
         str,
         typer.Argument(
@@ -107,37 +103,40 @@ def backfill(
     Example: restsource backfill shop orders --from 2024-01-01 --to 2024-07-01 --window 1mo
     """
     settings = read_settings(configs)
-    connector = find_connector(read_connectors(settings), name)
-    [found] = find_resources(connector, [resource])
-    root = _checked(connector, connector.resource(found))
+    connector = find_connector(settings, name)
+    root = _root(connector, resource)
     plan = _plan(connector, root, settings)
-    keys = frozenset(plan.due()) if plan else frozenset[str]()
-    try:
-        windows = asked_windows(root, from_, to, window, keys)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--from, --to, --window") from error
-    home = find_home()
-    order = BackfillOrder(connector, root, plan, windows, settings, home, wait=wait)
+    windows = _windows(root, plan, from_, to, window)
+    order = BackfillOrder(connector, root, plan, windows, settings, find_home(), wait=wait)
     if not as_json:
         print_windows(standard_output(), windows)
     result = BackfillResult() if dry_run else _carry_out(order)
     tell(order, result, as_json=as_json, dry_run=dry_run)
-    if result.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if result.failed:
-        raise typer.Exit(FAILED)
+    leave(interrupted=result.interrupted, failed=result.failed)
 
 
-def _checked(connector: Connector, resource: Resource) -> Resource:
+def _root(connector: Connector, name: str) -> Resource:
     """The resource. Raises `typer.BadParameter` for one that can't be loaded in windows."""
     from restsource_dagster.engine.errors import IngestError
     from restsource_dagster.engine.history import check_windows
 
+    [found] = find_resources(connector, [name])
     try:
-        check_windows(connector, resource.name)
+        check_windows(connector, found)
     except IngestError as error:
         raise typer.BadParameter(str(error), param_hint="RESOURCE") from error
-    return resource
+    return connector.resource(found)
+
+
+def _windows(
+    root: Resource, plan: "HistoryPlan | None", start: str, end: str, length: str | None
+) -> tuple[AskedWindow, ...]:
+    """The windows of the range. Raises `typer.BadParameter` for ends or a length that make none."""
+    keys = frozenset(plan.due()) if plan else frozenset[str]()
+    try:
+        return asked_windows(root, start, end, length, keys)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--from, --to, --window") from error
 
 
 def _plan(connector: Connector, resource: Resource, settings: Settings) -> "HistoryPlan | None":
@@ -156,28 +155,30 @@ def _carry_out(order: BackfillOrder) -> BackfillResult:
         interrupts = stack.enter_context(watch_interrupts())
         stack.enter_context(standard_output_kept_clean())
 
-        import dagster as dg
-
         from restsource_dagster.cli.backfill_runs import WindowRuns, has_daemon
         from restsource_dagster.orchestration.run_settings import RunSettings
 
-        instance = stack.enter_context(
-            open_instance(order.home)
-            if order.home
-            else dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
-        )
+        instance = stack.enter_context(open_instance(order.home))
         runs = WindowRuns(
             order.connector, order.resource.name, order.plan, RunSettings(order.settings), instance
         )
-        going_on = runs.going_on()
-        fresh = [window for window in order.windows if window.name not in going_on]
-        for window in order.windows:
-            if window.name in going_on:
-                say(printable(f"{window.name} is going on already and is not asked for again."))
+        windows = _not_going_on(runs, order.windows)
         if has_daemon(instance):
-            return _through_daemon(runs, fresh, wait=order.wait)
+            return _through_daemon(runs, windows, wait=order.wait)
         say("No Dagster daemon is running for this instance: loading here, newest first.")
-        return _here(runs, fresh, interrupts)
+        return _here(runs, windows, interrupts)
+
+
+def _not_going_on(runs: "WindowRuns", windows: Iterable[AskedWindow]) -> list[AskedWindow]:
+    """The windows without those that are queued or running, of which it is told."""
+    going_on = runs.going_on()
+    left = []
+    for window in windows:
+        if window.name in going_on:
+            say(printable(f"{window.name} is going on already and is not asked for again."))
+        else:
+            left.append(window)
+    return left
 
 
 def _through_daemon(

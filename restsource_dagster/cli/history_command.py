@@ -3,17 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
-from restsource_dagster.cli.connectors import read_connectors
+from restsource_dagster.cli.connectors import find_connector
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
-from restsource_dagster.cli.options import Configs, Json, read_settings
+from restsource_dagster.cli.options import Configs, Json, Name, read_settings
 from restsource_dagster.cli.output import print_json, say, standard_output
-from restsource_dagster.cli.running import find_connector
 from restsource_dagster.config.problems import printable
 
 if TYPE_CHECKING:  # they bring Dagster
@@ -26,9 +24,7 @@ _STYLES = {"loaded": "green", "going on": "cyan", "failed": "red", "missing": "y
 
 
 def history(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
-    ],
+    name: Name,
     configs: Configs = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +37,7 @@ def history(
     Example: restsource history shop
     """
     settings = read_settings(configs)
-    connector = find_connector(read_connectors(settings), name)
+    connector = find_connector(settings, name)
     home = find_home()
     if home is None:
         say(f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_HOME}.")

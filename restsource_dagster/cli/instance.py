@@ -37,15 +37,23 @@ def find_home() -> Path | None:
 
 
 @contextmanager
-def open_instance(home: Path) -> "Iterator[dg.DagsterInstance]":
-    """The Dagster instance of a folder. Raises `typer.BadParameter` if it can't be opened."""
+def open_instance(home: Path | None) -> "Iterator[dg.DagsterInstance]":
+    """The Dagster instance of a folder, or one that is forgotten at the end.
+
+    Raises `typer.BadParameter` if it can't be opened.
+    """
+    with _instance(home) as instance:
+        yield instance
+
+
+def _instance(home: Path | None) -> "dg.DagsterInstance":
     import dagster as dg
 
+    if home is None:
+        return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
     try:
-        instance = dg.DagsterInstance.from_config(str(home))
+        return dg.DagsterInstance.from_config(str(home))
     except (dg.DagsterError, OSError) as error:
         raise typer.BadParameter(
             f"the Dagster instance in {home} can't be opened: {error}", param_hint="DAGSTER_HOME"
         ) from error
-    with instance:
-        yield instance

@@ -8,8 +8,11 @@ import typer
 if TYPE_CHECKING:  # checking a file needs no settings
     from restsource_dagster.settings import Settings
 
-__all__ = ["Configs", "Json", "read_settings"]
+__all__ = ["Configs", "Json", "Name", "read_settings"]
 
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
+]
 Configs = Annotated[
     Path | None,
     typer.Option(

@@ -15,6 +15,7 @@ __all__ = [
     "GONE",
     "INTERRUPTED",
     "close_standard_output",
+    "leave",
     "print_json",
     "print_lines",
     "say",
@@ -54,6 +55,14 @@ def print_lines(lines: Iterable[str]) -> None:
 def print_json(document: Any) -> None:
     """One JSON document on standard output. Raises `BrokenPipeError` as `print_lines` does."""
     print_lines([json.dumps(document, indent=2)])
+
+
+def leave(*, interrupted: bool, failed: bool) -> None:
+    """End the command with the exit code for what became of it; nothing if all is well."""
+    import typer
+
+    if interrupted or failed:
+        raise typer.Exit(INTERRUPTED if interrupted else FAILED)
 
 
 def close_standard_output() -> None:

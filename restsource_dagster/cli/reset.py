@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from restsource_dagster.cli.connectors import read_connectors
+from restsource_dagster.cli.connectors import find_connector, find_resources
 from restsource_dagster.cli.instance import find_home, open_instance
-from restsource_dagster.cli.options import Configs, Json, read_settings
+from restsource_dagster.cli.options import Configs, Json, Name, read_settings
 from restsource_dagster.cli.output import (
     FAILED,
     print_json,
@@ -18,7 +18,6 @@ from restsource_dagster.cli.output import (
     standard_output_kept_clean,
 )
 from restsource_dagster.cli.progress import show_progress
-from restsource_dagster.cli.running import find_connector, find_resources
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
@@ -27,9 +26,7 @@ __all__ = ["reset"]
 
 
 def reset(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
-    ],
+    name: Name,
     resources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -58,7 +55,7 @@ def reset(
     Example: restsource reset shop orders
     """
     settings = read_settings(configs)
-    connector = find_connector(read_connectors(settings), name)
+    connector = find_connector(settings, name)
     wanted = find_resources(connector, resources or [r.name for r in connector.resources])
     if not yes:
         _ask(connector, wanted)
@@ -69,15 +66,13 @@ def reset(
     dropped = _reset(connector, wanted if resources else None, settings)
     histories = _forget_windows(connector, wanted, home)
     if as_json:
-        print_json(
-            {
-                "connector": connector.name,
-                "resources": list(wanted),
-                "tables": list(dropped),
-                "histories": list(histories),
-            }
-        )
-        return
+        told = {"resources": wanted, "tables": dropped, "histories": histories}
+        print_json({"connector": connector.name, **told})
+    else:
+        _print(dropped, histories)
+
+
+def _print(dropped: Collection[str], histories: Collection[str]) -> None:
     console = standard_output()
     tables = ", ".join(dropped) if dropped else "none: nothing was loaded"
     console.print(printable(f"Tables dropped: {tables}."))

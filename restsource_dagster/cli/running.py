@@ -1,6 +1,5 @@
 """`restsource run`: run a connector now."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
-from restsource_dagster.cli.connectors import read_connectors
+from restsource_dagster.cli.connectors import find_connector, find_resources
 from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
 from restsource_dagster.cli.interrupts import watch_interrupts
-from restsource_dagster.cli.options import Configs, Json, read_settings
+from restsource_dagster.cli.options import Configs, Json, Name, read_settings
 from restsource_dagster.cli.output import (
-    FAILED,
-    INTERRUPTED,
+    leave,
     print_json,
     say,
     standard_output,
@@ -24,19 +22,16 @@ from restsource_dagster.cli.output import (
 from restsource_dagster.cli.progress import show_progress
 from restsource_dagster.cli.report import RunReport
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.files import Folder
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
-__all__ = ["find_connector", "find_resources", "run"]
+__all__ = ["run"]
 
 _SET = "--set-cursor"
 
 
 def run(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
-    ],
+    name: Name,
     resources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -85,7 +80,7 @@ def run(
     Example: restsource run shop orders
     """
     settings = read_settings(configs)
-    connector = find_connector(read_connectors(settings), name)
+    connector = find_connector(settings, name)
     wanted = find_resources(connector, resources or [])
     home = find_home()
     if home is None:
@@ -93,16 +88,17 @@ def run(
     load_dotenv(Path.cwd() / ".env", override=True)
     config = _config(connector, wanted, set_cursor or [], full_refresh=full_refresh)
     report, interrupted = _execute(connector, wanted, settings, home, config, verbose=verbose)
+    _tell(report, as_json=as_json)
+    leave(interrupted=interrupted, failed=not report.succeeded)
+
+
+def _tell(report: RunReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report.as_dict())
-    else:
-        console = standard_output()
-        for line in report.lines():
-            console.print(line)
-    if interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if not report.succeeded:
-        raise typer.Exit(FAILED)
+        return
+    console = standard_output()
+    for line in report.lines():
+        console.print(line)
 
 
 def _execute(
@@ -119,21 +115,14 @@ def _execute(
         stack.enter_context(standard_output_kept_clean())
         observer = stack.enter_context(show_progress(connector, bars=not verbose))
 
-        import dagster as dg
-
         from restsource_dagster.cli.execution import Execution
         from restsource_dagster.orchestration.run_settings import RunSettings
 
-        instance = stack.enter_context(
-            open_instance(home)
-            if home
-            else dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
-        )
         execution = Execution(
             connector=connector,
             resources=wanted,
             runs=RunSettings(settings, observer),
-            instance=instance,
+            instance=stack.enter_context(open_instance(home)),
             log_level="INFO" if verbose else "CRITICAL",
             config=config,
         )
@@ -158,40 +147,3 @@ def _config(
         **({"full_refresh": True} if full_refresh else {}),
         **({"set_cursor": cursors} if cursors else {}),
     }
-
-
-def find_connector(folder: Folder, name: str) -> Connector:
-    """The connector of that name. Raises `typer.BadParameter`, or `typer.Exit` for a broken file."""
-    for connector in folder.connectors:
-        if connector.name == name:
-            return connector
-    broken = [file for file in folder.broken if file.path.stem == name]
-    for file in broken:
-        for problem in file.problems:
-            say(problem.as_text())
-    if broken:
-        raise typer.Exit(FAILED)
-    known = [connector.name for connector in folder.connectors]
-    raise typer.BadParameter(f"there is no connector {_named(name, known)}", param_hint="NAME")
-
-
-def find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...]:
-    """The resources of these names, or the selected ones. Raises `typer.BadParameter`."""
-    known = [resource.name for resource in connector.resources]
-    for name in names:
-        if name not in known:
-            raise typer.BadParameter(
-                f"{connector.name} has no resource {_named(name, known)}", param_hint="RESOURCE"
-            )
-    if names:
-        return tuple(name for name in known if name in names)
-    selected = tuple(resource.name for resource in connector.resources if resource.selected)
-    return selected or tuple(known)
-
-
-def _named(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
-    if close:
-        return f"{printable(name)}; did you mean {' or '.join(close)}?"
-    listed = f"known are {', '.join(known)}" if known else "there are none"
-    return f"{printable(name)}; {listed}"
