@@ -32,18 +32,24 @@ def main() -> int:
     """Measure; the exit code is 1 if tables were wrong or we could not run, 2 for wrong usage."""
     arguments = _arguments()
     cases = all_cases(quick=arguments.quick)
-    if arguments.list:
-        print("\n".join(f"{case.name:14} {case.title}" for case in cases))
-        return 0
-    if unknown := set(arguments.only or ()) - {case.name for case in cases}:
+    wanted: list[str] = arguments.only or []
+    if unknown := [word for word in wanted if not any(_names(word, case) for case in cases)]:
         print(f"no case is named {', '.join(sorted(unknown))}; see --list", file=sys.stderr)
         return 2
-    chosen = [case for case in cases if not arguments.only or case.name in arguments.only]
+    chosen = [case for case in cases if not wanted or any(_names(word, case) for word in wanted)]
+    if arguments.list:
+        print("\n".join(f"{case.name:17} {case.title}" for case in chosen))
+        return 0
     try:
         return _measure(chosen, arguments)
     except OtherCircumstancesError as error:
         print(error, file=sys.stderr)
         return 2
+
+
+def _names(word: str, case: Case) -> bool:
+    """Whether a word names a case, or the group that its name begins with."""
+    return case.name == word or case.name.startswith(f"{word}_")
 
 
 def _measure(cases: list[Case], arguments: argparse.Namespace) -> int:
@@ -92,7 +98,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: does it all work?")
     parser.add_argument("--rounds", type=int, help="measurements of each contestant (5, quick: 2)")
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="only these cases")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="only these cases or groups")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"results ({LATEST.name})")
     parser.add_argument(
         "--peers", type=Path, default=_PEERS, metavar="DIR", help="their environments"

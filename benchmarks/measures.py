@@ -14,6 +14,10 @@ def _megabytes(value: float) -> str:
     return f"{value / 1e6:,.0f} MB"
 
 
+def _milliseconds(value: float) -> str:
+    return f"{value * 1e3:.0f} ms"
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -34,5 +38,15 @@ MEASURES = {
     "work_wall": Measure("wall of the work", _seconds),
     "extract_wall": Measure("wall of the extract", _seconds),
     "requests": Measure("requests", _number),
+    "created_to_success": Measure("created to success", _seconds),
+    "created_to_start": Measure("created to RUN_START", _seconds),
+    "start_to_success": Measure("RUN_START to SUCCESS", _seconds),
+    "beyond_python": Measure("wall beyond Python's start", _seconds),
+    "slots": Measure("slots", _number),
+    "lost": Measure("slots lost", _number),
+    "late_median": Measure("late, median", _seconds),
+    "late_max": Measure("late, at most", _seconds),
+    "daemon_cpu": Measure("CPU of the daemon for a slot", _milliseconds),
+    "slot_cpu": Measure("CPU of all for a slot", _milliseconds),
 }
-"""By the name that samples use. The work is what comes after the imports."""
+"""By the name that samples use, in seconds and bytes. The work is what comes after the imports."""

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.cases import latency, memory, peers, throughput
+from benchmarks.cases import latency, memory, peers, startup, throughput
 from benchmarks.cases.sizes import FULL, QUICK
 from benchmarks.model import Case
 
@@ -17,7 +17,11 @@ _BUILDERS = (
     latency.dependents,
     peers.peers,
     memory.memory,
+    startup.run,
+    startup.load,
 )
+_FULL_ONLY = (startup.schedules,)
+"""Those that take their minutes whatever the size."""
 
 
 def all_cases(*, quick: bool) -> tuple[Case, ...]:
@@ -25,8 +29,9 @@ def all_cases(*, quick: bool) -> tuple[Case, ...]:
 
     `quick` ones are small: what they measure is mostly imports, so they have no limits to meet.
     """
-    cases = tuple(build(QUICK if quick else FULL) for build in _BUILDERS)
-    return tuple(_without_limits(case) for case in cases) if quick else cases
+    if quick:
+        return tuple(_without_limits(build(QUICK)) for build in _BUILDERS)
+    return tuple(build(FULL) for build in (*_BUILDERS, *_FULL_ONLY))
 
 
 def _without_limits(case: Case) -> Case:

@@ -1,9 +1,9 @@
 """The shop whose API is read: resources in dlt's words, and programs that load them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from benchmarks.model import Contestant
+from benchmarks.model import Bench, Contestant, Sample
 from benchmarks.programs import Program
 from benchmarks.records import LINES_PER_RECORD
 from benchmarks.verify import whole_child_table, whole_table
@@ -81,16 +81,20 @@ def ours(
     return Program("ours", path, {"resources": resources, "connector": connector}, tables)
 
 
-def by_us(name: str, label: str, program: Program, note: str = "") -> Contestant:
+def by_us(name: str, label: str, program: Callable[[Bench], Sample], note: str = "") -> Contestant:
     """This project, in one of its ways."""
     return Contestant(name, f"restsource{label and ', '}{label}", "ours", program, note)
 
 
-def by_peer(name: str, label: str, program: Program, note: str = "") -> Contestant:
+def by_peer(
+    name: str, label: str, program: Callable[[Bench], Sample], note: str = ""
+) -> Contestant:
     """Another tool."""
     return Contestant(name, label, "peer", program, note)
 
 
-def by_hand(name: str, label: str, program: Program, note: str = "") -> Contestant:
+def by_hand(
+    name: str, label: str, program: Callable[[Bench], Sample], note: str = ""
+) -> Contestant:
     """A script written by hand for this API."""
     return Contestant(name, label, "floor", program, note)

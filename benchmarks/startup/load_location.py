@@ -20,7 +20,7 @@ from benchmarks.processes import clean_environment, run_measured
 from benchmarks.startup.connectors import write_connectors
 from benchmarks.startup.live import ROOT
 
-__all__ = ["main", "measure"]
+__all__ = ["check_all", "check_one", "load_bare", "load_ours", "main", "measure"]
 
 _LIMIT_SECONDS = 600
 _OURS = """
@@ -60,6 +60,32 @@ _ONE = (
 )
 
 Sample = Mapping[str, float]
+
+
+def load_ours(folder: Path, number: int, *, again: bool) -> Sample:
+    """Load so many connectors of ours, without or with a cache of parsed files."""
+    write_connectors(folder / "configs", number)
+    code = _OURS.format(number=number)
+    first = _python(folder, code)
+    return _python(folder, code) if again else first
+
+
+def load_bare(folder: Path, number: int) -> Sample:
+    """Load as many bare asset specs."""
+    return _python(folder, _BARE.format(number=number))
+
+
+def check_all(folder: Path, number: int) -> Sample:
+    """Check so many files."""
+    write_connectors(folder / "configs", number)
+    return _python(folder, _CHECK)
+
+
+def check_one(folder: Path) -> Sample:
+    """Check one file; `beyond_python` is what it takes more than an empty program."""
+    write_connectors(folder / "configs", 1)
+    empty, checked = _python(folder, "pass"), _python(folder, _ONE)
+    return {**checked, "beyond_python": checked["wall"] - empty["wall"]}
 
 
 def measure(*, rounds: int, number: int) -> dict[str, Any]:
