@@ -1,19 +1,17 @@
 """When each connector began: the moment from which its schedule counts."""
 
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 from restsource_dagster.config.connector import Connector
 from restsource_dagster.config.problems import Problem
+from restsource_dagster.orchestration.moments import LONGEST, parse_moment, write_once
 
 __all__ = ["CreationTimes"]
 
 FOLDER = "created_at"
 EXAMPLE = "2026-11-23T10:03:00Z"
-LONGEST = 64
-"""Bytes read of a state file: a time has 20, and a stray big file must not be read whole."""
 
 
 class CreationTimes:
@@ -45,7 +43,7 @@ class CreationTimes:
             return connector.created_at.astimezone(UTC)
         path = self._folder / connector.name
         try:
-            return self._read(path) or self._write_once(path)
+            return self._read(path) or self._first_seen(path)
         except OSError as error:
             self._warn(path, *_state_unusable(connector, error))
             return _modified(connector.path)
@@ -63,64 +61,25 @@ class CreationTimes:
                 written = _moment(os.fstat(file.fileno()).st_mtime)
         except FileNotFoundError:
             return None
-        moment = _parse(content)
+        moment = parse_moment(content)
         if moment is None:
             moment = written
             self._warn(path, *_state_damaged(content, moment))
         return moment
 
-    def _write_once(self, path: Path) -> datetime:
+    def _first_seen(self, path: Path) -> datetime:
         """Write now as the time, unless another process was quicker; either way what is there.
 
-        A hard link to a complete file either makes the name or fails: no reader sees half a time,
-        and of several processes exactly one wins. Raises OSError if the folder takes no files.
+        Raises OSError if the folder takes no files.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         now = _now()
-        content = _format(now).encode() + b"\n"
-        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=self._folder)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-                # A temporary file is private; the daemon may run as another user.
-                os.fchmod(file.fileno(), 0o644)
-            _publish(Path(name), path, content)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_once(path, f"{_format(now)}\n".encode())
         return self._read(path) or now
 
     def _warn(self, path: Path, message: str, mend: str) -> None:
         self._warnings[path] = Problem(
             path=path, line=1, column=1, pointer="", message=message, mend=mend, severity="warning"
         )
-
-
-def _publish(temporary: Path, path: Path, content: bytes) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return
-    except OSError:
-        # No hard links on this file system (some network and shared folders). Exclusive creation
-        # also lets one process win; the time has some 20 bytes and goes out in one write.
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
-
-
-def _parse(content: bytes) -> datetime | None:
-    if len(content) > LONGEST:
-        return None
-    try:
-        moment = datetime.fromisoformat(content.decode("ascii").strip())
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _format(moment: datetime) -> str:

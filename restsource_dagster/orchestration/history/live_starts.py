@@ -1,20 +1,16 @@
 """Where the live stream of a resource with a history began, written once."""
 
-import os
-import tempfile
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from restsource_dagster.config.connector import Resource
 from restsource_dagster.config.cursor_values import CursorValueError, format_of
 from restsource_dagster.config.windows import live_start
+from restsource_dagster.orchestration.moments import LONGEST, parse_moment, write_once
 
 __all__ = ["LiveStarts"]
 
 FOLDER = "live_starts"
-_LONGEST = 64
-"""Bytes read of a state file: a time has 25, and a stray big file must not be read whole."""
 
 
 class LiveStarts:
@@ -37,9 +33,13 @@ class LiveStarts:
         worked_out = _live_start(resource, created_at)
         path = self._folder / f"{connector}.{resource.name}"
         try:
-            return _read(path) or _write_once(path, worked_out)
+            found = _read(path)
+            if found is None:
+                write_once(path, f"{worked_out.isoformat()}\n".encode())
+                found = _read(path)
         except OSError:
             return worked_out
+        return found or worked_out
 
 
 def _live_start(resource: Resource, created_at: datetime) -> datetime:
@@ -65,27 +65,6 @@ def _read(path: Path) -> datetime | None:
     """The moment in a state file; None if there is none that can be understood."""
     try:
         with path.open("rb") as file:
-            text = file.read(_LONGEST).decode("ascii").strip()
-        moment = datetime.fromisoformat(text)
-    except (FileNotFoundError, ValueError):
+            return parse_moment(file.read(LONGEST + 1))
+    except FileNotFoundError:
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _write_once(path: Path, moment: datetime) -> datetime:
-    """Write it, unless another process was quicker; either way what is there.
-
-    A hard link to a complete file either makes the name or fails, so that of several processes one
-    wins. Raises `OSError` if the folder takes no files or knows no links.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{moment.isoformat()}\n")
-            os.fchmod(file.fileno(), 0o644)  # the daemon may run as another user
-        with suppress(FileExistsError):  # another process was quicker
-            os.link(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-    return _read(path) or moment

@@ -52,7 +52,9 @@ def test_a_connector_that_began_later_than_it_was_created_leaves_no_gap(tmp_path
     assert found.windows[0].end == datetime(2024, 8, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("content", ["", "soon", "2024-13-01", "9" * 500, "ü"])
+@pytest.mark.parametrize(
+    "content", ["", "soon", "2024-13-01", "9" * 500, "ü", "0001-01-01T00:00:00+05:00"]
+)
 def test_a_state_file_that_says_nothing_is_left_and_the_moment_worked_out(
     tmp_path: Path, content: str
 ) -> None:
