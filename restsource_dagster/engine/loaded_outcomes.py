@@ -20,6 +20,8 @@ from restsource_dagster.engine.tables import read_columns
 
 __all__ = ["Before", "outcomes_of"]
 
+_REASON = 300  # characters: it shows the value that did not fit
+
 
 @dataclass(frozen=True)
 class Before:
@@ -66,7 +68,7 @@ def outcomes_of(
             cursor_set=before.cursors_set.get(resource.name),
             window=before.window,
             columns=read_columns(schema, table),
-            written=_written(source.feeds.get(resource.name)),
+            written=redactor.start_of(_written(source.feeds.get(resource.name)), _REASON),
             schema_changes=changes_of(table, before.tables, after),
             nested_tables=_nested(schema, table, loaded.rows),
             load=Load(pipeline, source.source.resources[resource.name], loaded.info),

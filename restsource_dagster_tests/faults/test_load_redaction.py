@@ -78,3 +78,14 @@ def test_what_a_dependent_would_get_from_its_parent_is_cut_the_same_way(
     message = failure_of(outcomes["notes"])
     assert "_things_key" in message
     assert SECRET[:6] not in message
+
+
+def test_why_rows_were_not_written_as_columns_is_told_without_a_secret(
+    server: FaultServer, settings: Settings
+) -> None:
+    """The reason shows the value that did not fit, and stands in metadata."""
+    server.plan["/things"] = [{"at": "2026-01-01T00:00:00Z"}, {"at": f"{SECRET}{'x' * 5000}"}]
+    outcome = load(connector_of(server.url, THINGS, client=CLIENT), settings)["things"]
+    assert outcome.written.startswith("rows: at is timestamp")
+    assert SECRET[:6] not in outcome.written
+    assert len(outcome.written) < 400
