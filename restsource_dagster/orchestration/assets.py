@@ -4,8 +4,8 @@ Specs are made from the file alone. dlt is imported when the op runs, so that lo
 location needs no secret, no network and no destination.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -110,16 +110,21 @@ def _description(connector: Connector, resource: Resource) -> str:
 def _spec_metadata(resource: Resource, file: CodeFile) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
         **file.at(resource.line),
-        "endpoint": f"{resource.method} {resource.path}",
-        "write_disposition": resource.disposition.value,
-        # many resources have the same
-        "write_disposition/reason": sys.intern(resource.disposition.reason),
+        "endpoint": _text(f"{resource.method} {resource.path}"),
+        "write_disposition": _text(resource.disposition.value),
+        "write_disposition/reason": _text(resource.disposition.reason),
     }
     if resource.primary_key:
-        metadata["primary_key"] = ", ".join(resource.primary_key)
+        metadata["primary_key"] = _text(", ".join(resource.primary_key))
     if resource.incremental:
-        metadata["incremental/cursor_path"] = resource.incremental.cursor_path
+        metadata["incremental/cursor_path"] = _text(resource.incremental.cursor_path)
     return metadata
+
+
+@lru_cache(maxsize=1_000)
+def _text(value: str) -> dg.TextMetadataValue:
+    """A text of metadata: many resources have the same, which is then in memory once."""
+    return dg.MetadataValue.text(value)
 
 
 def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:

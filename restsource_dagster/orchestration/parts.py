@@ -6,6 +6,10 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+from dagster._core.definitions.job_definition import (
+    default_job_io_manager_with_fs_io_manager_schema,
+)
 
 from restsource_dagster.config.connector import Connector, IntervalSchedule
 from restsource_dagster.config.files import LoadedFile
@@ -20,6 +24,9 @@ from restsource_dagster.orchestration.run_settings import RunSettings
 from restsource_dagster.orchestration.schedules import build_schedule
 
 __all__ = ["History", "Part", "build_parts"]
+
+_RESOURCES = {"io_manager": default_job_io_manager_with_fs_io_manager_schema}
+"""What `Definitions` gives to every job."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,11 @@ def _resolve(assets: list[dg.AssetsDefinition], jobs: list[Any]) -> list[dg.JobD
     """The jobs of one connector, made among its assets alone.
 
     Left to the code location, each job would be looked for among the assets of all connectors: with a
-    thousand of them, Dagster needs a million looks.
+    thousand of them, Dagster needs a million looks. `Definitions` of one connector would do it too, and
+    would copy the assets and keep a repository for each.
     """
-    alone = dg.Definitions(assets=assets, jobs=jobs, executor=dg.in_process_executor)
-    return [alone.resolve_job_def(job.name) for job in jobs]
+    graph = AssetGraph.from_assets(assets)
+    return [job.resolve(graph, dg.in_process_executor, _RESOURCES) for job in jobs]
 
 
 def _new_names(part: Part, taken: set[str]) -> set[str]:

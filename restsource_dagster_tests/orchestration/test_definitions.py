@@ -30,7 +30,7 @@ def test_each_resource_is_an_asset_with_what_the_file_says(settings: Settings) -
     assert file == "A shop"
     assert (orders.kinds, list(orders.owners)) == ({"dlt", "duckdb"}, ["team:data"])
     assert orders.tags["tier"] == "gold"
-    assert orders.metadata["write_disposition"] == "merge"
+    assert orders.metadata["write_disposition"] == dg.MetadataValue.text("merge")
     [reference] = orders.metadata["dagster/code_references"].code_references
     lines = path.read_text().splitlines()
     assert reference.file_path == str(path.absolute())
