@@ -17,10 +17,11 @@ from dlt.common.runtime.telemetry import stop_telemetry
 __all__ = ["configure_dlt"]
 
 _DEFAULTS: dict[str, Any] = {
-    # a record of each step on disk, for `dlt deploy`; Dagster keeps ours
-    "enable_runtime_trace": False,
     # no network but the API's own
     "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
+    # one resource after the other, and what is below a page before the next one: rows reach the tables
+    # in the order of the API, and types don't depend on how fast it answers
+    "extract": {"next_item_mode": "fifo"},
     # intermediate files live for seconds: compressing them costs more than it saves
     "normalize": {
         "data_writer": {"disable_compression": True},

@@ -11,6 +11,7 @@ a key that stands twice it keeps the last, and a number beyond 64 bits it rounds
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -22,6 +23,13 @@ BIG = 2.0**63
 """From here on a float may have been a whole number that lost digits, and a whole number has no place
 in a column of 64 bits."""
 
+_ESCAPED = (b"\\u0022", b"\\u003a", b"\\u003A")
+"""A quote and a colon, as nobody needs to write them in a text."""
+_DIGITS_ONLY = bytes(
+    ord("0") if chr(code).isdigit() and code < 128 else ord(" ") for code in range(256)
+)
+_MANY_DIGITS = b"0" * 19
+"""No whole number beyond 63 bits has fewer."""
 _UTF_8 = frozenset({None, "utf-8", "utf8", "us-ascii", "ascii"})
 _DEEPEST = 200
 
@@ -43,19 +51,33 @@ class FreshRecords(list[Any]):
 
     keys: int
     """So many keys they have if none stands twice."""
+    raw: bytes
+    """The text that they were read from."""
     reread: Callable[[], list[Any]]
     """The same records, read slowly; once, and before anything is done to these."""
 
     @classmethod
-    def of(cls, records: list[Any], keys: int, reread: Callable[[], list[Any]]) -> "FreshRecords":
+    def of(
+        cls, records: list[Any], keys: int, raw: bytes, reread: Callable[[], list[Any]]
+    ) -> "FreshRecords":
         """The records, and how to prove them or read them again."""
         made = cls(records)
-        made.keys, made.reread = keys, reread
+        made.keys, made.raw, made.reread = keys, raw, reread
         return made
 
     def without_nulls(self) -> "FreshRecords":
         """The same without null items, which have no keys; still to be proved."""
-        return FreshRecords.of(_not_null(self), self.keys, lambda: _not_null(self.reread()))
+        again = self.reread
+        return FreshRecords.of(_not_null(self), self.keys, self.raw, lambda: _not_null(again()))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether the text shows that no number is beyond 64 bits, and that what is read from it has as
+        many `":` as it has when it is written again, but for keys that stand twice."""
+        escapes = _ESCAPED if b"\\u00" in self.raw else ()
+        if any(escape in self.raw for escape in escapes):
+            return False
+        return _MANY_DIGITS not in self.raw.translate(_DIGITS_ONLY)
 
 
 def _not_null(records: list[Any]) -> list[Any]:

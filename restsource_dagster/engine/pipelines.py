@@ -15,6 +15,7 @@ from dlt.extract import DltSource
 
 from restsource_dagster.engine.collecting import seldom_collecting
 from restsource_dagster.engine.columnar.parts import Parts
+from restsource_dagster.engine.connected import connected
 from restsource_dagster.engine.destination import Warehouse
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.moves import Moves
@@ -90,9 +91,10 @@ class Pipelines:
             )
             with self._held():
                 self.client = sql_client_of(pipeline)
-                undone = undo_broken_loads(self.client, self.dataset)
                 loads = Schema(self.dataset).loads_table_name
-                self.unfinished = read_unfinished(self.client, loads)
+                with connected(self.client):
+                    undone = undo_broken_loads(self.client, self.dataset)
+                    self.unfinished = read_unfinished(self.client, loads)
                 pipeline.sync_destination()
                 self.stored_schema = _stored_schema(pipeline, self.dataset)
             if undone:
@@ -175,18 +177,21 @@ class Pipelines:
         rows: Mapping[str, Any] = pipeline.normalize().row_counts
         self._enter(families, "load")
         with self._held():
-            note_changes(self.client, pipeline.list_normalized_load_packages(), self._changes)
-            noted = note_load(pipeline, self.client, self._replacements)
-            replace_with_nothing(pipeline, self.client, self._replacements)
+            with connected(self.client):
+                note_changes(self.client, pipeline.list_normalized_load_packages(), self._changes)
+                noted = note_load(pipeline, self.client, self._replacements)
+                replace_with_nothing(pipeline, self.client, self._replacements)
+            # not during the load: a connection that is idle for long may be cut off
             info = pipeline.load()
-            forget_load(self.client, noted)
-            forget_changes(self.client, self._changes)
-            naming = pipeline.default_schema.naming
-            tables = {
-                naming.normalize_table_identifier(str(resource.table_name))
-                for resource in source.resources.selected.values()
-            }
-            counts = {table: read_row_count(self.client, table) for table in tables}
+            with connected(self.client):
+                forget_load(self.client, noted)
+                forget_changes(self.client, self._changes)
+                naming = pipeline.default_schema.naming
+                tables = {
+                    naming.normalize_table_identifier(str(resource.table_name))
+                    for resource in source.resources.selected.values()
+                }
+                counts = {table: read_row_count(self.client, table) for table in tables}
         return Loaded(rows, counts, info)
 
     def _enter(self, families: Collection[str], phase: str) -> None:

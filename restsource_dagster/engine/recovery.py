@@ -18,6 +18,8 @@ from dlt.common.schema.utils import get_nested_tables
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
+from restsource_dagster.engine.connected import connected
+
 __all__ = [
     "LOADS_TABLE",
     "SqlClient",
@@ -57,7 +59,7 @@ def note_load(
     touched = list(_appended(pipeline, load_ids[0], replaced))
     if not touched or client is None:
         return None
-    with client:
+    with connected(client):
         if not client.has_dataset():
             client.create_dataset()
         name = client.make_qualified_table_name(LOADS_TABLE)
@@ -82,7 +84,7 @@ def note_load(
 def forget_load(client: SqlClient | None, load_id: str | None) -> None:
     """Cross out a load that completed."""
     if client is not None and load_id:
-        with client:
+        with connected(client):
             name = client.make_qualified_table_name(LOADS_TABLE)
             client.execute_sql(f"DELETE FROM {name} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it
 
@@ -94,7 +96,7 @@ def undo_broken_loads(client: SqlClient | None, name: str) -> int:
     """
     if client is None:
         return 0
-    with client:
+    with connected(client):
         begun = _read_begun(client)
         if not begun:
             return 0

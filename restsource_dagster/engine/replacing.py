@@ -19,6 +19,7 @@ from dlt.common.storages import FileStorage
 from dlt.destinations.job_client_impl import SqlJobClientWithStagingDataset, SqlLoadJob
 from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
 
+from restsource_dagster.engine.connected import connected
 from restsource_dagster.engine.ranges import Replacement, SqlClient, deletions
 
 __all__ = ["Replacements", "can_replace", "replace_with_nothing", "replacing"]
@@ -135,7 +136,7 @@ def replace_with_nothing(
     )
     filled = {get_root_table(schema.tables, table)["name"] for table in jobs}
     for table in replacements.keys() - filled:
-        with client:
+        with connected(client):
             old = deletions(client, schema, replacements[table])
             with client.begin_transaction():
                 for statement in old:

@@ -6,6 +6,7 @@ from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
+from restsource_dagster.engine.connected import connected
 from restsource_dagster.engine.outcome import Column
 
 __all__ = ["read_columns", "read_row_count"]
@@ -17,7 +18,7 @@ def read_row_count(client: SqlClientBase[Any] | None, table: str) -> int | None:
     """The rows of a table; 0 if it does not exist; None if the destination has no SQL."""
     if client is None:
         return None
-    with client:
+    with connected(client):
         try:
             name = client.make_qualified_table_name(table)
             rows = client.execute_sql(f"SELECT count(*) FROM {name}")  # noqa: S608 - dlt quotes it

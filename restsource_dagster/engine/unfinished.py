@@ -12,6 +12,7 @@ from typing import Any
 
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from restsource_dagster.engine.connected import connected
 from restsource_dagster.engine.ranges import SqlClient
 
 __all__ = ["CHANGES_TABLE", "Change", "forget_changes", "note_changes", "read_unfinished"]
@@ -29,7 +30,7 @@ def note_changes(
     """Write down what a load is about to change, by resource."""
     if client is None or not load_ids or not changes:
         return
-    with client:
+    with connected(client):
         if not client.has_dataset():
             client.create_dataset()
         name = client.make_qualified_table_name(CHANGES_TABLE)
@@ -52,7 +53,7 @@ def forget_changes(client: SqlClient | None, resources: Iterable[str]) -> None:
     names = list(resources)
     if client is None or not names:
         return
-    with client:
+    with connected(client):
         name = client.make_qualified_table_name(CHANGES_TABLE)
         for resource in names:
             client.execute_sql(f"DELETE FROM {name} WHERE resource = %s", resource)  # noqa: S608 - dlt quotes it
@@ -62,7 +63,7 @@ def read_unfinished(client: SqlClient | None, loads_table: str) -> dict[str, Cha
     """The changes, by resource, whose load did not complete. `loads_table` is dlt's."""
     if client is None:
         return {}
-    with client:
+    with connected(client):
         name = client.make_qualified_table_name(CHANGES_TABLE)
         loads = client.make_qualified_table_name(loads_table)
         try:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.json import json
 from dlt.common.schema.typing import TColumnSchema
 
 from restsource_dagster.engine.columnar.errors import NotColumnarError
@@ -42,12 +41,10 @@ def to_array(cells: Cells, column: TColumnSchema, kind: pa.DataType) -> pa.Array
         if data_type == "timestamp":
             array = _timestamps(cells.values, kind)
         elif data_type == "json":
-            array = pa.array(
-                [None if value is None else json.dumps(value) for value in cells.values], kind
-            )
+            array = pa.array(cells.texts, kind)
         else:
             array = pa.array(cells.values, kind)
-    except (pa.ArrowException, OverflowError, ValueError) as error:
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise NotColumnarError(f"{name} is {data_type}: {error}") from None
     if data_type == "double" and not pc.all(pc.is_finite(array)).as_py():
         raise NotColumnarError(f"{name} has a number that is not finite")

@@ -39,9 +39,7 @@ class ColumnFeed:
         Run it where the resource runs, inside dlt's extraction.
         """
         for item in items:
-            if not isinstance(item, list):
-                self._refuse("its rows come from other threads")
-            elif item and self.refusal is None:
+            if item and self.refusal is None:
                 if self._writer is None:
                     # so that the table is there with its hints when the first page is looked at
                     yield dlt.mark.materialize_table_schema()

@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from types import NoneType
 from typing import Any
+
+from dlt.common.json import json
 
 from restsource_dagster.engine.columnar.errors import NotColumnarError
 from restsource_dagster.engine.columnar.rules import SchemaRules
@@ -24,6 +27,14 @@ class Cells:
     types: frozenset[type]
     is_full: bool
     """Whether no value is missing."""
+
+    @cached_property
+    def texts(self) -> Sequence[bytes | None]:
+        """Objects and lists as dlt writes them as JSON. Raises `TypeError` if they can't be."""
+        dump = json.dumpb
+        if self.is_full:
+            return [dump(value) for value in self.values]
+        return [None if value is None else dump(value) for value in self.values]
 
 
 @dataclass(frozen=True)

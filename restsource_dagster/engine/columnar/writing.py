@@ -51,7 +51,7 @@ class TableWriter:
         self._caps = caps
         self._load_id = load_id
         self._parts = parts
-        schema.data_item_normalizer.extend_table(table)  # it learns of the table only now
+        schema.update_normalizers()  # they learned of the table only now
         self._rules = SchemaRules(schema)
         self._learner = Learner(schema, caps)
         self._kinds: dict[str, pa.DataType] = {}

@@ -26,4 +26,6 @@ def fresh_records(
     if keys is None:
         body = response.reread()
         return reader.records(body), body
-    return FreshRecords.of(records, keys, lambda: reader.records(response.reread())), body
+    return FreshRecords.of(
+        records, keys, response.content, lambda: reader.records(response.reread())
+    ), body
