@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.telling import ROOT, told_by
 
 TYPER = {"annotated_doc", "shellingham", "typer"}
@@ -64,3 +65,17 @@ def test_no_definition_brings_what_only_a_run_needs(absent: str) -> None:
         "defs().get_repository_def().load_all_definitions()"
     )
     assert absent not in imported(code)
+
+
+def test_a_load_imports_no_sqlalchemy(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = [{"id": 1}]
+    code = f"""
+import sys
+from pathlib import Path
+from restsource_dagster.engine.ingest import ingest
+from restsource_dagster_tests.making import make_connector, make_settings
+settings = make_settings(Path({str(tmp_path)!r}))
+outcomes = ingest(make_connector({api.url!r}, "things"), settings=settings, environment={{}})
+assert [outcome.rows_loaded for outcome in outcomes] == [1]
+"""
+    assert "sqlalchemy" not in imported(code)

@@ -14,8 +14,10 @@ from typing import Any, Literal, Protocol, cast
 
 import duckdb
 import tenacity
+from dlt.common.configuration import configspec
 from dlt.common.destination import AnyDestination
 from dlt.destinations import duckdb as duckdb_destination
+from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
 
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.settings import Settings
@@ -29,6 +31,23 @@ _HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 LoaderFileFormat = Literal["parquet"]
 Say = Callable[[str], None]
+
+
+@configspec
+class _FileConfiguration(DuckDbClientConfiguration):
+    def __str__(self) -> str:
+        # dlt makes the same text with SQLAlchemy, whose import takes as long as a small load
+        return f"duckdb:///{self.credentials.database}"
+
+
+class _DuckDBDestination(duckdb_destination):
+    spec = cast("Any", _FileConfiguration)
+
+
+# dlt names a destination by its class: what it stores must not change
+_DuckDBDestination.__module__ = duckdb_destination.__module__
+_DuckDBDestination.__qualname__ = duckdb_destination.__qualname__
+_DuckDBDestination.__name__ = duckdb_destination.__name__
 
 
 class Warehouse(Protocol):
@@ -65,7 +84,7 @@ class DuckDBFile:
             # forgets to, and a killed run would leave a table emptied
             "supports_transactions": True,
         }
-        return cast("AnyDestination", duckdb_destination(**settings))
+        return cast("AnyDestination", _DuckDBDestination(**settings))
 
     @contextmanager
     def held(self, say: Say) -> Iterator[None]:
