@@ -33,7 +33,7 @@ LoaderFileFormat = Literal["parquet"]
 Say = Callable[[str], None]
 
 
-@configspec
+@configspec(init=False)
 class _FileConfiguration(DuckDbClientConfiguration):
     def __str__(self) -> str:
         # dlt makes the same text with SQLAlchemy, whose import takes as long as a small load
