@@ -30,7 +30,6 @@ _HEAVY = (
     "dlt.destinations.impl.duckdb.duck",
     "dlt.sources.helpers.requests",
     "pyarrow.parquet",
-    "sqlalchemy",
 )
 
 
