@@ -23,6 +23,9 @@ __all__ = ["Gate", "Project", "eventually", "exists", "open_project"]
 INSTANCE = """
 telemetry:
   enabled: false
+instance_class:
+  module: restsource_dagster.orchestration.storage
+  class: LightInstance
 run_launcher:
   module: restsource_dagster.orchestration.launcher
   class: WarmRunLauncher
