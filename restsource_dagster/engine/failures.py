@@ -10,7 +10,12 @@ from restsource_dagster.engine.outcome import Failure, Outcome, Usage
 from restsource_dagster.engine.redaction import Redactor
 from restsource_dagster.engine.source import FamilySource
 
-__all__ = ["failed_outcome"]
+__all__ = ["failed_outcome", "reason_of"]
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong at the root of dlt's wrappers, in one line."""
+    return _message(_cause(error)[1]).partition("\n")[0]
 
 
 def failed_outcome(

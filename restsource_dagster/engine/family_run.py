@@ -22,12 +22,12 @@ from restsource_dagster.engine.continuity import check_continuity
 from restsource_dagster.engine.destination import open_warehouse
 from restsource_dagster.engine.endpoints import EndpointMaker
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.failures import failed_outcome
+from restsource_dagster.engine.failures import failed_outcome, reason_of
 from restsource_dagster.engine.http.leash import Sleep
 from restsource_dagster.engine.loaded_outcomes import Before, outcomes_of
 from restsource_dagster.engine.moves import Moves
 from restsource_dagster.engine.outcome import Observer, Outcome, Silent
-from restsource_dagster.engine.pipelines import Pipelines
+from restsource_dagster.engine.pipelines import Loaded, Pipelines
 from restsource_dagster.engine.plans import ResourcePlan, read_plans
 from restsource_dagster.engine.progress import Progress
 from restsource_dagster.engine.redaction import Redactor
@@ -157,15 +157,16 @@ class FamilyRun:
         with self.maker.repeatable() as start_again:
             try:
                 outcomes = self._load(_Attempt(turns))
-            except Exception:  # noqa: BLE001 - one of them meets the same error again, and tells
+            except Exception as error:  # noqa: BLE001 - one of them meets it again, and tells
                 self.pipelines.abandon()
+                reason = reason_of(error)
             else:
                 yield from outcomes
                 return
             start_again([name for turn in turns for name in turn.names])
             roots = ", ".join(turn.family.root.name for turn in turns)
             self.progress.message(
-                f"{roots}: not all could be loaded in one go, so each is loaded by itself"
+                f"{roots} could not be loaded in one go, so each is loaded by itself: {reason}"
             )
             for turn in turns:
                 yield from self.load(turn)
@@ -182,17 +183,7 @@ class FamilyRun:
             preparation.ends,
             preparation.moves.cursors,
         )
-        parts = self.pipelines.parts()
-        for turn in turns:
-            source = self._source(turn, preparation.window, parts)
-            attempt.sources.append(source)
-            self._check(pipeline, source, preparation)
-        loaded = self.pipelines.run(
-            pipeline,
-            [turn.family.root.name for turn in turns],
-            joined([source.source for source in attempt.sources]),
-            parts,
-        )
+        loaded = self._run(attempt, pipeline, preparation)
         return [
             outcome
             for turn, source in zip(turns, attempt.sources, strict=True)
@@ -200,6 +191,19 @@ class FamilyRun:
                 self.connector.name, turn.selected, source, pipeline, loaded, before, self.redactor
             )
         ]
+
+    def _run(self, attempt: _Attempt, pipeline: dlt.Pipeline, preparation: Preparation) -> Loaded:
+        with self.pipelines.parts() as parts:
+            for turn in attempt.turns:
+                source = self._source(turn, preparation.window, parts)
+                attempt.sources.append(source)
+                self._check(pipeline, source, preparation)
+            return self.pipelines.run(
+                pipeline,
+                [turn.family.root.name for turn in attempt.turns],
+                joined([source.source for source in attempt.sources]),
+                parts,
+            )
 
     def _prepared(self, pipeline: dlt.Pipeline, turns: Sequence[Turn]) -> Preparation:
         preparations = [self.prepare(self, pipeline, turn.family, turn.names) for turn in turns]

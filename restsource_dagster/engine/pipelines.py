@@ -1,7 +1,7 @@
 """dlt's pipeline for one run: opened clean, thrown away after a failure."""
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,10 @@ class Pipelines:
         """Start from a clean pipeline next time."""
         self._pipeline = None
 
-    def parts(self) -> Parts | None:
-        """Where a family's rows are written as columns; None if the destination takes none."""
+    def parts(self) -> AbstractContextManager[Parts | None]:
+        """Where the rows of a load are written as columns; None if the destination takes none."""
         if self.warehouse.loader_file_format != "parquet":
-            return None
+            return nullcontext()
         self._opened += 1
         return Parts(self.folder / f"{self._opened} columns")
 
@@ -170,7 +170,7 @@ class Pipelines:
             extracted = pipeline.extract(
                 source, loader_file_format=self.warehouse.loader_file_format
             )
-        if parts and parts.rows:
+        if parts and not parts.is_empty:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
             parts.move_into(Path(package))
         self._enter(families, "normalize")

@@ -1,8 +1,8 @@
 """Parquet files of one load, by table: written in bounded batches, then given to dlt's package."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,14 +43,22 @@ class _Part:
 
 
 class Parts:
-    """The files of one load in `folder`. Memory holds no more than one row group per table."""
+    """The files of one load in `folder`. Memory holds no more than one row group per table.
+
+    A `with` statement; its end closes the files. Those that were not moved stay where they are.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._open: dict[str, _Part] = {}
-        self._done: list[_Part] = []
-        self.rows: dict[str, int] = {}
-        """The rows written, by table."""
+        self._done: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for table in list(self._open):
+            self._finish(table)
 
     def add(self, table: str, rows: pa.Table) -> None:
         """Write rows of a table."""
@@ -59,22 +67,18 @@ class Parts:
             self._finish(table)
             part = self._open[table] = self._new(table, rows.schema)
         part.add(rows)
-        self.rows[table] = self.rows.get(table, 0) + rows.num_rows
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was written."""
+        return not (self._open or self._done)
 
     def move_into(self, package: Path) -> None:
         """Give all files to the extracted load package in that folder."""
-        for name, path in self._finished():
-            path.replace(package / PackageStorage.NEW_JOBS_FOLDER / name)
-
-    def close(self) -> None:
-        """Close the files; what was not moved stays where it is."""
         for table in list(self._open):
             self._finish(table)
-
-    def _finished(self) -> Iterator[tuple[str, Path]]:
-        self.close()
-        for part in self._done:
-            yield part.path.name, part.path
+        for path in self._done:
+            path.replace(package / PackageStorage.NEW_JOBS_FOLDER / path.name)
         self._done.clear()
 
     def _new(self, table: str, schema: pa.Schema) -> _Part:
@@ -90,4 +94,4 @@ class Parts:
         part = self._open.pop(table, None)
         if part is not None:
             part.close()
-            self._done.append(part)
+            self._done.append(part.path)
