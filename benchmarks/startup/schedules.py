@@ -29,7 +29,7 @@ from benchmarks.startup.connectors import RESOURCES, write_connectors
 from benchmarks.startup.live import ROOT, Live, dagster_dev
 from benchmarks.startup.tiny_api import tiny_api
 
-__all__ = ["main", "measure", "sample_of"]
+__all__ = ["main", "measure"]
 
 CONNECTORS = 1000
 EVERY_MINUTE = 300
@@ -68,20 +68,6 @@ def measure(*, minutes: int, real: bool, connectors: int, every_minute: int) -> 
         "real_runs": real,
         "minutes": minutes,
         "contestants": {"ours": figures},
-    }
-
-
-def sample_of(figures: dict[str, Any]) -> dict[str, float]:
-    """The figures of `measure` as a sample; lateness is missing where no slot had a run."""
-    ours, cpu = figures["contestants"]["ours"], figures["contestants"]["ours"]["cpu_by_process"]
-    slots = ours["slots"]
-    late = {f"late_{name}": ours[f"late_{name}_s"] for name in ("median", "max")}
-    return {
-        "slots": slots,
-        "lost": ours["lost"],
-        "daemon_cpu": cpu["dagster._daemon"] / slots,
-        "slot_cpu": sum(cpu.values()) / slots,
-        **{name: seconds for name, seconds in late.items() if seconds is not None},
     }
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from benchmarks.cases.startup import sample_of
 from benchmarks.registry import all_cases
 from benchmarks.startup.connectors import RESOURCES, write_connectors
-from benchmarks.startup.schedules import sample_of
 from benchmarks.startup.tiny_api import tiny_api
 from restsource_dagster.config.files import load_folder
 
@@ -34,6 +34,14 @@ def test_the_name_of_a_group_asks_for_all_its_cases() -> None:
     )
     assert listed("--only", "startup_load", "modes") == (0, ["modes", "startup_load"])
     assert listed("--only", "start") == (2, [])
+
+
+def test_the_process_that_measures_others_is_small() -> None:
+    code = "import sys, benchmarks.__main__; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not {"dagster", "dlt", "pyarrow", "pydantic"} & set(ended.stdout.split())
 
 
 def test_a_quick_look_leaves_out_what_takes_minutes_whatever_the_size() -> None:
