@@ -29,6 +29,7 @@ class Guesses:
         self._full = 0
         self._previous: int | None = None
         self._largest = 0
+        self._received = 0
         self._ended = False
         self.last = 1
         """The last page that may be asked for."""
@@ -39,6 +40,7 @@ class Guesses:
         rows = len(page.records)
         self._count_full(rows, course)
         self._largest = max(self._largest, rows)
+        self._received += rows
         upcoming = course.number
         ramp = 0
         if not self._by_total_only and self._full:
@@ -66,8 +68,9 @@ class Guesses:
         if not isinstance(paginator, RangePaginator) or promised is None:
             return 0, False
         is_sure = True
-        if not isinstance(paginator, OffsetPaginator) and promised >= self._largest > 0:
-            # a total of pages, or of rows; there are at least as many pages as the rows fill
+        if not isinstance(paginator, OffsetPaginator) and promised >= self._received > 0:
+            # a total of pages, or of rows, of which there are no fewer than have come; there are at least
+            # as many pages as the rows fill
             promised, is_sure = -(-promised // self._largest), False
         left = promised + paginator.base_index - paginator.current_value
         if left <= 0:

@@ -33,6 +33,24 @@ def test_with_a_known_total_no_request_is_sent_in_vain(server: FaultServer, most
 
 
 @pytest.mark.parametrize("most", [2, 8, 16])
+@pytest.mark.parametrize("pages_in_all", [5, 12, 40])
+def test_a_total_of_pages_is_known_as_one_once_more_rows_have_come(
+    server: FaultServer, most: int, pages_in_all: int
+) -> None:
+    """At first it may be one of rows: 12 may be two pages of ten rows, or twelve."""
+
+    def answer(seen: Arrival) -> Any:
+        page = int(seen.query.get("page", 1))
+        rows = [{"id": 10 * page + n} for n in range(10 if page <= pages_in_all else 0)]
+        return Reply({"data": rows, "total": pages_in_all})
+
+    server.plan["/items"] = answer
+    numbered = {"type": "page_number", "base_page": 1, "total_path": "total"}
+    read(server, most, selector="data", paginator=numbered)
+    assert numbers(server) == list(range(1, pages_in_all + 1))
+
+
+@pytest.mark.parametrize("most", [2, 8, 16])
 def test_without_a_total_at_most_as_many_requests_are_in_vain_as_may_be_under_way(
     server: FaultServer, most: int
 ) -> None:
