@@ -30,6 +30,9 @@ test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_AR
 test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
 	@$(PYTEST) -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
 
+# dlt takes an environment variable of this name for how many processes it shall start.
+unexport WORKERS
+
 # The tests start many processes, all of which shall find our modules compiled.
 test test-faults: export PYTHONDONTWRITEBYTECODE :=
 
