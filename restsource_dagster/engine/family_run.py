@@ -124,7 +124,9 @@ class FamilyRun:
     redactor: Redactor
     progress: Progress
     prepare: Prepare
-    _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(default_factory=dict)
+    _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def plans(self, family: Family, loaded: Collection[str]) -> Mapping[str, ResourcePlan]:
         """The plans of the members that are loaded or needed by one that is, by name, parents first."""

@@ -1,9 +1,10 @@
 """A moment in a state file that is written once, whoever is first."""
 
 import os
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+
+from restsource_dagster.orchestration.whole_files import put_whole
 
 __all__ = ["LONGEST", "parse_moment", "write_once"]
 
@@ -25,34 +26,16 @@ def parse_moment(content: bytes) -> datetime | None:
 def write_once(path: Path, content: bytes) -> None:
     """Write a file, unless it is there or another process is quicker; its folder is made, too.
 
-    A hard link to a complete file either makes the name or fails: no reader sees half a moment, and
-    of several processes exactly one wins. Raises `OSError` if the folder takes no files.
+    Raises `OSError` if the folder takes no files.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    if put_whole(path, content):
+        return
+    # Without hard links exclusive creation lets one process win, too; a moment goes out in one write.
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            # A temporary file is private; the daemon may run as another user.
-            os.fchmod(file.fileno(), 0o644)
-        _publish(Path(name), path, content)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _publish(temporary: Path, path: Path, content: bytes) -> None:
-    try:
-        os.link(temporary, path)
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return
-    except OSError:
-        # No hard links on this file system (some network and shared folders). Exclusive creation
-        # also lets one process win; a moment goes out in one write.
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return
-        try:
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)

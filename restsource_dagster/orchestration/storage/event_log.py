@@ -24,6 +24,7 @@ from watchdog.events import FileSystemEvent
 from watchdog.observers import Observer
 
 from restsource_dagster.orchestration.storage.connections import OpenFiles, is_made, open_engine
+from restsource_dagster.orchestration.whole_files import put_whole
 
 __all__ = ["OpenEventLog"]
 
@@ -52,7 +53,7 @@ class OpenEventLog(SqliteEventLogStorage):
         path = Path(self.path_for_shard(shard))
         engine = open_engine(self.conn_string_for_shard(shard), each_commit_on_disk=False)
         if shard != INDEX_SHARD_NAME and not path.exists():
-            _copy(self._template, path)
+            put_whole(path, self._template)  # where it can't be, it is made as Dagster makes it
         if not is_made(path, [_TABLE]):
             self._initdb(engine)
         return engine
@@ -133,17 +134,3 @@ class _Watchdog(SqliteEventLogStorageWatchdog):
             f"{self._log_path}-wal",
         ):
             self._process_log()
-
-
-def _copy(content: bytes, path: Path) -> None:
-    """Write a file whole, unless another process has just done so."""
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), 0o644)
-        os.link(name, path)
-    except OSError:  # it is there now, or this file system has no links: it is then made as ever
-        return
-    finally:
-        Path(name).unlink(missing_ok=True)

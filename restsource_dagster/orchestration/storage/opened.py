@@ -15,7 +15,7 @@ from dagster._core.storage.sqlite_storage import (
     _schedule_directory,
 )
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from restsource_dagster.orchestration.storage.connections import is_made, open_engine
 from restsource_dagster.orchestration.storage.event_log import OpenEventLog
@@ -23,7 +23,21 @@ from restsource_dagster.orchestration.storage.event_log import OpenEventLog
 __all__ = ["OpenSqliteStorage"]
 
 
-class _OpenRuns(SqliteRunStorage):
+class _Open:
+    """What stays open: one engine, in the place of one for each use."""
+
+    _engine: Engine
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def dispose(self) -> None:
+        self._engine.dispose()
+
+
+class _OpenRuns(_Open, SqliteRunStorage):
     def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engine = open_engine(conn_string, each_commit_on_disk=True)
         self._has_stats = False
@@ -35,21 +49,13 @@ class _OpenRuns(SqliteRunStorage):
             return cls(create_db_conn_string(base_dir, "runs"), inst_data)
         return super().from_local(base_dir, inst_data)
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
-
     def has_run_stats_index_cols(self) -> bool:
         """Dagster looks for columns at each question; those that are there stay."""
         self._has_stats = self._has_stats or super().has_run_stats_index_cols()
         return self._has_stats
 
-    def dispose(self) -> None:
-        self._engine.dispose()
 
-
-class _OpenSchedules(SqliteScheduleStorage):
+class _OpenSchedules(_Open, SqliteScheduleStorage):
     def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engine = open_engine(conn_string, each_commit_on_disk=True)
         super().__init__(conn_string, inst_data)
@@ -61,14 +67,6 @@ class _OpenSchedules(SqliteScheduleStorage):
         if is_made(Path(base_dir) / "schedules.db", ["job_ticks"]):
             return cls(create_db_conn_string(base_dir, "schedules"), inst_data)
         return super().from_local(base_dir, inst_data)
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
-
-    def dispose(self) -> None:
-        self._engine.dispose()
 
 
 class OpenSqliteStorage(DagsterSqliteStorage):

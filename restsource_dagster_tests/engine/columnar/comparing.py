@@ -9,7 +9,7 @@ from restsource_dagster_tests.engine.columnar.tables import Dump, dump
 from restsource_dagster_tests.making import load, make_connector, make_settings
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
-__all__ = ["COLUMNS", "PLAIN", "THING", "Pages", "compare", "outcome_of", "serve", "written"]
+__all__ = ["COLUMNS", "PLAIN", "THING", "Pages", "assert_written", "compare", "outcome_of", "serve"]
 
 Pages = list[list[Any]]
 COLUMNS = "columns"
@@ -54,7 +54,7 @@ def compare(api: ApiServer, folder: Path, runs: list[Pages], **hints: Any) -> li
     return told
 
 
-def written(told: Sequence[str], expected: Sequence[str]) -> None:
+def assert_written(told: Sequence[str], expected: Sequence[str]) -> None:
     """Hold what was told against how the reasons that are expected begin."""
     shown = [
         text if wanted == COLUMNS else text[: len(wanted)]

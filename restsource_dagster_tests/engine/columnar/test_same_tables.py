@@ -10,9 +10,9 @@ from restsource_dagster_tests.engine.columnar.comparing import (
     COLUMNS,
     PLAIN,
     THING,
+    assert_written,
     compare,
     outcome_of,
-    written,
 )
 from restsource_dagster_tests.engine.columnar.tables import dump
 from restsource_dagster_tests.making import make_settings, query
@@ -52,7 +52,7 @@ def test_columns_and_rows_lead_to_the_same_tables(
     api: ApiServer, tmp_path: Path, case: str
 ) -> None:
     runs, expected = CASES[case]
-    written(compare(api, tmp_path, runs), expected)
+    assert_written(compare(api, tmp_path, runs), expected)
     assert dump(make_settings(tmp_path / "rows"))
 
 
@@ -61,14 +61,14 @@ def test_lists_below_the_nesting_that_is_asked_for_stay_json(
     api: ApiServer, tmp_path: Path, levels: int
 ) -> None:
     record = {"id": 1, "o": {"p": {"q": [1]}}, "a": [{"b": [{"c": 1}], "d": {"e": 2}}], "n": [1]}
-    written(compare(api, tmp_path, [[[record]]], max_table_nesting=levels), [COLUMNS])
+    assert_written(compare(api, tmp_path, [[[record]]], max_table_nesting=levels), [COLUMNS])
 
 
 @pytest.mark.parametrize(("hints", "expected"), HINTS, ids=str)
 def test_hints_work_for_columns_as_for_rows(
     api: ApiServer, tmp_path: Path, hints: dict[str, Any], expected: list[str]
 ) -> None:
-    written(compare(api, tmp_path, RUNS, **hints), expected)
+    assert_written(compare(api, tmp_path, RUNS, **hints), expected)
 
 
 def test_what_a_contract_forbids_is_refused_either_way(api: ApiServer, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_cursors_work_for_columns_as_for_rows(api: ApiServer, tmp_path: Path) ->
     runs = [[rows[:3], rows[2:4]], [rows[2:]]]
     for name, hints in {"append": {}, "merge": MERGE}.items():
         told = compare(api, tmp_path / name, runs, endpoint=endpoint, **hints)
-        written(told, [COLUMNS, COLUMNS])
+        assert_written(told, [COLUMNS, COLUMNS])
 
 
 def test_what_was_written_how_is_told(api: ApiServer, tmp_path: Path) -> None:

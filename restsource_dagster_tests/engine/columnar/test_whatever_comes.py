@@ -7,7 +7,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster_tests.engine.columnar.comparing import COLUMNS, Pages, compare, written
+from restsource_dagster_tests.engine.columnar.comparing import (
+    COLUMNS,
+    Pages,
+    assert_written,
+    compare,
+)
 from restsource_dagster_tests.servers.api import ApiServer
 
 EXAMPLES = int(os.environ.get("COLUMN_EXAMPLES", "6"))
@@ -78,4 +83,4 @@ def test_records_whose_fields_keep_their_types_become_columns(
     api: ApiServer, tmp_path_factory: pytest.TempPathFactory, runs: list[Pages]
 ) -> None:
     told = compare(api, tmp_path_factory.mktemp("tables"), runs)
-    written(told, [COLUMNS] * len(runs))
+    assert_written(told, [COLUMNS] * len(runs))
