@@ -6,12 +6,12 @@
 
 import os
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from restsource_dagster_tests.faults.campaign import kill_and_make_good
 from restsource_dagster_tests.faults.growing import DISPOSITIONS, GrowingShop
 from restsource_dagster_tests.faults.nursery import Nursery, Run
 from restsource_dagster_tests.making import make_settings, query
@@ -30,24 +30,9 @@ def finish(nursery: Nursery, shop: GrowingShop, folder: Path) -> Run:
 def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
     api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
 ) -> None:
-    shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
-    dice = random.Random(f"{disposition} {KILLS}")
-    struck: Counter[str] = Counter()
-    undone = 0
-    shop.grow()
-    after = finish(nursery, shop, tmp_path)
-    number = 0
-    while sum(struck.values()) - struck["too late"] < KILLS:
-        number += 1
-        shop.grow()
-        run = nursery.start(shop.file, tmp_path)
-        # in the load some tables are done and others not
-        phase = run.kill_at_random(after.seconds_of("load"), dice, in_load=number % 2 > 0)
-        struck[phase] += 1
-        after = finish(nursery, shop, tmp_path)
-        undone += any("died in mid-load" in line for line in after.messages)
-        assert shop.found(settings) == shop.expected(), f"kill {number} in {run.phase}"
-    print(f"\n{disposition}: kills by phase {dict(struck)}, {undone} loads undone")  # noqa: T201
+    shop = GrowingShop(api, disposition)
+    done = kill_and_make_good(shop, tmp_path, nursery, KILLS, f"{disposition} {KILLS}")
+    print(f"\n{disposition}: kills by phase {dict(done.struck)}, {done.undone} loads undone")  # noqa: T201
 
 
 @pytest.mark.parametrize("disposition", DISPOSITIONS)

@@ -4,8 +4,6 @@
 """
 
 import os
-import random
-from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.campaign import kill_and_make_good
 from restsource_dagster_tests.faults.growing import DISPOSITIONS
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.test_load_together import packages
@@ -97,21 +96,7 @@ class Feeds:
 def test_a_run_killed_in_a_load_of_several_is_made_good_by_the_next(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
-    feeds, settings = Feeds(api), make_settings(tmp_path)
-    dice = random.Random(f"together {KILLS}")
-    struck: Counter[str] = Counter()
-    feeds.grow()
-    after = nursery.start(feeds.file, tmp_path).finish()
-    assert feeds.found(settings) == feeds.expected()
-    number = 0
-    while sum(struck.values()) - struck["too late"] < KILLS:
-        number += 1
-        feeds.grow()
-        run = nursery.start(feeds.file, tmp_path)
-        phase = run.kill_at_random(after.seconds_of("load"), dice, in_load=number % 4 > 0)
-        struck[phase] += 1
-        after = nursery.start(feeds.file, tmp_path).finish()
-        assert feeds.found(settings) == feeds.expected(), f"kill {number} in {run.phase}"
-    shared = max(packages(settings))
-    print(f"\nkills by phase {dict(struck)}, up to {shared} tables in a package")  # noqa: T201
+    done = kill_and_make_good(Feeds(api), tmp_path, nursery, KILLS, f"together {KILLS}")
+    shared = max(packages(make_settings(tmp_path)))
+    print(f"\nkills by phase {dict(done.struck)}, up to {shared} tables in a package")  # noqa: T201
     assert shared > 1
