@@ -6,6 +6,7 @@ API_PORT ?= 8001
 WORKERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+HOUSE_ARGS ?=
 
 BIN := .venv/bin/python
 GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.11 --upgrade \
@@ -16,7 +17,7 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 UNUSED := --no-emit-package pandas --no-emit-package numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format lint types docs bench bench-quick lock clean reset
+.PHONY: help run test test-faults check format lint types docs bench bench-quick house lock clean reset
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -67,6 +68,9 @@ bench: .venv/run.stamp $(PEER_STAMPS) ## Measure everything and write docs/perfo
 
 bench-quick: .venv/run.stamp $(PEER_STAMPS) ## Measure a little, in minutes, and print it
 	@$(BIN) -m benchmarks --quick $(BENCH_ARGS)
+
+house: .venv/run.stamp ## Print the figures of the code beside those of before (HOUSE_ARGS=--verbose)
+	@$(BIN) -m tools.house --compare tools/house_before.json $(HOUSE_ARGS)
 
 lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock

@@ -111,6 +111,7 @@ def imported(folder: Path) -> Iterator[str]:
     [
         ("restsource_dagster", ["project"]),
         ("sample", ["project", "sample"]),
+        ("tools", []),
         ("restsource_dagster_tests", ["project", "sample", "dev"]),
     ],
 )
@@ -122,6 +123,7 @@ def test_what_is_imported_is_declared(folder: str, groups: list[str]) -> None:
         "restsource_dagster",
         "restsource_dagster_tests",
         "sample",
+        "tools",
         "pydantic_core",
     }
     distributions = packages_distributions()
