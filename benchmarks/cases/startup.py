@@ -61,13 +61,12 @@ def load(sizes: Sizes) -> Case:
     goals = [
         Goal(
             11,
-            f"{told}, {name}: {what} against as many bare asset specs",
+            f"{told}: {what} against as many bare asset specs",
             measure,
-            of,
+            "ours",
             "bare",
             at_most=1.5,
         )
-        for of, name in (("first", "first load"), ("again", "files parsed before"))
         for measure, what in (("wall", "load"), ("rss", "peak memory"))
     ]
     goals += [
@@ -84,12 +83,12 @@ def load(sizes: Sizes) -> Case:
 
 
 def _loading(number: int) -> tuple[Contestant, ...]:
-    def ours(*, again: bool) -> Run:
-        return _able(lambda bench: load_location.load_ours(bench.folder, number, again=again))
-
     return (
-        by_us("first", "first load", ours(again=False)),
-        by_us("again", "files parsed before", ours(again=True)),
+        by_us(
+            "ours",
+            "",
+            _able(lambda bench: load_location.load_ours(bench.folder, number)),
+        ),
         by_peer(
             "bare",
             "bare asset specs",

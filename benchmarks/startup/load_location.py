@@ -2,12 +2,11 @@
 
 `python -m benchmarks.startup.load_location [--quick]` prints one JSON object. Beside ours, as many bare asset
 specs in as many multi-assets, with a job and a schedule for each. Each measurement is a process of its own, from
-its start to the last definition; *first* has no cache of parsed files, *again* has one.
+its start to the last definition.
 """
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -62,12 +61,10 @@ _ONE = (
 Sample = Mapping[str, float]
 
 
-def load_ours(folder: Path, number: int, *, again: bool) -> Sample:
-    """Load so many connectors of ours, without or with a cache of parsed files."""
+def load_ours(folder: Path, number: int) -> Sample:
+    """Load so many connectors of ours."""
     write_connectors(folder / "configs", number)
-    code = _OURS.format(number=number)
-    first = _python(folder, code)
-    return _python(folder, code) if again else first
+    return _python(folder, _OURS.format(number=number))
 
 
 def load_bare(folder: Path, number: int) -> Sample:
@@ -95,8 +92,7 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
         folder = Path(name)
         write_connectors(folder / "configs", number)
         contestants: dict[str, Callable[[], Sample]] = {
-            "ours, first": lambda: _first(folder, _OURS.format(number=number)),
-            "ours, again": lambda: _python(folder, _OURS.format(number=number)),
+            "ours": lambda: _python(folder, _OURS.format(number=number)),
             "bare asset specs": lambda: _python(folder, _BARE.format(number=number)),
             "restsource check of all": lambda: _python(folder, _CHECK),
             "restsource check of one": lambda: _python(folder, _ONE),
@@ -115,11 +111,6 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
         "rounds": rounds,
         "contestants": {name: _spread(taken) for name, taken in samples.items()},
     }
-
-
-def _first(folder: Path, code: str) -> Sample:
-    shutil.rmtree(folder / ".restsource" / "parsed", ignore_errors=True)
-    return _python(folder, code)
 
 
 def _python(folder: Path, code: str) -> Sample:

@@ -7,9 +7,8 @@ import typer
 
 from restsource_dagster.cli.output import FAILED, say
 from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.files import load_folder
+from restsource_dagster.config.files import load_folder, load_wanted
 from restsource_dagster.config.loaded import Folder
-from restsource_dagster.config.parse_cache import ParseCache
 from restsource_dagster.config.problems import printable
 from restsource_dagster.settings import Settings
 
@@ -17,13 +16,13 @@ __all__ = ["find_connector", "find_resources", "read_connectors"]
 
 
 def read_connectors(settings: Settings) -> Folder:
-    """All connectors of the folder; files that are known from before aren't parsed again."""
-    return load_folder(settings.configs, ParseCache(settings.state_dir, settings.configs))
+    """All connectors of the folder."""
+    return load_folder(settings.configs)
 
 
 def find_connector(settings: Settings, name: str) -> Connector:
     """The connector of that name. Raises `typer.BadParameter`, or `typer.Exit` for a broken file."""
-    folder = read_connectors(settings)
+    folder = load_wanted(settings.configs, {name}, lambda connector: connector.name == name)
     for connector in folder.connectors:
         if connector.name == name:
             return connector

@@ -5,20 +5,16 @@ Loading needs the files and nothing else, and never raises: a broken file harms 
 
 import hashlib
 import os
+import re
 import traceback
-import zlib
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.config.document import Document, parse_document, read_content
+from restsource_dagster.config.document import Document, read_content, read_document
 from restsource_dagster.config.json_elements import element_offsets
-from restsource_dagster.config.known_connector import Known, KnownConnector
 from restsource_dagster.config.loaded import Folder, LoadedFile
-from restsource_dagster.config.namesakes import without_namesakes
-from restsource_dagster.config.parse_cache import ParseCache, digest_of
-from restsource_dagster.config.parse_entry import Entry
+from restsource_dagster.config.namesakes import mention_of, without_namesakes
 from restsource_dagster.config.problems import Finding, Problem
 
 __all__ = [
@@ -30,6 +26,7 @@ __all__ = [
     "load_file",
     "load_files",
     "load_folder",
+    "load_wanted",
 ]
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
@@ -86,27 +83,22 @@ def fingerprint(folder: Path) -> str:
 
 def load_file(path: Path) -> LoadedFile:
     """The connector of a file, or everything that is wrong with it. Never raises, never waits."""
-    return _guarded(path, lambda: _load(path))
+    return _load(path)[0]
 
 
-def _guarded(path: Path, load: Callable[[], LoadedFile]) -> LoadedFile:
+def _load(path: Path) -> tuple[LoadedFile, Document | None]:
+    """Load a file; the document tells where its parts are, if it can be read."""
     try:
-        return load()
+        document = read_document(path)
+        if not isinstance(document, Document):
+            return LoadedFile(path, None, document), None
+        return _connector_of(document), document
     except Exception as error:  # noqa: BLE001 - a slip of ours must not take the others down
-        return LoadedFile(path, None, (_our_slip(error).at(path, 1, 1),))
+        return LoadedFile(path, None, (_our_slip(error).at(path, 1, 1),)), None
 
 
-def _load(path: Path) -> LoadedFile:
-    content = read_content(path)
-    if isinstance(content, Problem):
-        return LoadedFile(path, None, (content,))
-    return _parse(path, content)
-
-
-def _parse(path: Path, content: bytes) -> LoadedFile:
-    document = parse_document(path, content)
-    if not isinstance(document, Document):
-        return LoadedFile(path, None, document)
+def _connector_of(document: Document) -> LoadedFile:
+    path = document.path
     connector, findings = parse_connector(document.value, path)
     # What stands where the text is wrong was guessed; the text's own problem is enough.
     said = {problem.pointer for problem in document.problems if problem.pointer}
@@ -141,63 +133,53 @@ def _our_slip(error: Exception) -> Finding:
 
 
 def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
-    """These files in this order, each loaded on its own. Never raises.
+    """Load these files in this order, each on its own. Never raises.
 
     Of two files of one folder with the same connector name the first works, the other is refused.
     """
-    return tuple(without_namesakes(load_file(path) for path in paths))
+    return tuple(without_namesakes(map(_load, paths)))
 
 
-def load_folder(folder: Path, cache: ParseCache | None = None) -> Folder:
-    """All connector files of a folder, each loaded on its own. Never raises.
+def load_folder(folder: Path) -> Folder:
+    """Load all connector files of a folder, each on its own. Never raises.
 
     Of two files with the same connector name the first, by path, works; the other is refused. A
-    folder that isn't there or can't be read is told as one broken file, the folder itself.
-
-    With a cache, a file that it knows isn't parsed: its connector reads what only a run needs when it
-    is asked for. What the cache didn't know, it knows from then on.
+    folder that isn't there or can't be read is reported as one broken file, the folder itself.
     """
+    return _load_all(folder, {})
+
+
+def load_wanted(
+    folder: Path, names: Collection[str], is_wanted: Callable[[Connector], bool]
+) -> Folder:
+    """Load the wanted connectors of a folder and parse few of the other files. Never raises.
+
+    `names` holds the names that a wanted connector can have. The result has the files whose text or
+    name mentions one of them, each as `load_folder` gives it. If none of their connectors is wanted,
+    the result has all files of the folder.
+    """
+    before = fingerprint(folder)
+    pattern = mention_of(names)
+    mentioned = {path: _load(path) for path in find_files(folder) if _mentions(path, pattern)}
+    chosen = Folder(tuple(without_namesakes(mentioned.values())), before)
+    return chosen if any(map(is_wanted, chosen.connectors)) else _load_all(folder, mentioned)
+
+
+def _mentions(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    content = read_content(path)
+    if isinstance(content, Problem):
+        return False
+    return any(pattern.search(each) for each in (os.fsencode(path.stem), content))
+
+
+def _load_all(folder: Path, loaded: Mapping[Path, tuple[LoadedFile, Document | None]]) -> Folder:
+    """Load the files of a folder that aren't loaded yet."""
     before = fingerprint(folder)
     missing = _folder_problem(folder)
     if missing is not None:
         return Folder((LoadedFile(folder, None, (missing,)),), before)
-    paths = find_files(folder)
-    if cache is None:
-        return Folder(load_files(paths), before)
-    loaded = (_guarded(path, partial(_look_up, path, cache)) for path in paths)
-    files = tuple(without_namesakes(loaded))
-    cache.save()
-    return Folder(files, before)
-
-
-def _look_up(path: Path, cache: ParseCache) -> LoadedFile:
-    """The file as the cache knows it; else parsed, and known from then on."""
-    content = read_content(path)
-    if isinstance(content, Problem):
-        return LoadedFile(path, None, (content,))
-    digest = digest_of(content)
-    found = cache.find(path, digest)
-    if found is None:
-        file = _parse(path, content)
-        if file.connector is None:
-            return file
-        entry = Entry(Known.of(file.connector), file.problems)
-        if not cache.add(path, digest, entry):
-            return file
-        found = entry.known.name, entry.warnings
-    name, warnings = found
-    # a code location holds thousands of them, and needs one when a run of it begins
-    parse = partial(_in_full, path, zlib.compress(content, 1))
-    connector = KnownConnector(path, name, partial(cache.recall, path), parse)
-    return LoadedFile(path, connector, warnings)
-
-
-def _in_full(path: Path, compressed: bytes) -> Connector:
-    """The connector of a content that was parsed before. Raises `RuntimeError` if it isn't one."""
-    file = _parse(path, zlib.decompress(compressed))
-    if file.connector is None:
-        raise RuntimeError(f"{path} was fine when it was parsed before: {file.problems}")
-    return file.connector
+    files = (loaded.get(path) or _load(path) for path in find_files(folder))
+    return Folder(tuple(without_namesakes(files)), before)
 
 
 def _folder_problem(folder: Path) -> Problem | None:

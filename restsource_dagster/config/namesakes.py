@@ -1,21 +1,44 @@
 """Connectors of one folder that would share a name or a dataset: the first works, others are refused."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from restsource_dagster.config.document import Document, read_document
+from restsource_dagster.config.document import Document
+from restsource_dagster.config.envelope import NAME
 from restsource_dagster.config.loaded import LoadedFile
 from restsource_dagster.config.naming import table_identifier
 from restsource_dagster.config.problems import Finding, Problem
 
-__all__ = ["without_namesakes"]
+__all__ = ["mention_of", "without_namesakes"]
+
+_ADDED = re.compile(r"(?:_staging|[x_])+$")
+"""What a name can have at its end beyond that of a namesake: dlt writes an `x` for a last underscore."""
+_WHOLE = rb"(?<![a-z0-9_])%b(?:_*staging|[x_])*(?![a-z0-9_])"
+_ESCAPE = rb"\\[uUx\r\n]"
+"""An escape of JSON or YAML that can stand in the middle of a name."""
 
 
-def without_namesakes(files: Iterable[LoadedFile]) -> Iterator[LoadedFile]:
-    """Refuse a connector whose name or dataset an earlier file of the same folder has."""
+def mention_of(names: Collection[str]) -> re.Pattern[bytes]:
+    """Return the pattern of a file's text or stem that can hold one of these names or a namesake of it.
+
+    It finds too much rather than too little. A name that no connector can have is left out.
+    """
+    possible = sorted(name for name in names if re.fullmatch(NAME, name))
+    words = dict.fromkeys(re.sub("_+", "_+", _ADDED.sub("", name)) for name in possible)
+    return re.compile(b"|".join([_ESCAPE, *(_WHOLE % word.encode() for word in words)]))
+
+
+def without_namesakes(
+    files: Iterable[tuple[LoadedFile, Document | None]],
+) -> Iterator[LoadedFile]:
+    """Refuse a connector whose name or dataset an earlier file of the same folder has.
+
+    Each file comes with its document, which gives the place of its name.
+    """
     taken: dict[tuple[Path, str], LoadedFile] = {}
-    for file in files:
+    for file, document in files:
         if file.connector is None:
             yield file
             continue
@@ -25,7 +48,7 @@ def without_namesakes(files: Iterable[LoadedFile]) -> Iterator[LoadedFile]:
             taken.update(dict.fromkeys(keys, file))
             yield file
         else:
-            problem = _namesake(file, first)
+            problem = _namesake(file, document, first)
             yield replace(file, connector=None, problems=(*file.problems, problem))
 
 
@@ -35,7 +58,7 @@ def _datasets(name: str) -> tuple[str, str]:
     return dataset, f"{dataset}_staging"
 
 
-def _namesake(file: LoadedFile, first: LoadedFile) -> Problem:
+def _namesake(file: LoadedFile, document: Document | None, first: LoadedFile) -> Problem:
     name = file.connector.name if file.connector else ""
     other = first.connector.name if first.connector else ""
     same = name == other
@@ -48,7 +71,4 @@ def _namesake(file: LoadedFile, first: LoadedFile) -> Problem:
         expected="each name once" if same else "names that differ in more than underscores",
         mend='Give this file another "name", or delete one of the two',
     )
-    document = read_document(file.path)
-    if isinstance(document, Document):
-        return document.located(finding)
-    return finding.at(file.path, 1, 1)
+    return document.located(finding) if document else finding.at(file.path, 1, 1)

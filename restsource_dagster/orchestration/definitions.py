@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from restsource_dagster.config.files import LoadedFile, load_folder
-from restsource_dagster.config.parse_cache import ParseCache
+from restsource_dagster.config.files import LoadedFile, load_folder, load_wanted
 from restsource_dagster.orchestration.assets import build_broken_asset_spec
 from restsource_dagster.orchestration.calm import no_full_collections
 from restsource_dagster.orchestration.history.sensor import build_history_sensor
 from restsource_dagster.orchestration.instances import TickInstance
-from restsource_dagster.orchestration.names import is_job_of
+from restsource_dagster.orchestration.names import is_job_of, owners_of
 from restsource_dagster.orchestration.parts import Part, build_parts
 from restsource_dagster.orchestration.processes import build_run_sensor
 from restsource_dagster.orchestration.run_settings import RunSettings
@@ -40,8 +40,8 @@ def build_definitions(
     """All connectors of a folder as Dagster definitions, to load or to merge into a project's own.
 
     `folder` defaults to the setting `RESTSOURCE_CONFIGS`. A file that can't be used becomes an
-    asset `broken_configs/<stem>` that says why; nothing raises because of it. Files that were not
-    changed since an earlier load aren't parsed again.
+    asset `broken_configs/<stem>` that says why; nothing raises because of it. Each
+    file is parsed once.
 
     With `job`, no more than a run of that job needs: the assets and jobs of its connector. All, if it is
     none of our jobs.
@@ -53,10 +53,10 @@ def build_definitions(
 
 
 def _load(path: Path, runs: RunSettings, job: str | None) -> dg.Definitions:
-    cache = ParseCache(runs.settings.state_dir, path)
-    loaded = load_folder(path, cache)
-    owners = [each for each in loaded.connectors if is_job_of(each, job)] if job else []
     opened = TickInstance()
+    owns = partial(is_job_of, job=job or "")
+    loaded = load_wanted(path, owners_of(job), owns) if job else load_folder(path)
+    owners = [*filter(owns, loaded.connectors)]
     if len(owners) == 1:
         return _definitions(build_parts(owners, runs, opened)[0], [], [])
     parts, unfit = build_parts(loaded.connectors, runs, opened)
@@ -67,7 +67,6 @@ def _load(path: Path, runs: RunSettings, job: str | None) -> dg.Definitions:
         build_watch_sensor(path, loaded.fingerprint, webserver=webserver),
         *_sensors(parts, broken, opened),
     ]
-    cache.release()
     return _definitions(parts, broken, sensors)
 
 

@@ -1,5 +1,7 @@
 """The fixed names by which people, dashboards and tests find things in Dagster."""
 
+import re
+
 import dagster as dg
 
 from restsource_dagster.config.connector import Connector
@@ -21,6 +23,7 @@ __all__ = [
     "history_tag",
     "is_job_of",
     "job_name",
+    "owners_of",
     "schedule_name",
 ]
 
@@ -61,6 +64,13 @@ def is_job_of(connector: Connector, job: str) -> bool:
         for resource in connector.resources
         if resource.backfill is not None
     )
+
+
+def owners_of(job: str) -> frozenset[str]:
+    """The names that the connector of a job can have: `is_job_of` tells which one has it."""
+    name = job.removesuffix("_job")
+    ends = (match.start() for match in re.finditer("(?=__)", name))
+    return frozenset({name, *(name[:end] for end in ends)})
 
 
 def schedule_name(connector: str) -> str:

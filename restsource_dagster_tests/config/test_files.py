@@ -8,8 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from restsource_dagster.config.files import find_files, fingerprint, load_file, load_folder
+from restsource_dagster.config.files import (
+    find_files,
+    fingerprint,
+    load_file,
+    load_folder,
+    load_wanted,
+)
+from restsource_dagster.config.loaded import Folder
+from restsource_dagster.config.namesakes import mention_of
+from restsource_dagster.config.naming import table_identifier
 
 
 def shop(**changes: Any) -> str:
@@ -173,3 +184,67 @@ def test_names_that_mean_one_dataset_are_refused_in_the_later_file(
     assert (problem.path.name, problem.pointer) == ("2.json", "/name")
     assert first in problem.message
     assert "1.json" in (problem.found or "")
+
+
+def wanted(folder: Path, name: str) -> Folder:
+    return load_wanted(folder, {name}, lambda connector: connector.name == name)
+
+
+def test_a_wanted_connector_comes_without_the_files_that_do_not_mention_it(folder: Path) -> None:
+    for name in ("cafe", "shop_2", "workshop"):
+        (folder / f"{name}.json").write_text(shop())
+    (folder / "a.json").write_text("{")
+    assert [file.path.name for file in wanted(folder, "shop").files] == ["shop.json"]
+    assert wanted(folder, "shop").connectors == (load_file(folder / "shop.json").connector,)
+
+
+@pytest.mark.parametrize("name", ["bakery", "a", "Shop", "", "(", "\udc80", "__ASSET_JOB"])
+def test_all_files_come_where_the_wanted_connector_is_not_there(folder: Path, name: str) -> None:
+    (folder / "a.json").write_text("{")
+    assert wanted(folder, name) == load_folder(folder)
+
+
+def test_a_missing_folder_is_a_problem_where_a_connector_is_wanted_too(tmp_path: Path) -> None:
+    assert wanted(tmp_path / "missing", "shop") == load_folder(tmp_path / "missing")
+
+
+NAMED = {
+    "plain": ("b.json", shop(name="shop")),
+    "escaped": ("b.json", shop(name="shop").replace('"shop"', '"sh\\u006fp"')),
+    "a key that is escaped": ("b.json", shop(name="shop").replace('"name"', '"n\\u0061me"')),
+    "YAML": ("b.yaml", f"{{name: shop, {shop()[1:]}"),
+    "YAML, escaped": ("b.yaml", shop(name="shop").replace('"shop"', '"sh\\x6fp"')),
+    "YAML, over two lines": ("b.yaml", shop(name="shop").replace('"shop"', '"sh\\\n  op"')),
+    "the file's name": ("shop.json", shop()),
+}
+
+
+@pytest.mark.parametrize("spelling", NAMED)
+def test_a_wanted_connector_is_found_however_its_name_is_written(
+    tmp_path: Path, spelling: str
+) -> None:
+    name, content = NAMED[spelling]
+    (tmp_path / name).write_text(content)
+    (tmp_path / "cafe.json").write_text(shop())
+    assert [file.path.name for file in wanted(tmp_path, "shop").files] == [name]
+
+
+def test_a_wanted_connector_that_is_refused_is_refused_for_the_same_file(folder: Path) -> None:
+    (folder / "a.json").write_text(shop(name="shop_staging"))
+    chosen = wanted(folder, "shop")
+    assert chosen.connectors == load_folder(folder).connectors
+    assert chosen.problems == load_folder(folder).problems
+
+
+names = st.lists(
+    st.sampled_from(["x", "_", "staging", "_staging", "a", "2"]), min_size=1, max_size=5
+).map(lambda parts: "s" + "".join(parts))
+
+
+@given(name=names, other=names)
+def test_a_namesake_is_always_mentioned(name: str, other: str) -> None:
+    datasets = [
+        {table_identifier(each), f"{table_identifier(each)}_staging"} for each in (name, other)
+    ]
+    if datasets[0] & datasets[1]:
+        assert mention_of({name}).search(json.dumps({"name": other}).encode())

@@ -103,14 +103,11 @@ def test_an_absurd_creation_time_breaks_its_own_file_only(settings: Settings) ->
     assert f"{BROKEN_GROUP}/late" in found
 
 
-def test_loading_writes_nothing_but_the_creation_time_and_what_files_were_parsed_to(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_loading_writes_nothing_but_the_creation_time(settings: Settings, tmp_path: Path) -> None:
     write_connector(settings, "shop", NOWHERE)
     definitions_of(settings)
     written = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    [parsed] = {path for path in written if path.startswith("state/parsed/")}
-    assert written == {"configs/shop.json", "state/created_at/shop", parsed}
+    assert written == {"configs/shop.json", "state/created_at/shop"}
 
 
 def test_a_missing_folder_is_a_problem_to_see_and_not_a_crash(settings: Settings) -> None:

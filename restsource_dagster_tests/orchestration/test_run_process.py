@@ -1,4 +1,4 @@
-"""The process of a run makes definitions of its own connector only, and reads no other file in full."""
+"""The process of a run makes definitions of its own connector only, and parses no other file."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from restsource_dagster.config.files import load_folder
-from restsource_dagster.config.known_connector import KnownConnector
-from restsource_dagster.config.parse_cache import ParseCache
 from restsource_dagster.orchestration.definitions import build_definitions
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
@@ -37,7 +34,7 @@ HISTORY = {
 
 @pytest.fixture
 def shops(settings: Settings) -> Settings:
-    """Three connectors, one of them with a history, that were loaded before."""
+    """Three connectors, one of them with a history."""
     for name in ("bakery", "cafe"):
         write_connector(settings, name, NOWHERE)
     write_connector(settings, "archive", NOWHERE, resources=[HISTORY])
@@ -121,11 +118,3 @@ def in_a_process_of_its_own(settings: Settings, folder: Path, job: str) -> Any:
         "RESTSOURCE_STATE_DIR": str(settings.state_dir),
     }
     return told_by(code, folder, variables)
-
-
-def test_a_second_load_of_all_parses_nothing(shops: Settings) -> None:
-    folder = load_folder(shops.configs, ParseCache(shops.state_dir, shops.configs))
-    assert len(folder.connectors) == 3
-    for connector in folder.connectors:
-        assert isinstance(connector, KnownConnector)
-        assert "in_full" not in vars(connector)
