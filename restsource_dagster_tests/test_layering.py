@@ -13,6 +13,7 @@ import restsource_dagster
 PACKAGE = Path(restsource_dagster.__file__).parent
 FORBIDDEN = {
     "config": ("dlt", "dagster", "dagster_dlt", "engine", "orchestration", "cli"),
+    "connector": ("dlt", "dagster", "dagster_dlt", "engine", "orchestration", "cli"),
     "engine": ("dagster", "dagster_dlt", "orchestration", "cli"),
     "orchestration": ("cli",),
     "settings.py": ("dlt", "dagster", "config", "engine", "orchestration", "cli"),

@@ -11,11 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.config.document import Document, read_content, read_document
-from restsource_dagster.config.json_elements import element_offsets
 from restsource_dagster.config.loaded import Folder, LoadedFile
 from restsource_dagster.config.namesakes import mention_of, without_namesakes
 from restsource_dagster.config.problems import Finding, Problem
+from restsource_dagster.connector.parsing.document import Document, read_content, read_document
 
 __all__ = [
     "Folder",
@@ -110,14 +109,8 @@ def _connector_of(document: Document) -> LoadedFile:
 
 
 def _lines(document: Document, connector: Connector) -> Mapping[str, int]:
-    pointers = [resource.pointer for resource in connector.resources]
-    if document.problems or document.path.suffix.lower() != ".json":
-        return {pointer: document.position(pointer)[0] for pointer in pointers}
-    offsets = element_offsets(document.lines.text, "resources")
-    return {
-        pointer: document.lines.line_and_column(offsets[int(pointer.rsplit("/", 1)[1])])[0]
-        for pointer in pointers
-    }
+    pointers = (resource.pointer for resource in connector.resources)
+    return {pointer: document.position(pointer)[0] for pointer in pointers}
 
 
 def _our_slip(error: Exception) -> Finding:

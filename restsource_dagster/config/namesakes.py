@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from restsource_dagster.config.document import Document
 from restsource_dagster.config.envelope import NAME
 from restsource_dagster.config.loaded import LoadedFile
 from restsource_dagster.config.naming import table_identifier
 from restsource_dagster.config.problems import Finding, Problem
+from restsource_dagster.connector.parsing.document import Document
 
 __all__ = ["mention_of", "without_namesakes"]
 

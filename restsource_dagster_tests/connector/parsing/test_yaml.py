@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from restsource_dagster.config.document import Document
-from restsource_dagster_tests.config.reading import only, read, value
+from restsource_dagster.connector.parsing.document import Document
+from restsource_dagster_tests.connector.parsing.reading import only, read, value
 
 YAML_SCALARS = {
     "2024-01-01": "2024-01-01", "2001-12-14t21:59:43.10-05:00": "2001-12-14t21:59:43.10-05:00",
@@ -70,3 +70,7 @@ def test_aliases_of_aliases_do_not_explode(tmp_path: Path, width: int) -> None:
     assert only(tmp_path, "\n".join(lines), "x.yaml").message in {
         "The file holds too much", "Lists and objects are nested too deeply here",
     }  # fmt: skip
+
+
+def test_merge_key_in_quotes_is_a_key_like_any_other(tmp_path: Path) -> None:
+    assert value(tmp_path, '{"<<": 1}', "x.yaml") == {"<<": 1}

@@ -3,17 +3,17 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.config.json_text import parse_json
-from restsource_dagster.config.limits import MAX_BYTES, empty_file
-from restsource_dagster.config.positions import Mistake, Place, TextLines
 from restsource_dagster.config.problems import Finding, Problem
-from restsource_dagster.config.yaml_text import parse_yaml
+from restsource_dagster.connector.parsing.json_parser import parse_json
+from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
+from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
+from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
 
 __all__ = ["Document", "parse_document", "read_content", "read_document"]
 
@@ -22,85 +22,88 @@ __all__ = ["Document", "parse_document", "read_content", "read_document"]
 class Document:
     """The value of a file and where its parts are.
 
-    `problems` are mistakes of the text that leave the value readable, such as a trailing comma: the
-    file is wrong, but what else is wrong with it can be told at the same time.
+    `problems` are mistakes of the text that leave the value readable, such as a trailing comma. The
+    file is not valid, but the problems of its value can be reported at the same time.
     """
 
     path: Path
     value: Any
     lines: TextLines = field(repr=False)
-    places: Callable[[], Place] = field(repr=False)
+    source_map: Callable[[], SourceNode] = field(repr=False)
     problems: tuple[Problem, ...] = ()
 
     @cached_property
-    def _root(self) -> Place:
-        return self.places()
+    def _root(self) -> SourceNode:
+        return self.source_map()
 
     def position(self, pointer: str, *, on_key: bool = False) -> tuple[int, int]:
-        """Line and column, from 1, of the value at a JSON pointer, or of its key.
+        """Return line and column, from 1, of the value at a JSON pointer, or of its key.
 
-        For a pointer that isn't in the file it is the position of the nearest ancestor that is.
+        For a pointer that isn't in the file, return the position of its nearest ancestor.
         """
-        place = self._root.find(pointer)
-        offset = place.key if on_key and place.key is not None else place.value
+        node = self._root.find(pointer)
+        offset = node.key if on_key and node.key is not None else node.value
         return self.lines.line_and_column(offset)
 
     def located(self, finding: Finding) -> Problem:
-        """The finding with its position in this file."""
+        """Return the finding with its position in this file."""
         return finding.at(self.path, *self.position(finding.pointer, on_key=finding.on_key))
 
 
 def read_document(path: Path) -> Document | tuple[Problem, ...]:
-    """The document at a path, or what keeps it from being read. Never raises, never waits.
+    """Return the document at a path, or why it can't be read. Never raises, never blocks.
 
-    Files with more than `MAX_BYTES` and anything that isn't a regular file are refused unread.
+    A file with more than `MAX_BYTES` and anything that isn't a regular file are refused unread.
     """
     content = read_content(path)
     return (content,) if isinstance(content, Problem) else parse_document(path, content)
 
 
 def read_content(path: Path) -> bytes | Problem:
-    """The content of a file, or what keeps it from being read, under the same rules."""
+    """Return the content of a file, or why it can't be read, by the rules of `read_document`."""
     content = _read_bytes(path)
     return content.at(path, 1, 1) if isinstance(content, Finding) else content
 
 
 def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
-    """The document that a file's content is, or what keeps it from being one. Never raises."""
+    """Return the document that a file's content holds, or why it holds none. Never raises."""
     text = _decode(content)
     if isinstance(text, Finding):
         return (text.at(path, 1, 1),)
-    if isinstance(text, Mistake):
-        return _located(path, TextLines(_as_far_as_text(content)), [text])
+    if isinstance(text, LocatedFinding):
+        return _located(path, TextLines(content.decode("utf-8-sig", errors="replace")), [text])
     lines = TextLines(text)
     if not text.strip():
         return (empty_file().at(path, 1, 1),)
     parsed = parse_yaml(text) if path.suffix.lower() in {".yaml", ".yml"} else parse_json(text)
-    problems = _located(path, lines, parsed.mistakes)
+    problems = _located(path, lines, parsed.findings)
     if not parsed.usable:
         return problems
-    return Document(path, parsed.value, lines, parsed.places, problems)
+    return Document(path, parsed.value, lines, parsed.source_map, problems)
 
 
-def _located(path: Path, lines: TextLines, mistakes: Sequence[Mistake]) -> tuple[Problem, ...]:
+def _located(
+    path: Path, lines: TextLines, findings: Iterable[LocatedFinding]
+) -> tuple[Problem, ...]:
     return tuple(
-        sorted(each.finding.at(path, *lines.line_and_column(each.offset)) for each in mistakes)
+        sorted(each.finding.at(path, *lines.line_and_column(each.offset)) for each in findings)
     )
 
 
 def _read_bytes(path: Path) -> bytes | Finding:
     try:
-        before = path.stat()  # first, because opening a device can already do something
+        before = path.stat()  # first, because opening a device can already have an effect
         if not stat.S_ISREG(before.st_mode):
             return _not_a_file(before.st_mode)
-        # Without O_NONBLOCK a FIFO put there in this moment would make us wait for its writer.
+        # A FIFO could replace the file right now; without O_NONBLOCK we would wait for its writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with open(handle, "rb") as file:  # noqa: PTH123 - it is a handle
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return _not_a_file(os.fstat(handle).st_mode)
-            if os.fstat(handle).st_size > MAX_BYTES:
+            opened = os.fstat(handle)
+            if not stat.S_ISREG(opened.st_mode):
+                return _not_a_file(opened.st_mode)
+            if opened.st_size > MAX_BYTES:
                 return _too_large()
-            content = file.read(MAX_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)  # the file may still grow
     except (OSError, ValueError) as error:
         return _unreadable(path, error)
     return _too_large() if len(content) > MAX_BYTES else content
@@ -126,16 +129,16 @@ def _unreadable(path: Path, error: OSError | ValueError) -> Finding:
     if number == errno.ENOENT and os.path.islink(path):  # noqa: PTH114 - takes any path
         return Finding("", "The link points to a file that does not exist", None, None,
                        "Make the file it points to, or delete the link")  # fmt: skip
-    mends = {
+    fixes = {
         errno.ENOENT: "Check the path",
         errno.EACCES: "Let the user that runs this read it: chmod a+r, or chown",
         errno.ELOOP: "The link points to itself in the end: delete it",
     }
     return Finding("", "The file can't be read", reason, None,
-                   mends.get(number) if number else None)  # fmt: skip
+                   fixes.get(number) if number else None)  # fmt: skip
 
 
-def _decode(content: bytes) -> str | Finding | Mistake:
+def _decode(content: bytes) -> str | Finding | LocatedFinding:
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return Finding("", "The file is not in UTF-8", "UTF-16", "UTF-8",
                        "Save it again with the encoding UTF-8")  # fmt: skip
@@ -143,12 +146,8 @@ def _decode(content: bytes) -> str | Finding | Mistake:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         good = content[: error.start].decode("utf-8-sig", errors="replace")
-        return Mistake(
+        return LocatedFinding(
             len(good),
             Finding("", "The file is not in UTF-8", f"the byte 0x{content[error.start]:02x}",
                     "UTF-8", "Save it again with the encoding UTF-8, if it is a text at all"),
         )  # fmt: skip
-
-
-def _as_far_as_text(content: bytes) -> str:
-    return content.decode("utf-8-sig", errors="replace")
