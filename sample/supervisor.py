@@ -101,6 +101,7 @@ class Supervisor:
                     )
                 continue
             if isinstance(happening, _Signalled):
+                self._stopping = True
                 self._say("Stopping ...")
                 return None
             culprit = next(it for it in self._running if it.service.name == happening.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from restsource_dagster_tests.e2e.schedules import NOT_DUE_SOON
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 __all__ = ["FLIGHTS", "REFUSED", "WINDOWS", "Airport", "airport", "serve_airport"]
@@ -62,7 +63,7 @@ def airport(url: str) -> dict[str, Any]:
     }
     return {
         "created_at": "2026-03-08T12:30:00Z",
-        "schedule": {"mode": "days", "interval": 1},
+        "schedule": NOT_DUE_SOON,
         "client": {"base_url": url},
         "resources": [flights],
     }

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
+
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
@@ -15,7 +17,6 @@ __all__ = ["CHROMIUM", "open_page", "take_picture"]
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium")
 WIDTH, HEIGHT = 1440, 900
-PATIENCE_SECONDS = 30
 
 _ARGUMENTS = (
     "--no-sandbox",
@@ -30,9 +31,13 @@ _ARGUMENTS = (
 
 @contextmanager
 def open_page(address: str) -> Iterator["Page"]:
-    """A page of a fresh browser; paths are relative to `address`."""
-    from playwright.sync_api import sync_playwright
+    """A page of a fresh browser; paths are relative to `address`.
 
+    Look at it through `expect`, which looks again until what it expects is drawn.
+    """
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
         try:
@@ -40,6 +45,7 @@ def open_page(address: str) -> Iterator["Page"]:
                 base_url=address, viewport={"width": WIDTH, "height": HEIGHT}
             )
             context.set_default_timeout(PATIENCE_SECONDS * 1000)
+            context.set_default_navigation_timeout(PATIENCE_SECONDS * 1000)
             yield context.new_page()
         finally:
             browser.close()

@@ -14,6 +14,7 @@ from restsource_dagster_tests.e2e.project import LiveProject, processes_in, run_
 from restsource_dagster_tests.e2e.shop import TOKEN, faulty, make_shop, plain, shop, station
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.datasette import make_sample_database
+from restsource_dagster_tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -41,7 +42,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, shop_api: ApiServer) -> It
     database = make_sample_database(tmp_path_factory.mktemp("seeded") / "nycflights.db")
     with run_project(folder, database, {"weather_station": station(shop_api.url)}) as project:
         yield project
-    assert processes_in(folder) == []
+    wait_until(lambda: not processes_in(folder), "the end of the project's processes")
     assert project.process.returncode == 0
 
 
@@ -77,7 +78,7 @@ def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
         runs = project.dagster.runs(history="airport/flights")
         return runs if len(runs) >= len(WINDOWS) and all(run.over for run in runs) else []
 
-    return sorted(until(ended, seconds=150, what="all windows tried"), key=lambda run: run.start)
+    return sorted(until(ended, "the end of a run of each window"), key=lambda run: run.start)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
 """Ask a running Dagster what its UI asks it, over the same GraphQL."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import requests
+
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
 __all__ = ["ASSET_JOB", "Asset", "DagsterApi", "Run", "until"]
 
@@ -32,18 +33,12 @@ _TICKS = """query($sensor: SensorSelector!) { sensorOrError(sensorSelector: $sen
 Answer = TypeVar("Answer")
 
 
-def until(question: Callable[[], Answer], *, seconds: float = 60, what: str = "") -> Answer:
+def until(question: Callable[[], Answer], what: str) -> Answer:
     """Ask until the answer is neither empty nor false, and return it.
 
-    Raises `TimeoutError`, with `what` was waited for and the last answer, after `seconds`.
+    GraphQL has no event for something that isn't there yet. See `wait_until`.
     """
-    deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what}; the last answer: {answer!r}")
-        # GraphQL has no event for something that isn't there yet.
-        time.sleep(_LOOK_AGAIN_SECONDS)
-    return answer
+    return wait_until(question, what, every=_LOOK_AGAIN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -87,7 +82,7 @@ class DagsterApi:
     def ask(self, query: str, **variables: Any) -> Any:
         """The data that answers a query. Raises `AssertionError` with Dagster's errors."""
         body = {"query": query, "variables": variables}
-        response = self._session.post(self._url, json=body, timeout=30)
+        response = self._session.post(self._url, json=body, timeout=PATIENCE_SECONDS)
         answer = response.json()
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
@@ -125,20 +120,18 @@ class DagsterApi:
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
-    def wait_for_run(self, run_id: str, *, seconds: float = 60) -> Run:
+    def wait_for_run(self, run_id: str) -> Run:
         """The run once it is over."""
-        what = f"end of run {run_id}"
-        until(lambda: self.run(run_id).over, seconds=seconds, what=what)
+        until(lambda: self.run(run_id).over, f"the end of run {run_id}")
         return self.run(run_id)
 
-    def wait_for_first_run(self, connector: str, *, seconds: float = 60) -> Run:
+    def wait_for_first_run(self, connector: str) -> Run:
         """A connector's first run once it is over."""
         runs = until(
             lambda: self.runs(connector=connector, trigger="first_run"),
-            seconds=seconds,
-            what=f"the first run of {connector}",
+            f"the first run of {connector}",
         )
-        return self.wait_for_run(runs[-1].id, seconds=seconds)
+        return self.wait_for_run(runs[-1].id)
 
     def failed_ticks(self, sensor: str) -> list[str]:
         """What the latest ticks of a sensor failed with; none if there is no such sensor."""

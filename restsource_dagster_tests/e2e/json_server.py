@@ -13,7 +13,8 @@ from typing import Any
 import requests
 
 from restsource_dagster_tests.e2e.graphql import until
-from restsource_dagster_tests.e2e.project import free_ports
+from restsource_dagster_tests.ports import reserve_ports
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 __all__ = ["JSON_SERVER", "JsonServer", "serve_json"]
 
@@ -47,7 +48,7 @@ def serve_json(folder: Path, data: dict[str, Sequence[dict[str, Any]]]) -> Itera
     """Serve tables of rows on 127.0.0.1 until the block ends."""
     database = folder / "db.json"
     database.write_text(json.dumps(data), encoding="utf-8")
-    (port,) = free_ports(1)
+    (port,) = reserve_ports(1)
     command = [
         *(which("node") or "node", str(JSON_SERVER), str(database)),
         *("--host", "127.0.0.1", "--port", str(port), "--quiet", "--middlewares", str(_MIDDLEWARE)),
@@ -61,7 +62,7 @@ def serve_json(folder: Path, data: dict[str, Sequence[dict[str, Any]]]) -> Itera
     ):
         server = JsonServer(f"http://127.0.0.1:{port}", log)
         try:
-            until(lambda: _answers(server, process), seconds=20, what=f"json-server (see {log})")
+            until(lambda: _answers(server, process), f"an answer of json-server (see {log})")
             yield server
         finally:
             process.terminate()
@@ -78,4 +79,4 @@ def _answers(server: JsonServer, process: "subprocess.Popen[bytes]") -> bool:
 def _request(method: str, url: str, **more: Any) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False  # a proxy can't reach this machine
-        return session.request(method, url, timeout=10, **more)
+        return session.request(method, url, timeout=PATIENCE_SECONDS, **more)

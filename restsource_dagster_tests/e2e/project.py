@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,19 +19,21 @@ import duckdb
 from dotenv import set_key
 
 from restsource_dagster_tests.e2e.graphql import DagsterApi, until
+from restsource_dagster_tests.e2e.schedules import NOT_DUE_SOON
+from restsource_dagster_tests.ports import reserve_ports
 from restsource_dagster_tests.servers.datasette import SampleServer
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
-__all__ = ["HOURS_BEHIND", "LiveProject", "free_ports", "processes_in", "run_project"]
+__all__ = ["HOURS_BEHIND", "LiveProject", "processes_in", "run_project"]
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("restsource_dagster", "sample", "schema")
-FILES = ("workspace.yaml", ".dagster/dagster.yaml", "configs/nyc_flights.json")
+_SAMPLE = "configs/nyc_flights.json"
+FILES = ("workspace.yaml", ".dagster/dagster.yaml", _SAMPLE)
 HOURS_BEHIND = 6
 """Of the sample's clock at first: long enough that flights depart in it, also at night."""
 
 _TOKEN = "token-of-the-sample"
-_START_SECONDS = 120
-_STOP_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class LiveProject:
             with suppress(duckdb.IOException):  # a run is loading and has the file for itself
                 return duckdb.connect(path, read_only=True)
 
-        with until(connect, what=f"a look into {path}") as warehouse:
+        with until(connect, f"a look into {path}") as warehouse:
             return list(warehouse.execute(sql).fetchall())
 
     def count(self, table: str) -> int:
@@ -87,7 +88,7 @@ class LiveProject:
             env=_environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -99,16 +100,19 @@ def run_project(
     """Make a project in `folder`, start it, and stop it at the end of the block.
 
     What starts is what `make run` starts, over a copy of the sample's database whose clock stands
-    still, `HOURS_BEHIND`; `connectors` are there beside the sample's from the beginning. Raises
+    still, `HOURS_BEHIND`; `connectors` are there beside the sample's from the beginning. The
+    sample's own schedule is due later, so that the tests alone decide when it runs. Raises
     `RuntimeError` with the output if it doesn't start.
     """
     _copy_project(folder)
+    sample_connector = json.loads((folder / _SAMPLE).read_text())
+    _write_connector(folder, "nyc_flights", {**sample_connector, "schedule": NOT_DUE_SOON})
     for name, value in connectors.items():
         _write_connector(folder, name, value)
     database = folder / "sample" / "data" / "nycflights.db"
     database.parent.mkdir()
     shutil.copyfile(sample_database, database)
-    port, api_port = free_ports(2)
+    port, api_port = reserve_ports(2)
     sample = SampleServer(port=api_port, token=_TOKEN, database=database)
     sample.set_clock(datetime.now(UTC) - timedelta(hours=HOURS_BEHIND))
     command = [sys.executable, "-m", "sample.run", "--port", str(port), "--api-port", str(api_port)]
@@ -137,14 +141,17 @@ def stop(process: subprocess.Popen[str]) -> None:
     """Stop as Ctrl-C does; if that takes too long, the project's guard stops what is left."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(_STOP_SECONDS)
+        process.wait(PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
 
 
 def processes_in(folder: Path) -> Sequence[str]:
-    """The commands of all processes that work in a folder; none where there is no /proc."""
+    """The commands of all processes that work in a folder; none where there is no /proc.
+
+    One that is about to end may be there without its command: look again before you complain.
+    """
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or is somebody else's
@@ -176,14 +183,15 @@ def _wait_until_started(project: LiveProject) -> None:
         started.set()
 
     Thread(target=read, daemon=True).start()
-    if not started.wait(_START_SECONDS) or ended.is_set():
+    if not started.wait(PATIENCE_SECONDS) or ended.is_set():
         raise RuntimeError("the project did not start:\n" + "\n".join(project.output))
 
 
 def _write_connector(folder: Path, name: str, value: Any) -> Path:
     path = folder / "configs" / f"{name}.json"
-    path.write_text(value if isinstance(value, str) else json.dumps(value, indent=2))
-    return path
+    whole = folder / f".{name}.json"  # moved into place, so that nobody reads half of it
+    whole.write_text(value if isinstance(value, str) else json.dumps(value, indent=2))
+    return whole.replace(path)
 
 
 def _copy_project(folder: Path) -> None:
@@ -203,14 +211,3 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in foreign and not name.startswith("RESTSOURCE_")
     }
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -1,7 +1,9 @@
 """The API that the dropped files ask, and the files: good ones and one with mistakes."""
 
+import asyncio
 from typing import Any
 
+from restsource_dagster_tests.e2e.schedules import NOT_DUE_SOON
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 __all__ = ["BROKEN", "MISTAKES", "TOKEN", "faulty", "make_shop", "plain", "shop", "station"]
@@ -15,7 +17,6 @@ _CUSTOMERS = [
 ]
 _READINGS = [{"id": n, "at": f"2026-03-01T10:00:{n:02}Z"} for n in range(10)]
 _ROWS = [{"id": n, "text": "x" * 200} for n in range(500)]
-_SCHEDULE = {"mode": "days", "interval": 1}
 
 _FAULTY = """{
   "schedule": {"mode": "hours"},
@@ -43,12 +44,14 @@ def make_shop() -> ApiServer:
     """The API, to be started with `with`."""
     api = ApiServer()
     asked: set[str] = set()
+    both_asked = asyncio.Event()
 
-    def together(seen: Seen) -> Answer:
+    async def together(seen: Seen) -> Answer:
         # Each answers only when the other was asked, so that both load at the same moment.
         asked.add(seen.path)
-        if len(asked) < 2:
-            return Answer({"error": "busy"}, status=503, headers={"Retry-After": "1"})
+        if len(asked) == 2:
+            both_asked.set()
+        await both_asked.wait()
         return Answer(_ROWS)
 
     def customers(seen: Seen) -> Answer:
@@ -78,7 +81,7 @@ def shop(url: str) -> dict[str, Any]:
     since = {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"}
     return {
         "description": "Customers of the shop and their invoices",
-        "schedule": _SCHEDULE,
+        "schedule": NOT_DUE_SOON,
         "client": {"base_url": url, "auth": {"type": "bearer", "token": "${SHOP_TOKEN}"}},
         "resources": [
             {
@@ -116,7 +119,7 @@ def station(url: str) -> dict[str, Any]:
 
 def plain(url: str, path: str) -> dict[str, Any]:
     """A connector of one resource, without a key: all rows are replaced by each run."""
-    return {"schedule": _SCHEDULE, "client": {"base_url": url}, "resources": [path]}
+    return {"schedule": NOT_DUE_SOON, "client": {"base_url": url}, "resources": [path]}
 
 
 def faulty(url: str) -> str:

@@ -3,14 +3,12 @@
 import inspect
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -25,6 +23,8 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.client import DagsterGrpcClient
 
 from restsource_dagster.orchestration.reload import RELOAD_TIMEOUT_SECONDS, reload_location
+from restsource_dagster_tests.ports import closed_port, reserve_ports
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
 ASSETS_BY_FILE = """
 from pathlib import Path
@@ -33,7 +33,8 @@ import dagster as dg
 files = (Path(__file__).parent / "configs").glob("*.json")
 defs = dg.Definitions(assets=[dg.AssetSpec(file.stem) for file in files])
 """
-DEADLINE_SECONDS = 60
+
+Found = TypeVar("Found")
 
 
 @pytest.fixture
@@ -44,13 +45,6 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "home").mkdir()
     (tmp_path / "definitions.py").write_text(ASSETS_BY_FILE)
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def context(origin: CodeLocationOrigin | None) -> dg.SensorEvaluationContext:
@@ -81,7 +75,7 @@ def running(project: Path, *command: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_SECONDS)
 
 
 def served(origin: GrpcServerCodeLocationOrigin) -> set[str]:
@@ -91,14 +85,12 @@ def served(origin: GrpcServerCodeLocationOrigin) -> set[str]:
         return {key.path[-1] for key in repository.asset_graph.get_all_asset_keys()}
 
 
-def until(ready: Callable[[], Any], project: Path) -> Any:
+def until(ready: Callable[[], Found], project: Path) -> Found:
     """What `ready` returns as soon as that is something; a failure with the log if it never is."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        if found := ready():
-            return found
-        time.sleep(0.1)
-    pytest.fail((project / "log").read_text())
+    try:
+        return wait_until(ready, "an answer", every=0.1)
+    except TimeoutError as error:
+        pytest.fail(f"{error}\n{(project / 'log').read_text()}")
 
 
 def test_dagster_still_has_what_a_reload_calls() -> None:
@@ -127,9 +119,10 @@ def test_without_a_code_server_to_ask_a_person_has_to_reload() -> None:
 
 
 def test_a_code_server_that_is_gone_is_a_failure_with_a_reason() -> None:
-    origin = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=free_port())
+    with closed_port() as port:
+        origin = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=port)
 
-    result = reload_location(context(origin), timeout_seconds=5)
+        result = reload_location(context(origin), timeout_seconds=5)
 
     assert result.outcome == "failed"
     assert result.detail.startswith("The code server did not reload: ")
@@ -137,16 +130,17 @@ def test_a_code_server_that_is_gone_is_a_failure_with_a_reason() -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{port}", "127.0.0.1:{port}", "http://["])
 def test_a_webserver_that_is_gone_is_a_failure_with_a_reason(address: str) -> None:
-    webserver = address.format(port=free_port())
+    with closed_port() as port:
+        webserver = address.format(port=port)
 
-    result = reload_location(context(managed()), webserver=webserver, timeout_seconds=5)
+        result = reload_location(context(managed()), webserver=webserver, timeout_seconds=5)
 
     assert result.outcome == "failed"
     assert result.detail.startswith(f"The webserver at {webserver} did not reload: ")
 
 
 def test_a_code_server_serves_a_new_file_after_a_reload(project: Path) -> None:
-    port = free_port()
+    (port,) = reserve_ports(1)
     origin = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=port)
 
     def ping() -> bool:
@@ -169,14 +163,14 @@ def test_a_code_server_serves_a_new_file_after_a_reload(project: Path) -> None:
 
 @pytest.mark.e2e
 def test_a_webserver_shows_a_new_file_after_a_reload(project: Path) -> None:
-    port = free_port()
+    (port,) = reserve_ports(1)
 
     def assets() -> set[str]:
         query = json.dumps({"query": "{assetNodes{assetKey{path}}}"}).encode()
         headers = {"Content-Type": "application/json"}
         request = Request(f"http://127.0.0.1:{port}/graphql", query, headers)
         try:
-            with urlopen(request, timeout=10) as answer:  # noqa: S310 - a fixed local address
+            with urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310 - a fixed local address
                 nodes = json.load(answer)["data"]["assetNodes"]
         except (URLError, ConnectionError):
             return set()

@@ -27,7 +27,7 @@ def serve(port: int, pid_file: Path) -> None:
         server.serve_forever()
 
 
-def supervise(folder: Path, *ports: int, health_path: str) -> int:
+def supervise(folder: Path, *ports: int, health_path: str, start_seconds: float) -> int:
     """Run one server per port."""
     services = [
         Service(
@@ -41,7 +41,7 @@ def supervise(folder: Path, *ports: int, health_path: str) -> int:
         for number, port in enumerate(ports)
     ]
     greetings = {service.name: f"{service.name} is up" for service in services}
-    supervisor = Supervisor(output=sys.stdout, start_seconds=5, grace_seconds=1)
+    supervisor = Supervisor(output=sys.stdout, start_seconds=start_seconds, grace_seconds=1)
     return supervisor.run(services, greetings)
 
 
@@ -49,5 +49,9 @@ if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(int(sys.argv[2]), Path(sys.argv[3]))
     else:
-        health_path, folder, *ports = sys.argv[2:]
-        sys.exit(supervise(Path(folder), *map(int, ports), health_path=health_path))
+        health_path, seconds, folder, *numbers = sys.argv[2:]
+        ports = map(int, numbers)
+        code = supervise(
+            Path(folder), *ports, health_path=health_path, start_seconds=float(seconds)
+        )
+        sys.exit(code)

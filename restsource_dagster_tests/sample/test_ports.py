@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from restsource_dagster_tests.ports import reserve_ports
 from sample.ports import is_free, port_number, problems_with_ports
 
 
@@ -16,28 +17,22 @@ def taken(request: pytest.FixtureRequest) -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_a_port_that_somebody_listens_on_is_not_free(taken: int) -> None:
     assert not is_free(taken)
 
 
 def test_a_port_that_nobody_listens_on_is_free() -> None:
-    assert is_free(free_port())
+    assert is_free(reserve_ports(1)[0])
 
 
 def test_a_taken_port_is_reported_with_the_variable_to_set(taken: int) -> None:
-    (problem,) = problems_with_ports({"PORT": free_port(), "API_PORT": taken})
+    (problem,) = problems_with_ports({"PORT": reserve_ports(1)[0], "API_PORT": taken})
     assert f"Port {taken} on 127.0.0.1 is taken" in problem
     assert f"make run API_PORT={taken + 1}" in problem
 
 
 def test_the_same_port_twice_is_reported() -> None:
-    port = free_port()
+    port = reserve_ports(1)[0]
     (problem,) = problems_with_ports({"PORT": port, "API_PORT": port})
     assert problem.startswith(f"PORT and API_PORT are both {port}.")
 

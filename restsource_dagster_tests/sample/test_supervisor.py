@@ -2,15 +2,18 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
+
+from restsource_dagster_tests.ports import reserve_ports
+from restsource_dagster_tests.processes import process_of, wait_until_gone
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,103 +35,85 @@ class Supervised:
             output += line
         return output
 
-    def stubborn_children(self) -> list[int]:
-        return [int((self.folder / name).read_text(encoding="utf-8")) for name in ("0", "1")]
+    def wait_until_up(self) -> str:
+        """Return the output once both servers are up and have said all that they say at their start."""
+        names = ("server0", "server1")
+        ups, errors = (
+            (f"{name} is up" for name in names),
+            (f"{name}: OSError: odd" for name in names),
+        )
+        return self.read_until(*ups, *errors)
 
-    def groups(self) -> list[int]:
-        return [os.getpgid(child) for child in self.stubborn_children()]
+    def stubborn_children(self) -> list[psutil.Process | None]:
+        """The children of the servers that have started."""
+        files = [self.folder / name for name in ("0", "1")]
+        return [process_of(int(file.read_text())) for file in files if file.exists()]
+
+    def groups(self) -> list[psutil.Process | None]:
+        """The servers: each leads a group of its own."""
+        return [process_of(os.getpgid(child.pid)) for child in self.stubborn_children() if child]
 
 
-def free_ports(number: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def start(folder: Path, health_path: str) -> subprocess.Popen[str]:
+def start(folder: Path, health_path: str, start_seconds: float) -> subprocess.Popen[str]:
     module = "restsource_dagster_tests.sample.supervised"
-    command = [sys.executable, "-m", module, "supervise", health_path, str(folder), *free_ports(2)]
+    settings = (health_path, str(start_seconds), str(folder))
+    command = [sys.executable, "-m", module, "supervise", *settings, *map(str, reserve_ports(2))]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
-    with start(tmp_path, "/healthy") as process:
+    with start(tmp_path, "/healthy", PATIENCE_SECONDS) as process:
         try:
             yield Supervised(process, tmp_path)
         finally:
             process.kill()
 
 
-def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    # A killed orphan may wait to be collected by the system's first process.
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
-    )
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
-
-
-def gone_within(seconds: float, processes: list[int]) -> bool:
-    deadline = time.monotonic() + seconds
-    while any(is_alive(process) for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_everything_and_is_no_failure(
     supervised: Supervised, number: signal.Signals
 ) -> None:
-    supervised.read_until("server0 is up", "server1 is up")
+    supervised.wait_until_up()
     processes = supervised.groups() + supervised.stubborn_children()
     supervised.process.send_signal(number)
-    output, _ = supervised.process.communicate(timeout=10)
+    output, _ = supervised.process.communicate(timeout=PATIENCE_SECONDS)
     assert supervised.process.returncode == 0
     assert output.endswith("Stopping ...\nStopped.\n")
-    assert gone_within(1, processes)
+    wait_until_gone(*processes)
 
 
 def test_a_killed_supervisor_leaves_no_process(supervised: Supervised) -> None:
-    supervised.read_until("server0 is up", "server1 is up")
+    supervised.wait_until_up()
     processes = supervised.groups() + supervised.stubborn_children()
     supervised.process.kill()
-    assert gone_within(14, processes)
+    wait_until_gone(*processes)
 
 
 def test_a_service_that_ends_stops_the_others_and_its_log_is_shown(
     supervised: Supervised,
 ) -> None:
-    supervised.read_until("server0 is up", "server1 is up")
-    victim, other = supervised.groups()
-    os.kill(victim, signal.SIGKILL)
-    output, _ = supervised.process.communicate(timeout=10)
+    supervised.wait_until_up()
+    (victim, other), children = supervised.groups(), supervised.stubborn_children()
+    assert victim is not None
+    victim.kill()
+    output, _ = supervised.process.communicate(timeout=PATIENCE_SECONDS)
     assert supervised.process.returncode == 1
     assert "server0 ended by itself (exit code -9), so everything was stopped." in output
     assert f"({supervised.folder / '0.log'}):\n  Traceback" in output
-    assert gone_within(1, [other, *supervised.stubborn_children()])
+    wait_until_gone(other, *children)
 
 
 def test_a_service_that_never_answers_stops_everything(tmp_path: Path) -> None:
-    with start(tmp_path, "/ill") as process:
-        output, _ = process.communicate(timeout=20)
+    with start(tmp_path, "/ill", 5) as process:
+        output, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 1
     assert "server0 did not answer within 5 seconds" in output
-    assert gone_within(1, Supervised(process, tmp_path).stubborn_children())
+    wait_until_gone(*Supervised(process, tmp_path).stubborn_children())
 
 
 def test_notable_lines_are_shown_and_all_are_in_the_log(supervised: Supervised) -> None:
     error = "server0: OSError: odd"
-    output = supervised.read_until("server0 is up", "server1 is up", error)
-    assert f"{error}\n" in output
+    assert f"{error}\n" in supervised.wait_until_up()
     log = (supervised.folder / "0.log").read_text(encoding="utf-8")
     assert log.startswith("Traceback (most recent call last):\n")

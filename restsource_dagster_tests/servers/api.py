@@ -1,6 +1,7 @@
 """A real HTTP server on 127.0.0.1 that answers as a test tells it and records what reached it."""
 
 import asyncio
+import inspect
 import json
 import socket
 import threading
@@ -14,6 +15,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from restsource_dagster_tests.waiting import wait_for
 
 __all__ = ["Answer", "ApiServer", "Seen"]
 
@@ -80,7 +83,8 @@ class ApiServer:
     """A server to use in a `with` statement; it stops at its end.
 
     `answers` maps a path to what it answers: a function of the request, or plain JSON. Change it at
-    any time. `seen` holds all requests in order of arrival.
+    any time. A function that waits holds all other requests up, unless it is `async`. `seen` holds
+    all requests in order of arrival.
     """
 
     def __init__(self, answers: Mapping[str, Handler | Any] | None = None) -> None:
@@ -104,8 +108,7 @@ class ApiServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        if not self._server.ready.wait(10):
-            raise RuntimeError("the test server did not start")
+        wait_for(self._server.ready, "the start of the test server")
         return self
 
     def __exit__(
@@ -128,4 +131,5 @@ class ApiServer:
         self.seen.append(seen)
         answer = self.answers.get(seen.path, Answer({"error": "no such path"}, status=404))
         answer = answer(seen) if callable(answer) else answer
+        answer = await answer if inspect.isawaitable(answer) else answer
         return (answer if isinstance(answer, Answer) else Answer(answer)).as_response()

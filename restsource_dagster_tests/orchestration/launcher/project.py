@@ -1,14 +1,11 @@
 """A Dagster instance with the warm launcher, a folder of connectors, and a gate in the API."""
 
 import json
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import dagster as dg
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
@@ -17,8 +14,9 @@ from dagster._core.remote_origin import RemoteJobOrigin
 from restsource_dagster.cli.execution import origin_of
 from restsource_dagster.orchestration.launcher import WarmRunLauncher
 from restsource_dagster_tests.servers.api import ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for, wait_until
 
-__all__ = ["Gate", "Project", "eventually", "exists", "open_project"]
+__all__ = ["Gate", "Project", "open_project"]
 
 INSTANCE = """
 telemetry:
@@ -30,32 +28,26 @@ run_launcher:
   module: restsource_dagster.orchestration.launcher
   class: WarmRunLauncher
 """
-_SECONDS = 60.0
-_LOOK_AGAIN_SECONDS = 0.02
-
-Found = TypeVar("Found")
-
-
-def eventually(look: Callable[[], Found], what: str) -> Found:
-    """What a look finds as soon as it finds something. Raises `TimeoutError` after a minute."""
-    deadline = time.monotonic() + _SECONDS
-    while not (found := look()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {_SECONDS:.0f} s: {what}")
-        time.sleep(_LOOK_AGAIN_SECONDS)  # other processes have no event for us
-    return found
 
 
 class Gate:
     """A path of the API that answers one row, but not before it is opened."""
 
     def __init__(self) -> None:
-        self.reached, self.opened = threading.Event(), threading.Event()
+        self._reached, self._opened = threading.Event(), threading.Event()
 
     def __call__(self, _seen: Seen) -> object:
-        self.reached.set()
-        self.opened.wait(_SECONDS)
+        self._reached.set()
+        self._opened.wait(PATIENCE_SECONDS)
         return [{"id": 1}]
+
+    def wait_until_reached(self) -> None:
+        """Wait for the first request."""
+        wait_for(self._reached, "a request for orders")
+
+    def open(self) -> None:
+        """Answer all requests."""
+        self._opened.set()
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Project:
         try:
             yield gate
         finally:
-            gate.opened.set()
+            gate.open()
             self.api.answers["/orders"] = [{"id": 1}]
 
     @property
@@ -124,12 +116,12 @@ class Project:
 
     def end(self, run_id: str) -> dg.DagsterRun:
         """A run at its end."""
-        eventually(lambda: self.run(run_id).is_finished, f"the end of run {run_id}")
+        wait_until(lambda: self.run(run_id).is_finished, f"the end of run {run_id}")
         return self.run(run_id)
 
     def started(self, run_id: str) -> dg.DagsterRun:
         """A run that executes."""
-        eventually(
+        wait_until(
             lambda: self.run(run_id).status == dg.DagsterRunStatus.STARTED, f"the start of {run_id}"
         )
         return self.run(run_id)
@@ -168,12 +160,3 @@ def open_project(folder: Path) -> Iterator[Project]:
         project = Project(instance, api)
         project.write_connector()
         yield project
-
-
-def exists(pid: int) -> bool:
-    """Whether there is a process that has not ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]

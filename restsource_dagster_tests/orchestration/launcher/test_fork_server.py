@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from restsource_dagster.orchestration.launcher.client import ForkServer, NoChildError
-from restsource_dagster_tests.orchestration.launcher.project import eventually, exists
+from restsource_dagster_tests.processes import is_running, wait_until_gone
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
 Ends = SimpleQueue[tuple[str, int | None]]
 
@@ -26,7 +27,7 @@ def server(ends: Ends) -> Iterator[ForkServer]:
     running = ForkServer(lambda run_id, code: ends.put((run_id, code)))
     yield running
     running.retire()
-    eventually(lambda: not exists(running.pid), "the end of the fork server")
+    wait_until_gone(running.pid)
 
 
 def at_start(folder: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> Path:
@@ -41,19 +42,20 @@ def test_a_child_that_waits_does_nothing_and_is_gone_when_it_is_dropped(
     server: ForkServer, ends: Ends
 ) -> None:
     child = server.fork("job", "no arguments that would do")
-    assert exists(child)
+    assert is_running(child)
     server.drop(child)
-    eventually(lambda: not exists(child), "the end of the child")
+    wait_until_gone(child)
     other = server.fork("job", "")
     server.release(other, "another")
-    assert ends.get(timeout=60)[0] == "another"  # the dropped one's end was not told before
+    # the dropped one's end was not told before
+    assert ends.get(timeout=PATIENCE_SECONDS)[0] == "another"
 
 
 def test_the_end_of_a_child_is_told_with_its_exit_code(server: ForkServer, ends: Ends) -> None:
     child = server.fork("job", "these are no arguments")
     server.release(child, "a run")
-    assert ends.get(timeout=60) == ("a run", 1)
-    assert not exists(child)
+    assert ends.get(timeout=PATIENCE_SECONDS) == ("a run", 1)
+    assert not is_running(child)
 
 
 def test_a_child_that_is_killed_while_it_waits_harms_nothing(
@@ -62,15 +64,15 @@ def test_a_child_that_is_killed_while_it_waits_harms_nothing(
     child = server.fork("job", "")
     os.kill(child, signal.SIGKILL)
     server.release(child, "a run")
-    assert ends.get(timeout=60) == ("a run", -signal.SIGKILL)
-    assert exists(server.fork("job", ""))
+    assert ends.get(timeout=PATIENCE_SECONDS) == ("a run", -signal.SIGKILL)
+    assert is_running(server.fork("job", ""))
 
 
 def test_children_that_wait_end_with_the_fork_server(ends: Ends) -> None:
     server = ForkServer(lambda run_id, code: ends.put((run_id, code)))
     child = server.fork("job", "")
     os.kill(server.pid, signal.SIGKILL)
-    eventually(lambda: not exists(child), "the end of the child")
+    wait_until_gone(child)
     with pytest.raises(NoChildError):
         server.fork("job", "")
 
@@ -78,7 +80,7 @@ def test_children_that_wait_end_with_the_fork_server(ends: Ends) -> None:
 def test_an_interrupt_as_ctrl_c_sends_it_ends_the_fork_server(ends: Ends) -> None:
     server = ForkServer(lambda run_id, code: ends.put((run_id, code)))
     os.kill(server.pid, signal.SIGINT)
-    eventually(lambda: not exists(server.pid), "the end of the fork server")
+    wait_until_gone(server.pid)
 
 
 def test_changed_code_is_noticed_before_the_next_child(
@@ -90,7 +92,7 @@ def test_changed_code_is_noticed_before_the_next_child(
     module.write_text("something = 'new'")
     with pytest.raises(NoChildError, match="code was changed"):
         server.fork("job", "")
-    eventually(lambda: not exists(server.pid), "the end of the fork server")
+    wait_until_gone(server.pid)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_a_fork_server_that_cant_fork_safely_says_so_and_ends(
     others = {child.pid for child in psutil.Process().children()}
     with pytest.raises(NoChildError, match=says):
         ForkServer(lambda run_id, code: None)
-    eventually(
+    wait_until(
         lambda: {child.pid for child in psutil.Process().children()} <= others,
         "the end of the fork server",
     )

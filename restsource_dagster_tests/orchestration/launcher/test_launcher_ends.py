@@ -12,11 +12,8 @@ import dagster as dg
 from dagster._core.launcher.base import LaunchRunContext
 
 from restsource_dagster.orchestration.launcher import WarmRunLauncher
-from restsource_dagster_tests.orchestration.launcher.project import (
-    Project,
-    eventually,
-    exists,
-)
+from restsource_dagster_tests.orchestration.launcher.project import Project
+from restsource_dagster_tests.processes import is_running, wait_until_gone
 
 
 @contextmanager
@@ -35,32 +32,32 @@ def test_a_run_goes_on_when_the_launcher_is_killed_and_the_fork_server_ends_with
     project: Project,
 ) -> None:
     with project.gate() as gate, launching() as (process, told):
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         process.kill()
         process.wait()
-        gate.opened.set()
+        gate.open()
         assert project.end(told["run"]).status == dg.DagsterRunStatus.SUCCESS
-        eventually(lambda: not exists(told["server"]), "the end of the fork server")
+        wait_until_gone(told["server"])
 
 
 def test_nothing_is_left_when_a_launcher_without_runs_comes_to_its_end(project: Project) -> None:
     with launching() as (process, told):
         project.end(told["run"])
-        assert exists(told["server"])
+        assert is_running(told["server"])
         process.communicate()
         assert process.returncode == 0
-        eventually(lambda: not exists(told["server"]), "the end of the fork server")
+        wait_until_gone(told["server"])
 
 
 def test_a_launcher_that_is_disposed_of_lets_its_run_come_to_an_end(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
         server = project.server_pid
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         project.launcher.dispose()
-        assert exists(server)
+        assert is_running(server)
     assert project.end(run_id).status == dg.DagsterRunStatus.SUCCESS
-    eventually(lambda: not exists(server), "the end of the fork server")
+    wait_until_gone(server)
 
 
 def test_a_launcher_that_nobody_has_any_more_leaves_no_fork_server(project: Project) -> None:
@@ -74,4 +71,4 @@ def test_a_launcher_that_nobody_has_any_more_leaves_no_fork_server(project: Proj
     assert project.end(run.run_id).status == dg.DagsterRunStatus.SUCCESS
     del launcher
     gc.collect()
-    eventually(lambda: not exists(server), "the end of the fork server")
+    wait_until_gone(server)

@@ -14,12 +14,8 @@ from dagster._core.launcher.base import WorkerStatus
 from restsource_dagster.orchestration.names import TAG_PROCESS
 from restsource_dagster.orchestration.processes import RunProcess, process_tag
 from restsource_dagster_tests.making import make_settings, query
-from restsource_dagster_tests.orchestration.launcher.project import (
-    Project,
-    eventually,
-    exists,
-    open_project,
-)
+from restsource_dagster_tests.orchestration.launcher.project import Project, open_project
+from restsource_dagster_tests.processes import wait_until_gone
 
 Status = dg.DagsterRunStatus
 
@@ -42,11 +38,11 @@ def process_of(run: dg.DagsterRun) -> RunProcess:
 def test_a_run_loads_its_rows_in_a_process_that_the_fork_server_made(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         process = process_of(project.started(run_id))
         assert psutil.Process(process.pid).ppid() == project.server_pid
     assert project.end(run_id).status == Status.SUCCESS
-    eventually(lambda: not exists(process.pid), "the end of the run's process")
+    wait_until_gone(process.pid)
 
 
 def test_runs_are_processes_of_their_own_from_one_fork_server(project: Project) -> None:
@@ -76,20 +72,20 @@ def test_a_run_reads_its_file_and_the_environment_file_anew(project: Project) ->
 def test_a_run_that_is_terminated_is_canceled_and_its_process_ends(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         process = process_of(project.started(run_id))
         # as the webserver does it, which has an instance of its own
         with dg.DagsterInstance.from_config(str(Path("home"))) as webserver:
             assert webserver.run_launcher.terminate(run_id)
         assert project.end(run_id).status == Status.CANCELED
-        eventually(lambda: not exists(process.pid), "the end of the run's process")
+        wait_until_gone(process.pid)
         assert not project.launcher.terminate(run_id)
 
 
 def test_a_run_whose_process_is_killed_is_failed_at_once_and_says_how(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         os.kill(process_of(project.started(run_id)).pid, signal.SIGKILL)
         assert project.end(run_id).status == Status.FAILURE
     assert "killed by SIGKILL" in project.failure(run_id)
@@ -100,7 +96,7 @@ def test_a_fork_server_that_was_killed_is_replaced(project: Project) -> None:
     project.end(project.launch())
     killed = project.server_pid
     os.kill(killed, signal.SIGKILL)
-    eventually(lambda: not exists(killed), "the end of the fork server")
+    wait_until_gone(killed)
     assert project.end(project.launch()).status == Status.SUCCESS
     assert project.server_pid != killed
 
@@ -108,10 +104,10 @@ def test_a_fork_server_that_was_killed_is_replaced(project: Project) -> None:
 def test_run_monitoring_is_told_whether_a_process_is_alive(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         alive = project.launcher.check_run_worker_health(project.started(run_id))
     project.end(run_id)
-    eventually(lambda: not exists(process_of(project.run(run_id)).pid), "the process's end")
+    wait_until_gone(process_of(project.run(run_id)).pid)
     ended = project.launcher.check_run_worker_health(project.run(run_id))
     assert (alive.status, ended.status) == (WorkerStatus.RUNNING, WorkerStatus.FAILED)
     assert "is gone" in str(ended)
@@ -141,10 +137,10 @@ def test_a_run_of_another_host_has_to_be_terminated_there(project: Project) -> N
 def test_a_run_whose_process_is_gone_can_be_terminated(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
-        assert gate.reached.wait(60)
+        gate.wait_until_reached()
         process = process_of(project.started(run_id))
     project.end(run_id)
-    eventually(lambda: not exists(process.pid), "the end of the run's process")
+    wait_until_gone(process.pid)
     forgotten = project.create()
     project.instance.add_run_tags(forgotten.run_id, {TAG_PROCESS: process.tag})
     assert project.launcher.terminate(forgotten.run_id)
