@@ -180,9 +180,7 @@ class _Corrector:
             if len(raw) == 1:
                 raise _StopError  # where the text ends isn't clear
             return f'"{raw[1:-1]}"'
-        if self._expected is _Expected.KEY or (
-            self._expected is _Expected.COMMA and self._in_object()
-        ):
+        if self._in_object() and self._expected in {_Expected.KEY, _Expected.COMMA}:
             if _BARE_KEY.fullmatch(raw) and _COLON.match(self.text, offset + len(raw)):
                 fix = f'Write "{raw}": ...; a .yaml file may have keys without quotes'
                 self._report(offset, "Keys are in double quotes", raw, None, fix)

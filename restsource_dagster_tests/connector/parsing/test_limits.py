@@ -42,3 +42,19 @@ def test_file_with_very_many_mistakes_gets_a_list_that_ends(tmp_path: Path) -> N
     assert len(problems(tmp_path, "[" + "'a'," * 5_000 + "1]")) == MAX_MISTAKES
     assert len(problems(tmp_path, '{"a": 1' + ', "a": 1' * 5_000 + "}")) == MAX_MISTAKES
     assert len(problems(tmp_path, "? 1\n" * 5_000, "x.yaml")) == MAX_MISTAKES
+
+
+HOSTILE = ["[", "]", "{", '"', "'", "/", "/*", "#", "//\n", " ", "\n", "\t\r\n", ",", "1 ", "[1,,", "a: ",
+           "{a:", '"a" ', "'x\n", "\u201ca", "\\", '\\"', "None,", "\u00a0", "[1,"]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", ["", "[", '{"a":'])
+@pytest.mark.parametrize("repeated", HOSTILE)
+def test_any_repeated_sign_takes_linear_time(tmp_path: Path, start: str, repeated: str) -> None:
+    # Reading it in quadratic time would take minutes.
+    assert problems(tmp_path, start + repeated * (400_000 // len(repeated)))
+
+
+def test_a_long_key_above_many_values_takes_linear_time(tmp_path: Path) -> None:
+    text = f'{{"{"k" * 2_000_000}": [NaN{", 1" * 90_000}]}}'
+    assert only(tmp_path, text).message == "JSON has no such number"
