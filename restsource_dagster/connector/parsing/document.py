@@ -15,7 +15,7 @@ from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
 from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
 from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
 
-__all__ = ["Document", "parse_document", "read_content", "read_document"]
+__all__ = ["Document", "read_content", "read_document"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_document(path: Path) -> Document | tuple[Problem, ...]:
     A file with more than `MAX_BYTES` and anything that isn't a regular file are refused unread.
     """
     content = read_content(path)
-    return (content,) if isinstance(content, Problem) else parse_document(path, content)
+    return (content,) if isinstance(content, Problem) else _parse(path, content)
 
 
 def read_content(path: Path) -> bytes | Problem:
@@ -65,12 +65,12 @@ def read_content(path: Path) -> bytes | Problem:
     return content.at(path, 1, 1) if isinstance(content, Finding) else content
 
 
-def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
-    """Return the document that a file's content holds, or why it holds none. Never raises."""
+def _parse(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
     text = _decode(content)
     if isinstance(text, Finding):
         return (text.at(path, 1, 1),)
     if isinstance(text, LocatedFinding):
+        # The place is in the part that is UTF-8, and for its line any reading of the rest will do.
         return _located(path, TextLines(content.decode("utf-8-sig", errors="replace")), [text])
     lines = TextLines(text)
     if not text.strip():

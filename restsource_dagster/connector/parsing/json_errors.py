@@ -121,6 +121,7 @@ class _Corrector:
     def _cut_off(self, quote: str = "") -> NoReturn:
         closing = quote + "".join(CLOSING[bracket] for bracket, _ in reversed(self._open))
         expected = f"`{closing}`{self._opened_at()}" if closing else self._expected.value
+        # At the last character rather than after it: an editor can't jump behind the end.
         last = max(len(self.text.rstrip(WHITE_SPACE)) - 1, 0)
         self._refuse(last, "the end of the file", expected)
 
@@ -128,6 +129,7 @@ class _Corrector:
         if not self._open:
             return ""
         bracket, offset = self._open[-1]
+        # Only the text up to the bracket is split into lines: a wrong file can have millions.
         line, _ = TextLines(self.text[: offset + 1]).line_and_column(offset)
         return f" for the `{bracket}` of line {line}"
 
@@ -154,6 +156,7 @@ class _Corrector:
         return _Expected.COMMA if self._open else _Expected.END
 
     def _close(self, raw: str, offset: int) -> None:
+        # Only now is it clear that no value follows the comma, which is already added.
         if self._last() == ",":
             message = f"No comma may stand before the closing `{raw}`"
             self._report(self.tokens.pop()[1], message, None, None, "Delete the comma")
@@ -177,8 +180,8 @@ class _Corrector:
         if raw[0] in _QUOTES:
             self._report(offset, "Texts and keys are in straight double quotes", f"`{raw[0]}`",
                          '`"`', 'Write "..."')  # fmt: skip
-            if len(raw) == 1:
-                raise _StopError  # where the text ends isn't clear
+            if len(raw) == 1:  # the tokenizer found no closing quote, or escapes before it
+                raise _StopError
             return f'"{raw[1:-1]}"'
         if self._in_object() and self._expected in {_Expected.KEY, _Expected.COMMA}:
             if _BARE_KEY.fullmatch(raw) and _COLON.match(self.text, offset + len(raw)):
@@ -194,6 +197,7 @@ class _Corrector:
     def _key_or_value(self, raw: str, offset: int) -> None:
         is_text = raw[0] == '"'
         can_be_value = is_text or raw in CLOSING or _SCALAR.fullmatch(raw)
+        # In an object only a key can follow: after `"say "hi""` no comma is missing.
         if self._expected is _Expected.COMMA and (is_text if self._in_object() else can_be_value):
             self._report(self._end, "A comma is missing here", None, "`,`", "Write a comma")
             self._add(",", self._end, self._after_comma())

@@ -67,6 +67,7 @@ def _parse(text: str) -> ParsedText:
         tokens = corrected.tokens
         if tokens is None:
             return _unusable(*corrected.findings)
+        # With spaces, so that two tokens can't become one.
         value = decoder.decode(" ".join(raw for raw, _ in tokens))
         return _parsed(text, value, lambda: tokens, corrected.findings, odd=decoder.odd)
     return _parsed(text, value, lambda: tokenize(text), (), odd=decoder.odd)
@@ -88,6 +89,9 @@ def _parsed(
 
 class _Decoder(json.JSONDecoder):
     """The standard library's decoder, which also notes that a text has odd values."""
+
+    # The hooks don't get the place of a value. So they only note that it is odd, and the few files
+    # with odd values are scanned once more for the places.
 
     def __init__(self) -> None:
         self.odd = False

@@ -77,7 +77,10 @@ class ParsedText:
 
 @dataclass(frozen=True)
 class TextLines:
-    """A text that converts offsets to lines and columns. A line ends with LF, CRLF or CR."""
+    """A text that converts offsets to lines and columns.
+
+    A line ends with LF, CRLF or CR, as in an editor; `str.splitlines` knows more line ends.
+    """
 
     text: str = field(repr=False)
 
