@@ -55,7 +55,7 @@ types: .venv/dev.stamp ## Check types
 	@$(BIN) -m mypy
 
 docs: .venv/dev.stamp ## Write the generated documents and the JSON Schema anew
-	@$(BIN) -m restsource_dagster.config.generate
+	@$(BIN) -m restsource_dagster.connector.reference_docs
 	@$(BIN) -m restsource_dagster.cli.reference > docs/cli.md
 
 # What others are measured in: environments of their own, for they want other versions than we do.

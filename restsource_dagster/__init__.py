@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from restsource_dagster.orchestration.definitions import build_definitions
+    from restsource_dagster.orchestration.code_location import build_definitions
 
 __all__ = ["build_definitions"]
 
@@ -11,7 +11,7 @@ __all__ = ["build_definitions"]
 def __getattr__(name: str) -> Any:
     """Import Dagster only for those who ask for definitions: `restsource check` does not."""
     if name == "build_definitions":
-        from restsource_dagster.orchestration.definitions import build_definitions
+        from restsource_dagster.orchestration.code_location import build_definitions
 
         return build_definitions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ import os
 
 import dagster as dg
 
-from restsource_dagster.orchestration.definitions import build_definitions
+from restsource_dagster.orchestration.code_location import build_definitions
 
 __all__ = ["defs"]
 

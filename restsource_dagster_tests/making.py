@@ -6,10 +6,10 @@ from typing import Any
 
 import duckdb
 
-from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.engine.destination import DATABASE_NAME
-from restsource_dagster.engine.ingest import ingest
-from restsource_dagster.engine.outcome import Observer, Outcome
+from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import Observer, Outcome
 from restsource_dagster.settings import Settings
 
 __all__ = ["load", "make_connector", "make_settings", "query"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from restsource_dagster.config.files import load_file
-from restsource_dagster.config.schedule import Schedule
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.models.schedule import Schedule
 from restsource_dagster.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -72,7 +72,7 @@ def test_a_load_imports_no_sqlalchemy(api: ApiServer, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster_tests.making import make_connector, make_settings
 settings = make_settings(Path({str(tmp_path)!r}))
 outcomes = ingest(make_connector({api.url!r}, "things"), settings=settings, environment={{}})

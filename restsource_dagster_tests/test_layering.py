@@ -1,4 +1,4 @@
-"""The rooms know each other in one direction only: config, engine, orchestration, cli."""
+"""Packages import in one direction only: connector, engine, orchestration, cli."""
 
 import ast
 import subprocess
@@ -11,37 +11,39 @@ import pytest
 import restsource_dagster
 
 PACKAGE = Path(restsource_dagster.__file__).parent
+OURS = ("engine", "orchestration", "local_runtime", "cli")
 FORBIDDEN = {
-    "config": ("dlt", "dagster", "dagster_dlt", "engine", "orchestration", "cli"),
-    "connector": ("dlt", "dagster", "dagster_dlt", "engine", "orchestration", "cli"),
-    "engine": ("dagster", "dagster_dlt", "orchestration", "cli"),
-    "orchestration": ("cli",),
-    "settings.py": ("dlt", "dagster", "config", "engine", "orchestration", "cli"),
+    "connector": ("dlt", "dagster", "dagster_dlt", *OURS),
+    "engine": ("dagster", "dagster_dlt", "orchestration", "local_runtime", "cli"),
+    "orchestration": ("local_runtime", "cli"),
+    "local_runtime": ("connector", "cli"),
+    "cli": ("local_runtime",),
+    "settings.py": ("dlt", "dagster", "connector", *OURS),
 }
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it; our own by their room's name."""
+    """Every module that a file imports, anywhere in it; our own by their package's name."""
     for node in ast.walk(ast.parse(file.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative imports hide the room"
+            assert node.level == 0, f"{file}: relative imports hide the package"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         yield from (name.removeprefix("restsource_dagster.").split(".")[0] for name in names)
 
 
-@pytest.mark.parametrize("room", FORBIDDEN)
-def test_a_room_imports_only_rooms_below_it(room: str) -> None:
-    place = PACKAGE / room
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_package_imports_only_packages_below_it(package: str) -> None:
+    place = PACKAGE / package
     files = [place] if place.is_file() else sorted(place.rglob("*.py"))
     assert files
     arrows_back = {
         (str(file.relative_to(PACKAGE)), module)
         for file in files
         for module in imported_modules(file)
-        if module in FORBIDDEN[room]
+        if module in FORBIDDEN[package]
     }
     assert arrows_back == set()
 
@@ -49,13 +51,13 @@ def test_a_room_imports_only_rooms_below_it(room: str) -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("restsource_dagster.config.files", ("dlt", "dagster")),
+        ("restsource_dagster.connector.loader", ("dlt", "dagster")),
         ("restsource_dagster.cli", ("dlt", "dagster")),
-        ("restsource_dagster.engine.ingest", ("dagster",)),
+        ("restsource_dagster.engine.run.ingest", ("dagster",)),
         ("restsource_dagster.definitions", ("dlt", "dagster_dlt", "duckdb", "pyarrow")),
     ],
 )
-def test_importing_a_room_leaves_out_what_it_must_not_need(
+def test_importing_a_package_leaves_out_what_it_must_not_need(
     module: str, absent: tuple[str, ...]
 ) -> None:
     code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"

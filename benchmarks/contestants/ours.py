@@ -9,13 +9,13 @@ import duckdb  # noqa: F401 - likewise
 import pyarrow.parquet  # noqa: F401 - likewise
 
 from benchmarks.contestants.clock import Clock, read_orders
-from restsource_dagster.config.files import load_file
-from restsource_dagster.engine.ingest import ingest
-from restsource_dagster.engine.outcome import Silent
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import SilentObserver
 from restsource_dagster.settings import Settings
 
 
-class Phases(Silent):
+class Phases(SilentObserver):
     """Takes the time from the first extract to the last page or, if later, the last normalize."""
 
     def __init__(self) -> None:

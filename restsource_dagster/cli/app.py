@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from restsource_dagster.cli.output import GONE, INTERRUPTED, close_standard_output, say
+from restsource_dagster.cli.output import (
+    EXIT_INTERRUPTED,
+    EXIT_OUTPUT_CLOSED,
+    discard_stdout,
+    print_notice,
+)
 
 if TYPE_CHECKING:
     app: typer.Typer
@@ -16,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 _COMMANDS = {
-    "check": ("check", "check"),
-    "list": ("listing", "list_connectors"),
-    "run": ("running", "run"),
-    "backfill": ("backfill", "backfill"),
+    "check": ("check_command", "check"),
+    "list": ("list_command", "list_connectors"),
+    "run": ("run_command", "run"),
+    "backfill": ("backfill_command", "backfill"),
     "history": ("history_command", "history"),
-    "reset": ("reset", "reset"),
-    "schema": ("schema", "schema"),
+    "reset": ("reset_command", "reset"),
+    "schema": ("schema_command", "schema"),
 }
 """The module and the function of each command, in the order in which `--help` lists them."""
 
@@ -30,11 +35,11 @@ _COMMANDS = {
 def __getattr__(name: str) -> Any:
     """`app`: all commands, for those who look at them rather than run one."""
     if name == "app":
-        return _application(_COMMANDS)
+        return _build_application(_COMMANDS)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _application(names: Collection[str]) -> typer.Typer:
+def _build_application(names: Collection[str]) -> typer.Typer:
     """`restsource` with these commands; the modules of others aren't imported."""
     made = typer.Typer(
         name="restsource",
@@ -45,7 +50,7 @@ def _application(names: Collection[str]) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    made.callback()(_restsource)
+    made.callback()(_group_callback)
     for name in names:
         module, function = _COMMANDS[name]
         command = getattr(importlib.import_module(f"restsource_dagster.cli.{module}"), function)
@@ -53,7 +58,7 @@ def _application(names: Collection[str]) -> typer.Typer:
     return made
 
 
-def _restsource() -> None:
+def _group_callback() -> None:
     """Makes `restsource` a group of commands even if it has only one."""
 
 
@@ -67,22 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a file may hold what the terminal's code lacks
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = _run(arguments)
+        code = _run_application(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        close_standard_output()
-        return GONE
+        discard_stdout()
+        return EXIT_OUTPUT_CLOSED
     return code
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run_application(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     wanted = given[:1] if given and given[0] in _COMMANDS else _COMMANDS
     try:
-        _application(wanted)(given, prog_name="restsource")
+        _build_application(wanted)(given, prog_name="restsource")
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-        if code == INTERRUPTED:
-            say("Interrupted.")
+        if code == EXIT_INTERRUPTED:
+            print_notice("Interrupted.")
         return code
     return 0

@@ -6,7 +6,7 @@ from rich.console import Console
 
 __all__ = ["ResultConsole"]
 
-_ENDLESS = 10_000
+_UNLIMITED_WIDTH = 10_000
 """Columns off a terminal, where nothing is to be wrapped or cut."""
 
 
@@ -16,7 +16,7 @@ class ResultConsole(Console):
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True)
         if not self.is_terminal:
-            self.width = _ENDLESS
+            self.width = _UNLIMITED_WIDTH
 
     def on_broken_pipe(self) -> NoReturn:
         """Leave the end to `main`, as for everything that isn't printed by rich."""

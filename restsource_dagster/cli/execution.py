@@ -1,14 +1,23 @@
 """Run a connector in this process, as a run of the Dagster instance like any other.
 
 Imported only by `restsource run`, because it brings Dagster (and the run brings dlt).
+
+What became of a run, as data and as lines for people.
+
+Ctrl-C during a run: tell Dagster, then stop the run, in this order.
 """
 
+import contextlib
+import os
 import re
+import signal
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
@@ -22,11 +31,12 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from rich.text import Text
 
-from restsource_dagster.cli.history import metadata_value
-from restsource_dagster.cli.interrupts import Interrupts
-from restsource_dagster.cli.report import ResourceReport, RunReport
-from restsource_dagster.config.connector import Connector
+from restsource_dagster.cli.output import EXIT_INTERRUPTED, print_notice
+from restsource_dagster.cli.run_records import metadata_value
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
@@ -35,22 +45,165 @@ from restsource_dagster.orchestration.names import (
     asset_key,
     job_name,
 )
-from restsource_dagster.orchestration.processes import process_tag
-from restsource_dagster.orchestration.run_settings import RunSettings
+from restsource_dagster.orchestration.run_config import RunSettings
+from restsource_dagster.orchestration.sensors.killed_runs import process_tag
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent, DagsterRun, JobDefinition
 
-__all__ = ["Execution", "failure_text", "origin_of"]
+__all__ = [
+    "ConnectorExecution",
+    "Interrupts",
+    "ResourceReport",
+    "RunReport",
+    "failure_text",
+    "find_job_origin",
+    "watch_interrupts",
+]
 
-_FEW = 5
+_RESOURCE_STYLES = {"loaded": "green", "failed": "red", "not loaded": "yellow"}
 
-_LOCATION, _MODULE = "restsource", "restsource_dagster.definitions"
+
+@dataclass(frozen=True)
+class ResourceReport:
+    """What became of one resource. Rows, seconds, table and cursor are known if it was loaded."""
+
+    name: str
+    status: Literal["loaded", "failed", "not loaded"]
+    rows_loaded: int | None = None
+    seconds: float | None = None
+    table: str | None = None
+    cursor_path: str | None = None
+    start_value: Any = None
+    last_value: Any = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What became of a run. `recorded` says whether a Dagster instance remembers it."""
+
+    connector: str
+    run_id: str
+    recorded: bool
+    status: str
+    """Dagster's word for it: SUCCESS, FAILURE or CANCELED."""
+    seconds: float
+    failure: str | None
+    resources: tuple[ResourceReport, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every resource was loaded."""
+        return self.status == "SUCCESS"
+
+    def as_dict(self) -> Mapping[str, Any]:
+        """All of it, as JSON has it."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+    def lines(self) -> Iterator[Text]:
+        """A line per resource, then the failure in full, then the run."""
+        width = max((len(resource.name) for resource in self.resources), default=0)
+        for resource in self.resources:
+            yield _resource_line(resource, width)
+        if self.failure:
+            yield from (Text(printable(line), "red") for line in self.failure.splitlines())
+        where = "" if self.recorded else ", not recorded"
+        style = "bold green" if self.succeeded else "bold red"
+        yield Text(f"{self.status} in {self.seconds:.1f} s, run {self.run_id}{where}", style)
+
+
+def _resource_line(resource: ResourceReport, width: int) -> Text:
+    line = Text.assemble(
+        (f"{printable(resource.name):{width}}", "bold"),
+        "  ",
+        (resource.status, _RESOURCE_STYLES[resource.status]),
+    )
+    if resource.rows_loaded is not None:
+        line.append(f"  {resource.rows_loaded:,} row{'' if resource.rows_loaded == 1 else 's'}")
+    if resource.seconds is not None:
+        line.append(f"  {resource.seconds:.1f} s")
+    if resource.cursor_path and resource.last_value is not None:
+        line.append(printable(f"  {resource.cursor_path} {resource.last_value}"))
+    return line
+
+
+_WAKE_SIGNAL = signal.SIGUSR1
+
+
+@dataclass
+class Interrupts:
+    """Whether Ctrl-C was pressed, and what to do first when it is."""
+
+    press_count: int = 0
+    _cancel: Callable[[], None] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def cancelling(self, cancel: Callable[[], None]) -> Iterator[None]:
+        """Within this, Ctrl-C calls `cancel` (in another thread) before it interrupts."""
+        self._cancel = cancel
+        try:
+            yield
+        finally:
+            with self._lock:  # a cancellation that has begun ends before the run counts as ended
+                self._cancel = None
+
+    def press(self, main_thread: int) -> None:
+        """What happens at Ctrl-C."""
+        self.press_count += 1
+        if self.press_count > 1:
+            print_notice(
+                "Stopped at once. Nothing is half loaded; the next run goes on from the last load."
+            )
+            os._exit(EXIT_INTERRUPTED)
+        print_notice("Stopping... (Ctrl-C again to stop at once)")
+        with self._lock:
+            if self._cancel is not None:
+                self._cancel()
+        # Dagster keeps both signals on one handler, and this one isn't blocked.
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+
+
+@contextmanager
+def watch_interrupts() -> Iterator[Interrupts]:
+    """Take Ctrl-C in a thread of its own, because telling Dagster of it writes to a database.
+
+    A signal handler must not do that: it runs in the middle of whatever the main thread was doing,
+    perhaps with that database locked. So the signal is blocked everywhere but in a thread that
+    waits for it. SIGTERM interrupts, too. Outside the main thread this does nothing.
+    """
+    interrupts = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    main_thread = threading.get_ident()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, _WAKE_SIGNAL})
+
+    def wait() -> None:
+        while signal.sigwait({signal.SIGINT, _WAKE_SIGNAL}) == signal.SIGINT:
+            interrupts.press(main_thread)
+
+    waiter = threading.Thread(target=wait, name="interrupts", daemon=True)
+    waiter.start()
+    try:
+        yield interrupts
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pthread_kill(waiter.ident or 0, _WAKE_SIGNAL)
+        waiter.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGTERM, before)
+
+
+_LATEST_RUNS = 5
+
+_CODE_LOCATION_NAME, _CODE_LOCATION_MODULE = "restsource", "restsource_dagster.definitions"
 """The code location of the project's workspace.yaml."""
 
 
 @dataclass(frozen=True)
-class Execution:
+class ConnectorExecution:
     """A run of these resources of a connector, to be started once."""
 
     connector: Connector
@@ -78,7 +231,7 @@ class Execution:
             },
             run_config=self._run_config(),
             asset_selection=None if keys == job.asset_layer.selected_asset_keys else keys,
-            remote_job_origin=origin_of(self.instance, self.connector.name, job.name),
+            remote_job_origin=find_job_origin(self.instance, self.connector.name, job.name),
         )
         started = time.monotonic()
         with interrupts.cancelling(lambda: self._cancel(run)):
@@ -119,7 +272,7 @@ class Execution:
             if event.is_step_materialization and event.asset_key
         }
         failures = [event.step_failure_data for event in events if event.is_step_failure]
-        failed = {name for failure in failures for name in _names_of(failure)}
+        failed = {name for failure in failures for name in _failed_resources(failure)}
         return RunReport(
             connector=self.connector.name,
             run_id=run.run_id,
@@ -134,21 +287,21 @@ class Execution:
         )
 
 
-def origin_of(instance: dg.DagsterInstance, connector: str, job: str) -> RemoteJobOrigin:
+def find_job_origin(instance: dg.DagsterInstance, connector: str, job: str) -> RemoteJobOrigin:
     """Where a connector's job lives, as its latest run says: people rename locations."""
     records = instance.get_run_records(
-        filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector}), limit=_FEW
+        filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector}), limit=_LATEST_RUNS
     )
     known = [record.dagster_run.remote_job_origin for record in records]
     for origin in known:
         if origin is not None:
             return RemoteJobOrigin(origin.repository_origin, job)
-    module = LoadableTargetOrigin(module_name=_MODULE, working_directory=".")
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name=_LOCATION)
+    module = LoadableTargetOrigin(module_name=_CODE_LOCATION_MODULE, working_directory=".")
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name=_CODE_LOCATION_NAME)
     return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
 
 
-def _names_of(failure: Any) -> Sequence[str]:
+def _failed_resources(failure: Any) -> Sequence[str]:
     """The resources that failed, as the op's own failure lists them."""
     data = failure.user_failure_data
     names = data.metadata.get("failed") if data else None

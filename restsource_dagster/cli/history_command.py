@@ -8,25 +8,32 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from restsource_dagster.cli.connectors import find_connector
-from restsource_dagster.cli.instance import PROJECT_HOME, find_home, open_instance
-from restsource_dagster.cli.options import Configs, Json, Name, read_settings
-from restsource_dagster.cli.output import print_json, say, standard_output
-from restsource_dagster.config.problems import printable
+from restsource_dagster.cli.common import (
+    PROJECT_DAGSTER_HOME,
+    ConfigsOption,
+    JsonOption,
+    NameArgument,
+    find_connector,
+    find_dagster_home,
+    open_instance,
+    read_settings,
+)
+from restsource_dagster.cli.output import print_json, print_notice, result_console
+from restsource_dagster.connector.validation.diagnostics import printable
 
 if TYPE_CHECKING:  # they bring Dagster
-    from restsource_dagster.orchestration.history.plans import HistoryPlan
-    from restsource_dagster.orchestration.history.reconcile import Standing
+    from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
+    from restsource_dagster.orchestration.backfills.backfill_status import BackfillStatus
 
-__all__ = ["history", "merged"]
+__all__ = ["history", "merge_partitions"]
 
 _STYLES = {"loaded": "green", "going on": "cyan", "failed": "red", "missing": "yellow"}
 
 
 def history(
-    name: Name,
-    configs: Configs = None,
-    as_json: Json = False,
+    name: NameArgument,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show how far the histories of a connector are: loaded, going on, failed and missing windows.
 
@@ -38,38 +45,44 @@ def history(
     """
     settings = read_settings(configs)
     connector = find_connector(settings, name)
-    home = find_home()
+    home = find_dagster_home()
     if home is None:
-        say(f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_HOME}.")
+        print_notice(
+            f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_DAGSTER_HOME}."
+        )
 
-    from restsource_dagster.orchestration.history.plans import plans_of
+    from restsource_dagster.orchestration.backfills.backfill_plan import read_backfill_plans
 
-    plans = plans_of(connector, settings)
-    standings = _read(plans, home)
-    stories = [_Story(plan, standings[plan.tag]) for plan in plans]
+    plans = read_backfill_plans(connector, settings)
+    standings = _read_statuses(plans, home)
+    stories = [_BackfillReport(plan, standings[plan.tag]) for plan in plans]
     if as_json:
         resources = [story.as_dict() for story in stories]
         print_json({"connector": connector.name, "histories": resources})
     elif stories:
         for story in stories:
-            _print(standard_output(), story)
+            _print_backfill(result_console(), story)
     else:
-        standard_output().print(
+        result_console().print(
             f"No resource of {connector.name} has a `backfill` block; see docs/backfill.md."
         )
 
 
-def _read(plans: "Sequence[HistoryPlan]", home: Path | None) -> "Mapping[str, Standing]":
-    from restsource_dagster.orchestration.history.reconcile import Standing
-    from restsource_dagster.orchestration.history.standings import read_standings
+def _read_statuses(
+    plans: "Sequence[BackfillPlan]", home: Path | None
+) -> "Mapping[str, BackfillStatus]":
+    from restsource_dagster.orchestration.backfills.backfill_status import (
+        BackfillStatus,
+        read_backfill_statuses,
+    )
 
     if home is None:
-        return {plan.tag: Standing(plan.due(), frozenset(), frozenset()) for plan in plans}
+        return {plan.tag: BackfillStatus(plan.due(), frozenset(), frozenset()) for plan in plans}
     with open_instance(home) as instance:
-        return read_standings(instance, plans)
+        return read_backfill_statuses(instance, plans)
 
 
-def merged(plan: "HistoryPlan", keys: Sequence[str]) -> list[tuple[str, str, int]]:
+def merge_partitions(plan: "BackfillPlan", keys: Sequence[str]) -> list[tuple[str, str, int]]:
     """The ranges that windows make up, newest first: start, end and how many windows it is."""
     ranges: list[tuple[str, str, int]] = []
     for window in sorted((plan.window(key) for key in keys), key=lambda each: each.start):
@@ -83,20 +96,22 @@ def merged(plan: "HistoryPlan", keys: Sequence[str]) -> list[tuple[str, str, int
 
 
 @dataclass(frozen=True)
-class _Story:
+class _BackfillReport:
     """How the history of a resource stands."""
 
-    plan: "HistoryPlan"
-    standing: "Standing"
+    plan: "BackfillPlan"
+    status: "BackfillStatus"
 
     @property
     def parts(self) -> Mapping[str, list[str]]:
         """The windows by what became of them: all that are desired, and others that are going on."""
-        standing = self.standing
+        standing = self.status
         failed = [key for key in standing.missing if standing.failures.get(key)]
         return {
             "loaded": [key for key in standing.desired if key in standing.done],
-            "going on": [key for key in sorted(standing.going_on) if _is_key(self.plan, key)],
+            "going on": [
+                key for key in sorted(standing.going_on) if _is_partition_key(self.plan, key)
+            ],
             "failed": failed,
             "missing": [key for key in standing.missing if key not in failed],
         }
@@ -108,15 +123,15 @@ class _Story:
             "resource": self.plan.resource.name,
             "partition": backfill.partition,
             "auto": backfill.auto,
-            "windows": len(self.standing.desired),
-            "attempts_failed": dict(self.standing.failures),
-            "given_up": list(self.standing.given_up),
+            "windows": len(self.status.desired),
+            "attempts_failed": dict(self.status.failures),
+            "given_up": list(self.status.given_up),
             **{
                 name.replace(" ", "_"): {
                     "windows": len(keys),
                     "ranges": [
                         {"from": start, "to": end, "windows": number}
-                        for start, end, number in merged(self.plan, keys)
+                        for start, end, number in merge_partitions(self.plan, keys)
                     ],
                 }
                 for name, keys in self.parts.items()
@@ -124,7 +139,7 @@ class _Story:
         }
 
 
-def _is_key(plan: "HistoryPlan", key: str) -> bool:
+def _is_partition_key(plan: "BackfillPlan", key: str) -> bool:
     try:
         plan.window(key)
     except ValueError:  # a range that somebody asked for, which is none of the windows
@@ -132,8 +147,8 @@ def _is_key(plan: "HistoryPlan", key: str) -> bool:
     return True
 
 
-def _print(console: Console, story: _Story) -> None:
-    backfill, total = story.plan.backfill, len(story.standing.desired)
+def _print_backfill(console: Console, story: _BackfillReport) -> None:
+    backfill, total = story.plan.backfill, len(story.status.desired)
     by_hand = "" if backfill.auto else ", loaded when asked for"
     title = Text(printable(story.plan.resource.name), "bold")
     windows = f"{total:,} {backfill.partition} window{'' if total == 1 else 's'}"
@@ -141,14 +156,14 @@ def _print(console: Console, story: _Story) -> None:
     for name, keys in story.parts.items():
         if keys:
             console.print(Text(f"  {name:8}  {len(keys):,}", _STYLES[name]))
-        for start, end, number in merged(story.plan, keys):
+        for start, end, number in merge_partitions(story.plan, keys):
             many = f"  ({number:,} windows)" if number > 1 else ""
             console.print(f"            {start} up to {end}{many}")
-    for key in story.standing.given_up:
-        times = story.standing.failures[key]
+    for key in story.status.given_up:
+        times = story.status.failures[key]
         again = f"restsource backfill {story.plan.connector.name} {story.plan.resource.name}"
         console.print(
             Text(f"  {key} failed {times} times and is left: retry it in the UI, or", "red")
         )
-        start, end, _ = merged(story.plan, [key])[0]
+        start, end, _ = merge_partitions(story.plan, [key])[0]
         console.print(Text(f"    {again} --from {start} --to {end}", "red"))

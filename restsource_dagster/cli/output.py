@@ -1,9 +1,12 @@
-"""What is printed where: results on standard output, everything else on standard error."""
+"""What is printed where: results on standard output, everything else on standard error.
+
+Colours for lines of text, without rich, which takes longer to import than a file takes to check.
+"""
 
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -11,34 +14,67 @@ if TYPE_CHECKING:  # it takes its time to import
     from rich.console import Console
 
 __all__ = [
-    "FAILED",
-    "GONE",
-    "INTERRUPTED",
-    "close_standard_output",
-    "leave",
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_OUTPUT_CLOSED",
+    "Painter",
+    "choose_painter",
+    "discard_stdout",
+    "exit_on_failure",
     "print_json",
     "print_lines",
-    "say",
-    "standard_output",
-    "standard_output_kept_clean",
+    "print_notice",
+    "result_console",
+    "stdout_to_stderr",
 ]
 
-FAILED = 1
+Painter = Callable[[str, str], str]
+"""Of a text and a style (words such as `bold red`), the text as the terminal is to show it."""
+
+_ANSI_CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+def choose_painter() -> Painter:
+    """How to paint what is written to standard output: not at all, unless that is a terminal.
+
+    `NO_COLOR` and `FORCE_COLOR` are heeded, as everywhere.
+    """
+    return _paint_ansi if _wants_colour() else _paint_nothing
+
+
+def _wants_colour() -> bool:
+    if "NO_COLOR" in os.environ:
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def _paint_ansi(text: str, style: str) -> str:
+    codes = ";".join(_ANSI_CODES[word] for word in style.split())
+    return f"\x1b[{codes}m{text}\x1b[0m"
+
+
+def _paint_nothing(text: str, _style: str) -> str:
+    return text
+
+
+EXIT_FAILED = 1
 """Exit code: a problem in a file, or a failed resource."""
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
-GONE = 141
+EXIT_OUTPUT_CLOSED = 141
 """Exit code if the reader of the output went away (`restsource check | head -1`)."""
 
 
-def standard_output() -> "Console":
+def result_console() -> "Console":
     """A console for results: colours on a terminal only, lines as long as they are elsewhere."""
     from restsource_dagster.cli.console import ResultConsole
 
     return ResultConsole()
 
 
-def say(message: str) -> None:
+def print_notice(message: str) -> None:
     """A line for the person at the terminal, never mixed up with results."""
     sys.stderr.write(f"{message}\n")
 
@@ -57,21 +93,21 @@ def print_json(document: Any) -> None:
     print_lines([json.dumps(document, indent=2)])
 
 
-def leave(*, interrupted: bool, failed: bool) -> None:
+def exit_on_failure(*, interrupted: bool, failed: bool) -> None:
     """End the command with the exit code for what became of it; nothing if all is well."""
     import typer
 
     if interrupted or failed:
-        raise typer.Exit(INTERRUPTED if interrupted else FAILED)
+        raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_FAILED)
 
 
-def close_standard_output() -> None:
+def discard_stdout() -> None:
     """Nobody reads any more: keep Python from complaining when it flushes at the end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
-def standard_output_kept_clean() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Sends whatever anybody prints meanwhile to standard error: results come afterwards."""
     sys.stdout.flush()
     kept = os.dup(1)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from restsource_dagster.cli.output import say
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.problems import printable
+from restsource_dagster.cli.output import print_notice
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.diagnostics import printable
 
 __all__ = ["RunObserver", "show_progress"]
 
@@ -29,7 +29,7 @@ class RunObserver(Protocol):
         """Something a person wants to know."""
 
 
-class _Lines:
+class _LineObserver:
     """Off a terminal: only what a person must know, a line each."""
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
@@ -39,10 +39,10 @@ class _Lines:
         """Nothing: the run's log in Dagster has it."""
 
     def message(self, text: str) -> None:
-        say(printable(text))
+        print_notice(printable(text))
 
 
-class _Bars:
+class _BarObserver:
     """On a terminal: a moving bar per resource, with pages, rows and rows per second."""
 
     def __init__(self, progress: Progress, connector: Connector) -> None:
@@ -91,7 +91,7 @@ class _Bars:
 def show_progress(connector: Connector, *, bars: bool) -> Iterator[RunObserver]:
     """Shows a run's progress on standard error: bars on a terminal if wanted, else lines."""
     if not (bars and Console(stderr=True).is_terminal):
-        yield _Lines()
+        yield _LineObserver()
         return
     # Dagster takes standard error away while an op runs, to keep it as the run's log.
     with os.fdopen(os.dup(2), "w") as terminal:
@@ -106,6 +106,6 @@ def show_progress(connector: Connector, *, bars: bool) -> Iterator[RunObserver]:
         with Progress(
             *columns, console=console, redirect_stdout=False, redirect_stderr=False
         ) as progress:
-            observer = _Bars(progress, connector)
+            observer = _BarObserver(progress, connector)
             yield observer
             observer.end_family()

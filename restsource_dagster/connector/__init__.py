@@ -1,1 +1,1 @@
-"""The connector file: find, parse and validate it. Independent of dlt's runtime and of Dagster."""
+"""Connector files: find, parse, validate. Imports neither dlt's runtime nor Dagster."""

@@ -1,1 +1,1 @@
-"""Connectors run with dlt. Nothing here knows of Dagster."""
+"""Runs connectors with dlt. Imports nothing of Dagster."""

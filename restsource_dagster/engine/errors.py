@@ -4,7 +4,7 @@ from typing import ClassVar, Self
 
 import requests
 
-from restsource_dagster.engine.redaction import Redactor
+from restsource_dagster.engine.http.redaction import Redactor
 
 __all__ = [
     "ConnectorBusyError",
@@ -13,15 +13,15 @@ __all__ = [
     "IngestError",
     "PagingError",
     "RateLimitedError",
+    "RecordError",
     "RequestError",
     "ResponseError",
-    "RowError",
     "TokenError",
     "UnknownResourceError",
 ]
 
-_SNIPPET = 500
-_READ_FOR_SNIPPET = 100_000
+_BODY_SNIPPET_CHARS = 500
+_BODY_SNIPPET_READ_BYTES = 100_000
 
 
 class IngestError(Exception):
@@ -132,10 +132,10 @@ class ResponseError(IngestError):
             f"{response.request.method} {response.url} "
             f"answered {self.status} ({content_type}). {advice}"
         )
-        super().__init__(f"{redactor(text).rstrip()}\nBody: {_snippet(response, redactor)}")
+        super().__init__(f"{redactor(text).rstrip()}\nBody: {_body_snippet(response, redactor)}")
 
 
-class RowError(IngestError):
+class RecordError(IngestError):
     """A record that can't be loaded as it is. `page` and `row` count from 1."""
 
     def __init__(self, resource: str, page: int | None, row: int, field: str, problem: str) -> None:
@@ -167,18 +167,18 @@ class TokenError(IngestError):
         )
         if refusal is None:
             return cls(text)
-        return cls(f"{text} It answered {refusal.status_code}: {_snippet(refusal, redactor)}")
+        return cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redactor)}")
 
 
-def _snippet(response: requests.Response, redactor: Redactor) -> str:
+def _body_snippet(response: requests.Response, redactor: Redactor) -> str:
     """The start of a body, secrets hidden before it is cut, so that no half of one is left."""
-    raw = response.content[:_READ_FOR_SNIPPET]
+    raw = response.content[:_BODY_SNIPPET_READ_BYTES]
     try:
         text = raw.decode(response.encoding or "utf-8", "replace")
     except LookupError:  # a charset nobody knows
         text = raw.decode("utf-8", "replace")
     text = "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in redactor(text).replace("\r\n", "\n")[:_SNIPPET]
+        for char in redactor(text).replace("\r\n", "\n")[:_BODY_SNIPPET_CHARS]
     )
     return text.strip() or "(empty)"

@@ -1,1 +1,1 @@
-"""Connectors as Dagster definitions. The only room, beside the terminal's, that imports Dagster."""
+"""Connectors as Dagster definitions. Only this package, `cli` and `local_runtime` import Dagster."""

@@ -2,39 +2,155 @@
 
 Specs are made from the file alone. dlt is imported when the op runs, so that loading the code
 location needs no secret, no network and no destination.
+
+Links from assets to the lines of connector files that they come from.
+
+What a materialization shows: rows, the incremental cursor, requests, the table's columns.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from datetime import date, datetime
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from restsource_dagster.config.connector import Connector, Resource
-from restsource_dagster.config.files import LoadedFile
-from restsource_dagster.config.problems import problems_as_markdown
-from restsource_dagster.orchestration.code_references import CodeFile
-from restsource_dagster.orchestration.load_config import RUN_CONFIG, read_config
+from restsource_dagster.connector.loader import LoadedFile
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.validation.diagnostics import problems_as_markdown
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
-from restsource_dagster.orchestration.run_settings import RunSettings
+from restsource_dagster.orchestration.run_config import (
+    RUN_CONFIG_SCHEMA,
+    RunSettings,
+    read_load_config,
+)
 
 if TYPE_CHECKING:  # Dagster has no public name for what `define_asset_job` returns
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
 
+    from restsource_dagster.engine.run.outcome import CursorProgress, LoadedColumn, Outcome
+
 __all__ = [
+    "CodeReferenceSource",
     "build_broken_asset_spec",
     "build_connector_assets",
     "build_connector_job",
+    "materialization_metadata",
+    "table_schema",
 ]
 
-BROKEN_GROUP = "broken_configs"
+
+class CodeReferenceSource:
+    """A file that assets come from; `label` tells people what the link leads to."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self._path = path
+        self._label = label
+
+    @cached_property
+    def _absolute(self) -> str:
+        return str(self._path.absolute())
+
+    def at(self, line: int) -> Mapping[str, dg.CodeReferencesMetadataValue]:
+        """The metadata of an asset that comes from this line (counted from 1)."""
+        with warnings.catch_warnings():
+            # Dagster calls them beta at every use; the pinned version and a test hold them in place
+            warnings.simplefilter("ignore", dg.BetaWarning)
+            reference = dg.LocalFileCodeReference(
+                file_path=self._absolute, line_number=line, label=self._label
+            )
+            value = dg.CodeReferencesMetadataValue(code_references=[reference])
+        return {"dagster/code_references": value}
+
+
+def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
+    """The metadata of one resource's load.
+
+    Numbers are numbers, so that Dagster plots them; a cursor is a timestamp where it is one.
+    """
+    # The UI shows them in this order: rows and cursor first.
+    metadata: dict[str, Any] = {"rows_loaded": outcome.rows_loaded}
+    if outcome.row_count is not None:
+        metadata["dagster/row_count"] = outcome.row_count
+    if outcome.cursor:
+        metadata |= _cursor_metadata(outcome.cursor)
+    if outcome.cursor_set:
+        old, new = outcome.cursor_set
+        metadata |= {
+            "incremental/set_from": _cursor_value(old),
+            "incremental/set_to": _cursor_value(new),
+        }
+    if outcome.window:
+        start, end = outcome.window
+        metadata |= {"window/start": _cursor_value(start), "window/end": _cursor_value(end)}
+    metadata |= {
+        "seconds": round(outcome.seconds, 3),
+        "http/requests": outcome.usage.requests,
+        "http/retries": outcome.usage.retries,
+        "http/bytes": outcome.usage.bytes,
+        "dagster/table_name": f"{outcome.dataset}.{outcome.table}",
+        "dagster/column_schema": table_schema(outcome.columns),
+    }
+    if outcome.nested_tables:
+        metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
+    if outcome.promised is not None:
+        metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
+    metadata["written_as"] = outcome.written
+    if outcome.schema_changes:
+        metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
+    if outcome.skipped:
+        metadata["skipped_parents"] = dg.MetadataValue.json(list(outcome.skipped))
+    return metadata
+
+
+def _cursor_metadata(cursor: "CursorProgress") -> Mapping[str, Any]:
+    metadata: dict[str, Any] = {
+        "incremental/cursor_path": cursor.cursor_path,
+        "incremental/start_value": _cursor_value(cursor.start_value),
+        "incremental/last_value": _cursor_value(cursor.last_value),
+    }
+    if cursor.lag_seconds is not None:
+        metadata["incremental/lag_seconds"] = float(cursor.lag_seconds)
+    return metadata
+
+
+def _cursor_value(value: Any) -> Any:
+    if value is None:
+        return dg.MetadataValue.null()
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return dg.MetadataValue.timestamp(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    return value if isinstance(value, int | float) else str(value)
+
+
+def table_schema(columns: "tuple[LoadedColumn, ...]") -> dg.TableSchema:
+    """A table's columns in Dagster's words."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=column.data_type,
+                constraints=dg.TableColumnConstraints(
+                    nullable=column.nullable, other=list(column.hints)
+                ),
+            )
+            for column in columns
+        ]
+    )
+
+
+BROKEN_FILES_GROUP = "broken_configs"
 
 
 def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.AssetsDefinition:
     """The assets of a connector, materialized by one op that loads what is selected."""
-    file = CodeFile(connector.path, "connector file")
+    file = CodeReferenceSource(connector.path, "connector file")
     common = dg.AssetSpec(
         connector.name,
         kinds={"dlt", runs.settings.destination},
@@ -47,16 +163,16 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         specs=[_asset_spec(connector, each, common, file) for each in connector.resources],
         can_subset=True,
         # the same for all: Dagster works it out for each op anew if it is told by an annotation
-        config_schema=RUN_CONFIG,
+        config_schema=RUN_CONFIG_SCHEMA,
         # with a limit of 1 per pool, the run queue never starts two runs of one connector, even
         # those that the UI starts without the job and so without its tags
         pool=connector.name,
         description=connector.description,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        from restsource_dagster.orchestration.runtime import ConnectorDltResource
+        from restsource_dagster.orchestration.op import ConnectorDltResource
 
-        config = read_config(context)
+        config = read_load_config(context)
         yield from ConnectorDltResource().run_connector(context, connector, runs, config)
 
     return load
@@ -80,7 +196,7 @@ def build_connector_job(
 
 
 def _asset_spec(
-    connector: Connector, resource: Resource, common: dg.AssetSpec, file: CodeFile
+    connector: Connector, resource: Resource, common: dg.AssetSpec, file: CodeReferenceSource
 ) -> dg.AssetSpec:
     """`common` has what all assets of the connector have, once in memory; its tags have the kinds."""
     parent = [asset_key(connector.name, resource.parent)] if resource.parent else []
@@ -89,14 +205,14 @@ def _asset_spec(
         deps=parent,
         skippable=True,
         group_name=connector.name,
-        description=_description(connector, resource),
+        description=_asset_description(connector, resource),
         owners=common.owners,
         tags=common.tags,
         metadata=_spec_metadata(resource, file),
     )
 
 
-def _description(connector: Connector, resource: Resource) -> str:
+def _asset_description(connector: Connector, resource: Resource) -> str:
     """What tells the resource from its siblings, then what the file says of them all.
 
     The list of assets shows the beginning, without reading markdown.
@@ -107,22 +223,22 @@ def _description(connector: Connector, resource: Resource) -> str:
     return f"{own}\n\n{connector.description}" if connector.description else own
 
 
-def _spec_metadata(resource: Resource, file: CodeFile) -> Mapping[str, Any]:
+def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
         **file.at(resource.line),
-        "endpoint": _text(f"{resource.method} {resource.path}"),
-        "write_disposition": _text(resource.disposition.value),
-        "write_disposition/reason": _text(resource.disposition.reason),
+        "endpoint": _text_metadata(f"{resource.method} {resource.path}"),
+        "write_disposition": _text_metadata(resource.disposition.value),
+        "write_disposition/reason": _text_metadata(resource.disposition.reason),
     }
     if resource.primary_key:
-        metadata["primary_key"] = _text(", ".join(resource.primary_key))
+        metadata["primary_key"] = _text_metadata(", ".join(resource.primary_key))
     if resource.incremental:
-        metadata["incremental/cursor_path"] = _text(resource.incremental.cursor_path)
+        metadata["incremental/cursor_path"] = _text_metadata(resource.incremental.cursor_path)
     return metadata
 
 
 @lru_cache(maxsize=1_000)
-def _text(value: str) -> dg.TextMetadataValue:
+def _text_metadata(value: str) -> dg.TextMetadataValue:
     """A text of metadata: many resources have the same, which is then in memory once."""
     return dg.MetadataValue.text(value)
 
@@ -136,11 +252,11 @@ def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
     first = broken.problems[0]
     problems = problems_as_markdown(broken.problems)
     return dg.AssetSpec(
-        [BROKEN_GROUP, broken.path.stem],
-        group_name=BROKEN_GROUP,
+        [BROKEN_FILES_GROUP, broken.path.stem],
+        group_name=BROKEN_FILES_GROUP,
         description=f"This file can't be used until it is mended. All others work.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),
-            **CodeFile(broken.path, "first problem").at(first.line),
+            **CodeReferenceSource(broken.path, "first problem").at(first.line),
         },
     )

@@ -4,11 +4,10 @@ import re
 
 import dagster as dg
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.naming import asset_identifier
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.naming import asset_identifier
 
 __all__ = [
-    "BACKFILL",
     "TAG_CONNECTOR",
     "TAG_DEFINITION",
     "TAG_HISTORY",
@@ -16,11 +15,12 @@ __all__ = [
     "TAG_SLOT",
     "TAG_TRIGGER",
     "TAG_WINDOW",
+    "TRIGGER_BACKFILL",
     "asset_key",
-    "history_job_name",
-    "history_key",
-    "history_op_name",
-    "history_tag",
+    "backfill_asset_key",
+    "backfill_job_name",
+    "backfill_op_name",
+    "history_tag_value",
     "is_job_of",
     "job_name",
     "owners_of",
@@ -35,7 +35,7 @@ TAG_SLOT = "restsource/slot"
 """Run tag: the due time (ISO 8601, UTC) that a scheduled run stands for."""
 TAG_TRIGGER = "restsource/trigger"
 """Run tag: why the run was asked for: schedule, first_run, backfill or manual."""
-BACKFILL = "backfill"
+TRIGGER_BACKFILL = "backfill"
 """The value of `TAG_TRIGGER` for windows of history. All other runs are *live* runs."""
 TAG_HISTORY = "restsource/history"
 """Run tag of a window: whose history it belongs to, `connector/resource`."""
@@ -60,7 +60,7 @@ def is_job_of(connector: Connector, job: str) -> bool:
     if job == job_name(connector.name):
         return True
     return job.startswith(f"{connector.name}__") and any(
-        job == history_job_name(connector.name, resource.name)
+        job == backfill_job_name(connector.name, resource.name)
         for resource in connector.resources
         if resource.backfill is not None
     )
@@ -78,21 +78,21 @@ def schedule_name(connector: str) -> str:
     return f"{connector}_schedule"
 
 
-def history_key(connector: str, resource: str) -> dg.AssetKey:
+def backfill_asset_key(connector: str, resource: str) -> dg.AssetKey:
     """The partitioned twin of a resource's asset: its windows of history."""
     return dg.AssetKey([connector, f"{resource}_history"])
 
 
-def history_job_name(connector: str, resource: str) -> str:
+def backfill_job_name(connector: str, resource: str) -> str:
     """The job that loads one window of a resource's history."""
-    return f"{history_op_name(connector, resource)}_job"
+    return f"{backfill_op_name(connector, resource)}_job"
 
 
-def history_op_name(connector: str, resource: str) -> str:
+def backfill_op_name(connector: str, resource: str) -> str:
     """The op of that job."""
     return f"{connector}__{asset_identifier(resource)}_history"
 
 
-def history_tag(connector: str, resource: str) -> str:
+def history_tag_value(connector: str, resource: str) -> str:
     """The value of `TAG_HISTORY`."""
     return f"{connector}/{resource}"

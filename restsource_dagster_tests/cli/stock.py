@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from restsource_dagster.engine.destination import DATABASE_NAME
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.servers.api import Seen
 

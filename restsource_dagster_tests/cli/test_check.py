@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from restsource_dagster.config.files import load_folder
+from restsource_dagster.connector.loader import load_folder
 from restsource_dagster_tests.cli.runner import environment, invoke, on_terminal, start
 
 GOOD = {

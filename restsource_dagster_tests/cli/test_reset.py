@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from restsource_dagster.cli.app import main
-from restsource_dagster.engine.destination import DATABASE_NAME
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke
 from restsource_dagster_tests.cli.stock import ids, write_stock

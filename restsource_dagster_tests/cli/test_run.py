@@ -9,8 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from restsource_dagster.engine.destination import DATABASE_NAME
-from restsource_dagster.engine.workspace import connector_workspace
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
+from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, on_terminal, start
 from restsource_dagster_tests.servers.api import Answer, Seen

@@ -7,7 +7,7 @@ import pytest
 
 from restsource_dagster.cli.app import app, main
 from restsource_dagster.cli.reference import cli_reference
-from restsource_dagster.config.json_schema import connector_schema
+from restsource_dagster.connector.json_schema import connector_schema
 from restsource_dagster_tests.cli.runner import ROOT, invoke
 
 COMMANDS = [str(command.name) for command in app.registered_commands]

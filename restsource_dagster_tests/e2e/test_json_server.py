@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.connector import Connector
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.e2e.json_server import JSON_SERVER, JsonServer, serve_json
 from restsource_dagster_tests.making import load, make_connector, query

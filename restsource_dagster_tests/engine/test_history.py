@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.connector import Connector
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import (
     KEYED,

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, Phase, given, note
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from restsource_dagster.config.cursor_values import Epoch, IsoTime, format_of
-from restsource_dagster.config.spans import Span
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.connector.cursor_format import EpochTime, IsoTime, detect_cursor_format
+from restsource_dagster.connector.partitions import Window
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.config.cursors import SAMPLES
+from restsource_dagster_tests.connector.cursors import SAMPLES
 from restsource_dagster_tests.engine.windowed import BOTH_ENDS, Events, live_state, load_window
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
@@ -40,7 +40,7 @@ class Axis:
     days: int = 1
 
     def __post_init__(self) -> None:
-        self.form = format_of(self.sample)
+        self.form = detect_cursor_format(self.sample)
         coarse = getattr(self.form, "precision", timedelta(0)) >= timedelta(days=1)
         self.step = timedelta(days=1) if coarse else timedelta(hours=self.days * 3)
 
@@ -56,12 +56,12 @@ class Axis:
         if isinstance(self.form, IsoTime) and self.form.zone and spelling:
             other = IsoTime(digits=6, zone=("+02:00", "-05:30", "+00:00")[spelling % 3])
             return other.render(moment)
-        if isinstance(self.form, Epoch) and self.form.kind == "int" and spelling % 2:
+        if isinstance(self.form, EpochTime) and self.form.kind == "int" and spelling % 2:
             return float(self.at(place))
         return self.at(place)
 
-    def window(self, number: int) -> Span:
-        return Span(self.at(8 * number), self.at(8 * number + 8), self.form)
+    def window(self, number: int) -> Window:
+        return Window(self.at(8 * number), self.at(8 * number + 8), self.form)
 
 
 @dataclass

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.references import MissingReferences
-from restsource_dagster.engine.cursors import lag_seconds
+from restsource_dagster.connector.env_references import MissingReferencesError
 from restsource_dagster.engine.errors import UnknownResourceError
+from restsource_dagster.engine.incremental.cursor_state import lag_seconds
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
@@ -178,7 +178,7 @@ def test_a_missing_variable_is_named_before_anything_is_asked(
 ) -> None:
     auth = {"auth": {"type": "bearer", "token": "${SHOP_TOKEN}"}}
     connector = make_connector(api.url, "countries", client=auth)
-    with pytest.raises(MissingReferences, match="SHOP_TOKEN"):
+    with pytest.raises(MissingReferencesError, match="SHOP_TOKEN"):
         load(connector, settings)
     assert api.seen == []
 

@@ -8,12 +8,15 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.http.responses import ApiResponse
-from restsource_dagster.engine.paging.fresh import fresh_records
-from restsource_dagster.engine.paging.selectors import RecordReader
-from restsource_dagster.engine.parsing import FreshRecords, look
-from restsource_dagster.engine.redaction import Redactor
-from restsource_dagster.engine.values import TWICE, Values, json_object
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.paging.records import RecordReader, extract_records
+from restsource_dagster.engine.source.fast_json import UnverifiedRecords, scan_values
+from restsource_dagster.engine.source.record_values import (
+    DUPLICATE_KEY,
+    RecordSanitizer,
+    object_with_duplicate_key,
+)
 
 JSON = st.recursive(
     st.none()
@@ -36,18 +39,18 @@ def answer(raw: bytes, encoding: str | None = None) -> requests.Response:
 
 def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
     response = answer(raw)
-    records, _ = fresh_records(response, RecordReader(selector), response.json())
-    return Values("things", str.lower, lambda _: None, Redactor()).settle(records, 1)
+    records, _ = extract_records(response, RecordReader(selector), response.json())
+    return RecordSanitizer("things", str.lower, lambda _: None, Redactor()).sanitize(records, 1)
 
 
 @given(JSON)
 def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
     raw = json.dumps(value).encode("utf-8", "surrogatepass")
     response = answer(raw)
-    expected = json.loads(raw, object_pairs_hook=json_object)
+    expected = json.loads(raw, object_pairs_hook=object_with_duplicate_key)
     read = response.json()
-    if isinstance(response, ApiResponse) and response.is_fast:
-        looked = look([read])
+    if isinstance(response, ApiResponse) and response.is_unverified:
+        looked = scan_values([read])
         assert looked is None or looked.keys < raw.count(b'":') or read == expected
         read = response.reread()
     assert read == expected
@@ -57,9 +60,9 @@ def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
 def test_records_are_proved_or_read_again(records: list[dict[str, Any]]) -> None:
     raw = json.dumps({"data": records}).encode("utf-8", "surrogatepass")
     response = answer(raw)
-    read, _ = fresh_records(response, RecordReader("data"), response.json())
-    if isinstance(read, FreshRecords):
-        looked = look(read)
+    read, _ = extract_records(response, RecordReader("data"), response.json())
+    if isinstance(read, UnverifiedRecords):
+        looked = scan_values(read)
         assert looked is None or looked.keys < read.keys or list(read) == records
 
 
@@ -67,11 +70,11 @@ def test_records_are_proved_or_read_again(records: list[dict[str, Any]]) -> None
 def test_a_key_that_stands_twice_is_found_however_it_is_spaced(colon: str) -> None:
     raw = f"""{{"data": [{{"id"{colon}1, "id"{colon}2}}]}}""".encode()
     response = answer(raw)
-    read, _ = fresh_records(response, RecordReader("data"), response.json())
-    assert isinstance(read, FreshRecords)
-    looked = look(read)
+    read, _ = extract_records(response, RecordReader("data"), response.json())
+    assert isinstance(read, UnverifiedRecords)
+    looked = scan_values(read)
     assert looked is None or looked.keys != read.keys
-    assert read.reread() == [{"id": 2, TWICE: "id"}]
+    assert read.reread() == [{"id": 2, DUPLICATE_KEY: "id"}]
 
 
 def test_a_number_beyond_64_bits_keeps_its_digits() -> None:
@@ -84,7 +87,7 @@ def test_a_number_beyond_64_bits_keeps_its_digits() -> None:
 
 def test_a_cursor_beside_the_records_keeps_its_digits() -> None:
     response = answer(b'{"data": [{"id": 1}], "next": 123456789012345678901234567}')
-    _, body = fresh_records(response, RecordReader("data"), response.json())
+    _, body = extract_records(response, RecordReader("data"), response.json())
     assert body["next"] == 123456789012345678901234567
     assert response.json() == body
 
@@ -94,7 +97,7 @@ def test_what_is_no_strict_json_is_read_as_before(raw: bytes) -> None:
     response = answer(raw)
     assert repr(response.json()) == repr(json.loads(raw))
     assert isinstance(response, ApiResponse)
-    assert not response.is_fast
+    assert not response.is_unverified
 
 
 def test_text_in_another_encoding_is_decoded_by_it() -> None:

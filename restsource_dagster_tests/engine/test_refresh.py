@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.connector import Connector
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
-from restsource_dagster.engine.ingest import ingest
-from restsource_dagster.engine.outcome import Outcome
-from restsource_dagster.engine.starts import typed
+from restsource_dagster.engine.incremental.cursor_overrides import parse_cursor_value
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import (
     KEYED,
@@ -143,8 +143,8 @@ def test_a_run_that_fails_sets_no_cursor(
 def test_a_cursor_is_set_in_the_form_that_the_api_uses(
     initial: Any, value: Any, found: Any
 ) -> None:
-    assert typed("events", value, initial) == found
-    assert type(typed("events", value, initial)) is type(found)
+    assert parse_cursor_value("events", value, initial) == found
+    assert type(parse_cursor_value("events", value, initial)) is type(found)
 
 
 def test_dependents_go_on_from_the_cursor_that_is_set(api: ApiServer, settings: Settings) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.reset import dependents_of, reset
+from restsource_dagster.engine.run.reset_resources import dependents_of, reset_resources
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import Events, day, load_window, span, stored
 from restsource_dagster_tests.faults.watching import Notes
@@ -36,7 +36,7 @@ def test_the_tables_and_the_cursor_of_a_resource_go_and_it_is_loaded_anew(
 ) -> None:
     connector = events.connector("countries")
     load(connector, settings)
-    assert set(reset(connector, ["events"], settings)) == {"events", "events__tags"}
+    assert set(reset_resources(connector, ["events"], settings)) == {"events", "events__tags"}
     assert tables(settings) == {"countries"}
     outcomes = load(connector, settings)
     assert events.asked[-1] == (day(1), None)
@@ -47,7 +47,7 @@ def test_the_tables_and_the_cursor_of_a_resource_go_and_it_is_loaded_anew(
 def test_everything_goes_if_no_resource_is_named(events: Events, settings: Settings) -> None:
     connector = events.connector("countries", PARTS)
     load(connector, settings)
-    dropped = reset(connector, None, settings)
+    dropped = reset_resources(connector, None, settings)
     assert set(dropped) == {"events", "events__tags", "parts", "countries"}
     assert tables(settings) == set()
     load(connector, settings)
@@ -57,7 +57,7 @@ def test_everything_goes_if_no_resource_is_named(events: Events, settings: Setti
 def test_dependents_that_stay_are_named_and_stay_right(events: Events, settings: Settings) -> None:
     connector, notes = events.connector(PARTS), Notes()
     load(connector, settings)
-    reset(connector, ["events"], settings, notes)
+    reset_resources(connector, ["events"], settings, notes)
     assert dependents_of(connector, "events") == ("parts",)
     assert any("parts depends on events and keeps its rows" in line for line in notes.messages)
     load(connector, settings)
@@ -68,7 +68,7 @@ def test_dependents_that_stay_are_named_and_stay_right(events: Events, settings:
 def test_what_only_windows_have_loaded_goes_too(events: Events, settings: Settings) -> None:
     connector = events.connector(primary_key="id")
     load_window(connector, settings, span(day(1), day(3)))
-    assert set(reset(connector, ["events"], settings)) == {"events", "events__tags"}
+    assert set(reset_resources(connector, ["events"], settings)) == {"events", "events__tags"}
     load_window(connector, settings, span(day(2), day(3)))
     assert stored(settings) == [2]
     load(connector, settings)
@@ -76,9 +76,9 @@ def test_what_only_windows_have_loaded_goes_too(events: Events, settings: Settin
 
 
 def test_nothing_loaded_is_nothing_to_drop(events: Events, settings: Settings) -> None:
-    assert reset(events.connector(), None, settings) == ()
+    assert reset_resources(events.connector(), None, settings) == ()
 
 
 def test_an_unknown_resource_is_refused(events: Events, settings: Settings) -> None:
     with pytest.raises(UnknownResourceError, match="no resource event;"):
-        reset(events.connector(), ["event"], settings)
+        reset_resources(events.connector(), ["event"], settings)

@@ -5,16 +5,16 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.family_run import Turn
-from restsource_dagster.engine.turns import in_turn
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.run.family_load import SelectedFamily
+from restsource_dagster.engine.run.load_groups import group_families
 from restsource_dagster_tests.making import make_connector
 
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def turns_of(connector: Connector) -> list[Turn]:
-    return [Turn(family, list(family.members)) for family in connector.families]
+def turns_of(connector: Connector) -> list[SelectedFamily]:
+    return [SelectedFamily(family, list(family.members)) for family in connector.families]
 
 
 class Pages:
@@ -26,7 +26,7 @@ class Pages:
         self.waits: list[tuple[str, float]] = []
         self.now = 100.0
 
-    def wait_for_first(self, turn: Turn, seconds: float) -> None:
+    def wait_for_first(self, turn: SelectedFamily, seconds: float) -> None:
         name = turn.family.root.name
         self.waits.append((name, round(seconds, 6)))
         if name in self.slow:
@@ -35,7 +35,7 @@ class Pages:
 
     def order(self, *resources: object, reset: frozenset[str] = frozenset()) -> list[list[str]]:
         turns = turns_of(make_connector("http://127.0.0.1:1", *resources))
-        shared = in_turn(
+        shared = group_families(
             turns,
             is_plain=lambda turn: turn.family.root.name not in reset,
             wait_for_first=self.wait_for_first,

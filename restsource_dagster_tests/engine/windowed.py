@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.config.cursor_values import format_of
-from restsource_dagster.config.spans import Span
-from restsource_dagster.engine.history import ingest_window
-from restsource_dagster.engine.outcome import Observer, Outcome
+from restsource_dagster.connector.cursor_format import detect_cursor_format
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.partitions import Window
+from restsource_dagster.engine.run.outcome import Observer, Outcome
+from restsource_dagster.engine.run.window_load import ingest_window
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
@@ -43,8 +43,8 @@ def event(number: int, at: Any = None, **more: Any) -> Row:
     return {"id": number, "at": at or day(number), **more}
 
 
-def span(start: Any, end: Any) -> Span:
-    return Span(start, end, format_of(start))
+def span(start: Any, end: Any) -> Window:
+    return Window(start, end, detect_cursor_format(start))
 
 
 class Events:
@@ -59,7 +59,7 @@ class Events:
     def answer(self, seen: Seen) -> Any:
         if self.failing:
             return Answer({"error": "out of order"}, status=400)
-        form = format_of(self.rows[0]["at"]) if self.rows else None
+        form = detect_cursor_format(self.rows[0]["at"]) if self.rows else None
         lower, upper = (seen.query.get(name) for name in ("since", "until"))
         return [
             row
@@ -92,7 +92,7 @@ class Events:
 def load_window(
     connector: Connector,
     settings: Settings,
-    window: Span,
+    window: Window,
     *,
     resource: str = "events",
     observer: Observer | None = None,

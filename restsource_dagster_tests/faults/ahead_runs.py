@@ -8,10 +8,10 @@ from typing import Any
 import duckdb
 from dlt.common.versioned_state import decompress_state
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.destination import DATABASE_NAME
-from restsource_dagster.engine.ingest import ingest
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import connector_of
 from restsource_dagster_tests.making import make_settings

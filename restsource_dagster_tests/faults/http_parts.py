@@ -6,17 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.rules import Meter, SessionRules
+from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.outcome import Outcome
-from restsource_dagster.engine.paging.actions import verdict_on
-from restsource_dagster.engine.paging.pages import Call, Endpoint
-from restsource_dagster.engine.paging.paginators import make_paginator
-from restsource_dagster.engine.paging.selectors import counts_rows
-from restsource_dagster.engine.redaction import Redactor
+from restsource_dagster.engine.http.session_rules import SessionRules, UsageCounter
+from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.records import selects_every_record
+from restsource_dagster.engine.paging.response_checks import matching_action
+from restsource_dagster.engine.paging.safe_paginators import make_paginator
+from restsource_dagster.engine.run.outcome import Outcome
 
 __all__ = [
     "At",
@@ -124,8 +124,8 @@ def session_for(
     return ApiSession(
         SessionRules(
             origins=OriginPolicy.for_url(server.url),
-            budget=Budget(clock=time.clock, wait=time.wait),
-            meter=Meter(),
+            budget=RateLimiter(clock=time.clock, wait=time.wait),
+            meter=UsageCounter(),
             on_wait=say,
             sleep=time.sleep,
             **rules,
@@ -141,15 +141,15 @@ def endpoint_for(
     actions: Any = (),
     session: ApiSession | None = None,
     **more: Any,
-) -> Endpoint:
+) -> EndpointReader:
     """The endpoint of a resource `items`, without dlt's pipeline around it: quick."""
-    return Endpoint(
+    return EndpointReader(
         resource="items",
         base_url=server.url,
         session=session
-        or session_for(server, verdict=lambda response: verdict_on(response, actions)),
+        or session_for(server, verdict=lambda response: matching_action(response, actions)),
         redactor=Redactor(),
-        paginator=make_paginator(paginator, counts_rows=counts_rows(selector)),
+        paginator=make_paginator(paginator, counts_rows=selects_every_record(selector)),
         data_selector=selector,
         actions=actions,
         **more,

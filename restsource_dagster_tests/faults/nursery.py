@@ -25,7 +25,7 @@ __all__ = ["Nursery", "Run"]
 Event = dict[str, Any]
 # what a run imports only when it needs it, and each fork would import again
 _HEAVY = (
-    "restsource_dagster.engine.ingest",
+    "restsource_dagster.engine.run.ingest",
     "dlt.common.libs.pyarrow",
     "dlt.destinations.impl.duckdb.duck",
     "dlt.sources.helpers.requests",
@@ -159,11 +159,11 @@ class _Teller:
 
 
 def _run(order: Event) -> int:
-    from restsource_dagster.config.connector import parse_connector
-    from restsource_dagster.config.cursor_values import format_of
-    from restsource_dagster.config.spans import Span
-    from restsource_dagster.engine.history import ingest_window
-    from restsource_dagster.engine.ingest import ingest
+    from restsource_dagster.connector.cursor_format import detect_cursor_format
+    from restsource_dagster.connector.model import parse_connector
+    from restsource_dagster.connector.partitions import Window
+    from restsource_dagster.engine.run.ingest import ingest
+    from restsource_dagster.engine.run.window_load import ingest_window
     from restsource_dagster_tests.making import make_settings
 
     connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
@@ -176,7 +176,7 @@ def _run(order: Event) -> int:
     }
     if order["window"]:
         resource, start, end = order["window"]
-        span = Span(start, end, format_of(start))
+        span = Window(start, end, detect_cursor_format(start))
         outcomes = ingest_window(connector, resource, span, **common)
     else:
         outcomes = ingest(connector, **common, **order["asked"])

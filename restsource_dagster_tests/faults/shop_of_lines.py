@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.ahead.reading import ahead_threads
+from restsource_dagster_tests.engine.prefetch.reading import ahead_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
 from restsource_dagster_tests.faults.test_load_database import person

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster_tests.engine.ahead.reading import ahead_threads
+from restsource_dagster_tests.engine.prefetch.reading import ahead_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS
 from restsource_dagster_tests.faults.shapes import Shapes

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 from dlt.sources.rest_api import rest_api_source
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.configuration import configure_dlt
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS, PAGES, SELECTORS
 from restsource_dagster_tests.faults.shapes import Shapes

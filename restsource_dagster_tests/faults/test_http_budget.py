@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.http.budget import Budget
+from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of
 from restsource_dagster_tests.making import load
@@ -113,7 +113,7 @@ def test_however_long_exchanges_take_no_window_holds_too_many_arrivals(
     rate: int, exchanges: list[float], transits: list[float]
 ) -> None:
     fake = FakeTime()
-    budget = Budget(requests_per_second=rate, clock=fake.clock, wait=fake.wait)
+    budget = RateLimiter(requests_per_second=rate, clock=fake.clock, wait=fake.wait)
     arrivals = []
     for seconds, transit in zip(exchanges, transits, strict=False):
         with budget.place():
@@ -126,7 +126,7 @@ def test_however_long_exchanges_take_no_window_holds_too_many_arrivals(
 
 def test_requests_that_take_long_do_not_use_up_the_rate_for_long() -> None:
     fake = FakeTime()
-    budget = Budget(requests_per_second=1, clock=fake.clock, wait=fake.wait)
+    budget = RateLimiter(requests_per_second=1, clock=fake.clock, wait=fake.wait)
     with budget.place():
         started = fake.now
         with budget.place():
@@ -134,14 +134,14 @@ def test_requests_that_take_long_do_not_use_up_the_rate_for_long() -> None:
 
 
 def test_a_place_is_given_back_after_an_error() -> None:
-    budget = Budget(max_concurrency=1)
+    budget = RateLimiter(max_concurrency=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), budget.place():
             raise ZeroDivisionError
 
 
 def test_many_threads_share_one_budget() -> None:
-    budget = Budget(requests_per_second=20, max_concurrency=4)
+    budget = RateLimiter(requests_per_second=20, max_concurrency=4)
     lock, times, under_way, peaks = threading.Lock(), [], [0], []
 
     def ask(_: int) -> None:

@@ -12,8 +12,7 @@ from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.redaction import Redactor
-from restsource_dagster.engine.secrets import secrets_of
+from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster_tests.faults.secret_places import CANARY, assert_clean
 
 pytestmark = pytest.mark.faults(row=16)
@@ -63,10 +62,10 @@ def test_no_exception_with_a_secret_in_its_chain_gets_out() -> None:
         except KeyError:
             raise ValueError("something else") from None
 
-    with pytest.raises(IngestError) as caught, redact.guarding(IngestError):
+    with pytest.raises(IngestError) as caught, redact.redacted_errors(IngestError):
         fail()
     assert_clean("".join(traceback.format_exception(caught.value)), "exception")
-    with pytest.raises(ZeroDivisionError), redact.guarding(IngestError):
+    with pytest.raises(ZeroDivisionError), redact.redacted_errors(IngestError):
         raise ZeroDivisionError
 
 
@@ -78,7 +77,7 @@ def test_literals_with_a_secrets_name_or_look_are_secrets(part: str) -> None:
         "resources": [{"name": "orders", "endpoint": {part: given}}],
     }
     environment = {"HTTPS_PROXY": "http://user:pr0xy@proxy.example"}
-    assert secrets_of(config, environment) == {
+    assert find_secrets(config, environment) == {
         "abcd",
         "0123456789abcdef0123",
         "me:passw",
@@ -100,4 +99,4 @@ def test_what_is_no_secret_stays_readable() -> None:
         ],
     }
     environment = {"HOST": "api-of-shop", "TENANT": "tenant-17", "UNUSED": "whatever"}
-    assert secrets_of(config, environment) == frozenset()
+    assert find_secrets(config, environment) == frozenset()

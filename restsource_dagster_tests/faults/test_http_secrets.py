@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 from dlt.pipeline import trace
 
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of, items
 from restsource_dagster_tests.faults.secret_places import (

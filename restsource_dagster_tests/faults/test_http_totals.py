@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import ResponseError
-from restsource_dagster.orchestration.metadata import materialization_metadata
+from restsource_dagster.orchestration.assets import materialization_metadata
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
     Notes,

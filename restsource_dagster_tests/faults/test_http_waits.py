@@ -9,10 +9,9 @@ import pytest
 import requests
 
 from restsource_dagster.engine.errors import RateLimitedError, RequestError, ResponseError
-from restsource_dagster.engine.http.budget import Budget
-from restsource_dagster.engine.http.retries import is_transient
+from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.retry import is_transient, rate_limit_resets_in, retry_after
 from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.waits import limit_resets_in, retry_after
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
     FakeTime,
@@ -147,7 +146,7 @@ def test_a_limit_that_is_used_up_says_when_it_resets(
     headers = requests.structures.CaseInsensitiveDict(
         {f"{prefix}-Remaining": remaining, f"{prefix}-Reset": reset}
     )
-    assert limit_resets_in(headers, NOW) == wait
+    assert rate_limit_resets_in(headers, NOW) == wait
 
 
 def test_a_429_with_rate_limit_headers_waits_until_the_reset(server: FaultServer) -> None:
@@ -184,7 +183,7 @@ def test_a_429_holds_all_threads_back_and_a_503_only_its_own(
     server: FaultServer, status: int, held: float
 ) -> None:
     fake = FakeTime()
-    budget = Budget(clock=fake.clock, wait=fake.wait)
+    budget = RateLimiter(clock=fake.clock, wait=fake.wait)
 
     def another_thread(seconds: float) -> None:
         with budget.place():

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import ConnectorBusyError
-from restsource_dagster.engine.outcome import Outcome
-from restsource_dagster.engine.workspace import connector_workspace
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes

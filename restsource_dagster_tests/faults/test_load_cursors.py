@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.feeds import (
     Feed,

@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from restsource_dagster.engine.destination import DuckDBFile
+from restsource_dagster.engine.destination.warehouse import DuckDBFile
 from restsource_dagster.engine.errors import DatabaseBusyError
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery

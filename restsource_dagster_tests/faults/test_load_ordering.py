@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.ordering import IncomparableError, Order, lagged
-from restsource_dagster.engine.positions import CursorRules, Position
+from restsource_dagster.engine.incremental.ordering import (
+    CursorOrder,
+    IncomparableError,
+    apply_cursor_lag,
+)
+from restsource_dagster.engine.incremental.position import CursorRules, Position
 
 pytestmark = pytest.mark.faults(row=10)
 
@@ -18,15 +22,15 @@ moments = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 
 @given(st.lists(st.integers() | st.floats(allow_nan=False), min_size=2, max_size=2))
 def test_numbers_are_ordered_as_numbers(pair: list[float]) -> None:
-    assert Order().is_after(*pair) == (pair[0] > pair[1])
-    assert Order(falling=True).is_after(*pair) == (pair[0] < pair[1])
+    assert CursorOrder().is_after(*pair) == (pair[0] > pair[1])
+    assert CursorOrder(falling=True).is_after(*pair) == (pair[0] < pair[1])
 
 
 @given(st.datetimes(), st.datetimes())
 def test_times_are_ordered_as_times(one: Any, other: Any) -> None:
     spelt = one.isoformat() + "Z", other.isoformat().replace("T", " ")
-    assert Order().is_after(*spelt) == (one > other)
-    assert Order().is_same(*spelt) == (one == other)
+    assert CursorOrder().is_after(*spelt) == (one > other)
+    assert CursorOrder().is_same(*spelt) == (one == other)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +38,12 @@ def test_times_are_ordered_as_times(one: Any, other: Any) -> None:
     [("2026-02-30", "2026-02-28"), ("v10", "v9"), ("9", "8x"), ("", "a")],
 )
 def test_other_texts_are_ordered_as_texts(one: str, other: str) -> None:
-    assert Order().is_after(one, other) == (one > other)
+    assert CursorOrder().is_after(one, other) == (one > other)
 
 
 def test_values_of_different_kinds_have_no_order() -> None:
     with pytest.raises(IncomparableError, match="can't be compared"):
-        Order().is_after(1, "1")
+        CursorOrder().is_after(1, "1")
 
 
 @pytest.mark.parametrize(
@@ -61,8 +65,8 @@ def test_values_of_different_kinds_have_no_order() -> None:
 def test_the_lag_is_subtracted_in_the_form_of_the_cursor(
     value: Any, lag: float, start: Any
 ) -> None:
-    assert lagged(value, lag, None) == start
-    assert lagged(value, lag, value) == value
+    assert apply_cursor_lag(value, lag, None) == start
+    assert apply_cursor_lag(value, lag, value) == value
 
 
 rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=12)
@@ -80,7 +84,7 @@ def test_each_row_is_taken_once_however_they_come(batches: list[Any], lag: int) 
         # the API has no rows later than the lag allows
         there.update(row for row in batch if position.start is None or row[0] >= position.start)
         for at, name in there.elements():
-            if position.takes(at, {"at": at, "name": name}):
+            if position.accept(at, {"at": at, "name": name}):
                 taken[at, name] += 1
         position.save(state)
         assert taken == there

@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
-from restsource_dagster.config.connector import Connector
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.parent_states import ParentStates
+from restsource_dagster.engine.incremental.family_cursors import ParentCursorStates
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.shop_of_lines import (
     Shop,
@@ -91,7 +91,7 @@ def load_with_one_cursor(connector: Connector, settings: Settings, api: ApiServe
     import dlt
     from dlt.sources.rest_api import rest_api_source
 
-    from restsource_dagster.engine.configuration import configure_dlt
+    from restsource_dagster.engine.destination.dlt_config import configure_dlt
 
     configure_dlt()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ def load_with_one_cursor(connector: Connector, settings: Settings, api: ApiServe
 @pytest.mark.faults(row=11)
 def test_the_parents_not_seen_for_longest_are_forgotten_first() -> None:
     states: dict[str, Any] = {}
-    kept = ParentStates("lines", states, forgets=True, most=3)
+    kept = ParentCursorStates("lines", states, forgets=True, most=3)
     for name in ("a", "b", "c"):
         kept.put(name, {"last_value": name})
     assert kept.at("a") == {"last_value": "a"}
@@ -119,7 +119,7 @@ def test_the_parents_not_seen_for_longest_are_forgotten_first() -> None:
 
 @pytest.mark.faults(row=11)
 def test_where_forgetting_would_double_rows_too_many_parents_are_refused() -> None:
-    kept = ParentStates("lines", {}, forgets=False, most=2)
+    kept = ParentCursorStates("lines", {}, forgets=False, most=2)
     kept.put("a", {})
     kept.put("b", {})
     kept.put("b", {"last_value": 1})
@@ -131,7 +131,9 @@ def test_where_forgetting_would_double_rows_too_many_parents_are_refused() -> No
 def test_a_forgotten_parent_is_merged_again(
     api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("restsource_dagster.engine.parent_states.MOST_PARENTS", 2)
+    monkeypatch.setattr(
+        "restsource_dagster.engine.incremental.family_cursors.MAX_MERGED_PARENTS", 2
+    )
     shop = Shop(api)
     connector = shop_connector(api)
     for number in (1, 2, 3):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer

@@ -6,9 +6,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from restsource_dagster.config.connector import Connector
-from restsource_dagster.engine.destination import DATABASE_NAME
-from restsource_dagster.engine.ingest import ingest
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.ahead_runs import Ran, ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.outcome import Outcome
-from restsource_dagster.engine.redaction import Redactor
-from restsource_dagster.engine.values import TWICE, Values, json_object
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.source.record_values import (
+    DUPLICATE_KEY,
+    RecordSanitizer,
+    object_with_duplicate_key,
+)
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query
@@ -254,12 +258,15 @@ def test_records_that_are_no_objects_are_loaded_as_values(
 
 def test_an_object_whose_keys_differ_is_parsed_as_ever() -> None:
     text = '{"a": [{"b": 1, "c": {"d": null}}], "e": "f"}'
-    assert json.loads(text, object_pairs_hook=json_object) == json.loads(text)
-    doubled = json.loads('{"a": 1, "a": 2}', object_pairs_hook=json_object)
-    assert doubled == {"a": 2, TWICE: "a"}
+    assert json.loads(text, object_pairs_hook=object_with_duplicate_key) == json.loads(text)
+    doubled = json.loads('{"a": 1, "a": 2}', object_pairs_hook=object_with_duplicate_key)
+    assert doubled == {"a": 2, DUPLICATE_KEY: "a"}
 
 
 def test_settling_plain_records_changes_nothing() -> None:
     records: list[Any] = [{"id": 1, "s": "ü", "f": 1.5, "n": None, "o": {"l": [1, "a", []]}}]
     copy = json.loads(json.dumps(records))
-    assert Values("things", str.lower, lambda _: None, Redactor()).settle(records, 1) == copy
+    assert (
+        RecordSanitizer("things", str.lower, lambda _: None, Redactor()).sanitize(records, 1)
+        == copy
+    )

@@ -7,8 +7,8 @@ import requests
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
 from restsource_dagster.engine.errors import TokenError
-from restsource_dagster.engine.http.tokens import RenewingToken
-from restsource_dagster.engine.redaction import Redactor
+from restsource_dagster.engine.http.oauth import RenewingToken
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster_tests.faults.http_parts import FakeTime, session_for
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 

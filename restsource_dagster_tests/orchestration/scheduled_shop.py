@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.config.connector import Connector, parse_connector
+from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.orchestration.names import job_name
-from restsource_dagster.orchestration.schedules import build_schedule
+from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
 
 __all__ = ["CREATED", "build_job", "build_shop", "defs"]
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.config.connector import Connector, parse_connector
-from restsource_dagster.orchestration.first_run import build_first_run_sensor
+from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
+from restsource_dagster.orchestration.sensors.first_run import build_first_run_sensor
 
 CREATED = datetime(2026, 11, 23, 10, 3, tzinfo=UTC)
 HOURLY = {"mode": "hours"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.orchestration.definitions import build_definitions
+from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
 
 __all__ = ["definitions_of", "write_connector"]

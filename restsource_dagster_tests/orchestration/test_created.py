@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.orchestration.created import CreationTimes
+from restsource_dagster.orchestration.state_files import CreationTimes
 from restsource_dagster_tests.orchestration.sensor_cases import connector
 
 SAID = datetime(2026, 11, 23, 10, 3, tzinfo=UTC)
@@ -146,8 +146,8 @@ def test_a_read_only_state_folder_is_told_and_the_kept_times_are_read(state: Pat
 RACER = """
 import sys
 from pathlib import Path
-from restsource_dagster.config.connector import parse_connector
-from restsource_dagster.orchestration.created import CreationTimes
+from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.orchestration.state_files import CreationTimes
 
 file = {"schedule": {"mode": "hours"}, "client": {"base_url": "http://x/"}, "resources": ["orders"]}
 names = [f"api_{number}" for number in range(200)]

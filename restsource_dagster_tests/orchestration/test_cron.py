@@ -14,7 +14,7 @@ from dagster._utils.schedules import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.orchestration.cron import cron_strings
+from restsource_dagster.orchestration.schedules.slots import cron_grid_for
 from restsource_dagster_tests.orchestration.schedule_cases import (
     CREATED,
     CREATIONS,
@@ -61,7 +61,7 @@ def minutes_of_day(crons: tuple[str, ...]) -> list[int]:
 def test_a_period_that_divides_a_day_is_an_exact_union_that_people_can_read(
     schedule: Repeat, crons: tuple[str, ...]
 ) -> None:
-    grid = cron_strings(schedule, CREATED)
+    grid = cron_grid_for(schedule, CREATED)
     assert (grid.crons, grid.exact) == (crons, True)
 
 
@@ -77,20 +77,20 @@ def test_a_period_that_divides_a_day_is_an_exact_union_that_people_can_read(
     ],
 )
 def test_any_other_period_is_a_grid(schedule: Repeat, crons: tuple[str, ...]) -> None:
-    grid = cron_strings(schedule, CREATED)
+    grid = cron_grid_for(schedule, CREATED)
     assert (grid.crons, grid.exact) == (crons, False)
 
 
 def test_every_union_there_is_has_exactly_its_ticks_and_none_twice() -> None:
     for step in DIVISORS_OF_A_DAY:
         for phase in range(step):
-            grid = cron_strings(minutes(step), MIDNIGHT + timedelta(minutes=phase))
+            grid = cron_grid_for(minutes(step), MIDNIGHT + timedelta(minutes=phase))
             assert grid.exact
             assert minutes_of_day(grid.crons) == list(range(phase, 1440, step))
 
 
 def test_no_union_needs_more_than_a_handful_of_strings() -> None:
-    most = {step: len(cron_strings(minutes(step), CREATED).crons) for step in DIVISORS_OF_A_DAY}
+    most = {step: len(cron_grid_for(minutes(step), CREATED).crons) for step in DIVISORS_OF_A_DAY}
     assert max(most.values()) <= 8
     assert all(count == 1 for step, count in most.items() if step % 60 == 0 or 60 % step == 0)
 
@@ -100,7 +100,7 @@ def test_no_union_needs_more_than_a_handful_of_strings() -> None:
 def test_the_grid_is_the_coarsest_that_holds_every_slot(
     schedule: Repeat, created_at: datetime
 ) -> None:
-    grid = cron_strings(schedule, created_at)
+    grid = cron_grid_for(schedule, created_at)
     length = schedule.interval * MINUTES_IN[schedule.mode]
     due = slots_of(schedule, created_at, years=300).due
     until_it_repeats = 1440 // gcd(length, 1440)
@@ -112,7 +112,7 @@ def test_the_grid_is_the_coarsest_that_holds_every_slot(
 @settings(max_examples=200)
 @given(SCHEDULES, CREATIONS)
 def test_dagster_accepts_the_strings(schedule: Repeat, created_at: datetime) -> None:
-    crons = list(cron_strings(schedule, created_at).crons)
+    crons = list(cron_grid_for(schedule, created_at).crons)
     assert is_valid_cron_schedule(crons)
     assert not has_out_of_range_cron_interval(crons)
 
@@ -126,7 +126,7 @@ def test_dagster_ticks_at_every_slot_of_an_exact_union_and_at_no_other_time(
     slots = slots_of(schedule, created_at)
     first = slots.until(start - timedelta(microseconds=1))
     ticks = schedule_execution_time_iterator(
-        start.timestamp(), list(cron_strings(schedule, created_at).crons), "UTC"
+        start.timestamp(), list(cron_grid_for(schedule, created_at).crons), "UTC"
     )
     later_ticks = (tick for tick in ticks if tick > created_at)
     assert list(islice(later_ticks, 50)) == [slots.at(first + k) for k in range(50)]

@@ -16,8 +16,14 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.orchestration.cron import cron_strings
-from restsource_dagster.orchestration.decision import Due, InProgress, RunHistory, Skip, decide
+from restsource_dagster.orchestration.schedules.slot_schedule import (
+    ConnectorRuns,
+    RunInProgress,
+    SkipTick,
+    StartRun,
+    decide_tick,
+)
+from restsource_dagster.orchestration.schedules.slots import cron_grid_for
 from restsource_dagster_tests.orchestration.schedule_cases import (
     CREATED,
     CREATIONS,
@@ -49,22 +55,22 @@ class Ledger:
     def run_for(self, slot: datetime) -> str | None:
         return f"run-{len(self.slots)}" if self.slots and self.slots[-1] >= slot else None
 
-    def in_progress(self) -> InProgress | None:
+    def in_progress(self) -> RunInProgress | None:
         if self.now >= self.busy_until:
             return None
-        return InProgress(run_id=f"run-{len(self.slots)}", queued=False, since=self.slots[-1])
+        return RunInProgress(run_id=f"run-{len(self.slots)}", queued=False, since=self.slots[-1])
 
-    def tick(self, schedule: Repeat, created_at: datetime, moment: datetime) -> Due | Skip:
+    def tick(self, schedule: Repeat, created_at: datetime, moment: datetime) -> StartRun | SkipTick:
         """One evaluation, as the daemon does it at this moment."""
         self.now = moment
-        decision = decide(schedule, created_at, moment, self)
-        if isinstance(decision, Due):
+        decision = decide_tick(schedule, created_at, moment, self)
+        if isinstance(decision, StartRun):
             self.slots.append(decision.slot)
         return decision
 
 
 def ticks_from(schedule: Repeat, created_at: datetime, start: datetime) -> Iterator[datetime]:
-    crons = list(cron_strings(schedule, created_at).crons)
+    crons = list(cron_grid_for(schedule, created_at).crons)
     return schedule_execution_time_iterator(start.timestamp(), crons, "UTC")
 
 
@@ -88,7 +94,7 @@ def test_every_due_slot_is_started_once_at_its_time_and_nothing_else(
     ]
     for tick in ticks:
         decision = ledger.tick(schedule, created_at, tick)
-        assert decision == Due(tick) or isinstance(decision, Skip)
+        assert decision == StartRun(tick) or isinstance(decision, SkipTick)
     assert ledger.slots[before:] == slots_of(schedule, created_at).between(begin, ticks[-1])
 
 
@@ -152,7 +158,7 @@ def test_a_tick_that_comes_again_starts_nothing(
     for portion in seen_by_a_daemon(islice(stream, TICKS), down):
         ledger.tick(schedule, created_at, portion[-1])
         for tick in (portion[-1], portion[0]):
-            assert isinstance(ledger.tick(schedule, created_at, tick), Skip)
+            assert isinstance(ledger.tick(schedule, created_at, tick), SkipTick)
     assert ledger.slots == sorted(set(ledger.slots))
 
 
@@ -172,10 +178,14 @@ def test_no_run_starts_while_one_is_going_and_none_is_kept_back_without_one(
             open_slot = None
         going = tick < ledger.busy_until
         decision = ledger.tick(schedule, created_at, tick)
-        if isinstance(decision, Due):
+        if isinstance(decision, StartRun):
             length = lengths[len(ledger.slots) % len(lengths)]
             ledger.busy_until = tick + length * period
-        assert decision == Due(open_slot) if open_slot and not going else isinstance(decision, Skip)
+        assert (
+            decision == StartRun(open_slot)
+            if open_slot and not going
+            else isinstance(decision, SkipTick)
+        )
     assert ledger.slots == sorted(set(ledger.slots))
 
 
@@ -188,11 +198,11 @@ class Busy:
     def run_for(self, slot: datetime) -> None:
         """No run stands for the slot."""
 
-    def in_progress(self) -> InProgress:
-        return InProgress("run-1", queued=self.queued, since=at("2026-11-23T10:13:04"))
+    def in_progress(self) -> RunInProgress:
+        return RunInProgress("run-1", queued=self.queued, since=at("2026-11-23T10:13:04"))
 
 
-SKIPS: dict[str, tuple[tuple[Repeat, datetime, RunHistory], str]] = {
+SKIPS: dict[str, tuple[tuple[Repeat, datetime, ConnectorRuns], str]] = {
     "before the first slot": (
         (hours(7), at("2026-11-23T11:00"), Ledger()),
         "Not due yet: the first scheduled run is due at 2026-11-23 14:00 UTC.",
@@ -229,7 +239,7 @@ SKIPS: dict[str, tuple[tuple[Repeat, datetime, RunHistory], str]] = {
 @pytest.mark.parametrize("case", SKIPS)
 def test_a_skip_says_why_and_what_comes_next(case: str) -> None:
     (schedule, tick, history), reason = SKIPS[case]
-    assert decide(schedule, CREATED, tick, history) == Skip(reason)
+    assert decide_tick(schedule, CREATED, tick, history) == SkipTick(reason)
 
 
 def test_the_documentation_names_every_reason_for_a_skip() -> None:
@@ -245,5 +255,5 @@ def test_on_a_grid_a_slot_met_during_a_run_is_started_by_a_later_tick() -> None:
     decisions = [
         ledger.tick(hours(7), CREATED, at(f"2026-11-23T{hour}:00")) for hour in (21, 22, 23)
     ]
-    assert [isinstance(decision, Skip) for decision in decisions[:2]] == [True, True]
-    assert decisions[2] == Due(at("2026-11-23T21:00"))
+    assert [isinstance(decision, SkipTick) for decision in decisions[:2]] == [True, True]
+    assert decisions[2] == StartRun(at("2026-11-23T21:00"))

@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from restsource_dagster.orchestration.assets import BROKEN_GROUP
+from restsource_dagster.orchestration.assets import BROKEN_FILES_GROUP
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
@@ -75,7 +75,7 @@ def test_a_broken_file_is_an_asset_that_says_why_and_harms_no_other(settings: Se
     write_connector(settings, "shop", NOWHERE)
     broken = write_connector(settings, "bad", NOWHERE, schedule={"mode": "minuts"})
     definitions = definitions_of(settings)
-    spec = specs(definitions)[f"{BROKEN_GROUP}/bad"]
+    spec = specs(definitions)[f"{BROKEN_FILES_GROUP}/bad"]
     assert "minuts" in spec.metadata["problems"].value
     [reference] = spec.metadata["dagster/code_references"].code_references
     assert "minuts" in broken.read_text().splitlines()[reference.line_number - 1]
@@ -91,7 +91,7 @@ def test_no_content_of_a_file_keeps_the_location_from_loading(
     write_connector(settings, "shop", NOWHERE)
     (settings.configs / "what is this?.json").write_bytes(content)
     found = specs(definitions_of(settings))
-    assert len([key for key in found if key.startswith(BROKEN_GROUP)]) == 1
+    assert len([key for key in found if key.startswith(BROKEN_FILES_GROUP)]) == 1
     assert "shop/orders" in found
 
 
@@ -100,7 +100,7 @@ def test_an_absurd_creation_time_breaks_its_own_file_only(settings: Settings) ->
     write_connector(settings, "late", NOWHERE, created_at="9999-12-31T23:59:59Z")
     found = specs(definitions_of(settings))
     assert "shop/orders" in found
-    assert f"{BROKEN_GROUP}/late" in found
+    assert f"{BROKEN_FILES_GROUP}/late" in found
 
 
 def test_loading_writes_nothing_but_the_creation_time(settings: Settings, tmp_path: Path) -> None:
@@ -112,5 +112,5 @@ def test_loading_writes_nothing_but_the_creation_time(settings: Settings, tmp_pa
 
 def test_a_missing_folder_is_a_problem_to_see_and_not_a_crash(settings: Settings) -> None:
     [spec] = specs(definitions_of(settings)).values()
-    assert spec.key == dg.AssetKey([BROKEN_GROUP, "configs"])
+    assert spec.key == dg.AssetKey([BROKEN_FILES_GROUP, "configs"])
     assert "RESTSOURCE" in spec.metadata["problems"].value

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.orchestration.first_run import (
+from restsource_dagster.orchestration.names import asset_key
+from restsource_dagster.orchestration.sensors.first_run import (
     MAX_REQUESTS,
     SETTLE,
     build_first_run_sensor,
 )
-from restsource_dagster.orchestration.names import asset_key
 from restsource_dagster_tests.orchestration.sensor_cases import (
     CREATED,
     MANUAL,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from restsource_dagster.orchestration.instances import TickInstance
+from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import TAG_SLOT
-from restsource_dagster.orchestration.schedules import build_schedule
+from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
 from restsource_dagster_tests.orchestration.scheduled_shop import CREATED, build_job, build_shop
 
 

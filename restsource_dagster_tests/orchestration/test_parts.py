@@ -4,11 +4,10 @@ import gc
 
 import dagster as dg
 
-from restsource_dagster.config.files import load_folder
+from restsource_dagster.connector.loader import load_folder
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
-from restsource_dagster.orchestration.calm import no_full_collections
-from restsource_dagster.orchestration.definitions import build_definitions
-from restsource_dagster.orchestration.run_settings import RunSettings
+from restsource_dagster.orchestration.code_location import build_definitions, without_full_gc
+from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
 from restsource_dagster_tests.servers.api import ApiServer
@@ -61,7 +60,7 @@ def test_garbage_is_collected_as_before_once_the_definitions_are_made(settings: 
     write_connector(settings, "shop", NOWHERE)
     definitions_of(settings)
     assert gc.get_threshold() == before
-    with no_full_collections():
+    with without_full_gc():
         assert gc.get_threshold()[:2] == before[:2]
         assert gc.isenabled()
     assert gc.get_threshold() == before

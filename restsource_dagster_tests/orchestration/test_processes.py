@@ -9,12 +9,12 @@ import psutil
 import pytest
 
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_PROCESS
-from restsource_dagster.orchestration.processes import (
-    build_run_sensor,
-    end_if_dead,
+from restsource_dagster.orchestration.schedules.slot_schedule import InstanceConnectorRuns
+from restsource_dagster.orchestration.sensors.killed_runs import (
+    build_killed_runs_sensor,
+    fail_if_process_gone,
     process_tag,
 )
-from restsource_dagster.orchestration.schedules import InstanceHistory
 
 
 @pytest.fixture
@@ -66,15 +66,15 @@ def test_a_run_whose_process_is_gone_is_failed_and_does_not_hold_back_the_schedu
 ) -> None:
     run = started_run(instance, gone)
     assert status(instance, run) is dg.DagsterRunStatus.STARTED
-    assert InstanceHistory(instance, "shop").in_progress() is None
+    assert InstanceConnectorRuns(instance, "shop").in_progress() is None
     assert status(instance, run) is dg.DagsterRunStatus.FAILURE
 
 
 @pytest.mark.parametrize("process", ["{here}", "another-host:1:1", "", "no process", ":::"])
 def test_a_run_that_may_be_alive_is_left_alone(instance: dg.DagsterInstance, process: str) -> None:
     run = started_run(instance, process.format(here=process_tag()))
-    assert not end_if_dead(instance, run)
-    found = InstanceHistory(instance, "shop").in_progress()
+    assert not fail_if_process_gone(instance, run)
+    found = InstanceConnectorRuns(instance, "shop").in_progress()
     assert found is not None
     assert found.run_id == run.run_id
 
@@ -84,12 +84,14 @@ def test_another_process_with_the_same_id_does_not_keep_a_run_alive(
 ) -> None:
     host, pid, started = process_tag().rsplit(":", 2)
     run = started_run(instance, f"{host}:{pid}:{int(started) - 1000}")
-    assert end_if_dead(instance, run)
+    assert fail_if_process_gone(instance, run)
 
 
 def test_the_sensor_fails_dead_runs_and_says_which(instance: dg.DagsterInstance, gone: str) -> None:
     dead, alive = started_run(instance, gone), started_run(instance, process_tag())
-    reason = build_run_sensor().evaluate_tick(dg.build_sensor_context(instance)).skip_message
+    reason = (
+        build_killed_runs_sensor().evaluate_tick(dg.build_sensor_context(instance)).skip_message
+    )
     assert dead.run_id in (reason or "")
     assert status(instance, dead) is dg.DagsterRunStatus.FAILURE
     assert status(instance, alive) is dg.DagsterRunStatus.STARTED

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from restsource_dagster.orchestration.definitions import build_definitions
+from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
@@ -107,7 +107,7 @@ def in_a_process_of_its_own(settings: Settings, folder: Path, job: str) -> Any:
         "from restsource_dagster.definitions import defs\n"
         "job = defs().resolve_job_def(os.environ['DAGSTER_RUN_JOB_NAME'])\n"
         "success = job.execute_in_process().success\n"
-        "from restsource_dagster.config.connector import ConnectorFile\n"
+        "from restsource_dagster.connector.model import ConnectorFile\n"
         "models = sum(type(each) is ConnectorFile for each in gc.get_objects())\n"
         "print(json.dumps({'success': success, 'models': models}))\n"
     )

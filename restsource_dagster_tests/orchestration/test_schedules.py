@@ -9,7 +9,10 @@ import pytest
 from dagster._core.test_utils import create_run_for_test, instance_for_test
 
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_SLOT, TAG_TRIGGER
-from restsource_dagster.orchestration.schedules import InstanceHistory, build_schedule
+from restsource_dagster.orchestration.schedules.slot_schedule import (
+    InstanceConnectorRuns,
+    build_schedule,
+)
 from restsource_dagster_tests.orchestration.scheduled_shop import CREATED, build_job, build_shop
 
 FINISHED = ["SUCCESS", "FAILURE", "CANCELED"]
@@ -167,16 +170,16 @@ class TestHistory:
     def test_of_another_connector_does_not_count(self, instance: dg.DagsterInstance) -> None:
         a_run(instance, "2026-11-23T10:13:00Z", connector="shop_2")
         a_run(instance, status="STARTED", connector="shop_2")
-        history = InstanceHistory(instance, "shop")
+        history = InstanceConnectorRuns(instance, "shop")
         assert (history.run_for(self.SLOT), history.in_progress()) == (None, None)
 
     def test_a_run_for_a_later_slot_covers_this_one(self, instance: dg.DagsterInstance) -> None:
         run_id = a_run(instance, "2026-11-23T10:20:00Z")
-        assert InstanceHistory(instance, "shop").run_for(self.SLOT) == run_id
+        assert InstanceConnectorRuns(instance, "shop").run_for(self.SLOT) == run_id
 
     def test_a_run_for_an_earlier_slot_does_not(self, instance: dg.DagsterInstance) -> None:
         a_run(instance, "2026-11-23T10:12:00Z")
-        assert InstanceHistory(instance, "shop").run_for(self.SLOT) is None
+        assert InstanceConnectorRuns(instance, "shop").run_for(self.SLOT) is None
 
     def test_a_run_is_found_behind_older_slots_executed_again_by_hand(
         self, instance: dg.DagsterInstance
@@ -184,18 +187,18 @@ class TestHistory:
         run_id = a_run(instance, "2026-11-23T10:13:00Z")
         for _ in range(30):
             a_run(instance, "2026-11-23T03:00:00Z")
-        assert InstanceHistory(instance, "shop").run_for(self.SLOT) == run_id
+        assert InstanceConnectorRuns(instance, "shop").run_for(self.SLOT) == run_id
 
     def test_a_run_that_was_created_but_never_submitted_counts_nowhere(
         self, instance: dg.DagsterInstance
     ) -> None:
         a_run(instance, "2026-11-23T10:13:00Z", status="NOT_STARTED")
-        history = InstanceHistory(instance, "shop")
+        history = InstanceConnectorRuns(instance, "shop")
         assert (history.run_for(self.SLOT), history.in_progress()) == (None, None)
 
     def test_a_slot_tag_that_is_no_time_is_not_a_slot(self, instance: dg.DagsterInstance) -> None:
         a_run(instance, "whenever")
-        assert InstanceHistory(instance, "shop").run_for(self.SLOT) is None
+        assert InstanceConnectorRuns(instance, "shop").run_for(self.SLOT) is None
 
     @pytest.mark.parametrize("others", [0, 3, 25])
     def test_the_run_in_progress_is_found_behind_those_of_other_connectors(
@@ -203,7 +206,7 @@ class TestHistory:
     ) -> None:
         for number in range(others):
             a_run(instance, status="STARTED", connector=f"other_{number}")
-        history = InstanceHistory(instance, "shop")
+        history = InstanceConnectorRuns(instance, "shop")
         assert history.in_progress() is None
         run_id = a_run(instance, status="STARTED")
         found = history.in_progress()

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.config.schedule import IntervalSchedule
-from restsource_dagster.orchestration.slots import (
-    anchor,
-    as_text,
-    in_words,
+from restsource_dagster.connector.models.schedule import IntervalSchedule
+from restsource_dagster.orchestration.schedules.slots import (
+    format_utc,
     last_due,
     next_due,
     parse_slot_tag,
-    period,
+    schedule_in_words,
+    slot_anchor,
+    slot_period,
     slot_tag,
-    upcoming,
+    upcoming_slots,
 )
 from restsource_dagster_tests.orchestration.schedule_cases import (
     CREATED,
@@ -53,7 +53,7 @@ AGES = st.timedeltas(timedelta(0), timedelta(days=10 * 365))
     ],
 )
 def test_the_first_slots_follow_the_rules(schedule: Repeat, first_slots: list[str]) -> None:
-    found = islice(upcoming(schedule, CREATED, CREATED), len(first_slots))
+    found = islice(upcoming_slots(schedule, CREATED, CREATED), len(first_slots))
     assert [slot_tag(slot) for slot in found] == first_slots
 
 
@@ -61,7 +61,7 @@ def test_a_moment_that_equals_the_creation_is_not_due() -> None:
     midnight = datetime(2026, 11, 23, tzinfo=UTC)
     for schedule in (minutes(60), hours(1), days(1)):
         assert last_due(schedule, midnight, midnight) is None
-        assert next_due(schedule, midnight, midnight) == midnight + period(schedule)
+        assert next_due(schedule, midnight, midnight) == midnight + slot_period(schedule)
 
 
 def test_before_the_creation_nothing_is_due_and_the_first_slot_comes_next() -> None:
@@ -112,13 +112,13 @@ def test_every_interval_is_counted_right_over_years() -> None:
 def test_times_of_another_zone_count_as_their_moment_in_utc() -> None:
     in_tokyo = CREATED.astimezone(timezone(timedelta(hours=9)))
     later = in_tokyo + timedelta(days=2)
-    assert anchor(days(1, 30), in_tokyo) == datetime(2026, 11, 23, 0, 30, tzinfo=UTC)
+    assert slot_anchor(days(1, 30), in_tokyo) == datetime(2026, 11, 23, 0, 30, tzinfo=UTC)
     assert last_due(days(1, 30), in_tokyo, later) == datetime(2026, 11, 25, 0, 30, tzinfo=UTC)
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="created_at is 2026-11-23T10:03:20, without a time zone"):
-        anchor(minutes(10), CREATED.replace(tzinfo=None))
+        slot_anchor(minutes(10), CREATED.replace(tzinfo=None))
     with pytest.raises(ValueError, match="now is 2026-11-23T10:03:20, without a time zone"):
         last_due(minutes(10), CREATED, CREATED.replace(tzinfo=None))
 
@@ -149,12 +149,12 @@ def test_a_slot_tag_that_is_no_moment_reads_as_none(value: str) -> None:
     ],
 )
 def test_the_schedule_in_words(schedule: Repeat, words: str) -> None:
-    assert in_words(schedule, CREATED) == words
+    assert schedule_in_words(schedule, CREATED) == words
 
 
 def test_a_moment_in_text_has_seconds_only_where_there_are_some() -> None:
-    assert as_text(CREATED) == "2026-11-23 10:03:20 UTC"
-    assert as_text(CREATED.replace(second=0)) == "2026-11-23 10:03 UTC"
+    assert format_utc(CREATED) == "2026-11-23 10:03:20 UTC"
+    assert format_utc(CREATED.replace(second=0)) == "2026-11-23 10:03 UTC"
 
 
 def test_the_examples_of_the_documentation_are_true() -> None:
@@ -163,9 +163,9 @@ def test_the_examples_of_the_documentation_are_true() -> None:
     assert len(rows) == 6
     for written, first_slots, words in rows:
         schedule = IntervalSchedule.model_validate(json.loads(written))
-        slots = list(islice(upcoming(schedule, CREATED, CREATED), first_slots.count(",") + 1))
+        slots = list(islice(upcoming_slots(schedule, CREATED, CREATED), first_slots.count(",") + 1))
         texts = [
             f"{slot:%H:%M}" if slot.date() == CREATED.date() else f"{slot:%A %H:%M}"
             for slot in slots
         ]
-        assert (first_slots, words) == (", ".join(texts), in_words(schedule, CREATED))
+        assert (first_slots, words) == (", ".join(texts), schedule_in_words(schedule, CREATED))

@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from restsource_dagster.config.files import fingerprint
-from restsource_dagster.orchestration.reload import ReloadResult
-from restsource_dagster.orchestration.watch import ReloadError, build_watch_sensor
+from restsource_dagster.connector.loader import fingerprint_folder
+from restsource_dagster.orchestration.sensors.reload import ReloadResult
+from restsource_dagster.orchestration.sensors.watch_files import ReloadError, build_watch_sensor
 
 ASKED = ReloadResult("asked", "Asked.", "code server")
 FAILED = ReloadResult("failed", "The code server did not reload: it is gone.")
@@ -32,7 +32,10 @@ class Watch:
 
     def load(self) -> None:
         self.sensor = build_watch_sensor(
-            self.folder, fingerprint(self.folder), reload=self._reload, clock=lambda: self.now
+            self.folder,
+            fingerprint_folder(self.folder),
+            reload=self._reload,
+            clock=lambda: self.now,
         )
 
     def _reload(self, _: dg.SensorEvaluationContext) -> ReloadResult:

@@ -4,45 +4,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.orchestration.watch_rules import (
-    BURST,
+from restsource_dagster.orchestration.sensors.watch_files import (
     FIRST_BACKOFF_SECONDS,
     LONGEST_BACKOFF_SECONDS,
     MAX_WAIT_SECONDS,
-    PATIENCE_SECONDS,
-    REFILL_SECONDS,
-    Look,
+    RELOAD_BURST,
+    RELOAD_PATIENCE_SECONDS,
+    RELOAD_REFILL_SECONDS,
+    FolderObservation,
     WatchState,
-    asked,
-    decide,
-    failed,
+    after_failed_reload,
+    after_reload_request,
+    decide_reload,
 )
 
 NOW = 1_800_000_000.0
 TICK = 5.0
-LOOK = Look(fingerprint="new", loaded="old", touched=NOW - 60, now=NOW, last_tick=NOW - TICK)
+LOOK = FolderObservation(
+    fingerprint="new", loaded="old", touched=NOW - 60, now=NOW, last_tick=NOW - TICK
+)
 
 
-def later(look: Look, seconds: float = TICK, **changes: object) -> Look:
+def later(look: FolderObservation, seconds: float = TICK, **changes: object) -> FolderObservation:
     moved = replace(look, now=look.now + seconds, last_tick=look.now)
     return replace(moved, **changes)  # type: ignore[arg-type]
 
 
 def test_an_unchanged_folder_rests() -> None:
-    decision = decide(WatchState(), replace(LOOK, fingerprint="old"))
+    decision = decide_reload(WatchState(), replace(LOOK, fingerprint="old"))
 
     assert (decision.action, decision.state) == ("rest", WatchState())
 
 
 def test_a_changed_folder_that_is_quiet_reloads_at_the_first_look() -> None:
-    assert decide(WatchState(), LOOK).action == "reload"
+    assert decide_reload(WatchState(), LOOK).action == "reload"
 
 
 def test_a_file_that_is_being_written_is_left_alone_until_two_looks_agree() -> None:
-    first = decide(WatchState(), replace(LOOK, touched=NOW - 0.2))
+    first = decide_reload(WatchState(), replace(LOOK, touched=NOW - 0.2))
     still = later(LOOK, fingerprint="newer", touched=NOW + TICK - 0.2)
-    second = decide(first.state, still)
-    third = decide(second.state, later(still))
+    second = decide_reload(first.state, still)
+    third = decide_reload(second.state, later(still))
 
     assert [first.action, second.action, third.action] == ["rest", "rest", "reload"]
     assert "being written" in first.text
@@ -50,16 +52,18 @@ def test_a_file_that_is_being_written_is_left_alone_until_two_looks_agree() -> N
 
 def test_a_file_dated_in_the_future_is_taken_when_two_looks_agree() -> None:
     look = replace(LOOK, touched=NOW + 86_400)
-    first = decide(WatchState(), look)
+    first = decide_reload(WatchState(), look)
 
-    assert [first.action, decide(first.state, later(look)).action] == ["rest", "reload"]
+    assert [first.action, decide_reload(first.state, later(look)).action] == ["rest", "reload"]
 
 
 def test_a_folder_that_never_gets_quiet_is_read_all_the_same() -> None:
     state, actions = WatchState(), []
     for number in range(5):
         now = NOW + number * TICK
-        decision = decide(state, replace(LOOK, fingerprint=str(number), touched=now, now=now))
+        decision = decide_reload(
+            state, replace(LOOK, fingerprint=str(number), touched=now, now=now)
+        )
         state = decision.state
         actions.append(decision.action)
 
@@ -67,29 +71,32 @@ def test_a_folder_that_never_gets_quiet_is_read_all_the_same() -> None:
 
 
 def test_after_a_reload_that_worked_it_rests_and_has_forgotten_all_trouble() -> None:
-    state = asked(
-        replace(failed(WatchState(), LOOK, "oh", NOW), retry_at=0.0), LOOK, "code server", NOW
+    state = after_reload_request(
+        replace(after_failed_reload(WatchState(), LOOK, "oh", NOW), retry_at=0.0),
+        LOOK,
+        "code server",
+        NOW,
     )
 
-    decision = decide(state, later(LOOK, loaded="new"))
+    decision = decide_reload(state, later(LOOK, loaded="new"))
 
     assert decision.action == "rest"
     assert (decision.state.failures, decision.state.asked_from) == (0, None)
 
 
 def test_a_change_during_the_reload_is_reloaded_next() -> None:
-    state = asked(WatchState(), LOOK, "code server", NOW)
+    state = after_reload_request(WatchState(), LOOK, "code server", NOW)
 
-    assert decide(state, later(LOOK, loaded="new", fingerprint="newest")).action == "reload"
+    assert decide_reload(state, later(LOOK, loaded="new", fingerprint="newest")).action == "reload"
 
 
 @pytest.mark.parametrize("via", ["code server", "webserver"])
 def test_old_definitions_are_borne_for_a_while_after_asking(via: str) -> None:
-    state = asked(WatchState(), LOOK, via, NOW)
-    patience = PATIENCE_SECONDS[via]
+    state = after_reload_request(WatchState(), LOOK, via, NOW)
+    patience = RELOAD_PATIENCE_SECONDS[via]
 
-    waiting = decide(state, later(LOOK, patience - 1))
-    over = decide(waiting.state, later(LOOK, patience + 1))
+    waiting = decide_reload(state, later(LOOK, patience - 1))
+    over = decide_reload(waiting.state, later(LOOK, patience + 1))
 
     assert (waiting.action, over.action) == ("rest", "rest")
     assert "waiting for the new definitions" in waiting.text
@@ -99,12 +106,12 @@ def test_old_definitions_are_borne_for_a_while_after_asking(via: str) -> None:
 
 def test_a_failure_fails_one_tick_then_pauses_then_tries_again() -> None:
     look, actions = LOOK, []
-    state = failed(
-        decide(WatchState(), look).state, look, "The code server did not reload.", look.now
+    state = after_failed_reload(
+        decide_reload(WatchState(), look).state, look, "The code server did not reload.", look.now
     )
     for _ in range(int(FIRST_BACKOFF_SECONDS // TICK)):
         look = later(look)
-        decision = decide(state, look)
+        decision = decide_reload(state, look)
         actions.append(decision.action)
         if decision.action != "fail":  # a failed tick keeps no cursor
             state = decision.state
@@ -115,7 +122,7 @@ def test_a_failure_fails_one_tick_then_pauses_then_tries_again() -> None:
 def test_the_pause_grows_with_each_failure_up_to_a_limit() -> None:
     state, pauses = WatchState(), []
     for _ in range(12):
-        state = failed(state, LOOK, "no", NOW)
+        state = after_failed_reload(state, LOOK, "no", NOW)
         pauses.append(state.retry_at - LOOK.now)
 
     assert pauses[:3] == [15, 30, 60]
@@ -123,9 +130,9 @@ def test_the_pause_grows_with_each_failure_up_to_a_limit() -> None:
 
 
 def test_a_file_mended_while_pausing_after_a_failure_rests_at_once() -> None:
-    state = failed(WatchState(), LOOK, "no", NOW)
+    state = after_failed_reload(WatchState(), LOOK, "no", NOW)
 
-    decision = decide(state, later(LOOK, fingerprint="old"))
+    decision = decide_reload(state, later(LOOK, fingerprint="old"))
 
     assert (decision.action, decision.state.failures) == ("rest", 0)
 
@@ -133,7 +140,7 @@ def test_a_file_mended_while_pausing_after_a_failure_rests_at_once() -> None:
 def test_a_clock_that_was_set_back_does_not_stop_reloads() -> None:
     spent = WatchState(credit=0.0, credit_at=NOW + 86_400, retry_at=NOW + 86_400)
 
-    assert decide(spent, LOOK).action == "reload"
+    assert decide_reload(spent, LOOK).action == "reload"
 
 
 @given(
@@ -147,17 +154,20 @@ def test_a_folder_that_changes_without_end_is_reloaded_a_bounded_number_of_times
     for number, gap in enumerate(gaps):
         now += gap
         touched = now - (5 if quiet[number] else 0)
-        look = Look(str(number), loaded, touched, now, now - gap)
-        decision = decide(state, look)
+        look = FolderObservation(str(number), loaded, touched, now, now - gap)
+        decision = decide_reload(state, look)
         state = decision.state
         if decision.action == "reload":
-            state, loaded = asked(state, look, "code server", now), f"loaded {number}"
+            state, loaded = (
+                after_reload_request(state, look, "code server", now),
+                f"loaded {number}",
+            )
             reloads.append(now)
 
     for start in range(len(reloads)):
         for end in range(start, len(reloads)):
             span = reloads[end] - reloads[start]
-            assert end - start + 1 <= BURST + span / REFILL_SECONDS + 1e-6
+            assert end - start + 1 <= RELOAD_BURST + span / RELOAD_REFILL_SECONDS + 1e-6
 
 
 @given(
@@ -168,12 +178,12 @@ def test_a_quiet_change_is_reloaded_within_the_time_of_one_refill(gaps: list[flo
     for number, gap in enumerate(gaps):
         now += gap
         waited += gap
-        look = Look(f"{number}", f"loaded {number}", now - 30, now, now - gap)
-        decision = decide(state, look)
+        look = FolderObservation(f"{number}", f"loaded {number}", now - 30, now, now - gap)
+        decision = decide_reload(state, look)
         state = decision.state
         if decision.action == "reload":
-            state, waited = asked(state, look, "code server", now), 0.0
-        assert waited <= REFILL_SECONDS + gap
+            state, waited = after_reload_request(state, look, "code server", now), 0.0
+        assert waited <= RELOAD_REFILL_SECONDS + gap
 
 
 @given(
@@ -196,8 +206,11 @@ def test_a_cursor_that_is_not_ours_counts_as_none(text: str) -> None:
 
 
 def test_a_state_comes_back_from_its_cursor_and_stays_small() -> None:
-    state = asked(
-        failed(decide(WatchState(), LOOK).state, LOOK, "no " * 9999, NOW), LOOK, "webserver", NOW
+    state = after_reload_request(
+        after_failed_reload(decide_reload(WatchState(), LOOK).state, LOOK, "no " * 9999, NOW),
+        LOOK,
+        "webserver",
+        NOW,
     )
 
     assert WatchState.read(state.as_text()) == state

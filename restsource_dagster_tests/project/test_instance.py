@@ -9,7 +9,7 @@ import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickStatus
 
-from restsource_dagster.orchestration.storage import LightInstance, OpenSqliteStorage
+from restsource_dagster.local_runtime.sqlite_storage import LightInstance, OpenSqliteStorage
 
 SHIPPED = Path(__file__).resolve().parents[2] / ".dagster" / "dagster.yaml"
 

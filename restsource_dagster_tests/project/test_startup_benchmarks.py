@@ -11,7 +11,7 @@ from benchmarks.cases.startup import sample_of
 from benchmarks.registry import all_cases
 from benchmarks.startup.connectors import RESOURCES, write_connectors
 from benchmarks.startup.tiny_api import tiny_api
-from restsource_dagster.config.files import load_folder
+from restsource_dagster.connector.loader import load_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 

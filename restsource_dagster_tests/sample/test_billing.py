@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.config.files import load_file
+from restsource_dagster.connector.loader import load_file
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.datasette import ROOT, serve_sample

@@ -1,1 +1,1 @@
-"""Read a JSON or YAML file into a value, and map the value's parts to lines and columns."""
+"""Reading JSON and YAML into values whose places in the file are known."""

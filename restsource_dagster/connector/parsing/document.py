@@ -9,11 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.config.problems import Finding, Problem
 from restsource_dagster.connector.parsing.json_parser import parse_json
 from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
 from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
 from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
+from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
 __all__ = ["Document", "read_content", "read_document"]
 

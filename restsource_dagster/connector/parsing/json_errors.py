@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
-from restsource_dagster.config.problems import Finding
 from restsource_dagster.connector.parsing.json_tokens import (
     CLOSERS,
     CLOSING,
@@ -19,6 +18,7 @@ from restsource_dagster.connector.parsing.json_tokens import (
 )
 from restsource_dagster.connector.parsing.limits import MAX_MISTAKES
 from restsource_dagster.connector.parsing.source_map import LocatedFinding, TextLines
+from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["CorrectedJson", "correct_json"]
 

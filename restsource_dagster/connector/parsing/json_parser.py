@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-from restsource_dagster.config.problems import Finding
 from restsource_dagster.connector.parsing.json_errors import correct_json
 from restsource_dagster.connector.parsing.json_tokens import (
     Token,
@@ -35,6 +34,7 @@ from restsource_dagster.connector.parsing.source_map import (
     SourceNode,
     TextLines,
 )
+from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["parse_json"]
 

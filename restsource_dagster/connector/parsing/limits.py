@@ -8,7 +8,7 @@ import math
 import re
 from typing import Any
 
-from restsource_dagster.config.problems import Finding
+from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = [
     "MAX_BYTES",

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from restsource_dagster.config.problems import Finding
+from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["LocatedFinding", "ParsedText", "SourceNode", "TextLines"]
 

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 import yaml
 
-from restsource_dagster.config.problems import Finding
 from restsource_dagster.connector.parsing.limits import (
     MAX_DEPTH,
     MAX_MISTAKES,
@@ -37,6 +36,7 @@ from restsource_dagster.connector.parsing.source_map import (
     SourceNode,
     TextLines,
 )
+from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["parse_yaml"]
 

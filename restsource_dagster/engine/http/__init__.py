@@ -1,1 +1,1 @@
-"""The one way to an API: origins, deadlines, waits, request budgets and the session they meet in."""
+"""The one way to an API: origins, deadlines, retries, rate limits and the session that keeps to them."""

@@ -16,9 +16,9 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-__all__ = ["Deadline", "install"]
+__all__ = ["Deadline", "install_deadlines"]
 
-_current: ContextVar["Deadline | None"] = ContextVar("deadline", default=None)
+_current_deadline: ContextVar["Deadline | None"] = ContextVar("deadline", default=None)
 
 
 class Deadline:
@@ -32,7 +32,7 @@ class Deadline:
         self.seconds = seconds
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._strike)
+        self._timer = threading.Timer(seconds, self._expire)
         self._timer.daemon = True
         self.expired = False
 
@@ -43,7 +43,7 @@ class Deadline:
 
     def __enter__(self) -> Self:
         self._ends_at = time.monotonic() + self.seconds
-        self._token = _current.set(self)
+        self._token = _current_deadline.set(self)
         self._timer.start()
         return self
 
@@ -53,14 +53,14 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _current.reset(self._token)
+        _current_deadline.reset(self._token)
         self._timer.cancel()
         with self._lock:
-            self._let_go()
+            self._close_descriptor()
 
     def end(self) -> None:
         """End the exchange now."""
-        self._strike()
+        self._expire()
 
     def watch(self, connected: socket.socket) -> None:
         """Shut this connection down when the time is up, at once if it is.
@@ -69,17 +69,17 @@ class Deadline:
         handshake nobody else has it.
         """
         with self._lock:
-            self._let_go()
+            self._close_descriptor()
             self._connection = socket.socket(fileno=os.dup(connected.fileno()))
             if self.expired:
-                self._shut()
+                self._shut_down_socket()
 
-    def _strike(self) -> None:
+    def _expire(self) -> None:
         with self._lock:
             self.expired = True
-            self._shut()
+            self._shut_down_socket()
 
-    def _shut(self) -> None:
+    def _shut_down_socket(self) -> None:
         if self._connection is None:
             return
         try:
@@ -87,13 +87,13 @@ class Deadline:
         except OSError:
             return  # closed by the other side already: that is all we want
 
-    def _let_go(self) -> None:
+    def _close_descriptor(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
-class _Watched:
+class _DeadlineConnection:
     """Has the deadline of this thread watch a connection, from its first moment and when reused."""
 
     _dns_host: str
@@ -105,14 +105,14 @@ class _Watched:
 
         urllib3 gives each address the whole of it.
         """
-        deadline, host = _current.get(), self._dns_host
-        addresses = [host] if deadline is None else _addresses(host, self.port)
+        deadline, host = _current_deadline.get(), self._dns_host
+        addresses = [host] if deadline is None else _host_addresses(host, self.port)
         try:
             for left, address in enumerate(addresses, 1 - len(addresses)):
                 if deadline is not None:
                     self._dns_host, self.timeout = address, deadline.remaining
                 try:
-                    return _watch(super()._new_conn())  # type: ignore[misc]
+                    return _watch_connection(super()._new_conn())  # type: ignore[misc]
                 except (ConnectTimeoutError, NewConnectionError):
                     if not left:
                         raise
@@ -123,11 +123,11 @@ class _Watched:
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request."""
         if (reused := getattr(self, "sock", None)) is not None:
-            _watch(reused)
+            _watch_connection(reused)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def _host_addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -135,29 +135,29 @@ def _addresses(host: str, port: int) -> list[str]:
     return [str(place[0]) for *_, place in found]
 
 
-def _watch(connected: socket.socket) -> socket.socket:
-    deadline = _current.get()
+def _watch_connection(connected: socket.socket) -> socket.socket:
+    deadline = _current_deadline.get()
     if deadline is not None:
         deadline.watch(connected)
     return connected
 
 
-class _WatchedHTTP(_Watched, HTTPConnection):
+class _DeadlineHTTPConnection(_DeadlineConnection, HTTPConnection):
     pass
 
 
-class _WatchedHTTPS(_Watched, HTTPSConnection):
+class _DeadlineHTTPSConnection(_DeadlineConnection, HTTPSConnection):
     pass
 
 
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
+class _DeadlineHTTPPool(HTTPConnectionPool):
+    ConnectionCls = _DeadlineHTTPConnection
 
 
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
+class _DeadlineHTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _DeadlineHTTPSConnection
 
 
-def install(manager: PoolManager) -> None:
+def install_deadlines(manager: PoolManager) -> None:
     """Make the connections of a pool manager obey deadlines."""
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+    manager.pool_classes_by_scheme = {"http": _DeadlineHTTPPool, "https": _DeadlineHTTPSPool}

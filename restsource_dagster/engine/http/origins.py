@@ -1,8 +1,11 @@
-"""Which hosts may be asked: credentials go to their own origin only (RFC 6454)."""
+"""Endpoints that the file itself puts at another origin than the client's `base_url`.
 
-from collections.abc import Iterable
+Which hosts may be asked: credentials go to their own origin only (RFC 6454).
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest
@@ -11,7 +14,7 @@ from urllib3.util import parse_url
 
 from restsource_dagster.engine.errors import ForeignOriginError
 
-__all__ = ["Origin", "OriginPolicy"]
+__all__ = ["Origin", "OriginPolicy", "has_foreign_origin", "without_foreign_defaults"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -42,8 +45,8 @@ class Origin:
         except ValueError as error:
             raise InvalidURL(f"no valid URL ({error})") from None
         scheme = parts.scheme.lower()
-        host = _ascii(scheme, parts.hostname or "")
-        if host != _ascii(scheme, (other or "").strip("[]")):
+        host = _ascii_host(scheme, parts.hostname or "")
+        if host != _ascii_host(scheme, (other or "").strip("[]")):
             raise InvalidURL("no clear host in the URL")
         return cls(scheme, host, _DEFAULT_PORTS.get(scheme) if port is None else port)
 
@@ -98,10 +101,44 @@ class OriginPolicy:
         return False
 
 
-def _ascii(scheme: str, host: str) -> str:
+def _ascii_host(scheme: str, host: str) -> str:
     """A host in lower case and, if it is international, in the spelling that is looked up."""
     if host.isascii():
         return host.lower()
     request = PreparedRequest()
     request.prepare_url(f"{scheme}://{host}", None)
     return urlsplit(str(request.url)).hostname or ""
+
+
+_SENT_FIELDS = ("auth", "headers", "params", "json", "data")
+
+
+def has_foreign_origin(base_url: str, path: str) -> bool:
+    """Whether a path is a full URL of an origin that is not the base URL's.
+
+    A host with a placeholder in it is not: what the API puts there is checked at each request.
+    """
+    parts = urlsplit(path)
+    if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "{" in parts.netloc:
+        return False
+    return not OriginPolicy.for_url(base_url).is_own(path)
+
+
+def without_foreign_defaults(
+    endpoint: Mapping[str, Any], given: Mapping[str, Any] | None, base_url: str
+) -> Mapping[str, Any]:
+    """An endpoint without what `resource_defaults` send along, if it is a foreign one.
+
+    `endpoint` is merged with the defaults, `given` is what the resource itself says. Credentials in
+    the defaults are meant for the API of `base_url`.
+    """
+    if not has_foreign_origin(base_url, str(endpoint.get("path", ""))):
+        return endpoint
+    own = dict(endpoint)
+    for name in _SENT_FIELDS:
+        said = (given or {}).get(name)
+        if said is None:
+            own.pop(name, None)
+        elif isinstance(said, Mapping) and isinstance(own.get(name), Mapping):
+            own[name] = {key: value for key, value in own[name].items() if key in said}
+    return own

@@ -3,12 +3,20 @@
 A session belongs to one resource, so that what it counts and what it retries are that resource's.
 The rules live in the transport, below requests' own handling of redirects, because each hop of a
 redirect is a request of its own.
+
+urllib3 logs every URL at debug level, query and all: these lines are redacted, too.
+
+Responses, as they are read whole and parsed once.
 """
 
+import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,15 +26,110 @@ from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
-from restsource_dagster.engine.http.deadline import Deadline, install
-from restsource_dagster.engine.http.leash import ends_with, stop_if_unwanted
-from restsource_dagster.engine.http.quiet import redacted_logs
-from restsource_dagster.engine.http.responses import ApiResponse, read_whole
-from restsource_dagster.engine.http.retries import Retries, asked_wait, is_transient
-from restsource_dagster.engine.http.rules import Meter, SessionRules
-from restsource_dagster.engine.http.waits import limit_resets_in
+from restsource_dagster.engine.http.cancellation import (
+    RequestCancelled,
+    count_received_bytes,
+    end_on_cancel,
+    raise_if_cancelled,
+)
+from restsource_dagster.engine.http.deadline import Deadline, install_deadlines
+from restsource_dagster.engine.http.retry import (
+    Retrier,
+    is_transient,
+    rate_limit_resets_in,
+    requested_wait_seconds,
+)
+from restsource_dagster.engine.http.session_rules import SessionRules, UsageCounter
+from restsource_dagster.engine.source.fast_json import parse_fast
+from restsource_dagster.engine.source.record_values import object_with_duplicate_key
 
-__all__ = ["ApiSession", "Meter", "SessionRules"]
+__all__ = [
+    "ApiResponse",
+    "ApiSession",
+    "SessionRules",
+    "UsageCounter",
+    "read_full_body",
+    "redacted_logs",
+]
+
+_LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
+_current_redact: ContextVar[Callable[[str], str] | None] = ContextVar("redact", default=None)
+
+
+class _RedactingFilter(logging.Filter):
+    """Rewrites the records of the thread that has a redactor; passes all others on untouched."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        redact = _current_redact.get()
+        if redact is not None:
+            record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def redacted_logs(redact: Callable[[str], str]) -> Iterator[None]:
+    """Have what urllib3 logs in this thread pass through `redact`."""
+    for name in _LOGGERS:
+        logger = logging.getLogger(f"urllib3.{name}")
+        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+            logger.addFilter(_RedactingFilter())
+    token = _current_redact.set(redact)
+    try:
+        yield
+    finally:
+        _current_redact.reset(token)
+
+
+_CHUNK_BYTES = 256 * 1024  # requests' own pieces are so small that handling them takes longer
+
+
+class ApiResponse(requests.Response):
+    """A response whose JSON is parsed once, however many ask for it (paginators do)."""
+
+    is_unverified = False
+    """Whether the JSON was read fast, and is still to be proved."""
+
+    @cached_property
+    def _parsed(self) -> Any:
+        try:
+            fast = parse_fast(self.content, self.encoding)
+        except ValueError:
+            return super().json(object_pairs_hook=object_with_duplicate_key)
+        self.is_unverified = True
+        return fast
+
+    def reread(self) -> Any:
+        """The body as JSON, read slowly."""
+        self.is_unverified = False
+        self._parsed = super().json(object_pairs_hook=object_with_duplicate_key)
+        return self._parsed
+
+    def json(self, **kwargs: Any) -> Any:
+        """The body as JSON. Raises `requests.exceptions.JSONDecodeError`."""
+        return super().json(**kwargs) if kwargs else self._parsed
+
+    def discard_parsed(self) -> None:
+        """Parse anew when the JSON is asked for again: what is parsed takes several times the room."""
+        self.__dict__.pop("_parsed", None)
+
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[Any]:
+        """The body in pieces. Raises `Abandoned` if it is read ahead and takes too much room."""
+        size = chunk_size and max(chunk_size, _CHUNK_BYTES)
+        for piece in super().iter_content(size, decode_unicode):
+            count_received_bytes(len(piece))
+            yield piece
+
+
+def read_full_body(response: requests.Response) -> int:
+    """Read the whole body; returns its size. Raises `Abandoned` if nobody wants it any more."""
+    try:
+        return len(response.content)
+    except RequestCancelled:
+        response.close()
+        raise
+
 
 _NEUTRAL_HEADERS = frozenset(
     {
@@ -41,7 +144,7 @@ _NEUTRAL_HEADERS = frozenset(
 )
 
 
-class _Cookies(RequestsCookieJar):
+class _ThreadSafeCookies(RequestsCookieJar):
     """Cookies that one thread may set while another sends them."""
 
     def __init__(self) -> None:
@@ -68,7 +171,7 @@ class ApiSession(requests.Session):
         super().__init__()
         self.rules = rules
         self.trust_env = False
-        self.cookies = _Cookies()
+        self.cookies = _ThreadSafeCookies()
         self._known_proxies: dict[tuple[str, ...], Mapping[str, str]] = {}
         transport = _Transport(rules)
         self.mount("http://", transport)
@@ -121,18 +224,18 @@ class _Transport(HTTPAdapter):
 
     def __init__(self, rules: SessionRules) -> None:
         self._rules = rules
-        self._retries = Retries(rules)
+        self._retries = Retrier(rules)
         super().__init__(pool_maxsize=256)  # as many as may be under way at once
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """A pool whose connections obey deadlines."""
         super().init_poolmanager(*args, **kwargs)
-        install(self.poolmanager)
+        install_deadlines(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         """The same for a proxy's."""
         manager = super().proxy_manager_for(*args, **kwargs)
-        install(manager)
+        install_deadlines(manager)
         return manager
 
     def build_response(
@@ -162,7 +265,7 @@ class _Transport(HTTPAdapter):
         def attempt() -> requests.Response:
             with self._rules.budget.place():
                 response = self._exchange(request, verify=verify, cert=cert, proxies=proxies)
-            self._heed_limits(response)
+            self._respect_rate_limit(response)
             return response
 
         return self._retries.run(attempt)
@@ -173,33 +276,33 @@ class _Transport(HTTPAdapter):
         with (
             redacted_logs(self._rules.redactor),
             Deadline(seconds) as deadline,
-            ends_with(deadline.end),
+            end_on_cancel(deadline.end),
         ):
             try:
                 # a read may take longer than all of it, so that the deadline is the one that strikes
                 timeouts = (seconds, seconds + 1.0)
                 response = super().send(request, stream=True, timeout=timeouts, **options)
-                self._rules.meter.count(read=read_whole(response))
+                self._rules.meter.count(read=read_full_body(response))
             except requests.RequestException as error:
                 late = isinstance(error, requests.Timeout) or deadline.expired
                 if not (late and is_transient(error)):
                     raise
         if late or deadline.expired:
-            stop_if_unwanted()
+            raise_if_cancelled()
             raise requests.Timeout(
                 f"no complete answer within {seconds:g} s (http.timeout_seconds)", request=request
             )
         return response
 
-    def _heed_limits(self, response: requests.Response) -> None:
+    def _respect_rate_limit(self, response: requests.Response) -> None:
         """Hold the whole run back where the API says so; one request asking too soon is enough.
 
         A limit that resets later than a request may wait is left to the API to enforce.
         """
         if response.status_code == requests.codes.too_many_requests:
-            wait = asked_wait(response)
+            wait = requested_wait_seconds(response)
         else:
-            wait = limit_resets_in(response.headers, datetime.now(UTC))
+            wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
         if wait and wait <= self._rules.max_wait_seconds:
             self._rules.budget.pause(wait)
             if response.ok:

@@ -7,15 +7,17 @@ from typing import Any
 
 import requests
 
-__all__ = ["Account", "stated_total", "whole_number"]
+__all__ = ["CallTotals", "stated_total", "whole_number"]
 
-_NAMES = frozenset({"count", "total", "totalcount", "totalitems", "totalrecords", "totalresults"})
-_AROUND = ("meta", "metadata", "page", "paging", "pagination")
-_HEADERS = ("X-Total-Count", "X-Total", "Total-Count")
+_TOTAL_FIELDS = frozenset(
+    {"count", "total", "totalcount", "totalitems", "totalrecords", "totalresults"}
+)
+_TOTAL_PARENTS = ("meta", "metadata", "page", "paging", "pagination")
+_TOTAL_HEADERS = ("X-Total-Count", "X-Total", "Total-Count")
 
 
 @dataclass
-class Account:
+class CallTotals:
     """Counts the pages and rows of one call, and remembers the newest total that answers named.
 
     `counts_rows` tells that every row of a page is selected, so that a total can be compared.
@@ -24,14 +26,14 @@ class Account:
     counts_rows: bool
     rows: int = 0
     pages: int = 0
-    stated: int | None = None
+    newest_total: int | None = None
 
     def page(self, response: requests.Response, body: Any, rows: int) -> None:
         """A page with so many rows arrived."""
         self.rows += rows
         self.pages += bool(rows)
         total = stated_total(response, body, rows) if self.counts_rows else None
-        self.stated = self.stated if total is None else total
+        self.newest_total = self.newest_total if total is None else total
 
     def promised(self, paginator: Any) -> int | None:
         """The rows that the API said there are; None if it did not, or if that is not clear.
@@ -46,10 +48,10 @@ class Account:
             return rows
         total = getattr(paginator, "promised", None)
         if total is None:
-            return self.stated
+            return self.newest_total
         return total if self.rows <= total else None
 
-    def missing_pages(self, paginator: Any) -> str | None:
+    def describe_missing_pages(self, paginator: Any) -> str | None:
         """In words: an empty page came before the number of pages that the API named."""
         total = getattr(paginator, "promised", None)
         if total is None or hasattr(paginator, "promised_rows") or paginator.maximum_value:
@@ -64,15 +66,17 @@ def stated_total(response: requests.Response, body: Any, rows: int) -> int | Non
 
     A `count` that is the number of rows on this page says nothing of the others.
     """
-    for name in _HEADERS:
+    for name in _TOTAL_HEADERS:
         if (total := whole_number(response.headers.get(name))) is not None:
             return total
     found = [
         value
-        for level in (body, *(_inside(body, name) for name in _AROUND))
+        for level in (body, *(_field_of(body, name) for name in _TOTAL_PARENTS))
         if isinstance(level, Mapping)
         for key, value in level.items()
-        if re.sub(r"[\W_]", "", key.lower()) in _NAMES and type(value) is int and value > rows
+        if re.sub(r"[\W_]", "", key.lower()) in _TOTAL_FIELDS
+        and type(value) is int
+        and value > rows
     ]
     return found[0] if len(set(found)) == 1 else None
 
@@ -88,5 +92,5 @@ def whole_number(value: Any) -> int | None:
     return number if number >= 0 else None
 
 
-def _inside(body: Any, name: str) -> Any:
+def _field_of(body: Any, name: str) -> Any:
     return body.get(name) if isinstance(body, Mapping) else None

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from restsource_dagster.config.problems import Problem
 from restsource_dagster.connector.parsing.document import Document, read_document
+from restsource_dagster.connector.validation.diagnostics import Problem
 
 __all__ = ["only", "problems", "read", "value"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster_tests.engine.columnar.tables import Dump, dump
 from restsource_dagster_tests.making import load, make_connector, make_settings
 from restsource_dagster_tests.servers.api import ApiServer, Seen

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster_tests.engine.columnar.comparing import COLUMNS, PLAIN, THING, serve
 from restsource_dagster_tests.engine.columnar.tables import Dump, dump
 from restsource_dagster_tests.making import load, make_connector, make_settings

@@ -10,15 +10,16 @@ from dlt.common.schema.utils import new_table
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.columnar.errors import NotColumnarError
-from restsource_dagster.engine.columnar.proof import is_proved
-from restsource_dagster.engine.columnar.rules import SchemaRules
-from restsource_dagster.engine.columnar.sheets import spread
-from restsource_dagster.engine.http.responses import ApiResponse
-from restsource_dagster.engine.paging.fresh import fresh_records
-from restsource_dagster.engine.paging.selectors import RecordReader
-from restsource_dagster.engine.parsing import FreshRecords
-from restsource_dagster.engine.values import json_object
+from restsource_dagster.engine.columnar.flatten import (
+    NotColumnarError,
+    SchemaRules,
+    flatten_records,
+)
+from restsource_dagster.engine.columnar.verification import is_verified
+from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.paging.records import RecordReader, extract_records
+from restsource_dagster.engine.source.fast_json import UnverifiedRecords
+from restsource_dagster.engine.source.record_values import object_with_duplicate_key
 
 WORDS = st.text('ab":{\\ é', max_size=4)
 NUMBERS = (
@@ -43,14 +44,14 @@ def is_said_to_be_proved(raw: str, nesting: int) -> tuple[bool, Any]:
     schema.tables["things"]["x-normalizer"] = {"max_nesting": nesting}
     response = ApiResponse()
     response._content, response.status_code = raw.encode("utf-8", "surrogatepass"), 200
-    records, _ = fresh_records(response, RecordReader("$"), response.json())
-    if not isinstance(records, FreshRecords):
+    records, _ = extract_records(response, RecordReader("$"), response.json())
+    if not isinstance(records, UnverifiedRecords):
         return False, None
     try:
-        sheets = spread("things", records, SchemaRules(schema))
+        sheets = flatten_records("things", records, SchemaRules(schema))
     except NotColumnarError:
         return False, None
-    return is_proved(records, sheets), list(records)
+    return is_verified(records, sheets), list(records)
 
 
 def beyond(value: Any) -> bool:
@@ -93,7 +94,7 @@ def test_what_is_proved_is_what_was_written(
 ) -> None:
     raw = written(records, doubled, escaped, ascii_only)
     proved, read = is_said_to_be_proved(raw, nesting)
-    slowly = json.loads(raw, object_pairs_hook=json_object)
+    slowly = json.loads(raw, object_pairs_hook=object_with_duplicate_key)
     if proved:
         assert read == slowly
         assert not beyond(slowly)

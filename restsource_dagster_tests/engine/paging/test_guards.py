@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.paging.guards import PageGuard
-from restsource_dagster_tests.engine.ahead.reading import read
+from restsource_dagster.engine.paging.page_iterator import PageGuard
+from restsource_dagster_tests.engine.prefetch.reading import read
 from restsource_dagster_tests.faults.test_http_endless import NUMBER
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer
 

@@ -1,0 +1,351 @@
+"""`restsource backfill`: load a range of a resource's cursor in windows.
+
+What `restsource backfill` shows: the windows, and what became of them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from dotenv import load_dotenv
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from restsource_dagster.cli.backfill_runs import (
+    RequestedWindow,
+    show_window_progress,
+    split_requested_range,
+)
+from restsource_dagster.cli.common import (
+    PROJECT_DAGSTER_HOME,
+    ConfigsOption,
+    JsonOption,
+    NameArgument,
+    find_connector,
+    find_dagster_home,
+    find_resources,
+    open_instance,
+    read_settings,
+)
+from restsource_dagster.cli.execution import Interrupts, watch_interrupts
+from restsource_dagster.cli.output import (
+    exit_on_failure,
+    print_json,
+    print_notice,
+    result_console,
+    stdout_to_stderr,
+)
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.settings import Settings
+
+if TYPE_CHECKING:  # they bring Dagster
+    from restsource_dagster.cli.backfill_runs import WindowReport, WindowRuns
+    from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
+
+__all__ = [
+    "BackfillRequest",
+    "BackfillResult",
+    "backfill",
+    "print_backfill_result",
+    "print_windows",
+]
+
+_MAX_WINDOWS_SHOWN = 40
+"""Windows in the table; --json has all of them."""
+
+
+@dataclass(frozen=True)
+class BackfillRequest:
+    """What is to be loaded, from where and into what."""
+
+    connector: Connector
+    resource: Resource
+    plan: "BackfillPlan | None"
+    windows: tuple[RequestedWindow, ...]
+    settings: Settings
+    dagster_home: Path | None
+    wait: bool
+
+
+@dataclass(frozen=True)
+class BackfillResult:
+    """What became of it so far."""
+
+    reports: "Sequence[WindowReport]" = ()
+    queued: bool = False
+    """Whether a daemon carries them out."""
+    interrupted: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether a window ended without being loaded."""
+        return any(report.status in ("failed", "canceled") for report in self.reports)
+
+
+def print_windows(console: Console, windows: Sequence[RequestedWindow]) -> None:
+    """A table of the windows."""
+    table = Table("window", "from", "up to", "loaded as", box=box.SIMPLE_HEAD, show_edge=False)
+    for window in windows[:_MAX_WINDOWS_SHOWN]:
+        kind = "a window of the history" if window.partition else "a run of its own"
+        cells = (window.name, str(window.span.start), str(window.span.end), kind)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console.print(table, soft_wrap=False)
+    if len(windows) > _MAX_WINDOWS_SHOWN:
+        console.print(f"... and {len(windows) - _MAX_WINDOWS_SHOWN:,} more: --json shows all.")
+
+
+def print_backfill_result(
+    order: BackfillRequest, result: BackfillResult, *, as_json: bool, dry_run: bool
+) -> None:
+    """The result on standard output."""
+    if as_json:
+        print_json(_backfill_as_json(order, result, dry_run=dry_run))
+        return
+    console = result_console()
+    for report in result.reports:
+        if report.failure:
+            console.print(Text(printable(f"{report.window.name}: {report.failure}"), "red"))
+    console.print(_backfill_summary(order, result, dry_run=dry_run))
+
+
+def _backfill_summary(order: BackfillRequest, result: BackfillResult, *, dry_run: bool) -> Text:
+    number = len(order.windows)
+    windows = f"{number:,} window{'' if number == 1 else 's'}"
+    if dry_run:
+        return Text(f"{windows}. Nothing was asked for.", "bold")
+    if result.queued and not order.wait:
+        where = f"`restsource history {order.connector.name}` shows how far they are"
+        return Text(f"{len(result.reports):,} of {windows} put into the queue; {where}.", "bold")
+    counts = Counter(report.status for report in result.reports)
+    parts = [f"{count:,} {status}" for status, count in counts.items()]
+    rows = sum(report.rows_loaded or 0 for report in result.reports)
+    style = "bold red" if result.failed else "bold green"
+    return Text(f"{windows}: {', '.join(parts) or 'none asked for'}; {rows:,} rows", style)
+
+
+def _backfill_as_json(
+    order: BackfillRequest, result: BackfillResult, *, dry_run: bool
+) -> dict[str, Any]:
+    reports = {report.window.name: report for report in result.reports}
+    return {
+        "connector": order.connector.name,
+        "resource": order.resource.name,
+        "dry_run": dry_run,
+        "queued": result.queued,
+        "windows": [_window_as_json(window, reports.get(window.name)) for window in order.windows],
+    }
+
+
+def _window_as_json(window: RequestedWindow, report: "WindowReport | None") -> dict[str, Any]:
+    return {
+        "window": window.name,
+        "from": window.span.start,
+        "to": window.span.end,
+        "partition": window.partition,
+        "status": report.status if report else None,
+        "run_id": report.run_id if report else None,
+        "rows_loaded": report.rows_loaded if report else None,
+        "failure": report.failure if report else None,
+    }
+
+
+def backfill(
+    name: NameArgument,
+    resource: Annotated[
+        str,
+        typer.Argument(
+            metavar="RESOURCE",
+            help="A resource with an incremental cursor. What depends on it is loaded with it.",
+        ),
+    ],
+    from_: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="X",
+            help="Where the range starts: a time, a date or a number, as the cursor is.",
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="Y",
+            help="Where it ends. Y itself is not part of the range.",
+            show_default=False,
+        ),
+    ],
+    window: Annotated[
+        str | None,
+        typer.Option(
+            "--window",
+            metavar="LENGTH",
+            help="How long a window is: 30s, 15min, 12h, 7d, 2w, 1mo, 1y; for numbers a number. By "
+            "default as the `backfill` block says, else one window for all.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show the windows.", show_default=False),
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait until all windows have ended, with a progress bar on a terminal.",
+            show_default=False,
+        ),
+    ] = False,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Load a range of a resource's cursor in windows, newest first, whatever is loaded already.
+
+    The stored cursor stays where it is, and loading a window again leaves the same rows. A window
+    that is one of the resource's history counts as such; others are runs of the connector's job.
+
+    If a Dagster daemon is running, the windows are put into its queue, and the command returns; with
+    --wait it stays until they have ended. Without a daemon they are loaded here, one after the other,
+    and the command waits in any case.
+
+    Exit code 1 if a window failed; the others are loaded all the same.
+
+    Example: restsource backfill shop orders --from 2024-01-01 --to 2024-07-01 --window 1mo
+    """
+    settings = read_settings(configs)
+    connector = find_connector(settings, name)
+    root = _find_backfill_root(connector, resource)
+    plan = _read_backfill_plan(connector, root, settings)
+    windows = _parse_windows(root, plan, from_, to, window)
+    order = BackfillRequest(
+        connector, root, plan, windows, settings, find_dagster_home(), wait=wait
+    )
+    if not as_json:
+        print_windows(result_console(), windows)
+    result = BackfillResult() if dry_run else _execute_backfill(order)
+    print_backfill_result(order, result, as_json=as_json, dry_run=dry_run)
+    exit_on_failure(interrupted=result.interrupted, failed=result.failed)
+
+
+def _find_backfill_root(connector: Connector, name: str) -> Resource:
+    """The resource. Raises `typer.BadParameter` for one that can't be loaded in windows."""
+    from restsource_dagster.engine.errors import IngestError
+    from restsource_dagster.engine.run.window_load import check_backfillable
+
+    [found] = find_resources(connector, [name])
+    try:
+        check_backfillable(connector, found)
+    except IngestError as error:
+        raise typer.BadParameter(str(error), param_hint="RESOURCE") from error
+    return connector.resource(found)
+
+
+def _parse_windows(
+    root: Resource, plan: "BackfillPlan | None", start: str, end: str, length: str | None
+) -> tuple[RequestedWindow, ...]:
+    """The windows of the range. Raises `typer.BadParameter` for ends or a length that make none."""
+    keys = frozenset(plan.due()) if plan else frozenset[str]()
+    try:
+        return split_requested_range(root, start, end, length, keys)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--from, --to, --window") from error
+
+
+def _read_backfill_plan(
+    connector: Connector, resource: Resource, settings: Settings
+) -> "BackfillPlan | None":
+    if resource.backfill is None:
+        return None
+    from restsource_dagster.orchestration.backfills.backfill_plan import read_backfill_plans
+
+    return next(
+        p for p in read_backfill_plans(connector, settings) if p.resource.name == resource.name
+    )
+
+
+def _execute_backfill(order: BackfillRequest) -> BackfillResult:
+    if order.dagster_home is None:
+        print_notice(
+            f"Not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
+        )
+    load_dotenv(Path.cwd() / ".env", override=True)
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(watch_interrupts())
+        stack.enter_context(stdout_to_stderr())
+
+        from restsource_dagster.cli.backfill_runs import WindowRuns, is_daemon_running
+        from restsource_dagster.orchestration.run_config import RunSettings
+
+        instance = stack.enter_context(open_instance(order.dagster_home))
+        runs = WindowRuns(
+            order.connector, order.resource.name, order.plan, RunSettings(order.settings), instance
+        )
+        windows = _without_windows_in_progress(runs, order.windows)
+        if is_daemon_running(instance):
+            return _enqueue_windows(runs, windows, wait=order.wait)
+        print_notice("No Dagster daemon is running for this instance: loading here, newest first.")
+        return _execute_windows(runs, windows, interrupts)
+
+
+def _without_windows_in_progress(
+    runs: "WindowRuns", windows: Iterable[RequestedWindow]
+) -> list[RequestedWindow]:
+    """The windows without those that are queued or running, of which it is told."""
+    going_on = runs.going_on()
+    left = []
+    for window in windows:
+        if window.name in going_on:
+            print_notice(
+                printable(f"{window.name} is going on already and is not asked for again.")
+            )
+        else:
+            left.append(window)
+    return left
+
+
+def _enqueue_windows(
+    runs: "WindowRuns", windows: Iterable[RequestedWindow], *, wait: bool
+) -> BackfillResult:
+    queued = [runs.enqueue(window) for window in windows]
+    if not wait:
+        return BackfillResult(queued, queued=True)
+    ended: dict[str | None, WindowReport] = {report.run_id: report for report in queued}
+    interrupted = False
+    with show_window_progress(f"{runs.connector.name}/{runs.resource}", len(queued)) as count:
+        try:
+            for report in runs.wait(queued):
+                ended[report.run_id] = report
+                count.ended(report)
+        except KeyboardInterrupt:
+            interrupted = True
+            print_notice(
+                "The windows that are left stay in the queue; the daemon goes on with them."
+            )
+    return BackfillResult(list(ended.values()), queued=True, interrupted=interrupted)
+
+
+def _execute_windows(
+    runs: "WindowRuns", windows: Sequence[RequestedWindow], interrupts: Interrupts
+) -> BackfillResult:
+    reports: list[WindowReport] = []
+    with show_window_progress(f"{runs.connector.name}/{runs.resource}", len(windows)) as count:
+        for window in windows:
+            try:
+                report = runs.execute(window, interrupts)
+            except KeyboardInterrupt:
+                break
+            reports.append(report)
+            count.ended(report)
+            if interrupts.press_count:
+                break
+    return BackfillResult(reports, interrupted=interrupts.press_count > 0)

@@ -1,0 +1,177 @@
+"""Which Dagster instance a command looks at, and opening it.
+
+Options that commands share, and the settings they change.
+
+The connectors that a command works with.
+"""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from restsource_dagster.cli.output import EXIT_FAILED, print_notice
+from restsource_dagster.connector.loader import LoadedFolder, load_folder, load_wanted
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.diagnostics import printable
+
+if TYPE_CHECKING:  # Dagster takes a second to import; check and schema do without
+    import dagster as dg
+
+    from restsource_dagster.settings import Settings
+
+
+__all__ = [
+    "PROJECT_DAGSTER_HOME",
+    "ConfigsOption",
+    "JsonOption",
+    "NameArgument",
+    "find_connector",
+    "find_dagster_home",
+    "find_resources",
+    "load_connectors",
+    "open_instance",
+    "read_settings",
+]
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
+]
+ConfigsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--configs",
+        metavar="DIR",
+        help="The folder of connector files. By default the setting RESTSOURCE_CONFIGS, or "
+        "'configs'.",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON document on standard output and nothing else there.",
+        show_default=False,
+    ),
+]
+
+
+def read_settings(configs: Path | None) -> "Settings":
+    """The settings, with the folder of `--configs` if it was given.
+
+    Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
+    """
+    from pydantic import ValidationError
+
+    from restsource_dagster.settings import Settings
+
+    try:
+        settings = Settings() if configs is None else Settings(configs=configs)
+    except ValidationError as error:
+        names = ", ".join(f"RESTSOURCE_{fault['loc'][0]}".upper() for fault in error.errors())
+        raise typer.BadParameter(f"the setting {names} can't be read; see .env") from error
+    if not settings.configs.is_dir():
+        where = "--configs" if configs is not None else "RESTSOURCE_CONFIGS"
+        raise typer.BadParameter(
+            f"there is no folder {settings.configs}; say with --configs where the connector files "
+            "are",
+            param_hint=where,
+        )
+    return settings
+
+
+def load_connectors(settings: "Settings") -> LoadedFolder:
+    """All connectors of the folder."""
+    return load_folder(settings.configs)
+
+
+def find_connector(settings: "Settings", name: str) -> Connector:
+    """The connector of that name. Raises `typer.BadParameter`, or `typer.Exit` for a broken file."""
+    folder = load_wanted(settings.configs, {name}, lambda connector: connector.name == name)
+    for connector in folder.connectors:
+        if connector.name == name:
+            return connector
+    broken = [file for file in folder.broken if file.path.stem == name]
+    for file in broken:
+        for problem in file.problems:
+            print_notice(problem.as_text())
+    if broken:
+        raise typer.Exit(EXIT_FAILED)
+    known = [connector.name for connector in folder.connectors]
+    raise typer.BadParameter(
+        f"there is no connector {_unknown_name_text(name, known)}", param_hint="NAME"
+    )
+
+
+def find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...]:
+    """The resources of these names, or the selected ones. Raises `typer.BadParameter`."""
+    known = [resource.name for resource in connector.resources]
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(
+                f"{connector.name} has no resource {_unknown_name_text(name, known)}",
+                param_hint="RESOURCE",
+            )
+    if names:
+        return tuple(name for name in known if name in names)
+    selected = tuple(resource.name for resource in connector.resources if resource.selected)
+    return selected or tuple(known)
+
+
+def _unknown_name_text(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    if close:
+        return f"{printable(name)}; did you mean {' or '.join(close)}?"
+    listed = f"known are {', '.join(known)}" if known else "there are none"
+    return f"{printable(name)}; {listed}"
+
+
+PROJECT_DAGSTER_HOME = ".dagster"
+"""The instance's folder inside a project, which `make run` uses."""
+
+
+def find_dagster_home() -> Path | None:
+    """The folder of the Dagster instance: `DAGSTER_HOME`, else the project's own, else None.
+
+    `DAGSTER_HOME` may stand in `.env` too. Raises `typer.BadParameter` if it isn't a folder.
+    """
+    from restsource_dagster.settings import read_environment
+
+    given = read_environment().get("DAGSTER_HOME")
+    if given:
+        home = Path(given).expanduser().absolute()
+        if not home.is_dir():
+            raise typer.BadParameter(
+                f"DAGSTER_HOME is {home}, which is no folder; make it, or unset the variable",
+                param_hint="DAGSTER_HOME",
+            )
+        return home
+    project = Path(PROJECT_DAGSTER_HOME).absolute()
+    return project if project.is_dir() else None
+
+
+@contextmanager
+def open_instance(home: Path | None) -> "Iterator[dg.DagsterInstance]":
+    """The Dagster instance of a folder, or one that is forgotten at the end.
+
+    Raises `typer.BadParameter` if it can't be opened.
+    """
+    with _create_instance(home) as instance:
+        yield instance
+
+
+def _create_instance(home: Path | None) -> "dg.DagsterInstance":
+    import dagster as dg
+
+    if home is None:
+        return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
+    try:
+        return dg.DagsterInstance.from_config(str(home))
+    except (dg.DagsterError, OSError) as error:
+        raise typer.BadParameter(
+            f"the Dagster instance in {home} can't be opened: {error}", param_hint="DAGSTER_HOME"
+        ) from error

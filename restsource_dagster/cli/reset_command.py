@@ -1,0 +1,132 @@
+"""`restsource reset`: forget what was loaded of a connector."""
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restsource_dagster.cli.common import (
+    ConfigsOption,
+    JsonOption,
+    NameArgument,
+    find_connector,
+    find_dagster_home,
+    find_resources,
+    open_instance,
+    read_settings,
+)
+from restsource_dagster.cli.output import (
+    EXIT_FAILED,
+    print_json,
+    print_notice,
+    result_console,
+    stdout_to_stderr,
+)
+from restsource_dagster.cli.progress import show_progress
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.settings import Settings
+
+__all__ = ["reset"]
+
+
+def reset(
+    name: NameArgument,
+    resources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RESOURCE",
+            help="Only these of its resources. By default all.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Don't ask before anything is dropped.", show_default=False
+        ),
+    ] = False,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Drop the tables and cursors of a connector's resources; the next run loads them from the start.
+
+    Asks before it drops anything; where nobody can be asked, --yes is needed. The windows of their
+    histories are due again. Runs and their logs stay in Dagster. If a run of the connector is going
+    on, this waits for its end.
+
+    Exit code 1 if you say no, or if something could not be dropped.
+
+    Example: restsource reset shop orders
+    """
+    settings = read_settings(configs)
+    connector = find_connector(settings, name)
+    wanted = find_resources(connector, resources or [r.name for r in connector.resources])
+    if not yes:
+        _confirm(connector, wanted)
+    home = find_dagster_home()
+    # Before, so that after a kill no window counts as loaded whose rows are gone; and after, for those
+    # that were loaded meanwhile.
+    _wipe_backfill_assets(connector, wanted, home)
+    dropped = _drop_resources(connector, wanted if resources else None, settings)
+    histories = _wipe_backfill_assets(connector, wanted, home)
+    if as_json:
+        told = {"resources": wanted, "tables": dropped, "histories": histories}
+        print_json({"connector": connector.name, **told})
+    else:
+        _print_dropped(dropped, histories)
+
+
+def _print_dropped(dropped: Collection[str], histories: Collection[str]) -> None:
+    console = result_console()
+    tables = ", ".join(dropped) if dropped else "none: nothing was loaded"
+    console.print(printable(f"Tables dropped: {tables}."))
+    if histories:
+        console.print(printable(f"The windows of {', '.join(histories)} are due again."))
+
+
+def _confirm(connector: Connector, wanted: Collection[str]) -> None:
+    """Ask the person. Raises `typer.BadParameter` if there is none, `typer.Exit` for a no."""
+    what = printable(f"the tables and cursors of {', '.join(wanted)} of {connector.name}")
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(
+            f"this drops {what}, and there is no terminal to ask at; say --yes if that is meant",
+            param_hint="--yes",
+        )
+    if not typer.confirm(f"Drop {what}?", err=True):
+        print_notice("Nothing was dropped.")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _drop_resources(
+    connector: Connector, wanted: Collection[str] | None, settings: Settings
+) -> tuple[str, ...]:
+    with stdout_to_stderr(), show_progress(connector, bars=False) as observer:
+        from restsource_dagster.engine.errors import IngestError
+        from restsource_dagster.engine.run.reset_resources import reset_resources as drop
+
+        try:
+            return drop(connector, wanted, settings, observer)
+        except IngestError as error:
+            print_notice(printable(str(error)))
+            raise typer.Exit(EXIT_FAILED) from error
+
+
+def _wipe_backfill_assets(
+    connector: Connector, wanted: Collection[str], home: Path | None
+) -> tuple[str, ...]:
+    """Let Dagster forget that windows of these resources were loaded. Returns whose."""
+    roots = {connector.family_of(name).root for name in wanted}
+    histories = tuple(
+        resource.name
+        for resource in connector.resources
+        if resource in roots and resource.backfill is not None
+    )
+    if histories and home is not None:
+        from restsource_dagster.orchestration.names import backfill_asset_key
+
+        with open_instance(home) as instance:
+            instance.wipe_assets([backfill_asset_key(connector.name, one) for one in histories])
+    return histories

@@ -1,0 +1,164 @@
+"""`restsource run`: run a connector now."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from dotenv import load_dotenv
+
+from restsource_dagster.cli.common import (
+    PROJECT_DAGSTER_HOME,
+    ConfigsOption,
+    JsonOption,
+    NameArgument,
+    find_connector,
+    find_dagster_home,
+    find_resources,
+    open_instance,
+    read_settings,
+)
+from restsource_dagster.cli.execution import RunReport, watch_interrupts
+from restsource_dagster.cli.output import (
+    exit_on_failure,
+    print_json,
+    print_notice,
+    result_console,
+    stdout_to_stderr,
+)
+from restsource_dagster.cli.progress import show_progress
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.settings import Settings
+
+__all__ = ["run"]
+
+_SET_CURSOR_OPTION = "--set-cursor"
+
+
+def run(
+    name: NameArgument,
+    resources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RESOURCE",
+            help="Only these of its resources. By default all that are selected in the file.",
+            show_default=False,
+        ),
+    ] = None,
+    full_refresh: Annotated[
+        bool,
+        typer.Option(
+            "--full-refresh",
+            help="Load all rows of these resources again, in place of those in the tables.",
+            show_default=False,
+        ),
+    ] = False,
+    set_cursor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set-cursor",
+            metavar="RESOURCE=VALUE",
+            help="Go on from this cursor value, whatever is stored. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Show the run's log instead of progress bars.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """Run a connector now and wait for its end.
+
+    The run is recorded in the Dagster instance (DAGSTER_HOME, or the folder .dagster of the
+    project), where the UI shows it with all others. The variables of .env are set for it, as
+    Dagster does. If another run of the connector is going on, this one waits.
+
+    Exit code 1 if a resource failed; the others are loaded all the same.
+
+    Example: restsource run shop orders
+    """
+    settings = read_settings(configs)
+    connector = find_connector(settings, name)
+    wanted = find_resources(connector, resources or [])
+    home = find_dagster_home()
+    if home is None:
+        print_notice(
+            f"This run is not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
+        )
+    load_dotenv(Path.cwd() / ".env", override=True)
+    config = _op_config(connector, wanted, set_cursor or [], full_refresh=full_refresh)
+    report, interrupted = _execute_with_progress(
+        connector, wanted, settings, home, config, verbose=verbose
+    )
+    _print_report(report, as_json=as_json)
+    exit_on_failure(interrupted=interrupted, failed=not report.succeeded)
+
+
+def _print_report(report: RunReport, *, as_json: bool) -> None:
+    if as_json:
+        print_json(report.as_dict())
+        return
+    console = result_console()
+    for line in report.lines():
+        console.print(line)
+
+
+def _execute_with_progress(
+    connector: Connector,
+    wanted: tuple[str, ...],
+    settings: Settings,
+    home: Path | None,
+    config: Mapping[str, Any],
+    *,
+    verbose: bool,
+) -> tuple[RunReport, bool]:
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(watch_interrupts())
+        stack.enter_context(stdout_to_stderr())
+        observer = stack.enter_context(show_progress(connector, bars=not verbose))
+
+        from restsource_dagster.cli.execution import ConnectorExecution
+        from restsource_dagster.orchestration.run_config import RunSettings
+
+        execution = ConnectorExecution(
+            connector=connector,
+            resources=wanted,
+            runs=RunSettings(settings, observer),
+            instance=stack.enter_context(open_instance(home)),
+            log_level="INFO" if verbose else "CRITICAL",
+            config=config,
+        )
+        report = execution.execute(interrupts)
+    return report, interrupts.press_count > 0
+
+
+def _op_config(
+    connector: Connector, wanted: Sequence[str], set_cursor: Sequence[str], *, full_refresh: bool
+) -> Mapping[str, Any]:
+    """The config of the connector's op. Raises `typer.BadParameter` for what is no cursor."""
+    cursors: dict[str, str] = {}
+    for given in set_cursor:
+        name, equals, value = given.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter(
+                f"{printable(given)} is not RESOURCE=VALUE", param_hint=_SET_CURSOR_OPTION
+            )
+        [found] = find_resources(connector, [name])
+        if found not in wanted:
+            raise typer.BadParameter(
+                f"{found} is not among the resources to run", param_hint=_SET_CURSOR_OPTION
+            )
+        cursors[found] = value
+    return {
+        **({"full_refresh": True} if full_refresh else {}),
+        **({"set_cursor": cursors} if cursors else {}),
+    }

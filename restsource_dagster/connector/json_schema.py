@@ -1,0 +1,51 @@
+"""The JSON Schema of connector files, for completion and hover texts in an editor."""
+
+from typing import Any
+
+from restsource_dagster.connector.models.connector_file import ConnectorFile
+
+__all__ = ["connector_schema"]
+
+
+def connector_schema() -> dict[str, Any]:
+    """The schema (draft 2020-12), made from the models; a fresh dict each time.
+
+    What no schema can say (placeholders, parents, keys of a merge, JSON paths) `restsource check`
+    says.
+    """
+    schema = _without_unknown_models(ConnectorFile.model_json_schema(by_alias=True))
+    schema["$defs"] = {
+        name: part for name, part in schema["$defs"].items() if not name.startswith("Unknown")
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _without_unknown_models(node: Any) -> Any:
+    """Without the members that only catch misspelt types, and with `anyOf` for every union.
+
+    Editors complete from `anyOf` where `oneOf` makes them show nothing until one member fits.
+    """
+    if isinstance(node, list):
+        return [_without_unknown_models(item) for item in node if not _is_unknown_model(item)]
+    if not isinstance(node, dict):
+        return node
+    cleaned = {
+        key: _without_unknown_models(value) for key, value in node.items() if key != "discriminator"
+    }
+    if "oneOf" in cleaned:
+        cleaned["anyOf"] = _flatten_unions(cleaned.pop("oneOf"))
+    elif "anyOf" in cleaned:
+        cleaned["anyOf"] = _flatten_unions(cleaned["anyOf"])
+    return cleaned
+
+
+def _flatten_unions(members: list[Any]) -> list[Any]:
+    """The members, with those of a union inside a union put in its place."""
+    flat: list[Any] = []
+    for member in members:
+        flat.extend(member["anyOf"] if set(member) == {"anyOf"} else [member])
+    return flat
+
+
+def _is_unknown_model(node: Any) -> bool:
+    return isinstance(node, dict) and str(node.get("$ref", "")).startswith("#/$defs/Unknown")

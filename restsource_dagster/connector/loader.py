@@ -1,0 +1,300 @@
+"""Find the connector files of a folder and load them, each with everything that is wrong with it.
+
+Loading needs the files and nothing else, and never raises: a broken file harms only itself.
+
+What becomes of connector files when they are loaded.
+
+Connectors of one folder that would share a name or a dataset: the first works, others are refused.
+"""
+
+import hashlib
+import os
+import re
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
+from restsource_dagster.connector.naming import table_identifier
+from restsource_dagster.connector.parsing.document import Document, read_content, read_document
+from restsource_dagster.connector.validation.diagnostics import Finding, Problem
+
+__all__ = [
+    "LoadedFile",
+    "LoadedFolder",
+    "find_connector_files",
+    "fingerprint_folder",
+    "is_connector_file",
+    "load_file",
+    "load_files",
+    "load_folder",
+    "load_wanted",
+    "mention_of",
+    "without_duplicate_names",
+]
+
+
+@dataclass(frozen=True)
+class LoadedFile:
+    """A file and what became of it: `connector` is None exactly if a problem is an error."""
+
+    path: Path
+    connector: Connector | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class LoadedFolder:
+    """All connector files of a folder, by name. `fingerprint` is from before they were read."""
+
+    files: tuple[LoadedFile, ...]
+    fingerprint: str
+
+    @property
+    def connectors(self) -> tuple[Connector, ...]:
+        """The connectors that work."""
+        return tuple(file.connector for file in self.files if file.connector is not None)
+
+    @property
+    def broken(self) -> tuple[LoadedFile, ...]:
+        """The files that don't."""
+        return tuple(file for file in self.files if file.connector is None)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The problems of all files, by file and place."""
+        return tuple(sorted(problem for file in self.files for problem in file.problems))
+
+
+_ADDED = re.compile(r"(?:_staging|[x_])+$")
+"""What a name can have at its end beyond that of a namesake: dlt writes an `x` for a last underscore."""
+_WHOLE = rb"(?<![a-z0-9_])%b(?:_*staging|[x_])*(?![a-z0-9_])"
+_ESCAPE = rb"\\[uUx\r\n]"
+"""An escape of JSON or YAML that can stand in the middle of a name."""
+
+
+def mention_of(names: Collection[str]) -> re.Pattern[bytes]:
+    """Return the pattern of a file's text or stem that can hold one of these names or a namesake of it.
+
+    It finds too much rather than too little. A name that no connector can have is left out.
+    """
+    possible = sorted(name for name in names if re.fullmatch(CONNECTOR_NAME_PATTERN, name))
+    words = dict.fromkeys(re.sub("_+", "_+", _ADDED.sub("", name)) for name in possible)
+    return re.compile(b"|".join([_ESCAPE, *(_WHOLE % word.encode() for word in words)]))
+
+
+def without_duplicate_names(
+    files: Iterable[tuple[LoadedFile, Document | None]],
+) -> Iterator[LoadedFile]:
+    """Refuse a connector whose name or dataset an earlier file of the same folder has.
+
+    Each file comes with its document, which gives the place of its name.
+    """
+    taken: dict[tuple[Path, str], LoadedFile] = {}
+    for file, document in files:
+        if file.connector is None:
+            yield file
+            continue
+        keys = [(file.path.parent, dataset) for dataset in _datasets_of(file.connector.name)]
+        first = next((taken[key] for key in keys if key in taken), None)
+        if first is None:
+            taken.update(dict.fromkeys(keys, file))
+            yield file
+        else:
+            problem = _duplicate_name_problem(file, document, first)
+            yield replace(file, connector=None, problems=(*file.problems, problem))
+
+
+def _datasets_of(name: str) -> tuple[str, str]:
+    """The dataset that dlt loads a connector into, and the one in which it prepares the rows."""
+    dataset = table_identifier(name)
+    return dataset, f"{dataset}_staging"
+
+
+def _duplicate_name_problem(
+    file: LoadedFile, document: Document | None, first: LoadedFile
+) -> Problem:
+    name = file.connector.name if file.connector else ""
+    other = first.connector.name if first.connector else ""
+    same = name == other
+    finding = Finding(
+        pointer="/name",
+        message=f'Another file has the connector name "{name}" already'
+        if same
+        else f'The name "{name}" means the same dataset as "{other}"',
+        found=f"it in {first.path.name} too" if same else f"{other} in {first.path.name}",
+        expected="each name once" if same else "names that differ in more than underscores",
+        mend='Give this file another "name", or delete one of the two',
+    )
+    return document.located(finding) if document else finding.at(file.path, 1, 1)
+
+
+_FILE_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+_IGNORED_PREFIXES = (".", "~", "#")
+"""How the names of hidden files and of editors' lock, swap and backup files begin."""
+
+
+def find_connector_files(folder: Path) -> tuple[Path, ...]:
+    """The `.json`, `.yaml` and `.yml` files directly in a folder, by name.
+
+    Hidden files and those of editors are left out. A folder or a pipe with such a name counts: that
+    it isn't a file is for `load_file` to say. Nothing, if the folder can't be read.
+    """
+    return tuple(path for path, _ in _connector_file_entries(folder))
+
+
+def _connector_file_entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(
+                (
+                    (folder / entry.name, entry)
+                    for entry in entries
+                    if is_connector_file(Path(entry.name))
+                ),
+                key=lambda pair: pair[0].name,
+            )
+    except (OSError, ValueError):
+        return []
+
+
+def is_connector_file(path: Path) -> bool:
+    """Whether a file of this name would be loaded; nothing is said of what is in it."""
+    return path.suffix.lower() in _FILE_SUFFIXES and not path.name.startswith(_IGNORED_PREFIXES)
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """A text that changes when a connector file is added, changed, removed or made readable.
+
+    Reads no file: names, sizes, inodes and times are enough.
+    """
+    digest = hashlib.sha256()
+    for _, entry in _connector_file_entries(folder):
+        try:
+            # The link's target counts: mounted configuration is changed by moving a link.
+            state = Path(entry.path).stat()
+        except OSError:
+            seen = "unreadable"
+        else:
+            seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+        digest.update(f"{entry.name!r} {seen}\n".encode())
+    return digest.hexdigest()
+
+
+def load_file(path: Path) -> LoadedFile:
+    """The connector of a file, or everything that is wrong with it. Never raises, never waits."""
+    return _load_and_parse(path)[0]
+
+
+def _load_and_parse(path: Path) -> tuple[LoadedFile, Document | None]:
+    """Load a file; the document tells where its parts are, if it can be read."""
+    try:
+        document = read_document(path)
+        if not isinstance(document, Document):
+            return LoadedFile(path, None, document), None
+        return _connector_of(document), document
+    except Exception as error:  # noqa: BLE001 - a slip of ours must not take the others down
+        return LoadedFile(path, None, (_internal_error_finding(error).at(path, 1, 1),)), None
+
+
+def _connector_of(document: Document) -> LoadedFile:
+    path = document.path
+    connector, findings = parse_connector(document.value, path)
+    # What stands where the text is wrong was guessed; the text's own problem is enough.
+    said = {problem.pointer for problem in document.problems if problem.pointer}
+    located = [document.located(each) for each in findings if each.pointer not in said]
+    problems = tuple(sorted({*document.problems, *located}))
+    if connector is None or any(problem.severity == "error" for problem in problems):
+        return LoadedFile(path, None, problems)
+    return LoadedFile(path, connector.with_lines(_lines_by_pointer(document, connector)), problems)
+
+
+def _lines_by_pointer(document: Document, connector: Connector) -> Mapping[str, int]:
+    pointers = (resource.pointer for resource in connector.resources)
+    return {pointer: document.position(pointer)[0] for pointer in pointers}
+
+
+def _internal_error_finding(error: Exception) -> Finding:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    # Not its text: that may quote the file, and the file may hold a secret.
+    found = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+    return Finding(
+        pointer="",
+        message="restsource itself failed on this file",
+        found=found,
+        mend="Please report it as a bug, with a file that shows it and no secrets in it",
+    )
+
+
+def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
+    """Load these files in this order, each on its own. Never raises.
+
+    Of two files of one folder with the same connector name the first works, the other is refused.
+    """
+    return tuple(without_duplicate_names(map(_load_and_parse, paths)))
+
+
+def load_folder(folder: Path) -> LoadedFolder:
+    """Load all connector files of a folder, each on its own. Never raises.
+
+    Of two files with the same connector name the first, by path, works; the other is refused. A
+    folder that isn't there or can't be read is reported as one broken file, the folder itself.
+    """
+    return _load_all(folder, {})
+
+
+def load_wanted(
+    folder: Path, names: Collection[str], is_wanted: Callable[[Connector], bool]
+) -> LoadedFolder:
+    """Load the wanted connectors of a folder and parse few of the other files. Never raises.
+
+    `names` holds the names that a wanted connector can have. The result has the files whose text or
+    name mentions one of them, each as `load_folder` gives it. If none of their connectors is wanted,
+    the result has all files of the folder.
+    """
+    before = fingerprint_folder(folder)
+    pattern = mention_of(names)
+    mentioned = {
+        path: _load_and_parse(path)
+        for path in find_connector_files(folder)
+        if _mentions(path, pattern)
+    }
+    chosen = LoadedFolder(tuple(without_duplicate_names(mentioned.values())), before)
+    return chosen if any(map(is_wanted, chosen.connectors)) else _load_all(folder, mentioned)
+
+
+def _mentions(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    content = read_content(path)
+    if isinstance(content, Problem):
+        return False
+    return any(pattern.search(each) for each in (os.fsencode(path.stem), content))
+
+
+def _load_all(
+    folder: Path, loaded: Mapping[Path, tuple[LoadedFile, Document | None]]
+) -> LoadedFolder:
+    """Load the files of a folder that aren't loaded yet."""
+    before = fingerprint_folder(folder)
+    missing = _folder_problem(folder)
+    if missing is not None:
+        return LoadedFolder((LoadedFile(folder, None, (missing,)),), before)
+    files = (loaded.get(path) or _load_and_parse(path) for path in find_connector_files(folder))
+    return LoadedFolder(tuple(without_duplicate_names(files)), before)
+
+
+def _folder_problem(folder: Path) -> Problem | None:
+    try:
+        with os.scandir(folder):
+            return None
+    except OSError as error:
+        found = os.strerror(error.errno) if error.errno else type(error).__name__
+    except ValueError:
+        found = "a path that can't exist"
+    return Finding(
+        pointer="",
+        message="The folder of connector files can't be read",
+        found=found,
+        mend="Make it, or set RESTSOURCE_CONFIGS or --configs to the folder that holds them",
+    ).at(folder, 1, 1)

@@ -1,0 +1,123 @@
+"""The `backfill` block of a resource: the history that is loaded in windows beside the live stream.
+
+dlt doesn't have it: it is taken out of what is handed to dlt.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from restsource_dagster.connector.models.fields import FileModel, Flag, refuse_type, refuse_value
+from restsource_dagster.connector.models.schedule import parse_file_time
+from restsource_dagster.connector.partitions import partition_ceiling, partition_floor
+from restsource_dagster.connector.resources import Backfill, PartitionGranularity
+
+__all__ = ["BackfillBlock"]
+
+_BOUNDARY_WORDS: dict[PartitionGranularity, str] = {
+    "hourly": "at a full hour",
+    "daily": "at midnight",
+    "weekly": "on a Monday at midnight",
+    "monthly": "on the first of a month at midnight",
+}
+_EARLIEST_YEAR_BY_GRANULARITY = {"hourly": 2000}
+_EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
+"""Years: a slip in the year shouldn't make millions of windows."""
+
+
+def _parse_boundary(value: Any) -> datetime:
+    return parse_file_time(
+        value, "a date such as 2024-01-01, or a time such as 2024-01-01T06:00:00Z"
+    )
+
+
+PartitionBoundary = Annotated[
+    datetime,
+    PlainValidator(_parse_boundary),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "format": form} for form in ("date", "date-time")]}
+    ),
+]
+
+
+def _count_from_one(most: int) -> tuple[PlainValidator, WithJsonSchema]:
+    def check(value: Any) -> int:
+        expected = f"a whole number from 1 to {most}"
+        if isinstance(value, bool) or not isinstance(value, int):
+            refuse_type(expected)
+        return value if 1 <= value <= most else refuse_value(expected)
+
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    return PlainValidator(check), WithJsonSchema(schema)
+
+
+class BackfillBlock(FileModel):
+    """The history of an incremental resource, loaded in windows of its cursor, newest first.
+
+    The live stream starts with the window in which the connector was created; history is what
+    lies before, from `start` on. All times are UTC.
+    """
+
+    start: PartitionBoundary = Field(
+        description="Where the history starts: a date or a time at which a window begins."
+    )
+    partition: PartitionGranularity = Field(
+        description="How long a window is. Weeks start on Monday, months on the first."
+    )
+    end: PartitionBoundary | None = Field(
+        default=None,
+        description="Where the history ends; this moment itself is not part of it. Where the live "
+        "stream starts, if left out.",
+    )
+    max_parallel: Annotated[int, *_count_from_one(64)] = Field(
+        default=1, description="How many windows may be under way at once."
+    )
+    max_attempts: Annotated[int, *_count_from_one(100)] = Field(
+        default=3, description="How many times a window is tried before it is left failed."
+    )
+    auto: Flag = Field(
+        default=True,
+        description="Whether the windows are loaded by themselves; `false`: only when a person "
+        "asks for them.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        self._check("start", self.start)
+        if self.end is not None:
+            self._check("end", self.end)
+            if self.end <= self.start:
+                _refuse_backfill(
+                    "end", "`end` must be later than `start`: it is where the history ends"
+                )
+        return self
+
+    def _check(self, field: str, moment: datetime) -> None:
+        earliest = _EARLIEST_YEAR_BY_GRANULARITY.get(self.partition, _EARLIEST_YEAR)
+        if not earliest <= moment.year < _LATEST_YEAR:
+            years = f"{earliest} and {_LATEST_YEAR}"
+            _refuse_backfill(field, f"`{field}` of {self.partition} windows lies between {years}")
+        before, after = (
+            partition_floor(self.partition, moment),
+            partition_ceiling(self.partition, moment),
+        )
+        if before != moment:
+            _refuse_backfill(
+                field,
+                f"`{field}` is not where a {self.partition} window begins, "
+                f"{_BOUNDARY_WORDS[self.partition]} (UTC): write {self._written(before)} or "
+                f"{self._written(after)}",
+            )
+
+    def _written(self, moment: datetime) -> str:
+        return f'"{moment:%Y-%m-%dT%H:%M:%SZ}"' if moment.hour else f'"{moment:%Y-%m-%d}"'
+
+    def as_backfill(self) -> Backfill:
+        """The same for the rest of the project, which needs no models."""
+        return Backfill(**dict(self))
+
+
+def _refuse_backfill(field: str, message: str) -> None:
+    raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})

@@ -1,0 +1,237 @@
+"""One endpoint of an API: where to ask, with what, and how to read the answer.
+
+https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-configuration
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, Tag, WithJsonSchema
+
+from restsource_dagster.connector.models.auth import Auth
+from restsource_dagster.connector.models.fields import (
+    FileModel,
+    Flag,
+    JsonPath,
+    Number,
+    PythonOnly,
+    Text,
+    WholeNumber,
+    by_kind,
+    closest_kind,
+)
+from restsource_dagster.connector.models.paginators import Paginator
+
+__all__ = [
+    "BIND_TYPES",
+    "BindType",
+    "ColumnNames",
+    "Endpoint",
+    "EndpointDefaults",
+    "EndpointIncremental",
+    "IncrementalParam",
+    "ResolveParam",
+    "ResponseAction",
+]
+
+BindType = Literal["resolve", "incremental"]
+BIND_TYPES: tuple[str, ...] = get_args(BindType)
+
+
+def _names_kind(value: Any) -> str | None:
+    return "#one" if isinstance(value, str) else "#many" if isinstance(value, list) else None
+
+
+ColumnNames = Annotated[
+    Annotated[Text, Tag("#one")] | Annotated[list[Text], Tag("#many")],
+    by_kind(_names_kind, "the name of a column, or a list of names"),
+]
+
+
+class IncrementalBase(FileModel):
+    """What both ways of writing an incremental cursor have in common."""
+
+    cursor_path: JsonPath = Field(
+        description="JSON path of the cursor in a row, such as `updated_at`: the value that "
+        "grows when a row is added or changed."
+    )
+    initial_value: Any = Field(
+        default=None, description="The cursor of the first run, when nothing is remembered yet."
+    )
+    end_value: Any = Field(
+        default=None,
+        description="Where to stop. With it, exactly the window from `initial_value` to "
+        "`end_value` is loaded, and the remembered cursor is neither used nor moved.",
+    )
+    last_value_func: Literal["max", "min"] | None = Field(
+        default="max", description="Whether the cursor grows (`max`) or falls (`min`)."
+    )
+    primary_key: ColumnNames | None = Field(
+        default=None,
+        description="Columns that tell rows with the same cursor apart; the resource's primary "
+        "key if left out.",
+    )
+    lag: Number | None = Field(
+        default=None,
+        description="Ask again for the last stretch: seconds for times, days for dates, else in "
+        "the cursor's own unit.",
+    )
+    row_order: Literal["asc", "desc"] | None = Field(
+        default=None,
+        description="The order in which the API returns rows by cursor, if it is known: lets dlt "
+        "stop early.",
+    )
+    on_cursor_value_missing: Literal["raise", "include", "exclude"] = Field(
+        default="raise", description="What to do with a row that has no cursor."
+    )
+    range_start: Literal["open", "closed"] | None = Field(
+        default="closed",
+        description="Whether rows whose cursor equals the start are taken (`closed`) or not.",
+    )
+    range_end: Literal["open", "closed"] | None = Field(
+        default="open",
+        description="Whether rows whose cursor equals `end_value` are taken (`closed`) or not.",
+    )
+    allow_external_schedulers: Flag | None = Field(
+        default=None, description="Lets an outer scheduler give the window to load."
+    )
+    convert: PythonOnly = Field(default=None, description="Python only; leave it out.")
+
+
+class EndpointIncremental(IncrementalBase):
+    """The cursor of an endpoint: each run asks only for what is new since the last one.
+
+    Send it to the API with `{incremental.start_value}` in a parameter, or with `start_param`.
+    """
+
+    start_param: Text | None = Field(
+        default=None, description="The query parameter that takes the cursor to start from."
+    )
+    end_param: Text | None = Field(
+        default=None, description="The query parameter that takes `end_value`."
+    )
+
+
+class IncrementalParam(IncrementalBase):
+    """A query parameter that takes the incremental cursor."""
+
+    type: Literal["incremental"] = Field(description="Always `incremental`.")
+
+
+class ResolveParam(FileModel):
+    """A parameter in the path that takes a field of the parent resource's rows."""
+
+    type: Literal["resolve"] = Field(description="Always `resolve`.")
+    resource: Text = Field(description="The name of the parent resource.")
+    field: JsonPath = Field(description="JSON path of the field in a row of the parent.")
+
+
+class UnknownParam(FileModel):
+    """A parameter that is an object of an unknown type: only its type is checked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: BindType
+
+
+def _param_kind(value: Any) -> str:
+    if not isinstance(value, dict):
+        return "#plain"
+    return closest_kind(value.get("type"), BIND_TYPES, {})
+
+
+Param = Annotated[
+    Annotated[
+        Any,
+        Tag("#plain"),
+        WithJsonSchema({"type": ["string", "number", "boolean", "array", "null"]}),
+    ]
+    | Annotated[ResolveParam, Tag("#resolve")]
+    | Annotated[IncrementalParam, Tag("#incremental")]
+    | Annotated[UnknownParam, Tag("#unknown")],
+    by_kind(_param_kind, "a value"),
+]
+
+
+def _status_kind(value: Any) -> str | None:
+    return "#text" if isinstance(value, str) else "#number" if isinstance(value, int) else None
+
+
+class ResponseAction(FileModel):
+    """What to do with a certain answer, for instance to take a 404 as "no rows".
+
+    All that is named must hold. `header`, statuses such as `5xx`, `retry` and `fail` are not dlt's.
+    """
+
+    status_code: (
+        Annotated[
+            Annotated[WholeNumber, Tag("#number")] | Annotated[Text, Tag("#text")],
+            by_kind(_status_kind, "a status code such as 404"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The status code of the answers that are meant, or a class of them (`5xx`).",
+    )
+    header: dict[str, Text] | None = Field(
+        default=None,
+        description="Headers that the answers have, each with a text that it contains; an empty "
+        "text asks for the header only.",
+    )
+    content: Text | None = Field(
+        default=None, description="A text that the body of the answers contains."
+    )
+    action: Text | None = Field(
+        default=None,
+        description="`ignore`: the answer counts as an empty page, and the paging ends. `retry`: "
+        "ask again, as after a 503. `fail`: the resource fails at once, whatever the status.",
+    )
+
+
+class EndpointDefaults(FileModel):
+    """An endpoint: the part of a URL after `base_url`, and all about asking it."""
+
+    path: Text = Field(
+        default="",
+        description="The path after `base_url`, or a whole URL. May hold `{resources.parent.id}` "
+        "and `{incremental.start_value}`. The resource's name if left out.",
+    )
+    method: Literal["GET", "POST"] | None = Field(default="GET", description="The HTTP method.")
+    params: dict[str, Param] = Field(
+        default={},
+        description="Query parameters. Values may hold `{resources.parent.field}` and "
+        "`{incremental.start_value}`; write a literal brace twice: `{{`.",
+    )
+    json_: dict[str, Any] = Field(
+        default={},
+        alias="json",
+        description="The request's body as JSON. Takes the same placeholders as `params`.",
+    )
+    data: Any = Field(
+        default=None,
+        description="The request's body as a form (object) or as it is (text). Not together "
+        "with `json`.",
+    )
+    headers: dict[str, Any] | None = Field(
+        default=None, description="More request headers, for this endpoint only."
+    )
+    auth: Auth | None = Field(
+        default=None, description="Authentication of this endpoint, instead of the client's."
+    )
+    paginator: Paginator | None = Field(
+        default=None, description="Pagination of this endpoint, instead of the client's."
+    )
+    data_selector: Text | None = Field(
+        default=None,
+        description="JSON path of the rows in the answer, such as `data.items`. Left out, dlt "
+        "looks for the list.",
+    )
+    response_actions: list[ResponseAction] | None = Field(
+        default=None, description="What to do with certain answers; the first that fits counts."
+    )
+    incremental: EndpointIncremental | None = Field(
+        default=None, description="The cursor by which each run asks only for what is new."
+    )
+
+
+class Endpoint(EndpointDefaults):
+    """An endpoint: the part of a URL after `base_url`, and all about asking it."""

@@ -1,0 +1,143 @@
+"""When a connector runs by itself: the part of a file that dlt doesn't have."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from restsource_dagster.connector.models.fields import (
+    FileModel,
+    by_kind,
+    closest_kind,
+    refuse_type,
+    refuse_value,
+)
+
+__all__ = [
+    "SCHEDULE_MODES",
+    "IntervalSchedule",
+    "ManualSchedule",
+    "Moment",
+    "Schedule",
+    "parse_file_time",
+]
+
+SCHEDULE_MODES = ("minutes", "hours", "days", "manual")
+_LONGEST_PERIOD = timedelta(days=3650)
+_ISO_TIME_START = re.compile(r"\d{4}-\d\d-\d\d([T ].+)?")
+
+
+def _check_count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        refuse_type("a whole number")
+    return value
+
+
+Count = Annotated[
+    int, PlainValidator(_check_count), WithJsonSchema({"type": "integer", "minimum": 0})
+]
+
+
+class ManualSchedule(FileModel):
+    """No schedule and no first run: the connector runs when somebody asks for it."""
+
+    mode: Literal["manual"] = Field(description="Always `manual`.")
+
+
+class IntervalSchedule(FileModel):
+    """Runs again and again, a fixed time apart, all times in UTC.
+
+    In minutes mode the connector's time of creation sets the beat, so there is no offset.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"mode": {"const": "minutes"}}},
+            "then": {"required": ["interval"], "properties": {"offset": False}},
+        }
+    )
+
+    mode: Literal["minutes", "hours", "days"] = Field(description="The unit of `interval`.")
+    interval: Count = Field(
+        default=1,
+        description="How many minutes, hours or days lie between two runs. Must be given for "
+        "`minutes`.",
+        json_schema_extra={"minimum": 1},
+    )
+    offset: Count = Field(
+        default=0,
+        description="Minutes after midnight UTC at which the first run of the day of creation "
+        "falls; less than the interval. Not for `minutes`.",
+    )
+
+    @property
+    def period(self) -> timedelta:
+        """The time between two runs."""
+        return timedelta(**{self.mode: self.interval})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode == "minutes":
+            self._check_minutes()
+        if self.interval < 1:
+            _refuse_schedule("interval", "`interval` must be at least 1")
+        if self.interval > _LONGEST_PERIOD // timedelta(**{self.mode: 1}):
+            _refuse_schedule("interval", "`interval` must not be longer than ten years")
+        if self.offset < 0 or self.offset >= self.period // timedelta(minutes=1):
+            minutes = self.period // timedelta(minutes=1)
+            _refuse_schedule(
+                "offset", f"`offset` must be at least 0 and less than {minutes} minutes"
+            )
+        return self
+
+    def _check_minutes(self) -> None:
+        if "interval" not in self.model_fields_set:
+            _refuse_schedule("", "`interval` is missing: every how many minutes?")
+        if "offset" in self.model_fields_set:
+            _refuse_schedule(
+                "offset", "`offset` is not for `minutes`: these count from `created_at`"
+            )
+
+
+def _refuse_schedule(field: str, message: str) -> None:
+    raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})
+
+
+def _schedule_kind(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return None
+    kind = closest_kind(value.get("mode"), SCHEDULE_MODES, {"once": "manual", "daily": "days"})
+    return {"#manual": "#manual"}.get(kind, "#interval")
+
+
+Schedule = Annotated[
+    Annotated[ManualSchedule, Tag("#manual")] | Annotated[IntervalSchedule, Tag("#interval")],
+    by_kind(_schedule_kind, 'an object such as {"mode": "hours", "interval": 1}'),
+]
+
+
+def parse_file_time(value: Any, expected: str) -> datetime:
+    """A date or a time of a file in UTC; `expected` says in words what it should be."""
+    if not isinstance(value, str):
+        refuse_type(expected)
+    if not _ISO_TIME_START.fullmatch(value):
+        refuse_value(expected)
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        refuse_value(expected)
+
+
+def _check_moment(value: Any) -> datetime:
+    return parse_file_time(value, "a time such as 2026-11-23T10:03:00Z")
+
+
+Moment = Annotated[
+    datetime,
+    PlainValidator(_check_moment),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""A time in UTC; one without a time zone is taken as UTC."""

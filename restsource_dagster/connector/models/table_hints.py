@@ -1,0 +1,335 @@
+"""What a table is to look like: dlt's resource hints.
+
+https://dlthub.com/docs/general-usage/resource#define-schema
+
+What happens to the rows that a table holds already: dlt's write dispositions.
+
+https://dlthub.com/docs/general-usage/incremental-loading#choosing-a-write-disposition
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+
+from restsource_dagster.connector.models.endpoint import ColumnNames
+from restsource_dagster.connector.models.fields import (
+    FileModel,
+    Flag,
+    Text,
+    WholeNumber,
+    by_kind,
+    closest_kind,
+    refuse_type,
+)
+
+__all__ = [
+    "MERGE_STRATEGIES",
+    "Column",
+    "NestedHints",
+    "SchemaContract",
+    "TableHints",
+    "TableReference",
+    "WriteDisposition",
+]
+
+DispositionName = Literal["append", "merge", "replace", "skip"]
+MergeStrategy = Literal["delete-insert", "scd2", "upsert", "insert-only", "cdc"]
+MERGE_STRATEGIES: tuple[str, ...] = get_args(MergeStrategy)
+
+
+def _check_scd_time(value: Any) -> Any:
+    if not isinstance(value, str | int | float | None):
+        refuse_type("a time such as 2026-11-23T10:03:00Z, or null")
+    return value
+
+
+ScdTime = Annotated[
+    str | float | None,
+    PlainValidator(_check_scd_time),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "null"}]}),
+]
+
+
+class PlainDisposition(FileModel):
+    """The long form of a write disposition, without a strategy."""
+
+    disposition: DispositionName = Field(
+        description="What happens to the rows that are there already."
+    )
+
+
+class InsertOnly(PlainDisposition):
+    """Merge that adds rows with a new primary key and leaves those alone that are there."""
+
+    strategy: Literal["insert-only"] = Field(description="Always `insert-only`.")
+
+
+class DeleteInsert(PlainDisposition):
+    """Merge that deletes the rows with the keys that came in, then inserts: the default."""
+
+    strategy: Literal["delete-insert"] = Field(description="Always `delete-insert`.")
+    deduplicated: Flag = Field(default=False, description="The rows that come in have unique keys.")
+    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    destination_scope: Text = Field(
+        default="", description="SQL condition on the rows that may be deleted."
+    )
+
+
+class Scd2(PlainDisposition):
+    """Merge that keeps the history: each version of a row with the time it was valid."""
+
+    strategy: Literal["scd2"] = Field(description="Always `scd2`.")
+    validity_column_names: list[Text] = Field(
+        default=["_dlt_valid_from", "_dlt_valid_to"],
+        description="The two columns with the start and the end of a version.",
+    )
+    active_record_timestamp: ScdTime = Field(
+        default=None, description="The end of a version that is still valid; `null` for none."
+    )
+    boundary_timestamp: ScdTime = Field(
+        default=None, description="The time to stamp on versions; the time of the load if left out."
+    )
+    row_version_column_name: Text = Field(
+        default="_dlt_id", description="The column that changes when a row changes."
+    )
+    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    destination_scope: Text = Field(
+        default="", description="SQL condition on the rows that may be retired."
+    )
+
+
+class Upsert(PlainDisposition):
+    """Merge that updates the rows with a known primary key and inserts the others."""
+
+    strategy: Literal["upsert"] = Field(description="Always `upsert`.")
+    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    skip_unchanged_rows: Flag = Field(default=False, description="Leave rows alone that are equal.")
+    row_version_column_name: Text = Field(
+        default="", description="The column that tells whether a row changed."
+    )
+
+
+class Cdc(PlainDisposition):
+    """Merge of a stream of changes by primary key."""
+
+    strategy: Literal["cdc"] = Field(description="Always `cdc`.")
+    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    destination_scope: Text = Field(
+        default="", description="SQL condition on the rows that may be deleted."
+    )
+    skip_unchanged_rows: Flag = Field(default=False, description="Leave rows alone that are equal.")
+    row_version_column_name: Text = Field(
+        default="", description="The column that tells whether a row changed."
+    )
+
+
+class UnknownStrategy(FileModel):
+    """A merge strategy that is none of the five: only its name is checked."""
+
+    model_config = ConfigDict(extra="allow")
+
+    disposition: DispositionName
+    strategy: MergeStrategy
+
+
+def _disposition_kind(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "#name"
+    if not isinstance(value, dict):
+        return None
+    if "strategy" not in value:
+        return "#plain"
+    return closest_kind(value["strategy"], MERGE_STRATEGIES, {})
+
+
+WriteDisposition = Annotated[
+    Annotated[DispositionName, Tag("#name")]
+    | Annotated[PlainDisposition, Tag("#plain")]
+    | Annotated[DeleteInsert, Tag("#delete-insert")]
+    | Annotated[Upsert, Tag("#upsert")]
+    | Annotated[InsertOnly, Tag("#insert-only")]
+    | Annotated[Scd2, Tag("#scd2")]
+    | Annotated[Cdc, Tag("#cdc")]
+    | Annotated[UnknownStrategy, Tag("#unknown")],
+    by_kind(_disposition_kind, "the name of a write disposition, or an object"),
+]
+
+Evolution = Literal["evolve", "discard_value", "freeze", "discard_row"]
+DataType = Literal[
+    "text",
+    "double",
+    "bool",
+    "timestamp",
+    "bigint",
+    "binary",
+    "json",
+    "decimal",
+    "wei",
+    "date",
+    "time",
+]
+TableFormat = Literal["iceberg", "delta", "hive", "native"]
+FileFormat = Literal[
+    "preferred", "jsonl", "typed-jsonl", "insert_values", "parquet", "csv", "reference", "model"
+]
+
+
+class Column(FileModel):
+    """What is known of a column before the first row is seen. Fields `x-...` are free."""
+
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_extensions(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item for key, item in value.items() if not key.startswith("x-")}
+
+    name: Text | None = Field(default=None, description="The column's name.")
+    data_type: DataType | None = Field(default=None, description="The column's type.")
+    nullable: Flag | None = Field(default=None, description="Whether it may be empty.")
+    precision: WholeNumber | None = Field(
+        default=None, description="Digits, length or time precision."
+    )
+    scale: WholeNumber | None = Field(default=None, description="Digits after the point.")
+    timezone: Flag | None = Field(default=None, description="Whether a timestamp has a time zone.")
+    description: Text | None = Field(default=None, description="A text for people.")
+    partition: Flag | None = Field(default=None, description="Partition the table by it.")
+    cluster: Flag | None = Field(default=None, description="Cluster the table by it.")
+    unique: Flag | None = Field(default=None, description="Its values are unique.")
+    sort: Flag | None = Field(default=None, description="Sort the table by it.")
+    primary_key: Flag | None = Field(default=None, description="It is part of the primary key.")
+    merge_key: Flag | None = Field(default=None, description="It is part of the merge key.")
+    row_key: Flag | None = Field(default=None, description="It identifies a row for dlt.")
+    parent_key: Flag | None = Field(default=None, description="It refers to the parent row.")
+    root_key: Flag | None = Field(default=None, description="It refers to the root row.")
+    variant: Flag | None = Field(
+        default=None, description="dlt made it for values of another type."
+    )
+    hard_delete: Flag | None = Field(
+        default=None, description="A value in it means: delete the row with this key."
+    )
+    dedup_sort: Literal["asc", "desc"] | None = Field(
+        default=None, description="Which of several rows with one key to keep."
+    )
+    incremental: Flag | None = Field(default=None, description="It holds the incremental cursor.")
+
+
+class NamedColumn(Column):
+    """A column in a list of columns: it needs its name."""
+
+    name: Text = Field(description="The column's name.")
+
+
+def _columns_kind(value: Any) -> str | None:
+    return "#named" if isinstance(value, dict) else "#list" if isinstance(value, list) else None
+
+
+Columns = Annotated[
+    Annotated[dict[str, Column], Tag("#named")] | Annotated[list[NamedColumn], Tag("#list")],
+    by_kind(_columns_kind, "an object of columns by name, or a list of columns"),
+]
+
+
+class ContractByEntity(FileModel):
+    """What may change, told apart for tables, columns and types."""
+
+    tables: Evolution | None = Field(default=None, description="New tables.")
+    columns: Evolution | None = Field(default=None, description="New columns.")
+    data_type: Evolution | None = Field(default=None, description="Values of another type.")
+
+
+def _contract_kind(value: Any) -> str | None:
+    return "#name" if isinstance(value, str) else "#parts" if isinstance(value, dict) else None
+
+
+SchemaContract = Annotated[
+    Annotated[Evolution, Tag("#name")] | Annotated[ContractByEntity, Tag("#parts")],
+    by_kind(_contract_kind, "the name of a mode, or an object"),
+]
+
+
+class TableReference(FileModel):
+    """That columns of this table refer to columns of another one."""
+
+    label: Text | None = Field(default=None, description="What the relation means.")
+    cardinality: (
+        Literal[
+            "zero_to_one",
+            "one_to_zero",
+            "zero_to_many",
+            "many_to_zero",
+            "one_to_many",
+            "many_to_one",
+            "one_to_one",
+            "many_to_many",
+        ]
+        | None
+    ) = Field(default=None, description="How many rows there are on either side.")
+    columns: list[Text] = Field(default=[], description="The columns of this table.")
+    referenced_table: Text = Field(default="", description="The other table.")
+    referenced_columns: list[Text] = Field(default=[], description="The columns of the other one.")
+    table: Text | None = Field(default=None, description="This table; may be left out.")
+
+
+class NestedHints(FileModel):
+    """Hints for a table that dlt makes of a nested list."""
+
+    parent_table_name: Text | None = Field(default=None, description="The table above it.")
+    write_disposition: WriteDisposition | None = Field(
+        default=None, description="What happens to the rows that are there already."
+    )
+    primary_key: ColumnNames | None = Field(
+        default=None, description="The columns that identify a row."
+    )
+    merge_key: ColumnNames | None = Field(
+        default=None, description="The columns by which rows are replaced as a group."
+    )
+    columns: Columns | None = Field(default=None, description="What is known of the columns.")
+    schema_contract: SchemaContract | None = Field(default=None, description="What may change.")
+    table_format: TableFormat | None = Field(default=None, description="The table's format.")
+    file_format: FileFormat | None = Field(default=None, description="The load files' format.")
+    references: list[TableReference] | None = Field(
+        default=None, description="References to other tables."
+    )
+
+
+class TableHints(FileModel):
+    """What the table of a resource is to look like."""
+
+    table_name: Text | None = Field(
+        default=None, description="The table's name; the resource's name if left out."
+    )
+    primary_key: ColumnNames | None = Field(
+        default=None,
+        description="The column, or the columns, that identify a row. With a primary key the "
+        "write disposition is `merge` unless another one is given.",
+    )
+    merge_key: ColumnNames | None = Field(
+        default=None,
+        description="The column, or the columns, by which rows are replaced as a group, such as "
+        "a day.",
+    )
+    write_disposition: WriteDisposition | None = Field(
+        default=None,
+        description="What happens to the rows that are there already. Left out, it is derived; "
+        "see the rules below.",
+    )
+    columns: Columns | None = Field(default=None, description="What is known of the columns.")
+    schema_contract: SchemaContract | None = Field(
+        default=None, description="Whether new tables, columns and types may come."
+    )
+    table_format: TableFormat | None = Field(
+        default=None, description="The table's format, where the destination knows several."
+    )
+    file_format: FileFormat | None = Field(default=None, description="The load files' format.")
+    references: list[TableReference] | None = Field(
+        default=None, description="References to other tables."
+    )
+    nested_hints: dict[str, NestedHints] | None = Field(
+        default=None, description="Hints for the tables of nested lists, by the list's name."
+    )
+    max_table_nesting: WholeNumber | None = Field(
+        default=None, description="How deep nested lists become tables; deeper ones stay JSON."
+    )

@@ -1,0 +1,1 @@
+"""What `restsource check` reports beyond the models: rules across fields, and their messages."""

@@ -1,0 +1,445 @@
+"""Which resources have a history that can be loaded in windows, and what is wrong with the others.
+
+A window may be loaded again at any time, and live runs go on beside it. So each row must belong to
+exactly one window or to the live stream, and loading a row again must not make two of it.
+
+A short hash of all that decides the rows of a resource's windows.
+
+When it changes, the windows that were loaded before hold something else than they would now, so
+they are due again. What counts, for the resource and for all that depend on it:
+
+- where and how it is asked: `base_url`, path, method, params, JSON and form bodies, headers, the
+  paginator (but not the size of a page), `data_selector`, `response_actions`;
+- the cursor: `cursor_path`, the form of `initial_value` (not the value), `start_param`,
+  `end_param`, `last_value_func`, `on_cursor_value_missing`;
+- what becomes of the rows: table, keys, write disposition, `columns`, `nested_hints`,
+  `max_table_nesting`, `schema_contract`, `include_from_parent`, `selected`;
+- the length of its windows (`partition`), as the first day of a month and the month itself have
+  one partition key.
+
+What does not: the spelling and order of the file, whether something stands in the resource or in
+`resource_defaults`, texts for people, `schedule`, `http`, `auth` and whatever else is named like a
+credential, the other numbers of `backfill`, `lag`, `row_order`, `range_start` and `range_end`
+(not applied in windows), and how the load files are written.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from restsource_dagster.connector.cursor_format import (
+    CursorValueError,
+    IsoDate,
+    PlainText,
+    detect_cursor_format,
+)
+from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.models.backfill import BackfillBlock
+from restsource_dagster.connector.naming import asset_identifier
+from restsource_dagster.connector.resources import Family, Incremental, Resource, families_of
+from restsource_dagster.connector.validation.diagnostics import Finding, describe_value, quoted_name
+from restsource_dagster.connector.validation.merged_resource import MergedResource
+from restsource_dagster.connector.validation.write_disposition import incremental_fields
+
+__all__ = ["definition_keys", "with_backfills"]
+
+_KEY_LENGTH = 16
+_EXAMPLE_TIME = datetime(2024, 1, 31, 13, 45, 30, 123_456, tzinfo=UTC)
+_CREDENTIAL_FIELD = re.compile(
+    r"token|secret|passw|api[-_]?key|authorization|cookie|credential|signature", re.IGNORECASE
+)
+_PAGE_SIZE_PARAMS = {
+    *("limit", "_limit", "page[limit]", "per_page", "perpage", "page_size", "pagesize"),
+    *("page[size]", "size", "_size", "count", "max_results", "maxresults", "top", "$top"),
+}
+_CURSOR_FIELDS = ("cursor_path", "start_param", "end_param")
+_ENDPOINT_FIELDS = ("path", "json", "data", "data_selector", "response_actions")
+_HINT_FIELDS = ("nested_hints", "schema_contract")
+_IGNORED_COLUMN_FIELDS = ("name", "description", "primary_key", "merge_key")
+"""The name is the object's key, the keys are told apart from the columns."""
+
+
+def definition_keys(
+    drafts: Sequence[MergedResource], resources: Sequence[Resource], client: Mapping[str, Any]
+) -> dict[str, str]:
+    """The key of each resource by its name: 16 hexadecimal digits."""
+    by_name = {draft.name: draft for draft in drafts}
+    own = {
+        resource.name: _definition_json(
+            _resource_definition(by_name[resource.name], resource, client)
+        )
+        for resource in resources
+    }
+    children: dict[str, list[str]] = {}
+    for resource in resources:
+        if resource.parent is not None:
+            children.setdefault(resource.parent, []).append(resource.name)
+    return {
+        name: _definition_hash([text, *_dependent_definitions(name, children, own)])
+        for name, text in own.items()
+    }
+
+
+def _dependent_definitions(
+    name: str, children: Mapping[str, list[str]], own: Mapping[str, str]
+) -> list[str]:
+    """What defines the dependents of a resource, at any depth, in an order of its own."""
+    seen: set[str] = {name}
+    queue = [name]
+    while queue:
+        for child in children.get(queue.pop(), ()):
+            if child not in seen:
+                seen.add(child)
+                queue.append(child)
+    return sorted(own[member] for member in seen - {name})
+
+
+def _resource_definition(
+    draft: MergedResource, resource: Resource, client: Mapping[str, Any]
+) -> dict[str, Any]:
+    endpoint = draft.endpoint
+    paginator = endpoint.get("paginator") or client.get("paginator")
+    return {
+        "url": client.get("base_url"),
+        "method": resource.method,
+        **{name: endpoint.get(name) for name in _ENDPOINT_FIELDS},
+        "params": _params_definition(endpoint.get("params") or {}, paginator),
+        "headers": _headers_definition(
+            {**(client.get("headers") or {}), **(endpoint.get("headers") or {})}
+        ),
+        "paginator": _paginator_definition(paginator),
+        "cursor": _cursor_definition(draft, resource),
+        "table": resource.table,
+        "parent": resource.parent,
+        "keys": [sorted(resource.primary_key), sorted(resource.merge_key)],
+        "disposition": _disposition_definition(draft, resource),
+        "columns": _columns_definition(draft.resource.get("columns") or {}),
+        **{name: draft.resource.get(name) for name in _HINT_FIELDS},
+        "max_table_nesting": resource.max_table_nesting,
+        "include_from_parent": sorted(draft.resource.get("include_from_parent") or ()),
+        "not_selected": not resource.selected,
+        "partition": (draft.resource.get("backfill") or {}).get("partition"),
+    }
+
+
+def _params_definition(params: Mapping[str, Any], paginator: Any) -> dict[str, Any]:
+    kind = paginator.get("type") if isinstance(paginator, dict) else paginator
+    sizes = set[str]() if kind == "single_page" else _PAGE_SIZE_PARAMS
+    return {
+        name: "incremental" if _is_incremental_param(value) else value
+        for name, value in params.items()
+        if name.lower() not in sizes and not _CREDENTIAL_FIELD.search(name)
+    }
+
+
+def _is_incremental_param(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == "incremental"
+
+
+def _headers_definition(headers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower() != "user-agent" and not _CREDENTIAL_FIELD.search(name)
+    }
+
+
+def _paginator_definition(paginator: Any) -> Any:
+    if isinstance(paginator, str):
+        return {"type": paginator}
+    if not isinstance(paginator, dict):
+        return None
+    return {name: value for name, value in paginator.items() if name != "limit"}
+
+
+def _cursor_definition(draft: MergedResource, resource: Resource) -> dict[str, Any] | None:
+    given = incremental_fields(draft)
+    if resource.incremental is None:
+        return None
+    return {
+        **{name: given.get(name) for name in _CURSOR_FIELDS},
+        "function": given.get("last_value_func") or "max",
+        "missing": given.get("on_cursor_value_missing") or "raise",
+        "form": _cursor_spelling(given.get("initial_value")),
+    }
+
+
+def _cursor_spelling(sample: Any) -> str | None:
+    """How the API spells a cursor, by an example that is the same for all samples."""
+    try:
+        form = detect_cursor_format(sample)
+    except CursorValueError:
+        return None
+    if form.is_time:
+        return repr(form.render(_EXAMPLE_TIME))
+    return "text" if isinstance(form, PlainText) else "number"
+
+
+def _disposition_definition(draft: MergedResource, resource: Resource) -> dict[str, Any]:
+    given = draft.resource.get("write_disposition")
+    options = given if isinstance(given, dict) else {}
+    value = resource.disposition.value
+    strategy = resource.disposition.strategy or ("delete-insert" if value == "merge" else None)
+    return {**options, "disposition": value, "strategy": strategy}
+
+
+def _columns_definition(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    told = {
+        name: {key: value for key, value in column.items() if key not in _IGNORED_COLUMN_FIELDS}
+        for name, column in columns.items()
+    }
+    return _without_empty({name: _without_empty(column) for name, column in told.items()})
+
+
+def _without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those that mean as much as being left out."""
+    return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+
+
+def _definition_json(definition: Mapping[str, Any]) -> str:
+    fields = _without_empty(definition)
+    try:
+        return json.dumps(fields, sort_keys=True)
+    except ValueError:  # Python doesn't write whole numbers of thousands of digits
+        return json.dumps(_in_hexadecimal(fields), sort_keys=True)
+
+
+def _in_hexadecimal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_hexadecimal(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_in_hexadecimal(item) for item in value]
+    return hex(value) if isinstance(value, int) else value
+
+
+def _definition_hash(texts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_KEY_LENGTH]
+
+
+_PLAIN_FIELD = re.compile(r"[A-Za-z_@][A-Za-z0-9_@-]*")
+_BACKFILL_COMMAND = "`restsource backfill NAME RESOURCE --from X --to Y --window N`"
+
+
+@dataclass(frozen=True)
+class _BackfillRefusal:
+    code: str
+    message: str
+    mend: str
+    found: str | None = None
+    expected: str | None = None
+
+
+def with_backfills(
+    drafts: Sequence[MergedResource],
+    resources: Sequence[Resource],
+    client: Mapping[str, Any],
+    structural: Sequence[Finding],
+) -> tuple[Resource, ...]:
+    """The resources with their definition keys and backfills; refusals go to the drafts.
+
+    A family in which `structural` found something broken is not judged: its keys and cursors may
+    not be what the file means.
+    """
+    keys = definition_keys(drafts, resources, client)
+    by_name = {draft.name: draft for draft in drafts}
+    blocks = {
+        resource.name: _parse_backfill_block(by_name[resource.name]) for resource in resources
+    }
+    families = {name: family for family in families_of(resources) for name in family.names}
+    for resource in resources:
+        family = families.get(resource.name)  # none in a cycle, which is reported elsewhere
+        if blocks[resource.name] is None or family is None:
+            continue
+        if not any(_has_schema_findings(by_name[name], structural) for name in family.names):
+            _report_refusals(by_name[resource.name], resource, family)
+    made = {name: block.as_backfill() for name, block in blocks.items() if block is not None}
+    return tuple(
+        replace(resource, definition_key=keys[resource.name], backfill=made.get(resource.name))
+        for resource in resources
+    )
+
+
+def _parse_backfill_block(draft: MergedResource) -> BackfillBlock | None:
+    given = draft.resource.get("backfill")
+    if given is None:
+        return None
+    try:
+        return BackfillBlock.model_validate(given)
+    except ValidationError:
+        return None  # it is among the structural findings
+
+
+def _has_schema_findings(draft: MergedResource, structural: Sequence[Finding]) -> bool:
+    places = (f"/resources/{draft.index}/", "/resource_defaults/")
+    return any(f"{finding.pointer}/".startswith(places) for finding in structural)
+
+
+def _report_refusals(draft: MergedResource, resource: Resource, family: Family) -> None:
+    for refusal in _backfill_refusals(draft, resource, family):
+        draft.report(
+            (*draft.at, "backfill"),
+            refusal.message,
+            refusal.found,
+            refusal.expected,
+            refusal.mend,
+            on_key=True,
+            code=f"deliberate:{refusal.code}",
+        )
+
+
+def _backfill_refusals(
+    draft: MergedResource, resource: Resource, family: Family
+) -> Iterator[_BackfillRefusal]:
+    shown = quoted_name(resource.name)
+    if resource.parent is not None:
+        yield _BackfillRefusal(
+            "backfill-below-parent",
+            f"The history of {shown} is loaded with that of {quoted_name(family.root.name)}, whose "
+            "windows decide which rows it is asked for",
+            f"Move `backfill` to {quoted_name(family.root.name)}",
+        )
+    elif resource.incremental is None:
+        yield _BackfillRefusal(
+            "backfill-not-incremental",
+            f"A history is loaded in windows of the incremental cursor, and {shown} has none",
+            'Add "incremental": {"cursor_path": "updated_at", "initial_value": '
+            '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
+        )
+    else:
+        yield from _cursor_refusals(draft, resource, resource.incremental)
+        yield from _row_refusals(resource, resource.incremental.cursor_path)
+        yield from _family_refusals(draft, family)
+
+
+def _cursor_refusals(
+    draft: MergedResource, resource: Resource, incremental: Incremental
+) -> Iterator[_BackfillRefusal]:
+    if incremental_fields(draft).get("last_value_func") == "min":
+        yield _BackfillRefusal(
+            "backfill-falling",
+            "The cursor falls (`last_value_func` is `min`), and the windows of a history rise",
+            f"Leave `backfill` out and use {_BACKFILL_COMMAND}, or order the API by a cursor that grows",
+        )
+    if incremental.end_value is not None:
+        yield _BackfillRefusal(
+            "backfill-end-value",
+            f"`end_value` makes one fixed window of {quoted_name(resource.name)} already",
+            "Leave out `end_value`; `end` in `backfill` says where the history ends",
+        )
+    yield from _cursor_format_refusals(draft, incremental.initial_value)
+
+
+def _cursor_format_refusals(draft: MergedResource, sample: Any) -> Iterator[_BackfillRefusal]:
+    expected = "a time, a date, or seconds or milliseconds since 1970"
+    if sample is None:
+        yield _BackfillRefusal(
+            "backfill-cursor",
+            "The ends of a window are written as the API spells its cursor, and nothing shows how: "
+            "the cursor has no `initial_value`",
+            'Add "initial_value" to the cursor in the API\'s own form, such as '
+            '"2024-01-01T00:00:00Z"',
+            expected=expected,
+        )
+        return
+    try:
+        form = detect_cursor_format(sample)
+    except CursorValueError:
+        form = None
+    if form is None or not form.is_time:
+        yield _BackfillRefusal(
+            "backfill-cursor",
+            "`backfill` cuts time into windows, and `initial_value` is no time",
+            _suggest_cursor_format(sample),
+            describe_value(sample),
+            expected,
+        )
+    elif isinstance(form, IsoDate) and draft.resource["backfill"]["partition"] == "hourly":
+        yield _BackfillRefusal(
+            "backfill-cursor",
+            "Hourly windows need a cursor with a time of day, and `initial_value` is a date",
+            'Write "partition": "daily", or an `initial_value` with a time if the API has one',
+            describe_value(sample),
+        )
+
+
+def _suggest_cursor_format(sample: Any) -> str:
+    if isinstance(sample, str) and find_references(sample):
+        return "Write the value itself instead of a reference: its form is needed here"
+    if isinstance(sample, int | float):
+        return (
+            "If it counts from 1970, write a later moment that shows whether in seconds "
+            "(1704067200) or milliseconds (1704067200000). For other numbers leave `backfill` out "
+            f"and use {_BACKFILL_COMMAND}"
+        )
+    return (
+        "Write times as in 2024-01-01T00:00:00Z, if the API takes that. Else leave `backfill` out "
+        f"and use {_BACKFILL_COMMAND}"
+    )
+
+
+def _row_refusals(resource: Resource, path: str) -> Iterator[_BackfillRefusal]:
+    """Where a row that comes again would be there twice, or would take others with it."""
+    disposition = resource.disposition
+    if disposition.value in ("replace", "skip"):
+        yield _BackfillRefusal(
+            "backfill-replace",
+            f"With {disposition.value} a window leaves nothing of the others in the table",
+            'Add "primary_key" and write "merge", or write "append"',
+        )
+    elif disposition.strategy in ("scd2", "cdc"):
+        yield _BackfillRefusal(
+            "backfill-order",
+            f"Merge ({disposition.strategy}) counts on rows coming in the order of time, and a "
+            "history is loaded newest first, beside the live stream",
+            'Use the plain "merge", or leave `backfill` out',
+        )
+    elif disposition.value == "append" and not _PLAIN_FIELD.fullmatch(path):
+        yield _BackfillRefusal(
+            "backfill-no-key",
+            f"{quoted_name(resource.name)} is appended to, so a window that is loaded again "
+            f"replaces the rows between its ends, and {quoted_name(path)} is not the name of a "
+            "column",
+            'Add "primary_key": "id" (the column that identifies a row) and leave out '
+            "`write_disposition`, so that rows are merged",
+        )
+    elif disposition.value == "merge" and _merge_groups_cross_partitions(resource, path):
+        yield _BackfillRefusal(
+            "backfill-merge-key",
+            f"Rows are replaced in groups of {', '.join(resource.merge_key)}, and a group may lie "
+            "in two windows: each would delete the other's rows",
+            'Use "primary_key" alone, or take the cursor into the merge key',
+        )
+
+
+def _merge_groups_cross_partitions(resource: Resource, path: str) -> bool:
+    strategy = resource.disposition.strategy or "delete-insert"
+    grouped = bool(resource.merge_key) and strategy == "delete-insert"
+    return grouped and path not in resource.merge_key
+
+
+def _family_refusals(draft: MergedResource, family: Family) -> Iterator[_BackfillRefusal]:
+    for member in family.members[1:]:
+        if member.disposition.value == "append":
+            yield _BackfillRefusal(
+                "backfill-child-no-key",
+                f"{quoted_name(member.name)} depends on {quoted_name(family.root.name)} and is "
+                "appended to: its rows would be there twice when a window is loaded again",
+                f'Add "primary_key" to {quoted_name(member.name)} and leave out its '
+                "`write_disposition`, so that its rows are merged",
+            )
+    others = {asset_identifier(name): name for name in (draft.name, *draft.others)}
+    for name in family.names:
+        taken = others.get(asset_identifier(f"{name}_history"))
+        if taken is not None:
+            yield _BackfillRefusal(
+                "backfill-name",
+                f"The history of {quoted_name(name)} is shown under the name of the resource "
+                f"{quoted_name(taken)}",
+                f'Give {quoted_name(taken)} another name; "table_name" keeps its table',
+            )

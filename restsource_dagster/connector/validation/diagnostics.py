@@ -1,0 +1,252 @@
+"""How findings name values: pointers, short renderings that hold no secret, nearest spellings.
+
+What is wrong with a connector file, and how to say it to a person, a program and Dagster's UI.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import total_ordering
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = [
+    "Finding",
+    "Problem",
+    "Severity",
+    "describe_value",
+    "json_pointer",
+    "may_be_secret",
+    "nearest_name",
+    "printable",
+    "problems_as_markdown",
+    "quoted_list",
+    "quoted_name",
+]
+
+Severity = Literal["error", "warning"]
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#$])")
+_BACKTICKS = re.compile(r"`+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a value: a `Problem` that doesn't know yet where its value is written.
+
+    `on_key` asks for the position of the object's key instead of its value: right for a key that
+    should not be there. The texts never hold a secret. `code` names the rule where programs need to
+    know it: `deliberate:...` for what dlt itself would have accepted.
+    """
+
+    pointer: str
+    message: str
+    found: str | None = None
+    expected: str | None = None
+    mend: str | None = None
+    severity: Severity = "error"
+    on_key: bool = False
+    code: str | None = None
+
+    def at(self, path: Path, line: int, column: int) -> "Problem":
+        """The same, located: `line` and `column` count from 1."""
+        return Problem(
+            path=path,
+            line=line,
+            column=column,
+            pointer=self.pointer,
+            message=self.message,
+            found=self.found,
+            expected=self.expected,
+            mend=self.mend,
+            severity=self.severity,
+        )
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a connector file, and where. Sorts by file and place.
+
+    `line` and `column` count from 1, the column in characters. `pointer` is the JSON pointer
+    (RFC 6901) of the value, "" for the whole file. `message` is one sentence; `mend` says what
+    to write instead. With a warning the connector still works.
+    """
+
+    path: Path
+    line: int
+    column: int
+    pointer: str
+    message: str
+    found: str | None = None
+    expected: str | None = None
+    mend: str | None = None
+    severity: Severity = "error"
+
+    def __lt__(self, other: "Problem") -> bool:
+        if not isinstance(other, Problem):
+            return NotImplemented
+        return self._order() < other._order()
+
+    def _order(self) -> tuple[str | int, ...]:
+        texts = (self.pointer, self.message, self.found, self.expected, self.mend, self.severity)
+        return (str(self.path), self.line, self.column, *(text or "" for text in texts))
+
+    @property
+    def explanation(self) -> str:
+        """Message, found, expected and mend as sentences, without the place."""
+        found = self.found and f"found {self.found}"
+        expected = self.expected and f"expected {self.expected}"
+        comparison = ", ".join(part for part in (found, expected) if part)
+        sentences = (self.message, comparison[:1].upper() + comparison[1:], self.mend)
+        return printable(" ".join(_with_full_stop(text) for text in sentences if text))
+
+    def as_text(self) -> str:
+        """One line in the form that editors and CI systems recognise: `file:line:column: ...`."""
+        place = f"{self.path}:{self.line}:{self.column}"
+        pointer = f"{self.pointer}: " if self.pointer else ""
+        return printable(f"{place}: {self.severity}: {pointer}") + self.explanation
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, as JSON has them."""
+        return {
+            "path": str(self.path),
+            "line": self.line,
+            "column": self.column,
+            "pointer": self.pointer,
+            "severity": self.severity,
+            "message": self.message,
+            "found": self.found,
+            "expected": self.expected,
+            "mend": self.mend,
+        }
+
+
+def printable(text: str) -> str:
+    """The text on one line, with everything a terminal would act upon or can't show escaped."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def problems_as_markdown(problems: Iterable[Problem]) -> str:
+    """A list per file for Dagster's UI. What files hold can't become markup or a link in it."""
+    parts: list[str] = []
+    for path, group in groupby(sorted(problems), key=lambda problem: problem.path):
+        parts.append(f"**{_escape_markdown(str(path))}**\n")
+        parts.extend(_markdown_item(problem) for problem in group)
+        parts.append("")
+    return "\n".join(parts).strip()
+
+
+def _markdown_item(problem: Problem) -> str:
+    pointer = f" {_markdown_code(problem.pointer)}" if problem.pointer else ""
+    place = f"line {problem.line}, column {problem.column}"
+    return f"- {problem.severity}, {place}{pointer}: {_escape_markdown(problem.explanation)}"
+
+
+def _escape_markdown(text: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def _markdown_code(text: str) -> str:
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest else ""
+    return f"{fence}{pad}{printable(text)}{pad}{fence}"
+
+
+def _with_full_stop(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _escaped(char: str) -> str:
+    return {"\n": " ", "\r": "", "\t": " "}.get(char) or ascii(char)[1:-1]
+
+
+_MAX_SHOWN_LENGTH = 40
+_SECRET_FIELD = re.compile(
+    r"token|secret|passw|pwd|pass$|api[-_ ]?key|apikey|authorization|cookie|credential|signature"
+    r"|access[-_ ]?key|subscription[-_ ]?key|private|session|x-auth|passphrase|app[-_]?key"
+    r"|^(key|sig|auth|jwt|bearer|app[-_]?id|pat|hapikey|username|user|client_id)$",
+    re.IGNORECASE,
+)
+_URL_PARTS = re.compile(r"//[^/@\s]*@|[?#].*", re.DOTALL)
+
+
+def json_pointer(path: Iterable[str | int]) -> str:
+    """The JSON pointer (RFC 6901) of a path of keys and indices; "" is the whole file."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def may_be_secret(path: Iterable[str | int]) -> bool:
+    """Whether what stands at this path may be a secret: inside `auth`, or named like one."""
+    return any(isinstance(step, str) and _SECRET_FIELD.search(step) for step in path)
+
+
+def describe_value(value: Any, path: Sequence[str | int] = ()) -> str:
+    """A value in a few words, never more than some 60 characters, and no secret in it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return _describe_text(value, path)
+    if isinstance(value, int | float):
+        return "a number" if may_be_secret(path) else _describe_number(value)
+    if isinstance(value, list | dict):
+        words = (
+            ("a list", "an empty list")
+            if isinstance(value, list)
+            else ("an object", "an empty object")
+        )
+        return words[0 if value else 1]
+    return type(value).__name__
+
+
+def quoted_name(name: str) -> str:
+    """A name from the file (a field, a resource, a placeholder) in backticks, shortened."""
+    return f"`{_shorten(_URL_PARTS.sub('...', name.replace('`', chr(39))))}`"
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known spelling that is most like `name`, or None when nothing is."""
+    if len(name) > 2 * _MAX_SHOWN_LENGTH:
+        return None
+    by_folded = {_normalized_spelling(candidate): candidate for candidate in known}
+    cutoff = 0.6 if len(name) < 10 else 0.75
+    close = difflib.get_close_matches(
+        _normalized_spelling(name), list(by_folded), n=1, cutoff=cutoff
+    )
+    return by_folded[close[0]] if close else None
+
+
+def quoted_list(names: Iterable[str], last: str = "or") -> str:
+    """`a`, `b` or `c`."""
+    quoted = [quoted_name(name) for name in names]
+    if len(quoted) < 2:
+        return "".join(quoted)
+    return f"{', '.join(quoted[:-1])} {last} {quoted[-1]}"
+
+
+def _describe_text(value: str, path: Sequence[str | int]) -> str:
+    if not value:
+        return "an empty text"
+    if may_be_secret(path):
+        return "text (not shown)"
+    return f'"{_shorten(_URL_PARTS.sub("...", value))}"'
+
+
+def _describe_number(value: float) -> str:
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a whole number of more than 20 digits"
+    return repr(value)
+
+
+def _shorten(text: str) -> str:
+    text = text if len(text) <= _MAX_SHOWN_LENGTH else text[: _MAX_SHOWN_LENGTH - 3] + "..."
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _normalized_spelling(name: str) -> str:
+    return name.lower().replace("-", "_").replace(" ", "_").strip("_")

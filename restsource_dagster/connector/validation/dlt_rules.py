@@ -1,0 +1,460 @@
+"""What dlt refuses only when it builds paginators, authentication, cursors and hooks.
+
+Follows the constructors in `dlt.sources.helpers.rest_client` and `create_resources` in
+`dlt.sources.rest_api`.
+
+The options of merge strategies that dlt checks when it builds a resource.
+
+Follows `validate_write_disposition_hint` in `dlt.extract.hints`.
+
+What dlt accepts and this project refuses, each with its reason: the whole list.
+
+dlt checks a configuration when it builds the source. What it lets pass there and what then fails,
+or silently does something else, is refused here while the file is open in the editor.
+"""
+
+import re
+import string
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from restsource_dagster.connector.env_references import without_references
+from restsource_dagster.connector.models.fields import WRITE_MODE_FIELDS, is_jsonpath
+from restsource_dagster.connector.validation.diagnostics import (
+    Finding,
+    describe_value,
+    json_pointer,
+    nearest_name,
+    quoted_list,
+    quoted_name,
+)
+from restsource_dagster.connector.validation.merged_resource import FieldPath, MergedResource
+
+__all__ = [
+    "REFUSALS",
+    "auth_findings",
+    "check_endpoint_rules",
+    "merge_strategy_findings",
+    "paginator_findings",
+    "refusal_code",
+]
+
+_Location = tuple[str | int, ...]
+_SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
+_EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_800
+"""Seconds from 1970 to the years 1 and 10000."""
+_CONDITION_PLACEHOLDERS = {"table", "staging_table"}
+
+
+def merge_strategy_findings(given: dict[str, Any], at: _Location) -> Iterator[Finding]:
+    """What is wrong with the options of a merge; nothing for other dispositions."""
+    if given.get("disposition") != "merge":
+        return
+    for name in ("source_filter", "destination_scope"):
+        if isinstance(given.get(name), str) and given[name]:
+            yield from _condition_findings(given[name], (*at, name))
+    if given.get("strategy") != "scd2":
+        return
+    for name in ("active_record_timestamp", "boundary_timestamp"):
+        if not _is_dlt_time(given.get(name)):
+            yield Finding(
+                json_pointer((*at, name)),
+                f"`{name}` is no time",
+                describe_value(given.get(name)),
+                "a time such as 2026-11-23T10:03:00Z",
+            )
+    columns = given.get("validity_column_names")
+    if isinstance(columns, list) and len(columns) != 2:
+        yield Finding(
+            json_pointer((*at, "validity_column_names")),
+            "`validity_column_names` are two: the start and the end of a version",
+            f"{len(columns)} names",
+            mend='Write ["valid_from", "valid_to"]',
+            code="deliberate:validity-columns",
+        )
+
+
+def _condition_findings(condition: str, at: _Location) -> Iterator[Finding]:
+    text = without_references(condition)
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError:
+        names = {"?"}
+    if names - _CONDITION_PLACEHOLDERS:
+        yield Finding(
+            json_pointer(at),
+            "The condition has a placeholder or a brace that dlt doesn't know",
+            expected="`{table}` and `{staging_table}` only",
+            mend="Write a literal brace twice: `{{` or `}}`",
+        )
+
+
+def _is_dlt_time(value: Any) -> bool:
+    """Whether dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
+    if value is None:
+        return True
+    if isinstance(value, str) and not _SECONDS_TEXT.fullmatch(value):
+        return any(
+            _matches_time_format(value, form) for form in (None, "%Y-%m", "%Y/%m/%d", "%Y-%j")
+        )
+    seconds = float(value) if isinstance(value, str) else value
+    return isinstance(seconds, int | float) and _EARLIEST_SECONDS <= seconds < _LATEST_SECONDS
+
+
+def _matches_time_format(text: str, form: str | None) -> bool:
+    if " +" in text or " -" in text:
+        return False
+    try:
+        if form is None:
+            datetime.fromisoformat(text)
+        else:
+            datetime.strptime(text, form).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+REFUSALS = {
+    "merge-without-key": "A merge that needs a key without one: delete-insert without a primary or "
+    "merge key, upsert, insert-only and cdc without a primary key. dlt appends, and rows pile up.",
+    "replace-below-incremental": "`replace` below an incremental parent. It would drop the rows of "
+    "all parents that the run didn't ask for.",
+    "same-table": "Two resources whose tables get one name (snake_case: `orderItems`, "
+    "`order-items`).",
+    "same-asset": "Two resources whose assets get one name in Dagster (`a-b`, `a.b`).",
+    "asset-name": "A resource's name that Dagster can't hold: letters, digits, `_`, `-` and `.` "
+    "only, and no reference.",
+    "reserved-table": "A table that starts with `_dlt`: those are dlt's own.",
+    "no-resources": "A connector without resources: nothing to load, nothing to show.",
+    "columns": "Column hints that dlt refuses when the first rows arrive: unknown properties (other "
+    "than `x-...`), unknown types.",
+    "no-cursor-path": "An incremental cursor without `cursor_path`. dlt ignores it, or fails when "
+    "the first page arrives.",
+    "incremental-param": "A field of the wrong type in a param of type `incremental`. dlt checks "
+    "`endpoint.incremental` and not this.",
+    "resolve-param": "An unknown field in a param of type `resolve`. dlt ignores it.",
+    "resolve-twice": "A `resolve` param that stands in the path twice. dlt fills in the first only.",
+    "default-param": "An object of an unknown type in the params of `resource_defaults`, even where "
+    "each resource overrides it.",
+    "auth-field": "A field of another type of auth (`token` in `api_key`). dlt drops it.",
+    "secret-not-text": "A list or an object as a secret. dlt's check sees only a mask of it.",
+    "auto-params": "A paginator `auto` with parameters. dlt drops them.",
+    "python-only": "`processing_steps` with anything in it: a file has no Python functions.",
+    "empty-placeholder": "`{}` where dlt fills in placeholders. In a path dlt drops it, elsewhere "
+    "it fails at the first request.",
+    "path-braces": "Doubled braces in a path. dlt undoubles them too early and fails at the first "
+    "request.",
+    "incremental-null": 'A placeholder `{incremental...}` with `"incremental": null`. dlt fails at '
+    "the first request.",
+    "incremental-attribute": "A placeholder `{incremental.NAME}` with a name that the cursor "
+    "doesn't have. dlt fails at the first request.",
+    "two-bodies": "`json` and `data` together. dlt fails at the first request.",
+    "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
+    "no-action": "A response action without `action`. dlt fails at the first answer.",
+    "no-start": "A paginator that starts at `null`. dlt fails at the second page.",
+    "validity-columns": "`validity_column_names` other than two. dlt fails when the table is made.",
+    "reference": "A table reference without columns, without the other table, or with unequal "
+    "numbers of columns.",
+    "backfill-form": "A `backfill` block that isn't well formed. dlt doesn't know the block; it is "
+    "not handed on.",
+    "mode": "`mode` or `nested` with a word that is none of theirs. dlt doesn't know them; they are "
+    "not handed on.",
+    "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
+    "backfill-below-parent": "`backfill` of a dependent resource. Its history comes with its "
+    "parent's windows.",
+    "backfill-falling": "`backfill` with a cursor that falls (`min`).",
+    "backfill-end-value": "`backfill` with `end_value`, which is a fixed window already.",
+    "backfill-cursor": "`backfill` with an `initial_value` that is missing or no time: the ends of a "
+    "window are written in its form. Hourly windows with a date.",
+    "backfill-replace": "`backfill` with `replace` or `skip`.",
+    "backfill-order": "`backfill` with scd2 or cdc, which count on rows in the order of time.",
+    "backfill-no-key": "`backfill` of rows that are appended, with a cursor that is no column: a "
+    "window that is loaded again could not replace its rows.",
+    "backfill-merge-key": "`backfill` with a merge key that the cursor is not part of: two windows "
+    "would delete each other's rows.",
+    "backfill-child-no-key": "`backfill` of a resource with dependents that are appended to: their "
+    "rows would be there twice when a window is loaded again.",
+    "backfill-name": "`backfill` of `orders` beside a resource `orders_history`: the history is "
+    "shown under that name.",
+    "template": "`{{ dlt.secrets['x'] }}` and its like: sent to the API as it stands.",
+    "reference-name": "`${...}` without a valid name: sent to the API as it stands.",
+    "depth": "Nesting deeper than 100 levels. dlt gives up somewhat deeper.",
+    "not-json": "NaN and infinity, which are no JSON.",
+    "not-unicode": "Text with half a character (a lone surrogate), which can't be sent.",
+}
+"""By code; a finding's code is `deliberate:` and one of these."""
+
+_ALL_AUTH_FIELDS = (
+    "token",
+    "api_key",
+    "name",
+    "location",
+    "username",
+    "password",
+    "access_token",
+    "access_token_url",
+    "client_id",
+    "client_secret",
+    "access_token_request_data",
+    "default_token_expiration",
+    "session",
+)
+
+
+def refusal_code(
+    path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
+) -> str | None:
+    """The code of a structural finding if dlt would, or might, accept what it is about.
+
+    `loc` is the path with the tags of the unions' members.
+    """
+    name = _refusal_name(path, loc, kind, given)
+    return f"deliberate:{name}" if name else None
+
+
+def _refusal_name(
+    path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
+) -> str | None:
+    if _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:]):
+        return "columns"
+    if path[:1] == ("resources",) and path[2:3] == ("backfill",):
+        return "backfill-form"
+    if _is_resource_field(path) and path[-1] in WRITE_MODE_FIELDS:
+        return "mode"
+    if "auth" in path:
+        return _auth_refusal_name(path, kind, given)
+    if "params" in path:
+        return _param_refusal_name(path, kind, given)
+    cases = (
+        ("no-action", path[-1:] == ("action",) and given == []),
+        ("python-only", "processing_steps" in path),
+        ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
+        ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
+    )
+    return next((name for name, holds in cases if holds), None)
+
+
+def _is_resource_field(path: tuple[str | int, ...]) -> bool:
+    return (path[:1], len(path)) in ((("resources",), 3), (("resource_defaults",), 2))
+
+
+def _is_column_hint(path: tuple[str | int, ...]) -> bool:
+    return path[:1] == ("columns",) or (path[:1] == ("nested_hints",) and path[2:3] == ("columns",))
+
+
+def _lacks_cursor_path(path: tuple[str | int, ...], kind: str, given: Any) -> bool:
+    return path[-1] == "cursor_path" and (kind == "missing" or not given)
+
+
+def _param_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:
+    if path[0] == "resource_defaults":
+        return "default-param"
+    if _lacks_cursor_path(path, kind, given):
+        return "no-cursor-path"
+    if kind == "extra_forbidden":
+        return "resolve-param"
+    inner = path[path.index("params") + 2 :]
+    return "incremental-param" if inner and inner[0] not in ("type", "resource", "field") else None
+
+
+def _auth_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:
+    if kind == "extra_forbidden" and path[-1] in _ALL_AUTH_FIELDS:
+        return "auth-field"
+    if isinstance(given, list | dict) and path[-1] in _ALL_AUTH_FIELDS:
+        return "secret-not-text"
+    return None
+
+
+_EXCLUSIVE_FIELDS = {
+    "offset": (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
+    "page_number": (("page_param", "page_body_path"),),
+}
+_STOP_FIELDS = {
+    "offset": ("total_path", "maximum_offset", "has_more_path"),
+    "page_number": ("total_path", "maximum_page", "has_more_path"),
+}
+_START_FIELDS = {"offset": "offset", "page_number": "base_page"}
+
+
+def paginator_findings(paginator: Any, at: FieldPath) -> Iterator[Finding]:
+    """What the paginator's constructor in dlt would refuse, or could not start from."""
+    if paginator == "offset":
+        yield Finding(
+            json_pointer(at),
+            "An offset paginator needs its limit",
+            mend='Write {"type": "offset", "limit": 100}',
+        )
+    if not isinstance(paginator, dict):
+        return
+    kind = paginator.get("type")
+    for pair in _EXCLUSIVE_FIELDS.get(str(kind), ()):
+        yield from _pair_findings(paginator, pair, at)
+    if kind in _STOP_FIELDS:
+        yield from _stop_findings(paginator, str(kind), at)
+    if kind == "cursor":
+        param, body = paginator.get("cursor_param"), paginator.get("cursor_body_path")
+        if param is not None and body is not None:
+            yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
+
+
+def _pair_findings(
+    paginator: dict[str, Any], pair: tuple[str, str], at: FieldPath
+) -> Iterator[Finding]:
+    param, body = (paginator.get(name) for name in pair)
+    if param and body:
+        yield _both_given_finding(pair, at)
+    elif (param is not None or body is not None) and not param and not body:
+        empty = pair[0] if param is not None else pair[1]
+        yield Finding(
+            json_pointer((*at, empty)),
+            f"`{empty}` is empty",
+            mend="Leave it out for the usual name, or give a name",
+        )
+
+
+def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
+    return Finding(
+        json_pointer((*at, pair[1])),
+        f"`{pair[0]}` and `{pair[1]}` are given, and only one of them can be",
+        mend=f"Keep `{pair[0]}` for the query, or `{pair[1]}` for a JSON body",
+        on_key=True,
+    )
+
+
+def _stop_findings(paginator: dict[str, Any], kind: str, at: FieldPath) -> Iterator[Finding]:
+    total, *others = _STOP_FIELDS[kind]
+    knows_end = paginator.get(total, "total") is not None
+    knows_end = knows_end or any(paginator.get(name) is not None for name in others)
+    if not knows_end and not paginator.get("stop_after_empty_page", True):
+        yield Finding(
+            json_pointer(at),
+            "Nothing tells the paginator when to stop",
+            expected=f"one of {quoted_list(_STOP_FIELDS[kind])}, or `stop_after_empty_page`",
+            mend='Leave out "stop_after_empty_page": false',
+        )
+    start = _START_FIELDS[kind]
+    if start in paginator and paginator[start] is None and paginator.get("page") is None:
+        yield Finding(
+            json_pointer((*at, start)),
+            f"`{start}` is null, and dlt can't count from there",
+            mend="Leave it out, or write 0",
+            code="deliberate:no-start",
+        )
+
+
+def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Finding]:
+    """What dlt refuses in an `auth` whose fields are all known."""
+    if not isinstance(auth, dict):
+        return
+    if auth.get("type") == "http_basic" and ("username" in auth) != ("password" in auth):
+        missing = "password" if "username" in auth else "username"
+        yield Finding(
+            json_pointer(at),
+            f"`{missing}` is missing: dlt takes user name and password together or not at all",
+            mend=f'Write "{missing}": "${{NAME}}", or "{missing}": null to have dlt look for it '
+            "in secrets.toml",
+        )
+    if in_defaults:
+        for name in ("token", "api_key", "username", "password", "client_id", "client_secret"):
+            if name in auth and auth[name] is None:
+                yield Finding(
+                    json_pointer((*at, name)),
+                    f"`{name}` is null, which dlt refuses in `resource_defaults`",
+                    mend="Leave it out, or write a reference such as `${NAME}`",
+                )
+
+
+def check_endpoint_rules(draft: MergedResource) -> None:
+    """Reports what dlt refuses in the endpoint when it builds or first uses the resource."""
+    endpoint = draft.endpoint
+    _add_findings(
+        draft, paginator_findings(endpoint.get("paginator"), draft.endpoint_location("paginator"))
+    )
+    in_defaults = "auth" not in draft.own_endpoint
+    place = draft.endpoint_location("auth")
+    _add_findings(draft, auth_findings(endpoint.get("auth"), place, in_defaults=in_defaults))
+    _check_incremental_params(draft)
+    _check_response_actions(draft)
+    if endpoint.get("json") and endpoint.get("data"):
+        draft.report(
+            draft.endpoint_location("data"),
+            "`json` and `data` are both given, and a request has one body",
+            mend="Keep `json` for a JSON body, or `data` for a form or raw text",
+            code="deliberate:two-bodies",
+            on_key=True,
+        )
+    selector = endpoint.get("data_selector")
+    if isinstance(selector, str) and selector and not is_jsonpath(without_references(selector)):
+        draft.report(
+            draft.endpoint_location("data_selector"),
+            "`data_selector` is not a JSON path that dlt can read",
+            found=describe_value(selector),
+            expected="a path such as `data.items` or `$.items[*]`",
+            mend="Put a name with spaces or other special characters in quotes: `'first name'`",
+            code="deliberate:data-selector",
+        )
+
+
+def _add_findings(draft: MergedResource, findings: Iterator[Finding]) -> None:
+    draft.findings.extend(findings)
+
+
+def _check_incremental_params(draft: MergedResource) -> None:
+    params = draft.endpoint.get("params", {})
+    names = [n for n, v in params.items() if isinstance(v, dict) and v.get("type") == "incremental"]
+    if len(names) > 1:
+        draft.report(
+            draft.param_location(names[1]),
+            f"{quoted_list(names, 'and')} are all incremental, and an endpoint has one cursor",
+            mend="Use `endpoint.incremental` with `start_param` and `end_param`",
+        )
+    for name in names:
+        if params[name].get("end_value"):
+            draft.report(
+                (*draft.param_location(name), "end_value"),
+                "An incremental param has no `end_value`",
+                mend="Use `endpoint.incremental` with `end_value` and `end_param`",
+                on_key=True,
+            )
+    if names and draft.endpoint.get("incremental"):
+        draft.report(
+            draft.endpoint_location("incremental"),
+            f"`incremental` is not used: the param {quoted_name(names[0])} is the cursor",
+            mend="Keep one of the two",
+            severity="warning",
+            on_key=True,
+        )
+
+
+def _check_response_actions(draft: MergedResource) -> None:
+    place = draft.endpoint_location("response_actions")
+    for index, action in enumerate(draft.endpoint.get("response_actions") or ()):
+        if not isinstance(action, dict):
+            continue
+        name = action.get("action")
+        if name is None:
+            draft.report(
+                (*place, index),
+                "The response action doesn't say what to do",
+                mend='Add "action": "ignore"',
+                code="deliberate:no-action",
+            )
+        elif name != "ignore":
+            close = nearest_name(str(name), ("ignore",))
+            draft.report(
+                (*place, index, "action"),
+                "dlt knows no such action and does nothing",
+                found=describe_value(name),
+                expected="`ignore`",
+                mend='Write "ignore"' if close else "Leave it out, or write `ignore`",
+                severity="warning",
+            )
+        if isinstance(action.get("status_code"), str):
+            draft.report(
+                (*place, index, "status_code"),
+                "A status code in quotes never equals that of an answer",
+                found=describe_value(action["status_code"]),
+                mend="Leave out the quotes",
+                severity="warning",
+            )

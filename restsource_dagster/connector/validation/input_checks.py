@@ -1,0 +1,258 @@
+"""Secrets that stand in the file itself: accepted, with a warning that doesn't repeat them.
+
+What no part of a connector file may be, whatever its place: checked before anything else.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.validation.diagnostics import (
+    Finding,
+    describe_value,
+    json_pointer,
+    may_be_secret,
+)
+
+__all__ = [
+    "MAX_NESTING",
+    "boolean_warnings",
+    "fatal_findings",
+    "literal_secret_warnings",
+    "template_findings",
+]
+
+MAX_NESTING = 100
+"""Levels of nesting; dlt copies a configuration recursively and fails somewhat deeper."""
+
+_FOREIGN_TEMPLATE = re.compile(
+    r"\{\{\s*(?:dlt\.)?(?:secrets?|config|env|environ|vars?)\s*[.\[][^{}]*\}\}"
+    r"|\{\{\s*(?:env_var|env|var|secret)\s*\([^{}]*\}\}"
+    r"|\bdlt\.(?:secrets|config)\b\S*"
+)
+_QUOTED_NAME = re.compile(r"['\"]([\w.]+)['\"]")
+_DOTTED_NAME = re.compile(r"\b(?:secrets?|config|env|environ|vars?)\.(\w[\w.]*)")
+_BROKEN_REFERENCE = re.compile(r"(?<!\$)\$\{(?!(?:[A-Za-z_][A-Za-z0-9_]*\}))([^{}]{0,60})")
+
+_NUMBER_FIELDS = {
+    "limit",
+    "offset",
+    "base_page",
+    "page",
+    "maximum_page",
+    "maximum_offset",
+    "lag",
+    "status_code",
+    "max_table_nesting",
+    "default_token_expiration",
+    "precision",
+    "scale",
+}
+
+FieldPath = tuple[str | int, ...]
+
+
+def fatal_findings(value: Any) -> list[Finding]:
+    """Findings for nesting without end, numbers that JSON doesn't have, and broken characters.
+
+    With any of them nothing else can be checked safely.
+    """
+    findings = []
+    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+        if len(path) >= MAX_NESTING and isinstance(item, dict | list):
+            findings.append(
+                Finding(
+                    json_pointer(path[:3]),
+                    f"Nested deeper than {MAX_NESTING} levels",
+                    code=_input_refusal_code("depth"),
+                )
+            )
+            break
+        if isinstance(item, float) and not math.isfinite(item):
+            message = "NaN and infinity are no JSON"
+            findings.append(
+                Finding(json_pointer(path), message, code=_input_refusal_code("not-json"))
+            )
+        elif not all(_is_unicode_string(text) for text in _strings_of(item)):
+            findings.append(_surrogate_finding(path))
+    return findings
+
+
+def template_findings(value: Any) -> Iterator[Finding]:
+    """Findings for templates of other systems and misspelt references, anywhere in the file."""
+    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+        if not isinstance(item, str) or ("{" not in item and "dlt." not in item):
+            continue
+        if path and path[-1] == "description":
+            continue
+        if match := _FOREIGN_TEMPLATE.search(item):
+            yield _template_finding(path, match[0])
+        elif match := _BROKEN_REFERENCE.search(item):
+            yield _reference_finding(path, match[1])
+
+
+def boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+    """A warning for each `true` or `false` where dlt wants a number and takes it for 1 or 0."""
+    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+        if not isinstance(item, bool) or path[-1] not in _NUMBER_FIELDS:
+            continue
+        if path[0] not in ("client", "resources", "resource_defaults"):
+            continue
+        if not {"params", "json", "data", "headers", "access_token_request_data"} & {*path[:-1]}:
+            yield Finding(
+                json_pointer(path),
+                f"dlt takes this for the number {int(item)}",
+                describe_value(item),
+                "a number",
+                "Write the number",
+                severity="warning",
+            )
+
+
+def _template_finding(path: FieldPath, template: str) -> Finding:
+    named = _QUOTED_NAME.search(template) or _DOTTED_NAME.search(template)
+    name = _variable_name(named[1]) if named else "NAME"
+    return Finding(
+        json_pointer(path),
+        "A template is not filled in here; the API would get it as it stands",
+        expected="a reference to an environment variable",
+        mend=f"Write `${{{name}}}`; or leave the field out, and dlt looks in secrets.toml",
+        code=_input_refusal_code("template"),
+    )
+
+
+def _reference_finding(path: FieldPath, name: str) -> Finding:
+    shown = "" if may_be_secret(path) and not re.fullmatch(r"[\w.:-]+", name) else name
+    return Finding(
+        json_pointer(path),
+        "`${` starts a reference, and this one has no valid name",
+        expected="`${NAME}`: letters, digits and underscores",
+        mend=f"Write `${{{_variable_name(shown) or 'NAME'}}}`, or `$${{` for a literal `${{`",
+        code=_input_refusal_code("reference-name"),
+    )
+
+
+def _variable_name(name: str) -> str:
+    name = re.sub(r"^(env|ENV|secrets?|vars?)[:.]", "", name.split("}", maxsplit=1)[0])
+    return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").upper()[:60]
+
+
+def _input_refusal_code(name: str) -> str:
+    return f"deliberate:{name}"
+
+
+def _surrogate_finding(path: FieldPath) -> Finding:
+    return Finding(
+        json_pointer(path),
+        "The text holds half a character (a lone surrogate), which can't be sent",
+        code=_input_refusal_code("not-unicode"),
+    )
+
+
+def _strings_of(item: Any) -> Iterable[Any]:
+    if isinstance(item, str):
+        return (item,)
+    return item if isinstance(item, dict) else ()
+
+
+def _is_unicode_string(key: Any) -> bool:
+    return isinstance(key, str) and _is_unicode(key)
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _values_with_paths(value: Any, *, deepest: int) -> Iterator[tuple[FieldPath, Any]]:
+    """Every value and its path, without recursion; what is deeper than `deepest` is left out."""
+    stack: list[tuple[FieldPath, Any]] = [((), value)]
+    while stack:
+        path, item = stack.pop()
+        yield path, item
+        if len(path) >= deepest:
+            continue
+        if isinstance(item, dict):
+            stack.extend(((*path, _encodable_key(key)), inner) for key, inner in item.items())
+        elif isinstance(item, list):
+            stack.extend(((*path, index), inner) for index, inner in enumerate(item))
+
+
+def _encodable_key(key: Any) -> str:
+    return str(key).encode("utf-8", "replace").decode()
+
+
+_Location = tuple[str | int, ...]
+_AUTH_SECRET_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
+_SECRET_PARAMETER = re.compile(
+    r"^(x-)?(authorization|proxy-authorization|cookie|api[-_]?key|apikey|key|token|secret|password"
+    r"|access[-_]?token|auth[-_]?token|[\w-]*[-_](api[-_]?key|token|secret|password)"
+    r"|subscription-key|ocp-apim-subscription-key|hapikey|appid|client_secret)$",
+    re.IGNORECASE,
+)
+_PAGING_TOKEN = re.compile(
+    r"page[-_]?token|next[-_]?token|continuation|sync[-_]?token", re.IGNORECASE
+)
+
+
+def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+    """A warning for each literal secret in `auth`, in headers and in query parameters."""
+    client = value.get("client")
+    if isinstance(client, dict):
+        yield from _auth_warnings(client.get("auth"), ("client", "auth"))
+        yield from _named_warnings(client.get("headers"), ("client", "headers"))
+    for at, endpoint in _endpoints_with_paths(value):
+        yield from _auth_warnings(endpoint.get("auth"), (*at, "auth"))
+        for part in ("headers", "params"):
+            yield from _named_warnings(endpoint.get(part), (*at, part))
+
+
+def _endpoints_with_paths(value: dict[str, Any]) -> Iterator[tuple[_Location, dict[str, Any]]]:
+    places: list[tuple[_Location, Any]] = [(("resource_defaults",), value.get("resource_defaults"))]
+    resources = value.get("resources")
+    if isinstance(resources, list):
+        places.extend((("resources", index), item) for index, item in enumerate(resources))
+    for at, item in places:
+        endpoint = item.get("endpoint") if isinstance(item, dict) else None
+        if isinstance(endpoint, dict):
+            yield (*at, "endpoint"), endpoint
+
+
+def _auth_warnings(auth: Any, at: _Location) -> Iterator[Finding]:
+    if isinstance(auth, dict):
+        for name in _AUTH_SECRET_FIELDS:
+            if _is_literal(auth.get(name)):
+                yield _literal_secret_warning((*at, name), name)
+
+
+def _named_warnings(values: Any, at: _Location) -> Iterator[Finding]:
+    if isinstance(values, dict):
+        for name, item in values.items():
+            if (
+                _SECRET_PARAMETER.match(name)
+                and not _PAGING_TOKEN.search(name)
+                and _is_literal(item)
+            ):
+                yield _literal_secret_warning((*at, name), name)
+
+
+def _is_literal(item: Any) -> bool:
+    return isinstance(item, str) and bool(item) and "{" not in item and not find_references(item)
+
+
+def _literal_secret_warning(at: _Location, name: str) -> Finding:
+    variable = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").upper() or "NAME"
+    return Finding(
+        json_pointer(at),
+        "A secret stands in the file, where everybody who can read the file sees it",
+        expected="a reference to an environment variable",
+        mend=f"Put it into .env as {variable}=... and write `${{{variable}}}`",
+        severity="warning",
+    )

@@ -1,0 +1,1 @@
+"""The destination: opening it, loading into it, replacing rows in it, recovering after a crash."""

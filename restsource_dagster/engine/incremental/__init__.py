@@ -1,0 +1,1 @@
+"""Incremental cursors: their state, their order, and which rows they let pass."""

@@ -1,0 +1,312 @@
+"""The records of an answer, with what it takes to prove that reading them fast lost nothing.
+
+From an answer to its JSON.
+
+Where the records are in an answer, if the file does not say: dlt's detection, made careful.
+
+dlt takes the first list with a usual name, else the first list there is, so that a single object
+loses everything but one of its lists, and the list of an error message becomes rows.
+
+The records of an answer: what a selector finds, and what it means if it finds nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import requests
+from dlt.common import jsonpath
+from dlt.sources.helpers.rest_client.detector import (
+    NON_RECORD_KEY_PATTERNS,
+    RECORD_KEY_PATTERNS,
+    find_all_lists,
+    find_response_page_data,
+)
+from jsonpath_ng import Child, Fields, Index, JSONPath, Root, Slice
+from jsonpath_ng import jsonpath as language
+from jsonpath_ng.ext.filter import Filter
+
+from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.session_rules import ActionName
+from restsource_dagster.engine.paging.response_checks import (
+    is_error_field,
+    looks_like_an_error,
+    reports_failure,
+    reports_no_records,
+)
+from restsource_dagster.engine.source.fast_json import UnverifiedRecords, expected_key_count
+
+__all__ = [
+    "NoRecordsError",
+    "NotDetectedError",
+    "RecordReader",
+    "UnusableBodyError",
+    "detect_selector",
+    "extract_records",
+    "parse_body",
+    "selects_every_record",
+]
+
+_EMPTY_BODY_ADVICE = (
+    'if that means that there are no rows, say so: "response_actions": '
+    '[{"status_code": %d, "action": "ignore"}]'
+)
+
+
+class UnusableBodyError(ValueError):
+    """The answer is an error, or no JSON."""
+
+
+def parse_body(response: requests.Response, verdict: ActionName | None) -> Any:
+    """The JSON of an answer that is neither an error nor empty. Raises `NoBodyError`.
+
+    `verdict` is what `response_actions` say about it.
+    """
+    if verdict is not None:
+        tried = ", and trying again did not help" if verdict == "retry" else ""
+        raise UnusableBodyError(
+            f"response_actions: {verdict} this answer ({response.reason}){tried}"
+        )
+    if response.status_code >= requests.codes.bad_request:
+        raise UnusableBodyError(f"the API refused ({response.reason})")
+    if response.status_code >= requests.codes.multiple_choices:
+        raise UnusableBodyError(
+            f"the API leads elsewhere ({response.reason}) and does not say where"
+        )
+    if not response.content.strip():
+        raise UnusableBodyError(f"the answer is empty; {_EMPTY_BODY_ADVICE % response.status_code}")
+    try:
+        return response.json()
+    except (requests.exceptions.JSONDecodeError, UnicodeDecodeError) as error:
+        reason = f"the answer is not JSON ({error})"
+    except RecursionError:
+        reason = "the answer is nested too deeply to be read"
+    raise UnusableBodyError(reason)
+
+
+KeyPath = tuple[str, ...]
+
+_ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
+_PAGING_KEYS = frozenset(
+    {"next", "previous", "prev", "cursor", "links", "meta", "pagination", "paging"}
+)
+
+
+class NotDetectedError(ValueError):
+    """The answer is no list of records, and not clearly an object that has one."""
+
+
+def detect_selector(body: Any) -> JSONPath | None:
+    """Where the records are; None if the answer is empty, so that a later one may tell.
+
+    As dlt does for a list and for an object with a list under a usual name (`data`, `items`, ...).
+    Any other list counts if no other could be meant and the object has no id: one that has is a
+    record itself. An object without a list is one record. Raises `NotDetectedError` for anything
+    else.
+    """
+    if body is None or body == {}:
+        return None
+    if isinstance(body, list):
+        return Root()
+    if not isinstance(body, dict):
+        raise NotDetectedError(f"the answer is neither an object nor a list but {_kind_of(body)}")
+    if looks_like_an_error(body):
+        raise NotDetectedError(
+            'the answer looks like an error message; if it is a row, set data_selector to "$"'
+        )
+    lists: list[tuple[KeyPath, list[Any]]] = find_all_lists(body, result=[])
+    usual, _ = find_response_page_data(body)
+    if lists and usual[-1] in RECORD_KEY_PATTERNS and not any(map(is_error_field, usual)):
+        return _selector_for(usual)
+    return _selector_for(_only_list(body, lists) if lists else _null_list(body))
+
+
+def _only_list(body: Mapping[str, Any], lists: list[tuple[KeyPath, list[Any]]]) -> KeyPath:
+    candidates = [path for path, items in lists if _may_hold_records(path, items)]
+    if len(candidates) == 1 and not any(
+        _ID_KEYS & keys for keys in _keys_on_path(body, candidates[0])
+    ):
+        return candidates[0]
+    named = ", ".join(".".join(path) for path, _ in lists)
+    raise NotDetectedError(
+        f"it is not clear which list holds the rows (there is {named}); say it with data_selector, "
+        'or set data_selector to "$" if the whole object is one row'
+    )
+
+
+def _may_hold_records(path: KeyPath, items: list[Any]) -> bool:
+    if path[-1].lower() in NON_RECORD_KEY_PATTERNS or any(map(is_error_field, path)):
+        return False
+    return not items or any(isinstance(item, dict) for item in items)
+
+
+def _keys_on_path(body: Mapping[str, Any], path: KeyPath) -> Iterator[set[str]]:
+    """The keys of each object on the way to a list, in lower case."""
+    level: Any = body
+    for name in path:
+        yield {str(key).lower() for key in level}
+        level = level[name]
+
+
+def _null_list(body: Mapping[str, Any]) -> KeyPath:
+    """A usual name that holds null, where all else is about paging: an empty list of some servers."""
+    empty = [key for key, value in body.items() if value is None and key in RECORD_KEY_PATTERNS]
+    if len(empty) == 1 and all(
+        key == empty[0] or isinstance(value, bool | int | float) or key.lower() in _PAGING_KEYS
+        for key, value in body.items()
+    ):
+        return (empty[0],)
+    return ()
+
+
+def _selector_for(path: KeyPath) -> JSONPath:
+    """Fields are quoted by construction, not by text: a key may hold any character."""
+    selector: JSONPath = Root()
+    for name in path:
+        selector = Child(selector, Fields(name))
+    return selector
+
+
+def _kind_of(body: Any) -> str:
+    return "a text" if isinstance(body, str) else f"{body!r}"
+
+
+_Wildcard: type[JSONPath] = getattr(language, "Wildcard", Slice)
+"""What `[*]` is read as; a slice without bounds in older versions of jsonpath-ng."""
+
+
+class NoRecordsError(ValueError):
+    """The answer does not have what the selector names."""
+
+
+class RecordReader:
+    """Takes the records out of the pages of one call, in order.
+
+    Without a selector the first page that is not empty tells where they are. `is_given` tells that
+    the file has the selector: it is dlt that takes `$` for a path that ends in an id. `compiled` is
+    the selector, if it was compiled before, which takes longer than a small page. Raises
+    `NoRecordsError` or `NotDetectedError`, both `ValueError`s, for an answer that is not what it
+    should be.
+    """
+
+    def __init__(
+        self, selector: str | None, *, is_given: bool = True, compiled: JSONPath | None = None
+    ) -> None:
+        self._file_selector = selector if is_given else None
+        self._selector = compiled or (jsonpath.compile_path(selector) if selector else None)
+        self._pages_are_lists: bool | None = None
+
+    def records(self, body: Any) -> list[Any]:
+        """The records of a page. As dlt does: a null is an empty page, an object is one record."""
+        if self._selector is None:
+            self._selector = detect_selector(body)
+            if self._selector is None:
+                return []
+        if self._file_selector is None:
+            self._check_shape(body)
+        found = jsonpath.find_values(self._selector, body)
+        if not found:
+            return self._empty_page(body)
+        records = found[0] if len(found) == 1 else found
+        if isinstance(records, list) and records:
+            return records
+        if records in (None, [], {}):
+            if reports_failure(body):
+                raise NoRecordsError("the answer has no rows and says that something failed")
+            return []
+        if not isinstance(records, dict) and _is_plain_path(self._selector):
+            raise NoRecordsError(f"{self._name} leads to {_describe_value(records)}, not to rows")
+        return [records]
+
+    def _check_shape(self, body: Any) -> None:
+        """A whole answer is a page: it stays a list, or an object that is no error message."""
+        if not isinstance(self._selector, Root) or reports_no_records(body):
+            return
+        is_list = isinstance(body, list)
+        self._pages_are_lists = is_list if self._pages_are_lists is None else self._pages_are_lists
+        if is_list != self._pages_are_lists:
+            raise NoRecordsError("the answer is no list, as the pages before it were")
+        if isinstance(body, dict) and looks_like_an_error(body):
+            raise NoRecordsError(
+                'the answer looks like an error message; if it is a row, set data_selector to "$"'
+            )
+
+    def _empty_page(self, body: Any) -> list[Any]:
+        if self._selector is not None and _selects_from_nothing(self._selector, body):
+            return []
+        if reports_no_records(body):
+            return []
+        raise NoRecordsError(f"{self._name} finds nothing")
+
+    @property
+    def _name(self) -> str:
+        if self._file_selector:
+            return f"data_selector {self._file_selector!r}"
+        return f"the place of the first page's rows ({self._selector})"
+
+
+def selects_every_record(selector: str | None) -> bool:
+    """Whether a selector gives every record of a page once: a plain path, or `[*]` at its end."""
+    if selector is None:
+        return True
+    path = jsonpath.compile_path(selector)
+    if isinstance(path, Child) and _selects_all_items(path.right):
+        path = path.left
+    return _is_plain_path(path)
+
+
+def _selects_all_items(step: JSONPath) -> bool:
+    if isinstance(step, Slice):
+        return step.start is None and step.end is None and step.step is None
+    return isinstance(step, _Wildcard)
+
+
+def _is_plain_path(path: JSONPath) -> bool:
+    while isinstance(path, Child):
+        if not _is_one_field(path.right):
+            return False
+        path = path.left
+    return isinstance(path, Root) or _is_one_field(path)
+
+
+def _is_one_field(path: JSONPath) -> bool:
+    return isinstance(path, Fields) and len(path.fields) == 1 and path.fields[0] != "*"
+
+
+def _selects_from_nothing(selector: JSONPath, body: Any) -> bool:
+    """Whether a selector is right and nothing is there for it.
+
+    `data[*].item` and `data[0]` find nothing if `data` is empty, a filter if no record passes it.
+    """
+    while isinstance(selector, Child):
+        if isinstance(selector.right, Slice | Index | Filter | _Wildcard):
+            found = jsonpath.find_values(selector.left, body)
+            if any(value in (None, [], {}) for value in found):
+                return True
+            if isinstance(selector.right, Filter) and any(isinstance(v, list) for v in found):
+                return True
+        selector = selector.left
+    return False
+
+
+def _describe_value(value: Any) -> str:
+    return "a text" if isinstance(value, str) else repr(value)
+
+
+def extract_records(
+    response: requests.Response, reader: RecordReader, body: Any
+) -> tuple[list[Any], Any]:
+    """The records of a body, and the body: read again if it can't be proved later.
+
+    What stands beside the records (a cursor, a total) is proved here. Raises `ValueError` as the
+    reader does.
+    """
+    records = reader.records(body)
+    if not isinstance(response, ApiResponse) or not response.is_unverified:
+        return records, body
+    keys = expected_key_count(records, body, response.content)
+    if keys is None:
+        body = response.reread()
+        return reader.records(body), body
+    return UnverifiedRecords.of(
+        records, keys, response.content, lambda: reader.records(response.reread())
+    ), body

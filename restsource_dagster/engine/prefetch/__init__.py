@@ -1,0 +1,1 @@
+"""Pages requested before they are needed."""

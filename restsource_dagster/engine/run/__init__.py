@@ -1,0 +1,1 @@
+"""One run of a connector: its families, their loads and the outcomes."""

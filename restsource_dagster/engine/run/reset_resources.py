@@ -1,0 +1,97 @@
+"""Forget what was loaded of a resource: its tables and its cursors."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from dlt.pipeline.helpers import pipeline_drop
+
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.pipeline import PipelineManager
+from restsource_dagster.engine.destination.recovery import clear_pending_overrides
+from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+from restsource_dagster.engine.errors import UnknownResourceError
+from restsource_dagster.engine.run.outcome import Observer, Progress, SilentObserver
+from restsource_dagster.engine.run.window_load import backfill_pipeline_name
+from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.settings import Settings
+
+__all__ = ["dependents_of", "reset_resources"]
+
+
+def reset_resources(
+    connector: Connector,
+    resources: Collection[str] | None,
+    settings: Settings,
+    observer: Observer | None = None,
+) -> tuple[str, ...]:
+    """Drop the tables of the named resources, with nested ones, and their cursors; None: of all.
+
+    Waits for a run of the connector to end, and for the database. Returns the tables that were
+    dropped, none if nothing was loaded. What depends on a named resource and isn't named itself
+    stays as it is, and `observer` is told so. Windows of history that Dagster shows as loaded go on
+    to be shown: who calls this has to wipe them.
+
+    Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`.
+    """
+    known = [resource.name for resource in connector.resources]
+    unknown = sorted(set(resources or ()) - set(known))
+    if unknown:
+        raise UnknownResourceError(
+            f"connector {connector.name} has no resource {', '.join(unknown)}; "
+            f"it has {', '.join(known)}"
+        )
+    progress = Progress(observer or SilentObserver(), str)
+    configure_dlt()
+    with connector_workspace(
+        settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
+    ) as folder:
+        dropped = _drop_tables(connector, resources, settings, progress, folder)
+    for name in resources or ():
+        kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]
+        if kept:
+            progress.message(
+                f"{', '.join(kept)} depends on {name} and keeps its rows; below the records of "
+                f"{name} that it has had, it is not asked for again"
+            )
+    return dropped
+
+
+def dependents_of(connector: Connector, resource: str) -> tuple[str, ...]:
+    """The resources below this one, at any depth. Raises `KeyError` for an unknown one."""
+    found = {resource}
+    members = connector.family_of(resource).members
+    for member in members:
+        if member.parent in found:
+            found.add(member.name)
+    return tuple(member.name for member in members if member.name in found - {resource})
+
+
+def _drop_tables(
+    connector: Connector,
+    resources: Collection[str] | None,
+    settings: Settings,
+    progress: Progress,
+    folder: Path,
+) -> tuple[str, ...]:
+    warehouse = warehouse_from_settings(settings)
+    # a connector of which only windows have been loaded has no state but theirs
+    for name in (connector.name, backfill_pipeline_name(connector.name)):
+        pipelines = PipelineManager(
+            name, warehouse, progress, folder / name, dataset=connector.name
+        )
+        pipeline = pipelines.open()
+        if pipeline.default_schema_name:
+            break
+    else:
+        return ()
+    with warehouse.held(progress.message):
+        drop = pipeline_drop(pipeline, tuple(resources or ()), drop_all=resources is None)
+        if drop.is_empty:
+            return ()
+        drop()
+        if pipelines.unfinished:
+            clear_pending_overrides(
+                pipelines.client, pipelines.unfinished if resources is None else resources
+            )
+    return tuple(drop.info["tables_with_data"])

@@ -1,0 +1,232 @@
+"""How each resource is asked for: its session, credentials, paginator and limits."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
+from dlt.sources.rest_api.config_setup import create_auth
+from requests.auth import AuthBase
+
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.http.cancellation import Sleep
+from restsource_dagster.engine.http.oauth import RenewingToken
+from restsource_dagster.engine.http.origins import OriginPolicy, has_foreign_origin
+from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.redaction import Redactor, credentials_in
+from restsource_dagster.engine.http.session import ApiSession
+from restsource_dagster.engine.http.session_rules import SessionRules
+from restsource_dagster.engine.http.usage import ResourceCounts
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
+from restsource_dagster.engine.paging.records import selects_every_record
+from restsource_dagster.engine.paging.response_checks import matching_action
+from restsource_dagster.engine.paging.safe_paginators import make_paginator
+from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
+from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
+from restsource_dagster.engine.run.outcome import Progress
+from restsource_dagster.engine.source.resource_plan import ResourcePlan
+
+__all__ = ["EndpointFactory"]
+
+
+@dataclass(frozen=True)
+class _PageReporter:
+    """Counts what arrives and says what is missing."""
+
+    resource: str
+    tally: ResourceCounts
+    progress: Progress
+
+    def page(self, rows: int, nulls: int) -> None:
+        self.tally.count(rows=rows, nulls=nulls)
+        self.progress.page(self.resource, rows)
+        if nulls:
+            self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
+
+    def end(self, promised: int | None, received: int) -> None:
+        if promised is None:
+            return
+        self.tally.add_stated_total(promised)
+        if received < promised:
+            self.progress.message(
+                f"{self.resource}: the API named a total of {promised}, and {received} arrived; "
+                f"{promised - received} are missing"
+            )
+
+    def note(self, text: str) -> None:
+        self.progress.message(f"{self.resource}: {text}")
+
+
+class EndpointFactory:
+    """Makes the endpoints of one run; they share a request budget and the client's token."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        client: Mapping[str, Any],
+        redactor: Redactor,
+        progress: Progress,
+        sleep: Sleep | None = None,
+    ) -> None:
+        self._sleep = sleep
+        self._http = connector.http
+        self._client = client
+        self._redactor = redactor
+        self._progress = progress
+        self._with_selector = _resources_with_selector(connector.rest_api_config())
+        self._shared_auth: AuthBase | None = None
+        self._sessions: list[ApiSession] = []
+        self._tallies: dict[str, ResourceCounts] = {}
+        self._made: dict[str, EndpointReader] = {}
+        self._budget = RateLimiter(
+            requests_per_second=self._http.requests_per_second,
+            max_concurrency=self._http.max_concurrency,
+        )
+        most = self._http.max_concurrency
+        self._prefetcher = Prefetcher(most, self._budget) if most > 1 else None
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows all secrets of the run, also those that come to be known on the way."""
+        return self._redactor
+
+    @property
+    def looks_ahead(self) -> int:
+        """How many families after the one whose turn it is may be foreseen."""
+        return self._prefetcher.max_prefetched_calls if self._prefetcher else 0
+
+    def tally(self, resource: str) -> ResourceCounts:
+        """What a resource counts in this run."""
+        return self._tallies.setdefault(resource, ResourceCounts())
+
+    def endpoint(self, plan: ResourcePlan) -> EndpointReader:
+        """The endpoint of a resource, one for the whole run.
+
+        A full URL of another origin gets the resource's own headers and credentials, never the
+        client's. Raises dlt's `ConfigFieldMissingException` for a secret that can't be found.
+        """
+        name = plan.resource.name
+        if name not in self._made:
+            self._made[name] = self._make(plan, self.tally(name))
+        return self._made[name]
+
+    def is_read(self, resource: str) -> bool:
+        """Whether all pages of the resource's next call were fetched ahead."""
+        return self._prefetcher is not None and self._prefetcher.is_read(resource)
+
+    def wait_for_first(self, resource: str, most: float) -> None:
+        """Wait until the first page of the resource's next call was fetched ahead, if it is at all;
+        `most` in seconds."""
+        if self._prefetcher is not None:
+            self._prefetcher.wait_for_first(resource, most)
+
+    @contextmanager
+    def replayable(self) -> Iterator[Callable[[Collection[str]], None]]:
+        """Have calls made that may be made again without asking the API; by one thread.
+
+        What is yielded is called before, with the names of the resources.
+        """
+        with (
+            self._prefetcher.recorded_responses()
+            if self._prefetcher
+            else nullcontext(ResponseReplay()) as kept
+        ):
+
+            def start_again(names: Collection[str]) -> None:
+                kept.start_again()
+                for name in names:
+                    self.tally(name).start_again()
+                    self._progress.start_again(name)
+
+            yield start_again
+
+    def end_family(self, root: str) -> None:
+        """Give up what was fetched for a family and was not wanted."""
+        if self._prefetcher is not None:
+            self._prefetcher.end_family(root)
+
+    def _make(self, plan: ResourcePlan, tally: ResourceCounts) -> EndpointReader:
+        name, endpoint = plan.resource.name, plan.endpoint
+        base_url = self._client["base_url"]
+        foreign = has_foreign_origin(base_url, endpoint["path"])
+        return EndpointReader(
+            resource=name,
+            base_url=base_url,
+            session=self._session(endpoint["path"] if foreign else base_url, plan, tally),
+            redactor=self._redactor,
+            headers=None if foreign else self._client.get("headers"),
+            auth=self._auth(plan, tally, may_use_clients=not foreign),
+            paginator=make_paginator(
+                endpoint.get("paginator") or self._client.get("paginator"),
+                counts_rows=selects_every_record(endpoint.get("data_selector")),
+            ),
+            data_selector=endpoint.get("data_selector"),
+            selector_is_given=name in self._with_selector,
+            actions=tuple(endpoint.get("response_actions") or ()),
+            max_pages=self._http.max_pages,
+            listener=_PageReporter(name, tally, self._progress),
+            ahead=self._prefetcher,
+        )
+
+    def close(self) -> None:
+        """End what was fetched ahead, and close the connections of all sessions."""
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+        for session in self._sessions:
+            session.close()
+
+    def _session(self, url: str, plan: ResourcePlan | None, tally: ResourceCounts) -> ApiSession:
+        name = plan.resource.name if plan else "token"
+        actions = tuple(plan.endpoint.get("response_actions") or ()) if plan else ()
+        session = ApiSession(
+            SessionRules(
+                origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
+                budget=self._budget,
+                meter=tally.meter,
+                timeout_seconds=self._http.timeout_seconds,
+                max_wait_seconds=self._http.max_wait_seconds,
+                verdict=lambda response: matching_action(response, actions),
+                on_wait=lambda text: self._progress.message(f"{name}: {text}"),
+                sleep=self._sleep,
+                redactor=self._redactor,
+            )
+        )
+        self._sessions.append(session)
+        return session
+
+    def _auth(
+        self, plan: ResourcePlan, tally: ResourceCounts, *, may_use_clients: bool
+    ) -> AuthBase | None:
+        if "auth" in plan.endpoint:
+            return self._create_auth(plan.endpoint["auth"], tally)
+        if not may_use_clients:
+            return None
+        if self._shared_auth is None:
+            self._shared_auth = self._create_auth(self._client.get("auth"), tally)
+        return self._shared_auth
+
+    def _create_auth(self, config: Any, tally: ResourceCounts) -> AuthBase | None:
+        auth = create_auth(config)
+        # dlt may have found them in secrets.toml or a vault
+        self._redactor.learn(*credentials_in(auth))
+        if not isinstance(auth, OAuth2ClientCredentials):
+            return auth
+        # token requests pass our session, too, and belong to the token endpoint's own origin
+        auth.session = self._session(auth.access_token_url, None, tally)
+        return RenewingToken(auth, self._redactor)
+
+
+def _resources_with_selector(config: Mapping[str, Any]) -> frozenset[str]:
+    """The resources whose selector is the file's: for a path that ends in an id dlt chooses one."""
+    defaults = (config.get("resource_defaults") or {}).get("endpoint") or {}
+    return frozenset(
+        item if isinstance(item, str) else item["name"]
+        for item in config["resources"]
+        if defaults.get("data_selector") or _data_selector_of(item)
+    )
+
+
+def _data_selector_of(resource: Any) -> Any:
+    endpoint = resource.get("endpoint") if isinstance(resource, Mapping) else None
+    return endpoint.get("data_selector") if isinstance(endpoint, Mapping) else None

@@ -1,0 +1,1 @@
+"""Backfills: partitions of the past, loaded beside the live stream, newest first."""

@@ -1,1 +1,0 @@
-"""History: windows of the past, loaded beside the live stream, newest first."""

@@ -1,0 +1,251 @@
+"""What happens inside a run. Imported by the op only: this module brings dlt.
+
+What a retried run need not load again: all that the run before it materialized.
+
+Progress in the run's log, at a calm pace.
+
+From an order to the engine. Imported by ops only: this module brings dlt.
+"""
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster_dlt import DagsterDltResource
+from dlt.common.schema import Schema
+
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.destination.tables import read_loaded_columns
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import Observer, Outcome
+from restsource_dagster.engine.run.window_load import ingest_window
+from restsource_dagster.orchestration.assets import materialization_metadata, table_schema
+from restsource_dagster.orchestration.backfills.backfill_plan import read_live_start_values
+from restsource_dagster.orchestration.names import (
+    TAG_CONNECTOR,
+    TAG_PROCESS,
+    TAG_TRIGGER,
+    asset_key,
+)
+from restsource_dagster.orchestration.run_config import (
+    LoadConfig,
+    LoadRequest,
+    RunSettings,
+    resolve_load_config,
+)
+from restsource_dagster.orchestration.sensors.killed_runs import process_tag
+from restsource_dagster.settings import read_environment
+
+__all__ = [
+    "ConnectorDltResource",
+    "RunLogObserver",
+    "execute_load_request",
+    "load_summary",
+    "read_assets_materialized_before",
+    "summarize_failures",
+    "tag_run",
+]
+
+_TAG_RESUME_RETRY = "dagster/is_resume_retry"
+
+
+def read_assets_materialized_before(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
+    """The assets that this run's predecessors materialized, if it goes on from their failure.
+
+    Dagster retries a step as a whole, and a connector is one step. A run that is executed again
+    "from failure" (by a person or by a retry policy) goes on from its parent run, which may have
+    gone on from another; a step that is tried again in the same run, from its earlier tries.
+    """
+    done: set[dg.AssetKey] = set()
+    if context.retry_number:
+        done |= _read_materialized_assets(context.instance, context.run.run_id)
+    run: dg.DagsterRun | None = context.run
+    while run and run.parent_run_id and run.tags.get(_TAG_RESUME_RETRY) == "true":
+        done |= _read_materialized_assets(context.instance, run.parent_run_id)
+        run = context.instance.get_run_by_id(run.parent_run_id)
+    return frozenset(done)
+
+
+def _read_materialized_assets(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
+    found: set[dg.AssetKey] = set()
+    cursor: str | None = None
+    while True:
+        page = instance.get_records_for_run(
+            run_id, cursor=cursor, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
+        )
+        for record in page.records:
+            if record.asset_key:
+                found.add(record.asset_key)
+        if not page.has_more:
+            return found
+        cursor = page.cursor
+
+
+_LOG_INTERVAL_SECONDS = 5.0
+
+
+@dataclass
+class RunLogObserver:
+    """An observer that writes to a Dagster run's log and passes everything on to `also`."""
+
+    log: Any
+    also: Observer | None
+    _told: dict[str, float] = field(default_factory=dict)
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Log at most one line per resource in five seconds."""
+        if self.also:
+            self.also.page(resource, pages, rows, rows_per_second)
+        now = time.monotonic()
+        if now - self._told.setdefault(resource, now) >= _LOG_INTERVAL_SECONDS:
+            self._told[resource] = now
+            self.log.info(f"{resource}: {pages} pages, {rows} rows, {rows_per_second:.0f} rows/s")
+
+    def phase(self, family: str, phase: str) -> None:
+        """Log the phases of a family at debug level."""
+        if self.also:
+            self.also.phase(family, phase)
+        self.log.debug(f"{family}: {phase}")
+
+    def message(self, text: str) -> None:
+        """Log what a person wants to know."""
+        if self.also:
+            self.also.message(text)
+        self.log.warning(text)
+
+
+def execute_load_request(
+    context: dg.AssetExecutionContext,
+    connector: Connector,
+    wanted: Collection[str],
+    order: LoadRequest,
+    runs: RunSettings,
+) -> Iterator[Outcome]:
+    """Load what the order says, an outcome for each resource."""
+    observer = RunLogObserver(context.log, runs.observer)
+    if order.windows:
+        if order.left_out:
+            context.log.warning(f"Left out, as they have no cursor: {', '.join(order.left_out)}")
+        for root, span in order.windows.items():
+            context.log.info(f"{root}: the window {span.name}; the stored cursor stays as it is")
+            yield from ingest_window(
+                connector,
+                root,
+                span,
+                settings=runs.settings,
+                environment=read_environment(),
+                observer=observer,
+            )
+        return
+    yield from ingest(
+        connector,
+        settings=runs.settings,
+        environment=read_environment(),
+        resources=wanted,
+        observer=observer,
+        live_from=read_live_start_values(connector, runs.settings),
+        full_refresh=order.full_refresh,
+        set_cursor=order.set_cursor,
+    )
+
+
+_DAGSTER_DLT_METADATA = ("dataset_name", "destination_name", "destination_type", "first_run")
+
+
+class ConnectorDltResource(DagsterDltResource):
+    """dagster-dlt's resource with our engine in place of its `run`.
+
+    Its `run` drops the working folder of another run, fails in a process that has run before and
+    says nothing of an empty load; its account of a load is worth keeping, and people know it.
+    """
+
+    def run_connector(
+        self,
+        context: dg.AssetExecutionContext,
+        connector: Connector,
+        runs: RunSettings,
+        config: LoadConfig,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Load the selected resources, yield a result for each; fail at the end if any failed.
+
+        Raises `dagster.Failure` with one summary of who failed and why, or with what is wrong in
+        the run config.
+        """
+        tag_run(context, {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"})
+        done = read_assets_materialized_before(context) & context.selected_asset_keys
+        if done:
+            names = ", ".join(sorted(key.path[-1] for key in done))
+            context.log.info(f"Loaded before this retry, and not loaded again: {names}")
+        wanted = {key.path[-1] for key in context.selected_asset_keys - done}
+        order = resolve_load_config(config, connector, wanted)
+        failed: list[Outcome] = []
+        for outcome in execute_load_request(context, connector, wanted, order, runs):
+            if outcome.failed:
+                failed.append(outcome)
+            elif outcome.resource in wanted:
+                context.log.info(load_summary(outcome))
+                yield dg.MaterializeResult(
+                    asset_key=asset_key(connector.name, outcome.resource),
+                    metadata=self._metadata(context, outcome),
+                )
+        if failed:
+            raise summarize_failures(connector, failed, len(wanted))
+
+    def _metadata(self, context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, Any]:
+        metadata = dict(materialization_metadata(outcome))
+        if outcome.load:
+            theirs = self.extract_resource_metadata(
+                context, outcome.load.resource, outcome.load.info, outcome.load.pipeline
+            )
+            wanted = (*outcome.nested_tables, *_DAGSTER_DLT_METADATA)
+            metadata |= {
+                key: theirs[key] for key in wanted if key in theirs and key not in metadata
+            }
+        return metadata
+
+    def _extract_table_schema_metadata(self, table_name: str, schema: Schema) -> dg.TableSchema:
+        """The columns, read without taking them out of the live schema as the parent does."""
+        return table_schema(read_loaded_columns(schema, table_name))
+
+
+def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
+    """Tag a run with its process, and with the job's tags if the UI started it without the job."""
+    tags = {**tags, **context.run.tags, TAG_PROCESS: process_tag()}
+    new = {key: value for key, value in tags.items() if context.run.tags.get(key) != value}
+    if new:
+        context.instance.add_run_tags(context.run.run_id, new)
+
+
+def load_summary(outcome: Outcome) -> str:
+    """A line about a load that went well."""
+    nested = sum(outcome.nested_tables.values())
+    more = f" and {nested} in nested tables" if nested else ""
+    cursor = (
+        f", {outcome.cursor.cursor_path} at {outcome.cursor.last_value}" if outcome.cursor else ""
+    )
+    return (
+        f"{outcome.resource}: {outcome.rows_loaded} rows{more} in {outcome.seconds:.1f} s "
+        f"({outcome.usage.requests} requests, {outcome.usage.retries} retries){cursor}"
+    )
+
+
+def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
+    """One summary: each cause once, with all that went down with it."""
+    causes: dict[tuple[str, str, str], list[str]] = {}
+    for outcome in failed:
+        if outcome.failure:
+            cause = (outcome.failure.resource, outcome.failure.step, outcome.failure.message)
+            causes.setdefault(cause, []).append(outcome.resource)
+    lines = [f"{len(failed)} of {wanted} resources of {connector.name} were not loaded."]
+    for (culprit, step, message), down in causes.items():
+        others = [name for name in down if name != culprit]
+        with_it = f" (and with it {', '.join(others)})" if others else ""
+        lines.append(f"- {culprit}{with_it}, in {step}: {message}")
+    rest = "Nothing" if len(failed) == wanted else "Everything else is loaded. Nothing"
+    lines.append(f"{rest} of a failed resource is loaded; running again is safe.")
+    return dg.Failure(
+        description="\n".join(lines),
+        metadata={"failed": dg.MetadataValue.json(sorted(o.resource for o in failed))},
+    )

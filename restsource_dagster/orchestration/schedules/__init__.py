@@ -1,0 +1,1 @@
+"""When a connector is due, and the Dagster schedule that starts it."""

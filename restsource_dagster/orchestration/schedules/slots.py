@@ -1,0 +1,208 @@
+"""The cron strings that wake a schedule.
+
+Cron can say "at these minutes of these hours", so a period that divides a day is a union of cron
+strings exactly. Any other period gets the coarsest grid that holds all of its slots, and the
+ticks in between are skipped when they come.
+
+When a connector is due: the arithmetic of slots, in UTC.
+
+A *slot* is a moment at which a connector is due: `anchor + k * period` for k = 0, 1, 2, ..., as
+far as it is later than the connector's creation. Everything here is a pure function of the
+schedule, the creation time and a moment, so two machines always agree on what is due.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from math import gcd
+from typing import Literal, Protocol
+
+__all__ = [
+    "DAY",
+    "CronGrid",
+    "RepeatingSchedule",
+    "cron_grid_for",
+    "format_utc",
+    "last_due",
+    "next_due",
+    "parse_slot_tag",
+    "schedule_in_words",
+    "slot_anchor",
+    "slot_period",
+    "slot_tag",
+    "upcoming_slots",
+]
+
+DAY = timedelta(days=1)
+
+_SCHEDULE_UNITS = {"minutes": timedelta(minutes=1), "hours": timedelta(hours=1), "days": DAY}
+
+
+class RepeatingSchedule(Protocol):
+    """What is needed of a schedule that repeats: the connector file's `schedule` has it."""
+
+    @property
+    def mode(self) -> Literal["minutes", "hours", "days"]:
+        """The unit that `interval` counts."""
+
+    @property
+    def interval(self) -> int:
+        """How many units lie between two slots, at least 1."""
+
+    @property
+    def offset(self) -> int:
+        """Minutes by which hours and days are shifted from midnight UTC; 0 for minutes."""
+
+
+def slot_period(schedule: RepeatingSchedule) -> timedelta:
+    """The time between two slots."""
+    return schedule.interval * _SCHEDULE_UNITS[schedule.mode]
+
+
+def slot_anchor(schedule: RepeatingSchedule, created_at: datetime) -> datetime:
+    """The moment that slots are counted from, in UTC; it need not be a slot itself.
+
+    Minutes count from the minute of creation, hours and days from the midnight (UTC) before the
+    creation plus the offset. Raises `ValueError` if `created_at` has no time zone.
+    """
+    created = _require_utc(created_at, "created_at")
+    if schedule.mode == "minutes":
+        return created.replace(second=0, microsecond=0)
+    midnight = created.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + timedelta(minutes=schedule.offset)
+
+
+def last_due(schedule: RepeatingSchedule, created_at: datetime, now: datetime) -> datetime | None:
+    """The latest slot that is not later than `now`; None while none has come yet.
+
+    Raises `ValueError` if a time has no time zone.
+    """
+    start = slot_anchor(schedule, created_at)
+    elapsed = (_require_utc(now, "now") - start) // slot_period(schedule)
+    slot = start + elapsed * slot_period(schedule)
+    return slot if slot > created_at else None
+
+
+def next_due(schedule: RepeatingSchedule, created_at: datetime, now: datetime) -> datetime:
+    """The first slot that is later than `now` and than the creation.
+
+    Raises `ValueError` if a time has no time zone.
+    """
+    start = slot_anchor(schedule, created_at)
+    after = max(_require_utc(now, "now"), created_at)
+    return start + ((after - start) // slot_period(schedule) + 1) * slot_period(schedule)
+
+
+def upcoming_slots(
+    schedule: RepeatingSchedule, created_at: datetime, now: datetime
+) -> Iterator[datetime]:
+    """All slots later than `now`, in order and without end: take as many as you show."""
+    slot = next_due(schedule, created_at, now)
+    while True:
+        yield slot
+        slot += slot_period(schedule)
+
+
+def slot_tag(slot: datetime) -> str:
+    """A slot as the value of a run's slot tag: `2026-11-23T10:13:00Z`."""
+    return _require_utc(slot, "slot").strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_slot_tag(value: str) -> datetime | None:
+    """The slot that a tag's value names; None if a person has put something else there."""
+    try:
+        slot = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return slot.astimezone(UTC) if slot.tzinfo else None
+
+
+def format_utc(moment: datetime) -> str:
+    """A moment for people: `2026-11-23 10:13 UTC`, with seconds only where there are some."""
+    utc = _require_utc(moment, "moment")
+    return f"{utc:%Y-%m-%d %H:%M:%S} UTC" if utc.second else f"{utc:%Y-%m-%d %H:%M} UTC"
+
+
+def schedule_in_words(schedule: RepeatingSchedule, created_at: datetime) -> str:
+    """The schedule for people, the same on every day of its life.
+
+    `every 10 minutes at 10:13, 10:23, ... UTC` where the times of the day repeat each day (the
+    first two are named), else with the date to count from: `every 7 hours, first on 2026-11-23
+    at 14:00 UTC`.
+    """
+    every = _every_words(schedule)
+    first, second = islice(upcoming_slots(schedule, created_at, created_at), 2)
+    length = slot_period(schedule)
+    if length == DAY:
+        return f"{every} at {first:%H:%M} UTC"
+    if length * 2 == DAY:
+        return f"{every} at {first:%H:%M} and {second:%H:%M} UTC"
+    if not DAY % length:
+        return f"{every} at {first:%H:%M}, {second:%H:%M}, ... UTC"
+    return f"{every}, first on {first:%Y-%m-%d} at {first:%H:%M} UTC"
+
+
+def _every_words(schedule: RepeatingSchedule) -> str:
+    if schedule.interval == 1:
+        return f"every {schedule.mode.removesuffix('s')}"
+    return f"every {schedule.interval} {schedule.mode}"
+
+
+def _require_utc(moment: datetime, name: str) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError(
+            f"{name} is {moment.isoformat()}, without a time zone, so its moment is not known. "
+            "Give it in UTC, for instance 2026-11-23T10:03:00Z."
+        )
+    return moment.astimezone(UTC)
+
+
+_MINUTE = timedelta(minutes=1)
+_MINUTES_PER_DAY = DAY // _MINUTE
+
+
+@dataclass(frozen=True)
+class CronGrid:
+    """Cron strings, to be read in UTC, whose union has a tick at every slot of a schedule."""
+
+    crons: tuple[str, ...]
+    exact: bool
+    """Whether every tick is a slot, the time before the first one aside."""
+
+
+def cron_grid_for(schedule: RepeatingSchedule, created_at: datetime) -> CronGrid:
+    """The cron strings of a schedule.
+
+    Raises `ValueError` if `created_at` has no time zone.
+    """
+    minutes = slot_period(schedule) // _MINUTE
+    step = gcd(minutes, _MINUTES_PER_DAY)
+    start = slot_anchor(schedule, created_at)
+    phase = (start.hour * 60 + start.minute) % step
+    return CronGrid(crons=_cron_union(step, phase), exact=step == minutes)
+
+
+def _cron_union(step: int, phase: int) -> tuple[str, ...]:
+    """One cron string for all the hours that share their minutes: few, and easy to read."""
+    minutes_of: dict[int, list[int]] = {}
+    for minute_of_day in range(phase, _MINUTES_PER_DAY, step):
+        hour, minute = divmod(minute_of_day, 60)
+        minutes_of.setdefault(hour, []).append(minute)
+    hours_of: dict[tuple[int, ...], list[int]] = {}
+    for hour, minutes in minutes_of.items():
+        hours_of.setdefault(tuple(minutes), []).append(hour)
+    return tuple(
+        f"{_cron_field(minutes, 60)} {_cron_field(hours, 24)} * * *"
+        for minutes, hours in hours_of.items()
+    )
+
+
+def _cron_field(values: Sequence[int], size: int) -> str:
+    """Evenly spaced values of a field that counts from 0 to `size - 1`, up to its end."""
+    if len(values) == size:
+        return "*"
+    if len(values) < 3:
+        return ",".join(map(str, values))
+    start = f"{values[0]}-{size - 1}" if values[0] else "*"
+    return f"{start}/{values[1] - values[0]}"

@@ -1,0 +1,205 @@
+"""What stock dlt says to a configuration, and mutations of configurations to ask it about."""
+
+import json
+import random
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restsource_dagster.connector.env_references import (
+    find_references,
+    resolve_references,
+    resolve_rest_api_config,
+)
+from restsource_dagster.connector.model import parse_connector
+
+CORPUS = Path(__file__).parents[1] / "connectors"
+SECRETS = tuple(
+    f"CREDENTIALS__{name}"
+    for name in (
+        "TOKEN",
+        "API_KEY",
+        "USERNAME",
+        "PASSWORD",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "ACCESS_TOKEN_URL",
+    )
+)
+"""Set these in the environment, so that dlt finds every secret that a file leaves out."""
+DLT_FIELDS = ("client", "resource_defaults", "resources")
+
+
+def corpus(kind: str) -> list[Path]:
+    """The files of the corpus: `valid` or `invalid`."""
+    return sorted((CORPUS / kind).glob("*.json"))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def for_dlt(value: Any) -> dict[str, Any]:
+    """The file's part for dlt, without what dlt doesn't know."""
+    config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
+    resources = config.get("resources")
+    resources = resources if isinstance(resources, list) else []
+    for resource in resources:
+        if isinstance(resource, dict):
+            resource.pop("backfill", None)
+    for resource in (config.get("resource_defaults"), *resources):
+        if isinstance(resource, dict):
+            for name in ("mode", "nested"):
+                resource.pop(name, None)
+    return config
+
+
+def stock_refusal(value: Any) -> str | None:
+    """Why stock dlt refuses the file's part for dlt, or None if it takes it.
+
+    A crash is a refusal; a secret that isn't there is none, for the structure was fine.
+    """
+    from dlt.common.configuration.exceptions import ConfigFieldMissingException
+    from dlt.sources.rest_api import rest_api_source
+
+    config = for_dlt(value)
+    try:
+        environment = dict.fromkeys(find_references(config), "v")
+        resolve = (
+            resolve_rest_api_config
+            if isinstance(config.get("resources"), list)
+            else resolve_references
+        )
+        rest_api_source(resolve(config, environment), name="stock")
+    except ConfigFieldMissingException:
+        return None
+    except Exception as refusal:  # noqa: BLE001 - any exception is dlt's way of refusing
+        return f"{type(refusal).__name__}: {str(refusal)[:400]}"
+    return None
+
+
+def disagreement(value: Any) -> str | None:
+    """Where we and stock dlt differ about a file, except for refusals that are deliberate."""
+    _, findings = parse_connector(value, Path("mutant.json"))
+    errors = [finding for finding in findings if finding.severity == "error"]
+    ours = [finding for finding in errors if not (finding.code or "").startswith("deliberate:")]
+    about_dlt = [f for f in ours if f.pointer.split("/")[1:2] in ([name] for name in DLT_FIELDS)]
+    empty = any(finding.code == "deliberate:no-resources" for finding in errors)
+    if errors and (empty or not about_dlt):
+        return None
+    refusal = stock_refusal(value)
+    if errors and refusal is None:
+        return f"only we refuse: {about_dlt[:3]}"
+    if not errors and refusal is not None:
+        return f"only dlt refuses: {refusal}"
+    return None
+
+
+_VALUES: list[Any] = [
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    1.5,
+    10**30,
+    "",
+    "id",
+    "a.b",
+    "$.a[*].b",
+    "a[",
+    "{",
+    "{}",
+    "{{x}}",
+    "{id}",
+    "a/{id}/b",
+    "x/{resources.items.id}",
+    "{resources.items}",
+    "{resources.nobody.id}",
+    "{incremental.start_value}",
+    [],
+    ["id"],
+    ["id", 1],
+    [None],
+    [{}],
+    {},
+    {"a": 1},
+    {"id": {"type": "resolve", "resource": "items", "field": "id"}},
+    {"since": {"type": "incremental", "cursor_path": "ts", "initial_value": 0}},
+    {"type": "resolve"},
+    {"type": "offset", "limit": 1},
+    {"type": "cursor", "cursor_param": "", "cursor_body_path": "x"},
+    {"cursor_path": "ts"},
+    {"name": "extra", "endpoint": {"path": "extra/{resources.items.id}"}},
+]
+
+
+def nodes(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container and key (or index) in it."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        keys = list(item) if isinstance(item, dict) else list(range(len(item)))
+        for key in keys:
+            yield item, key
+            if isinstance(item[key], dict | list):
+                stack.append(item[key])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What mutations are made of: keys and values that occur in files, and values by key."""
+
+    keys: list[str]
+    values: list[Any]
+    by_key: dict[str, list[Any]]
+
+
+def harvest(paths: list[Path]) -> Pool:
+    """The keys and the values that occur in files."""
+    values: dict[str, Any] = {}
+    by_key: dict[str, list[Any]] = {}
+    for path in paths:
+        for container, key in nodes({k: v for k, v in read(path).items() if k in DLT_FIELDS}):
+            value = container[key]
+            if isinstance(key, str):
+                by_key.setdefault(key, []).append(value)
+            values[json.dumps(value, sort_keys=True)] = value
+    return Pool(list(by_key), list(values.values()), by_key)
+
+
+def mutated(value: Any, rng: random.Random, pool: Pool) -> Any:
+    """A copy with one to three random changes in the part that is dlt's."""
+    mutant = deepcopy(value)
+    part = {key: mutant.pop(key) for key in DLT_FIELDS if key in mutant}
+    for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        places = list(nodes(part))
+        if not places:
+            break
+        _change(*rng.choice(places), rng, pool)
+    return {**mutant, **part}
+
+
+_KINDS = ("replace", "harvest", "kin", "kin", "kin", "delete", "rename", "add", "add kin", "twice")
+
+
+def _change(container: Any, key: Any, rng: random.Random, pool: Pool) -> None:
+    kind = rng.choice(_KINDS)
+    new_key = rng.choice(pool.keys)
+    if kind == "delete":
+        del container[key]
+    elif kind == "twice" and isinstance(container, list):
+        container.append(deepcopy(container[key]))
+    elif kind == "rename" and isinstance(container, dict):
+        container[new_key] = container.pop(key)
+    elif kind == "add kin" and isinstance(container, dict):
+        container[new_key] = deepcopy(rng.choice(pool.by_key[new_key]))
+    elif kind == "add" and isinstance(container, dict):
+        container[new_key] = deepcopy(rng.choice(_VALUES))
+    elif kind == "kin" and key in pool.by_key:
+        container[key] = deepcopy(rng.choice(pool.by_key[key]))
+    else:
+        container[key] = deepcopy(rng.choice(_VALUES if kind == "replace" else pool.values))

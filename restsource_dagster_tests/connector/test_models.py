@@ -1,0 +1,88 @@
+"""What a connector is once its file is read: envelope, schedule, dlt's part."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule
+from restsource_dagster_tests.connector.helpers import connector, from_corpus
+from restsource_dagster_tests.connector.stock_dlt import CORPUS, corpus, for_dlt, read
+
+
+def test_the_name_is_the_files_stem_unless_given() -> None:
+    assert connector().name == "shop"
+    assert connector(name="store").name == "store"
+
+
+def test_the_envelope_is_kept() -> None:
+    envelope = from_corpus("envelope")
+
+    assert envelope.owners == ("team:data", "ada@example.com")
+    assert envelope.tags == {"tier": "gold", "acme/cost-centre": "42"}
+    assert envelope.created_at == datetime(2026, 11, 23, 10, 3, tzinfo=UTC)
+    assert envelope.http.timeout_seconds == 30.0
+    assert connector().created_at is None
+    assert connector().http.timeout_seconds == 60.0
+
+
+def test_a_time_without_a_zone_is_utc() -> None:
+    parsed = connector(created_at="2026-11-23T10:03:00")
+
+    assert parsed.created_at == datetime(2026, 11, 23, 10, 3, tzinfo=UTC)
+
+
+def test_schedules_have_a_period() -> None:
+    assert connector(schedule={"mode": "manual"}).schedule == ManualSchedule(mode="manual")
+    hours = connector(schedule={"mode": "hours", "offset": 15}).schedule
+    assert isinstance(hours, IntervalSchedule)
+    assert (hours.interval, hours.offset, hours.period) == (1, 15, timedelta(hours=1))
+    assert IntervalSchedule(mode="days", interval=60, offset=86_399).period == timedelta(days=60)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mode": "minutes"},
+        {"mode": "minutes", "interval": 10, "offset": 0},
+        {"mode": "hours", "interval": 1, "offset": 60},
+        {"mode": "days", "interval": 0},
+        {"mode": "days", "interval": 10**40},
+        {"mode": "days", "interval": True},
+        {"mode": "hours", "offset": -1},
+    ],
+)
+def test_an_impossible_schedule_cant_be_made(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        IntervalSchedule(**fields)
+
+
+def test_references_are_named_and_not_resolved() -> None:
+    parsed = from_corpus("references_everywhere")
+
+    assert parsed.references == {"TENANT", "KEY", "A", "B", "VERSION"}
+    assert parsed.rest_api_config()["client"]["auth"] == {"token": "${A}${B}"}
+
+
+@pytest.mark.parametrize("path", corpus("valid"), ids=lambda path: path.stem)
+def test_the_configuration_for_dlt_is_the_files_own_words(path: Path) -> None:
+    value = read(path)
+    parsed, _ = parse_connector(value, path)
+    assert parsed is not None
+
+    config = parsed.rest_api_config()
+    assert config == for_dlt(value)
+    config["client"]["base_url"] = "changed"
+    assert parsed.rest_api_config() != config
+
+
+def test_parsing_leaves_the_value_alone() -> None:
+    path = CORPUS / "valid" / "defaults_merge.json"
+    value = read(path)
+
+    parse_connector(value, path)
+
+    assert value == read(path)

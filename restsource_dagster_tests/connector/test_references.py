@@ -1,0 +1,124 @@
+"""`${NAME}`: found anywhere, resolved everywhere or not at all."""
+
+from typing import Any
+
+import pytest
+from dlt.sources.rest_api.config_setup import (
+    build_resource_dependency_graph,
+    expand_placeholders,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restsource_dagster.connector.env_references import (
+    MissingReferencesError,
+    find_references,
+    resolve_references,
+    resolve_rest_api_config,
+    without_references,
+)
+
+
+def test_references_are_found_in_values_and_keys_and_lists() -> None:
+    value = {"${A}": ["x${B}y${C}", {"z": "${_D1}"}], "n": 1}
+
+    assert find_references(value) == {"A", "B", "C", "_D1"}
+
+
+@pytest.mark.parametrize("text", ["$A", "${}", "${1A}", "${A-B}", "$${A}", "{A}", "${A", "$ {A}"])
+def test_what_only_looks_like_a_reference_is_none(text: str) -> None:
+    assert find_references(text) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "resolved"),
+    [
+        ("${A}", "1"),
+        ("Bearer ${A}${B}", "Bearer 12"),
+        ("$${A}", "${A}"),
+        ("$$${A}", "$${A}"),
+        ("{resources.x.id}", "{resources.x.id}"),
+        ("${A} {{x}}", "1 {{x}}"),
+        ("$$", "$$"),
+    ],
+)
+def test_references_are_replaced_and_all_else_stays(text: str, resolved: str) -> None:
+    assert resolve_references({text: [text]}, {"A": "1", "B": "2"}) == {resolved: [resolved]}
+
+
+def test_a_value_is_not_resolved_again() -> None:
+    assert resolve_references("${A}", {"A": "${B}", "B": "no"}) == "${B}"
+
+
+def test_all_missing_names_are_told_at_once() -> None:
+    with pytest.raises(
+        MissingReferencesError, match=r"Not set in the environment: A, C\."
+    ) as caught:
+        resolve_references({"x": "${C}", "y": ["${A}", "${B}"]}, {"B": "here"})
+
+    assert caught.value.names == ("A", "C")
+
+
+def test_an_empty_variable_is_there() -> None:
+    assert resolve_references("${A}", {"A": ""}) == ""
+
+
+def test_the_original_is_left_alone() -> None:
+    value = {"x": ["${A}"]}
+
+    resolve_references(value, {"A": "1"})
+
+    assert value == {"x": ["${A}"]}
+
+
+@given(st.text())
+def test_a_secret_with_braces_reaches_the_api_as_it_is(secret: str) -> None:
+    config = {"client": {"base_url": "x"}, "resources": [{"endpoint": {"params": {"k": "${S}"}}}]}
+
+    params = resolve_rest_api_config(config, {"S": secret})["resources"][0]["endpoint"]["params"]
+
+    assert expand_placeholders(params, {}) == {"k": secret}
+
+
+def test_braces_are_doubled_only_where_dlt_fills_in() -> None:
+    endpoint: dict[str, Any] = {"path": "${S}", "auth": {"token": "${S}"}, "headers": {"h": "${S}"}}
+    config = {
+        "client": {"base_url": "${S}", "auth": {"token": "${S}"}, "headers": {"h": "${S}"}},
+        "resource_defaults": {"endpoint": {"json": {"a": "${S}"}}, "table_name": "${S}"},
+        "resources": [
+            "plain",
+            {"name": "a", "endpoint": endpoint},
+            {"name": "b", "endpoint": "${S}"},
+        ],
+    }
+
+    assert resolve_rest_api_config(config, {"S": "{"}) == {
+        "client": {"base_url": "{", "auth": {"token": "{"}, "headers": {"h": "{"}},
+        "resource_defaults": {"endpoint": {"json": {"a": "{{"}}, "table_name": "{"},
+        "resources": [
+            "plain",
+            {
+                "name": "a",
+                "endpoint": {"path": "{{{{", "auth": {"token": "{"}, "headers": {"h": "{{"}},
+            },
+            {"name": "b", "endpoint": "{{{{"},
+        ],
+    }
+
+
+@given(st.text(alphabet="ab{}/"))
+def test_a_secret_with_braces_in_a_path_reaches_the_api_as_it_is(secret: str) -> None:
+    config = {"client": {"base_url": "x"}, "resources": [{"name": "a", "endpoint": "p/${S}"}]}
+
+    resolved = resolve_rest_api_config(config, {"S": secret})
+    _, resources, _ = build_resource_dependency_graph({}, resolved["resources"])
+
+    endpoint: Any = resources["a"]["endpoint"]  # type: ignore[index]
+    assert expand_placeholders(endpoint["path"], {}) == f"p/{secret}"
+
+
+@given(st.text(alphabet="${}AB_1 "))
+def test_what_checks_see_has_the_braces_that_dlt_will_see(text: str) -> None:
+    environment = dict.fromkeys(find_references(text), "x")
+
+    assert without_references(text) == resolve_references(text, environment)

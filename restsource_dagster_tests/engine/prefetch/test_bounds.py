@@ -1,0 +1,257 @@
+"""What fetching ahead may cost: requests, places in the budget, memory, threads."""
+
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from dlt.sources.helpers.rest_client.paginators import SinglePagePaginator
+
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.session import ApiSession
+from restsource_dagster.engine.http.session_rules import SessionRules
+from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
+from restsource_dagster_tests.engine.prefetch.reading import ahead_threads, read, session_of
+from restsource_dagster_tests.faults.http_parts import endpoint_for
+from restsource_dagster_tests.faults.test_http_totals import api, offset, pages
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+
+LINK = {"type": "json_link", "next_url_path": "next"}
+
+
+def numbers(server: FaultServer, name: str = "page") -> list[int]:
+    return sorted(int(arrival.query.get(name, 1)) for arrival in server.arrivals)
+
+
+@pytest.mark.parametrize("most", [2, 8, 16])
+def test_with_a_known_total_no_request_is_sent_in_vain(server: FaultServer, most: int) -> None:
+    server.plan["/items"] = api(250, cap=10)
+    read(server, most, selector="data", paginator=offset(10))
+    assert numbers(server, "offset") == list(range(0, 250, 10))
+
+
+@pytest.mark.parametrize("most", [2, 8, 16])
+@pytest.mark.parametrize("pages_in_all", [5, 12, 40])
+def test_a_total_of_pages_is_known_as_one_once_more_rows_have_come(
+    server: FaultServer, most: int, pages_in_all: int
+) -> None:
+    """At first it may be one of rows: 12 may be two pages of ten rows, or twelve."""
+
+    def answer(seen: Arrival) -> Any:
+        page = int(seen.query.get("page", 1))
+        rows = [{"id": 10 * page + n} for n in range(10 if page <= pages_in_all else 0)]
+        return Reply({"data": rows, "total": pages_in_all})
+
+    server.plan["/items"] = answer
+    numbered = {"type": "page_number", "base_page": 1, "total_path": "total"}
+    read(server, most, selector="data", paginator=numbered)
+    assert numbers(server) == list(range(1, pages_in_all + 1))
+
+
+@pytest.mark.parametrize("most", [2, 8, 16])
+def test_without_a_total_at_most_as_many_requests_are_in_vain_as_may_be_under_way(
+    server: FaultServer, most: int
+) -> None:
+    server.plan["/items"] = api(250)
+    read(server, most, selector="data", paginator=offset(10, total_path=None))
+    assert set(range(0, 260, 10)) <= set(numbers(server, "offset"))
+    assert len(server.arrivals) <= 25 + most
+
+
+@pytest.mark.parametrize("paginator", [offset(100, total_path=None), offset(100)], ids=str)
+def test_a_run_with_one_page_sends_the_requests_that_it_would_send_anyway(
+    server: FaultServer, paginator: Any
+) -> None:
+    server.plan["/items"] = api(7)
+    read(server, 1, selector="data", paginator=paginator)
+    alone = len(server.arrivals)
+    read(server, 16, selector="data", paginator=paginator)
+    assert len(server.arrivals) == 2 * alone
+
+
+def test_a_total_that_counts_rows_where_pages_are_asked_for_foresees_no_pages(
+    server: FaultServer,
+) -> None:
+    server.plan["/items"] = api(7)
+    read(server, 16, selector="data", paginator=pages())
+    assert numbers(server) == [1, 2]
+
+
+def linked(seen: Arrival) -> Any:
+    page = int(seen.query.get("page", 1))
+    rows = [{"id": 10 * page + n} for n in range(10)]
+    return {"data": rows, "next": f"/items?page={page + 1}" if page < 40 else None}
+
+
+def test_a_reader_that_may_stop_is_not_run_away_from(server: FaultServer) -> None:
+    server.plan["/items"] = linked
+    for stop_after, most_asked in [(1, 1), (2, 2), (3, 3), (4, 5), (5, 7), (6, 10)]:
+        server.arrivals.clear()
+        read(server, 8, selector="data", paginator=LINK, may_stop=True, stop_after=stop_after)
+        time.sleep(0.05)
+        assert stop_after <= len(server.arrivals) <= most_asked
+
+
+@pytest.mark.parametrize(("method", "ahead"), [("GET", True), ("POST", True), ("PUT", False)])
+def test_what_may_do_more_than_read_is_not_sent_ahead(
+    server: FaultServer, method: str, ahead: bool
+) -> None:
+    server.plan["/items"] = api(250, cap=10)
+    call = Call("items", method)
+    read(server, 8, call, selector="data", paginator=offset(10), stop_after=2)
+    assert (len(server.arrivals) > 2) == ahead
+
+
+@pytest.mark.parametrize("most", [2, 5])
+def test_no_more_requests_are_under_way_than_allowed(server: FaultServer, most: int) -> None:
+    well = api(400, cap=10)
+    server.plan["/items"] = lambda seen: Reply(well(seen), delay=0.02)
+    read(server, most, selector="data", paginator=offset(10))
+    assert server.peak == most
+
+
+def test_with_one_request_at_a_time_nothing_is_fetched_ahead(server: FaultServer) -> None:
+    server.plan["/items"] = api(50, cap=10)
+    read(server, 1, selector="data", paginator=offset(10), stop_after=2)
+    assert numbers(server, "offset") == [0, 10]
+    assert ahead_threads() == {}
+
+
+class Held:
+    """Reads slowly while others fetch, and notes the most that is held."""
+
+    def __init__(self, server: FaultServer, room_bytes: int) -> None:
+        self.session = session_of(server, 8)
+        self.ahead = Prefetcher(8, self.session.rules.budget, room_bytes)
+        self.most = 0
+
+    def read(self, server: FaultServer, paginator: Any) -> int:
+        endpoint = endpoint_for(
+            server, session=self.session, ahead=self.ahead, selector="data", paginator=paginator
+        )
+        rows = 0
+        for page in endpoint.pages(Call("items")):
+            rows += len(page)
+            time.sleep(0.01)
+            self.most = max(self.most, self.ahead.held)
+        self.ahead.close()
+        self.session.close()
+        return rows
+
+
+@pytest.mark.parametrize("paginator", [offset(10), LINK], ids=str)
+def test_what_is_held_is_bounded_though_pages_grow_without_warning(
+    server: FaultServer, paginator: Any
+) -> None:
+    def growing(seen: Arrival) -> Any:
+        page = int(seen.query.get("offset", 0)) // 10 + int(seen.query.get("page", 1))
+        size = 1_000 if page < 20 else 400_000
+        rows = [{"id": 10 * page + n, "text": "x" * (size // 10)} for n in range(10)]
+        following = f"/items?page={page + 1}" if page < 40 else None
+        return {"data": rows, "total": 400, "next": following}
+
+    server.plan["/items"] = growing
+    held = Held(server, 2_000_000)
+    assert held.read(server, paginator) == 400
+    assert 0 < held.most <= 2_000_000
+    assert held.ahead.held == 0
+
+
+def test_a_page_larger_than_all_the_room_is_read_by_whoever_wants_it(server: FaultServer) -> None:
+    def large(seen: Arrival) -> Any:
+        start = int(seen.query.get("offset", 0))
+        rows = [{"id": start + n, "text": "x" * 50_000} for n in range(10)]
+        return {"data": rows, "total": 60}
+
+    server.plan["/items"] = large
+    held = Held(server, 300_000)
+    assert held.read(server, offset(10)) == 60
+    assert held.most <= 300_000
+
+
+def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServer) -> None:
+    """Their pages are many, and all of them could be fetched at once."""
+    server.plan["/items"] = api(1000, cap=10)
+    server.plan |= {f"/items/{n}": Reply([{"id": n}], delay=0.01) for n in range(1000)}
+    session = session_of(server, 8)
+    ahead = Prefetcher(8, session.rules.budget, 1_000_000)
+    above = endpoint_for(
+        server, session=session, ahead=ahead, selector="data", paginator=offset(10)
+    )
+    below = replace(above, resource="below", paginator=SinglePagePaginator(), data_selector="$")
+    for number, page in enumerate(above.pages(Call("items"))):
+        server.peak = 0 if number == 20 else server.peak
+        if number == 40:
+            break
+        calls = [Call(f"items/{row['id']}") for row in page]
+        for call in calls:
+            below.foresee(call, may_stop=False, group=page)
+        for call in calls:
+            assert len(list(below.pages(call))) == 1
+        assert ahead.held <= 1_000_000
+    ahead.close()
+    assert server.peak == 8
+
+
+def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
+    """One that really waits before it tries again."""
+    rules = SessionRules(
+        origins=session_of(server, 8).rules.origins,
+        budget=RateLimiter(),
+        meter=session_of(server, 8).rules.meter,
+    )
+    ahead = Prefetcher(8, rules.budget)
+    endpoint = endpoint_for(
+        server, session=ApiSession(rules), ahead=ahead, selector="data", paginator=offset(10)
+    )
+    return endpoint, ahead
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        Reply(status=503, headers={"Retry-After": "200"}),
+        Reply(status=429, headers={"Retry-After": "200"}),
+        Reply({"data": []}, delay=50),
+        Reply({"data": []}, drip_body=5),
+    ],
+    ids=["a retry", "a pause of all", "no answer yet", "half an answer"],
+)
+@pytest.mark.parametrize("ending", ["closed", "failed"])
+def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, ending: str) -> None:
+    well = api(250, cap=10)
+    asked = threading.Event()
+
+    def answer(seen: Arrival) -> Any:
+        page = int(seen.query["offset"]) // 10
+        if page >= 4:
+            asked.set()
+            return trouble
+        if page == 3:
+            return Reply(status=404, delay=0.3)
+        return well(seen)
+
+    server.plan["/items"] = answer
+    endpoint, ahead = waiting_endpoint(server)
+    before = time.monotonic()
+    pages = endpoint.pages(Call("items"))
+    next(pages)
+    assert asked.wait(10)
+    if ending == "failed":
+        with pytest.raises(IngestError):
+            list(pages)
+    pages.close()
+    threads = list(ahead_threads().values())
+    assert threads
+    ahead.close()
+    assert not any(thread.is_alive() for thread in threads)
+    assert time.monotonic() - before < 20
+
+
+def test_threads_are_gone_after_a_call_that_succeeded(server: FaultServer) -> None:
+    server.plan["/items"] = api(250, cap=10)
+    read(server, 8, selector="data", paginator=offset(10))
+    assert ahead_threads() == {}
