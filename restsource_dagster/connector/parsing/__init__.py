@@ -1,1 +1,1 @@
-"""Reading JSON and YAML into values whose places in the file are known."""
+"""Read a JSON or YAML file into a value, and map the parts of the value to lines and columns."""

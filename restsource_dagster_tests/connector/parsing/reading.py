@@ -1,4 +1,4 @@
-"""Short ways to read a document that a test makes."""
+"""Read a document that a test writes."""
 
 from pathlib import Path
 

@@ -30,7 +30,7 @@ def test_other_encodings_and_binary_are_refused(
     )
 
 
-def test_whatever_is_not_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_anything_but_a_file_is_refused_without_waiting(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "gone.json").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.json")

@@ -1,4 +1,4 @@
-"""Mistakes of JSON: the common ones are explained, the others say what is expected and what found.
+"""Mistakes of JSON: common ones get a suggestion, others say what is expected and what is found.
 
 The messages are written out in full, so that they are the same on each version of Python.
 """

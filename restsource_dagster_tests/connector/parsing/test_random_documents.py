@@ -1,4 +1,4 @@
-"""Positions and values of documents, held against what Python's own parser says, at random."""
+"""Random documents have the values and positions that Python's own parser finds."""
 
 import io
 import json
@@ -137,7 +137,9 @@ def test_random_signs_are_read_or_refused(tmp_path: Path, text: str) -> None:
 
 @FILES
 @given(data=st.data())
-def test_damaged_file_is_told_without_its_secret(tmp_path: Path, data: st.DataObject) -> None:
+def test_problems_of_a_damaged_file_do_not_show_its_secret(
+    tmp_path: Path, data: st.DataObject
+) -> None:
     text = SHOP
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(text)))

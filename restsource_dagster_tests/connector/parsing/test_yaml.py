@@ -1,4 +1,4 @@
-"""YAML is read as JSON's cousin: the same values, no tags, no surprises."""
+"""YAML is read as another notation of JSON: the same values, no tags, no surprises."""
 
 from pathlib import Path
 
