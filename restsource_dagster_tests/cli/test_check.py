@@ -9,6 +9,7 @@ import pytest
 
 from restsource_dagster.connector.loader import load_folder
 from restsource_dagster_tests.cli.runner import environment, invoke, on_terminal, start
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 GOOD = {
     "schedule": {"mode": "hours"},
@@ -148,7 +149,7 @@ def test_checking_needs_neither_dlt_nor_dagster(project: Path) -> None:
 def test_process_ends_with_the_code_and_without_colours_in_a_pipe(project: Path) -> None:
     (project / "configs" / "b.json").write_text("{")
     checked = start("check", folder=project)
-    out, err = checked.communicate(timeout=30)
+    out, err = checked.communicate(timeout=PATIENCE_SECONDS)
     assert checked.returncode == 1
     assert "\x1b" not in out
     assert err == ""
@@ -171,7 +172,7 @@ def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
     checked.stdout.close()
     assert checked.stderr is not None
     assert checked.stderr.read() == ""
-    assert checked.wait(timeout=60) == 141
+    assert checked.wait(timeout=PATIENCE_SECONDS) == 141
 
 
 def test_reader_of_json_that_goes_away_is_no_error_to_tell(project: Path) -> None:
@@ -184,7 +185,7 @@ def test_reader_of_json_that_goes_away_is_no_error_to_tell(project: Path) -> Non
     checked.stdout.close()
     assert checked.stderr is not None
     assert checked.stderr.read() == ""
-    assert checked.wait(timeout=60) == 141
+    assert checked.wait(timeout=PATIENCE_SECONDS) == 141
 
 
 @pytest.mark.parametrize(
@@ -195,14 +196,14 @@ def test_variables_that_ask_for_colours_or_none_are_heeded(
     project: Path, variables: dict[str, str], coloured: bool
 ) -> None:
     (project / "configs" / "b.json").write_text("{")
-    out, _ = start("check", folder=project, **variables).communicate(timeout=30)
+    out, _ = start("check", folder=project, **variables).communicate(timeout=PATIENCE_SECONDS)
     assert ("\x1b[1;31merror\x1b[0m" in out) is coloured
 
 
 def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path) -> None:
     (project / "configs" / "größe.json").write_text('{"ü": 1}')
     checked = start("check", folder=project, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    out, err = checked.communicate(timeout=30)
+    out, err = checked.communicate(timeout=PATIENCE_SECONDS)
     assert checked.returncode == 1
     assert "gr\\xf6\\xdfe.json" in out
     assert err == ""

@@ -14,6 +14,7 @@ from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, on_terminal, start
 from restsource_dagster_tests.servers.api import Answer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for
 
 
 def names(result: Any) -> dict[str, str]:
@@ -65,7 +66,7 @@ def test_json_is_one_document_and_nothing_else_even_if_the_run_had_to_wait_for_a
         assert run.stderr is not None
         assert "another run of shop is going on" in run.stderr.readline()
         assert shop.api.seen == []
-    out, err = run.communicate(timeout=60)
+    out, err = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, err
     told = json.loads(out)
     assert told["connector"] == "shop"
@@ -192,15 +193,15 @@ def test_interrupted_run_ends_in_dagster_too_and_the_next_one_works(
 
     def wait(_: Seen) -> dict[str, Any]:
         asked.set()
-        answer.wait(20)
+        answer.wait(PATIENCE_SECONDS)
         return {"data": []}
 
     shop.api.answers["/countries"] = wait
     run = start("run", "shop", "countries", folder=shop.folder)
-    assert asked.wait(30)
+    wait_for(asked, "the request for countries")
     run.send_signal(number)
     try:
-        _, err = run.communicate(timeout=30)
+        _, err = run.communicate(timeout=PATIENCE_SECONDS)
     finally:
         answer.set()
     assert run.returncode == code, err

@@ -22,6 +22,7 @@ from restsource_dagster_tests.engine.windowed import (
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background, wait_for
 
 
 @pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
@@ -280,24 +281,18 @@ def test_a_window_waits_for_a_live_run_and_changes_nothing_of_it(
     def slow(seen: Seen) -> Any:
         if seen.query.get("until") is None:
             asked.set()
-            free.wait(20)
+            free.wait(PATIENCE_SECONDS)
         return events.answer(seen)
 
     api.answers["/events"] = slow
     notes = Notes()
-    live = threading.Thread(target=load, args=(connector, settings))
-    live.start()
-    assert asked.wait(20)
-    window = threading.Thread(
-        target=load_window,
-        args=(connector, settings, span(day(2), day(5))),
-        kwargs={"observer": notes},
-    )
-    window.start()
-    assert notes.wait_for("another run of shop is going on")
+    live = Background(load, connector, settings)
+    wait_for(asked, "the live run's request")
+    window = Background(load_window, connector, settings, span(day(2), day(5)), observer=notes)
+    notes.wait_for("another run of shop is going on")
     free.set()
-    live.join(30)
-    window.join(30)
+    assert not live.result()["events"].failed
+    assert not window.result()["events"].failed
     assert stored(settings) == list(range(1, 10))
     assert load(connector, settings)["events"].rows_loaded == 0
 

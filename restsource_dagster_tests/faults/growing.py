@@ -8,6 +8,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 __all__ = ["DISPOSITIONS", "GrowingShop"]
 
@@ -141,7 +142,7 @@ class GrowingShop:
         def answer(seen: Request) -> Any:
             if not self._free.is_set():
                 self.held.set()
-                self._free.wait(30)
+                self._free.wait(PATIENCE_SECONDS)
             return self._page([line for line in self.lines if line["order_id"] == number], seen)
 
         return answer

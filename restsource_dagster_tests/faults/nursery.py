@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
+
 __all__ = ["Nursery", "Run"]
 
 Event = dict[str, Any]
@@ -41,10 +43,10 @@ class Run:
         self.told: list[Event] = []
         self.pid: int = self.wait_for("pid")["pid"]
 
-    def wait_for(self, kind: str, value: Any = None, seconds: float = 60.0) -> Event:
+    def wait_for(self, kind: str, value: Any = None) -> Event:
         """The next event of a kind (with that value); gives back the end, if it comes first."""
         while True:
-            event = self._events.get(timeout=seconds)
+            event = self._events.get(timeout=PATIENCE_SECONDS)
             self.told.append(event)
             if "ended" in event or (kind in event and value in (None, event[kind])):
                 return event
@@ -135,7 +137,7 @@ class Nursery:
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(PATIENCE_SECONDS)
 
     def _read(self) -> None:
         for line in self._process.stdout or ():

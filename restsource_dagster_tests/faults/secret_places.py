@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 __all__ = [
     "CANARY", "FAULTS", "FEW_FAULTS", "LITERAL", "PLACES", "PLAIN", "SPACED", "TOKEN", "TOTAL",
@@ -129,7 +130,7 @@ FAULTS: dict[str, Any] = {
     "link away": foreign_link,
     "endless link": endless_link,
     "long wait": Reply(status=429, headers={"Retry-After": "1200"}),
-    "too late": Reply([], delay=30),
+    "too late": Reply([], delay=PATIENCE_SECONDS),
     "rows": {"data": [{"id": 1}], "next": None},
 }
 FEW_FAULTS = ["refused and repeated", "not json", "redirect away", "link away", "too late", "rows"]

@@ -14,6 +14,7 @@ from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
 from restsource_dagster_tests.faults.test_load_database import person
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+from restsource_dagster_tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults(row=20)
 
@@ -24,11 +25,9 @@ AT: dict[str, Any] = {"cursor_path": "at", "initial_value": 0, "start_param": "s
 class Feeds:
     """Rows behind links, one path each."""
 
-    def __init__(
-        self, server: FaultServer, *names: str, pages: int = 6, delay: float = 0.0
-    ) -> None:
+    def __init__(self, server: FaultServer, *names: str, pages: int = 6, together: int = 0) -> None:
         self.server = server
-        self.delay = delay
+        self.together = together
         self.trouble: dict[tuple[str, int], Any] = {}
         self.rows = {name: [{"id": n, "at": n} for n in range(3 * pages)] for name in names}
         server.plan |= {f"/{name}": self._answers(name) for name in names}
@@ -45,7 +44,7 @@ class Feeds:
             rows = [row for row in self.rows[name] if row["at"] >= since]
             following = f"/{name}?page={page + 1}&since={since}" if 3 * page < len(rows) else None
             body = {"data": rows[3 * page - 3 : 3 * page], "next": following}
-            return Reply(body, delay=self.delay)
+            return Reply(body, together=self.together)
 
         return answer
 
@@ -114,7 +113,7 @@ def test_no_request_is_sent_in_vain(server: FaultServer, tmp_path: Path) -> None
 
 def test_all_families_are_asked_for_at_once(server: FaultServer, settings: Settings) -> None:
     names = [f"feed_{n}" for n in range(8)]
-    Feeds(server, *names, delay=0.1)
+    Feeds(server, *names, together=8)
     ran(connector_of(server.url, *(linked(name) for name in names)), settings)
     assert server.peak == 8
     paths = [arrival.path for arrival in server.arrivals]
@@ -128,10 +127,9 @@ class Waiting(Notes):
     def __init__(self) -> None:
         super().__init__()
         self.asked = threading.Event()
-        self.was_asked: list[bool] = []
 
     def phase(self, family: str, phase: str) -> None:
-        self.was_asked.append(self.asked.wait(5))
+        wait_for(self.asked, "a request for the first page")
 
 
 def test_the_first_page_is_asked_for_while_the_database_is_opened(
@@ -149,7 +147,6 @@ def test_the_first_page_is_asked_for_while_the_database_is_opened(
             connector_of(server.url, "items"), settings=settings, environment={}, observer=observer
         )
     )
-    assert observer.was_asked[0]
     assert len(server.arrivals) == 1
 
 
@@ -208,4 +205,4 @@ def test_a_run_that_is_given_up_ends_what_it_has_begun(
     before = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]
     assert ahead_threads() == {}
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 60  # it doesn't wait for the retry

@@ -41,17 +41,17 @@ def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
 class Family:
     """Orders in small pages, lines below each in pages with a cursor, notes below each line."""
 
-    def __init__(self, server: FaultServer, orders: int, delay: float = 0.0) -> None:
+    def __init__(self, server: FaultServer, orders: int, together: int = 0) -> None:
         self.server = server
         self.orders = [{"id": n, "at": n % 17} for n in range(orders)]
-        self.delay = delay
+        self.together = together
         self.trouble: dict[int, Any] = {}
         server.plan["/orders"] = self._orders
         for order in range(orders + 60):
             server.plan[f"/orders/{order}/lines"] = self._lines(order)
             for line in range(4):
                 server.plan[f"/orders/{order}/lines/{line}/notes"] = Reply(
-                    [{"note": f"{order}.{line}"}], delay=delay
+                    [{"note": f"{order}.{line}"}], together=together
                 )
 
     def grow(self) -> None:
@@ -64,7 +64,7 @@ class Family:
         more = 10 * page < len(rows)
         following = f"/orders?page={page + 1}&since={since}"
         body = {"data": rows[10 * page - 10 : 10 * page], "next": following if more else None}
-        return Reply(body, delay=self.delay)
+        return Reply(body)
 
     def _lines(self, order: int) -> Any:
         def answer(seen: Arrival) -> Any:
@@ -75,7 +75,8 @@ class Family:
             rows = [{"n": n, "at": n + order % 3} for n in range(4) if n + order % 3 >= since]
             rows = rows[2 * page - 2 : 2 * page]
             following = f"/orders/{order}/lines?page={page + 1}&from={since}"
-            return Reply({"data": rows, "next": following if page == 1 else None}, delay=self.delay)
+            body = {"data": rows, "next": following if page == 1 else None}
+            return Reply(body, together=self.together)
 
         return answer
 
@@ -179,7 +180,7 @@ def test_a_parent_that_comes_twice_is_asked_below_once(server: FaultServer, tmp_
 def test_as_many_requests_are_under_way_below_small_pages_as_may_be(
     server: FaultServer, tmp_path: Path
 ) -> None:
-    Family(server, 40, delay=0.05)
+    Family(server, 40, together=8)
     [_, (connector, settings)] = twins(tmp_path, server.url, *resources(), most=8)
     ran(connector, settings)
     assert server.peak == 8

@@ -87,7 +87,7 @@ def run_with(
         place.client.get("base_url", server.url),
         resource,
         client={key: value for key, value in place.client.items() if key != "base_url"},
-        http={"timeout_seconds": 0.2 if fault == "too late" else 20, "max_wait_seconds": 0.5},
+        http={"timeout_seconds": 2 if fault == "too late" else 20, "max_wait_seconds": 0.5},
         defaults=place.defaults,
     )
     environment = {"CANARY": CANARY, "PLAIN": PLAIN, "SPACED": SPACED}

@@ -7,26 +7,34 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import ConnectorBusyError
-from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background, wait_for
 
 
 class Gate:
     """An API of events that answers when it is told to."""
 
     def __init__(self, api: ApiServer) -> None:
-        self.asked = threading.Event()
-        self.open = threading.Event()
+        self._asked = threading.Event()
+        self._opened = threading.Event()
         api.answers["/events"] = self._answer
 
+    def wait_until_asked(self) -> None:
+        """Wait for the first request."""
+        wait_for(self._asked, "a request for events")
+
+    def open(self) -> None:
+        """Answer all requests."""
+        self._opened.set()
+
     def _answer(self, _: Seen) -> Any:
-        self.asked.set()
-        self.open.wait(30)
+        self._asked.set()
+        self._opened.wait(PATIENCE_SECONDS)
         return [{"id": 1, "at": 1}, {"id": 2, "at": 2}]
 
 
@@ -39,20 +47,14 @@ def test_a_second_run_of_a_connector_waits_says_for_whom_and_doubles_nothing(
 ) -> None:
     gate, notes, settings = Gate(api), Notes(), make_settings(tmp_path)
     first = nursery.start(file_of(api), tmp_path)
-    assert gate.asked.wait(30)
-    found: list[dict[str, Outcome]] = []
-    connector = make_connector(api.url, EVENTS)
-    second = threading.Thread(
-        target=lambda: found.append(load(connector, settings, observer=notes))
-    )
-    second.start()
-    assert notes.wait_for("another run of shop is going on")
-    assert f"PID {first.pid}, since 20" in notes.messages[0]
+    gate.wait_until_asked()
+    second = Background(load, make_connector(api.url, EVENTS), settings, observer=notes)
+    message = notes.wait_for("another run of shop is going on")
+    assert f"PID {first.pid}, since 20" in message
     assert len(api.seen) == 1
-    gate.open.set()
-    second.join(30)
+    gate.open()
     assert first.end()["ended"] == 0
-    assert not found[0]["events"].failed
+    assert not second.result()["events"].failed
     assert query(settings, "SELECT id FROM shop.events ORDER BY id") == [(1,), (2,)]
 
 
@@ -62,12 +64,12 @@ def test_a_second_run_is_refused_when_the_first_does_not_end(
 ) -> None:
     gate = Gate(api)
     first = nursery.start(file_of(api), tmp_path)
-    assert gate.asked.wait(30)
+    gate.wait_until_asked()
     settings = make_settings(tmp_path).model_copy(update={"lock_wait_seconds": 0.2})
     with pytest.raises(ConnectorBusyError, match=rf"another run of shop \(PID {first.pid}, since"):
         load(make_connector(api.url, EVENTS), settings)
     assert len(api.seen) == 1
-    gate.open.set()
+    gate.open()
     assert first.end()["ended"] == 0
 
 
@@ -77,10 +79,10 @@ def test_a_killed_run_frees_the_connector_at_once(
 ) -> None:
     gate, settings = Gate(api), make_settings(tmp_path)
     first = nursery.start(file_of(api), tmp_path)
-    assert gate.asked.wait(30)
+    gate.wait_until_asked()
     first.kill()
     first.end()
-    gate.open.set()
+    gate.open()
     impatient = settings.model_copy(update={"lock_wait_seconds": 0.0})
     assert not load(make_connector(api.url, EVENTS), impatient)["events"].failed
     assert query(settings, "SELECT id FROM shop.events ORDER BY id") == [(1,), (2,)]
@@ -94,11 +96,8 @@ def test_many_runs_of_a_connector_at_once_load_each_row_once(
     settings = make_settings(tmp_path)
     connector = make_connector(api.url, EVENTS)
     api.answers["/events"] = lambda _: [{"id": n, "at": n} for n in range(len(api.seen))]
-    threads = [threading.Thread(target=load, args=(connector, settings)) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    for run in [Background(load, connector, settings) for _ in range(5)]:
+        run.result()
     assert query(settings, "SELECT id FROM shop.events ORDER BY id") == [(n,) for n in range(5)]
 
 

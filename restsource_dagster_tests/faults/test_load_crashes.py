@@ -16,6 +16,7 @@ from restsource_dagster_tests.faults.growing import DISPOSITIONS, GrowingShop
 from restsource_dagster_tests.faults.nursery import Nursery, Run
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.waiting import wait_for
 
 pytestmark = pytest.mark.faults(row=4)
 
@@ -60,7 +61,7 @@ def test_a_kill_while_the_api_answers_moves_no_cursor(
     shop.grow()
     shop.hold()
     run = nursery.start(shop.file, tmp_path)
-    assert shop.held.wait(30)
+    wait_for(shop.held, "a call for lines")
     run.kill()
     run.end()
     shop.release()

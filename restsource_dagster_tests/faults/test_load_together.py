@@ -26,13 +26,20 @@ def plain(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "endpoint": endpoint, **more}
 
 
-def served(server: FaultServer, *names: str, delay: float = 0.3) -> dict[str, list[Any]]:
-    """The rows of each path; the first is answered when the others are long at hand."""
+def served(
+    server: FaultServer, *names: str, delay: float = 0.3, after_the_others: bool = False
+) -> dict[str, list[Any]]:
+    """The rows of each path. The first is answered later, when the others are likely at hand.
+
+    With `after_the_others` the delay begins when all others were asked for.
+    """
     rows: dict[str, list[Any]] = {name: [ROW] for name in names}
 
     def answers(name: str, later: float) -> Any:
-        def answer(seen: Arrival) -> Any:
+        async def answer(seen: Arrival) -> Any:
             since = int(seen.query.get("since", 0))
+            if later and after_the_others:
+                await server.reached(lambda: all(server.asked(f"/{other}") for other in names))
             return Reply([row for row in rows[name] if row["at"] >= since], delay=later)
 
         return answer
@@ -68,7 +75,7 @@ def told(connector: Connector, settings: Settings) -> tuple[list[str], dict[str,
 
 def test_families_that_are_at_hand_share_a_package(server: FaultServer, settings: Settings) -> None:
     names = ["one", "two", "three", "four"]
-    rows = served(server, *names, delay=1.0)  # the others come in time on any machine
+    rows = served(server, *names, delay=1.0, after_the_others=True)
     connector = connector_of(
         server.url,
         plain("one"),

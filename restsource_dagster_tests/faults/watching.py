@@ -2,6 +2,8 @@
 
 import threading
 
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
+
 __all__ = ["Notes"]
 
 
@@ -26,9 +28,13 @@ class Notes:
             self.messages.append(text)
             self._changed.notify_all()
 
-    def wait_for(self, words: str, seconds: float = 20.0) -> bool:
-        """Wait until a message has these words in it."""
+    def wait_for(self, words: str) -> str:
+        """Wait for a message with these words in it, and return it. Raises `TimeoutError`."""
         with self._changed:
-            return self._changed.wait_for(
-                lambda: any(words in message for message in self.messages), seconds
-            )
+            self._changed.wait_for(lambda: self._with(words), PATIENCE_SECONDS)
+            if found := self._with(words):
+                return found[0]
+            raise TimeoutError(f"no message has the words {words!r}, only {self.messages}")
+
+    def _with(self, words: str) -> list[str]:
+        return [message for message in self.messages if words in message]

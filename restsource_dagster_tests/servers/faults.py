@@ -5,6 +5,7 @@ shorter than its Content-Length, headers byte by byte, a connection that is rese
 """
 
 import asyncio
+import inspect
 import json
 import socket
 import struct
@@ -54,6 +55,8 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     """Seconds before the first byte."""
+    together: int = 0
+    """Wait until so many requests have been under way at once: see `FaultServer.peak`."""
     drip_head: float = 0.0
     """Seconds between two bytes of the status line and headers."""
     drip_body: float = 0.0
@@ -77,8 +80,9 @@ class FaultServer:
 
     `plan` maps a path to what is done with its requests: a `Reply`, plain JSON, a function of the
     `Arrival` that returns either, or a tuple of them of which each serves one request and the last
-    one all that follow. `arrivals` holds all requests in order; `connections` counts also those
-    that sent nothing.
+    one all that follow. A function may be `async`, to wait for other requests with `reached`.
+    `arrivals` holds all requests in order; `connections` counts also those that sent nothing; `peak`
+    is how many requests have been under way at once.
     """
 
     def __init__(self, plan: Mapping[str, Plan] | None = None) -> None:
@@ -92,6 +96,7 @@ class FaultServer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._stop = asyncio.Event()
+        self._arrived = asyncio.Event()
 
     @property
     def port(self) -> int:
@@ -107,10 +112,15 @@ class FaultServer:
         """The requests for a path."""
         return [arrival for arrival in self.arrivals if arrival.path == path]
 
-    def most_in_a_second(self) -> int:
-        """The most requests that arrived in any window of one second."""
+    def most_within(self, seconds: float) -> int:
+        """The most requests that arrived in any window of so many seconds."""
         times = sorted(arrival.at for arrival in self.arrivals)
-        return max((sum(at <= t < at + 1.0 for t in times) for at in times), default=0)
+        return max((sum(at <= t < at + seconds for t in times) for at in times), default=0)
+
+    async def reached(self, is_reached: Callable[[], bool]) -> None:
+        """Wait, while an answer is decided on, until requests have arrived that make this true."""
+        while not is_reached():
+            await self._arrived.wait()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -147,6 +157,8 @@ class FaultServer:
                 self.arrivals.append(arrival)
                 self._under_way += 1
                 self.peak = max(self.peak, self._under_way)
+                self._arrived.set()
+                self._arrived = asyncio.Event()
                 try:
                     goes_on = await self._reply(arrival, writer)
                 finally:
@@ -160,7 +172,8 @@ class FaultServer:
 
     async def _reply(self, arrival: Arrival, writer: asyncio.StreamWriter) -> bool:
         """Answer; returns whether the connection goes on."""
-        reply = self._decide(arrival)
+        reply = await self._decide(arrival)
+        await self.reached(lambda: self.peak >= reply.together)
         await asyncio.sleep(reply.delay)
         if reply.reset:
             linger = struct.pack("ii", 1, 0)
@@ -175,7 +188,7 @@ class FaultServer:
             await self._stop.wait()
         return reply.cut is None and not reply.unframed
 
-    def _decide(self, arrival: Arrival) -> Reply:
+    async def _decide(self, arrival: Arrival) -> Reply:
         missing = Reply({"error": "no such path"}, status=404)
         plan = self.plan.get(arrival.path, missing)
         if isinstance(plan, tuple):
@@ -184,6 +197,7 @@ class FaultServer:
             self._taken[arrival.path] = (plan, taken + 1)
             plan = plan[min(taken, len(plan) - 1)]
         decided = plan(arrival) if callable(plan) else plan
+        decided = await decided if inspect.isawaitable(decided) else decided
         return decided if isinstance(decided, Reply) else Reply(decided)
 
 

@@ -65,6 +65,12 @@ class Prefetcher:
         return self._scheduler.held
 
     @property
+    def is_idle(self) -> bool:
+        """True if no prefetch is under way, and none can start before somebody reads on."""
+        with self._lock:
+            return self._workers.is_idle and not self._is_work()
+
+    @property
     def max_prefetched_calls(self) -> int:
         """How many calls are worth being foreseen at a time."""
         return 2 * self._most

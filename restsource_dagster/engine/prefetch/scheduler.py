@@ -44,6 +44,11 @@ class WorkerPool(Generic[Work]):
         self._idle = 0
         self._is_shut_down = False
 
+    @property
+    def is_idle(self) -> bool:
+        """True if all threads wait for work. Call it under the lock."""
+        return self._idle == len(self._threads)
+
     def call(self) -> None:
         """See to it that somebody does what there is to do. Under the lock."""
         if self._is_shut_down:

@@ -14,6 +14,7 @@ from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
 from restsource_dagster_tests.faults.http_parts import Place, endpoint_for
+from restsource_dagster_tests.waiting import wait_until
 
 __all__ = ["Read", "ahead_threads", "read", "session_of"]
 
@@ -60,7 +61,10 @@ def read(
     actions: Any = (),
     **endpoint: Any,
 ) -> Read:
-    """Read `items`, or a call, with up to `most` requests under way."""
+    """Read `items`, or a call, with up to `most` requests under way.
+
+    A reader that stops after some pages stops when nothing more is fetched ahead.
+    """
     session, seen = session_of(server, most, actions), Read()
     ahead = Prefetcher(most, session.rules.budget, room_bytes) if most > 1 else None
     made = endpoint_for(
@@ -71,6 +75,7 @@ def read(
         for page in pages:
             seen.pages.append(page)
             if len(seen.pages) == stop_after:
+                wait_until(lambda: not ahead or ahead.is_idle, "the end of what is fetched ahead")
                 break
     except IngestError as error:
         seen.error = f"{type(error).__name__}: {error}"

@@ -18,6 +18,7 @@ from restsource_dagster_tests.engine.prefetch.reading import ahead_threads, read
 from restsource_dagster_tests.faults.http_parts import endpoint_for
 from restsource_dagster_tests.faults.test_http_totals import api, offset, pages
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for, wait_until
 
 LINK = {"type": "json_link", "next_url_path": "next"}
 
@@ -86,13 +87,15 @@ def linked(seen: Arrival) -> Any:
     return {"data": rows, "next": f"/items?page={page + 1}" if page < 40 else None}
 
 
-def test_a_reader_that_may_stop_is_not_run_away_from(server: FaultServer) -> None:
+@pytest.mark.parametrize(
+    ("stop_after", "most_asked"), [(1, 1), (2, 2), (3, 3), (4, 5), (5, 7), (6, 10)]
+)
+def test_a_reader_that_may_stop_is_not_run_away_from(
+    server: FaultServer, stop_after: int, most_asked: int
+) -> None:
     server.plan["/items"] = linked
-    for stop_after, most_asked in [(1, 1), (2, 2), (3, 3), (4, 5), (5, 7), (6, 10)]:
-        server.arrivals.clear()
-        read(server, 8, selector="data", paginator=LINK, may_stop=True, stop_after=stop_after)
-        time.sleep(0.05)
-        assert stop_after <= len(server.arrivals) <= most_asked
+    read(server, 8, selector="data", paginator=LINK, may_stop=True, stop_after=stop_after)
+    assert stop_after <= len(server.arrivals) <= most_asked
 
 
 @pytest.mark.parametrize(("method", "ahead"), [("GET", True), ("POST", True), ("PUT", False)])
@@ -108,7 +111,13 @@ def test_what_may_do_more_than_read_is_not_sent_ahead(
 @pytest.mark.parametrize("most", [2, 5])
 def test_no_more_requests_are_under_way_than_allowed(server: FaultServer, most: int) -> None:
     well = api(400, cap=10)
-    server.plan["/items"] = lambda seen: Reply(well(seen), delay=0.02)
+
+    def answer(seen: Arrival) -> Reply:
+        # Only the first page tells that there are others.
+        is_first = seen.query["offset"] == "0"
+        return Reply(well(seen), delay=0.02, together=1 if is_first else most)
+
+    server.plan["/items"] = answer
     read(server, most, selector="data", paginator=offset(10))
     assert server.peak == most
 
@@ -128,6 +137,9 @@ class Held:
         self.ahead = Prefetcher(8, self.session.rules.budget, room_bytes)
         self.most = 0
 
+    def look(self) -> None:
+        self.most = max(self.most, self.ahead.held)
+
     def read(self, server: FaultServer, paginator: Any) -> int:
         endpoint = endpoint_for(
             server, session=self.session, ahead=self.ahead, selector="data", paginator=paginator
@@ -136,7 +148,7 @@ class Held:
         for page in endpoint.pages(Call("items")):
             rows += len(page)
             time.sleep(0.01)
-            self.most = max(self.most, self.ahead.held)
+            self.look()
         self.ahead.close()
         self.session.close()
         return rows
@@ -146,7 +158,10 @@ class Held:
 def test_what_is_held_is_bounded_though_pages_grow_without_warning(
     server: FaultServer, paginator: Any
 ) -> None:
+    held = Held(server, 2_000_000)
+
     def growing(seen: Arrival) -> Any:
+        held.look()  # whoever asks ahead holds room for the answer
         page = int(seen.query.get("offset", 0)) // 10 + int(seen.query.get("page", 1))
         size = 1_000 if page < 20 else 400_000
         rows = [{"id": 10 * page + n, "text": "x" * (size // 10)} for n in range(10)]
@@ -154,7 +169,6 @@ def test_what_is_held_is_bounded_though_pages_grow_without_warning(
         return {"data": rows, "total": 400, "next": following}
 
     server.plan["/items"] = growing
-    held = Held(server, 2_000_000)
     assert held.read(server, paginator) == 400
     assert 0 < held.most <= 2_000_000
     assert held.ahead.held == 0
@@ -175,7 +189,7 @@ def test_a_page_larger_than_all_the_room_is_read_by_whoever_wants_it(server: Fau
 def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServer) -> None:
     """Their pages are many, and all of them could be fetched at once."""
     server.plan["/items"] = api(1000, cap=10)
-    server.plan |= {f"/items/{n}": Reply([{"id": n}], delay=0.01) for n in range(1000)}
+    server.plan |= {f"/items/{n}": [{"id": n}] for n in range(1000)}
     session = session_of(server, 8)
     ahead = Prefetcher(8, session.rules.budget, 1_000_000)
     above = endpoint_for(
@@ -183,7 +197,11 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
     )
     below = replace(above, resource="below", paginator=SinglePagePaginator(), data_selector="$")
     for number, page in enumerate(above.pages(Call("items"))):
-        server.peak = 0 if number == 20 else server.peak
+        if number == 20:
+            # By now it is known how large the pages are: all places are used, below the parents too.
+            server.peak = 0
+            together = {f"/items/{n}": Reply([{"id": n}], together=8) for n in range(1000)}
+            server.plan |= together
         if number == 40:
             break
         calls = [Call(f"items/{row['id']}") for row in page]
@@ -215,8 +233,8 @@ def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
     [
         Reply(status=503, headers={"Retry-After": "200"}),
         Reply(status=429, headers={"Retry-After": "200"}),
-        Reply({"data": []}, delay=50),
-        Reply({"data": []}, drip_body=5),
+        Reply({"data": []}, delay=PATIENCE_SECONDS),
+        Reply({"data": []}, drip_body=PATIENCE_SECONDS),
     ],
     ids=["a retry", "a pause of all", "no answer yet", "half an answer"],
 )
@@ -239,7 +257,7 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
     before = time.monotonic()
     pages = endpoint.pages(Call("items"))
     next(pages)
-    assert asked.wait(10)
+    wait_for(asked, "a request for a page in trouble")
     if ending == "failed":
         with pytest.raises(IngestError):
             list(pages)
@@ -248,7 +266,7 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
     assert threads
     ahead.close()
     assert not any(thread.is_alive() for thread in threads)
-    assert time.monotonic() - before < 20
+    assert time.monotonic() - before < 60
 
 
 def test_threads_are_gone_after_a_call_that_succeeded(server: FaultServer) -> None:

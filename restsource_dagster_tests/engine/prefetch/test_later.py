@@ -1,6 +1,5 @@
 """Calls that are foreseen and made later in the run."""
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer
+from restsource_dagster_tests.waiting import wait_until
 
 LINK = {"type": "json_link", "next_url_path": "next"}
 
@@ -31,9 +31,7 @@ class Later:
         self.endpoint.foresee_for_later(Call("items"), may_stop=False)
 
     def wait_until_it_stands(self) -> None:
-        known, still = -1, threading.Event()
-        while known != (known := self.ahead.held):
-            still.wait(0.3)
+        wait_until(lambda: self.ahead.is_idle, "the end of what can be fetched ahead")
 
 
 @pytest.fixture

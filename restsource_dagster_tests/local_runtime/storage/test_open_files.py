@@ -4,7 +4,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 from contextlib import closing
 from pathlib import Path
 from queue import Queue
@@ -22,8 +21,7 @@ from restsource_dagster_tests.local_runtime.storage.homes import (
     plans,
     report,
 )
-
-_SECONDS = 30.0
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background
 
 
 def shards(home: Path) -> Path:
@@ -75,11 +73,8 @@ def test_events_of_many_threads_are_all_kept(tmp_path: Path) -> None:
             for run in runs:
                 plan(instance, run, [f"asset_{number}", f"other_{number}"])
 
-        threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for written in [Background(write, number) for number in range(8)]:
+            written.result()
         for run in runs:
             assert len(plans(instance, run)) == 16
         assert len(instance.all_asset_keys()) == 16
@@ -136,9 +131,9 @@ def test_whoever_watches_a_run_is_told_of_events_while_its_file_is_open(tmp_path
         plan(writer, run, ["orders"])
         reader.watch_event_logs(run, None, lambda entry, _cursor: told.put(entry))
         report(writer, run, dg.DagsterEventType.RUN_START)
-        kinds = {told.get(timeout=_SECONDS).dagster_event_type}
+        kinds = {told.get(timeout=PATIENCE_SECONDS).dagster_event_type}
         while dg.DagsterEventType.RUN_START not in kinds:
-            kinds.add(told.get(timeout=_SECONDS).dagster_event_type)
+            kinds.add(told.get(timeout=PATIENCE_SECONDS).dagster_event_type)
         assert (shards(tmp_path) / f"{run}.db-wal").exists()
 
 
