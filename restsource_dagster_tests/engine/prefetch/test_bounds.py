@@ -18,7 +18,7 @@ from restsource_dagster_tests.engine.prefetch.reading import ahead_threads, read
 from restsource_dagster_tests.faults.http_parts import endpoint_for
 from restsource_dagster_tests.faults.test_http_totals import api, offset, pages
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
-from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for, wait_until
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for
 
 LINK = {"type": "json_link", "next_url_path": "next"}
 
