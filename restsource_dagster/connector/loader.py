@@ -126,7 +126,7 @@ def _duplicate_name_problem(
         else f'The name "{name}" means the same dataset as "{other}"',
         found=f"it in {first.path.name} too" if same else f"{other} in {first.path.name}",
         expected="each name once" if same else "names that differ in more than underscores",
-        mend='Give this file another "name", or delete one of the two',
+        fix='Give this file another "name", or delete one of the two',
     )
     return document.located(finding) if document else finding.at(file.path, 1, 1)
 
@@ -224,7 +224,7 @@ def _internal_error_finding(error: Exception) -> Finding:
         pointer="",
         message="restsource itself failed on this file",
         found=found,
-        mend="Please report it as a bug, with a file that shows it and no secrets in it",
+        fix="Please report it as a bug, with a file that shows it and no secrets in it",
     )
 
 
@@ -296,5 +296,5 @@ def _folder_problem(folder: Path) -> Problem | None:
         pointer="",
         message="The folder of connector files can't be read",
         found=found,
-        mend="Make it, or set RESTSOURCE_CONFIGS or --configs to the folder that holds them",
+        fix="Make it, or set RESTSOURCE_CONFIGS or --configs to the folder that holds them",
     ).at(folder, 1, 1)

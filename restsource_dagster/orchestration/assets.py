@@ -254,7 +254,7 @@ def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
     return dg.AssetSpec(
         [BROKEN_FILES_GROUP, broken.path.stem],
         group_name=BROKEN_FILES_GROUP,
-        description=f"This file can't be used until it is mended. All others work.\n\n{problems}",
+        description=f"This file has errors and is not loaded. Other connectors are unaffected.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),
             **CodeReferenceSource(broken.path, "first problem").at(first.line),

@@ -186,7 +186,7 @@ def _file_refused_by_dagster(connector: Connector, error: Exception) -> LoadedFi
         message=f"Dagster can't make assets of this file: {error}",
         found=None,
         expected=None,
-        mend=None,
+        fix=None,
     )
     return LoadedFile(path=connector.path, connector=None, problems=(problem,))
 

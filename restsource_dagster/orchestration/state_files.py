@@ -156,9 +156,9 @@ class CreationTimes:
         write_state_once(path, f"{_format_creation_time(now)}\n".encode())
         return self._read(path) or now
 
-    def _warn(self, path: Path, message: str, mend: str) -> None:
+    def _warn(self, path: Path, message: str, fix: str) -> None:
         self._warnings[path] = Problem(
-            path=path, line=1, column=1, pointer="", message=message, mend=mend, severity="warning"
+            path=path, line=1, column=1, pointer="", message=message, fix=fix, severity="warning"
         )
 
 

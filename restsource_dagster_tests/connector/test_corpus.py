@@ -36,7 +36,7 @@ def assert_told(problems: tuple[Problem, ...], path: Path) -> None:
     ), texts
     for severity, pointer, fragment in expected:
         candidates = [
-            " ".join(filter(None, (p.message, p.found, p.expected, p.mend)))
+            " ".join(filter(None, (p.message, p.found, p.expected, p.fix)))
             for p in problems
             if (p.severity, p.pointer) == (severity, pointer)
         ]

@@ -28,7 +28,7 @@ def expected_lines(path: Path) -> list[str]:
 
 def says(finding: Finding, line: str) -> bool:
     place, fragment = line.split(": ", 1)
-    parts = (finding.message, finding.found, finding.expected, finding.mend)
+    parts = (finding.message, finding.found, finding.expected, finding.fix)
     text = " ".join(part for part in parts if part)
     return place == f"{finding.severity} {finding.pointer or '(file)'}" and fragment in text
 
@@ -63,7 +63,7 @@ def test_every_deliberate_refusal_has_a_file_and_every_code_is_documented() -> N
 
 
 @pytest.mark.parametrize(
-    ("auth", "mend"),
+    ("auth", "fix"),
     [
         (
             {"type": "oauth2"},
@@ -83,11 +83,11 @@ def test_every_deliberate_refusal_has_a_file_and_every_code_is_documented() -> N
     ],
 )
 def test_the_commonest_mistakes_in_auth_are_answered_with_what_to_write(
-    auth: Any, mend: str
+    auth: Any, fix: str
 ) -> None:
     _, found = parse_connector(auth_file(auth), Path("shop.json"))
 
-    assert mend in " ".join(finding.mend or "" for finding in found)
+    assert fix in " ".join(finding.fix or "" for finding in found)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_path_bound_to_nothing_is_answered_with_the_parents_field(path: str) -
 
     _, found = parse_connector(value, Path("shop.json"))
 
-    assert "{resources.orders.id}" in (found[0].mend or "")
+    assert "{resources.orders.id}" in (found[0].fix or "")
 
 
 def test_all_mistakes_of_a_file_are_reported_at_once() -> None:

@@ -53,7 +53,7 @@ def test_dictionary_has_every_field_and_is_json() -> None:
     told = problem().as_dict()
     assert json.loads(json.dumps(told)) == told
     assert set(told) == {
-        "path", "line", "column", "pointer", "severity", "message", "found", "expected", "mend",
+        "path", "line", "column", "pointer", "severity", "message", "found", "expected", "fix",
     }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def test_without_a_place_for_state_the_connector_files_date_counts_and_is_told(
     assert times.get(connector("shop", path=path)) == SAID
     (warning,) = times.warnings
     assert "can't be kept here" in warning.message
-    assert "created_at" in (warning.mend or "")
+    assert "created_at" in (warning.fix or "")
 
 
 def test_a_folder_in_the_place_of_a_state_file_is_told(state: Path) -> None:

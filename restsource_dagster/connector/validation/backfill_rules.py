@@ -230,7 +230,7 @@ _BACKFILL_COMMAND = "`restsource backfill NAME RESOURCE --from X --to Y --window
 class _BackfillRefusal:
     code: str
     message: str
-    mend: str
+    fix: str
     found: str | None = None
     expected: str | None = None
 
@@ -287,7 +287,7 @@ def _report_refusals(draft: MergedResource, resource: Resource, family: Family) 
             refusal.message,
             refusal.found,
             refusal.expected,
-            refusal.mend,
+            refusal.fix,
             on_key=True,
             code=f"deliberate:{refusal.code}",
         )

@@ -45,7 +45,7 @@ class Finding:
     message: str
     found: str | None = None
     expected: str | None = None
-    mend: str | None = None
+    fix: str | None = None
     severity: Severity = "error"
     on_key: bool = False
     code: str | None = None
@@ -60,7 +60,7 @@ class Finding:
             message=self.message,
             found=self.found,
             expected=self.expected,
-            mend=self.mend,
+            fix=self.fix,
             severity=self.severity,
         )
 
@@ -71,7 +71,7 @@ class Problem:
     """One thing wrong with a connector file, and where. Sorts by file and place.
 
     `line` and `column` count from 1, the column in characters. `pointer` is the JSON pointer
-    (RFC 6901) of the value, "" for the whole file. `message` is one sentence; `mend` says what
+    (RFC 6901) of the value, "" for the whole file. `message` is one sentence; `fix` says what
     to write instead. With a warning the connector still works.
     """
 
@@ -82,7 +82,7 @@ class Problem:
     message: str
     found: str | None = None
     expected: str | None = None
-    mend: str | None = None
+    fix: str | None = None
     severity: Severity = "error"
 
     def __lt__(self, other: "Problem") -> bool:
@@ -91,16 +91,16 @@ class Problem:
         return self._order() < other._order()
 
     def _order(self) -> tuple[str | int, ...]:
-        texts = (self.pointer, self.message, self.found, self.expected, self.mend, self.severity)
+        texts = (self.pointer, self.message, self.found, self.expected, self.fix, self.severity)
         return (str(self.path), self.line, self.column, *(text or "" for text in texts))
 
     @property
     def explanation(self) -> str:
-        """Message, found, expected and mend as sentences, without the place."""
+        """Message, found, expected and fix as sentences, without the place."""
         found = self.found and f"found {self.found}"
         expected = self.expected and f"expected {self.expected}"
         comparison = ", ".join(part for part in (found, expected) if part)
-        sentences = (self.message, comparison[:1].upper() + comparison[1:], self.mend)
+        sentences = (self.message, comparison[:1].upper() + comparison[1:], self.fix)
         return printable(" ".join(_with_full_stop(text) for text in sentences if text))
 
     def as_text(self) -> str:
@@ -120,7 +120,7 @@ class Problem:
             "message": self.message,
             "found": self.found,
             "expected": self.expected,
-            "mend": self.mend,
+            "fix": self.fix,
         }
 
 

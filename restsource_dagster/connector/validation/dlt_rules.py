@@ -70,7 +70,7 @@ def merge_strategy_findings(given: dict[str, Any], at: _Location) -> Iterator[Fi
             json_pointer((*at, "validity_column_names")),
             "`validity_column_names` are two: the start and the end of a version",
             f"{len(columns)} names",
-            mend='Write ["valid_from", "valid_to"]',
+            fix='Write ["valid_from", "valid_to"]',
             code="deliberate:validity-columns",
         )
 
@@ -86,7 +86,7 @@ def _condition_findings(condition: str, at: _Location) -> Iterator[Finding]:
             json_pointer(at),
             "The condition has a placeholder or a brace that dlt doesn't know",
             expected="`{table}` and `{staging_table}` only",
-            mend="Write a literal brace twice: `{{` or `}}`",
+            fix="Write a literal brace twice: `{{` or `}}`",
         )
 
 
@@ -283,7 +283,7 @@ def paginator_findings(paginator: Any, at: FieldPath) -> Iterator[Finding]:
         yield Finding(
             json_pointer(at),
             "An offset paginator needs its limit",
-            mend='Write {"type": "offset", "limit": 100}',
+            fix='Write {"type": "offset", "limit": 100}',
         )
     if not isinstance(paginator, dict):
         return
@@ -309,7 +309,7 @@ def _pair_findings(
         yield Finding(
             json_pointer((*at, empty)),
             f"`{empty}` is empty",
-            mend="Leave it out for the usual name, or give a name",
+            fix="Leave it out for the usual name, or give a name",
         )
 
 
@@ -317,7 +317,7 @@ def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
     return Finding(
         json_pointer((*at, pair[1])),
         f"`{pair[0]}` and `{pair[1]}` are given, and only one of them can be",
-        mend=f"Keep `{pair[0]}` for the query, or `{pair[1]}` for a JSON body",
+        fix=f"Keep `{pair[0]}` for the query, or `{pair[1]}` for a JSON body",
         on_key=True,
     )
 
@@ -331,14 +331,14 @@ def _stop_findings(paginator: dict[str, Any], kind: str, at: FieldPath) -> Itera
             json_pointer(at),
             "Nothing tells the paginator when to stop",
             expected=f"one of {quoted_list(_STOP_FIELDS[kind])}, or `stop_after_empty_page`",
-            mend='Leave out "stop_after_empty_page": false',
+            fix='Leave out "stop_after_empty_page": false',
         )
     start = _START_FIELDS[kind]
     if start in paginator and paginator[start] is None and paginator.get("page") is None:
         yield Finding(
             json_pointer((*at, start)),
             f"`{start}` is null, and dlt can't count from there",
-            mend="Leave it out, or write 0",
+            fix="Leave it out, or write 0",
             code="deliberate:no-start",
         )
 
@@ -352,7 +352,7 @@ def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Fi
         yield Finding(
             json_pointer(at),
             f"`{missing}` is missing: dlt takes user name and password together or not at all",
-            mend=f'Write "{missing}": "${{NAME}}", or "{missing}": null to have dlt look for it '
+            fix=f'Write "{missing}": "${{NAME}}", or "{missing}": null to have dlt look for it '
             "in secrets.toml",
         )
     if in_defaults:
@@ -361,7 +361,7 @@ def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Fi
                 yield Finding(
                     json_pointer((*at, name)),
                     f"`{name}` is null, which dlt refuses in `resource_defaults`",
-                    mend="Leave it out, or write a reference such as `${NAME}`",
+                    fix="Leave it out, or write a reference such as `${NAME}`",
                 )
 
 
@@ -380,7 +380,7 @@ def check_endpoint_rules(draft: MergedResource) -> None:
         draft.report(
             draft.endpoint_location("data"),
             "`json` and `data` are both given, and a request has one body",
-            mend="Keep `json` for a JSON body, or `data` for a form or raw text",
+            fix="Keep `json` for a JSON body, or `data` for a form or raw text",
             code="deliberate:two-bodies",
             on_key=True,
         )
@@ -391,7 +391,7 @@ def check_endpoint_rules(draft: MergedResource) -> None:
             "`data_selector` is not a JSON path that dlt can read",
             found=describe_value(selector),
             expected="a path such as `data.items` or `$.items[*]`",
-            mend="Put a name with spaces or other special characters in quotes: `'first name'`",
+            fix="Put a name with spaces or other special characters in quotes: `'first name'`",
             code="deliberate:data-selector",
         )
 
@@ -407,21 +407,21 @@ def _check_incremental_params(draft: MergedResource) -> None:
         draft.report(
             draft.param_location(names[1]),
             f"{quoted_list(names, 'and')} are all incremental, and an endpoint has one cursor",
-            mend="Use `endpoint.incremental` with `start_param` and `end_param`",
+            fix="Use `endpoint.incremental` with `start_param` and `end_param`",
         )
     for name in names:
         if params[name].get("end_value"):
             draft.report(
                 (*draft.param_location(name), "end_value"),
                 "An incremental param has no `end_value`",
-                mend="Use `endpoint.incremental` with `end_value` and `end_param`",
+                fix="Use `endpoint.incremental` with `end_value` and `end_param`",
                 on_key=True,
             )
     if names and draft.endpoint.get("incremental"):
         draft.report(
             draft.endpoint_location("incremental"),
             f"`incremental` is not used: the param {quoted_name(names[0])} is the cursor",
-            mend="Keep one of the two",
+            fix="Keep one of the two",
             severity="warning",
             on_key=True,
         )
@@ -437,7 +437,7 @@ def _check_response_actions(draft: MergedResource) -> None:
             draft.report(
                 (*place, index),
                 "The response action doesn't say what to do",
-                mend='Add "action": "ignore"',
+                fix='Add "action": "ignore"',
                 code="deliberate:no-action",
             )
         elif name != "ignore":
@@ -447,7 +447,7 @@ def _check_response_actions(draft: MergedResource) -> None:
                 "dlt knows no such action and does nothing",
                 found=describe_value(name),
                 expected="`ignore`",
-                mend='Write "ignore"' if close else "Leave it out, or write `ignore`",
+                fix='Write "ignore"' if close else "Leave it out, or write `ignore`",
                 severity="warning",
             )
         if isinstance(action.get("status_code"), str):
@@ -455,6 +455,6 @@ def _check_response_actions(draft: MergedResource) -> None:
                 (*place, index, "status_code"),
                 "A status code in quotes never equals that of an answer",
                 found=describe_value(action["status_code"]),
-                mend="Leave out the quotes",
+                fix="Leave out the quotes",
                 severity="warning",
             )

@@ -118,7 +118,7 @@ def _template_finding(path: FieldPath, template: str) -> Finding:
         json_pointer(path),
         "A template is not filled in here; the API would get it as it stands",
         expected="a reference to an environment variable",
-        mend=f"Write `${{{name}}}`; or leave the field out, and dlt looks in secrets.toml",
+        fix=f"Write `${{{name}}}`; or leave the field out, and dlt looks in secrets.toml",
         code=_input_refusal_code("template"),
     )
 
@@ -129,7 +129,7 @@ def _reference_finding(path: FieldPath, name: str) -> Finding:
         json_pointer(path),
         "`${` starts a reference, and this one has no valid name",
         expected="`${NAME}`: letters, digits and underscores",
-        mend=f"Write `${{{_variable_name(shown) or 'NAME'}}}`, or `$${{` for a literal `${{`",
+        fix=f"Write `${{{_variable_name(shown) or 'NAME'}}}`, or `$${{` for a literal `${{`",
         code=_input_refusal_code("reference-name"),
     )
 
@@ -253,6 +253,6 @@ def _literal_secret_warning(at: _Location, name: str) -> Finding:
         json_pointer(at),
         "A secret stands in the file, where everybody who can read the file sees it",
         expected="a reference to an environment variable",
-        mend=f"Put it into .env as {variable}=... and write `${{{variable}}}`",
+        fix=f"Put it into .env as {variable}=... and write `${{{variable}}}`",
         severity="warning",
     )

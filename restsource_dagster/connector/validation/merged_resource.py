@@ -90,11 +90,11 @@ class MergedResource:
         message: str,
         found: str | None = None,
         expected: str | None = None,
-        mend: str | None = None,
+        fix: str | None = None,
         **more: Any,
     ) -> None:
         """Adds a finding."""
-        self.findings.append(Finding(json_pointer(path), message, found, expected, mend, **more))
+        self.findings.append(Finding(json_pointer(path), message, found, expected, fix, **more))
 
 
 def merge_resources(
@@ -220,7 +220,7 @@ def report_lone_brace(draft: MergedResource, place: FieldPath) -> None:
         place,
         f"A single brace in the text of {quoted_name(str(place[-1]))} is no placeholder",
         expected="`{resources.<parent>.<field>}`, `{incremental.start_value}`, or braces doubled",
-        mend="Write a literal brace twice: `{{` or `}}`",
+        fix="Write a literal brace twice: `{{` or `}}`",
     )
 
 
@@ -236,7 +236,7 @@ def report_duplicates(drafts: list[MergedResource]) -> None:
                 place,
                 f"The name {quoted_name(draft.name)} is taken by the resource at "
                 f"`/resources/{earlier.index}`",
-                mend=f'Give it another name, such as "{_free_name(draft.name, first)}"; its path can '
+                fix=f'Give it another name, such as "{_free_name(draft.name, first)}"; its path can '
                 "stay",
             )
 
@@ -263,7 +263,7 @@ def find_parents(drafts: list[MergedResource]) -> None:
             draft.report(
                 draft.path_at,
                 f"The resource depends on {_parents_shown(parents)}, and dlt knows one parent only",
-                mend="Take all fields from one parent; it can pass on its own parent's fields "
+                fix="Take all fields from one parent; it can pass on its own parent's fields "
                 "with `include_from_parent`",
             )
         for parent in parents:
@@ -301,7 +301,7 @@ def _report_unknown_parent(
     draft.report(
         place,
         f"There is no resource {shown} to depend on",
-        mend=f"Write `{close}`" if close else known or "Add the parent resource",
+        fix=f"Write `{close}`" if close else known or "Add the parent resource",
     )
 
 
@@ -310,7 +310,7 @@ def _check_include_from_parent(draft: MergedResource, has_parent: bool) -> None:
         draft.report(
             draft.place("include_from_parent"),
             f"The resource {quoted_name(draft.name)} has no parent to include fields from",
-            mend="Put a field of the parent into the path: `{resources.<parent>.<field>}`; or "
+            fix="Put a field of the parent into the path: `{resources.<parent>.<field>}`; or "
             "leave `include_from_parent` out",
         )
 
@@ -329,5 +329,5 @@ def report_cycles(drafts: list[MergedResource]) -> None:
             draft.report(
                 draft.path_at,
                 "The resource depends on itself" + (f": {way}" if len(chain) > 1 else ""),
-                mend="One of them must be asked for without the others",
+                fix="One of them must be asked for without the others",
             )

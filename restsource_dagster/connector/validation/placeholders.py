@@ -87,7 +87,7 @@ def _is_kept_placeholder(
             draft.path_at,
             f"The param {quoted_name(name)} stands in the path twice, and dlt fills in only the "
             "first",
-            mend=f"Use {{resources.<parent>.<field>}} instead of `{{{name}}}`",
+            fix=f"Use {{resources.<parent>.<field>}} instead of `{{{name}}}`",
             code="deliberate:resolve-twice",
         )
         return True
@@ -128,21 +128,21 @@ def _report_unbound_placeholder(draft: MergedResource, name: str) -> None:
     word = name.split(".", maxsplit=1)[0]
     more: dict[str, Any] = {"expected": "a param, or a field of a parent resource"}
     if name in draft.default_params:
-        mend = (
+        fix = (
             "dlt takes a param of the defaults for the path of one resource only; repeat it in "
             "this resource's params"
         )
     elif "." in name and word == "incremental":
-        mend = 'Add "incremental": {"cursor_path": ...} to the endpoint'
+        fix = 'Add "incremental": {"cursor_path": ...} to the endpoint'
     elif "." in name and (close := nearest_name(word, ("resources", "incremental"))):
-        mend = f"Write `{{{close}.{name.split('.', 1)[1]}}}`"
+        fix = f"Write `{{{close}.{name.split('.', 1)[1]}}}`"
     else:
-        mend = (
+        fix = (
             f"Write `{{resources.{guessed_parent(draft, name)}.{guessed_parent_field(name)}}}` to take it from "
             f'each row of a parent resource, or give it in "params": {{"{name}": ...}}'
         )
     shown = quoted_name("{" + name + "}")
-    draft.report(draft.path_at, f"{shown} in the path is bound to nothing", mend=mend, **more)
+    draft.report(draft.path_at, f"{shown} in the path is bound to nothing", fix=fix, **more)
 
 
 def guessed_parent(draft: MergedResource, name: str) -> str:
@@ -168,7 +168,7 @@ def _report_unused_resolve_params(draft: MergedResource, unbound: set[str]) -> N
         draft.report(
             draft.param_location(name),
             f"A param of type `resolve` stands in the path, and the path has no `{{{name}}}`",
-            mend=f'Put `{{{name}}}` into the path, or write "{name}": "{shown}"',
+            fix=f'Put `{{{name}}}` into the path, or write "{name}": "{shown}"',
         )
 
 
@@ -178,7 +178,7 @@ def _warn_other_styles(draft: MergedResource, path: str) -> None:
         draft.report(
             draft.path_at,
             f"{quoted_name(match[0])} in the path is sent as it stands",
-            mend=f"If it is to be filled in, write "
+            fix=f"If it is to be filled in, write "
             f"`{{resources.{guessed_parent(draft, name)}.{guessed_parent_field(name)}}}`, or "
             f"`{{{name}}}` and a param of that name",
             severity="warning",
@@ -190,7 +190,7 @@ def report_empty_placeholder(draft: MergedResource, place: FieldPath) -> None:
     draft.report(
         place,
         "`{}` in a text that dlt fills in stands for nothing",
-        mend="Write a literal pair of braces as `{{}}`",
+        fix="Write a literal pair of braces as `{{}}`",
         code="deliberate:empty-placeholder",
     )
 
@@ -249,7 +249,7 @@ def _check_bound_path(draft: MergedResource) -> None:
             draft.report(
                 draft.path_at,
                 "Doubled braces in a path become a placeholder once dlt has filled in the params",
-                mend="Write each literal brace of a path four times, or percent-encode it: %7B, %7D",
+                fix="Write each literal brace of a path four times, or percent-encode it: %7B, %7D",
                 code="deliberate:path-braces",
             )
 
@@ -259,7 +259,7 @@ def _report_unknown_prefix(draft: MergedResource, name: str, place: FieldPath) -
         place,
         f"{_placeholder_shown(name, place)} in {quoted_name(str(place[-1]))} is bound to nothing",
         expected=f"a placeholder that starts with {quoted_list(f'{c}.' for c in placeholder_prefixes(draft))}",
-        mend=_suggest_placeholder(draft, name, place),
+        fix=_suggest_placeholder(draft, name, place),
     )
 
 
@@ -305,7 +305,7 @@ def _add_parent_field(draft: MergedResource, name: str, place: FieldPath) -> Non
         place,
         f"{_placeholder_shown(name, place)} doesn't name a field of a parent resource",
         expected="`{resources.<parent>.<field>}`",
-        mend=f"Write `{{resources.{parts[1]}.id}}`"
+        fix=f"Write `{{resources.{parts[1]}.id}}`"
         if len(parts) == 2 and parts[1] and _is_showable(name, place)
         else None,
     )
@@ -325,6 +325,6 @@ def _check_incremental_attribute(draft: MergedResource, name: str, place: FieldP
         place,
         f"{_placeholder_shown(name, place)} is nothing that an incremental cursor has",
         expected=quoted_list(f"{{incremental.{known}}}" for known in _INCREMENTAL_ATTRIBUTES[:4]),
-        mend=f"Write `{{incremental.{close}}}`" if close else None,
+        fix=f"Write `{{incremental.{close}}}`" if close else None,
         code="deliberate:incremental-attribute",
     )

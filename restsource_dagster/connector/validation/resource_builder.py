@@ -211,7 +211,7 @@ def _report_same_identifier(
         place,
         f"{quoted_name(draft.name)} and {quoted_name(earlier.name)} become one {what}, "
         f"{quoted_name(identifier)}",
-        mend='Give one of them another name, or its own "table_name"'
+        fix='Give one of them another name, or its own "table_name"'
         if what == "table"
         else "Give one of them another name",
         code=f"deliberate:same-{what}",

@@ -92,35 +92,35 @@ def _wrong_value(error: Mapping[str, Any], path: FieldPath) -> Finding:
 def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: FieldPath) -> Finding:
     known = _field_names(model, loc[:-1])
     name = str(path[-1])
-    mend = suggest_field_name(path, known)
-    if mend is None:
+    fix = suggest_field_name(path, known)
+    if fix is None:
         close = nearest_name(name, known)
         listing = (field for field in known if field not in PYTHON_ONLY_FIELDS)
-        mend = f"Write `{close}`" if close else f"Known here: {quoted_list(listing, 'and')}"
+        fix = f"Write `{close}`" if close else f"Known here: {quoted_list(listing, 'and')}"
     return Finding(
-        json_pointer(path), f"There is no field {quoted_name(name)} here", mend=mend, on_key=True
+        json_pointer(path), f"There is no field {quoted_name(name)} here", fix=fix, on_key=True
     )
 
 
 def _missing_field(path: FieldPath) -> Finding:
     where = f" in {_subject(path[:-1])}" if len(path) > 1 else ""
-    mend = suggest_missing_field(path)
-    return Finding(json_pointer(path[:-1]), f"`{path[-1]}` is missing{where}", mend=mend)
+    fix = suggest_missing_field(path)
+    return Finding(json_pointer(path[:-1]), f"`{path[-1]}` is missing{where}", fix=fix)
 
 
 def _unknown_literal(model: type[BaseModel], error: Mapping[str, Any], path: FieldPath) -> Finding:
     names = _allowed_names(model, error)
     given = error["input"]
-    mend = suggest_value(path, given)
-    hidden = may_be_secret(path) and mend is None
-    if mend is None and isinstance(given, str) and (close := nearest_name(given, names)):
-        mend = f'Write "{close}"'
+    fix = suggest_value(path, given)
+    hidden = may_be_secret(path) and fix is None
+    if fix is None and isinstance(given, str) and (close := nearest_name(given, names)):
+        fix = f'Write "{close}"'
     return Finding(
         json_pointer(path),
         f"{_subject(path)} is none of the names it may be",
         describe_value(given, path if hidden else ()),
         quoted_list(names),
-        mend,
+        fix,
     )
 
 

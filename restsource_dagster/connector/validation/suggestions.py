@@ -192,7 +192,7 @@ def python_only_finding(path: tuple[str | int, ...], given: Any) -> Finding:
         json_pointer(path),
         f"{quoted_name(field)} takes Python objects only, and a file has none",
         describe_value(given, path),
-        mend=PYTHON_ONLY_FIELDS[field],
+        fix=PYTHON_ONLY_FIELDS[field],
     )
 
 

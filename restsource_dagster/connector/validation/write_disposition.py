@@ -148,7 +148,7 @@ def _check_keys(
         draft.place("write_disposition"),
         f"Merge ({strategy}) needs {needed}, and {quoted_name(draft.name)} has none: rows would "
         "pile up",
-        mend='Add "primary_key": "id" (the column that identifies a row), or write "append"',
+        fix='Add "primary_key": "id" (the column that identifies a row), or write "append"',
         code="deliberate:merge-without-key",
     )
 
@@ -161,14 +161,14 @@ def _check_replace(
             draft.place("write_disposition"),
             f"Replace would drop the rows of all parents that {quoted_name(incremental_parent)}, "
             "which is incremental, doesn't bring this time",
-            mend='Add "primary_key" and write "merge", or write "append"',
+            fix='Add "primary_key" and write "merge", or write "append"',
             code="deliberate:replace-below-incremental",
         )
     elif incremental:
         draft.report(
             draft.place("write_disposition"),
             "With replace and a cursor, each run leaves only the newest rows in the table",
-            mend='Leave out `incremental`, or write "merge" or "append"',
+            fix='Leave out `incremental`, or write "merge" or "append"',
             severity="warning",
         )
 
@@ -184,7 +184,7 @@ def check_table_hints(draft: MergedResource) -> None:
             draft.report(
                 (*draft.place("references"), index),
                 "A reference names its columns, the other table, and as many columns there",
-                mend='{"columns": ["customer_id"], "referenced_table": "customers", '
+                fix='{"columns": ["customer_id"], "referenced_table": "customers", '
                 '"referenced_columns": ["id"]}',
                 code="deliberate:reference",
             )

@@ -79,5 +79,5 @@ def test_file_of_somebody_else_is_a_problem_that_says_what_to_do(tmp_path: Path)
     finally:
         if was_root:
             os.seteuid(0)
-    assert problem.mend is not None
+    assert problem.fix is not None
     assert problem.found == os.strerror(13)
