@@ -10,12 +10,13 @@ from threading import Lock
 from typing import Any
 
 import sqlalchemy as db
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 __all__ = ["OpenSqliteFiles", "has_tables", "open_engine"]
 
+_BUSY_SECONDS = 30.0
+"""How long a statement waits for another process, as in Dagster 1.13; Dagster 1.12 waits 5 seconds."""
 _POOL_SIZE = 4
 """Connections to one file that are kept; more are made where more threads come, and closed again."""
 
@@ -31,7 +32,7 @@ def open_engine(address: str, *, each_commit_on_disk: bool) -> Engine:
         poolclass=QueuePool,
         pool_size=_POOL_SIZE,
         max_overflow=-1,
-        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
     )
     if not each_commit_on_disk:
         db.event.listen(engine, "connect", _synchronize_rarely)
@@ -47,7 +48,7 @@ def has_tables(path: Path, tables: Collection[str]) -> bool:
     if not path.exists():
         return False
     wanted = {"alembic_version", *tables}
-    with closing(sqlite3.connect(path, timeout=SQLITE_BUSY_TIMEOUT_SECONDS)) as connection:
+    with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         return wanted <= names and bool(
             connection.execute("SELECT 1 FROM alembic_version").fetchone()

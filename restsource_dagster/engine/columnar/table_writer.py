@@ -23,7 +23,6 @@ from dlt.common.normalizers.json import helpers
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 from dlt.common.schema.utils import is_complete_column, is_nullable_column
-from dlt.common.time import get_context_timezone_name
 from dlt.normalize.configuration import NormalizeConfiguration
 from dlt.normalize.items_normalizers import JsonLItemsNormalizer
 
@@ -36,6 +35,7 @@ from restsource_dagster.engine.columnar.flatten import (
     to_array,
 )
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.dlt_compat import get_context_timezone_name
 
 __all__ = ["SchemaLearner", "TableWriter"]
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import dlt
 from dlt.common.destination.client import WithStateSync
@@ -37,6 +36,7 @@ from restsource_dagster.engine.destination.replace_rows import (
 )
 from restsource_dagster.engine.destination.tables import read_row_count
 from restsource_dagster.engine.destination.warehouse import Warehouse, ensure_connected
+from restsource_dagster.engine.dlt_compat import count_normalized_rows
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.run.outcome import Progress
@@ -196,7 +196,7 @@ class PipelineManager:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
             parts.move_into(Path(package))
         self._enter(families, "normalize")
-        rows: Mapping[str, Any] = pipeline.normalize().row_counts
+        rows = count_normalized_rows(pipeline.normalize())
         self._enter(families, "load")
         with self._held():
             with ensure_connected(self.client):

@@ -1,21 +1,26 @@
 """Where a reader stands in rows that are ordered by a cursor, and what it has had there."""
 
+import base64
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from dlt.common import json
 from dlt.extract import Incremental
-from dlt.extract.utils import digest_dedup_value, resolve_column_value
+from dlt.extract.utils import resolve_column_value
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cursor_lag
 
-__all__ = ["SEEN_KEY", "CursorRules", "Position"]
+__all__ = ["SEEN_KEY", "CursorRules", "Position", "digest_of"]
 
 SEEN_KEY = "restsource_seen"
 """Beside dlt's `last_value`: the rows that were had at and after the start of the next run."""
 MAX_REMEMBERED_ROWS = 100_000
+_DIGEST_BYTES = 9
+_DIGEST_LENGTH = 12  # in base64
 
 ResourceState = dict[str, Any]
 
@@ -138,7 +143,7 @@ class Position:
         return moves
 
     def _digest(self, row: Mapping[str, Any]) -> str:
-        return digest_dedup_value(resolve_column_value(self._key, row) if self._key else row)
+        return digest_of(resolve_column_value(self._key, row) if self._key else row)
 
     def _seen(self) -> list[list[Any]]:
         """The rows that the next run may bring again, by cursor value."""
@@ -162,8 +167,19 @@ class Position:
         return [[value, digests] for value, digests in kept.items()]
 
 
+def digest_of(value: Any) -> str:
+    """Return a hash of a JSON value, the same as dlt 1.31 stores in `unique_hashes`.
+
+    It is computed here so that stored hashes stay valid with every version of dlt.
+    """
+    text = json.dumps(value, sort_keys=True)
+    digest = hashlib.shake_128(text.encode()).digest(_DIGEST_BYTES)
+    return base64.b64encode(digest).decode("ascii")
+
+
 def _read_seen(state: Mapping[str, Any]) -> list[tuple[Any, str]]:
     if SEEN_KEY in state:
         return [(value, digest) for value, digests in state[SEEN_KEY] for digest in digests]
-    # what stock dlt left behind
-    return [(state.get("last_value"), digest) for digest in state.get("unique_hashes", ())]
+    # What stock dlt left behind. Before 1.31 its hashes are longer, with the same beginning.
+    hashes: list[str] = state.get("unique_hashes", [])
+    return [(state.get("last_value"), digest[:_DIGEST_LENGTH]) for digest in hashes]

@@ -37,6 +37,8 @@ class SeenRecord(dict[str, Any]):
 class PlaceholderCursor(Incremental[Any]):
     """What placeholders see of a cursor: dlt's attributes, without dlt's state behind them."""
 
+    _start: Any = None
+
     @classmethod
     def of(cls, incremental: Incremental[Any], start: Any) -> Self:
         """The same settings, starting at `start`."""
@@ -51,14 +53,19 @@ class PlaceholderCursor(Incremental[Any]):
             range_start=incremental.range_start,
             range_end=incremental.range_end,
         )
-        view.start_value = start
-        return view.advance(start)
+        view.start_value = view._start = start
+        return view
 
     def at(self, start: Any) -> Self:
         """The same, starting elsewhere; much quicker than to make it anew."""
         view = copy(self)
-        view.start_value = start
-        return view.advance(start)
+        view.start_value = view._start = start
+        return view
+
+    @property
+    def last_value(self) -> Any:
+        """The value it starts at: a placeholder is filled before any row is read."""
+        return self._start
 
     def get_state(self) -> Any:
         """No state: a first run without an initial value."""

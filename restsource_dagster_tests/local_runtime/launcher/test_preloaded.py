@@ -12,8 +12,8 @@ from restsource_dagster_tests.local_runtime.launcher.project import Project
 CODE = """
 import sys
 from restsource_dagster.local_runtime.preload import import_run_modules, count_threads
-import_all()
-threads, before = number_of_threads(), set(sys.modules)
+import_run_modules()
+threads, before = count_threads(), set(sys.modules)
 from dagster._cli.api import api_cli
 api_cli.main(args=["execute_run", sys.argv[1]], standalone_mode=False)
 print(threads, *sorted(set(sys.modules) - before))
