@@ -1,10 +1,9 @@
-"""What can go wrong in a run, each with a message that says what failed, why, and what to do."""
+"""Errors of a run. Each message says what failed, why, and what to do."""
 
+from collections.abc import Callable
 from typing import ClassVar, Self
 
 import requests
-
-from restsource_dagster.engine.http.redaction import Redactor
 
 __all__ = [
     "ConnectorBusyError",
@@ -20,39 +19,43 @@ __all__ = [
     "UnknownResourceError",
 ]
 
+Redact = Callable[[str], str]
+"""Returns a text with every secret replaced, as `engine.http.redaction.Redactor` does."""
+
 _BODY_SNIPPET_CHARS = 500
+# how much of a body is redacted before it is cut: a large error page would take seconds
 _BODY_SNIPPET_READ_BYTES = 100_000
 
 
 class IngestError(Exception):
-    """The base of all errors of a run."""
+    """Base class of all errors of a run."""
 
     resource: str | None = None
-    """The resource at fault, where it is known."""
+    """The resource that failed; None if the error belongs to no resource."""
 
-    def at(self, resource: str, page: int, redactor: Redactor) -> None:
-        """Say where it happened, unless it is known, and hide every secret."""
+    def locate(self, resource: str, page: int, redact: Redact) -> None:
+        """Redact the message, and put the resource and page in front unless it has a resource."""
         text = str(self)
         if self.resource is None:
             self.resource = resource
             text = f"resource {resource}, page {page}: {text}"
-        self.args = (redactor(text),)
+        self.args = (redact(text),)
 
 
 class UnknownResourceError(IngestError):
-    """A run was asked for a resource that the connector does not have."""
+    """A run was requested for a resource that the connector does not have."""
 
 
 class ConnectorBusyError(IngestError):
-    """Another run of the same connector is going on and did not end in time."""
+    """Another run of the same connector is in progress and did not end in time."""
 
 
 class DatabaseBusyError(IngestError):
-    """Another process holds the DuckDB file and did not let go in time."""
+    """Another process has the DuckDB file open and did not close it in time."""
 
 
 class ForeignOriginError(IngestError):
-    """A link or a redirect leads to another origin than the one that the credentials belong to."""
+    """A link or a redirect leads to another origin than the one the credentials belong to."""
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class ForeignOriginError(IngestError):
         downgrade: bool = False,
     ) -> None:
         if downgrade:
-            advice = "Plain http is never asked in place of https."
+            advice = "An https API is never called over plain http."
         elif same_host:
             advice = f"If that is the API's right address, use {foreign} in client.base_url."
         else:
@@ -78,23 +81,23 @@ class ForeignOriginError(IngestError):
 
 
 class PagingError(IngestError):
-    """Paging does not end: a link, a cursor or a page comes again, or there are too many."""
+    """Paging does not end: a link, a cursor or a page is repeated, or there are too many pages."""
 
 
 class RateLimitedError(IngestError):
-    """The API asks to wait longer than the connector file allows."""
+    """The API asks to wait longer than `http.max_wait_seconds`."""
 
-    def __init__(self, asked_seconds: float, waited_seconds: float, most_seconds: float) -> None:
+    def __init__(self, asked_seconds: float, waited_seconds: float, max_seconds: float) -> None:
         waited = f" after {waited_seconds:.0f} s of waiting" if waited_seconds else ""
         super().__init__(
             f"the API asks to wait {asked_seconds:.0f} s{waited}, more than http.max_wait_seconds "
-            f"({most_seconds:.0f}) allows. The next run goes on from the cursor; for a longer wait "
+            f"({max_seconds:.0f}) allows. The next run continues from the cursor; to wait longer, "
             "raise http.max_wait_seconds."
         )
 
 
 class RequestError(IngestError):
-    """The API could not be reached, or broke off, for a resource's page."""
+    """No complete response arrived for a page of a resource."""
 
     def __init__(self, *, resource: str, page: int, url: str, cause: str) -> None:
         super().__init__(
@@ -105,13 +108,13 @@ class RequestError(IngestError):
 
 
 class ResponseError(IngestError):
-    """An answer that is not what the connector file says it is."""
+    """A response that is not what the connector file says it is."""
 
     advice: ClassVar[dict[int, str]] = {
-        401: "The API does not know this credential: check client.auth and the variable it names.",
+        401: "The API rejects this credential: check client.auth and the variable it names.",
         403: "The credential may not read this: check its scopes.",
         404: "There is no such path: check endpoint.path and client.base_url.",
-        429: "The API asks for fewer requests: lengthen the schedule or ask for a higher limit.",
+        429: "The API wants fewer requests: lengthen the schedule or ask for a higher limit.",
     }
 
     def __init__(
@@ -121,7 +124,7 @@ class ResponseError(IngestError):
         resource: str,
         page: int,
         response: requests.Response,
-        redactor: Redactor,
+        redact: Redact,
     ) -> None:
         self.resource = resource
         self.status = response.status_code
@@ -132,11 +135,11 @@ class ResponseError(IngestError):
             f"{response.request.method} {response.url} "
             f"answered {self.status} ({content_type}). {advice}"
         )
-        super().__init__(f"{redactor(text).rstrip()}\nBody: {_body_snippet(response, redactor)}")
+        super().__init__(f"{redact(text).rstrip()}\nBody: {_body_snippet(response, redact)}")
 
 
 class RecordError(IngestError):
-    """A record that can't be loaded as it is. `page` and `row` count from 1."""
+    """A record that can't be loaded unchanged. `page` and `row` count from 1."""
 
     def __init__(self, resource: str, page: int | None, row: int, field: str, problem: str) -> None:
         where = f", page {page}" if page else ""
@@ -146,7 +149,7 @@ class RecordError(IngestError):
 
 
 class TokenError(IngestError):
-    """The token endpoint of an OAuth 2.0 login did not give a token."""
+    """The token endpoint of an OAuth 2.0 login issued no token."""
 
     @classmethod
     def of(
@@ -154,31 +157,32 @@ class TokenError(IngestError):
         reason: str,
         *,
         url: str,
-        redactor: Redactor,
+        redact: Redact,
         refusal: requests.Response | None = None,
     ) -> Self:
-        """An error for a request to `url`.
+        """Return the error of a request to `url`.
 
-        The body is shown of a refusal only: any other may hold a token in an unknown place.
+        It quotes the body of a refusal only: any other body may hold a token in an unknown place.
         """
         text = (
-            f"no access token from {redactor(url)}: {reason}. Check client_id, client_secret and "
+            f"no access token from {redact(url)}: {reason}. Check client_id, client_secret and "
             "access_token_url of the auth in the connector file."
         )
         if refusal is None:
             return cls(text)
-        return cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redactor)}")
+        return cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redact)}")
 
 
-def _body_snippet(response: requests.Response, redactor: Redactor) -> str:
-    """The start of a body, secrets hidden before it is cut, so that no half of one is left."""
+def _body_snippet(response: requests.Response, redact: Redact) -> str:
+    """Return the redacted beginning of a body, without control characters."""
     raw = response.content[:_BODY_SNIPPET_READ_BYTES]
     try:
         text = raw.decode(response.encoding or "utf-8", "replace")
-    except LookupError:  # a charset nobody knows
+    except LookupError:  # the header names a charset that does not exist
         text = raw.decode("utf-8", "replace")
+    # redacted before it is cut: half a secret is not found any more
     text = "".join(
         char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in redactor(text).replace("\r\n", "\n")[:_BODY_SNIPPET_CHARS]
+        for char in redact(text).replace("\r\n", "\n")[:_BODY_SNIPPET_CHARS]
     )
     return text.strip() or "(empty)"

@@ -10,8 +10,8 @@ from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.session_rules import SessionRules, UsageCounter
+from restsource_dagster.engine.http.session import ApiSession, SessionRules
+from restsource_dagster.engine.http.usage import UsageCounter
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
@@ -124,8 +124,8 @@ def session_for(
     return ApiSession(
         SessionRules(
             origins=OriginPolicy.for_url(server.url),
-            budget=RateLimiter(clock=time.clock, wait=time.wait),
-            meter=UsageCounter(),
+            rate_limiter=RateLimiter(clock=time.clock, wait=time.wait),
+            usage_counter=UsageCounter(),
             on_wait=say,
             sleep=time.sleep,
             **rules,
@@ -147,7 +147,7 @@ def endpoint_for(
         resource="items",
         base_url=server.url,
         session=session
-        or session_for(server, verdict=lambda response: matching_action(response, actions)),
+        or session_for(server, action_for=lambda response: matching_action(response, actions)),
         redactor=Redactor(),
         paginator=make_paginator(paginator, counts_rows=selects_every_record(selector)),
         data_selector=selector,

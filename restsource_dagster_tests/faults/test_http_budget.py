@@ -121,10 +121,10 @@ def test_however_long_exchanges_take_no_window_holds_too_many_arrivals(
     rate: int, exchanges: list[float], transits: list[float]
 ) -> None:
     fake = FakeTime()
-    budget = RateLimiter(requests_per_second=rate, clock=fake.clock, wait=fake.wait)
+    limiter = RateLimiter(requests_per_second=rate, clock=fake.clock, wait=fake.wait)
     arrivals = []
     for seconds, transit in zip(exchanges, transits, strict=False):
-        with budget.place():
+        with limiter.slot():
             arrivals.append(fake.now + min(seconds, transit))
             fake.now += seconds
     for at in arrivals:
@@ -134,26 +134,26 @@ def test_however_long_exchanges_take_no_window_holds_too_many_arrivals(
 
 def test_requests_that_take_long_do_not_use_up_the_rate_for_long() -> None:
     fake = FakeTime()
-    budget = RateLimiter(requests_per_second=1, clock=fake.clock, wait=fake.wait)
-    with budget.place():
+    limiter = RateLimiter(requests_per_second=1, clock=fake.clock, wait=fake.wait)
+    with limiter.slot():
         started = fake.now
-        with budget.place():
+        with limiter.slot():
             assert fake.now - started == pytest.approx(1.5)
 
 
 def test_a_place_is_given_back_after_an_error() -> None:
-    budget = RateLimiter(max_concurrency=1)
+    limiter = RateLimiter(max_concurrency=1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), budget.place():
+        with pytest.raises(ZeroDivisionError), limiter.slot():
             raise ZeroDivisionError
 
 
 def test_many_threads_share_one_budget() -> None:
-    budget = RateLimiter(requests_per_second=20, max_concurrency=4)
+    limiter = RateLimiter(requests_per_second=20, max_concurrency=4)
     lock, times, under_way, peaks = threading.Lock(), [], [0], []
 
     def ask(_: int) -> None:
-        with budget.place():
+        with limiter.slot():
             with lock:
                 times.append(time.monotonic())
                 under_way[0] += 1

@@ -67,7 +67,7 @@ def test_a_connection_that_is_used_again_is_bounded_too(server: FaultServer, slo
     session = session_for(server, timeout_seconds=ENOUGH_SECONDS)
     assert rows_of(server, session=session) == GOOD
     assert rows_of(server, session=session) == GOOD
-    assert session.rules.meter.usage.retries == 1
+    assert session.rules.usage_counter.usage.retries == 1
 
 
 def test_slow_bytes_that_are_there_in_time_are_read(server: FaultServer) -> None:

@@ -50,8 +50,8 @@ def waits_of(server: FaultServer, *replies: Any, **rules: Any) -> list[float]:
     fake = FakeTime()
     session = session_for(server, time=fake, **rules)
     assert rows_of(server, session=session) == GOOD
-    assert session.rules.meter.usage.retries == len(replies)
-    assert session.rules.meter.usage.requests == len(replies) + 1
+    assert session.rules.usage_counter.usage.retries == len(replies)
+    assert session.rules.usage_counter.usage.requests == len(replies) + 1
     return fake.slept
 
 
@@ -183,16 +183,16 @@ def test_a_429_holds_all_threads_back_and_a_503_only_its_own(
     server: FaultServer, status: int, held: float
 ) -> None:
     fake = FakeTime()
-    budget = RateLimiter(clock=fake.clock, wait=fake.wait)
+    limiter = RateLimiter(clock=fake.clock, wait=fake.wait)
 
     def another_thread(seconds: float) -> None:
-        with budget.place():
+        with limiter.slot():
             fake.slept.append(fake.now)
 
     server.plan["/items"] = (busy(status, Retry_After="30"), GOOD)
     started = fake.now
     rules = session_for(server).rules
-    session = ApiSession(replace(rules, budget=budget, sleep=another_thread))
+    session = ApiSession(replace(rules, rate_limiter=limiter, sleep=another_thread))
     assert rows_of(server, session=session) == GOOD
     assert fake.slept == [started + held]
 

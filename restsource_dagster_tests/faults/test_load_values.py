@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
+from restsource_dagster.engine.http.json_body import DUPLICATE_KEY, object_with_duplicate_key
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.run.outcome import Outcome
-from restsource_dagster.engine.source.record_values import (
-    DUPLICATE_KEY,
-    RecordSanitizer,
-    object_with_duplicate_key,
-)
+from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query

@@ -12,7 +12,7 @@ from restsource_dagster.engine.columnar.flatten import NotColumnarError
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.columnar.table_writer import TableWriter
 from restsource_dagster.engine.columnar.verification import FlattenedRecords, is_verified
-from restsource_dagster.engine.source.fast_json import UnverifiedRecords
+from restsource_dagster.engine.http.json_body import UnverifiedRecords
 
 __all__ = ["ColumnLoader"]
 

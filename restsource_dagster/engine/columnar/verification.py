@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restsource_dagster.engine.columnar.flatten import ColumnValues, FlatTable
-from restsource_dagster.engine.source.fast_json import INT64_LIMIT, UnverifiedRecords, scan_values
+from restsource_dagster.engine.http.json_body import INT64_LIMIT, UnverifiedRecords, scan_values
 
 __all__ = ["FlattenedRecords", "is_verified"]
 
@@ -29,7 +29,7 @@ class FlattenedRecords(list[Any]):
 
 def is_verified(records: UnverifiedRecords, sheets: Sequence[FlatTable]) -> bool:
     """Whether no key of the records stood twice, and no number lost digits or is beyond 64 bits."""
-    keys_inside = _count_keys_in_json if records.is_plain else _count_keys
+    keys_inside = _count_keys_in_json if records.is_plain_text else _count_keys
     found = 0
     for sheet in sheets:
         found += sheet.keys
@@ -38,7 +38,7 @@ def is_verified(records: UnverifiedRecords, sheets: Sequence[FlatTable]) -> bool
             if inside is None:
                 return False
             found += inside
-    return found == records.keys
+    return found == records.key_count
 
 
 def _count_keys_in_json(cells: ColumnValues) -> int | None:
@@ -73,4 +73,4 @@ def _count_keys(cells: ColumnValues) -> int | None:
     if cells.types.isdisjoint(_CONTAINER_TYPES):
         return 0
     looked = scan_values([one for one in cells.values if type(one) in _CONTAINER_TYPES])
-    return None if looked is None else looked.keys
+    return None if looked is None else looked.key_count

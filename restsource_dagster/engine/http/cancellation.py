@@ -1,7 +1,7 @@
-"""Requests that nobody has asked for yet: they end when it turns out that nobody will.
+"""Cancel requests that were sent ahead and whose response is no longer needed.
 
-A thread that reads ahead wears a leash. What waits in it, for the rate, for a retry or for bytes,
-looks at the leash; other threads have none and are not affected.
+A prefetch thread activates a `Cancellation` for the request it sends. Every wait of that request, be
+it for the rate limit, for a retry or for bytes, checks it. Threads without one are not affected.
 """
 
 import threading
@@ -16,63 +16,69 @@ __all__ = [
     "Sleep",
     "cancellable_sleep",
     "count_received_bytes",
-    "end_on_cancel",
+    "end_on_abort",
     "raise_if_cancelled",
 ]
 
 Sleep = Callable[[float], None]
+"""Waits for so many seconds."""
 
-_current_cancellation: ContextVar["Cancellation | None"] = ContextVar("leash", default=None)
+# A context variable, not a parameter: between the prefetcher and the waits lie requests, urllib3 and
+# tenacity, none of which hands an object of ours through.
+_current_cancellation: ContextVar["Cancellation | None"] = ContextVar("cancellation", default=None)
 
 
-class RequestCancelled(Exception):  # noqa: N818 - no error: nobody is told of it
-    """Nobody wants the answer any more."""
+class RequestCancelled(Exception):  # noqa: N818 - not an error: no user sees it
+    """The response is no longer needed, or there is no memory for it."""
 
 
 class Cancellation:
-    """Lets go of one request.
+    """Ends one request whose response is no longer needed. Thread-safe.
 
-    `drop` ends its waits; an exchange that is under way goes on to its end, since the API works on
-    it anyway. `cut` ends the exchange, too. `grow` is told of each piece of the answer, in bytes,
-    and says whether there is room for it.
+    `cancel` ends its waits only: an exchange under way completes, since the API works on it anyway and
+    its connection can be used again. `abort` ends the exchange, too. `reserve` gets the size of each
+    piece of the body, in bytes, and returns False if there is no memory for it.
     """
 
-    def __init__(self, grow: Callable[[int], bool] = lambda _: True) -> None:
-        self._reserve = grow
+    def __init__(self, reserve: Callable[[int], bool] = lambda _: True) -> None:
+        self._reserve = reserve
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._aborted = False
-        self._end: Callable[[], None] | None = None
+        self._on_abort: Callable[[], None] | None = None
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody wants the answer."""
+        """True if the response is no longer needed."""
         return self._cancelled.is_set()
 
-    def drop(self) -> None:
+    def cancel(self) -> None:
         """End the waits of the request."""
         self._cancelled.set()
 
-    def cut(self) -> None:
-        """End the request wherever it is."""
-        self.drop()
+    def abort(self) -> None:
+        """End the request at once, in the middle of an exchange too."""
+        self.cancel()
         with self._lock:
             self._aborted = True
-            if self._end is not None:
-                self._end()
+            if self._on_abort is not None:
+                self._on_abort()
 
     def wait(self, seconds: float) -> None:
-        """Wait, unless the request is dropped."""
+        """Wait for so many seconds, or until the request is cancelled."""
         self._cancelled.wait(seconds)
 
-    def read(self, size: int) -> None:
-        """So many bytes more have come. Raises `Abandoned` if there is no room for them."""
+    def count_received(self, size: int) -> None:
+        """Reserve memory for `size` more bytes of the body.
+
+        Raises `RequestCancelled` if there is none.
+        """
         if not self._reserve(size):
             raise RequestCancelled
 
     @contextmanager
     def activated(self) -> Iterator[None]:
-        """Have what this thread does obey."""
+        """Apply this cancellation to the requests that the current thread sends in the block."""
         token = _current_cancellation.set(self)
         try:
             yield
@@ -80,54 +86,64 @@ class Cancellation:
             _current_cancellation.reset(token)
 
     @contextmanager
-    def aborting_with(self, end: Callable[[], None]) -> Iterator[None]:
-        """Have `cut` call `end`."""
+    def aborting_with(self, on_abort: Callable[[], None]) -> Iterator[None]:
+        """Call `on_abort` if `abort` is called in the block or was called before it."""
         with self._lock:
-            self._end = end
-            if self._aborted:
-                end()
+            self._on_abort = on_abort
+            if self._aborted:  # between the last check and here: nobody else would end the exchange
+                on_abort()
         try:
             yield
         finally:
             with self._lock:
-                self._end = None
+                self._on_abort = None
 
 
 def raise_if_cancelled() -> None:
-    """Raise `Abandoned` if this thread's request is dropped."""
-    leash = _current_cancellation.get()
-    if leash is not None and leash.is_cancelled:
+    """Raise `RequestCancelled` if the current thread's request is cancelled."""
+    cancellation = _current_cancellation.get()
+    if cancellation is not None and cancellation.is_cancelled:
         raise RequestCancelled
 
 
 def cancellable_sleep(seconds: float, sleep: Sleep | None) -> None:
-    """Wait by `sleep` if there is one, else until the request is dropped. Raises `Abandoned`."""
-    leash = _current_cancellation.get()
+    """Wait with `sleep` if it is given, else until the time is up or the request is cancelled.
+
+    Raises `RequestCancelled`.
+    """
+    cancellation = _current_cancellation.get()
     if sleep is not None:
         sleep(seconds)
-    elif leash is not None:
-        leash.wait(seconds)
+    elif cancellation is not None:
+        cancellation.wait(seconds)
     else:
         time.sleep(seconds)
     raise_if_cancelled()
 
 
 def count_received_bytes(size: int) -> None:
-    """So many bytes of this thread's answer have come. Raises `Abandoned` if they are too many."""
-    leash = _current_cancellation.get()
-    if leash is not None:
-        leash.read(size)
+    """Reserve memory for `size` more bytes that the current thread received.
+
+    Raises `RequestCancelled` if they are too many.
+    """
+    cancellation = _current_cancellation.get()
+    if cancellation is not None:
+        cancellation.count_received(size)
 
 
 @contextmanager
-def end_on_cancel(end: Callable[[], None]) -> Iterator[None]:
-    """Call `end` if this thread's request is cut; raise `Abandoned` then, whatever else is raised."""
-    leash = _current_cancellation.get()
-    if leash is None:
+def end_on_abort(end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` if the current thread's request is aborted in the block.
+
+    An error of a cancelled request becomes `RequestCancelled`: a connection that we shut down fails
+    in many ways, and none of them says anything about the API.
+    """
+    cancellation = _current_cancellation.get()
+    if cancellation is None:
         yield
         return
     try:
-        with leash.aborting_with(end):
+        with cancellation.aborting_with(end):
             yield
     except Exception:
         raise_if_cancelled()

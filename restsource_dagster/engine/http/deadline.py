@@ -1,6 +1,6 @@
-"""A limit for an exchange as a whole: connect, handshake, headers and the last byte of the body.
+"""Limit the time of a whole exchange: connect, TLS handshake, headers and the last byte of the body.
 
-A socket's timeout is per read, so a server that sends a byte now and then holds a client for ever.
+A socket's timeout is per read, so a server that sends one byte now and then holds a client for ever.
 A deadline shuts the connection down.
 """
 
@@ -18,27 +18,28 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 __all__ = ["Deadline", "install_deadlines"]
 
+# urllib3 makes its connections by itself, so a connection finds its deadline by the thread it is in.
 _current_deadline: ContextVar["Deadline | None"] = ContextVar("deadline", default=None)
 
 
 class Deadline:
-    """Ends the exchange that goes on in this thread after so many seconds.
+    """Ends the current thread's exchange after so many seconds. Used as a `with` block.
 
-    A `with` block; `expired` tells afterwards whether it struck, since a body cut short may look
-    complete.
+    Read `expired` after the block: a body that was cut short may look complete.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._expire)
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self.expire_now)
+        # a process must be able to exit while an exchange is under way
         self._timer.daemon = True
         self.expired = False
 
     @property
     def remaining(self) -> float:
-        """The seconds that are left; a little more than none, since 0 means "don't wait"."""
+        """The seconds that are left, at least 0.001: to a socket 0 means "don't wait"."""
         return max(0.001, self._ends_at - time.monotonic())
 
     def __enter__(self) -> Self:
@@ -58,52 +59,50 @@ class Deadline:
         with self._lock:
             self._close_descriptor()
 
-    def end(self) -> None:
-        """End the exchange now."""
-        self._expire()
-
     def watch(self, connected: socket.socket) -> None:
-        """Shut this connection down when the time is up, at once if it is.
+        """Shut this connection down when the time is up; at once if it is up already.
 
-        It is held by a descriptor of our own: TLS takes the original socket over, and during a
-        handshake nobody else has it.
+        The deadline holds a descriptor of its own: TLS takes the original socket over, and during a
+        handshake no other object holds it.
         """
         with self._lock:
             self._close_descriptor()
-            self._connection = socket.socket(fileno=os.dup(connected.fileno()))
+            self._socket = socket.socket(fileno=os.dup(connected.fileno()))
             if self.expired:
                 self._shut_down_socket()
 
-    def _expire(self) -> None:
+    def expire_now(self) -> None:
+        """End the exchange, whatever time is left."""
         with self._lock:
             self.expired = True
             self._shut_down_socket()
 
     def _shut_down_socket(self) -> None:
-        if self._connection is None:
+        if self._socket is None:
             return
         try:
-            self._connection.shutdown(socket.SHUT_RDWR)
+            # not close(): only a shutdown wakes a thread that is blocked in a read
+            self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # closed by the other side already: that is all we want
+            return  # the other side has closed it already, which ends the exchange as well
 
     def _close_descriptor(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
 class _DeadlineConnection:
-    """Has the deadline of this thread watch a connection, from its first moment and when reused."""
+    """Registers a connection with the thread's deadline when it is made and when it is reused."""
 
     _dns_host: str
     timeout: float | None
     port: int
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first of the host's addresses that answers in what is left of the time.
+        """Connect to the first of the host's addresses that answers in the time that is left.
 
-        urllib3 gives each address the whole of it.
+        urllib3 gives each address the whole timeout.
         """
         deadline, host = _current_deadline.get(), self._dns_host
         addresses = [host] if deadline is None else _host_addresses(host, self.port)
@@ -118,6 +117,7 @@ class _DeadlineConnection:
                         raise
             raise NewConnectionError(self, "the host has no address")  # type: ignore[arg-type]
         finally:
+            # TLS checks the certificate against the name, not against the address
             self._dns_host = host
 
     def request(self, *args: Any, **kwargs: Any) -> None:
@@ -131,7 +131,7 @@ def _host_addresses(host: str, port: int) -> list[str]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
-        return [host]  # urllib3 finds the same, and the words for it
+        return [host]  # urllib3 looks it up again, fails, too, and words the error
     return [str(place[0]) for *_, place in found]
 
 

@@ -1,4 +1,4 @@
-"""OAuth 2.0 tokens that are renewed in time, and once more when the API refuses one."""
+"""Obtain OAuth 2.0 tokens, renew them before they expire, and once when the API refuses one."""
 
 import re
 import threading
@@ -16,16 +16,19 @@ from restsource_dagster.engine.http.redaction import Redactor
 __all__ = ["LEEWAY_SECONDS", "RenewingToken"]
 
 LEEWAY_SECONDS = 60.0
-"""How long before its end a token is renewed, but not before four fifths of its life."""
+"""How long before its expiry a token is renewed, but not before four fifths of its lifetime."""
+
+# fields of a token response; `token_type` and `..._hint` are no secrets
 _SECRET_FIELD = re.compile(r"token|secret|assertion|password|key", re.IGNORECASE)
 _NON_SECRET_FIELD = re.compile(r"type|hint", re.IGNORECASE)
 
 
 class RenewingToken(AuthBase):
-    """dlt's client credentials with a lock, a leeway, errors that say what is wrong, and renewal.
+    """Authorizes requests with dlt's client credentials. Thread-safe.
 
-    One token serves all resources and threads of a run. Threads that wait while one asks for a
-    token share what it gets, be it a token or an error.
+    One token serves all resources and threads of a run. While one thread requests a token the others
+    wait, and share its token or its error. dlt's own class has no lock, renews a token only after it
+    has expired, and reports a refusal without the API's reason.
     """
 
     def __init__(
@@ -39,48 +42,49 @@ class RenewingToken(AuthBase):
         self._clock = clock
         self._lock = threading.Lock()
         self._renew_at = 0.0
-        self._tries = 0
+        self._attempts = 0
         self._failure = ""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Authorize a request, with a new token if the old one is about to end.
+        """Authorize a request, with a new token if the old one is about to expire.
 
         Raises `TokenError`.
         """
-        seen = self._tries
+        attempts_before = self._attempts
         with self._lock:
             if self._credentials.access_token is None or self._clock() >= self._renew_at:
-                self._obtain(seen)
+                self._obtain(attempts_before)
             request.headers["Authorization"] = self._authorization
         return request
 
     def renew(self, refused: requests.PreparedRequest) -> None:
-        """Get another token, unless another thread has done so since this request.
+        """Replace the token of a refused request, unless another thread has already replaced it.
 
         Raises `TokenError`.
         """
-        seen = self._tries
+        attempts_before = self._attempts
         with self._lock:
             if refused.headers.get("Authorization") == self._authorization:
-                self._obtain(seen)
+                self._obtain(attempts_before)
 
     @property
     def _authorization(self) -> str:
         return f"Bearer {self._credentials.access_token}"
 
-    def _obtain(self, seen: int) -> None:
-        if self._tries != seen and self._failure:  # another thread has just tried, for us, too
+    def _obtain(self, attempts_before: int) -> None:
+        if self._attempts != attempts_before and self._failure:
+            # another thread failed while this one waited: trying again would multiply the requests
             raise TokenError(self._failure)
         self._failure = ""
         try:
-            self._take(self._answer(self._ask()))
+            self._store_token(self._parse_token_response(self._request_token()))
         except TokenError as error:
             self._failure = str(error)
             raise
         finally:
-            self._tries += 1
+            self._attempts += 1
 
-    def _ask(self) -> requests.Response:
+    def _request_token(self) -> requests.Response:
         credentials = self._credentials
         try:
             response: requests.Response = credentials.session.post(
@@ -91,41 +95,43 @@ class RenewingToken(AuthBase):
             problem = f"{name}{error}"
         else:
             return response
-        raise self._error(problem)  # here, so that the error does not hang on to the request
+        # outside the `except`: the error must not keep the request and its secrets in its context
+        raise self._error(problem)
 
-    def _take(self, answer: Mapping[str, Any]) -> None:
-        self._redactor.learn(
+    def _store_token(self, content: Mapping[str, Any]) -> None:
+        # first of all: no message about what fails below may show them
+        self._redactor.add_secrets(
             *(
                 value
-                for name, value in answer.items()
+                for name, value in content.items()
                 if isinstance(value, str)
                 and _SECRET_FIELD.search(name)
                 and not _NON_SECRET_FIELD.search(name)
             )
         )
-        token = answer.get("access_token")
+        token = content.get("access_token")
         if not isinstance(token, str) or not token:
             raise self._error(
-                f"the answer has no `access_token`, only {', '.join(sorted(answer)) or 'nothing'}"
+                f"the answer has no `access_token`, only {', '.join(sorted(content)) or 'nothing'}"
             )
-        lifetime = self._lifetime_seconds(answer)
+        lifetime = self._lifetime_seconds(content)
         self._credentials.access_token = token
         self._renew_at = self._clock() + max(lifetime - LEEWAY_SECONDS, lifetime * 0.8)
 
-    def _answer(self, response: requests.Response) -> Mapping[str, Any]:
+    def _parse_token_response(self, response: requests.Response) -> Mapping[str, Any]:
         if response.status_code >= requests.codes.bad_request:
             raise self._error(f"it was refused ({response.reason})", response)
         try:
-            answer = response.json()
+            content = response.json()
         except (requests.exceptions.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            answer = None
-        if not isinstance(answer, dict):
+            content = None
+        if not isinstance(content, dict):
             raise self._error(f"the answer ({response.status_code}) is no JSON object")
-        return answer
+        return content
 
-    def _lifetime_seconds(self, answer: Mapping[str, Any]) -> float:
-        """Seconds; what the file (or dlt) says where the answer does not."""
-        given = answer.get("expires_in")
+    def _lifetime_seconds(self, content: Mapping[str, Any]) -> float:
+        """Return `expires_in`; without one the file's default, or an hour."""
+        given = content.get("expires_in")
         try:
             seconds = float(given) if given is not None else 0.0
         except (ValueError, TypeError):
@@ -138,6 +144,6 @@ class RenewingToken(AuthBase):
         return TokenError.of(
             self._redactor(reason),
             url=str(self._credentials.access_token_url),
-            redactor=self._redactor,
+            redact=self._redactor,
             refusal=refusal,
         )

@@ -1,6 +1,6 @@
-"""Endpoints that the file itself puts at another origin than the client's `base_url`.
+"""Keep requests and credentials at the API's own origin (RFC 6454), or at hosts the file allows.
 
-Which hosts may be asked: credentials go to their own origin only (RFC 6454).
+This covers links, redirects, and endpoints that the file itself puts at another origin.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,8 +23,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 class Origin:
     """Scheme, host and port of a URL.
 
-    `api.example.com` and `api.example.com.` are two hosts: only the first one goes through a
-    resolver's search domains.
+    `api.example.com` and `api.example.com.` are two hosts: a resolver's search domains apply to the
+    first one only.
     """
 
     scheme: str
@@ -33,14 +33,15 @@ class Origin:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """The origin of a URL, as requests would connect to it.
+        """Return the origin that requests would connect to.
 
-        Raises `requests.exceptions.InvalidURL` for a URL that has none, or that two parsers read
-        as two hosts.
+        Raises `requests.exceptions.InvalidURL` for a URL without an origin, and for one in which two
+        parsers find different hosts.
         """
         try:
             parts = urlsplit(url)
             port = parts.port
+            # urllib3 opens the connection: a host that it reads differently would pass our check
             other = parse_url(url).host
         except ValueError as error:
             raise InvalidURL(f"no valid URL ({error})") from None
@@ -60,40 +61,43 @@ class Origin:
 class OriginPolicy:
     """The origins that a resource's requests may reach: its own, and hosts that the file lists.
 
-    `allowed_hosts` are `host` (any port) or `host:port`; a listed host is never asked over plain
-    http where the own origin uses https.
+    `allowed_hosts` are `host` (any port) or `host:port`. A listed host never gets a request over
+    plain http if the own origin uses https.
     """
 
-    own: Origin
+    own_origin: Origin
     allowed_hosts: tuple[str, ...] = ()
 
     @classmethod
     def for_url(cls, url: str, allowed_hosts: Iterable[str] = ()) -> Self:
-        """The policy of requests that belong to this URL's origin."""
+        """Return the policy of requests whose own origin is this URL's."""
         return cls(Origin.of(url), tuple(allowed_hosts))
 
     def is_own(self, url: str) -> bool:
-        """Whether a URL has the same scheme, host and port."""
-        return Origin.of(url) == self.own
+        """True if a URL has the own origin's scheme, host and port."""
+        return Origin.of(url) == self.own_origin
 
     def check(self, url: str) -> None:
-        """Raise `ForeignOriginError`, naming both origins, unless the URL may be asked."""
+        """Raise `ForeignOriginError`, which names both origins, unless a request may go to the URL."""
         origin = Origin.of(url)
-        if origin == self.own or (self._is_listed(origin) and not self._is_downgrade(origin)):
+        if origin == self.own_origin or (
+            self._is_listed(origin) and not self._is_downgrade(origin)
+        ):
             return
         raise ForeignOriginError(
-            str(self.own),
+            str(self.own_origin),
             str(origin),
             origin.host,
-            same_host=origin.host == self.own.host,
+            same_host=origin.host == self.own_origin.host,
             downgrade=self._is_downgrade(origin),
         )
 
     def _is_downgrade(self, origin: Origin) -> bool:
-        return self.own.scheme == "https" and origin.scheme != "https"
+        return self.own_origin.scheme == "https" and origin.scheme != "https"
 
     def _is_listed(self, origin: Origin) -> bool:
         for listed in self.allowed_hosts:
+            # read by the same rules as a URL: upper case, international names, default ports
             wanted = Origin.of(f"{origin.scheme}://{listed}")
             has_port = urlsplit(f"//{listed}").port is not None
             if wanted.host == origin.host and (wanted.port == origin.port or not has_port):
@@ -102,21 +106,23 @@ class OriginPolicy:
 
 
 def _ascii_host(scheme: str, host: str) -> str:
-    """A host in lower case and, if it is international, in the spelling that is looked up."""
+    """Return a host in lower case, an international one in the ASCII form that DNS looks up."""
     if host.isascii():
         return host.lower()
+    # requests itself encodes it, so that both always agree
     request = PreparedRequest()
     request.prepare_url(f"{scheme}://{host}", None)
     return urlsplit(str(request.url)).hostname or ""
 
 
+# the fields of an endpoint that send something to the API
 _SENT_FIELDS = ("auth", "headers", "params", "json", "data")
 
 
 def has_foreign_origin(base_url: str, path: str) -> bool:
-    """Whether a path is a full URL of an origin that is not the base URL's.
+    """True if a path is a full URL with another origin than the base URL.
 
-    A host with a placeholder in it is not: what the API puts there is checked at each request.
+    False for a host that contains a placeholder: each request checks what the API puts there.
     """
     parts = urlsplit(path)
     if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "{" in parts.netloc:
@@ -127,18 +133,18 @@ def has_foreign_origin(base_url: str, path: str) -> bool:
 def without_foreign_defaults(
     endpoint: Mapping[str, Any], given: Mapping[str, Any] | None, base_url: str
 ) -> Mapping[str, Any]:
-    """An endpoint without what `resource_defaults` send along, if it is a foreign one.
+    """Return an endpoint at a foreign origin without what `resource_defaults` would send there.
 
     `endpoint` is merged with the defaults, `given` is what the resource itself says. Credentials in
-    the defaults are meant for the API of `base_url`.
+    the defaults are meant for the API of `base_url`. Any other endpoint is returned as it is.
     """
     if not has_foreign_origin(base_url, str(endpoint.get("path", ""))):
         return endpoint
     own = dict(endpoint)
     for name in _SENT_FIELDS:
-        said = (given or {}).get(name)
-        if said is None:
+        own_value = (given or {}).get(name)
+        if own_value is None:
             own.pop(name, None)
-        elif isinstance(said, Mapping) and isinstance(own.get(name), Mapping):
-            own[name] = {key: value for key, value in own[name].items() if key in said}
+        elif isinstance(own_value, Mapping) and isinstance(own.get(name), Mapping):
+            own[name] = {key: value for key, value in own[name].items() if key in own_value}
     return own

@@ -1,4 +1,4 @@
-"""How many requests may be under way, and how many may start in a second, over a whole run."""
+"""Limit how many requests of a run are under way at once and how many start in a second."""
 
 import threading
 import time
@@ -11,24 +11,25 @@ from restsource_dagster.engine.http.cancellation import raise_if_cancelled
 __all__ = ["RateLimiter"]
 
 _TRANSIT_SECONDS = 0.5
-"""A request that is not answered yet has arrived after so long, we assume."""
+"""The longest time that a request is assumed to take to reach the server."""
 
 
 @dataclass
 class _RequestSlot:
-    """A request, and when it has reached the server at the latest."""
+    """One request within the rate limit."""
 
     arrived_by: float
+    """When the request has reached the server at the latest, on the limiter's clock."""
 
 
 class RateLimiter:
-    """A run's requests: at most `max_concurrency` at once, `requests_per_second` in any second.
+    """Limits a run's requests: `max_concurrency` at once, `requests_per_second` in any second.
 
-    Shared by all threads and resources of a run. What counts is the second in which a request
-    reaches the server. We know only that it is before the answer, so a request takes up its part
-    of the budget until a second after its answer, or a second and a half after its start. `pause`
-    holds all requests back while the API asks for it. A request that is dropped while it waits raises
-    `Abandoned` (see `leash`), at the latest when it is woken.
+    All threads and resources of a run share one limiter. An API counts the second in which a request
+    reaches it. We only know that this is before the response, so a request counts until one second
+    after its response, or one and a half seconds after its start. `pause` holds all requests back
+    when the API asks for it. A waiting request that is cancelled raises `RequestCancelled` when it
+    next wakes up.
     """
 
     def __init__(
@@ -46,36 +47,40 @@ class RateLimiter:
         self._resumes_at = 0.0
         self._was_paused = False
         rate = requests_per_second or 0.0
-        self._most = max(1, int(rate)) if rate else 0
+        # below one request a second the window grows instead: 0.5 is one request in two seconds
+        self._max_per_window = max(1, int(rate)) if rate else 0
         self._window_seconds = max(1.0, 1.0 / rate) if rate else 0.0
         self._recent_slots: list[_RequestSlot] = []
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Have one of the places; waits for it, for the rate and for a pause to end."""
+    def slot(self) -> Iterator[None]:
+        """Hold one of the slots; wait for it, for the rate and for the end of a pause."""
         with self._concurrency:
-            turn = self._take_slot()
+            taken = self._take_slot()
             try:
                 raise_if_cancelled()
                 yield
             finally:
                 with self._changed:
-                    turn.arrived_by = min(turn.arrived_by, self._clock())
+                    taken.arrived_by = min(taken.arrived_by, self._clock())
                     self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Let no request start for so long."""
+        """Start no request for so many seconds."""
         with self._changed:
             self._resumes_at = max(self._resumes_at, self._clock() + seconds)
             self._was_paused = True
 
     @property
     def is_limited(self) -> bool:
-        """Whether the file limits the rate, or the API has asked for a pause: ask for nothing idly."""
-        return bool(self._most) or self._was_paused
+        """True if the file limits the rate or the API asked for a pause.
 
-    def wake(self) -> None:
-        """Have those who wait look whether they are still wanted."""
+        Then send no request that may turn out to be unneeded.
+        """
+        return bool(self._max_per_window) or self._was_paused
+
+    def wake_waiters(self) -> None:
+        """Let waiting requests check whether they are cancelled."""
         with self._changed:
             self._changed.notify_all()
 
@@ -84,15 +89,14 @@ class RateLimiter:
             while (wait := self._seconds_to_wait()) > 0:
                 raise_if_cancelled()
                 self._wait(self._changed, wait)
-            turn = _RequestSlot(self._clock() + _TRANSIT_SECONDS)
-            if self._most:
-                self._recent_slots.append(turn)
-            return turn
+            taken = _RequestSlot(self._clock() + _TRANSIT_SECONDS)
+            if self._max_per_window:
+                self._recent_slots.append(taken)
+            return taken
 
     def _seconds_to_wait(self) -> float:
-        now = self._clock()
-        window = self._window_seconds
-        self._recent_slots = [turn for turn in self._recent_slots if turn.arrived_by + window > now]
-        crowded = bool(self._most) and len(self._recent_slots) >= self._most
-        free_at = min(turn.arrived_by for turn in self._recent_slots) + window if crowded else now
+        now, window = self._clock(), self._window_seconds
+        self._recent_slots = [one for one in self._recent_slots if one.arrived_by + window > now]
+        is_full = bool(self._max_per_window) and len(self._recent_slots) >= self._max_per_window
+        free_at = min(one.arrived_by for one in self._recent_slots) + window if is_full else now
         return max(self._resumes_at, free_at) - now

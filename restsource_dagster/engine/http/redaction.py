@@ -1,9 +1,7 @@
-"""Which values of a run are secret: what the file refers to, and what it says where secrets go.
+"""Find the secrets of a connector and keep them out of messages, logs and metadata.
 
-Keeping secrets out of everything that people and files get to see.
-
-Redaction is by value: whatever a secret's name or place, its text is replaced wherever it shows,
-however it is spelled there.
+Redaction is by value: the text of a secret is replaced wherever it appears, under whatever name and
+in whatever encoding.
 """
 
 import base64
@@ -22,59 +20,65 @@ from restsource_dagster.connector.env_references import find_references, resolve
 __all__ = ["Redactor", "credentials_in", "find_secrets"]
 
 _HIDDEN = "[secret]"
-_MIN_SECRET_CHARS = 4  # replacing every "1" or "ab" would garble messages and hide nothing
+# replacing every "1" or "ab" would garble messages and hide nothing
+_MIN_SECRET_CHARS = 4
+# what `snippet` redacts before it cuts: enough for any snippet, little enough to be quick
 _MAX_REDACTED_CHARS = 100_000
-_SHORT_ESCAPES = {"\b": "b", "\f": "f"}  # of JSON; Python and JSON share those of \n, \r and \t
-_MIN_BASE64_CHARS = 7  # fewer characters would be found by chance
+# JSON's own; Python and JSON share the escapes of \n, \r and \t
+_SHORT_ESCAPES = {"\b": "b", "\f": "f"}
+# fewer characters would match by chance
+_MIN_BASE64_CHARS = 7
 
 
 class Redactor:
-    """Replaces known secrets in texts.
+    """Replaces known secrets in texts. Thread-safe.
 
-    Also where they are url-encoded (wholly or in part, once or twice), escaped for JSON, Python or
-    HTML, or part of a text in base64. Secrets learnt during a run (a token the API gave out) are
-    added with `learn`. Safe to share between threads.
+    A secret is found as it is, URL-encoded (wholly or in part, once or twice), escaped for JSON,
+    Python or HTML, and inside a text in base64. `add_secrets` adds what becomes known during a run,
+    such as a token that the API issues.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._lock = threading.Lock()
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
-        self.learn(*secrets)
+        self.add_secrets(*secrets)
 
-    def learn(self, *secrets: str) -> None:
-        """Hide these values, too."""
+    def add_secrets(self, *secrets: str) -> None:
+        """Redact these values from now on, too."""
         found = {text for secret in secrets for text in (secret, secret.strip())}
         new = {text for text in found if len(text) >= _MIN_SECRET_CHARS}
         with self._lock:
             if new <= self._secrets:
                 return
             self._secrets |= new
-            # the longest first, so that a secret inside a longer one does not leave its rest
+            # the longest first: a secret inside a longer one would leave the rest of that one
             ordered = sorted(self._secrets, key=lambda text: (-len(text), text))
             patterns = [_secret_pattern(text) for text in ordered]
             patterns += [core for text in ordered for core in _base64_cores(text)]
             self._pattern = re.compile("|".join(patterns)) if patterns else None
 
     def __call__(self, text: str) -> str:
-        """The text without any secret."""
+        """Return the text with every secret replaced."""
         return self._pattern.sub(_HIDDEN, text) if self._pattern else text
 
-    def snippet(self, text: str, most: int) -> str:
-        """The first characters: secrets are hidden before it is cut, so that no half is left."""
-        return self(text[:_MAX_REDACTED_CHARS])[:most]
+    def snippet(self, text: str, max_chars: int) -> str:
+        """Return the redacted beginning of a text."""
+        # redacted before it is cut: half a secret is not found any more
+        return self(text[:_MAX_REDACTED_CHARS])[:max_chars]
 
     @contextmanager
     def redacted_errors(self, wrap: type[Exception]) -> Iterator[None]:
-        """Let no exception out whose traceback shows a secret: one of type `wrap` takes its place.
+        """Replace an exception whose traceback shows a secret by a redacted one of type `wrap`.
 
-        For exceptions nobody foresaw; all others keep their type.
+        This is for unexpected exceptions of libraries; one without a secret is raised unchanged.
         """
         try:
             yield
         except Exception as error:
             if not self._leaks(error):
                 raise
+            # `from None`: Dagster shows the causes of an exception, too
             raise wrap(self(f"{type(error).__name__}: {error}")) from None
 
     def _leaks(self, error: BaseException) -> bool:
@@ -90,7 +94,7 @@ class Redactor:
 
 
 def _secret_pattern(secret: str) -> str:
-    """A pattern of the secret in which every character may be spelled in any usual way."""
+    """Return a pattern of the secret in which each character may be encoded in any usual way."""
     return "".join(_character_pattern(char) for char in secret)
 
 
@@ -114,13 +118,17 @@ def _character_pattern(char: str) -> str:
         spellings.add(re.escape(html.escape(char)))
     if char == " ":
         spellings.add(r"\+")
-    if char in "{}":  # doubled where dlt replaces placeholders
+    if char in "{}":  # dlt doubles them in texts with placeholders
         spellings.add(re.escape(char * 2))
     return f"(?:{'|'.join(sorted(spellings, key=len, reverse=True))})"
 
 
 def _base64_cores(secret: str) -> Iterator[str]:
-    """What every base64 text has in it that holds the secret, for each of the three alignments."""
+    """Yield what any base64 text around the secret contains, for each of the three alignments.
+
+    Three bytes become four characters, so the characters depend on where in a triple the secret
+    starts. Those at its ends also depend on its neighbours and are left out.
+    """
     raw = secret.encode("utf-8", "surrogatepass")
     for shift in range(3):
         encoded = base64.b64encode(b"\0" * shift + raw).decode("ascii")
@@ -132,47 +140,50 @@ def _base64_cores(secret: str) -> Iterator[str]:
 
 _SECRET_AUTH_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
 _SECRET_AUTH_PAIRS = (("username", "password"), ("client_id", "client_secret"))
+# names of headers and parameters; better one harmless value too many than a key in a log
 _SECRET_NAME = re.compile(
     r"key|token|secret|passw|pwd|auth|credential|signature|session|cookie|jwt|bearer|app_?id|"
     r"subscription|^sig$",
     re.IGNORECASE,
 )
+# page tokens and sort keys: hiding them would make messages about paging useless
 _NON_SECRET_NAME = re.compile(
     r"(page|next|sync)[-_]?token|continuation|sort|order|keyword|author\b|authors", re.IGNORECASE
 )
+# a long run of letters and digits without a space looks like a key, whatever its name
 _LOOKS_LIKE_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.~+/=]{20,}")
-"""What looks like a key, whatever its name: long, of letters and digits, without a space."""
 _SCHEME = re.compile(r"(basic|bearer|token|apikey|digest)\s+(?P<rest>\S.*)", re.IGNORECASE)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _REQUEST_PARTS = ("headers", "params", "json", "data")
 
 
 def find_secrets(config: Mapping[str, Any], environment: Mapping[str, str]) -> frozenset[str]:
-    """The secret values of a connector, its references not yet resolved.
+    """Return the secret values of a connector whose references are not resolved yet.
 
-    These are the values of all referred variables, except those in the host and path of `base_url`,
-    which people need to read in a message; the secret fields of `auth`; literal values in headers,
+    These are the values of all referenced variables, except those in the host and path of `base_url`,
+    which users need to read in messages; the secret fields of `auth`; literal values in headers,
     parameters and bodies that have a secret's name or look like a key; and the passwords of
     `base_url` and of proxies. Raises `MissingReferences`.
     """
-    referred = find_references(dict(config)) - _public_references(config)
-    secret = {environment[name] for name in referred if name in environment}
+    referenced = find_references(dict(config)) - _public_references(config)
+    secret = {environment[name] for name in referenced if name in environment}
     resolved = resolve_references(dict(config), environment)
     for holder in _client_and_endpoints(resolved):
         secret.update(credentials_in(holder.get("auth")))
         for part in _REQUEST_PARTS:
             secret.update(_secret_texts(holder.get(part), named=False))
     secret.update(_secrets_in_url(str(resolved["client"].get("base_url", ""))))
+    # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
-        for spelled in (name, name.upper()):
-            secret.update(_secrets_in_url(environment.get(spelled, "")))
+        for spelling in (name, name.upper()):
+            secret.update(_secrets_in_url(environment.get(spelling, "")))
     return frozenset(secret)
 
 
 def credentials_in(auth: Any) -> Iterator[str]:
-    """The secrets of an `auth`, as an object of a file or one of dlt's with the secrets filled in.
+    """Yield the secrets of an `auth`: the file's object, or dlt's with its secrets filled in.
 
-    Pairs of a name and a secret are given as HTTP Basic joins them, too.
+    A user name and its password are also joined as HTTP Basic joins them.
     """
     if auth is None or isinstance(auth, str):
         return
@@ -190,15 +201,16 @@ def credentials_in(auth: Any) -> Iterator[str]:
 
 
 def _public_references(config: Mapping[str, Any]) -> frozenset[str]:
-    """The variables in `base_url`, apart from those in its user name, password and query."""
+    """Return the variables in `base_url` that are not in its user name, password or query."""
     url = str(config["client"].get("base_url", ""))
     place, _, query = url.partition("?")
-    login, found, _ = place.rpartition("@")
-    return find_references(place) - find_references(query) - find_references(login if found else "")
+    login, at_sign, _ = place.rpartition("@")
+    public = find_references(place) - find_references(query)
+    return public - find_references(login if at_sign else "")
 
 
 def _client_and_endpoints(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The client and all endpoints."""
+    """Yield the client and all endpoints."""
     defaults = config.get("resource_defaults") or {}
     places = [defaults, *(config.get("resources") or ())]
     holders = [config["client"], *(p.get("endpoint") for p in places if isinstance(p, Mapping))]
@@ -206,7 +218,10 @@ def _client_and_endpoints(config: Mapping[str, Any]) -> Iterator[Mapping[str, An
 
 
 def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:
-    """The texts in a JSON value that are secrets; `named` tells that the name above says so."""
+    """Yield the texts in a JSON value that are secrets.
+
+    `named` is True if the value's name says that it is one.
+    """
     if isinstance(value, Mapping):
         for name, item in value.items():
             is_secret = bool(_SECRET_NAME.search(name)) and not _NON_SECRET_NAME.search(name)
@@ -215,6 +230,7 @@ def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:
         for item in value:
             yield from _secret_texts(item, named=named)
     elif (
+        # a text with a placeholder is no secret: its value differs from call to call
         isinstance(value, str) and "{" not in value and (named or _LOOKS_LIKE_KEY.fullmatch(value))
     ):
         yield value
@@ -222,7 +238,7 @@ def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:
 
 
 def _secrets_in_scheme(value: str) -> Iterator[str]:
-    """What follows `Bearer`, and the password inside of `Basic`."""
+    """Yield what follows `Bearer` and the like, and the password inside a `Basic` value."""
     found = _SCHEME.fullmatch(value)
     if not found:
         return
@@ -237,13 +253,13 @@ def _secrets_in_scheme(value: str) -> Iterator[str]:
 
 
 def _secrets_in_url(url: str) -> Iterator[str]:
-    """The password in a URL, and its query's secrets."""
+    """Yield the login of a URL and the secrets in its query."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # no URL: the request will say so
+    except ValueError:  # not a URL: the request reports that
         return
-    login, found, _ = parts.netloc.rpartition("@")
-    if found:
+    login, at_sign, _ = parts.netloc.rpartition("@")
+    if at_sign:
         password = login.partition(":")[2]
         yield from (login, unquote(login), password, unquote(password))
     pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)

@@ -23,6 +23,7 @@ from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
 from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
+from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession
@@ -37,7 +38,6 @@ from restsource_dagster.engine.paging.response_checks import ActionConfig, match
 from restsource_dagster.engine.paging.totals import CallTotals
 from restsource_dagster.engine.prefetch.prefetcher import FetchPage, Prefetcher
 from restsource_dagster.engine.prefetch.response_replay import request_key
-from restsource_dagster.engine.source.fast_json import UnverifiedRecords
 
 __all__ = ["Call", "EndpointReader", "PageListener", "RequestSender"]
 
@@ -67,7 +67,7 @@ class RequestSender:
             token.renew(response.request)
             again = self._send(request)
         except IngestError as error:
-            error.at(self.resource, page, self.redactor)
+            error.locate(self.resource, page, self.redactor)
             raise
         except (requests.RequestException, ValueError) as error:
             cause = self.redactor(f"{type(error).__name__}: {error}")
@@ -99,7 +99,7 @@ class RequestSender:
             resource=self.resource,
             page=page,
             response=response,
-            redactor=self.redactor,
+            redact=self.redactor,
         )
 
 

@@ -215,7 +215,7 @@ class PageIterator:
     def _raise_if(self, problem: str | None) -> None:
         if problem:
             error = PagingError(problem)
-            error.at(self.resource, self.number, self.redactor)
+            error.locate(self.resource, self.number, self.redactor)
             raise error
 
     def _response_error(self, reason: str, response: requests.Response) -> ResponseError:
@@ -224,5 +224,5 @@ class PageIterator:
             resource=self.resource,
             page=self.number,
             response=response,
-            redactor=self.redactor,
+            redact=self.redactor,
         )

@@ -25,15 +25,15 @@ from jsonpath_ng import Child, Fields, Index, JSONPath, Root, Slice
 from jsonpath_ng import jsonpath as language
 from jsonpath_ng.ext.filter import Filter
 
+from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
-from restsource_dagster.engine.http.session_rules import ActionName
 from restsource_dagster.engine.paging.response_checks import (
+    ActionName,
     is_error_field,
     looks_like_an_error,
     reports_failure,
     reports_no_records,
 )
-from restsource_dagster.engine.source.fast_json import UnverifiedRecords, expected_key_count
 
 __all__ = [
     "NoRecordsError",
@@ -305,8 +305,8 @@ def extract_records(
         return records, body
     keys = expected_key_count(records, body, response.content)
     if keys is None:
-        body = response.reread()
+        body = response.parse_strictly()
         return reader.records(body), body
     return UnverifiedRecords.of(
-        records, keys, response.content, lambda: reader.records(response.reread())
+        records, keys, response.content, lambda: reader.records(response.parse_strictly())
     ), body

@@ -8,14 +8,13 @@ What an answer says about itself: that something failed, or that there is nothin
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import requests
 
-from restsource_dagster.engine.http.session_rules import ActionName
-
 __all__ = [
     "ActionConfig",
+    "ActionName",
     "is_error_field",
     "looks_like_an_error",
     "matching_action",
@@ -106,6 +105,8 @@ def _normalized_field_name(key: str) -> str:
     return re.sub(r"[\W_]", "", key.lower())
 
 
+ActionName = Literal["ignore", "retry", "fail"]
+"""What the connector file says about a response."""
 ActionConfig = Mapping[str, Any]
 """One entry of `response_actions`: `status_code`, `header`, `content`, `action`."""
 

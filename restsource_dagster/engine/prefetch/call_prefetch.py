@@ -113,7 +113,7 @@ class PrefetchedPage:
         """Nobody wants it any more."""
         self.stage = PrefetchStage.CANCELLED
         if self.leash:
-            self.leash.drop()
+            self.leash.cancel()
         self.release()
 
     def release(self) -> None:

@@ -110,7 +110,7 @@ class Prefetcher:
             with self._lock:
                 self._scheduler.end(walk)
                 self._wake_workers()
-            self._budget.wake()
+            self._budget.wake_waiters()
 
     @contextmanager
     def recorded_responses(self) -> Iterator[ResponseReplay]:
@@ -167,7 +167,7 @@ class Prefetcher:
         with self._lock:
             self._scheduler.withdraw(lambda walk: walk.group is group)
             self._wake_workers()
-        self._budget.wake()
+        self._budget.wake_waiters()
 
     def end_family(self, root: str) -> None:
         """Calls below parents, and those of this resource, are not made any more."""
@@ -175,7 +175,7 @@ class Prefetcher:
             self._scheduler.cancel_current()
             self._scheduler.withdraw(lambda walk: walk.resource == root)
             self._wake_workers()
-        self._budget.wake()
+        self._budget.wake_waiters()
 
     def close(self) -> None:
         """End all requests that were sent ahead, and the threads."""
@@ -185,8 +185,8 @@ class Prefetcher:
             self._workers.shut_down()
             self._changed.notify_all()
         for leash in under_way:
-            leash.cut()
-        self._budget.wake()
+            leash.abort()
+        self._budget.wake_waiters()
         self._workers.join(_SHUTDOWN_SECONDS)
 
     def _new_prefetch(

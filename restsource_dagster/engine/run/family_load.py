@@ -37,6 +37,7 @@ from restsource_dagster.engine.destination.warehouse import warehouse_from_setti
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
+from restsource_dagster.engine.http.usage import Usage
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.cursor_state import read_cursor_progress
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
@@ -47,7 +48,6 @@ from restsource_dagster.engine.run.outcome import (
     Outcome,
     Progress,
     SilentObserver,
-    Usage,
 )
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.source.dlt_source import (
@@ -97,7 +97,7 @@ def failed_outcome(
         resource=resource.name,
         table=resource.table,
         seconds=time.monotonic() - started,
-        usage=tally.meter.usage if tally else Usage(),
+        usage=tally.usage_counter.usage if tally else Usage(),
         failure=Failure(culprit, step, redactor(_error_message(cause))),
     )
 
@@ -155,9 +155,9 @@ def loaded_outcomes_of(
             resource=resource.name,
             table=table,
             seconds=time.monotonic() - before.started,
-            usage=tally.meter.usage,
+            usage=tally.usage_counter.usage,
             received=tally.received,
-            promised=tally.promised,
+            promised=tally.stated_total,
             skipped=tuple(map(redactor, tally.skipped)),
             rows_loaded=loaded.rows.get(table, 0),
             row_count=loaded.counts.get(table),

@@ -14,6 +14,8 @@ from dlt import Pipeline
 from dlt.common.pipeline import LoadInfo
 from dlt.extract import DltResource
 
+from restsource_dagster.engine.http.usage import Usage
+
 __all__ = [
     "CursorProgress",
     "DltLoad",
@@ -23,7 +25,6 @@ __all__ = [
     "Outcome",
     "Progress",
     "SilentObserver",
-    "Usage",
 ]
 
 
@@ -39,15 +40,6 @@ class CursorProgress:
     start_value: Any
     last_value: Any
     lag_seconds: float | None
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a resource asked of the API: requests sent, how many of them were retries, bytes read."""
-
-    requests: int = 0
-    retries: int = 0
-    bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class ParentTracker:
 
     def skip(self, parent: Record, path: str, error: RequestError | ResponseError) -> None:
         """Go on without a parent, and ask for it in the next run; raises `error` if too many."""
-        if self._tally.skip(path) > self._may_skip:
+        if self._tally.add_skipped(path) > self._may_skip:
             raise error
         if self._plan.loaded and self._owed is not None:
             with self._lock:

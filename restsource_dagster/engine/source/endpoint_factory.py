@@ -15,8 +15,7 @@ from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy, has_foreign_origin
 from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
-from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.session_rules import SessionRules
+from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.usage import ResourceCounts
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
@@ -39,7 +38,7 @@ class _PageReporter:
     progress: Progress
 
     def page(self, rows: int, nulls: int) -> None:
-        self.tally.count(rows=rows, nulls=nulls)
+        self.tally.add_page(rows=rows, nulls=nulls)
         self.progress.page(self.resource, rows)
         if nulls:
             self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
@@ -59,7 +58,7 @@ class _PageReporter:
 
 
 class EndpointFactory:
-    """Makes the endpoints of one run; they share a request budget and the client's token."""
+    """Makes the endpoints of one run; they share a rate limiter and the client's token."""
 
     def __init__(
         self,
@@ -79,12 +78,12 @@ class EndpointFactory:
         self._sessions: list[ApiSession] = []
         self._tallies: dict[str, ResourceCounts] = {}
         self._made: dict[str, EndpointReader] = {}
-        self._budget = RateLimiter(
+        self._rate_limiter = RateLimiter(
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
         )
         most = self._http.max_concurrency
-        self._prefetcher = Prefetcher(most, self._budget) if most > 1 else None
+        self._prefetcher = Prefetcher(most, self._rate_limiter) if most > 1 else None
 
     @property
     def redactor(self) -> Redactor:
@@ -136,7 +135,7 @@ class EndpointFactory:
             def start_again(names: Collection[str]) -> None:
                 kept.start_again()
                 for name in names:
-                    self.tally(name).start_again()
+                    self.tally(name).restart()
                     self._progress.start_again(name)
 
             yield start_again
@@ -182,11 +181,11 @@ class EndpointFactory:
         session = ApiSession(
             SessionRules(
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
-                budget=self._budget,
-                meter=tally.meter,
+                rate_limiter=self._rate_limiter,
+                usage_counter=tally.usage_counter,
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
-                verdict=lambda response: matching_action(response, actions),
+                action_for=lambda response: matching_action(response, actions),
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self._redactor,
@@ -209,7 +208,7 @@ class EndpointFactory:
     def _create_auth(self, config: Any, tally: ResourceCounts) -> AuthBase | None:
         auth = create_auth(config)
         # dlt may have found them in secrets.toml or a vault
-        self._redactor.learn(*credentials_in(auth))
+        self._redactor.add_secrets(*credentials_in(auth))
         if not isinstance(auth, OAuth2ClientCredentials):
             return auth
         # token requests pass our session, too, and belong to the token endpoint's own origin

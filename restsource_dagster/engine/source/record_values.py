@@ -8,31 +8,16 @@ from decimal import Decimal
 from typing import Any
 
 from restsource_dagster.engine.errors import RecordError
+from restsource_dagster.engine.http.json_body import DUPLICATE_KEY, UnverifiedRecords, scan_values
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.source.fast_json import UnverifiedRecords, scan_values
 
-__all__ = ["DUPLICATE_KEY", "RecordSanitizer", "object_with_duplicate_key"]
+__all__ = ["RecordSanitizer"]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them behind the point
 _MAX_RECORD_DEPTH = 200
 _MAX_KNOWN_SHAPES = 10_000
 _RECORD_SNIPPET_CHARS = 120
-
-
-DUPLICATE_KEY = "\ud800 stands twice"
-"""A key that no API sends, in an object of which a key stood twice; its value is that key."""
-
-
-def object_with_duplicate_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An `object_pairs_hook` that keeps in mind that a key stood twice, with different values."""
-    made = dict(pairs)
-    if len(made) == len(pairs):
-        return made
-    for key, value in pairs:
-        if value != made[key]:
-            return {**made, DUPLICATE_KEY: key}
-    return made
 
 
 class RecordSanitizer:
@@ -71,8 +56,8 @@ class RecordSanitizer:
             if spread is not None:
                 return spread
             looked = scan_values(records)
-            if looked is None or looked.keys != records.keys:
-                records = records.reread()
+            if looked is None or looked.key_count != records.key_count:
+                records = records.parse_strictly()
             elif all(map(self._is_loadable, looked.shapes)):
                 return records
         for index, record in enumerate(records):

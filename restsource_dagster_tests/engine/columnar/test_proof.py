@@ -16,10 +16,9 @@ from restsource_dagster.engine.columnar.flatten import (
     flatten_records,
 )
 from restsource_dagster.engine.columnar.verification import is_verified
+from restsource_dagster.engine.http.json_body import UnverifiedRecords, object_with_duplicate_key
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.records import RecordReader, extract_records
-from restsource_dagster.engine.source.fast_json import UnverifiedRecords
-from restsource_dagster.engine.source.record_values import object_with_duplicate_key
 
 WORDS = st.text('ab":{\\ é', max_size=4)
 NUMBERS = (

@@ -8,8 +8,8 @@ from typing import Any
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.rate_limit import RateLimiter
-from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.session_rules import SessionRules, UsageCounter
+from restsource_dagster.engine.http.session import ApiSession, SessionRules
+from restsource_dagster.engine.http.usage import UsageCounter
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
@@ -42,9 +42,9 @@ def session_of(server: Place, most: int, actions: Any = ()) -> ApiSession:
     return ApiSession(
         SessionRules(
             origins=OriginPolicy.for_url(server.url),
-            budget=RateLimiter(max_concurrency=most),
-            meter=UsageCounter(),
-            verdict=lambda response: matching_action(response, actions),
+            rate_limiter=RateLimiter(max_concurrency=most),
+            usage_counter=UsageCounter(),
+            action_for=lambda response: matching_action(response, actions),
             sleep=lambda _: None,
         )
     )
@@ -66,7 +66,7 @@ def read(
     A reader that stops after some pages stops when nothing more is fetched ahead.
     """
     session, seen = session_of(server, most, actions), Read()
-    ahead = Prefetcher(most, session.rules.budget, room_bytes) if most > 1 else None
+    ahead = Prefetcher(most, session.rules.rate_limiter, room_bytes) if most > 1 else None
     made = endpoint_for(
         server, session=session, ahead=ahead, listener=seen, actions=actions, **endpoint
     )

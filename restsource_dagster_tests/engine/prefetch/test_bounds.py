@@ -10,8 +10,7 @@ from dlt.sources.helpers.rest_client.paginators import SinglePagePaginator
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.rate_limit import RateLimiter
-from restsource_dagster.engine.http.session import ApiSession
-from restsource_dagster.engine.http.session_rules import SessionRules
+from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import ahead_threads, read, session_of
@@ -134,7 +133,7 @@ class Held:
 
     def __init__(self, server: FaultServer, room_bytes: int) -> None:
         self.session = session_of(server, 8)
-        self.ahead = Prefetcher(8, self.session.rules.budget, room_bytes)
+        self.ahead = Prefetcher(8, self.session.rules.rate_limiter, room_bytes)
         self.most = 0
 
     def look(self) -> None:
@@ -191,7 +190,7 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
     server.plan["/items"] = api(1000, cap=10)
     server.plan |= {f"/items/{n}": [{"id": n}] for n in range(1000)}
     session = session_of(server, 8)
-    ahead = Prefetcher(8, session.rules.budget, 1_000_000)
+    ahead = Prefetcher(8, session.rules.rate_limiter, 1_000_000)
     above = endpoint_for(
         server, session=session, ahead=ahead, selector="data", paginator=offset(10)
     )
@@ -218,10 +217,10 @@ def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
     """One that really waits before it tries again."""
     rules = SessionRules(
         origins=session_of(server, 8).rules.origins,
-        budget=RateLimiter(),
-        meter=session_of(server, 8).rules.meter,
+        rate_limiter=RateLimiter(),
+        usage_counter=session_of(server, 8).rules.usage_counter,
     )
-    ahead = Prefetcher(8, rules.budget)
+    ahead = Prefetcher(8, rules.rate_limiter)
     endpoint = endpoint_for(
         server, session=ApiSession(rules), ahead=ahead, selector="data", paginator=offset(10)
     )

@@ -23,7 +23,7 @@ class Later:
         self.late = 0.0
         session = session_of(server, 4)
         self.ahead = Prefetcher(
-            4, session.rules.budget, room_bytes, lambda: time.monotonic() + self.late
+            4, session.rules.rate_limiter, room_bytes, lambda: time.monotonic() + self.late
         )
         self.endpoint = endpoint_for(
             server, session=session, ahead=self.ahead, selector="data", paginator=LINK
