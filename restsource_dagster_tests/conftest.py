@@ -49,12 +49,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_configure() -> None:
-    """No test fails for being slow; and Ctrl-C reaches what tests start, also where a shell has them in
-    its background."""
-    hypothesis_settings.register_profile(
-        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
-    hypothesis_settings.load_profile("unhurried")
+    """No test fails for being slow, or by chance; and Ctrl-C reaches what tests start, also where a
+    shell has them in its background.
+
+    The examples of the property tests are the same in each run. `--hypothesis-profile=new_examples`
+    looks for others.
+    """
+    unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis_settings.register_profile("new_examples", unhurried)
+    hypothesis_settings.register_profile("same_examples", unhurried, derandomize=True)
+    hypothesis_settings.load_profile("same_examples")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 import weakref
+from contextlib import suppress
 from threading import Lock
 
 import dagster as dg
@@ -145,17 +146,22 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
             text = f"This run is executed on {process.host} and has to be terminated there."
             self._instance.report_engine_event(text, run, cls=type(self))
             return False
-        return self._interrupt(run, process)
+        return self.interrupt(run, process)
 
-    def _interrupt(self, run: dg.DagsterRun, process: RunProcess) -> bool:
-        found = process.found
-        if found is None:
-            self._instance.report_run_canceled(run, process_gone_text(process))
-            return True
-        # whatever a run's tag says: no other process is ever interrupted
-        if not any(FORK_SERVER_MODULE in word for word in found.cmdline()):
-            return False
-        found.send_signal(signal.SIGINT)
+    def interrupt(self, run: dg.DagsterRun, process: RunProcess) -> bool:
+        """Interrupt the process of a run that is being canceled. Return False if it is another's.
+
+        A run whose process has ended is canceled at once.
+        """
+        # A process may end between the two looks at it.
+        with suppress(psutil.NoSuchProcess):
+            if (found := process.found) is not None:
+                # whatever a run's tag says: no other process is ever interrupted
+                is_forked = any(FORK_SERVER_MODULE in word for word in found.cmdline())
+                if is_forked:
+                    found.send_signal(signal.SIGINT)
+                return is_forked
+        self._instance.report_run_canceled(run, process_gone_text(process))
         return True
 
     @property

@@ -30,8 +30,9 @@ def stock(shop: Project) -> Project:
 def daemon(project: Project) -> Iterator[dg.DagsterInstance]:
     """An instance that a daemon looks after; it does so only as far as its heart beats."""
     with project.instance() as instance:
+        in_an_hour = time.time() + 3600  # a heart that beats on for as long as the test takes
         instance.add_daemon_heartbeat(
-            DaemonHeartbeat(timestamp=time.time(), daemon_type=QUEUE, daemon_id="x")
+            DaemonHeartbeat(timestamp=in_an_hour, daemon_type=QUEUE, daemon_id="x")
         )
         yield instance
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from restsource_dagster.orchestration.state_files import CreationTimes
 from restsource_dagster_tests.orchestration.sensor_cases import connector
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 SAID = datetime(2026, 11, 23, 10, 3, tzinfo=UTC)
 
@@ -176,7 +177,7 @@ def test_processes_that_load_at_the_same_time_agree(state: Path) -> None:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    answers = [racer.communicate(timeout=60)[0].split() for racer in racers]
+    answers = [racer.communicate(timeout=PATIENCE_SECONDS)[0].split() for racer in racers]
 
     assert answers[0] == answers[1] == answers[2]
     assert len(answers[0]) == 200

@@ -79,6 +79,16 @@ def test_a_run_that_may_be_alive_is_left_alone(instance: dg.DagsterInstance, pro
     assert found.run_id == run.run_id
 
 
+def test_a_run_that_succeeded_since_it_was_looked_up_is_not_failed(
+    instance: dg.DagsterInstance, gone: str
+) -> None:
+    looked_up = started_run(instance, gone)
+    success = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job_name="nothing")
+    instance.report_dagster_event(success, run_id=looked_up.run_id)
+    assert not fail_if_process_gone(instance, looked_up)
+    assert status(instance, looked_up) is dg.DagsterRunStatus.SUCCESS
+
+
 def test_another_process_with_the_same_id_does_not_keep_a_run_alive(
     instance: dg.DagsterInstance,
 ) -> None:

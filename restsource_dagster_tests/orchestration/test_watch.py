@@ -43,7 +43,10 @@ class Watch:
         return self.result
 
     def tick(self, after: float = 5.0) -> str:
-        self.now += after
+        """One look, so many seconds after the last one and after the last change in the folder."""
+        files = [path.stat() for path in (self.folder, *self.folder.glob("*")) if path.exists()]
+        changed = [moment for file in files for moment in (file.st_mtime, file.st_ctime)]
+        self.now = max([self.now, *changed]) + after
         context = dg.SensorEvaluationContext(
             instance_ref=None,
             last_tick_completion_time=self.last_tick,

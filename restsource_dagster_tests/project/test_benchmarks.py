@@ -16,6 +16,7 @@ from benchmarks.records import CHILDREN_PER_PARENT, LINES_PER_RECORD, record, re
 from benchmarks.registry import all_cases
 from benchmarks.runner import Measured, run_case
 from benchmarks.serving import requests_since, served
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def api() -> Iterator[str]:
 
 
 def answered(address: str) -> dict[str, Any]:
-    answer = requests.get(address, timeout=10)
+    answer = requests.get(address, timeout=PATIENCE_SECONDS)
     answer.raise_for_status()
     value: dict[str, Any] = answer.json()
     return value
@@ -101,7 +102,9 @@ def test_a_measured_process_is_charged_for_its_children(tmp_path: Path) -> None:
     parent = (
         f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{child}']); print('over')"
     )
-    ended = run_measured([sys.executable, "-c", parent], folder=tmp_path, environment={}, limit=60)
+    ended = run_measured(
+        [sys.executable, "-c", parent], folder=tmp_path, environment={}, limit=PATIENCE_SECONDS
+    )
     assert (ended.code, ended.output) == (0, "over")
     assert ended.cost["rss"] > 300_000_000
     assert ended.cost["cpu"] > 0

@@ -12,6 +12,7 @@ from benchmarks.registry import all_cases
 from benchmarks.startup.connectors import RESOURCES, write_connectors
 from benchmarks.startup.tiny_api import tiny_api
 from restsource_dagster.connector.loader import load_folder
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,4 +87,6 @@ def test_cpu_is_told_for_each_slot_and_lateness_where_there_is_any(
 
 def test_the_tiny_api_answers_ten_rows_whatever_is_asked() -> None:
     with tiny_api() as address:
-        assert len(requests.get(f"{address}any/thing", timeout=10).json()["data"]) == 10
+        assert (
+            len(requests.get(f"{address}any/thing", timeout=PATIENCE_SECONDS).json()["data"]) == 10
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 from sample.env_file import SampleVariables
 from sample.seed import seed
 
@@ -50,7 +51,7 @@ class SampleServer:
             headers = {"Authorization": f"Bearer {self.token}"}
         url = path if "://" in path else f"{self.address}/{path}"
         opener = build_opener(ProxyHandler({}))
-        with opener.open(Request(url, headers=dict(headers)), timeout=30) as response:  # noqa: S310
+        with opener.open(Request(url, headers=dict(headers)), timeout=PATIENCE_SECONDS) as response:  # noqa: S310
             return json.load(response)
 
     def count(self, table: str, condition: str = "") -> int:

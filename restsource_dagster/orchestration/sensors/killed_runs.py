@@ -85,14 +85,18 @@ def process_tag() -> str:
 
 
 def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Mark a run as failed if the process that executes it is gone; tell whether it was.
+    """Mark a run as failed if its process is gone. Return True if it was marked.
 
     Only this host's processes can be looked up; a run of another host is left as it is.
     """
     process = RunProcess.of_run(run)
     if process is None or not process.is_on_this_host or process.is_alive:
         return False
-    instance.report_run_failed(run, process_gone_text(process))
+    # The run may have ended in order after it was read. Its process is gone, so this status is final.
+    latest = instance.get_run_by_id(run.run_id)
+    if latest is None or latest.is_finished:
+        return False
+    instance.report_run_failed(latest, process_gone_text(process))
     return True
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,6 +134,23 @@ def test_a_run_of_another_host_has_to_be_terminated_there(project: Project) -> N
     project.instance.add_run_tags(run.run_id, {TAG_PROCESS: "elsewhere:1:1"})
     assert not project.launcher.terminate(run.run_id)
     assert "is executed on elsewhere" in project.engine_events(run.run_id)
+
+
+class JustEnded(RunProcess):
+    """A process that ends right after it was found."""
+
+    @property
+    def found(self) -> psutil.Process:
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+            return psutil.Process(process.pid)
+
+
+def test_a_run_whose_process_ends_while_it_is_being_terminated_is_canceled(
+    project: Project,
+) -> None:
+    run = project.create()
+    assert project.launcher.interrupt(run, JustEnded.of(os.getpid()))
+    assert project.run(run.run_id).status == Status.CANCELED
 
 
 def test_a_run_whose_process_is_gone_can_be_terminated(project: Project) -> None:
