@@ -1,4 +1,4 @@
-"""The command `restsource`. Nothing imports this room; dlt and Dagster come in only when needed."""
+"""The command `restsource`. No other package imports this one. dlt and Dagster are imported when needed."""
 
 from restsource_dagster.cli.app import main
 

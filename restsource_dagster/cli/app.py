@@ -1,4 +1,4 @@
-"""The commands of `restsource` under one roof, and what becomes of the process at the end."""
+"""Finds the command that was called, runs it and returns the exit code."""
 
 import importlib
 import io
@@ -33,14 +33,14 @@ _COMMANDS = {
 
 
 def __getattr__(name: str) -> Any:
-    """`app`: all commands, for those who look at them rather than run one."""
+    """Build `app` with all commands on first use, for the reference and the tests."""
     if name == "app":
         return _build_application(_COMMANDS)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _build_application(names: Collection[str]) -> typer.Typer:
-    """`restsource` with these commands; the modules of others aren't imported."""
+    """Return `restsource` with these commands. Modules of other commands are not imported."""
     made = typer.Typer(
         name="restsource",
         help="Ingest REST APIs, each described by one file.\n\n"
@@ -59,17 +59,17 @@ def _build_application(names: Collection[str]) -> typer.Typer:
 
 
 def _group_callback() -> None:
-    """Makes `restsource` a group of commands even if it has only one."""
+    """Make `restsource` a group of commands, even with a single command in it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `restsource` with these arguments, the process's own by default.
+    """Run `restsource` with these arguments, by default those of the process.
 
-    Returns the exit code: 0 fine, 1 a problem in a file or a failed resource, 2 wrong usage; as
-    shells have it, 130 after Ctrl-C and 141 if the reader of the output went away.
+    Returns the exit code: 0 fine, 1 a problem in a file or a failed resource, 2 wrong usage; and as
+    in shells 130 after Ctrl-C, 141 if the reader of the output closed it.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file may hold what the terminal's code lacks
+        if isinstance(stream, io.TextIOWrapper):  # the terminal may not know a character of a file
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run_application(arguments)

@@ -1,7 +1,4 @@
-"""`restsource backfill`: load a range of a resource's cursor in windows.
-
-What `restsource backfill` shows: the windows, and what became of them.
-"""
+"""`restsource backfill`: loads a range of a resource's incremental cursor in windows."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from restsource_dagster.cli.backfill_runs import (
+from restsource_dagster.cli.backfill_windows import (
     RequestedWindow,
+    WindowReport,
     show_window_progress,
     split_requested_range,
 )
@@ -33,7 +31,7 @@ from restsource_dagster.cli.common import (
     open_instance,
     read_settings,
 )
-from restsource_dagster.cli.execution import Interrupts, watch_interrupts
+from restsource_dagster.cli.interrupts import Interrupts, watch_interrupts
 from restsource_dagster.cli.output import (
     exit_on_failure,
     print_json,
@@ -46,8 +44,8 @@ from restsource_dagster.connector.resources import Resource
 from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.settings import Settings
 
-if TYPE_CHECKING:  # they bring Dagster
-    from restsource_dagster.cli.backfill_runs import WindowReport, WindowRuns
+if TYPE_CHECKING:  # both import Dagster
+    from restsource_dagster.cli.backfill_runs import WindowRuns
     from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
 
 __all__ = [
@@ -59,12 +57,12 @@ __all__ = [
 ]
 
 _MAX_WINDOWS_SHOWN = 40
-"""Windows in the table; --json has all of them."""
+"""Windows in the table; --json prints all of them."""
 
 
 @dataclass(frozen=True)
 class BackfillRequest:
-    """What is to be loaded, from where and into what."""
+    """What to load, from where and into what."""
 
     connector: Connector
     resource: Resource
@@ -77,25 +75,25 @@ class BackfillRequest:
 
 @dataclass(frozen=True)
 class BackfillResult:
-    """What became of it so far."""
+    """The result of a backfill so far."""
 
-    reports: "Sequence[WindowReport]" = ()
+    reports: Sequence[WindowReport] = ()
     queued: bool = False
-    """Whether a daemon carries them out."""
+    """True if a daemon loads the windows."""
     interrupted: bool = False
 
     @property
     def failed(self) -> bool:
-        """Whether a window ended without being loaded."""
+        """True if a window ended and is not loaded."""
         return any(report.status in ("failed", "canceled") for report in self.reports)
 
 
 def print_windows(console: Console, windows: Sequence[RequestedWindow]) -> None:
-    """A table of the windows."""
+    """Print the windows as a table."""
     table = Table("window", "from", "up to", "loaded as", box=box.SIMPLE_HEAD, show_edge=False)
     for window in windows[:_MAX_WINDOWS_SHOWN]:
-        kind = "a window of the history" if window.partition else "a run of its own"
-        cells = (window.name, str(window.span.start), str(window.span.end), kind)
+        kind = "a partition of the backfill" if window.partition else "a run of its own"
+        cells = (window.name, str(window.window.start), str(window.window.end), kind)
         table.add_row(*(Text(printable(cell)) for cell in cells))
     console.print(table, soft_wrap=False)
     if len(windows) > _MAX_WINDOWS_SHOWN:
@@ -103,52 +101,54 @@ def print_windows(console: Console, windows: Sequence[RequestedWindow]) -> None:
 
 
 def print_backfill_result(
-    order: BackfillRequest, result: BackfillResult, *, as_json: bool, dry_run: bool
+    request: BackfillRequest, result: BackfillResult, *, as_json: bool, dry_run: bool
 ) -> None:
-    """The result on standard output."""
+    """Print the result on standard output."""
     if as_json:
-        print_json(_backfill_as_json(order, result, dry_run=dry_run))
+        print_json(_backfill_as_json(request, result, dry_run=dry_run))
         return
     console = result_console()
     for report in result.reports:
         if report.failure:
             console.print(Text(printable(f"{report.window.name}: {report.failure}"), "red"))
-    console.print(_backfill_summary(order, result, dry_run=dry_run))
+    console.print(_backfill_summary(request, result, dry_run=dry_run))
 
 
-def _backfill_summary(order: BackfillRequest, result: BackfillResult, *, dry_run: bool) -> Text:
-    number = len(order.windows)
+def _backfill_summary(request: BackfillRequest, result: BackfillResult, *, dry_run: bool) -> Text:
+    number = len(request.windows)
     windows = f"{number:,} window{'' if number == 1 else 's'}"
     if dry_run:
-        return Text(f"{windows}. Nothing was asked for.", "bold")
-    if result.queued and not order.wait:
-        where = f"`restsource history {order.connector.name}` shows how far they are"
+        return Text(f"{windows}. Nothing was started.", "bold")
+    if result.queued and not request.wait:
+        where = f"`restsource history {request.connector.name}` shows their progress"
         return Text(f"{len(result.reports):,} of {windows} put into the queue; {where}.", "bold")
     counts = Counter(report.status for report in result.reports)
     parts = [f"{count:,} {status}" for status, count in counts.items()]
     rows = sum(report.rows_loaded or 0 for report in result.reports)
     style = "bold red" if result.failed else "bold green"
-    return Text(f"{windows}: {', '.join(parts) or 'none asked for'}; {rows:,} rows", style)
+    return Text(f"{windows}: {', '.join(parts) or 'none started'}; {rows:,} rows", style)
 
 
 def _backfill_as_json(
-    order: BackfillRequest, result: BackfillResult, *, dry_run: bool
+    request: BackfillRequest, result: BackfillResult, *, dry_run: bool
 ) -> dict[str, Any]:
     reports = {report.window.name: report for report in result.reports}
     return {
-        "connector": order.connector.name,
-        "resource": order.resource.name,
+        "connector": request.connector.name,
+        "resource": request.resource.name,
         "dry_run": dry_run,
         "queued": result.queued,
-        "windows": [_window_as_json(window, reports.get(window.name)) for window in order.windows],
+        "windows": [
+            _window_as_json(window, reports.get(window.name)) for window in request.windows
+        ],
     }
 
 
-def _window_as_json(window: RequestedWindow, report: "WindowReport | None") -> dict[str, Any]:
+def _window_as_json(window: RequestedWindow, report: WindowReport | None) -> dict[str, Any]:
     return {
         "window": window.name,
-        "from": window.span.start,
-        "to": window.span.end,
+        "from": window.window.start,
+        "to": window.window.end,
         "partition": window.partition,
         "status": report.status if report else None,
         "run_id": report.run_id if report else None,
@@ -163,7 +163,7 @@ def backfill(
         str,
         typer.Argument(
             metavar="RESOURCE",
-            help="A resource with an incremental cursor. What depends on it is loaded with it.",
+            help="A resource with an incremental cursor. Its dependents are loaded with it.",
         ),
     ],
     from_: Annotated[
@@ -171,7 +171,7 @@ def backfill(
         typer.Option(
             "--from",
             metavar="X",
-            help="Where the range starts: a time, a date or a number, as the cursor is.",
+            help="Start of the range: a time, a date or a number, like the cursor.",
             show_default=False,
         ),
     ],
@@ -180,7 +180,7 @@ def backfill(
         typer.Option(
             "--to",
             metavar="Y",
-            help="Where it ends. Y itself is not part of the range.",
+            help="End of the range. Y itself is not part of it.",
             show_default=False,
         ),
     ],
@@ -189,8 +189,8 @@ def backfill(
         typer.Option(
             "--window",
             metavar="LENGTH",
-            help="How long a window is: 30s, 15min, 12h, 7d, 2w, 1mo, 1y; for numbers a number. By "
-            "default as the `backfill` block says, else one window for all.",
+            help="Length of a window: 30s, 15min, 12h, 7d, 2w, 1mo, 1y; for numbers a number. By "
+            "default the length of the partitions in the file, else one window.",
             show_default=False,
         ),
     ] = None,
@@ -209,16 +209,17 @@ def backfill(
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Load a range of a resource's cursor in windows, newest first, whatever is loaded already.
+    """Load a range of a resource's incremental cursor in windows, newest first.
 
-    The stored cursor stays where it is, and loading a window again leaves the same rows. A window
-    that is one of the resource's history counts as such; others are runs of the connector's job.
+    Loads windows again that are loaded already, which leaves the same rows. The stored cursor stays.
+    A window that equals a partition of the resource's backfill counts as that partition; others are
+    runs of the connector's job.
 
-    If a Dagster daemon is running, the windows are put into its queue, and the command returns; with
-    --wait it stays until they have ended. Without a daemon they are loaded here, one after the other,
-    and the command waits in any case.
+    If a Dagster daemon is running, the windows go into its queue, and the command returns; with
+    --wait it waits until they have ended. Without a daemon, the command loads them itself, one after
+    the other.
 
-    Exit code 1 if a window failed; the others are loaded all the same.
+    Exit code 1 if a window failed; the others are loaded.
 
     Example: restsource backfill shop orders --from 2024-01-01 --to 2024-07-01 --window 1mo
     """
@@ -227,18 +228,18 @@ def backfill(
     root = _find_backfill_root(connector, resource)
     plan = _read_backfill_plan(connector, root, settings)
     windows = _parse_windows(root, plan, from_, to, window)
-    order = BackfillRequest(
+    request = BackfillRequest(
         connector, root, plan, windows, settings, find_dagster_home(), wait=wait
     )
     if not as_json:
         print_windows(result_console(), windows)
-    result = BackfillResult() if dry_run else _execute_backfill(order)
-    print_backfill_result(order, result, as_json=as_json, dry_run=dry_run)
+    result = BackfillResult() if dry_run else _execute_backfill(request)
+    print_backfill_result(request, result, as_json=as_json, dry_run=dry_run)
     exit_on_failure(interrupted=result.interrupted, failed=result.failed)
 
 
 def _find_backfill_root(connector: Connector, name: str) -> Resource:
-    """The resource. Raises `typer.BadParameter` for one that can't be loaded in windows."""
+    """Return the resource. Raises `typer.BadParameter` if it can't be loaded in windows."""
     from restsource_dagster.engine.errors import IngestError
     from restsource_dagster.engine.run.window_load import check_backfillable
 
@@ -253,7 +254,7 @@ def _find_backfill_root(connector: Connector, name: str) -> Resource:
 def _parse_windows(
     root: Resource, plan: "BackfillPlan | None", start: str, end: str, length: str | None
 ) -> tuple[RequestedWindow, ...]:
-    """The windows of the range. Raises `typer.BadParameter` for ends or a length that make none."""
+    """Return the windows of the range. Raises `typer.BadParameter` for invalid ends or lengths."""
     keys = frozenset(plan.due()) if plan else frozenset[str]()
     try:
         return split_requested_range(root, start, end, length, keys)
@@ -273,8 +274,8 @@ def _read_backfill_plan(
     )
 
 
-def _execute_backfill(order: BackfillRequest) -> BackfillResult:
-    if order.dagster_home is None:
+def _execute_backfill(request: BackfillRequest) -> BackfillResult:
+    if request.dagster_home is None:
         print_notice(
             f"Not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
         )
@@ -286,27 +287,33 @@ def _execute_backfill(order: BackfillRequest) -> BackfillResult:
         from restsource_dagster.cli.backfill_runs import WindowRuns, is_daemon_running
         from restsource_dagster.orchestration.run_config import RunSettings
 
-        instance = stack.enter_context(open_instance(order.dagster_home))
+        instance = stack.enter_context(open_instance(request.dagster_home))
         runs = WindowRuns(
-            order.connector, order.resource.name, order.plan, RunSettings(order.settings), instance
+            request.connector,
+            request.resource.name,
+            request.plan,
+            RunSettings(request.settings),
+            instance,
         )
-        windows = _without_windows_in_progress(runs, order.windows)
+        windows = _without_windows_in_progress(runs, request.windows)
         if is_daemon_running(instance):
-            return _enqueue_windows(runs, windows, wait=order.wait)
-        print_notice("No Dagster daemon is running for this instance: loading here, newest first.")
+            return _enqueue_windows(runs, windows, wait=request.wait)
+        print_notice(
+            "No Dagster daemon is running for this instance. Loading in this process, newest first."
+        )
         return _execute_windows(runs, windows, interrupts)
 
 
 def _without_windows_in_progress(
     runs: "WindowRuns", windows: Iterable[RequestedWindow]
 ) -> list[RequestedWindow]:
-    """The windows without those that are queued or running, of which it is told."""
-    going_on = runs.going_on()
+    """Return the windows that are neither queued nor running; print a line for each of the others."""
+    in_progress = runs.names_in_progress()
     left = []
     for window in windows:
-        if window.name in going_on:
+        if window.name in in_progress:
             print_notice(
-                printable(f"{window.name} is going on already and is not asked for again.")
+                printable(f"{window.name} is in progress already and is not started again.")
             )
         else:
             left.append(window)
@@ -325,12 +332,10 @@ def _enqueue_windows(
         try:
             for report in runs.wait(queued):
                 ended[report.run_id] = report
-                count.ended(report)
+                count.add(report)
         except KeyboardInterrupt:
             interrupted = True
-            print_notice(
-                "The windows that are left stay in the queue; the daemon goes on with them."
-            )
+            print_notice("The remaining windows stay in the queue; the daemon loads them.")
     return BackfillResult(list(ended.values()), queued=True, interrupted=interrupted)
 
 
@@ -345,7 +350,7 @@ def _execute_windows(
             except KeyboardInterrupt:
                 break
             reports.append(report)
-            count.ended(report)
+            count.add(report)
             if interrupts.press_count:
                 break
     return BackfillResult(reports, interrupted=interrupts.press_count > 0)

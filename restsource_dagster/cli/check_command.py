@@ -1,4 +1,4 @@
-"""`restsource check`: every problem of every file."""
+"""`restsource check`: reports every problem of every file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -10,8 +10,8 @@ import typer
 from restsource_dagster.cli.common import ConfigsOption, JsonOption, read_settings
 from restsource_dagster.cli.output import (
     EXIT_FAILED,
-    Painter,
-    choose_painter,
+    Style,
+    choose_style,
     print_json,
     print_lines,
 )
@@ -25,7 +25,7 @@ from restsource_dagster.connector.validation.diagnostics import Problem, printab
 
 __all__ = ["check"]
 
-_STYLES = {"error": "bold red", "warning": "bold yellow"}
+_COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def check(
@@ -44,17 +44,17 @@ def check(
         typer.Option(
             "--quiet",
             "-q",
-            help="Only the problems and the summary: nothing of the files that are fine.",
+            help="Print only problems and the summary.",
             show_default=False,
         ),
     ] = False,
 ) -> None:
-    """Check connector files: every problem of every file, and what to write instead.
+    """Check connector files: report every problem of every file, and what to write instead.
 
-    Needs neither secrets nor a network. For files that are fine it says how rows get into the
-    tables where that follows from the file (append, merge or replace), and why.
+    Needs neither secrets nor a network. For valid files it names the write disposition (append, merge
+    or replace) of each resource whose file leaves it out, and why.
 
-    Exit code 1 if a file is broken; warnings alone leave it at 0.
+    Exit code 1 if a file has errors; warnings alone leave it at 0.
 
     Example: restsource check configs/shop.json
     """
@@ -62,7 +62,7 @@ def check(
     if as_json:
         print_json(_files_as_json(files))
     else:
-        print_lines(_result_lines(files, choose_painter(), quiet=quiet))
+        print_lines(_result_lines(files, choose_style(), quiet=quiet))
     if any(file.connector is None for file in files):
         raise typer.Exit(EXIT_FAILED)
 
@@ -84,35 +84,35 @@ def _load_paths(paths: Sequence[Path], configs: Path | None) -> tuple[LoadedFile
 
 
 def _is_folder(path: Path) -> bool:
-    """A folder called `x.json` is a mistake to report, not a folder of connectors."""
+    """False for a folder named like a connector file: that is a mistake to report."""
     return path.is_dir() and not is_connector_file(path)
 
 
-def _result_lines(files: Sequence[LoadedFile], paint: Painter, *, quiet: bool) -> Iterator[str]:
+def _result_lines(files: Sequence[LoadedFile], style: Style, *, quiet: bool) -> Iterator[str]:
     for file in files:
-        yield from (_problem_line(problem, paint) for problem in file.problems)
+        yield from (_problem_line(problem, style) for problem in file.problems)
     if not quiet:
         for file in files:
-            yield from _derived_dispositions(file, paint)
-    yield _check_summary(files, paint)
+            yield from _derived_dispositions(file, style)
+    yield _check_summary(files, style)
 
 
-def _problem_line(problem: Problem, paint: Painter) -> str:
-    place = paint(printable(f"{problem.path}:{problem.line}:{problem.column}"), "bold")
-    severity = paint(problem.severity, _STYLES[problem.severity])
-    pointer = paint(f"{printable(problem.pointer)}: ", "cyan") if problem.pointer else ""
+def _problem_line(problem: Problem, style: Style) -> str:
+    place = style(printable(f"{problem.path}:{problem.line}:{problem.column}"), bold=True)
+    severity = style(problem.severity, fg=_COLOURS[problem.severity], bold=True)
+    pointer = style(f"{printable(problem.pointer)}: ", fg="cyan") if problem.pointer else ""
     return f"{place}: {severity}: {pointer}{problem.explanation}"
 
 
-def _derived_dispositions(file: LoadedFile, paint: Painter) -> Iterator[str]:
-    """How rows get into the tables, for resources whose file leaves that to us."""
+def _derived_dispositions(file: LoadedFile, style: Style) -> Iterator[str]:
+    """Yield the derived write dispositions of a valid file and their reasons."""
     if file.connector is None:
         return
     derived = [resource for resource in file.connector.resources if resource.disposition.derived]
     if derived:
-        yield paint(f"{printable(str(file.path))}: fine", "green")
+        yield style(f"{printable(str(file.path))}: fine", fg="green")
     for resource in derived:
-        name = paint(printable(resource.name), "bold")
+        name = style(printable(resource.name), bold=True)
         yield f"  {name}: {printable(resource.disposition.reason)}"
 
 
@@ -126,16 +126,14 @@ def _count_problems(files: Sequence[LoadedFile]) -> Mapping[str, int]:
     }
 
 
-def _check_summary(files: Sequence[LoadedFile], paint: Painter) -> str:
+def _check_summary(files: Sequence[LoadedFile], style: Style) -> str:
     counts = _count_problems(files)
     parts = [_number_of(counts["files"], "file"), f"{counts['broken']} broken"]
     parts.append(_number_of(counts["problems"], "problem"))
     if counts["warnings"]:
         parts.append(_number_of(counts["warnings"], "warning"))
-    style = (
-        "bold red" if counts["broken"] else "bold yellow" if counts["warnings"] else "bold green"
-    )
-    return paint(", ".join(parts), style)
+    colour = "red" if counts["broken"] else "yellow" if counts["warnings"] else "green"
+    return style(", ".join(parts), fg=colour, bold=True)
 
 
 def _number_of(number: int, what: str) -> str:

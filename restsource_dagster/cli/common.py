@@ -1,9 +1,4 @@
-"""Which Dagster instance a command looks at, and opening it.
-
-Options that commands share, and the settings they change.
-
-The connectors that a command works with.
-"""
+"""What commands share: options, settings, connectors and the Dagster instance."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -18,7 +13,7 @@ from restsource_dagster.connector.loader import LoadedFolder, load_folder, load_
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
 
-if TYPE_CHECKING:  # Dagster takes a second to import; check and schema do without
+if TYPE_CHECKING:  # importing Dagster takes a second, which check and schema don't need
     import dagster as dg
 
     from restsource_dagster.settings import Settings
@@ -61,7 +56,7 @@ JsonOption = Annotated[
 
 
 def read_settings(configs: Path | None) -> "Settings":
-    """The settings, with the folder of `--configs` if it was given.
+    """Return the settings, with the folder of `--configs` if it is given.
 
     Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
     """
@@ -85,12 +80,15 @@ def read_settings(configs: Path | None) -> "Settings":
 
 
 def load_connectors(settings: "Settings") -> LoadedFolder:
-    """All connectors of the folder."""
+    """Load all connectors of the folder."""
     return load_folder(settings.configs)
 
 
 def find_connector(settings: "Settings", name: str) -> Connector:
-    """The connector of that name. Raises `typer.BadParameter`, or `typer.Exit` for a broken file."""
+    """Return the connector of that name.
+
+    Raises `typer.BadParameter` if there is none, `typer.Exit` if its file has errors, which it prints.
+    """
     folder = load_wanted(settings.configs, {name}, lambda connector: connector.name == name)
     for connector in folder.connectors:
         if connector.name == name:
@@ -108,7 +106,10 @@ def find_connector(settings: "Settings", name: str) -> Connector:
 
 
 def find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...]:
-    """The resources of these names, or the selected ones. Raises `typer.BadParameter`."""
+    """Return the resources of these names, by default the selected ones.
+
+    Raises `typer.BadParameter` for an unknown name.
+    """
     known = [resource.name for resource in connector.resources]
     for name in names:
         if name not in known:
@@ -131,13 +132,13 @@ def _unknown_name_text(name: str, known: Sequence[str]) -> str:
 
 
 PROJECT_DAGSTER_HOME = ".dagster"
-"""The instance's folder inside a project, which `make run` uses."""
+"""The folder of the Dagster instance in a project; `make run` uses it."""
 
 
 def find_dagster_home() -> Path | None:
-    """The folder of the Dagster instance: `DAGSTER_HOME`, else the project's own, else None.
+    """Return the folder of the Dagster instance: `DAGSTER_HOME`, else that of the project, else None.
 
-    `DAGSTER_HOME` may stand in `.env` too. Raises `typer.BadParameter` if it isn't a folder.
+    `DAGSTER_HOME` may be set in `.env`. Raises `typer.BadParameter` if it isn't a folder.
     """
     from restsource_dagster.settings import read_environment
 
@@ -146,7 +147,7 @@ def find_dagster_home() -> Path | None:
         home = Path(given).expanduser().absolute()
         if not home.is_dir():
             raise typer.BadParameter(
-                f"DAGSTER_HOME is {home}, which is no folder; make it, or unset the variable",
+                f"DAGSTER_HOME is {home}, which is not a folder; create it, or unset the variable",
                 param_hint="DAGSTER_HOME",
             )
         return home
@@ -156,7 +157,7 @@ def find_dagster_home() -> Path | None:
 
 @contextmanager
 def open_instance(home: Path | None) -> "Iterator[dg.DagsterInstance]":
-    """The Dagster instance of a folder, or one that is forgotten at the end.
+    """Open the Dagster instance of a folder, or without one an instance in memory.
 
     Raises `typer.BadParameter` if it can't be opened.
     """

@@ -1,4 +1,4 @@
-"""Printing with rich, for the commands that make tables. It takes its time to import."""
+"""Printing with rich, for commands with tables. Separate, because importing rich is slow."""
 
 from typing import NoReturn
 
@@ -7,11 +7,11 @@ from rich.console import Console
 __all__ = ["ResultConsole"]
 
 _UNLIMITED_WIDTH = 10_000
-"""Columns off a terminal, where nothing is to be wrapped or cut."""
+"""Columns without a terminal, so that no line is wrapped or cut."""
 
 
 class ResultConsole(Console):
-    """A console for results: colours on a terminal only, lines as long as they are elsewhere."""
+    """A console for results: colours on a terminal only; without one, lines keep their length."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -19,5 +19,5 @@ class ResultConsole(Console):
             self.width = _UNLIMITED_WIDTH
 
     def on_broken_pipe(self) -> NoReturn:
-        """Leave the end to `main`, as for everything that isn't printed by rich."""
+        """Let `main` handle it, as for all other output."""
         raise BrokenPipeError

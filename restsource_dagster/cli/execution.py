@@ -1,23 +1,14 @@
-"""Run a connector in this process, as a run of the Dagster instance like any other.
+"""Runs a connector in this process, recorded in the Dagster instance like any other run.
 
-Imported only by `restsource run`, because it brings Dagster (and the run brings dlt).
-
-What became of a run, as data and as lines for people.
-
-Ctrl-C during a run: tell Dagster, then stop the run, in this order.
+Imports Dagster, and the run imports dlt. So commands import it only once their arguments are valid.
 """
 
-import contextlib
-import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -31,12 +22,11 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-from rich.text import Text
 
-from restsource_dagster.cli.output import EXIT_INTERRUPTED, print_notice
+from restsource_dagster.cli.interrupts import Interrupts
 from restsource_dagster.cli.run_records import metadata_value
+from restsource_dagster.cli.run_report import ResourceReport, RunReport
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
@@ -53,171 +43,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectorExecution",
-    "Interrupts",
-    "ResourceReport",
-    "RunReport",
     "failure_text",
     "find_job_origin",
-    "watch_interrupts",
 ]
-
-_RESOURCE_STYLES = {"loaded": "green", "failed": "red", "not loaded": "yellow"}
-
-
-@dataclass(frozen=True)
-class ResourceReport:
-    """What became of one resource. Rows, seconds, table and cursor are known if it was loaded."""
-
-    name: str
-    status: Literal["loaded", "failed", "not loaded"]
-    rows_loaded: int | None = None
-    seconds: float | None = None
-    table: str | None = None
-    cursor_path: str | None = None
-    start_value: Any = None
-    last_value: Any = None
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What became of a run. `recorded` says whether a Dagster instance remembers it."""
-
-    connector: str
-    run_id: str
-    recorded: bool
-    status: str
-    """Dagster's word for it: SUCCESS, FAILURE or CANCELED."""
-    seconds: float
-    failure: str | None
-    resources: tuple[ResourceReport, ...]
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether every resource was loaded."""
-        return self.status == "SUCCESS"
-
-    def as_dict(self) -> Mapping[str, Any]:
-        """All of it, as JSON has it."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
-
-    def lines(self) -> Iterator[Text]:
-        """A line per resource, then the failure in full, then the run."""
-        width = max((len(resource.name) for resource in self.resources), default=0)
-        for resource in self.resources:
-            yield _resource_line(resource, width)
-        if self.failure:
-            yield from (Text(printable(line), "red") for line in self.failure.splitlines())
-        where = "" if self.recorded else ", not recorded"
-        style = "bold green" if self.succeeded else "bold red"
-        yield Text(f"{self.status} in {self.seconds:.1f} s, run {self.run_id}{where}", style)
-
-
-def _resource_line(resource: ResourceReport, width: int) -> Text:
-    line = Text.assemble(
-        (f"{printable(resource.name):{width}}", "bold"),
-        "  ",
-        (resource.status, _RESOURCE_STYLES[resource.status]),
-    )
-    if resource.rows_loaded is not None:
-        line.append(f"  {resource.rows_loaded:,} row{'' if resource.rows_loaded == 1 else 's'}")
-    if resource.seconds is not None:
-        line.append(f"  {resource.seconds:.1f} s")
-    if resource.cursor_path and resource.last_value is not None:
-        line.append(printable(f"  {resource.cursor_path} {resource.last_value}"))
-    return line
-
-
-_WAKE_SIGNAL = signal.SIGUSR1
-
-
-@dataclass
-class Interrupts:
-    """Whether Ctrl-C was pressed, and what to do first when it is."""
-
-    press_count: int = 0
-    _cancel: Callable[[], None] | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def cancelling(self, cancel: Callable[[], None]) -> Iterator[None]:
-        """Within this, Ctrl-C calls `cancel` (in another thread) before it interrupts."""
-        self._cancel = cancel
-        try:
-            yield
-        finally:
-            with self._lock:  # a cancellation that has begun ends before the run counts as ended
-                self._cancel = None
-
-    def press(self, main_thread: int) -> None:
-        """What happens at Ctrl-C."""
-        self.press_count += 1
-        if self.press_count > 1:
-            print_notice(
-                "Stopped at once. Nothing is half loaded; the next run goes on from the last load."
-            )
-            os._exit(EXIT_INTERRUPTED)
-        print_notice("Stopping... (Ctrl-C again to stop at once)")
-        with self._lock:
-            if self._cancel is not None:
-                self._cancel()
-        # Dagster keeps both signals on one handler, and this one isn't blocked.
-        signal.pthread_kill(main_thread, signal.SIGTERM)
-
-
-@contextmanager
-def watch_interrupts() -> Iterator[Interrupts]:
-    """Take Ctrl-C in a thread of its own, because telling Dagster of it writes to a database.
-
-    A signal handler must not do that: it runs in the middle of whatever the main thread was doing,
-    perhaps with that database locked. So the signal is blocked everywhere but in a thread that
-    waits for it. SIGTERM interrupts, too. Outside the main thread this does nothing.
-    """
-    interrupts = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
-    main_thread = threading.get_ident()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, _WAKE_SIGNAL})
-
-    def wait() -> None:
-        while signal.sigwait({signal.SIGINT, _WAKE_SIGNAL}) == signal.SIGINT:
-            interrupts.press(main_thread)
-
-    waiter = threading.Thread(target=wait, name="interrupts", daemon=True)
-    waiter.start()
-    try:
-        yield interrupts
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pthread_kill(waiter.ident or 0, _WAKE_SIGNAL)
-        waiter.join()
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        signal.signal(signal.SIGTERM, before)
 
 
 _LATEST_RUNS = 5
 
 _CODE_LOCATION_NAME, _CODE_LOCATION_MODULE = "restsource", "restsource_dagster.definitions"
-"""The code location of the project's workspace.yaml."""
+"""The code location that workspace.yaml names."""
 
 
 @dataclass(frozen=True)
 class ConnectorExecution:
-    """A run of these resources of a connector, to be started once."""
+    """A run of some resources of a connector. Starts once."""
 
     connector: Connector
     resources: tuple[str, ...]
-    runs: RunSettings
+    run_settings: RunSettings
     instance: dg.DagsterInstance
     log_level: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Of the connector's op: see `LoadConfig`."""
+    """The run config of the connector's op, see `LoadConfig`."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Besides, or instead of, the usual ones."""
+    """Added to the usual tags, or replacing them."""
 
     def execute(self, interrupts: Interrupts) -> RunReport:
-        """Run it to its end, whatever that is. Raises `KeyboardInterrupt` only before the start."""
+        """Run the resources and report the result, also for a failed or canceled run.
+
+        Raises `KeyboardInterrupt` only before the run starts.
+        """
         job = self._job()
         keys = frozenset(asset_key(self.connector.name, name) for name in self.resources)
         run = self.instance.create_run_for_job(
@@ -239,10 +94,10 @@ class ConnectorExecution:
         return self._report(run, result.all_events, time.monotonic() - started)
 
     def _job(self) -> "JobDefinition":
-        assets = build_connector_assets(self.connector, self.runs)
+        assets = build_connector_assets(self.connector, self.run_settings)
         job = build_connector_job(self.connector, assets)
         deselected = {r.name for r in self.connector.resources if not r.selected}
-        if deselected & set(self.resources):  # in no job, but asked for by name
+        if deselected & set(self.resources):  # the connector's job leaves these out
             keys = [asset_key(self.connector.name, name) for name in self.resources]
             job = dg.define_asset_job(
                 job_name(self.connector.name), selection=dg.AssetSelection.assets(*keys)
@@ -257,7 +112,7 @@ class ConnectorExecution:
         return config
 
     def _cancel(self, run: "DagsterRun") -> None:
-        """Tell Dagster first: it takes an interruption that nobody asked for as a failure."""
+        """Report the cancellation: Dagster counts an unreported interruption as a failure."""
         if not self.instance.is_ephemeral:
             self.instance.report_run_canceling(run)
 
@@ -288,7 +143,10 @@ class ConnectorExecution:
 
 
 def find_job_origin(instance: dg.DagsterInstance, connector: str, job: str) -> RemoteJobOrigin:
-    """Where a connector's job lives, as its latest run says: people rename locations."""
+    """Return the code location of a connector's job, from its latest runs.
+
+    Without a run it is the location of workspace.yaml. People rename locations, so the runs go first.
+    """
     records = instance.get_run_records(
         filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector}), limit=_LATEST_RUNS
     )
@@ -302,14 +160,14 @@ def find_job_origin(instance: dg.DagsterInstance, connector: str, job: str) -> R
 
 
 def _failed_resources(failure: Any) -> Sequence[str]:
-    """The resources that failed, as the op's own failure lists them."""
+    """Return the resources that the op's failure lists."""
     data = failure.user_failure_data
     names = data.metadata.get("failed") if data else None
     return names.value if names is not None else ()
 
 
 def failure_text(failure: Any) -> str:
-    """What a person should read: the op's own words, else those of the error at the root."""
+    """Return the description of the op's failure, else the message of the root cause."""
     data = failure.user_failure_data
     if data and data.description:
         return str(data.description)
@@ -320,7 +178,7 @@ def failure_text(failure: Any) -> str:
         return "The run failed."
     if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         return "The run was interrupted."
-    # Dagster puts the class before the text; a sentence for people stands by itself.
+    # Dagster prefixes the message with the class name, which says nothing to the reader
     return re.sub(rf"^([\w.]*\.)?{error.cls_name}: ", "", str(error.message)).strip()
 
 

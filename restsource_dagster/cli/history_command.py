@@ -1,4 +1,4 @@
-"""`restsource history`: which windows are loaded, going on, failed and missing."""
+"""`restsource history`: which partitions of backfills are loaded, in progress, failed or missing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from restsource_dagster.cli.common import (
 from restsource_dagster.cli.output import print_json, print_notice, result_console
 from restsource_dagster.connector.validation.diagnostics import printable
 
-if TYPE_CHECKING:  # they bring Dagster
+if TYPE_CHECKING:  # both import Dagster
     from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
     from restsource_dagster.orchestration.backfills.backfill_status import BackfillStatus
 
 __all__ = ["history", "merge_partitions"]
 
-_STYLES = {"loaded": "green", "going on": "cyan", "failed": "red", "missing": "yellow"}
+_STYLES = {"loaded": "green", "in progress": "cyan", "failed": "red", "missing": "yellow"}
 
 
 def history(
@@ -35,11 +35,11 @@ def history(
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how far the histories of a connector are: loaded, going on, failed and missing windows.
+    """Show the backfills of a connector: partitions that are loaded, in progress, failed or missing.
 
-    Windows that meet are shown as one range, from its start up to but without its end, in UTC. Loaded
-    means: under the present definition of the resource. What is known is what the Dagster instance
-    knows: DAGSTER_HOME, or the folder .dagster of the project.
+    Adjacent partitions are shown as one range, in UTC, without its end. A partition counts as loaded
+    if it was loaded under the current definition of the resource. The Dagster instance knows that:
+    DAGSTER_HOME, or the folder .dagster of the project.
 
     Example: restsource history shop
     """
@@ -54,14 +54,14 @@ def history(
     from restsource_dagster.orchestration.backfills.backfill_plan import read_backfill_plans
 
     plans = read_backfill_plans(connector, settings)
-    standings = _read_statuses(plans, home)
-    stories = [_BackfillReport(plan, standings[plan.tag]) for plan in plans]
+    statuses = _read_statuses(plans, home)
+    reports = [_BackfillReport(plan, statuses[plan.tag]) for plan in plans]
     if as_json:
-        resources = [story.as_dict() for story in stories]
+        resources = [report.as_dict() for report in reports]
         print_json({"connector": connector.name, "histories": resources})
-    elif stories:
-        for story in stories:
-            _print_backfill(result_console(), story)
+    elif reports:
+        for report in reports:
+            _print_backfill(result_console(), report)
     else:
         result_console().print(
             f"No resource of {connector.name} has a `backfill` block; see docs/backfill.md."
@@ -83,7 +83,7 @@ def _read_statuses(
 
 
 def merge_partitions(plan: "BackfillPlan", keys: Sequence[str]) -> list[tuple[str, str, int]]:
-    """The ranges that windows make up, newest first: start, end and how many windows it is."""
+    """Return the ranges of adjacent partitions, newest first: start, end and number of partitions."""
     ranges: list[tuple[str, str, int]] = []
     for window in sorted((plan.window(key) for key in keys), key=lambda each: each.start):
         start, end = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (window.start, window.end))
@@ -97,27 +97,27 @@ def merge_partitions(plan: "BackfillPlan", keys: Sequence[str]) -> list[tuple[st
 
 @dataclass(frozen=True)
 class _BackfillReport:
-    """How the history of a resource stands."""
+    """The state of a resource's backfill."""
 
     plan: "BackfillPlan"
     status: "BackfillStatus"
 
     @property
-    def parts(self) -> Mapping[str, list[str]]:
-        """The windows by what became of them: all that are desired, and others that are going on."""
-        standing = self.status
-        failed = [key for key in standing.missing if standing.failures.get(key)]
+    def keys_by_state(self) -> Mapping[str, list[str]]:
+        """The partition keys by state: all that the file wants, and others that are in progress."""
+        status = self.status
+        failed = [key for key in status.missing if status.failures.get(key)]
         return {
-            "loaded": [key for key in standing.desired if key in standing.done],
-            "going on": [
-                key for key in sorted(standing.going_on) if _is_partition_key(self.plan, key)
+            "loaded": [key for key in status.desired if key in status.done],
+            "in progress": [
+                key for key in sorted(status.going_on) if _is_partition_key(self.plan, key)
             ],
             "failed": failed,
-            "missing": [key for key in standing.missing if key not in failed],
+            "missing": [key for key in status.missing if key not in failed],
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Return the report as JSON values."""
         backfill = self.plan.backfill
         return {
             "resource": self.plan.resource.name,
@@ -134,7 +134,7 @@ class _BackfillReport:
                         for start, end, number in merge_partitions(self.plan, keys)
                     ],
                 }
-                for name, keys in self.parts.items()
+                for name, keys in self.keys_by_state.items()
             },
         }
 
@@ -142,28 +142,31 @@ class _BackfillReport:
 def _is_partition_key(plan: "BackfillPlan", key: str) -> bool:
     try:
         plan.window(key)
-    except ValueError:  # a range that somebody asked for, which is none of the windows
+    except ValueError:  # a window of `restsource backfill` that is no partition
         return False
     return True
 
 
-def _print_backfill(console: Console, story: _BackfillReport) -> None:
-    backfill, total = story.plan.backfill, len(story.status.desired)
-    by_hand = "" if backfill.auto else ", loaded when asked for"
-    title = Text(printable(story.plan.resource.name), "bold")
-    windows = f"{total:,} {backfill.partition} window{'' if total == 1 else 's'}"
-    console.print(title + Text(f"  {windows}{by_hand}", ""))
-    for name, keys in story.parts.items():
+def _print_backfill(console: Console, report: _BackfillReport) -> None:
+    backfill, total = report.plan.backfill, len(report.status.desired)
+    manual = "" if backfill.auto else ", loaded only when you start them"
+    title = Text(printable(report.plan.resource.name), "bold")
+    partitions = f"{total:,} {backfill.partition} partition{'' if total == 1 else 's'}"
+    console.print(title + Text(f"  {partitions}{manual}", ""))
+    for name, keys in report.keys_by_state.items():
         if keys:
             console.print(Text(f"  {name:8}  {len(keys):,}", _STYLES[name]))
-        for start, end, number in merge_partitions(story.plan, keys):
-            many = f"  ({number:,} windows)" if number > 1 else ""
+        for start, end, number in merge_partitions(report.plan, keys):
+            many = f"  ({number:,} partitions)" if number > 1 else ""
             console.print(f"            {start} up to {end}{many}")
-    for key in story.status.given_up:
-        times = story.status.failures[key]
-        again = f"restsource backfill {story.plan.connector.name} {story.plan.resource.name}"
+    for key in report.status.given_up:
+        times = report.status.failures[key]
+        again = f"restsource backfill {report.plan.connector.name} {report.plan.resource.name}"
         console.print(
-            Text(f"  {key} failed {times} times and is left: retry it in the UI, or", "red")
+            Text(
+                f"  {key} failed {times} times and is not tried again: retry it in the UI, or run",
+                "red",
+            )
         )
-        start, end, _ = merge_partitions(story.plan, [key])[0]
+        start, end, _ = merge_partitions(report.plan, [key])[0]
         console.print(Text(f"    {again} --from {start} --to {end}", "red"))

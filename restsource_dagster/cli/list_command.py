@@ -1,7 +1,4 @@
-"""`restsource list`: the connectors, when they are due and what became of them.
-
-Everything that `restsource list` tells of a connector, as data.
-"""
+"""`restsource list`: connectors with their schedule, last run and incremental cursors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +31,7 @@ from restsource_dagster.orchestration.schedules.slots import (
 )
 from restsource_dagster.orchestration.state_files import CreationTimes
 
-if TYPE_CHECKING:  # it brings Dagster
+if TYPE_CHECKING:  # run_records imports Dagster
     from pathlib import Path
 
     from restsource_dagster.cli.run_records import LastMaterialization, LastRun
@@ -46,22 +43,22 @@ _DUE_TIMES_SHOWN = 3
 
 @dataclass(frozen=True)
 class ConnectorOverview:
-    """A connector, its schedule and what became of it so far."""
+    """A connector with its schedule, its last run and its last materializations."""
 
     connector: Connector
     created_at: datetime
     schedule: str
     due: tuple[datetime, ...]
     last_run: "LastRun | None"
-    materialized: "Mapping[str, LastMaterialization]"
+    last_materializations: "Mapping[str, LastMaterialization]"
     """The latest materialization by resource."""
 
     @property
     def rows_of_last_run(self) -> int | None:
-        """The rows that the last run loaded; None if it loaded nothing at all, not even 0 rows."""
+        """The rows that the last run loaded; None if it materialized no resource."""
         rows = [
             made.rows_loaded
-            for made in self.materialized.values()
+            for made in self.last_materializations.values()
             if self.last_run
             and made.run_id == self.last_run.run_id
             and made.rows_loaded is not None
@@ -69,7 +66,7 @@ class ConnectorOverview:
         return sum(rows) if rows else None
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON has it; times in ISO 8601, UTC."""
+        """Return the overview as JSON values; times in ISO 8601, UTC."""
         return {
             "name": self.connector.name,
             "path": str(self.connector.path),
@@ -93,7 +90,7 @@ class ConnectorOverview:
         }
 
     def _resource(self, name: str) -> dict[str, Any]:
-        resource, made = self.connector.resource(name), self.materialized.get(name)
+        resource, made = self.connector.resource(name), self.last_materializations.get(name)
         path = resource.incremental.cursor_path if resource.incremental else None
         return {
             "name": name,
@@ -101,7 +98,7 @@ class ConnectorOverview:
             "write_disposition": resource.disposition.value,
             "cursor_path": path,
             "last_value": made.last_value if made else None,
-            "loaded_at": _iso_utc(made.at) if made else None,
+            "loaded_at": _iso_utc(made.materialized_at) if made else None,
             "rows_loaded": made.rows_loaded if made else None,
         }
 
@@ -109,7 +106,7 @@ class ConnectorOverview:
 def read_overviews(
     folder: LoadedFolder, state_dir: "Path", home: "Path | None", now: datetime
 ) -> Sequence[ConnectorOverview]:
-    """One overview per connector that works. Without an instance (`home`) it knows of no runs."""
+    """Return an overview per valid connector. Without a Dagster instance (`home`) there are no runs."""
     created = CreationTimes(state_dir)
     runs, made = _read_run_records(folder.connectors, home)
     return [
@@ -145,7 +142,9 @@ def _connector_overview(
         schedule=words,
         due=due,
         last_run=last_run,
-        materialized={name: one for (owner, name), one in made.items() if owner == connector.name},
+        last_materializations={
+            name: one for (owner, name), one in made.items() if owner == connector.name
+        },
     )
 
 
@@ -154,7 +153,7 @@ def _schedule_and_due_times(
 ) -> tuple[str, tuple[datetime, ...]]:
     schedule = connector.schedule
     if not isinstance(schedule, IntervalSchedule):
-        return "by hand only", ()
+        return "manual", ()
     due = islice(upcoming_slots(schedule, created_at, now), _DUE_TIMES_SHOWN)
     return schedule_in_words(schedule, created_at), tuple(due)
 
@@ -168,9 +167,9 @@ _LIST_COLUMNS = ("connector", "schedule", "next due", "last run", "rows", "incre
 
 
 def list_connectors(configs: ConfigsOption = None, as_json: JsonOption = False) -> None:
-    """List the connectors: schedule, next due times, cursors and last run.
+    """List connectors with schedule, next due times, incremental cursors and last run.
 
-    Runs and cursors are those of the Dagster instance: DAGSTER_HOME, or the folder .dagster of the
+    Runs and cursors come from the Dagster instance: DAGSTER_HOME, or the folder .dagster of the
     project. All times are UTC. Broken files are named; `restsource check` says what is wrong.
 
     Example: restsource list
@@ -234,6 +233,6 @@ def _last_run_cell(overview: ConnectorOverview) -> Text:
 def _cursor_lines(overview: ConnectorOverview) -> list[str]:
     return [
         printable(f"{name}: {made.cursor_path} {made.last_value}")
-        for name, made in overview.materialized.items()
+        for name, made in overview.last_materializations.items()
         if made.cursor_path and made.last_value is not None
     ]

@@ -1,7 +1,4 @@
-"""What is printed where: results on standard output, everything else on standard error.
-
-Colours for lines of text, without rich, which takes longer to import than a file takes to check.
-"""
+"""Printing: results go to standard output, everything else to standard error."""
 
 import json
 import os
@@ -10,15 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # it takes its time to import
+import typer
+
+if TYPE_CHECKING:  # importing rich is slow
     from rich.console import Console
 
 __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "EXIT_OUTPUT_CLOSED",
-    "Painter",
-    "choose_painter",
+    "Style",
+    "choose_style",
     "discard_stdout",
     "exit_on_failure",
     "print_json",
@@ -28,18 +27,17 @@ __all__ = [
     "stdout_to_stderr",
 ]
 
-Painter = Callable[[str, str], str]
-"""Of a text and a style (words such as `bold red`), the text as the terminal is to show it."""
-
-_ANSI_CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+Style = Callable[..., str]
+"""`typer.style`, or a function that takes the same arguments and returns the text as it is."""
 
 
-def choose_painter() -> Painter:
-    """How to paint what is written to standard output: not at all, unless that is a terminal.
+def choose_style() -> Style:
+    """Return how to colour lines on standard output: not at all, unless it is a terminal.
 
-    `NO_COLOR` and `FORCE_COLOR` are heeded, as everywhere.
+    `NO_COLOR` and `FORCE_COLOR` are respected. rich would do this, too, but takes longer to import
+    than a file takes to check.
     """
-    return _paint_ansi if _wants_colour() else _paint_nothing
+    return typer.style if _wants_colour() else _plain
 
 
 def _wants_colour() -> bool:
@@ -50,65 +48,61 @@ def _wants_colour() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
-def _paint_ansi(text: str, style: str) -> str:
-    codes = ";".join(_ANSI_CODES[word] for word in style.split())
-    return f"\x1b[{codes}m{text}\x1b[0m"
-
-
-def _paint_nothing(text: str, _style: str) -> str:
+def _plain(text: str, **_style: Any) -> str:
     return text
 
 
 EXIT_FAILED = 1
 """Exit code: a problem in a file, or a failed resource."""
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: 128 and the number of the signal."""
+"""Exit code after Ctrl-C, as in shells: 128 plus the number of the signal."""
 EXIT_OUTPUT_CLOSED = 141
-"""Exit code if the reader of the output went away (`restsource check | head -1`)."""
+"""Exit code if the reader of the output closes it (`restsource check | head -1`)."""
 
 
 def result_console() -> "Console":
-    """A console for results: colours on a terminal only, lines as long as they are elsewhere."""
+    """Return a console for results, see `ResultConsole`."""
     from restsource_dagster.cli.console import ResultConsole
 
     return ResultConsole()
 
 
 def print_notice(message: str) -> None:
-    """A line for the person at the terminal, never mixed up with results."""
+    """Print a line for the user on standard error, apart from results."""
     sys.stderr.write(f"{message}\n")
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines on standard output. Raises `BrokenPipeError` if nobody reads them any more."""
+    """Print lines on standard output. Raises `BrokenPipeError` if the reader closed it."""
     try:
         sys.stdout.writelines(f"{line}\n" for line in lines)
     except BrokenPipeError as error:
-        # one with the system's number, typer takes for its own and ends the process with 1
+        # typer catches an error with the system's number and ends the process with 1
         raise BrokenPipeError from error
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output. Raises `BrokenPipeError` as `print_lines` does."""
+    """Print one JSON document on standard output. Raises `BrokenPipeError` like `print_lines`."""
     print_lines([json.dumps(document, indent=2)])
 
 
 def exit_on_failure(*, interrupted: bool, failed: bool) -> None:
-    """End the command with the exit code for what became of it; nothing if all is well."""
-    import typer
-
+    """Exit with the code for an interrupted or failed command; return if it is neither."""
     if interrupted or failed:
         raise typer.Exit(EXIT_INTERRUPTED if interrupted else EXIT_FAILED)
 
 
 def discard_stdout() -> None:
-    """Nobody reads any more: keep Python from complaining when it flushes at the end."""
+    """Redirect standard output to nowhere, so that Python's last flush raises no error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Sends whatever anybody prints meanwhile to standard error: results come afterwards."""
+    """Send everything that is printed while this is open to standard error.
+
+    Dagster and dlt print while a run is in progress; standard output is for results only.
+    """
     sys.stdout.flush()
     kept = os.dup(1)
     try:

@@ -1,4 +1,4 @@
-"""A run's progress for the person at the terminal."""
+"""The progress of a run on the terminal."""
 
 import os
 from collections.abc import Iterator
@@ -17,33 +17,33 @@ __all__ = ["RunObserver", "show_progress"]
 
 
 class RunObserver(Protocol):
-    """What the engine wants to be told to: the same as its own `Observer`, which brings dlt."""
+    """Receives the progress of a run. The engine's `Observer` is the same, but imports dlt."""
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
         """A page arrived; `pages` and `rows` are totals of this run."""
 
     def phase(self, family: str, phase: str) -> None:
-        """A family (by its root's name) enters a phase."""
+        """A family, by the name of its root, enters a phase such as `extract`."""
 
     def message(self, text: str) -> None:
-        """Something a person wants to know."""
+        """A sentence for the user."""
 
 
 class _LineObserver:
-    """Off a terminal: only what a person must know, a line each."""
+    """Without a terminal: prints messages only, one per line."""
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """Nothing: the run's log in Dagster has it."""
+        """Print nothing: the run's log in Dagster shows it."""
 
     def phase(self, family: str, phase: str) -> None:
-        """Nothing: the run's log in Dagster has it."""
+        """Print nothing: the run's log in Dagster shows it."""
 
     def message(self, text: str) -> None:
         print_notice(printable(text))
 
 
 class _BarObserver:
-    """On a terminal: a moving bar per resource, with pages, rows and rows per second."""
+    """On a terminal: shows a bar per resource, with pages, rows and rows per second."""
 
     def __init__(self, progress: Progress, connector: Connector) -> None:
         self._progress = progress
@@ -72,7 +72,7 @@ class _BarObserver:
         self._progress.console.print(Text(printable(text)))
 
     def end_family(self) -> None:
-        """Let the bars of the family that was under way rest."""
+        """Stop the bars of the family in progress."""
         if self._family is None:
             return
         for member in self._connector.family_of(self._family).members:
@@ -89,11 +89,11 @@ class _BarObserver:
 
 @contextmanager
 def show_progress(connector: Connector, *, bars: bool) -> Iterator[RunObserver]:
-    """Shows a run's progress on standard error: bars on a terminal if wanted, else lines."""
+    """Show a run's progress on standard error: bars on a terminal if `bars` is set, else lines."""
     if not (bars and Console(stderr=True).is_terminal):
         yield _LineObserver()
         return
-    # Dagster takes standard error away while an op runs, to keep it as the run's log.
+    # Dagster redirects standard error to the run's log while an op runs
     with os.fdopen(os.dup(2), "w") as terminal:
         console = Console(file=terminal, force_terminal=True, highlight=False, markup=False)
         columns = (

@@ -1,6 +1,6 @@
-"""docs/cli.md, generated from the commands themselves: `python -m restsource_dagster.cli.reference`.
+"""Writes docs/cli.md from the commands: `python -m restsource_dagster.cli.reference`.
 
-A test compares the file with what this makes.
+A test compares the file with the output.
 """
 
 import inspect
@@ -33,7 +33,7 @@ _CLI_INTRODUCTION = """\
 
 
 def cli_reference() -> str:
-    """The reference of all commands, in Markdown."""
+    """Return the reference of all commands, in Markdown."""
     group: Any = typer.main.get_command(app)
     sections = [
         _command_section(f"{group.name} {name}", group.commands[name]) for name in group.commands

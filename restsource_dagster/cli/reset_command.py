@@ -1,4 +1,4 @@
-"""`restsource reset`: forget what was loaded of a connector."""
+"""`restsource reset`: drop the tables and cursors of a connector."""
 
 import sys
 from collections.abc import Collection
@@ -38,7 +38,7 @@ def reset(
         list[str] | None,
         typer.Argument(
             metavar="RESOURCE",
-            help="Only these of its resources. By default all.",
+            help="Reset only these resources. By default all.",
             show_default=False,
         ),
     ] = None,
@@ -53,11 +53,11 @@ def reset(
 ) -> None:
     """Drop the tables and cursors of a connector's resources; the next run loads them from the start.
 
-    Asks before it drops anything; where nobody can be asked, --yes is needed. The windows of their
-    histories are due again. Runs and their logs stay in Dagster. If a run of the connector is going
-    on, this waits for its end.
+    Asks before it drops anything; without a terminal to ask at, --yes is required. All partitions of
+    their backfills become due again. Runs and their logs stay in Dagster. If a run of the connector
+    is in progress, the command waits until it ends.
 
-    Exit code 1 if you say no, or if something could not be dropped.
+    Exit code 1 if you answer no, or if something could not be dropped.
 
     Example: restsource reset shop orders
     """
@@ -67,32 +67,35 @@ def reset(
     if not yes:
         _confirm(connector, wanted)
     home = find_dagster_home()
-    # Before, so that after a kill no window counts as loaded whose rows are gone; and after, for those
-    # that were loaded meanwhile.
+    # Wiped before, so that after a kill no partition counts as loaded whose rows are gone; and again
+    # after, for partitions that were loaded in between.
     _wipe_backfill_assets(connector, wanted, home)
     dropped = _drop_resources(connector, wanted if resources else None, settings)
-    histories = _wipe_backfill_assets(connector, wanted, home)
+    backfills = _wipe_backfill_assets(connector, wanted, home)
     if as_json:
-        told = {"resources": wanted, "tables": dropped, "histories": histories}
-        print_json({"connector": connector.name, **told})
+        changed = {"resources": wanted, "tables": dropped, "histories": backfills}
+        print_json({"connector": connector.name, **changed})
     else:
-        _print_dropped(dropped, histories)
+        _print_dropped(dropped, backfills)
 
 
-def _print_dropped(dropped: Collection[str], histories: Collection[str]) -> None:
+def _print_dropped(dropped: Collection[str], backfills: Collection[str]) -> None:
     console = result_console()
     tables = ", ".join(dropped) if dropped else "none: nothing was loaded"
     console.print(printable(f"Tables dropped: {tables}."))
-    if histories:
-        console.print(printable(f"The windows of {', '.join(histories)} are due again."))
+    if backfills:
+        console.print(printable(f"The partitions of {', '.join(backfills)} are due again."))
 
 
 def _confirm(connector: Connector, wanted: Collection[str]) -> None:
-    """Ask the person. Raises `typer.BadParameter` if there is none, `typer.Exit` for a no."""
+    """Ask for confirmation.
+
+    Raises `typer.BadParameter` without a terminal, `typer.Exit` if the answer is no.
+    """
     what = printable(f"the tables and cursors of {', '.join(wanted)} of {connector.name}")
     if not sys.stdin.isatty():
         raise typer.BadParameter(
-            f"this drops {what}, and there is no terminal to ask at; say --yes if that is meant",
+            f"this drops {what}, and there is no terminal to ask at; add --yes to drop them",
             param_hint="--yes",
         )
     if not typer.confirm(f"Drop {what}?", err=True):
@@ -105,10 +108,10 @@ def _drop_resources(
 ) -> tuple[str, ...]:
     with stdout_to_stderr(), show_progress(connector, bars=False) as observer:
         from restsource_dagster.engine.errors import IngestError
-        from restsource_dagster.engine.run.reset_resources import reset_resources as drop
+        from restsource_dagster.engine.run.reset_resources import reset_resources
 
         try:
-            return drop(connector, wanted, settings, observer)
+            return reset_resources(connector, wanted, settings, observer)
         except IngestError as error:
             print_notice(printable(str(error)))
             raise typer.Exit(EXIT_FAILED) from error
@@ -117,16 +120,16 @@ def _drop_resources(
 def _wipe_backfill_assets(
     connector: Connector, wanted: Collection[str], home: Path | None
 ) -> tuple[str, ...]:
-    """Let Dagster forget that windows of these resources were loaded. Returns whose."""
+    """Wipe the backfill assets of these resources in Dagster. Return the resources that have one."""
     roots = {connector.family_of(name).root for name in wanted}
-    histories = tuple(
+    wiped = tuple(
         resource.name
         for resource in connector.resources
         if resource in roots and resource.backfill is not None
     )
-    if histories and home is not None:
+    if wiped and home is not None:
         from restsource_dagster.orchestration.names import backfill_asset_key
 
         with open_instance(home) as instance:
-            instance.wipe_assets([backfill_asset_key(connector.name, one) for one in histories])
-    return histories
+            instance.wipe_assets([backfill_asset_key(connector.name, one) for one in wiped])
+    return wiped

@@ -19,7 +19,7 @@ from restsource_dagster.cli.common import (
     open_instance,
     read_settings,
 )
-from restsource_dagster.cli.execution import RunReport, watch_interrupts
+from restsource_dagster.cli.interrupts import watch_interrupts
 from restsource_dagster.cli.output import (
     exit_on_failure,
     print_json,
@@ -28,6 +28,7 @@ from restsource_dagster.cli.output import (
     stdout_to_stderr,
 )
 from restsource_dagster.cli.progress import show_progress
+from restsource_dagster.cli.run_report import RunReport
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.settings import Settings
@@ -43,7 +44,7 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="RESOURCE",
-            help="Only these of its resources. By default all that are selected in the file.",
+            help="Run only these resources. By default all that the file selects.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +52,7 @@ def run(
         bool,
         typer.Option(
             "--full-refresh",
-            help="Load all rows of these resources again, in place of those in the tables.",
+            help="Load all rows of these resources again and replace those in the tables.",
             show_default=False,
         ),
     ] = False,
@@ -60,7 +61,7 @@ def run(
         typer.Option(
             "--set-cursor",
             metavar="RESOURCE=VALUE",
-            help="Go on from this cursor value, whatever is stored. May be given several times.",
+            help="Continue from this cursor value instead of the stored one. Can be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -76,13 +77,13 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a connector now and wait for its end.
+    """Run a connector now and wait until it ends.
 
-    The run is recorded in the Dagster instance (DAGSTER_HOME, or the folder .dagster of the
-    project), where the UI shows it with all others. The variables of .env are set for it, as
-    Dagster does. If another run of the connector is going on, this one waits.
+    The Dagster instance (DAGSTER_HOME, or the folder .dagster of the project) records the run, and
+    the UI shows it like any other. Variables from .env are set for it. If another run of the
+    connector is in progress, this one waits.
 
-    Exit code 1 if a resource failed; the others are loaded all the same.
+    Exit code 1 if a resource failed; the others are loaded.
 
     Example: restsource run shop orders
     """
@@ -132,7 +133,7 @@ def _execute_with_progress(
         execution = ConnectorExecution(
             connector=connector,
             resources=wanted,
-            runs=RunSettings(settings, observer),
+            run_settings=RunSettings(settings, observer),
             instance=stack.enter_context(open_instance(home)),
             log_level="INFO" if verbose else "CRITICAL",
             config=config,
@@ -144,7 +145,10 @@ def _execute_with_progress(
 def _op_config(
     connector: Connector, wanted: Sequence[str], set_cursor: Sequence[str], *, full_refresh: bool
 ) -> Mapping[str, Any]:
-    """The config of the connector's op. Raises `typer.BadParameter` for what is no cursor."""
+    """Return the run config of the connector's op.
+
+    Raises `typer.BadParameter` for a `--set-cursor` that is not RESOURCE=VALUE, or of another resource.
+    """
     cursors: dict[str, str] = {}
     for given in set_cursor:
         name, equals, value = given.partition("=")

@@ -1,6 +1,6 @@
-"""What a Dagster instance knows of connectors: last runs, rows, incremental cursors.
+"""Reads last runs, rows and incremental cursors of connectors from a Dagster instance.
 
-Imported only where there is an instance, because it brings Dagster.
+Imports Dagster, so commands import it only when there is an instance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ __all__ = [
 
 _ASSETS_PER_QUERY = 500
 _MAX_BACKFILL_RUNS = 500
-"""Runs of windows among which a live run is looked for."""
+"""How many runs of backfills are skipped in search of a live run."""
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """The latest live run of a connector, whatever asked for it."""
+    """The latest live run of a connector, whatever started it."""
 
     run_id: str
     status: str
@@ -44,18 +44,18 @@ class LastRun:
 
 @dataclass(frozen=True)
 class LastMaterialization:
-    """The latest materialization of a resource's asset; the cursor is None if it has none."""
+    """The latest materialization of a resource's asset; the cursor is None without one."""
 
     run_id: str
-    at: datetime
+    materialized_at: datetime
     rows_loaded: int | None
     cursor_path: str | None
     last_value: Any
 
 
 def read_last_run(instance: dg.DagsterInstance, connector: Connector) -> LastRun | None:
-    """The latest live run, or None if there was none; windows of history don't count."""
-    for limit in (1, _MAX_BACKFILL_RUNS):  # the first one mostly does
+    """Return the latest live run, None if there is none. Runs of backfills don't count."""
+    for limit in (1, _MAX_BACKFILL_RUNS):  # the latest run is usually a live one
         records = instance.get_run_records(
             filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector.name}), limit=limit
         )
@@ -79,7 +79,7 @@ def _to_last_run(record: dg.RunRecord) -> LastRun:
 def read_last_materializations(
     instance: dg.DagsterInstance, connectors: Sequence[Connector]
 ) -> Mapping[tuple[str, str], LastMaterialization]:
-    """The latest materializations by connector and resource; those never made are left out."""
+    """Return the latest materializations by connector and resource, without assets that have none."""
     names = [(c.name, resource.name) for c in connectors for resource in c.resources]
     found: dict[tuple[str, str], LastMaterialization] = {}
     for start in range(0, len(names), _ASSETS_PER_QUERY):
@@ -92,7 +92,7 @@ def read_last_materializations(
                 metadata = event.asset_materialization.metadata
                 found[connector, resource] = LastMaterialization(
                     run_id=event.run_id,
-                    at=datetime.fromtimestamp(event.timestamp, UTC),
+                    materialized_at=datetime.fromtimestamp(event.timestamp, UTC),
                     rows_loaded=metadata_value(metadata, "rows_loaded"),
                     cursor_path=metadata_value(metadata, "incremental/cursor_path"),
                     last_value=metadata_value(metadata, "incremental/last_value"),
@@ -101,7 +101,7 @@ def read_last_materializations(
 
 
 def metadata_value(metadata: Mapping[str, dg.MetadataValue[Any]], name: str) -> Any:
-    """The value of a metadata entry, None if there is none; a moment in ISO 8601, UTC."""
+    """Return the value of a metadata entry, None without one; a timestamp in ISO 8601, UTC."""
     entry = metadata.get(name)
     if isinstance(entry, dg.TimestampMetadataValue):
         return datetime.fromtimestamp(entry.value, UTC).isoformat().replace("+00:00", "Z")

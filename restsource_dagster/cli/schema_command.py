@@ -11,8 +11,8 @@ __all__ = ["schema"]
 def schema(configs: ConfigsOption = None, as_json: JsonOption = False) -> None:
     """Print the JSON Schema of connector files.
 
-    An editor that knows it completes and explains the fields. Files name it in "$schema". It is
-    the same for every folder and always JSON: the options are there because all commands have them.
+    With it, an editor completes and explains the fields of a file that names it in "$schema". The
+    options are those that all commands have; the output is always the same.
 
     Example: restsource schema > schema/connector.schema.json
     """

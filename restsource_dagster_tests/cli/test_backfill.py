@@ -43,8 +43,8 @@ def test_dry_run_shows_the_windows_newest_first_and_stops_there(stock: Project) 
     first, second = [line for line in result.stdout.splitlines() if line.startswith(" 2024")]
     assert first.split()[:3] == ["2024-01-03", "2024-01-03T00:00:00Z", "2024-01-04T00:00:00Z"]
     assert second.split()[0] == "2024-01-02"
-    assert "a window of the history" in first
-    assert result.stdout.splitlines()[-1] == "2 windows. Nothing was asked for."
+    assert "a partition of the backfill" in first
+    assert result.stdout.splitlines()[-1] == "2 windows. Nothing was started."
     assert stock.runs() == []
 
 
@@ -125,7 +125,7 @@ def test_with_a_daemon_the_windows_are_put_into_its_queue(stock: Project) -> Non
         assert all(run.tags["dagster/priority"] == "-1" for run in runs)
         assert stock.api.seen == []
         again = invoke("backfill", "shop", "orders", *RANGE)
-        assert "2024-01-03 is going on already" in again.stderr
+        assert "2024-01-03 is in progress already" in again.stderr
         assert "0 of 2 windows put into the queue" in again.stdout
 
 

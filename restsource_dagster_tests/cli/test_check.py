@@ -160,7 +160,7 @@ def test_a_terminal_gets_colours(project: Path) -> None:
     (project / "configs" / "b.json").write_text("{")
     code, shown = on_terminal("check", folder=project)
     assert code == 1
-    assert "\x1b[1;31merror\x1b[0m" in shown
+    assert "\x1b[31m\x1b[1merror\x1b[0m" in shown
 
 
 def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
@@ -197,7 +197,7 @@ def test_variables_that_ask_for_colours_or_none_are_heeded(
 ) -> None:
     (project / "configs" / "b.json").write_text("{")
     out, _ = start("check", folder=project, **variables).communicate(timeout=PATIENCE_SECONDS)
-    assert ("\x1b[1;31merror\x1b[0m" in out) is coloured
+    assert ("\x1b[31m\x1b[1merror\x1b[0m" in out) is coloured
 
 
 def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path) -> None:

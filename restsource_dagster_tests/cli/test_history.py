@@ -1,4 +1,4 @@
-"""`restsource history`: what is loaded, going on, failed and missing."""
+"""`restsource history`: which partitions are loaded, in progress, failed and missing."""
 
 import json
 
@@ -20,21 +20,21 @@ def load(first: str, last: str) -> None:
     invoke("backfill", "shop", "orders", "--from", first, "--to", last)
 
 
-def test_windows_that_meet_are_one_range(stock: Project) -> None:
+def test_adjacent_partitions_are_one_range(stock: Project) -> None:
     load("2024-01-02", "2024-01-04")
     result = invoke("history", "shop")
     assert result.exit_code == 0
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
-        "orders  4 daily windows, loaded when asked for",
+        "orders  4 daily partitions, loaded only when you start them",
         "  loaded    2",
-        "            2024-01-02T00:00:00Z up to 2024-01-04T00:00:00Z  (2 windows)",
+        "            2024-01-02T00:00:00Z up to 2024-01-04T00:00:00Z  (2 partitions)",
         "  missing   2",
         "            2024-01-04T00:00:00Z up to 2024-01-05T00:00:00Z",
         "            2024-01-01T00:00:00Z up to 2024-01-02T00:00:00Z",
     ]
 
 
-def test_a_window_that_is_left_failed_is_shown_with_the_way_to_retry_it(stock: Project) -> None:
+def test_a_partition_that_is_not_tried_again_is_shown_with_the_way_to_retry_it(stock: Project) -> None:
     stock.api.answers["/orders"] = Answer({"error": "gone"}, status=410)
     load("2024-01-02", "2024-01-03")
     told = json.loads(invoke("history", "shop", "--json").stdout)
@@ -58,14 +58,14 @@ def test_a_changed_definition_makes_what_was_loaded_missing(stock: Project) -> N
     assert (after["loaded"]["windows"], after["missing"]["windows"]) == (0, 4)
 
 
-def test_a_connector_without_a_history_says_how_to_have_one(shop: Project) -> None:
+def test_a_connector_without_a_backfill_says_how_to_have_one(shop: Project) -> None:
     result = invoke("history", "shop")
     assert result.exit_code == 0
     assert "`backfill` block" in result.stdout
     assert json.loads(invoke("history", "shop", "--json").stdout)["histories"] == []
 
 
-def test_windows_are_not_taken_for_the_last_run_of_the_connector(stock: Project) -> None:
+def test_backfills_are_not_taken_for_the_last_run_of_the_connector(stock: Project) -> None:
     invoke("run", "shop", "countries")
     load("2024-01-01", "2024-01-02")
     [listed] = json.loads(invoke("list", "--json").stdout)["connectors"]

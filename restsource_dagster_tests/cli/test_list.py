@@ -62,7 +62,7 @@ def test_failed_run_is_told_and_the_cursor_is_that_of_the_run_before(shop: Proje
 def test_manual_connector_is_never_due(shop: Project) -> None:
     shop.write_connector("orders", schedule={"mode": "manual"})
     (connector,) = listed()["connectors"]
-    assert connector["schedule"] == "by hand only"
+    assert connector["schedule"] == "manual"
     assert connector["next_due"] == []
 
 
