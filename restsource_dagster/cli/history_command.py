@@ -155,10 +155,10 @@ def _print_backfill(console: Console, report: _BackfillReport) -> None:
     console.print(title + Text(f"  {partitions}{manual}", ""))
     for name, keys in report.keys_by_state.items():
         if keys:
-            console.print(Text(f"  {name:8}  {len(keys):,}", _STYLES[name]))
+            console.print(Text(f"  {name:11}  {len(keys):,}", _STYLES[name]))
         for start, end, number in merge_partitions(report.plan, keys):
             many = f"  ({number:,} partitions)" if number > 1 else ""
-            console.print(f"            {start} up to {end}{many}")
+            console.print(f"               {start} up to {end}{many}")
     for key in report.status.given_up:
         times = report.status.failures[key]
         again = f"restsource backfill {report.plan.connector.name} {report.plan.resource.name}"

@@ -26,15 +26,17 @@ def test_adjacent_partitions_are_one_range(stock: Project) -> None:
     assert result.exit_code == 0
     assert [line.rstrip() for line in result.stdout.splitlines()] == [
         "orders  4 daily partitions, loaded only when you start them",
-        "  loaded    2",
-        "            2024-01-02T00:00:00Z up to 2024-01-04T00:00:00Z  (2 partitions)",
-        "  missing   2",
-        "            2024-01-04T00:00:00Z up to 2024-01-05T00:00:00Z",
-        "            2024-01-01T00:00:00Z up to 2024-01-02T00:00:00Z",
+        "  loaded       2",
+        "               2024-01-02T00:00:00Z up to 2024-01-04T00:00:00Z  (2 partitions)",
+        "  missing      2",
+        "               2024-01-04T00:00:00Z up to 2024-01-05T00:00:00Z",
+        "               2024-01-01T00:00:00Z up to 2024-01-02T00:00:00Z",
     ]
 
 
-def test_a_partition_that_is_not_tried_again_is_shown_with_the_way_to_retry_it(stock: Project) -> None:
+def test_a_partition_that_is_not_tried_again_is_shown_with_the_way_to_retry_it(
+    stock: Project,
+) -> None:
     stock.api.answers["/orders"] = Answer({"error": "gone"}, status=410)
     load("2024-01-02", "2024-01-03")
     told = json.loads(invoke("history", "shop", "--json").stdout)
