@@ -1,16 +1,224 @@
-"""What dlt doesn't document, or does differently in its versions, each with why we need it.
+"""Every name of dlt that its guides don't document and that the engine uses.
 
-Each entry says what happens where a version of dlt lacks it. The oldest version is in pyproject.toml;
-`make test-versions` runs on the oldest and the newest.
+dlt's guides are https://dlthub.com/docs without the API reference. What they don't show may change
+in any release, so it is imported here and nowhere else. Each entry says why the engine needs it and
+what happens without it:
+
+- Names in the first block are needed by every run. Without one of them this module raises
+  `UnsupportedDltError`, which names the version of dlt and what it lacks.
+- A feature that a run can do without has a block of its own. Without one of its names dlt_compat
+  still imports, and the use of that name raises `UnsupportedDltError`; the feature catches it.
+- Fallbacks stand beside the names that they replace.
+
+`UNDOCUMENTED_ATTRIBUTES` lists methods and attributes of documented classes. The tests of this
+module check each name, so an upgrade of dlt fails there first.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
+from dlt import __version__ as dlt_version
 from dlt.common.pipeline import NormalizeInfo
-from dlt.common.storages import ParsedLoadJobFileName
 
-__all__ = ["count_normalized_rows", "get_context_timezone_name"]
+from restsource_dagster.engine.errors import IngestError
+
+__all__ = [
+    "NON_RECORD_KEY_PATTERNS",
+    "RECORD_KEY_PATTERNS",
+    "UNDOCUMENTED_ATTRIBUTES",
+    "ConfigSectionContext",
+    "ConfigurationException",
+    "Container",
+    "DataItemNormalizer",
+    "DatabaseUndefinedRelation",
+    "DestinationUndefinedEntity",
+    "DuckDbClient",
+    "DuckDbClientConfiguration",
+    "FollowupJobRequest",
+    "JsonLItemsNormalizer",
+    "LoadJob",
+    "NormalizeConfiguration",
+    "PackageStorage",
+    "PaginatorFactory",
+    "ParsedLoadJobFileName",
+    "PluggableRunContext",
+    "PreparedTableSchema",
+    "ResolvedParam",
+    "RuntimeConfiguration",
+    "SqlClientBase",
+    "SqlClientNotAvailable",
+    "SqlJobClientWithStagingDataset",
+    "SqlLoadJob",
+    "SqlStagingCopyFollowupJob",
+    "StateInjectableContext",
+    "UndocumentedAttributes",
+    "UnsupportedDltError",
+    "WithStateSync",
+    "apply_lag",
+    "build_resource_dependency_graph",
+    "count_normalized_rows",
+    "create_auth",
+    "create_paginator",
+    "detect_datetime_format",
+    "dlt_version",
+    "expand_placeholders",
+    "find_all_lists",
+    "find_response_page_data",
+    "get_context_timezone_name",
+    "get_nested_tables",
+    "get_py_arrow_datatype",
+    "get_root_table",
+    "inject_section",
+    "is_complete_column",
+    "is_nullable_column",
+    "join_url",
+    "json_normalizer",
+    "jsonpath",
+    "known_sections",
+    "load_pipeline_state_from_destination",
+    "pipeline_drop",
+    "process_parent_data_item",
+    "reset_resource_state",
+    "resolve_column_value",
+    "resolve_configuration",
+    "setup_incremental_object",
+    "stop_telemetry",
+]
+
+
+class UnsupportedDltError(IngestError):
+    """The installed version of dlt lacks a name that the engine needs."""
+
+    def __init__(self, lacks: object) -> None:
+        super().__init__(
+            f"dlt {dlt_version} does not work with this version of restsource-dagster: {lacks}. "
+            "Install a version of dlt that restsource-dagster names in its requirements."
+        )
+
+
+try:
+    # Reads cursor paths, data selectors and parent fields, so that the engine finds the same values
+    # as dlt does.
+    from dlt.common import jsonpath
+
+    # Reaches the contexts of a thread: the run context, and the destination's capabilities during
+    # an extraction. dlt has no other way to ask for them.
+    from dlt.common.configuration.container import Container
+
+    # Raised for a destination without credentials. Such a destination has no SQL client.
+    from dlt.common.configuration.exceptions import ConfigurationException
+
+    # Restarts dlt's log and telemetry with the engine's defaults: dlt starts both on import. Without
+    # these, telemetry would be sent although the default is off, so no run starts.
+    from dlt.common.configuration.resolve import resolve_configuration
+    from dlt.common.configuration.specs import RuntimeConfiguration
+    from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+    # Types of what load jobs take and return. `WithStateSync` tells a destination that stores dlt's
+    # schema and state from one that doesn't.
+    from dlt.common.destination.client import FollowupJobRequest, LoadJob, WithStateSync
+
+    # Tell a table or dataset that does not exist yet from a failure of the destination.
+    from dlt.common.destination.exceptions import (
+        DestinationUndefinedEntity,
+        SqlClientNotAvailable,
+    )
+    from dlt.common.destination.typing import PreparedTableSchema
+
+    # Stops the telemetry that dlt has started on import. See `RuntimeConfiguration` above.
+    from dlt.common.runtime.telemetry import stop_telemetry
+
+    # Find the tables nested in a table and the root of a nested one, as the load does.
+    from dlt.common.schema.utils import get_nested_tables, get_root_table
+
+    # Reads the table's name from the name of a load file.
+    from dlt.common.storages import ParsedLoadJobFileName
+
+    # The format in which `apply_lag` below returns a cursor value.
+    from dlt.common.time import detect_datetime_format
+
+    # Tells a table that does not exist yet from a failing statement.
+    from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+    # The destination, the client and the jobs that the engine extends to replace rows in one
+    # transaction: see destination/replace_rows.py, which checks them before a row is written.
+    from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
+    from dlt.destinations.impl.duckdb.duck import DuckDbClient
+    from dlt.destinations.job_client_impl import SqlJobClientWithStagingDataset, SqlLoadJob
+    from dlt.destinations.sql_client import SqlClientBase
+    from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
+
+    # Subtracts a cursor's `lag` as dlt does.
+    from dlt.extract.incremental.lag import apply_lag
+
+    # The value of a row's key, one or several columns.
+    from dlt.extract.utils import resolve_column_value
+
+    # Reads the live cursor that another pipeline of the same dataset has stored.
+    from dlt.pipeline.state_sync import load_pipeline_state_from_destination
+
+    # Guess the paginator and the data selector of a response where the file names none.
+    from dlt.sources.helpers.rest_client.detector import (
+        NON_RECORD_KEY_PATTERNS,
+        RECORD_KEY_PATTERNS,
+        PaginatorFactory,
+        find_all_lists,
+        find_response_page_data,
+    )
+
+    # Joins `base_url` and `path` the way that dlt documents for `rest_api`.
+    from dlt.sources.helpers.rest_client.utils import join_url
+
+    # Read the blocks of a connector file as `rest_api_source()` does: parents, incrementals,
+    # placeholders, auth and paginators.
+    from dlt.sources.rest_api.config_setup import (
+        build_resource_dependency_graph,
+        create_auth,
+        create_paginator,
+        expand_placeholders,
+        process_parent_data_item,
+        setup_incremental_object,
+    )
+
+    # The type of what a dependent resource takes from its parent's records.
+    from dlt.sources.rest_api.typing import ResolvedParam
+except ImportError as error:
+    raise UnsupportedDltError(error) from error
+
+_missing: list[ImportError] = []
+"""Why names of the features below are not there."""
+
+# Pages as columns (engine/columnar). Names, nesting, types and file names have to be those of dlt's
+# own normalizer. Without them rows are loaded one by one: slower, the same tables.
+try:
+    from dlt.common.libs.pyarrow import get_py_arrow_datatype
+    from dlt.common.normalizers.json import helpers as json_normalizer
+    from dlt.common.normalizers.json.relational import DataItemNormalizer
+    from dlt.common.schema.utils import is_complete_column, is_nullable_column
+    from dlt.common.storages import PackageStorage
+    from dlt.normalize.configuration import NormalizeConfiguration
+    from dlt.normalize.items_normalizers import JsonLItemsNormalizer
+except ImportError as error:
+    _missing.append(error)
+
+# The first page of the families that come next (engine/run/family_prefetch.py), planned on a copy of
+# a resource's state. Without these names each family asks for its first page in its turn.
+try:
+    from dlt.common.configuration.resolve import inject_section
+    from dlt.common.configuration.specs import known_sections
+    from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
+    from dlt.common.pipeline import StateInjectableContext
+    from dlt.extract.state import reset_resource_state
+except ImportError as error:
+    _missing.append(error)
+
+# What `dlt pipeline drop` calls. Without it `restsource reset` fails with this error.
+try:
+    from dlt.pipeline.helpers import pipeline_drop
+except ImportError as error:
+    _missing.append(error)
 
 # The time zone that dlt gives timestamps. dlt has one to choose since 1.31; before, it is always UTC.
 try:
@@ -20,6 +228,15 @@ except ImportError:
     def get_context_timezone_name() -> str:
         """Return the IANA name of the time zone that dlt gives timestamps."""
         return "UTC"
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> NoReturn:
+        """Raise `UnsupportedDltError` for a name that this version of dlt lacks."""
+        if name in __all__:
+            raise UnsupportedDltError("; ".join(map(str, _missing)))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def count_normalized_rows(info: NormalizeInfo) -> Mapping[str, int]:
@@ -36,3 +253,215 @@ def count_normalized_rows(info: NormalizeInfo) -> Mapping[str, int]:
                 name = ParsedLoadJobFileName.parse(file.file_path)
                 counts[name.table_name] += file.items_count
     return counts
+
+
+@dataclass(frozen=True)
+class UndocumentedAttributes:
+    """Attributes of one class or module of dlt that its guides don't show."""
+
+    owner: str
+    """The class or module by its full name."""
+    names: tuple[str, ...]
+    why: str
+    without: str
+    """What happens if dlt renames or removes one."""
+
+
+_NO_RUN = "every run fails with an AttributeError before rows are written"
+_ROWS = "rows are loaded one by one, into the same tables"
+
+UNDOCUMENTED_ATTRIBUTES = (
+    UndocumentedAttributes(
+        "dlt.common.jsonpath",
+        ("compile_path", "extract_simple_field_name", "find_values"),
+        "read cursor paths, data selectors and parent fields",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.configuration.container.Container",
+        ("__getitem__", "injectable_context"),
+        "reach the contexts of a thread",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.configuration.specs.pluggable_run_context.PluggableRunContext",
+        ("context",),
+        "restart dlt's log and telemetry with the engine's defaults",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.Pipeline",
+        (
+            "default_schema_name",
+            "destination_client",
+            "get_load_package_info",
+            "list_normalized_load_packages",
+            "sql_client",
+            "sync_destination",
+        ),
+        "tell which tables a load touches, and talk to the destination beside it",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.schema.Schema",
+        (
+            "data_item_normalizer",
+            "data_tables",
+            "from_dict",
+            "get_table_columns",
+            "loads_table_name",
+            "naming",
+            "tables",
+            "update_normalizers",
+        ),
+        "name tables and columns as dlt does, and find the tables of a load",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.normalizers.naming.NamingConvention",
+        ("PATH_SEPARATOR", "normalize_identifier", "normalize_table_identifier"),
+        "name tables and columns as dlt does",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.normalizers.json.helpers",
+        (
+            "get_root_row_id_type",
+            "get_table_nesting_level",
+            "is_nested_type",
+            "normalize_identifier",
+            "normalize_table_identifier",
+            "shorten_fragments",
+        ),
+        "give columns the names and the nesting of dlt's normalizer",
+        _ROWS,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.normalizers.json.relational.DataItemNormalizer",
+        (
+            "c_dlt_id",
+            "c_dlt_list_idx",
+            "c_dlt_load_id",
+            "c_dlt_parent_id",
+            "c_dlt_root_id",
+            "c_value",
+            "max_nesting",
+        ),
+        "name the columns that dlt adds to each table",
+        _ROWS,
+    ),
+    UndocumentedAttributes(
+        "dlt.normalize.items_normalizers.JsonLItemsNormalizer",
+        ("_normalize_chunk",),
+        "let a schema learn from rows without writing them",
+        _ROWS,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.storages.PackageStorage",
+        ("NEW_JOBS_FOLDER", "build_job_file_name"),
+        "add parquet files to a load package",
+        _ROWS,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.storages.ParsedLoadJobFileName",
+        ("new_file_id", "parse", "table_name"),
+        "name load files, and read a table's name from one",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.destination.client.WithStateSync",
+        ("get_stored_schema",),
+        "read the schema that a first load left when it crashed",
+        "the first load after such a crash fails",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.sql_client.SqlClientBase",
+        (
+            "begin_transaction",
+            "create_dataset",
+            "escape_column_name",
+            "execute_many",
+            "execute_sql",
+            "has_dataset",
+            "make_qualified_table_name",
+            "native_connection",
+            "with_alternative_dataset_name",
+        ),
+        "count rows, note pending loads and delete replaced rows",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.incremental",
+        (
+            "cursor_path",
+            "end_value",
+            "get_state",
+            "initial_value",
+            "lag",
+            "last_value_func",
+            "on_cursor_value_missing",
+            "primary_key",
+            "range_end",
+            "range_start",
+            "row_order",
+            "start_value",
+        ),
+        "read the settings of a cursor, and give placeholders a cursor without dlt's state",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.helpers.rest_client.paginators.RangePaginator",
+        (
+            "_has_next_page",
+            "base_index",
+            "current_value",
+            "has_more_path",
+            "initial_value",
+            "maximum_value",
+            "param_body_path",
+            "param_name",
+            "stop_after_empty_page",
+            "total_path",
+            "value_step",
+        ),
+        "end the paging at a total that can be trusted, and predict the pages to prefetch",
+        "the resource fails with an AttributeError on its first page",
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.helpers.rest_client.paginators.OffsetPaginator",
+        ("limit",),
+        "advance the offset by the number of records that arrived",
+        "the resource fails with an AttributeError on its first page",
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.helpers.rest_client.paginators.JSONLinkPaginator",
+        ("_next_reference",),
+        "treat an empty link as the last page",
+        "the resource fails with an AttributeError on its first page",
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.helpers.rest_client.detector.PaginatorFactory",
+        ("create_paginator",),
+        "guess the paginator of a response",
+        "a resource without a paginator in its file fails on its first page",
+    ),
+    UndocumentedAttributes(
+        "dlt.sources.helpers.rest_client.auth.OAuth2ClientCredentials",
+        (
+            "access_token",
+            "access_token_url",
+            "build_access_token_request",
+            "default_token_expiration",
+            "session",
+        ),
+        "renew a token in time, through the connector's own session",
+        "a resource with this auth fails before its first page",
+    ),
+    UndocumentedAttributes(
+        "dlt.pipeline.helpers.pipeline_drop",
+        ("info", "is_empty"),
+        "say which tables `restsource reset` drops",
+        "`restsource reset` fails with an AttributeError before it drops anything",
+    ),
+)
+"""What the engine uses of classes that are documented or stand above, except as noted there."""

@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import dlt
-from dlt.common.configuration.container import Container
 from dlt.common.destination import DestinationCapabilitiesContext
-from dlt.common.storages.load_package import load_package_state
 
 from restsource_dagster.engine.columnar.flatten import NotColumnarError
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.columnar.table_writer import TableWriter
 from restsource_dagster.engine.columnar.verification import FlattenedRecords, is_verified
+from restsource_dagster.engine.dlt_compat import Container, UnsupportedDltError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 
 __all__ = ["ColumnLoader"]
@@ -62,7 +61,7 @@ class ColumnLoader:
             self._writer = self._writer or self._opened()
             known = records.sheets if isinstance(records, FlattenedRecords) else None
             self._writer.write(records, known or self._writer.spread(records))
-        except NotColumnarError as error:
+        except (NotColumnarError, UnsupportedDltError) as error:
             self._fall_back(str(error))
             return False
         self.rows += len(records)
@@ -74,7 +73,7 @@ class ColumnLoader:
             schema.naming.normalize_table_identifier(self._table),
             schema,
             Container()[DestinationCapabilitiesContext],
-            load_package_state()["load_id"],
+            dlt.current.load_package_state()["load_id"],
             self._parts,
         )
 

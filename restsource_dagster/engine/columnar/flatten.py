@@ -21,11 +21,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.json import json
-from dlt.common.normalizers.json import helpers
-from dlt.common.normalizers.json.relational import DataItemNormalizer
+from dlt.common import json
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
+
+from restsource_dagster.engine import dlt_compat
 
 __all__ = [
     "ColumnValues",
@@ -50,7 +50,7 @@ class SchemaRules:
 
     def __init__(self, schema: Schema) -> None:
         """Raises `NotColumnarError` for a normalizer other than dlt's relational one."""
-        if type(schema.data_item_normalizer) is not DataItemNormalizer:
+        if type(schema.data_item_normalizer) is not dlt_compat.DataItemNormalizer:
             raise NotColumnarError("dlt is configured with another normalizer")
         self.schema = schema
         self.normalizer = schema.data_item_normalizer
@@ -66,7 +66,7 @@ class SchemaRules:
     def level(self, table: str) -> int:
         """How many levels of a root table's objects and lists become columns and tables."""
         most: int = self.normalizer.max_nesting
-        return helpers.get_table_nesting_level(self.schema, table, most) or 0
+        return dlt_compat.json_normalizer.get_table_nesting_level(self.schema, table, most) or 0
 
     def column_fragment(self, key: str) -> str:
         """The part of a column's name that a field stands for. Raises `NotColumnarError`."""
@@ -80,7 +80,11 @@ class SchemaRules:
         known = self._columns.get(path)
         if known is None:
             naming = self.schema.naming
-            known = path[0] if len(path) == 1 else helpers.shorten_fragments(naming, *path)
+            known = (
+                path[0]
+                if len(path) == 1
+                else dlt_compat.json_normalizer.shorten_fragments(naming, *path)
+            )
             self._columns[path] = known
         return known
 
@@ -88,19 +92,25 @@ class SchemaRules:
         """The name of a nested table, from the fragments on its way."""
         known = self._tables.get(path)
         if known is None:
-            known = self._tables[path] = helpers.shorten_fragments(self.schema.naming, *path)
+            known = self._tables[path] = dlt_compat.json_normalizer.shorten_fragments(
+                self.schema.naming, *path
+            )
         return known
 
     def table_fragment(self, key: str) -> str:
         """The part of a nested table's name that a field stands for."""
-        return helpers.normalize_table_identifier(self.schema, self.schema.naming, key)
+        return dlt_compat.json_normalizer.normalize_table_identifier(
+            self.schema, self.schema.naming, key
+        )
 
     def stays_json(self, table: str, column: str, level: int) -> bool:
         """Whether an object or a list there is a column of its own."""
         at = (table, column, level)
         known = self._nested.get(at)
         if known is None:
-            known = self._nested[at] = helpers.is_nested_type(self.schema, table, column, level)
+            known = self._nested[at] = dlt_compat.json_normalizer.is_nested_type(
+                self.schema, table, column, level
+            )
         return known
 
     def _fragment(self, key: str) -> str:
@@ -110,7 +120,7 @@ class SchemaRules:
             key.encode()
         except UnicodeEncodeError:
             raise NotColumnarError("a field's name has half a character in it") from None
-        name = helpers.normalize_identifier(self.schema, self.schema.naming, key)
+        name = dlt_compat.json_normalizer.normalize_identifier(self.schema, self.schema.naming, key)
         if name.startswith(_RESERVED_PREFIX):
             raise NotColumnarError(f"the field {key} has a name of dlt's own")
         return name

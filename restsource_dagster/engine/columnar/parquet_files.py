@@ -6,7 +6,8 @@ from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dlt.common.storages import PackageStorage, ParsedLoadJobFileName
+
+from restsource_dagster.engine import dlt_compat
 
 __all__ = ["ParquetFiles"]
 
@@ -78,13 +79,13 @@ class ParquetFiles:
         for table in list(self._open):
             self._finish(table)
         for path in self._done:
-            path.replace(package / PackageStorage.NEW_JOBS_FOLDER / path.name)
+            path.replace(package / dlt_compat.PackageStorage.NEW_JOBS_FOLDER / path.name)
         self._done.clear()
 
     def _new(self, table: str, schema: pa.Schema) -> _ParquetFile:
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = PackageStorage.build_job_file_name(
-            table, ParsedLoadJobFileName.new_file_id(), loader_file_format="parquet"
+        name = dlt_compat.PackageStorage.build_job_file_name(
+            table, dlt_compat.ParsedLoadJobFileName.new_file_id(), loader_file_format="parquet"
         )
         path = self._folder / name
         writer = pq.ParquetWriter(path, schema, compression="none", use_dictionary=False)

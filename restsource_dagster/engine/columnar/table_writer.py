@@ -18,14 +18,10 @@ from typing import Any
 
 import pyarrow as pa
 from dlt.common.destination import DestinationCapabilitiesContext
-from dlt.common.libs.pyarrow import get_py_arrow_datatype
-from dlt.common.normalizers.json import helpers
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
-from dlt.common.schema.utils import is_complete_column, is_nullable_column
-from dlt.normalize.configuration import NormalizeConfiguration
-from dlt.normalize.items_normalizers import JsonLItemsNormalizer
 
+from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.columnar.flatten import (
     FlatTable,
     NotColumnarError,
@@ -45,11 +41,13 @@ class SchemaLearner:
 
     def __init__(self, schema: Schema, caps: DestinationCapabilitiesContext) -> None:
         """Raises `NotColumnarError` if this version of dlt can't."""
-        config = NormalizeConfiguration()
+        config = dlt_compat.NormalizeConfiguration()
         config.destination_capabilities = caps
         nowhere: Any = None
         try:
-            self._normalizer = JsonLItemsNormalizer(nowhere, nowhere, nowhere, schema, "", config)
+            self._normalizer = dlt_compat.JsonLItemsNormalizer(
+                nowhere, nowhere, nowhere, schema, "", config
+            )
             self._learn = self._normalizer._normalize_chunk
         except (TypeError, AttributeError) as error:
             raise NotColumnarError(
@@ -83,7 +81,7 @@ class TableWriter:
         parts: ParquetFiles,
     ) -> None:
         """`table` is in the schema already. Raises `NotColumnarError` if its rows can't be columns."""
-        if helpers.get_root_row_id_type(schema, table) != "random":
+        if dlt_compat.json_normalizer.get_root_row_id_type(schema, table) != "random":
             raise NotColumnarError("its rows are identified by a hash of their content")
         if get_context_timezone_name() != _UTC:
             raise NotColumnarError("dlt is configured with another time zone than UTC")
@@ -122,7 +120,7 @@ class TableWriter:
         # a table without columns of its own has at least those that dlt adds
         rows = [] if known else [sheet.root_rows[0]]
         for name, cells in sheet.columns.items():
-            if cells.types and not (name in known and is_complete_column(known[name])):
+            if cells.types and not (name in known and dlt_compat.is_complete_column(known[name])):
                 first = next(at for at, value in enumerate(cells.values) if value is not None)
                 rows.append(sheet.root_rows[first])
         return rows
@@ -140,13 +138,13 @@ class TableWriter:
         own = self._own_columns(sheet, made)
         arrays, fields = [], []
         for name, column in known.items():
-            if not is_complete_column(column):
+            if not dlt_compat.is_complete_column(column):
                 if name in sheet.columns and sheet.columns[name].types:
                     raise NotColumnarError(f"dlt did not infer the type of {name}")
                 continue
             kind = self._kind(column)
             array = self._array(name, column, kind, sheet, own)
-            nullable = is_nullable_column(column)
+            nullable = dlt_compat.is_nullable_column(column)
             if array.null_count and not nullable:
                 raise NotColumnarError(f"{name} must have a value and has none")
             arrays.append(array)
@@ -186,5 +184,5 @@ class TableWriter:
     def _kind(self, column: TColumnSchema) -> pa.DataType:
         key = f"{column['data_type']} {column.get('precision')} {column.get('scale')} {column.get('timezone')}"
         if key not in self._kinds:
-            self._kinds[key] = get_py_arrow_datatype(column, self._caps, _UTC)
+            self._kinds[key] = dlt_compat.get_py_arrow_datatype(column, self._caps, _UTC)
         return self._kinds[key]

@@ -4,15 +4,18 @@ dlt asks its providers in order: environment, secrets.toml, config.toml, ... Our
 any of these values can be changed where dlt's documentation says.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import dlt
-from dlt.common.configuration.container import Container
-from dlt.common.configuration.providers.doc import BaseDocProvider
-from dlt.common.configuration.resolve import resolve_configuration
-from dlt.common.configuration.specs import RuntimeConfiguration
-from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from dlt.common.runtime.telemetry import stop_telemetry
+from dlt.common.configuration.providers import CustomLoaderDocProvider
+
+from restsource_dagster.engine.dlt_compat import (
+    Container,
+    PluggableRunContext,
+    RuntimeConfiguration,
+    resolve_configuration,
+    stop_telemetry,
+)
 
 __all__ = ["configure_dlt"]
 
@@ -33,32 +36,21 @@ _DLT_DEFAULTS: dict[str, Any] = {
 }
 
 
-class _DefaultsProvider(BaseDocProvider):
-    NAME: ClassVar[str] = "restsource defaults"
-
-    @property
-    def name(self) -> str:
-        return self.NAME
-
-    @property
-    def supports_secrets(self) -> bool:
-        return False
-
-    @property
-    def supports_sections(self) -> bool:
-        return True
+_PROVIDER_NAME = "restsource defaults"
 
 
 def configure_dlt() -> None:
-    """Make our defaults known to dlt, once per process."""
-    providers = Container()[PluggableRunContext].providers
-    if _DefaultsProvider.NAME not in (provider.name for provider in providers.providers):
-        dlt.config.register_provider(_DefaultsProvider(_DLT_DEFAULTS))
+    """Register the engine's defaults with dlt, once per process."""
+    if _PROVIDER_NAME not in (provider.name for provider in dlt.config.config_providers):
+        defaults = CustomLoaderDocProvider(
+            _PROVIDER_NAME, lambda: _DLT_DEFAULTS, supports_secrets=False
+        )
+        dlt.config.register_provider(defaults)
         _restart_runtime()
 
 
 def _restart_runtime() -> None:
-    """dlt has started its log and its telemetry by now, before it could know our defaults."""
+    """Apply the defaults to dlt's log and telemetry, which dlt starts when it is imported."""
     runtime = resolve_configuration(RuntimeConfiguration())
     Container()[PluggableRunContext].context.initialize_runtime(runtime)
     if not runtime.dlthub_telemetry:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dlt
-from dlt.common.destination.client import WithStateSync
-from dlt.common.json import json
+from dlt.common import json
 from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
@@ -36,7 +35,7 @@ from restsource_dagster.engine.destination.replace_rows import (
 )
 from restsource_dagster.engine.destination.tables import read_row_count
 from restsource_dagster.engine.destination.warehouse import Warehouse, ensure_connected
-from restsource_dagster.engine.dlt_compat import count_normalized_rows
+from restsource_dagster.engine.dlt_compat import WithStateSync, count_normalized_rows
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.run.outcome import Progress

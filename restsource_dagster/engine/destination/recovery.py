@@ -24,14 +24,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import dlt
-from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.common.schema import Schema
-from dlt.common.schema.utils import get_nested_tables
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from restsource_dagster.engine.destination.replace_rows import SqlClient
 from restsource_dagster.engine.destination.warehouse import ensure_connected
+from restsource_dagster.engine.dlt_compat import (
+    ConfigurationException,
+    DatabaseUndefinedRelation,
+    SqlClientNotAvailable,
+    get_nested_tables,
+)
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.cursor_state import read_lower_bound
 from restsource_dagster.engine.incremental.position import SEEN_KEY

@@ -17,21 +17,13 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import dlt
 from dlt.common.destination import AnyDestination, Destination
-from dlt.common.destination.client import FollowupJobRequest, LoadJob
-from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
-from dlt.common.schema.utils import get_nested_tables, get_root_table
-from dlt.common.storages import FileStorage
-from dlt.common.utils import chunks
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.job_client_impl import SqlJobClientWithStagingDataset, SqlLoadJob
-from dlt.destinations.sql_client import SqlClientBase
-from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
 
 from restsource_dagster.connector.cursor_format import (
     CursorFormat,
@@ -40,6 +32,18 @@ from restsource_dagster.connector.cursor_format import (
     IsoTime,
 )
 from restsource_dagster.engine.destination.warehouse import ensure_connected
+from restsource_dagster.engine.dlt_compat import (
+    DatabaseUndefinedRelation,
+    FollowupJobRequest,
+    LoadJob,
+    PreparedTableSchema,
+    SqlClientBase,
+    SqlJobClientWithStagingDataset,
+    SqlLoadJob,
+    SqlStagingCopyFollowupJob,
+    get_nested_tables,
+    get_root_table,
+)
 
 __all__ = [
     "CursorRange",
@@ -196,7 +200,8 @@ def _range_conditions(
         *some.values,
     )
     held = [row[0] for row in found or () if rows.holds(row[0])]
-    for some_held in chunks(held, _VALUES_PER_STATEMENT):
+    for at in range(0, len(held), _VALUES_PER_STATEMENT):
+        some_held = held[at : at + _VALUES_PER_STATEMENT]
         marks = ", ".join(["%s"] * len(some_held))
         yield SqlStatement(f"{name} IN ({marks})", tuple(some_held))
 
@@ -309,8 +314,8 @@ class _ReplaceRowsJob(SqlLoadJob):
 
     def run(self) -> None:
         client = self._job_client.sql_client
-        with FileStorage.open_zipsafe_ro(self._file_path, "r", encoding="utf-8") as file:
-            statements = self._split_fragments(file.read())
+        text = Path(self._file_path).read_text(encoding="utf-8")
+        statements = [line for line in text.split("\n") if line.strip()]  # one in each line
         main = self._job_client.config.normalize_dataset_name(self._schema)
         # dlt has switched to the staging dataset here
         with client.with_alternative_dataset_name(main):

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dlt.common.schema import Schema
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.sql_client import SqlClientBase
 
 from restsource_dagster.engine.destination.warehouse import ensure_connected
+from restsource_dagster.engine.dlt_compat import DatabaseUndefinedRelation, SqlClientBase
 from restsource_dagster.engine.run.outcome import LoadedColumn
 
 __all__ = [

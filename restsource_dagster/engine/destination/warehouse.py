@@ -19,9 +19,8 @@ import tenacity
 from dlt.common.configuration import configspec
 from dlt.common.destination import AnyDestination
 from dlt.destinations import duckdb as duckdb_destination
-from dlt.destinations.impl.duckdb.configuration import DuckDbClientConfiguration
-from dlt.destinations.sql_client import SqlClientBase
 
+from restsource_dagster.engine.dlt_compat import DuckDbClientConfiguration, SqlClientBase
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.settings import Settings
 

@@ -10,8 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dlt.common.jsonpath import compile_path, extract_simple_field_name
-
 from restsource_dagster.connector.cursor_format import (
     CursorFormat,
     CursorValueError,
@@ -22,6 +20,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Incremental, Resource
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.destination.replace_rows import CursorRange, RowDeletion
+from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.incremental.cursor_state import (
     FLOOR_KEY,
@@ -298,8 +297,8 @@ class _ResourceOverride:
     def _replace(self, start: Any, *, nulls: bool) -> None:
         incremental = self.resource.incremental
         name = self.resource.name
-        field_name = incremental and extract_simple_field_name(
-            compile_path(incremental.cursor_path)
+        field_name = incremental and jsonpath.extract_simple_field_name(
+            jsonpath.compile_path(incremental.cursor_path)
         )
         if not incremental or not field_name:
             raise resource_error(

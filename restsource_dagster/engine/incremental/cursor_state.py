@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from dlt.extract.state import resource_state
+import dlt
 
 from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.incremental.ordering import (
@@ -43,7 +43,7 @@ ResourceState = dict[str, Any]
 
 def restsource_state(name: str) -> ResourceState:
     """Our part of a resource's state, inside an extraction."""
-    state: ResourceState = resource_state(name).setdefault(STATE_KEY, {})
+    state: ResourceState = dlt.current.resource_state(name).setdefault(STATE_KEY, {})
     return state
 
 

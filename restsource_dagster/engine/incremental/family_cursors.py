@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from dlt.extract.state import resource_state
+import dlt
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.cursor_state import (
@@ -237,7 +237,7 @@ class FamilyCursors:
             state.clear()
             if begins is not None:
                 state[LIVE_START_KEY] = begins
-            resource_state(name).pop("incremental", None)
+            dlt.current.resource_state(name).pop("incremental", None)
             self._say(f"{name}: its table is {table} now, so all rows are loaded again")
         state["table"] = table
 
@@ -258,7 +258,7 @@ class FamilyCursors:
     ) -> Position:
         name, remembers = plan.resource.name, plan.appends and rules.end is None
         if parent is None:
-            places: ResourceState = resource_state(name).setdefault("incremental", {})
+            places: ResourceState = dlt.current.resource_state(name).setdefault("incremental", {})
             place: ResourceState = places.setdefault(rules.path, {})
             position = Position(
                 rules, _state_unless_bounded(place, rules), remembers=remembers, key=plan.identity
@@ -325,7 +325,7 @@ class FamilyCursors:
             if reader is read:
                 # dlt's one cursor for all parents; gone for good with the first load by parent
                 single = (
-                    resource_state(reader.resource.name)
+                    dlt.current.resource_state(reader.resource.name)
                     .get("incremental", {})
                     .pop(rules.path, None)
                 )
@@ -340,7 +340,9 @@ class FamilyCursors:
 
 def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) -> CursorRules:
     """The rules of a root that has a beginning of its own: there, and with that value."""
-    state = resource_state(rules.resource) if parent is None and rules.end is None else {}
+    state = (
+        dlt.current.resource_state(rules.resource) if parent is None and rules.end is None else {}
+    )
     begins = read_lower_bound(state.get(STATE_KEY, {}))
     if begins is None:
         return rules

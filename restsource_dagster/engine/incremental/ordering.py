@@ -14,8 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from dlt.common.time import detect_datetime_format
-from dlt.extract.incremental.lag import apply_lag
+from restsource_dagster.engine.dlt_compat import apply_lag, detect_datetime_format
 
 __all__ = ["CursorOrder", "IncomparableError", "apply_cursor_lag", "fast_min_max", "text_as_moment"]
 

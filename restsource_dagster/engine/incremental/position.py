@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from dlt.common import json
 from dlt.extract import Incremental
-from dlt.extract.utils import resolve_column_value
 
+from restsource_dagster.engine.dlt_compat import resolve_column_value
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cursor_lag
 

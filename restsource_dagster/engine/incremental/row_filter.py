@@ -7,11 +7,10 @@ from functools import lru_cache
 from operator import is_
 from typing import Any, Self
 
-from dlt.common import jsonpath
-from dlt.common.jsonpath import extract_simple_field_name
 from dlt.extract import Incremental
 from jsonpath_ng import JSONPath
 
+from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
@@ -257,4 +256,4 @@ def _compile_cursor_path(path: str) -> tuple[JSONPath, str | None]:
     Compiling takes as long as reading a small page, and every call has a stream of its own.
     """
     compiled = jsonpath.compile_path(path)
-    return compiled, extract_simple_field_name(compiled)
+    return compiled, jsonpath.extract_simple_field_name(compiled)

@@ -16,12 +16,11 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
-from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
-from dlt.sources.helpers.rest_client.utils import join_url
 from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
+from restsource_dagster.engine.dlt_compat import join_url, jsonpath
 from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken

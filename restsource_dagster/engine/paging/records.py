@@ -14,17 +14,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
-from dlt.common import jsonpath
-from dlt.sources.helpers.rest_client.detector import (
-    NON_RECORD_KEY_PATTERNS,
-    RECORD_KEY_PATTERNS,
-    find_all_lists,
-    find_response_page_data,
-)
 from jsonpath_ng import Child, Fields, Index, JSONPath, Root, Slice
 from jsonpath_ng import jsonpath as language
 from jsonpath_ng.ext.filter import Filter
 
+from restsource_dagster.engine.dlt_compat import (
+    NON_RECORD_KEY_PATTERNS,
+    RECORD_KEY_PATTERNS,
+    find_all_lists,
+    find_response_page_data,
+    jsonpath,
+)
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (

@@ -8,8 +8,6 @@ for.
 from collections.abc import Mapping
 from typing import Any
 
-from dlt.common import jsonpath
-from dlt.sources.helpers.rest_client.detector import PaginatorFactory
 from dlt.sources.helpers.rest_client.paginators import (
     BasePaginator,
     JSONLinkPaginator,
@@ -17,9 +15,9 @@ from dlt.sources.helpers.rest_client.paginators import (
     PageNumberPaginator,
     RangePaginator,
 )
-from dlt.sources.rest_api.config_setup import create_paginator
 from requests import Response
 
+from restsource_dagster.engine.dlt_compat import PaginatorFactory, create_paginator, jsonpath
 from restsource_dagster.engine.paging.totals import whole_number
 
 __all__ = [

@@ -10,16 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import dlt
-from dlt.common.configuration.container import Container
-from dlt.common.configuration.resolve import inject_section
-from dlt.common.configuration.specs import known_sections
-from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
-from dlt.common.pipeline import StateInjectableContext
 from dlt.common.schema import Schema
-from dlt.extract.state import reset_resource_state
 
 from restsource_dagster.connector.resources import Family
+from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.recovery import check_safe_to_append
+from restsource_dagster.engine.dlt_compat import Container
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
 from restsource_dagster.engine.run.family_load import ConnectorRun
@@ -113,7 +109,7 @@ def _prefetch_family(
 def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> RowFilter | None:
     for name, plan in plans.items():
         if plan.resource.disposition.value == "replace":
-            reset_resource_state(name)  # as dlt does before it extracts
+            dlt_compat.reset_resource_state(name)  # as dlt does before it extracts
     opened = FamilyCursors(plans, lambda _: None).open(root, None)
     return opened.stream if opened else None
 
@@ -140,12 +136,12 @@ def _mutable_copy(value: Any) -> Any:
 @contextmanager
 def _injected_state(source: str, resources: Mapping[str, Any]) -> Iterator[None]:
     """Have dlt find this state of a source's resources, as it does inside an extraction."""
-    state: Any = {known_sections.SOURCES: {source: {"resources": dict(resources)}}}
-    section = ConfigSectionContext(
-        sections=(known_sections.SOURCES, source, source), source_state_key=source
+    state: Any = {dlt_compat.known_sections.SOURCES: {source: {"resources": dict(resources)}}}
+    section = dlt_compat.ConfigSectionContext(
+        sections=(dlt_compat.known_sections.SOURCES, source, source), source_state_key=source
     )
     with (
-        Container().injectable_context(StateInjectableContext(state=state)),
-        inject_section(section),
+        Container().injectable_context(dlt_compat.StateInjectableContext(state=state)),
+        dlt_compat.inject_section(section),
     ):
         yield

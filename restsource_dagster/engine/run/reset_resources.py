@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from dlt.pipeline.helpers import pipeline_drop
-
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.recovery import clear_pending_overrides
@@ -86,7 +85,9 @@ def _drop_tables(
     else:
         return ()
     with warehouse.held(progress.message):
-        drop = pipeline_drop(pipeline, tuple(resources or ()), drop_all=resources is None)
+        drop = dlt_compat.pipeline_drop(
+            pipeline, tuple(resources or ()), drop_all=resources is None
+        )
         if drop.is_empty:
             return ()
         drop()

@@ -11,16 +11,18 @@ from dataclasses import replace
 from typing import Any, cast
 
 import dlt
-from dlt.common.destination.client import WithStateSync
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
-from dlt.common.jsonpath import compile_path, extract_simple_field_name
 from dlt.extract import Incremental
-from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import Window
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.destination.replace_rows import CursorRange, RowDeletion
+from restsource_dagster.engine.dlt_compat import (
+    DestinationUndefinedEntity,
+    WithStateSync,
+    jsonpath,
+    load_pipeline_state_from_destination,
+)
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
@@ -146,7 +148,7 @@ def _check_write_disposition(root: Resource) -> None:
 
 
 def _cursor_column(cursor_path: str) -> str | None:
-    name: str | None = extract_simple_field_name(compile_path(cursor_path))
+    name: str | None = jsonpath.extract_simple_field_name(jsonpath.compile_path(cursor_path))
     return name
 
 

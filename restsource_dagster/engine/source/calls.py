@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dlt.common import jsonpath
 from dlt.extract import Incremental
-from dlt.sources.rest_api.config_setup import expand_placeholders, process_parent_data_item
 
+from restsource_dagster.engine.dlt_compat import (
+    expand_placeholders,
+    jsonpath,
+    process_parent_data_item,
+)
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call

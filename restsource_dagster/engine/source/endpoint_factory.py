@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
-from dlt.sources.rest_api.config_setup import create_auth
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.dlt_compat import create_auth
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy, has_foreign_origin

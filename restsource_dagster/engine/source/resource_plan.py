@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlt.extract import Incremental
-from dlt.sources.rest_api.config_setup import (
+
+from restsource_dagster.connector.resources import Family, Resource
+from restsource_dagster.engine.dlt_compat import (
+    ResolvedParam,
     build_resource_dependency_graph,
     setup_incremental_object,
 )
-from dlt.sources.rest_api.typing import ResolvedParam
-
-from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.http.origins import without_foreign_defaults
 
 __all__ = ["ResourcePlan", "build_resource_plans"]
