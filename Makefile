@@ -1,12 +1,15 @@
 # `make run` and `make test` do all their own set-up; `make help` lists the rest.
 
-PYTHON ?= python3.11
+# the first that runs: pyenv has commands for versions that are not switched on
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13; do \
+	$$name -c "" >/dev/null 2>&1 && { echo $$name; break; }; done)
 PORT ?= 3000
 API_PORT ?= 8001
 WORKERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 HOUSE_ARGS ?=
+VERSIONS_ARGS ?=
 
 BIN := .venv/bin/python
 GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.11 --upgrade \
@@ -17,10 +20,10 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 UNUSED := --no-emit-package pandas --no-emit-package numpy
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults check format lint types docs bench bench-quick house lock clean reset
+.PHONY: help run test test-faults test-versions check format lint types docs bench bench-quick house lock clean reset
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000, API_PORT=8001)
 	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
@@ -31,11 +34,14 @@ test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_AR
 test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
 	@$(PYTEST) -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
 
+test-versions: .venv/dev.stamp ## Test the oldest and newest versions with each Python (VERSIONS_ARGS=--quick)
+	@$(MEMORY) $(BIN) -m tools.versions --workers $(WORKERS) $(VERSIONS_ARGS)
+
 # dlt takes an environment variable of this name for how many processes it shall start.
 unexport WORKERS
 
 # The tests start many processes, all of which shall find our modules compiled.
-test test-faults: export PYTHONDONTWRITEBYTECODE :=
+test test-faults test-versions: export PYTHONDONTWRITEBYTECODE :=
 
 # They write many small files and databases: in memory, where there is plenty of it.
 MEMORY = $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4000 { print "TMPDIR=/dev/shm" }')
@@ -76,6 +82,8 @@ lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
+	@$(GENERATE_LOCK) pyproject.toml --resolution lowest-direct -o requirements/oldest.lock
+	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/oldest.lock -o requirements/oldest.lock
 	@for peer in $(PEERS); do $(GENERATE_LOCK) --group bench-$$peer -o requirements/bench-$$peer.lock || exit 1; done
 	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
 		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
@@ -91,9 +99,9 @@ reset: ## Forget all loaded data, run history and the sample (data/, .restsource
 # The environment: Python, then the installer, then what `run` needs, then what `test` needs.
 
 $(BIN):
-	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11 is needed, but there is no '$(PYTHON)'. Install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "Python 3.11 is needed, but '$(PYTHON)' is another version. Say where Python 3.11 is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -m venv --clear .venv || { echo "No virtual environment could be made; on Debian and Ubuntu this needs the package python3.11-venv" >&2; exit 1; }
+	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed, but there is no '$(PYTHON)'. Install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "Python 3.11, 3.12 or 3.13 is needed, but '$(PYTHON)' is another version. Say where one is: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear .venv || { echo "No virtual environment could be made; on Debian and Ubuntu this needs the package python3-venv" >&2; exit 1; }
 
 # uv installs in seconds what takes pip most of a minute; where uv can't be had, pip does it.
 INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \

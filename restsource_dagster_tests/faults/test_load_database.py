@@ -102,7 +102,10 @@ def test_a_run_gives_up_after_the_limit_and_names_the_program(
     with person(loaded, mode) as program:
         outcome = load(make_connector(api.url, EVENTS), impatient)["events"]
     assert outcome.failure is not None
-    assert f"was still held by python3.11 (PID {program.pid})" in outcome.failure.message
+    assert (
+        f"was still held by {Path(sys.executable).resolve().name} (PID {program.pid})"
+        in outcome.failure.message
+    )
     assert not load(make_connector(api.url, EVENTS), loaded)["events"].failed
 
 

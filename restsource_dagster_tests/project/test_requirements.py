@@ -19,6 +19,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 GROUPS_OF_LOCK = {
     "setup.lock": ["setup"],
     "run.lock": ["project", "setup", "sample"],
+    "oldest.lock": ["project", "setup", "sample", "dev"],
     "dev.lock": ["project", "setup", "sample", "dev"],
     "bench-airbyte.lock": ["bench-airbyte"],
     "bench-tap.lock": ["bench-tap"],
