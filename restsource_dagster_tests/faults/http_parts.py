@@ -1,12 +1,13 @@
 """What the tests of HTTP faults share: short ways to a connector, a session and a failure."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor
@@ -26,6 +27,7 @@ __all__ = [
     "endpoint_for",
     "failure_of",
     "items",
+    "response_actions",
     "rows_of",
     "session_for",
 ]
@@ -55,6 +57,11 @@ def connector_of(
 def items(**endpoint: Any) -> dict[str, Any]:
     """A resource `items` at the path of that name."""
     return {"name": "items", "endpoint": {"path": "items", **endpoint}}
+
+
+def response_actions(given: Iterable[Mapping[str, Any]]) -> tuple[ResponseAction, ...]:
+    """The response actions of a file, as the engine takes them."""
+    return tuple(map(ResponseAction.model_validate, given))
 
 
 def failure_of(outcome: Outcome) -> str:
@@ -143,6 +150,7 @@ def endpoint_for(
     **more: Any,
 ) -> EndpointReader:
     """The endpoint of a resource `items`, without dlt's pipeline around it: quick."""
+    actions = response_actions(actions)
     return EndpointReader(
         resource="items",
         base_url=server.url,

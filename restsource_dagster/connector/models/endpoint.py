@@ -3,6 +3,9 @@
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-configuration
 """
 
+import re
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, Tag, WithJsonSchema
@@ -22,7 +25,9 @@ from restsource_dagster.connector.models.fields import (
 from restsource_dagster.connector.models.paginators import Paginator
 
 __all__ = [
+    "ACTION_NAMES",
     "BIND_TYPES",
+    "ActionName",
     "BindType",
     "ColumnNames",
     "Endpoint",
@@ -156,6 +161,13 @@ def _status_kind(value: Any) -> str | None:
     return "#text" if isinstance(value, str) else "#number" if isinstance(value, int) else None
 
 
+ActionName = Literal["ignore", "retry", "fail"]
+ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
+"""What a response action can do. dlt knows `ignore` only."""
+_STATUS_CODE = re.compile(r"[1-9][0-9]{2}", re.ASCII)
+_STATUS_CLASS = re.compile(r"[1-5]xx", re.ASCII | re.IGNORECASE)
+
+
 class ResponseAction(FileModel):
     """What to do with a certain answer, for instance to take a 404 as "no rows".
 
@@ -185,6 +197,56 @@ class ResponseAction(FileModel):
         description="`ignore`: the answer counts as an empty page, and the paging ends. `retry`: "
         "ask again, as after a 503. `fail`: the resource fails at once, whatever the status.",
     )
+
+    @property
+    def known_action(self) -> ActionName | None:
+        """The action; None for a word that is none, which does nothing, as in dlt."""
+        return next((name for name in ACTION_NAMES if name == self.action), None)
+
+    @cached_property
+    def statuses(self) -> range | None:
+        """The status codes that `status_code` means; None if no response can have it."""
+        text = str(self.status_code).strip()
+        if _STATUS_CODE.fullmatch(text):
+            return range(int(text), int(text) + 1)
+        if _STATUS_CLASS.fullmatch(text):
+            return range(int(text[0]) * 100, int(text[0]) * 100 + 100)
+        return None
+
+    @property
+    def has_condition(self) -> bool:
+        """True if it names a status, headers or a text; an action that names none never matches."""
+        return not (self.status_code is None and not self.header and self.content is None)
+
+    def matches(
+        self, status: int, headers: Mapping[str, str], body: bytes, charset: str | None
+    ) -> bool:
+        """True if a response has all that the action names: its status, headers and text.
+
+        The names of `headers` are compared as they are, so pass a mapping that ignores their case.
+        `charset` is the one that the response names, if it does.
+        """
+        return (
+            self.has_condition
+            and (self.status_code is None or status in (self.statuses or ()))
+            and all(
+                name in headers and text.lower() in headers[name].lower()
+                for name, text in (self.header or {}).items()
+            )
+            and (self.content is None or _body_contains(body, charset, self.content))
+        )
+
+
+def _body_contains(body: bytes, charset: str | None, text: str) -> bool:
+    """True if the body holds the text. Most bodies are UTF-8, and guessing a charset is slow."""
+    if text.encode("utf-8", "surrogatepass") in body:
+        return True
+    if not charset or charset.lower() in ("utf-8", "utf8"):
+        return False
+    try:
+        return text in body.decode(charset, "replace")
+    except (LookupError, ValueError):  # a charset that Python doesn't know
+        return False
 
 
 class EndpointDefaults(FileModel):

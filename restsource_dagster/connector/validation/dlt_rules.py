@@ -19,7 +19,10 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from restsource_dagster.connector.env_references import without_references
+from restsource_dagster.connector.models.endpoint import ACTION_NAMES, ResponseAction
 from restsource_dagster.connector.models.fields import WRITE_MODE_FIELDS, is_jsonpath
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -428,33 +431,53 @@ def _check_incremental_params(draft: MergedResource) -> None:
 
 
 def _check_response_actions(draft: MergedResource) -> None:
-    place = draft.endpoint_location("response_actions")
-    for index, action in enumerate(draft.endpoint.get("response_actions") or ()):
-        if not isinstance(action, dict):
-            continue
-        name = action.get("action")
-        if name is None:
+    for index, given in enumerate(draft.endpoint.get("response_actions") or ()):
+        place = (*draft.endpoint_location("response_actions"), index)
+        if isinstance(given, dict) and given.get("action") is None:
             draft.report(
-                (*place, index),
+                place,
                 "The response action doesn't say what to do",
                 fix='Add "action": "ignore"',
                 code="deliberate:no-action",
             )
-        elif name != "ignore":
-            close = nearest_name(str(name), ("ignore",))
-            draft.report(
-                (*place, index, "action"),
-                "dlt knows no such action and does nothing",
-                found=describe_value(name),
-                expected="`ignore`",
-                fix='Write "ignore"' if close else "Leave it out, or write `ignore`",
-                severity="warning",
-            )
-        if isinstance(action.get("status_code"), str):
-            draft.report(
-                (*place, index, "status_code"),
-                "A status code in quotes never equals that of an answer",
-                found=describe_value(action["status_code"]),
-                fix="Leave out the quotes",
-                severity="warning",
-            )
+        try:
+            action = ResponseAction.model_validate(given)
+        except ValidationError:
+            continue  # reported by the schema
+        _add_findings(draft, _useless_action_findings(action, place))
+
+
+def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:
+    """Why a response action has no effect. What a reference stands for isn't known here."""
+    name, status = action.action, action.status_code
+    if name is not None and action.known_action is None and _is_without_references(name):
+        close = nearest_name(name, ACTION_NAMES)
+        yield Finding(
+            json_pointer((*at, "action")),
+            "There is no such action, so this one does nothing",
+            found=describe_value(name),
+            expected=quoted_list(ACTION_NAMES),
+            fix=f'Write "{close}"' if close else "Write one of these, or leave this one out",
+            severity="warning",
+        )
+    if not action.has_condition:
+        yield Finding(
+            json_pointer(at),
+            "The response action has no condition, so it never matches",
+            expected="`status_code`, `header` or `content`",
+            fix="Say which responses are meant, or leave this one out",
+            severity="warning",
+        )
+    if status is not None and action.statuses is None and _is_without_references(status):
+        yield Finding(
+            json_pointer((*at, "status_code")),
+            "No response has this status, so the action never matches",
+            found=describe_value(status),
+            expected="a status such as 404, or a class such as `5xx`",
+            fix="Write the status or class that is meant, or leave this one out",
+            severity="warning",
+        )
+
+
+def _is_without_references(value: object) -> bool:
+    return not isinstance(value, str) or value == without_references(value)

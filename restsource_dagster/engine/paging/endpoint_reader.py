@@ -20,6 +20,7 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
+from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.engine.dlt_compat import join_url, jsonpath
 from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
@@ -33,7 +34,7 @@ from restsource_dagster.engine.paging.page_iterator import (
     Records,
 )
 from restsource_dagster.engine.paging.records import RecordReader, selects_every_record
-from restsource_dagster.engine.paging.response_checks import ActionConfig, matching_action
+from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.paging.totals import CallTotals
 from restsource_dagster.engine.prefetch.prefetcher import FetchPage, Prefetcher
 from restsource_dagster.engine.prefetch.response_replay import request_key
@@ -49,7 +50,7 @@ class RequestSender:
     session: ApiSession
     redactor: Redactor
     auth: AuthBase | None
-    actions: Sequence[ActionConfig]
+    actions: Sequence[ResponseAction]
 
     def ask(self, request: requests.Request, page: int) -> requests.Response:
         """The answer to a request, whatever its status.
@@ -146,7 +147,7 @@ class EndpointReader:
     data_selector: str | None = None
     selector_is_given: bool = True
     """Whether the file has the selector, or dlt has chosen it."""
-    actions: Sequence[ActionConfig] = ()
+    actions: Sequence[ResponseAction] = ()
     max_pages: int = 100_000
     listener: PageListener | None = None
     ahead: Prefetcher | None = None

@@ -16,10 +16,11 @@ from typing import Any
 import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
+from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.records import RecordReader, extract_records, parse_body
-from restsource_dagster.engine.paging.response_checks import ActionConfig, matching_action
+from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.paging.safe_paginators import (
     TolerantRangePaginator,
     detect_paginator,
@@ -137,7 +138,7 @@ class PageIterator:
 
     resource: str
     redactor: Redactor
-    actions: Sequence[ActionConfig]
+    actions: Sequence[ResponseAction]
     request: requests.Request
     paginator: BasePaginator | None
     reader: RecordReader

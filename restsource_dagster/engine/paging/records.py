@@ -18,6 +18,7 @@ from jsonpath_ng import Child, Fields, Index, JSONPath, Root, Slice
 from jsonpath_ng import jsonpath as language
 from jsonpath_ng.ext.filter import Filter
 
+from restsource_dagster.connector.models.endpoint import ActionName
 from restsource_dagster.engine.dlt_compat import (
     NON_RECORD_KEY_PATTERNS,
     RECORD_KEY_PATTERNS,
@@ -28,7 +29,6 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (
-    ActionName,
     is_error_field,
     looks_like_an_error,
     reports_failure,

@@ -1,20 +1,14 @@
-"""`response_actions`: what the file says about certain answers.
-
-dlt knows `status_code`, `content` and the action `ignore`. Ours are `header`, a class of statuses
-such as `5xx`, and the actions `retry` and `fail`.
-
-What an answer says about itself: that something failed, or that there is nothing.
-"""
+"""What a response means: by the file's `response_actions`, and by what the body says itself."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import requests
 
+from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
+
 __all__ = [
-    "ActionConfig",
-    "ActionName",
     "is_error_field",
     "looks_like_an_error",
     "matching_action",
@@ -105,60 +99,18 @@ def _normalized_field_name(key: str) -> str:
     return re.sub(r"[\W_]", "", key.lower())
 
 
-ActionName = Literal["ignore", "retry", "fail"]
-"""What the connector file says about a response."""
-ActionConfig = Mapping[str, Any]
-"""One entry of `response_actions`: `status_code`, `header`, `content`, `action`."""
-
-_STATUS_CLASS = re.compile(r"([1-5])xx", re.IGNORECASE)
-_ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
-
-
 def matching_action(
-    response: requests.Response, actions: Sequence[ActionConfig]
+    response: requests.Response, actions: Sequence[ResponseAction]
 ) -> ActionName | None:
-    """What the first action that fits says; None if none fits.
-
-    As dlt matches: all that an action names must hold; one that names nothing never holds, and a
-    word that is no action does nothing.
-    """
-    for action in actions:
-        for word in _ACTION_NAMES:
-            if action.get("action") == word and _matches_action(response, action):
-                return word
-    return None
-
-
-def _matches_action(response: requests.Response, action: ActionConfig) -> bool:
-    status, header = action.get("status_code"), action.get("header")
-    content = action.get("content")
-    if status is None and header is None and content is None:
-        return False
-    return (
-        (status is None or _has_status(response, status))
-        and (header is None or _has_headers(response, header))
-        and (content is None or _has_content(response, content))
+    """What the first action that matches the response says; None if none matches."""
+    return next(
+        (
+            action.known_action
+            for action in actions
+            if action.known_action
+            and action.matches(
+                response.status_code, response.headers, response.content, response.encoding
+            )
+        ),
+        None,
     )
-
-
-def _has_status(response: requests.Response, wanted: int | str) -> bool:
-    found = _STATUS_CLASS.fullmatch(str(wanted).strip())
-    if found:
-        return response.status_code // 100 == int(found[1])
-    return str(response.status_code) == str(wanted).strip()
-
-
-def _has_headers(response: requests.Response, wanted: Mapping[str, str]) -> bool:
-    """Whether each header is there and contains the text; an empty text asks for the header only."""
-    return all(
-        name in response.headers and text.lower() in response.headers[name].lower()
-        for name, text in wanted.items()
-    )
-
-
-def _has_content(response: requests.Response, wanted: str) -> bool:
-    """Whether the body contains a text; most bodies are UTF-8, and guessing a charset is slow."""
-    if wanted.encode("utf-8", "surrogatepass") in response.content:
-        return True
-    charset = (response.encoding or "utf-8").lower()
-    return charset not in ("utf-8", "utf8") and wanted in response.text

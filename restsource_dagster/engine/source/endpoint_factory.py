@@ -9,6 +9,7 @@ from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.engine.dlt_compat import create_auth
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.oauth import RenewingToken
@@ -162,7 +163,7 @@ class EndpointFactory:
             ),
             data_selector=endpoint.get("data_selector"),
             selector_is_given=name in self._with_selector,
-            actions=tuple(endpoint.get("response_actions") or ()),
+            actions=_response_actions(endpoint),
             max_pages=self._http.max_pages,
             listener=_PageReporter(name, tally, self._progress),
             ahead=self._prefetcher,
@@ -177,7 +178,7 @@ class EndpointFactory:
 
     def _session(self, url: str, plan: ResourcePlan | None, tally: ResourceCounts) -> ApiSession:
         name = plan.resource.name if plan else "token"
-        actions = tuple(plan.endpoint.get("response_actions") or ()) if plan else ()
+        actions = _response_actions(plan.endpoint) if plan else ()
         session = ApiSession(
             SessionRules(
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
@@ -214,6 +215,11 @@ class EndpointFactory:
         # token requests pass our session, too, and belong to the token endpoint's own origin
         auth.session = self._session(auth.access_token_url, None, tally)
         return RenewingToken(auth, self._redactor)
+
+
+def _response_actions(endpoint: Mapping[str, Any]) -> tuple[ResponseAction, ...]:
+    given = endpoint.get("response_actions") or ()
+    return tuple(ResponseAction.model_validate(action) for action in given)
 
 
 def _resources_with_selector(config: Mapping[str, Any]) -> frozenset[str]:

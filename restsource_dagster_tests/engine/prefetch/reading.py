@@ -13,7 +13,7 @@ from restsource_dagster.engine.http.usage import UsageCounter
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
-from restsource_dagster_tests.faults.http_parts import Place, endpoint_for
+from restsource_dagster_tests.faults.http_parts import Place, endpoint_for, response_actions
 from restsource_dagster_tests.waiting import wait_until
 
 __all__ = ["Read", "ahead_threads", "read", "session_of"]
@@ -39,12 +39,13 @@ class Read:
 
 def session_of(server: Place, most: int, actions: Any = ()) -> ApiSession:
     """A session that does not wait before it tries again."""
+    rules = response_actions(actions)
     return ApiSession(
         SessionRules(
             origins=OriginPolicy.for_url(server.url),
             rate_limiter=RateLimiter(max_concurrency=most),
             usage_counter=UsageCounter(),
-            action_for=lambda response: matching_action(response, actions),
+            action_for=lambda response: matching_action(response, rules),
             sleep=lambda _: None,
         )
     )
