@@ -5,10 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 from sample.service import Service
 from sample.supervisor import Supervisor
 
-STUBBORN = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(300)"
+# It lives for longer than a test waits for its end.
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    f"time.sleep({2 * PATIENCE_SECONDS})"
+)
 
 
 def serve(port: int, pid_file: Path) -> None:
