@@ -157,7 +157,7 @@ def endpoint_for(
         session=session
         or session_for(server, action_for=lambda response: matching_action(response, actions)),
         redactor=Redactor(),
-        paginator=make_paginator(paginator, counts_rows=selects_every_record(selector)),
+        paginator=make_paginator(paginator, selects_every_record=selects_every_record(selector)),
         data_selector=selector,
         actions=actions,
         **more,

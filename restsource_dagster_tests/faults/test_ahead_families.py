@@ -9,7 +9,7 @@ import pytest
 
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.prefetch.reading import ahead_threads
+from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
 from restsource_dagster_tests.faults.test_load_database import person
@@ -94,7 +94,7 @@ def test_families_of_every_kind_leave_the_same_run_after_run(
         feeds.trouble = {}
         feeds.grow()
     assert not any(told[0] for told in alone.outcomes.values())
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}
 
 
 def test_no_request_is_sent_in_vain(server: FaultServer, tmp_path: Path) -> None:
@@ -204,5 +204,5 @@ def test_a_run_that_is_given_up_ends_what_it_has_begun(
     next(outcomes)
     before = time.monotonic()
     outcomes.close()  # type: ignore[attr-defined]
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}
     assert time.monotonic() - before < 60  # it doesn't wait for the retry

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster_tests.engine.prefetch.reading import ahead_threads
+from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS
 from restsource_dagster_tests.faults.shapes import Shapes
@@ -35,7 +35,7 @@ def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
         assert not any(told[0] for told in alone.outcomes.values())
         assert ahead == alone
         shapes.grow()
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}
 
 
 class Family:
@@ -165,7 +165,7 @@ def test_children_in_trouble_leave_the_same_run_after_run(
         family.trouble = {}
         family.grow()
     assert not any(told[0] for told in alone.outcomes.values())
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}
 
 
 def test_a_parent_that_comes_twice_is_asked_below_once(server: FaultServer, tmp_path: Path) -> None:

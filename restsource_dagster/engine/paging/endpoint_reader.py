@@ -1,13 +1,11 @@
-"""The page loop.
+"""Read the pages of one resource's endpoint: send each request and yield the records of each page.
 
-It stands where `RESTClient.paginate` stands in dlt and uses dlt's paginators, selectors and
-detection, but an answer that is not what the file says is an error, never an empty page, and paging
-that does not end is stopped.
-
-One request of a page: credentials, the second try with a new token, and clear errors.
+`EndpointReader.pages` stands in the place of dlt's `RESTClient.paginate` and uses dlt's paginators,
+selectors and detection. Unlike there, a response that is not what the file says it is raises an error
+and is never an empty page, and paging that does not end is stopped.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -36,10 +34,21 @@ from restsource_dagster.engine.paging.page_iterator import (
 from restsource_dagster.engine.paging.records import RecordReader, selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.paging.totals import CallTotals
-from restsource_dagster.engine.prefetch.prefetcher import FetchPage, Prefetcher
-from restsource_dagster.engine.prefetch.response_replay import request_key
 
-__all__ = ["Call", "EndpointReader", "PageListener", "RequestSender"]
+__all__ = [
+    "Call",
+    "EndpointReader",
+    "FetchPage",
+    "PageListener",
+    "PagePrefetch",
+    "RequestSender",
+    "SendRequest",
+]
+
+SendRequest = Callable[[requests.Request, int], requests.Response]
+"""Sends a request and returns the response. Takes the number of its page, for error messages."""
+FetchPage = Callable[[requests.Request, int], PageResponse]
+"""Returns the response to the request of a page, sent now or prefetched. Takes the page's number."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,12 @@ class RequestSender:
     auth: AuthBase | None
     actions: Sequence[ResponseAction]
 
-    def ask(self, request: requests.Request, page: int) -> requests.Response:
-        """The answer to a request, whatever its status.
+    def send(self, request: requests.Request, page: int) -> requests.Response:
+        """Return the response to a request, whatever its status.
 
-        A token that is refused is renewed, once. Raises `RequestError` if there is no answer, other
-        `IngestError`s for what the rules of the session forbid, `ResponseError` if a new token is
-        refused, too.
+        If the API refuses the token, it is renewed once. Raises `RequestError` without a response,
+        another `IngestError` for what the session's rules forbid, and `ResponseError` if the API
+        refuses the new token, too.
         """
         try:
             response = self._send(request)
@@ -65,15 +74,15 @@ class RequestSender:
             if token is None:
                 return response
             token.renew(response.request)
-            again = self._send(request)
+            second = self._send(request)
         except IngestError as error:
             error.locate(self.resource, page, self.redactor)
             raise
         except (requests.RequestException, ValueError) as error:
             cause = self.redactor(f"{type(error).__name__}: {error}")
         else:
-            return self._check_renewed_token(again, page)
-        # out here, so that the error does not hang on to the request and its secrets
+            return self._check_renewed_token(second, page)
+        # outside the `except`: the error must not keep the request and its secrets in its context
         raise RequestError(
             resource=self.resource, page=page, url=self.redactor(str(request.url)), cause=cause
         )
@@ -84,7 +93,7 @@ class RequestSender:
         return self.session.send(prepared, **settings)
 
     def _refused_token(self, response: requests.Response) -> RenewingToken | None:
-        """The token, if it was refused and the connector file does not expect that."""
+        """Return the token if the API refused it and the file has no action for that response."""
         if response.status_code != requests.codes.unauthorized:
             return None
         if not isinstance(self.auth, RenewingToken) or matching_action(response, self.actions):
@@ -105,7 +114,7 @@ class RequestSender:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an endpoint, all placeholders filled in."""
+    """One call of an endpoint, all placeholders filled in. It may have many pages."""
 
     path: str
     method: str = "GET"
@@ -116,26 +125,69 @@ class Call:
 
     @property
     def is_prefetchable(self) -> bool:
-        """Whether it may be sent before it is known to be wanted. POST is how many APIs search."""
+        """True if the call may be sent before it is known to be needed."""
+        # POST is how many APIs search; a request that changes data is no source of rows
         return self.method.upper() in ("GET", "HEAD", "POST")
 
 
 class PageListener(Protocol):
-    """Is told of what arrives, from any thread."""
+    """Receives what arrives, from any thread."""
 
-    def page(self, rows: int, nulls: int) -> None:
-        """A page with so many items, nulls among them."""
+    def on_page(self, rows: int, nulls: int) -> None:
+        """A page with `rows` items arrived, of which `nulls` are null."""
 
-    def end(self, promised: int | None, received: int) -> None:
-        """A call ended: the total that the API named last, if it did, and the items received."""
+    def on_call_end(self, stated_total: int | None, received: int) -> None:
+        """A call ended with `received` items; the API last stated that there are `stated_total`."""
 
-    def note(self, text: str) -> None:
-        """Something a person wants to know."""
+    def on_message(self, text: str) -> None:
+        """There is something that a user should know."""
+
+
+class PagePrefetch(Protocol):
+    """Fetches pages before the page loop asks for them. `engine.prefetch` implements it."""
+
+    @property
+    def max_prefetched_calls(self) -> int:
+        """How many calls are worth prefetching at a time."""
+
+    def page_fetcher(
+        self,
+        resource: str,
+        first_request: requests.Request,
+        new_iterator: Callable[[], PageIterator],
+        send: SendRequest,
+        *,
+        may_stop_early: bool,
+    ) -> AbstractContextManager[FetchPage]:
+        """Fetch the pages of a call, for one thread that reads them in order.
+
+        `new_iterator` returns an iterator over the same pages for the prefetch to advance. Call the
+        yielded function with each request of the call.
+        """
+
+    def prefetch(
+        self,
+        resource: str,
+        pages: PageIterator,
+        send: SendRequest,
+        *,
+        may_stop_early: bool,
+        group: object,
+    ) -> None:
+        """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
+
+    def prefetch_for_later(
+        self, resource: str, pages: PageIterator, send: SendRequest, *, may_stop_early: bool
+    ) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
+
+    def cancel_group(self, group: object) -> None:
+        """Cancel this group's pending prefetches."""
 
 
 @dataclass(frozen=True)
 class EndpointReader:
-    """How one resource is asked for: everything about its requests that no call changes."""
+    """Reads one resource: holds everything about its requests that is the same for all calls."""
 
     resource: str
     base_url: str
@@ -145,101 +197,109 @@ class EndpointReader:
     auth: AuthBase | None = None
     paginator: BasePaginator | None = None
     data_selector: str | None = None
-    selector_is_given: bool = True
-    """Whether the file has the selector, or dlt has chosen it."""
+    is_selector_from_file: bool = True
+    """False if dlt chose the selector, as it does for a path that ends in an id."""
     actions: Sequence[ResponseAction] = ()
     max_pages: int = 100_000
     listener: PageListener | None = None
-    ahead: Prefetcher | None = None
-    """Fetches pages before they are wanted; without it they are fetched one by one."""
+    prefetcher: PagePrefetch | None = None
+    """Fetches pages before they are needed; without it each page is fetched when it is."""
 
-    def pages(self, call: Call, *, may_stop: bool = False) -> Generator[Records, None, None]:
-        """The records of each page of a call, in order; every call starts its paginator anew.
+    def pages(self, call: Call, *, may_stop_early: bool = False) -> Generator[Records, None, None]:
+        """Yield the records of each page of a call, in order. Every call starts at its first page.
 
-        `may_stop` tells that the caller may stop before the last page: less is fetched ahead then.
-        Raises `RequestError` if the API can't be reached, `ResponseError` if an answer is not what
-        the connector file says it is, `PagingError` if the paging does not end.
+        Fewer pages are prefetched if the caller `may_stop_early`, before the last page. Raises
+        `RequestError` if the API can't be reached, `ResponseError` if a response is not what the
+        connector file says it is, `PagingError` if the paging does not end.
         """
-        course, account = self._course(call), CallTotals(self._counts_rows)
-        with self._page_fetcher(call, course, may_stop=may_stop) as fetch:
-            while course.has_next_page:
-                request = course.next()
-                page = course.turn(fetch(request, course.number))
+        pages, totals = self._page_iterator(call), CallTotals(self._selects_every_record)
+        with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetch:
+            while pages.has_next_page:
+                request = pages.next_request()
+                page = pages.advance(fetch(request, pages.page_number))
                 if page is None:
                     break
-                account.page(page.response, page.body, len(page.records))
-                yield self._told(page.records)
+                totals.add_page(page.response, page.body, len(page.records))
+                yield self._report_page(page.records)
         if self.listener:
-            self.listener.end(account.promised(course.paginator), account.rows)
-            if missing := account.describe_missing_pages(course.paginator):
-                self.listener.note(missing)
+            self.listener.on_call_end(totals.total_records(pages.paginator), totals.rows)
+            if missing := totals.describe_missing_pages(pages.paginator):
+                self.listener.on_message(missing)
+
+    @property
+    def max_prefetched_calls(self) -> int:
+        """How many calls may be prefetched at a time; 0 without a prefetcher."""
+        return self.prefetcher.max_prefetched_calls if self.prefetcher else 0
+
+    def prefetch(self, call: Call, *, may_stop_early: bool, group: object) -> None:
+        """Fetch the pages of a call that is about to be made, one of a group of such calls."""
+        if self.prefetcher is not None and call.is_prefetchable:
+            pages = self._page_iterator(call)
+            self.prefetcher.prefetch(
+                self.resource, pages, self._sender.send, may_stop_early=may_stop_early, group=group
+            )
+
+    def prefetch_for_later(self, call: Call, *, may_stop_early: bool) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
+        if self.prefetcher is not None and call.is_prefetchable:
+            pages = self._page_iterator(call)
+            self.prefetcher.prefetch_for_later(
+                self.resource, pages, self._sender.send, may_stop_early=may_stop_early
+            )
+
+    def cancel_prefetches(self, group: object) -> None:
+        """Cancel this group's pending prefetches."""
+        if self.prefetcher is not None:
+            self.prefetcher.cancel_group(group)
+
+    def _page_fetcher(
+        self, call: Call, pages: PageIterator, *, may_stop_early: bool
+    ) -> AbstractContextManager[FetchPage]:
+        send = self._sender.send
+        if self.prefetcher is None or not call.is_prefetchable:
+            return nullcontext(lambda request, page: PageResponse(send(request, page)))
+        return self.prefetcher.page_fetcher(
+            self.resource,
+            pages.request,
+            lambda: self._page_iterator(call),
+            send,
+            may_stop_early=may_stop_early,
+        )
+
+    # The cached properties below cost more than the rest of a small call, and a family may make
+    # one call for each of thousands of parents.
 
     @cached_property
     def _sender(self) -> RequestSender:
         return RequestSender(self.resource, self.session, self.redactor, self.auth, self.actions)
-
-    @property
-    def looks_ahead(self) -> int:
-        """How many calls may be foreseen at a time."""
-        return self.ahead.max_prefetched_calls if self.ahead else 0
-
-    def foresee(self, call: Call, *, may_stop: bool, group: object) -> None:
-        """Fetch the pages of a call that is about to be made, one of a group of such calls."""
-        if self.ahead is not None and call.is_prefetchable:
-            course = self._course(call)
-            self.ahead.foresee(
-                self.resource, course, self._sender.ask, may_stop=may_stop, group=group
-            )
-
-    def foresee_for_later(self, call: Call, *, may_stop: bool) -> None:
-        """Fetch the pages of a call that will be made later in the run."""
-        if self.ahead is not None and call.is_prefetchable:
-            course = self._course(call)
-            self.ahead.foresee_for_later(self.resource, course, self._sender.ask, may_stop=may_stop)
-
-    def withdraw(self, group: object) -> None:
-        """Calls of this group that were not made are not made any more."""
-        if self.ahead is not None:
-            self.ahead.withdraw(group)
-
-    def _page_fetcher(
-        self, call: Call, course: PageIterator, *, may_stop: bool
-    ) -> AbstractContextManager[FetchPage]:
-        ask = self._sender.ask
-        if self.ahead is None or not call.is_prefetchable:
-            return nullcontext(lambda request, page: PageResponse(ask(request, page)))
-        return self.ahead.page_fetcher(
-            self.resource,
-            request_key(course.request),
-            lambda: self._course(call),
-            ask,
-            may_stop=may_stop,
-        )
 
     @cached_property
     def _selector(self) -> JSONPath | None:
         return jsonpath.compile_path(self.data_selector) if self.data_selector else None
 
     @cached_property
-    def _counts_rows(self) -> bool:
+    def _selects_every_record(self) -> bool:
         return selects_every_record(self.data_selector)
 
-    def _course(self, call: Call) -> PageIterator:
+    def _page_iterator(self, call: Call) -> PageIterator:
         return PageIterator(
             resource=self.resource,
             redactor=self.redactor,
             actions=self.actions,
             request=self._request(call),
+            # a paginator keeps its position in itself
             paginator=deepcopy(self.paginator),
-            reader=RecordReader(
-                self.data_selector, is_given=self.selector_is_given, compiled=self._selector
+            record_reader=RecordReader(
+                self.data_selector,
+                is_from_file=self.is_selector_from_file,
+                compiled=self._selector,
             ),
             guard=PageGuard(self.max_pages),
         )
 
     def _request(self, call: Call) -> requests.Request:
-        absolute = urlsplit(call.path).scheme in ("http", "https")
-        url = call.path if absolute else join_url(self.base_url, call.path)
+        is_absolute = urlsplit(call.path).scheme in ("http", "https")
+        url = call.path if is_absolute else join_url(self.base_url, call.path)
         return requests.Request(
             method=call.method.upper(),
             url=url,
@@ -250,11 +310,11 @@ class EndpointReader:
             auth=self.auth,
         )
 
-    def _told(self, records: Records) -> Records:
-        """Tell of the page, and leave out null items: a null is no record."""
+    def _report_page(self, records: Records) -> Records:
+        """Report a page to the listener and return its records without nulls."""
         nulls = sum(record is None for record in records)
         if self.listener:
-            self.listener.page(len(records), nulls)
+            self.listener.on_page(len(records), nulls)
         if not nulls:
             return records
         if isinstance(records, UnverifiedRecords):

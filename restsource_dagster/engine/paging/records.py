@@ -1,13 +1,8 @@
-"""The records of an answer, with what it takes to prove that reading them fast lost nothing.
+"""Take the records out of a response: parse the body, find the records, reject what is none.
 
-From an answer to its JSON.
-
-Where the records are in an answer, if the file does not say: dlt's detection, made careful.
-
-dlt takes the first list with a usual name, else the first list there is, so that a single object
-loses everything but one of its lists, and the list of an error message becomes rows.
-
-The records of an answer: what a selector finds, and what it means if it finds nothing.
+Without a `data_selector` the place of the records is detected as dlt does, but more carefully. dlt
+takes the first list with a usual name, else the first list of any name. So it loads one list of an
+object that is a single record, and the details of an error message as rows.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,18 +48,18 @@ _EMPTY_BODY_ADVICE = (
 
 
 class UnusableBodyError(ValueError):
-    """The answer is an error, or no JSON."""
+    """The response is an error, is empty, or has no JSON."""
 
 
-def parse_body(response: requests.Response, verdict: ActionName | None) -> Any:
-    """The JSON of an answer that is neither an error nor empty. Raises `NoBodyError`.
+def parse_body(response: requests.Response, action: ActionName | None) -> Any:
+    """Return the JSON of a response. Raises `UnusableBodyError` if it is an error or is empty.
 
-    `verdict` is what `response_actions` say about it.
+    `action` is what the file's `response_actions` say about the response.
     """
-    if verdict is not None:
-        tried = ", and trying again did not help" if verdict == "retry" else ""
+    if action is not None:
+        tried = ", and trying again did not help" if action == "retry" else ""
         raise UnusableBodyError(
-            f"response_actions: {verdict} this answer ({response.reason}){tried}"
+            f"response_actions: {action} this answer ({response.reason}){tried}"
         )
     if response.status_code >= requests.codes.bad_request:
         raise UnusableBodyError(f"the API refused ({response.reason})")
@@ -84,6 +79,7 @@ def parse_body(response: requests.Response, verdict: ActionName | None) -> Any:
 
 
 KeyPath = tuple[str, ...]
+"""The keys that lead to a list in a body."""
 
 _ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
 _PAGING_KEYS = frozenset(
@@ -92,31 +88,34 @@ _PAGING_KEYS = frozenset(
 
 
 class NotDetectedError(ValueError):
-    """The answer is no list of records, and not clearly an object that has one."""
+    """The body is no list of records, and no object in which one list is clearly meant."""
 
 
 def detect_selector(body: Any) -> JSONPath | None:
-    """Where the records are; None if the answer is empty, so that a later one may tell.
+    """Return the place of the records; None if the body is empty, so that a later page decides.
 
-    As dlt does for a list and for an object with a list under a usual name (`data`, `items`, ...).
-    Any other list counts if no other could be meant and the object has no id: one that has is a
-    record itself. An object without a list is one record. Raises `NotDetectedError` for anything
-    else.
+    A list is detected as dlt does, and so is an object with a list under a usual name (`data`,
+    `items`, ...). Another list counts if no second one could be meant and the object has no id: an
+    object with an id is a record itself. An object without a list is one record. Raises
+    `NotDetectedError` for anything else.
     """
     if body is None or body == {}:
         return None
     if isinstance(body, list):
         return Root()
     if not isinstance(body, dict):
-        raise NotDetectedError(f"the answer is neither an object nor a list but {_kind_of(body)}")
+        raise NotDetectedError(
+            f"the answer is neither an object nor a list but {_describe_value(body)}"
+        )
     if looks_like_an_error(body):
         raise NotDetectedError(
             'the answer looks like an error message; if it is a row, set data_selector to "$"'
         )
     lists: list[tuple[KeyPath, list[Any]]] = find_all_lists(body, result=[])
-    usual, _ = find_response_page_data(body)
-    if lists and usual[-1] in RECORD_KEY_PATTERNS and not any(map(is_error_field, usual)):
-        return _selector_for(usual)
+    dlts_choice, _ = find_response_page_data(body)
+    has_usual_name = bool(lists) and dlts_choice[-1] in RECORD_KEY_PATTERNS
+    if has_usual_name and not any(map(is_error_field, dlts_choice)):
+        return _selector_for(dlts_choice)
     return _selector_for(_only_list(body, lists) if lists else _null_list(body))
 
 
@@ -126,9 +125,9 @@ def _only_list(body: Mapping[str, Any], lists: list[tuple[KeyPath, list[Any]]]) 
         _ID_KEYS & keys for keys in _keys_on_path(body, candidates[0])
     ):
         return candidates[0]
-    named = ", ".join(".".join(path) for path, _ in lists)
+    names = ", ".join(".".join(path) for path, _ in lists)
     raise NotDetectedError(
-        f"it is not clear which list holds the rows (there is {named}); say it with data_selector, "
+        f"it is not clear which list holds the rows (there is {names}); say it with data_selector, "
         'or set data_selector to "$" if the whole object is one row'
     )
 
@@ -140,7 +139,7 @@ def _may_hold_records(path: KeyPath, items: list[Any]) -> bool:
 
 
 def _keys_on_path(body: Mapping[str, Any], path: KeyPath) -> Iterator[set[str]]:
-    """The keys of each object on the way to a list, in lower case."""
+    """Yield the keys of each object on the way to a list, in lower case."""
     level: Any = body
     for name in path:
         yield {str(key).lower() for key in level}
@@ -148,7 +147,10 @@ def _keys_on_path(body: Mapping[str, Any], path: KeyPath) -> Iterator[set[str]]:
 
 
 def _null_list(body: Mapping[str, Any]) -> KeyPath:
-    """A usual name that holds null, where all else is about paging: an empty list of some servers."""
+    """Return a usual name that holds null if all else is about paging; else the path of the body.
+
+    Some servers write an empty list as null.
+    """
     empty = [key for key, value in body.items() if value is None and key in RECORD_KEY_PATTERNS]
     if len(empty) == 1 and all(
         key == empty[0] or isinstance(value, bool | int | float) or key.lower() in _PAGING_KEYS
@@ -159,44 +161,42 @@ def _null_list(body: Mapping[str, Any]) -> KeyPath:
 
 
 def _selector_for(path: KeyPath) -> JSONPath:
-    """Fields are quoted by construction, not by text: a key may hold any character."""
+    # built, not written as a text and compiled: a key may hold any character
     selector: JSONPath = Root()
     for name in path:
         selector = Child(selector, Fields(name))
     return selector
 
 
-def _kind_of(body: Any) -> str:
-    return "a text" if isinstance(body, str) else f"{body!r}"
-
-
+# what `[*]` compiles to; older versions of jsonpath-ng have a slice without bounds for it
 _Wildcard: type[JSONPath] = getattr(language, "Wildcard", Slice)
-"""What `[*]` is read as; a slice without bounds in older versions of jsonpath-ng."""
 
 
 class NoRecordsError(ValueError):
-    """The answer does not have what the selector names."""
+    """The body does not have what the selector names."""
 
 
 class RecordReader:
     """Takes the records out of the pages of one call, in order.
 
-    Without a selector the first page that is not empty tells where they are. `is_given` tells that
-    the file has the selector: it is dlt that takes `$` for a path that ends in an id. `compiled` is
-    the selector, if it was compiled before, which takes longer than a small page. Raises
-    `NoRecordsError` or `NotDetectedError`, both `ValueError`s, for an answer that is not what it
-    should be.
+    Without a selector the first page that is not empty decides where the records are. `is_from_file`
+    is False for a selector that dlt chose: `$` for a path that ends in an id. `compiled` is the
+    selector compiled before, since compiling takes longer than reading a small page.
     """
 
     def __init__(
-        self, selector: str | None, *, is_given: bool = True, compiled: JSONPath | None = None
+        self, selector: str | None, *, is_from_file: bool = True, compiled: JSONPath | None = None
     ) -> None:
-        self._file_selector = selector if is_given else None
+        self._file_selector = selector if is_from_file else None
         self._selector = compiled or (jsonpath.compile_path(selector) if selector else None)
         self._pages_are_lists: bool | None = None
 
-    def records(self, body: Any) -> list[Any]:
-        """The records of a page. As dlt does: a null is an empty page, an object is one record."""
+    def read(self, body: Any) -> list[Any]:
+        """Return the records of a page. As in dlt, null is an empty page and an object one record.
+
+        Raises `NoRecordsError` or `NotDetectedError`, both `ValueError`s, for a body that is not
+        what the selector or the pages before it say.
+        """
         if self._selector is None:
             self._selector = detect_selector(body)
             if self._selector is None:
@@ -211,6 +211,7 @@ class RecordReader:
             return records
         if records in (None, [], {}):
             if reports_failure(body):
+                # some APIs answer 200 to a failure and add an empty list
                 raise NoRecordsError("the answer has no rows and says that something failed")
             return []
         if not isinstance(records, dict) and _is_plain_path(self._selector):
@@ -218,7 +219,10 @@ class RecordReader:
         return [records]
 
     def _check_shape(self, body: Any) -> None:
-        """A whole answer is a page: it stays a list, or an object that is no error message."""
+        """Raise `NoRecordsError` if the whole body is the page and changes its form.
+
+        Once a list, it stays a list; an object must not be an error message.
+        """
         if not isinstance(self._selector, Root) or reports_no_records(body):
             return
         is_list = isinstance(body, list)
@@ -245,7 +249,7 @@ class RecordReader:
 
 
 def selects_every_record(selector: str | None) -> bool:
-    """Whether a selector gives every record of a page once: a plain path, or `[*]` at its end."""
+    """True if a selector selects every record of a page once: a plain path, or one with `[*]` last."""
     if selector is None:
         return True
     path = jsonpath.compile_path(selector)
@@ -273,7 +277,7 @@ def _is_one_field(path: JSONPath) -> bool:
 
 
 def _selects_from_nothing(selector: JSONPath, body: Any) -> bool:
-    """Whether a selector is right and nothing is there for it.
+    """True if a selector fits the body and there is nothing to select.
 
     `data[*].item` and `data[0]` find nothing if `data` is empty, a filter if no record passes it.
     """
@@ -295,18 +299,18 @@ def _describe_value(value: Any) -> str:
 def extract_records(
     response: requests.Response, reader: RecordReader, body: Any
 ) -> tuple[list[Any], Any]:
-    """The records of a body, and the body: read again if it can't be proved later.
+    """Return the records of a body and the body, parsed strictly if it can't be verified later.
 
-    What stands beside the records (a cursor, a total) is proved here. Raises `ValueError` as the
-    reader does.
+    The rest of the body (a cursor, a total) is verified here, the records by the code that goes
+    through their values anyway. Raises `ValueError` as the reader does.
     """
-    records = reader.records(body)
+    records = reader.read(body)
     if not isinstance(response, ApiResponse) or not response.is_unverified:
         return records, body
-    keys = expected_key_count(records, body, response.content)
-    if keys is None:
+    key_count = expected_key_count(records, body, response.content)
+    if key_count is None:
         body = response.parse_strictly()
-        return reader.records(body), body
+        return reader.read(body), body
     return UnverifiedRecords.of(
-        records, keys, response.content, lambda: reader.records(response.parse_strictly())
+        records, key_count, response.content, lambda: reader.read(response.parse_strictly())
     ), body

@@ -21,6 +21,8 @@ def _split_names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+# Names of fields as APIs use them, in lower case without separators (`_normalized_field_name`).
+# The first says that something failed; the others do so only in an object that has no data.
 _ERROR_FIELDS = _split_names(
     "error errors errorcode errordescription errordetail errordetails errorid errormessage "
     "errormessages errortype exception failure fault faultstring"
@@ -33,6 +35,7 @@ _ACCOMPANYING_FIELDS = _split_names(
 )
 _DATA_FIELDS = _split_names("data result results")
 _FAILED_STATUSES = _split_names("error fail failed failure")
+# `errorCount: 0` and `page: 0` don't say that there are no rows
 _COUNT_FIELD = re.compile(
     r"(?!error|retry|fail|warn|page)"
     r"(total\w*|\w*count|\w*total|size|found|hits|matches|numfound|resultsizeestimate"
@@ -41,19 +44,18 @@ _COUNT_FIELD = re.compile(
 
 
 def is_error_field(key: str) -> bool:
-    """Whether a field tells of a failure by its name, or explains one."""
-    return (
-        _normalized_field_name(key) in _ERROR_FIELDS
-        or _normalized_field_name(key) in _MESSAGE_FIELDS
-    )
+    """True if the name of a field says that something failed, or explains it."""
+    name = _normalized_field_name(key)
+    return name in _ERROR_FIELDS or name in _MESSAGE_FIELDS
 
 
 def reports_failure(body: Any) -> bool:
-    """Whether an object says that the request failed: `error` with something in it, for instance."""
+    """True if a body is an object that says that the request failed, such as `{"error": "..."}`."""
     if not isinstance(body, Mapping):
         return False
     fields = {_normalized_field_name(str(key)): value for key, value in body.items()}
     return (
+        # `"error": null` and `"errors": []` say that nothing failed
         any(value for key, value in fields.items() if key in _ERROR_FIELDS)
         or fields.get("success") is False
         or fields.get("ok") is False
@@ -62,19 +64,20 @@ def reports_failure(body: Any) -> bool:
 
 
 def looks_like_an_error(body: Mapping[str, Any]) -> bool:
-    """Whether an object has nothing but what error messages consist of."""
+    """True if an object has only fields that error messages consist of."""
     fields = {_normalized_field_name(key): value for key, value in body.items()}
     if not fields.keys() <= _ERROR_FIELDS | _MESSAGE_FIELDS | _ACCOMPANYING_FIELDS:
         return False
     if reports_failure(body):
         return True
+    # an object such as {"message": "...", "code": 3}: it may also be a row, so look for signs of one
     is_fine = fields.get("success") or fields.get("ok")
     has_data = any(isinstance(fields.get(key), list | dict) for key in _DATA_FIELDS)
     return bool(fields.keys() & _MESSAGE_FIELDS) and not is_fine and not has_data
 
 
 def reports_no_records(body: Any) -> bool:
-    """Whether an answer without a list says that there is none: it is empty, or counts 0."""
+    """True if a body without a list says that there are no records: it is empty, or counts 0."""
     if body is None or body in ([], {}):
         return True
     return not reports_failure(body) and any(
@@ -91,11 +94,12 @@ def _number_fields(body: Any, levels: int = 2) -> Iterator[tuple[str, int | floa
     for key, value in body.items():
         if isinstance(value, int | float):
             yield str(key), value
+        # one level below, as in {"meta": {"count": 0}}
         yield from _number_fields(value, levels - 1)
 
 
 def _normalized_field_name(key: str) -> str:
-    """`errorMessage`, `error_message` and `Error-Message` are one name."""
+    """Return one name for `errorMessage`, `error_message` and `Error-Message`."""
     return re.sub(r"[\W_]", "", key.lower())
 
 

@@ -1,8 +1,8 @@
-"""dlt's paginators, with some replaced where they lose rows or stumble.
+"""dlt's paginators, with replacements for those that lose rows or fail without need.
 
-An offset that moves by the page size asked for skips rows when the API caps the size; a total that
-is missing, null, a text or too small ends the paging early or in an error; an empty link is asked
-for.
+dlt's offset moves by the page size that was requested, and so skips rows when the API caps the size.
+A total that is missing, null, a text or too small ends dlt's paging early or with an error. dlt
+requests an empty link.
 """
 
 from collections.abc import Mapping
@@ -32,35 +32,39 @@ __all__ = [
 
 
 class TolerantRangePaginator(RangePaginator):
-    """A range that treats a total it can't believe as none, if something else tells the end.
+    """A range that ignores a total that can't be right, if the file has another end of the paging.
 
-    The largest total of all pages counts, so that one which shrinks cuts nothing off, and only as
-    long as no more has arrived than it says.
+    The largest total of all pages counts, so that a total that shrinks while pages are read cuts
+    nothing off. It counts only until more has arrived than it says.
     """
 
-    promised: int | None = None
-    """The total that the newest page to name one named, in the paginator's own unit."""
+    newest_total: int | None = None
+    """The total that a page stated last: rows or pages, as the paginator counts."""
     largest_total: int | None = None
-    """The largest that any page named."""
+    """The largest total that a page stated."""
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        """Read the total here, and leave the rest to dlt."""
+        """Move to the next page. Raises `ValueError` without a total if nothing else ends the paging."""
         total = self._read_total(response)
         if total is not None:
-            self.promised = total
+            self.newest_total = total
             self.largest_total = max(total, self.largest_total or 0)
-        stated, self.total_path = self.total_path, None
+        # dlt would read the total, too, and fail on one that is no number
+        total_path, self.total_path = self.total_path, None
         try:
             super().update_state(response, data)
         finally:
-            self.total_path = stated
+            self.total_path = total_path
         if self._is_reached():
             self._has_next_page = False
 
     @property
     def may_be_past_the_end(self) -> bool:
-        """Whether the next page is asked for although the newest total says it is not there."""
-        return self.promised is not None and self.current_value >= self.promised + self.base_index
+        """True if the newest total says that the next page does not exist."""
+        return (
+            self.newest_total is not None
+            and self.current_value >= self.newest_total + self.base_index
+        )
 
     def _is_reached(self) -> bool:
         if self.largest_total is None:
@@ -68,10 +72,11 @@ class TolerantRangePaginator(RangePaginator):
         end = self.largest_total + self.base_index
         if not self._ends_without_total:
             return bool(self.current_value >= end)
+        # past a total that was too small paging goes on until the other end is found
         return bool(self.current_value == end or self._is_just_past(end))
 
     def _is_just_past(self, end: int) -> bool:
-        """Past a total by a page that was asked for as full and came short: it was the last."""
+        """True if the last page was shorter than requested and so moved past the total."""
         return bool(self.current_value > end > self.current_value - self.value_step)
 
     def _read_total(self, response: Response) -> int | None:
@@ -95,17 +100,17 @@ class TolerantRangePaginator(RangePaginator):
 
 
 class ReceivedOffsetPaginator(TolerantRangePaginator, OffsetPaginator):
-    """An offset that moves by the rows that arrived, not by those that were asked for."""
+    """An offset that moves by the number of rows that arrived, not by the page size requested."""
 
     @property
-    def promised_rows(self) -> int | None:
-        """The rows from the first offset on that the API says there are; None if cut by us."""
-        if self.promised is None or self.maximum_value is not None:
+    def total_rows(self) -> int | None:
+        """The stated number of rows from the first offset on; None if `maximum_offset` cuts it."""
+        if self.newest_total is None or self.maximum_value is not None:
             return None
-        return max(0, self.promised - self.initial_value)
+        return max(0, self.newest_total - self.initial_value)
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        """Step by the size of the page."""
+        """Move by the number of rows on the page."""
         self.value_step = len(data) if data else self.limit
         super().update_state(response, data)
 
@@ -114,18 +119,18 @@ class ReceivedOffsetPaginator(TolerantRangePaginator, OffsetPaginator):
 
 
 class TolerantOffsetPaginator(TolerantRangePaginator, OffsetPaginator):
-    """An offset for selectors that filter, where rows that arrive say nothing of the page's size."""
+    """An offset for selectors that filter: the records selected don't show the size of the page."""
 
 
 class TolerantPageNumberPaginator(TolerantRangePaginator, PageNumberPaginator):
-    """A page number that does without a total where it can."""
+    """A page number that needs no total if something else ends the paging."""
 
 
 class TolerantLinkPaginator(JSONLinkPaginator):
-    """A link in the body, where an empty text or `false` is the end as null is."""
+    """A link in the body. An empty text and `false` end the paging, as null does."""
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
-        """Raises `ValueError` for a link that is no text."""
+        """Read the next link. Raises `ValueError` if it is no text."""
         super().update_state(response, data)
         link: Any = self._next_reference
         if link is None or link is False or link == "":
@@ -134,19 +139,19 @@ class TolerantLinkPaginator(JSONLinkPaginator):
             raise ValueError(f"`next_url_path` {self.next_url_path} gives {link}, no URL")
 
 
-def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
-    """The paginator of a configuration; None means that it is detected.
+def make_paginator(config: Any, *, selects_every_record: bool) -> BasePaginator | None:
+    """Return the paginator of a configuration; None if it has to be detected.
 
-    `counts_rows` tells that the selected records are all records of a page. Raises `ValueError` as
-    dlt does.
+    `selects_every_record` is True if the selected records are all records of a page. Raises
+    `ValueError` as dlt does.
     """
-    offset = ReceivedOffsetPaginator if counts_rows else TolerantOffsetPaginator
+    offset = ReceivedOffsetPaginator if selects_every_record else TolerantOffsetPaginator
     ours: Mapping[str, type[BasePaginator]] = {
         "json_link": TolerantLinkPaginator,
         "offset": offset,
         "page_number": TolerantPageNumberPaginator,
     }
-    if isinstance(config, BasePaginator):  # dlt's own choice for a path that ends in an id
+    if isinstance(config, BasePaginator):  # dlt sets one for a path that ends in an id
         return config
     kind = config if isinstance(config, str) else str((config or {}).get("type"))
     if kind not in ours:
@@ -157,12 +162,15 @@ def make_paginator(config: Any, *, counts_rows: bool) -> BasePaginator | None:
 
 
 def detect_paginator(response: Response) -> BasePaginator:
-    """The paginator that dlt's detection finds in the first answer, as one of ours."""
+    """Return the paginator that dlt detects in the first response, as one of ours.
+
+    Raises `ValueError` if it detects none.
+    """
     found, _ = PaginatorFactory().create_paginator(response)
     if isinstance(found, JSONLinkPaginator):
         return TolerantLinkPaginator(found.next_url_path)
     if isinstance(found, PageNumberPaginator):
         return TolerantPageNumberPaginator(total_path=found.total_path)
-    if found is None:  # the factory's last resort is the single page
+    if found is None:  # never with dlt's own factory, which ends with the single page
         raise ValueError("no paginator fits the answer")
     return found

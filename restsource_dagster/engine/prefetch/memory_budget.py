@@ -1,4 +1,4 @@
-"""How much may be held of what nobody has asked for yet."""
+"""Limit the memory of prefetched pages that no one has taken yet."""
 
 import threading
 
@@ -6,85 +6,87 @@ __all__ = ["MemoryBudget", "MemoryReservation"]
 
 
 class MemoryBudget:
-    """So many bytes, shared by all that is read ahead. Safe between threads."""
+    """A number of bytes that many prefetches share. Thread-safe."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
         self._used = 0
         self._lock = threading.Lock()
         self.was_exhausted = False
-        """Whether somebody found no room."""
+        """True if `has_room_for` has said no since this was last set to False."""
 
     @property
     def used_bytes(self) -> int:
-        """The bytes that are taken."""
+        """The bytes that are reserved."""
         return self._used
 
-    def has(self, size: int) -> bool:
-        """Whether there is room for so many bytes more."""
-        if self._used + size <= self.most:
+    def has_room_for(self, size: int) -> bool:
+        """True if so many more bytes can be reserved."""
+        if self._used + size <= self.max_bytes:
             return True
         self.was_exhausted = True
         return False
 
-    def take(self, size: int, *, whatever: bool = False) -> bool:
-        """Take so many bytes; False if there is no room, unless they are to be taken whatever comes."""
+    def reserve(self, size: int, *, force: bool = False) -> bool:
+        """Reserve so many bytes; with `force` even beyond the budget. Return False if it is full."""
         with self._lock:
-            if not whatever and self._used + size > self.most:
+            if not force and self._used + size > self.max_bytes:
                 return False
             self._used += size
             return True
 
     def release(self, size: int) -> None:
-        """Give so many bytes back."""
+        """Return so many bytes to the budget."""
         with self._lock:
             self._used -= size
 
 
 class MemoryReservation:
-    """What one answer takes up in a room, from the moment that it is asked for.
+    """The memory of one response, from the moment its request is sent. Thread-safe.
 
-    Before its size is known, as many bytes are set aside as are `expected`.
+    It starts with the `expected` bytes and grows when the body turns out to be larger.
     """
 
-    def __init__(self, room: MemoryBudget, expected: int) -> None:
-        self._room = room
+    def __init__(self, budget: MemoryBudget, expected: int) -> None:
+        self._budget = budget
         self._lock = threading.Lock()
-        self._read = 0
-        self._held = expected
-        room.take(expected, whatever=True)
+        self._received = 0
+        self._reserved = expected
+        # forced: the caller has asked whether there is room, under its own lock
+        budget.reserve(expected, force=True)
         self.is_required = False
-        """Whether somebody waits for the answer: then it is read however large it is."""
+        """True if a thread waits for the response: then it is read, however large it is."""
 
     @property
-    def size(self) -> int:
-        """The bytes held."""
-        return self._held
+    def reserved_bytes(self) -> int:
+        """The bytes that are reserved."""
+        return self._reserved
 
     def grow(self, size: int) -> bool:
-        """So many bytes more are read; False if there is no room for them."""
+        """Count so many received bytes; return False if they don't fit in the budget."""
         with self._lock:
-            self._read += size
-            more = self._read - self._held
+            self._received += size
+            more = self._received - self._reserved
             if more > 0:
-                if not self._room.take(more, whatever=self.is_required):
+                if not self._budget.reserve(more, force=self.is_required):
                     return False
-                self._held += more
+                self._reserved += more
             return True
 
-    def set(self, size: int) -> None:
-        """Hold exactly so many bytes from now on."""
+    def resize(self, size: int) -> None:
+        """Reserve exactly so many bytes from now on."""
         with self._lock:
-            self._room.take(size - self._held, whatever=True)
-            self._held = size
+            # forced: the memory is in use already, or is being released
+            self._budget.reserve(size - self._reserved, force=True)
+            self._reserved = size
 
-    def move_to(self, room: MemoryBudget) -> None:
-        """Hold the same in another room."""
+    def move_to(self, budget: MemoryBudget) -> None:
+        """Reserve the same bytes in another budget."""
         with self._lock:
-            self._room.release(self._held)
-            self._room = room
-            room.take(self._held, whatever=True)
+            self._budget.release(self._reserved)
+            self._budget = budget
+            budget.reserve(self._reserved, force=True)
 
     def release(self) -> None:
-        """Hold nothing any more."""
-        self.set(0)
+        """Return all bytes to the budget."""
+        self.resize(0)

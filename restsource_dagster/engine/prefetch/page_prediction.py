@@ -1,7 +1,8 @@
-"""Which pages will be asked for, if each comes as full as those before it.
+"""Predict which pages of a call will be requested, and their requests.
 
-Only what has a number can be told in advance: pages by number and by offset. A total tells how many
-there are; without one, full pages make it likely that more follow, the likelier the more there were.
+Only pages by number and by offset can be predicted: any other paging waits for each response. A total
+says how many pages there are. Without one, full pages make it likely that more follow, and the more
+likely the more of them there were.
 """
 
 from collections.abc import Iterator
@@ -18,70 +19,71 @@ __all__ = ["PagePrediction", "predicted_requests"]
 
 
 class PagePrediction:
-    """What is known of the pages of one call after each of them.
+    """Predicts the last page of a call that may be requested, and observes each page for it.
 
-    At most `most` requests are for pages that need not be there. With `by_total_only` none are.
+    At most `max_guesses` requests are for pages that may not exist; none is with `only_by_total`.
     """
 
-    def __init__(self, most: int, *, by_total_only: bool = False) -> None:
-        self._most = most
-        self._by_total_only = by_total_only
+    def __init__(self, max_guesses: int, *, only_by_total: bool = False) -> None:
+        self._max_guesses = max_guesses
+        self._only_by_total = only_by_total
         self._full_pages = 0
-        self._previous: int | None = None
-        self._largest = 0
+        self._previous_rows: int | None = None
+        self._most_rows = 0
         self._received = 0
-        self._ended = False
-        self.last = 1
-        """The last page that may be asked for."""
+        self._has_stopped = False
+        self.last_page = 1
+        """The last page that may be requested."""
 
-    def learn(self, course: PageIterator, page: Page) -> None:
-        """Look at a page that was read; `course` stands at the next one, which is about to be asked
-        for."""
+    def observe(self, pages: PageIterator, page: Page) -> None:
+        """Take a page that was read into account; `pages` is about to request the next one."""
         rows = len(page.records)
-        self._count_full_pages(rows, course)
-        self._largest = max(self._largest, rows)
+        self._count_full_pages(rows, pages)
+        self._most_rows = max(self._most_rows, rows)
         self._received += rows
-        upcoming = course.number
-        ramp = 0
-        if not self._by_total_only and self._full_pages:
-            ramp = min(2 ** min(self._full_pages - 1, 16), self._most - 1)
-        total, is_sure = self._last_page_by_total(course)
-        self.last = max(upcoming, total, 0 if is_sure else upcoming + ramp)
-        if self._ended:
-            self.last = upcoming
+        upcoming = pages.page_number
+        guesses = 0
+        if not self._only_by_total and self._full_pages:
+            # 1, 2, 4, ...: most calls have few pages, and each wrong guess is a request
+            guesses = min(2 ** min(self._full_pages - 1, 16), self._max_guesses - 1)
+        last_by_total, is_certain = self._last_page_by_total(pages)
+        self.last_page = max(upcoming, last_by_total, 0 if is_certain else upcoming + guesses)
+        if self._has_stopped:
+            self.last_page = upcoming
 
-    def fail(self) -> None:
-        """A guess was wrong: make none any more."""
-        self._ended = True
+    def stop(self) -> None:
+        """Predict no more pages: a prediction was wrong."""
+        self._has_stopped = True
 
-    def _count_full_pages(self, rows: int, course: PageIterator) -> None:
-        """A page is full if it has as many rows as were asked for, or as the page before."""
-        is_full = rows > 0 and (rows == self._previous or rows in _sent_numbers(course))
+    def _count_full_pages(self, rows: int, pages: PageIterator) -> None:
+        # full: as many rows as the request asked for, or as the page before had
+        is_full = rows > 0 and (rows == self._previous_rows or rows in _sent_numbers(pages))
         self._full_pages = self._full_pages + 1 if is_full else 0
-        self._previous = rows
+        self._previous_rows = rows
 
-    def _last_page_by_total(self, course: PageIterator) -> tuple[int, bool]:
-        """The last page by the total that the API names, 0 if it names none; and whether a page
-        after it is out of the question."""
-        paginator = course.paginator
-        promised = getattr(paginator, "promised", None)
-        if not isinstance(paginator, RangePaginator) or promised is None:
+    def _last_page_by_total(self, pages: PageIterator) -> tuple[int, bool]:
+        """Return the last page by the stated total, 0 without one, and True if no page follows it."""
+        paginator = pages.paginator
+        total = getattr(paginator, "newest_total", None)
+        if not isinstance(paginator, RangePaginator) or total is None:
             return 0, False
-        is_sure = True
-        if not isinstance(paginator, OffsetPaginator) and promised >= self._received > 0:
-            # a total of pages, or of rows, of which there are no fewer than have come; there are at least
-            # as many pages as the rows fill
-            promised, is_sure = -(-promised // self._largest), False
-        left = promised + paginator.base_index - paginator.current_value
+        is_certain = True
+        if not isinstance(paginator, OffsetPaginator) and total >= self._received > 0:
+            # A total of pages, or of rows if no more rows than that have arrived. Either way there are
+            # at least as many pages as so many rows fill.
+            total, is_certain = -(-total // self._most_rows), False
+        left = total + paginator.base_index - paginator.current_value
         if left <= 0:
-            return 0, is_sure
-        return course.number - 1 + -(-left // max(1, paginator.value_step)), is_sure
+            return 0, is_certain
+        return pages.page_number - 1 + -(-left // max(1, paginator.value_step)), is_certain
 
 
-def _sent_numbers(course: PageIterator) -> set[int]:
-    """The whole numbers that a request sends, a page size most likely, without the one that counts
-    pages."""
-    paginator, request = course.paginator, course.request
+def _sent_numbers(pages: PageIterator) -> set[int]:
+    """Return the whole numbers that a request sends, except the page number or offset.
+
+    One of them is likely to be the page size.
+    """
+    paginator, request = pages.paginator, pages.request
     counters = {getattr(paginator, name, None) for name in ("param_name", "param_body_path")}
     values = [getattr(paginator, "limit", None)]
     for sent in (request.params, request.json):
@@ -90,24 +92,24 @@ def _sent_numbers(course: PageIterator) -> set[int]:
     return {number for value in values if (number := whole_number(value)) is not None}
 
 
-def predicted_requests(course: PageIterator) -> Iterator[requests.Request]:
-    """The requests after the next one of a course, if every page steps as far as the last one.
+def predicted_requests(pages: PageIterator) -> Iterator[requests.Request]:
+    """Yield the requests after the next one, if every page steps as far as the last one did.
 
-    Endless, unless the paginator has a maximum; empty for paginators that wait for an answer.
+    Endless, unless the paginator has a maximum. Empty for a paginator that waits for each response.
     """
-    paginator = course.paginator
+    paginator = pages.paginator
     if not isinstance(paginator, RangePaginator) or paginator.value_step <= 0:
         return iter(())
-    return _step_requests(copy(paginator), copy_request(course.request))
+    return _step_requests(copy(paginator), copy_request(pages.request))
 
 
 def _step_requests(
     paginator: RangePaginator, request: requests.Request
 ) -> Iterator[requests.Request]:
-    most = paginator.maximum_value
+    maximum = paginator.maximum_value
     while True:
         paginator.current_value += paginator.value_step
-        if most is not None and paginator.current_value >= most:
+        if maximum is not None and paginator.current_value >= maximum:
             return
         request = copy_request(request)
         paginator.update_request(request)

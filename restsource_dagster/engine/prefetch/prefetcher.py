@@ -1,284 +1,517 @@
-"""The threads that fetch ahead, and the way to what they fetch."""
+"""Prefetch the calls of one run: the threads that send requests, and the order in which they do."""
 
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Generic, TypeVar
 
 import requests
 
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.paging.endpoint_reader import FetchPage, PagePrefetch, SendRequest
 from restsource_dagster.engine.paging.page_iterator import PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,
     PrefetchedPage,
     PrefetchStage,
-    SendRequest,
 )
 from restsource_dagster.engine.prefetch.memory_budget import MemoryBudget
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction
 from restsource_dagster.engine.prefetch.response_replay import ResponseReplay, request_key
-from restsource_dagster.engine.prefetch.scheduler import PrefetchScheduler, WorkerPool
 
-__all__ = ["FetchPage", "Prefetcher"]
-
-FetchPage = Callable[[requests.Request, int], PageResponse]
-"""Gives the answer to a request; knows the number of its page."""
+__all__ = ["MEMORY_BUDGET_BYTES", "STALE_SECONDS", "PrefetchScheduler", "Prefetcher", "WorkerPool"]
 
 MEMORY_BUDGET_BYTES = 64 * 2**20
-"""How much is held, in one run, of what nobody has asked for yet."""
+"""The memory of one run for responses that the page loops have not asked for yet."""
+STALE_SECONDS = 30.0
+"""A call whose prefetch made no progress for so long before it is made is fetched anew: an API's links
+and pages don't stay valid for ever."""
+# how long the end of a run waits for its threads, whose connections are shut down by then
 _SHUTDOWN_SECONDS = 5.0
-"""How long the end of a run waits for its threads, which are cut off from the network by then."""
+
+Work = TypeVar("Work")
 
 
-class Prefetcher:
-    """What one run fetches ahead, with up to `most` threads.
+class Prefetcher(PagePrefetch):
+    """Prefetches the calls of one run with up to `max_threads` threads. Thread-safe.
 
-    The threads start when there is something to do and end with `close`. `budget` is the one that
-    all requests of the run pass.
+    The threads start when there is a request to send and end with `close`. All requests of the run
+    share `rate_limiter`.
     """
 
     def __init__(
         self,
-        most: int,
-        budget: RateLimiter,
-        room_bytes: int = MEMORY_BUDGET_BYTES,
+        max_threads: int,
+        rate_limiter: RateLimiter,
+        memory_bytes: int = MEMORY_BUDGET_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._most = most
-        self._budget = budget
+        self._max_threads = max_threads
+        self._rate_limiter = rate_limiter
+        # one lock for all: it is held for microseconds, and a request takes milliseconds
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._scheduler = PrefetchScheduler(most, room_bytes, clock)
-        self._under_way: set[Cancellation] = set()
+        self._scheduler = PrefetchScheduler(max_threads, memory_bytes, clock)
+        self._in_flight: set[Cancellation] = set()
         self._page_bytes: dict[str, int] = {}
         self._workers = WorkerPool(
-            most, self._lock, is_work=self._is_work, take=self._take, do=lambda it: self._ask(*it)
+            max_threads,
+            self._lock,
+            has_work=lambda: self._scheduler.next_request() is not None,
+            next_work=self._start_next,
+            run=lambda work: self._send(*work),
         )
         self._replay: ResponseReplay | None = None
 
     @property
-    def held(self) -> int:
-        """The bytes held."""
-        return self._scheduler.held
+    def held_bytes(self) -> int:
+        """The memory that is reserved."""
+        return self._scheduler.held_bytes
 
     @property
     def is_idle(self) -> bool:
-        """True if no prefetch is under way, and none can start before somebody reads on."""
+        """True if no request is in flight, and none can be sent before a page is taken."""
         with self._lock:
-            return self._workers.is_idle and not self._is_work()
+            return self._workers.is_idle and self._scheduler.next_request() is None
 
     @property
     def max_prefetched_calls(self) -> int:
-        """How many calls are worth being foreseen at a time."""
-        return 2 * self._most
+        """How many calls are worth prefetching at a time."""
+        # while a thread works on one call the next one is known
+        return 2 * self._max_threads
 
     @contextmanager
     def page_fetcher(
         self,
         resource: str,
-        key: str,
-        course: Callable[[], PageIterator],
-        ask: SendRequest,
+        first_request: requests.Request,
+        new_iterator: Callable[[], PageIterator],
+        send: SendRequest,
         *,
-        may_stop: bool,
+        may_stop_early: bool,
     ) -> Iterator[FetchPage]:
-        """Fetch the pages of a call, for one thread that goes through them in order.
+        """Fetch the pages of a call, for one thread that reads them in order.
 
-        `key` is that of its first request, `course` makes one to go ahead with; what is yielded is
-        asked for each request of the caller's.
+        `new_iterator` returns an iterator over the same pages for the prefetch to advance. Call the
+        yielded function with each request of the call.
         """
-        kept = self._replay
-        if kept is not None and kept.is_replaying(resource):
+        replay = self._replay
+        if replay is not None and replay.is_replaying(resource):
             yield (
                 lambda request, page: (
-                    kept.take(resource, request_key(request)) or PageResponse(ask(request, page))
+                    replay.take(resource, request_key(request)) or PageResponse(send(request, page))
                 )
             )
             return
+        key = request_key(first_request)
         with self._lock:
-            walk = self._scheduler.claim(resource, key)
-            if walk is None:
-                walk = self._new_prefetch(resource, course(), ask, self._scheduler.current_budget)
-                self._scheduler.add(walk)
-            walk.may_stop = may_stop
+            prefetch = self._scheduler.claim(resource, key)
+            if prefetch is None:
+                budget = self._scheduler.current_budget
+                prefetch = self._new_prefetch(resource, new_iterator(), send, budget)
+                self._scheduler.add_current(prefetch, is_claimed=True)
+            prefetch.may_stop_early = may_stop_early
         try:
-            yield lambda request, page: self._fetch(walk, request, page)
+            yield lambda request, page: self._fetch(prefetch, request, page)
         finally:
             with self._lock:
-                self._scheduler.end(walk)
+                self._scheduler.remove(prefetch)
                 self._wake_workers()
-            self._budget.wake_waiters()
+            self._rate_limiter.wake_waiters()
 
     @contextmanager
     def recorded_responses(self) -> Iterator[ResponseReplay]:
-        """Keep the answers that one thread takes meanwhile: it may have to make its calls again."""
+        """Record the responses that one thread takes in the block, so that it can replay its calls."""
         self._replay = ResponseReplay()
         try:
             yield self._replay
         finally:
             self._replay = None
 
-    def is_read(self, resource: str) -> bool:
-        """Whether the resource's next call was foreseen, and all of its pages are at hand."""
+    def is_complete(self, resource: str) -> bool:
+        """True if the resource's next call was prefetched and all its pages are in memory."""
         with self._lock:
-            return self._scheduler.is_read(resource)
+            return self._scheduler.is_complete(resource)
 
-    def wait_for_first(self, resource: str, most: float) -> None:
-        """Wait until the first page of the resource's next call is read, if it was foreseen; `most` in
-        seconds."""
+    def wait_for_first_page(self, resource: str, max_seconds: float) -> None:
+        """Wait until the first page of the resource's next call is read; return if none is pending."""
         with self._lock:
-            timeout = None if most == math.inf else max(0.0, most)
-            self._changed.wait_for(lambda: not self._scheduler.is_awaited(resource), timeout)
+            timeout = None if max_seconds == math.inf else max(0.0, max_seconds)
+            self._changed.wait_for(
+                lambda: not self._scheduler.is_first_page_pending(resource), timeout
+            )
 
-    def foresee(
+    def prefetch(
         self,
         resource: str,
-        course: PageIterator,
-        ask: SendRequest,
+        pages: PageIterator,
+        send: SendRequest,
         *,
-        may_stop: bool,
+        may_stop_early: bool,
         group: object,
     ) -> None:
-        """Fetch the pages of a call that somebody is about to make; `course` is that of the call.
-
-        The calls of a group come one after the other.
-        """
-        walk = self._new_prefetch(resource, course, ask, self._scheduler.current_budget)
-        walk.may_stop, walk.group = may_stop, group
+        """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
+        prefetch = self._new_prefetch(resource, pages, send, self._scheduler.current_budget)
+        prefetch.may_stop_early, prefetch.group = may_stop_early, group
         with self._lock:
-            self._scheduler.add(walk, foreseen=True)
+            self._scheduler.add_current(prefetch, is_claimed=False)
             self._wake_workers()
 
-    def foresee_for_later(
-        self, resource: str, course: PageIterator, ask: SendRequest, *, may_stop: bool
+    def prefetch_for_later(
+        self, resource: str, pages: PageIterator, send: SendRequest, *, may_stop_early: bool
     ) -> None:
         """Fetch the pages of a call that will be made later in the run."""
-        walk = self._new_prefetch(resource, course, ask, self._scheduler.later_budget)
-        walk.may_stop = may_stop
+        prefetch = self._new_prefetch(resource, pages, send, self._scheduler.later_budget)
+        prefetch.may_stop_early = may_stop_early
         with self._lock:
-            self._scheduler.add_later(walk)
+            self._scheduler.add_later(prefetch)
             self._wake_workers()
 
-    def withdraw(self, group: object) -> None:
-        """Calls of this group that were not made are not made any more."""
+    def cancel_group(self, group: object) -> None:
+        """Cancel this group's pending prefetches."""
         with self._lock:
-            self._scheduler.withdraw(lambda walk: walk.group is group)
+            self._scheduler.cancel_where(lambda prefetch: prefetch.group is group)
             self._wake_workers()
-        self._budget.wake_waiters()
+        self._rate_limiter.wake_waiters()
 
-    def end_family(self, root: str) -> None:
-        """Calls below parents, and those of this resource, are not made any more."""
+    def cancel_family(self, root: str) -> None:
+        """Cancel the pending prefetches of a family: those of its root and all below parents."""
         with self._lock:
             self._scheduler.cancel_current()
-            self._scheduler.withdraw(lambda walk: walk.resource == root)
+            self._scheduler.cancel_where(lambda prefetch: prefetch.resource == root)
             self._wake_workers()
-        self._budget.wake_waiters()
+        self._rate_limiter.wake_waiters()
 
     def close(self) -> None:
-        """End all requests that were sent ahead, and the threads."""
+        """Abort all requests of the threads and end the threads."""
         with self._lock:
-            self._scheduler.close()
-            under_way = list(self._under_way)
+            self._scheduler.cancel_all()
+            in_flight = list(self._in_flight)
             self._workers.shut_down()
             self._changed.notify_all()
-        for leash in under_way:
-            leash.abort()
-        self._budget.wake_waiters()
+        for cancellation in in_flight:
+            cancellation.abort()
+        self._rate_limiter.wake_waiters()
         self._workers.join(_SHUTDOWN_SECONDS)
 
     def _new_prefetch(
-        self, resource: str, course: PageIterator, ask: SendRequest, room: MemoryBudget
+        self, resource: str, pages: PageIterator, send: SendRequest, budget: MemoryBudget
     ) -> CallPrefetch:
-        guesses = PagePrediction(self._most, by_total_only=self._budget.is_limited)
-        size = self._page_bytes.get(resource)
-        return CallPrefetch(resource, course, ask, room, guesses, page_bytes=size)
+        prediction = PagePrediction(self._max_threads, only_by_total=self._rate_limiter.is_limited)
+        # of earlier calls of the resource, whose pages are likely to be as large
+        page_bytes = self._page_bytes.get(resource)
+        return CallPrefetch(resource, pages, send, budget, prediction, page_bytes=page_bytes)
 
-    def _fetch(self, walk: CallPrefetch, request: requests.Request, page: int) -> PageResponse:
+    def _fetch(
+        self, prefetch: CallPrefetch, request: requests.Request, number: int
+    ) -> PageResponse:
+        """Return the response of a page to the page loop; send its request if no thread has."""
         with self._lock:
-            entry = walk.claim_page(request, page)
-            is_idle = entry is not None and entry.stage is PrefetchStage.PENDING
-            if entry is not None and is_idle:
-                walk.begin(entry, ahead=False)
-            self._wake_workers(walk)
-        if entry is None:
-            return PageResponse(walk.ask(request, page))
-        if is_idle:
-            self._ask(walk, entry)
-        self._wait_until_read(walk, entry)
+            page = prefetch.claim_page(request, number)
+            is_pending = page is not None and page.stage is PrefetchStage.PENDING
+            if page is not None and is_pending:
+                prefetch.start(page, is_ahead=False)
+            self._wake_workers(prefetch)
+        if page is None:
+            return PageResponse(prefetch.send(request, number))
+        if is_pending:
+            self._send(prefetch, page)
+        self._wait_until_read(prefetch, page)
         with self._lock:
-            if entry.stage is PrefetchStage.READ:
-                walk.take(entry)
-                self._wake_workers(walk)
-        if entry.error is not None:
-            raise entry.error
-        answer = entry.answer or PageResponse(walk.ask(request, page))
+            if page.stage is PrefetchStage.READ:
+                prefetch.pop(page)
+                self._wake_workers(prefetch)
+        if page.error is not None:
+            raise page.error
+        # cancelled while this thread waited: it sends the request itself
+        received = page.received or PageResponse(prefetch.send(request, number))
         if self._replay is not None:
-            self._replay.note(walk.resource, entry.key, answer)
-        return answer
+            self._replay.record(prefetch.resource, page.key, received)
+        return received
 
-    def _is_work(self) -> bool:
-        return self._scheduler.next_request() is not None
+    def _start_next(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        """Return the request that a thread sends next, marked as requested."""
+        found = self._scheduler.next_request()
+        if found is not None:
+            prefetch, page = found
+            prefetch.start(page, is_ahead=True)
+            if page.cancellation is not None:
+                self._in_flight.add(page.cancellation)
+        return found
 
-    def _take(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
-        """The request to send next: it is begun by that."""
-        picked = self._scheduler.next_request()
-        if picked is not None:
-            walk, entry = picked
-            walk.begin(entry, ahead=True)
-            if entry.leash is not None:
-                self._under_way.add(entry.leash)
-        return picked
+    def _wake_workers(self, prefetch: CallPrefetch | None = None) -> None:
+        """Wake a thread if there is a request to send; for one prefetch, if it has one."""
+        # memory may have been released, which lets any of them go on, not only this one
+        if (
+            prefetch is None
+            or prefetch.next_page() is not None
+            or self._scheduler.was_out_of_memory
+        ):
+            self._workers.wake()
 
-    def _wake_workers(self, walk: CallPrefetch | None = None) -> None:
-        """See to it that somebody does what there is to do, perhaps only in one walk."""
-        if walk is None or walk.next_page() is not None or self._scheduler.was_out_of_memory:
-            self._workers.call()
-
-    def _ask(self, walk: CallPrefetch, entry: PrefetchedPage) -> None:
-        """Send a request, and read its answer and those after it that wait for it."""
+    def _send(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
+        """Send the request of a page; read the page and those that waited for it."""
         outcome: PageResponse | Exception | None = None
         try:
-            outcome = PageResponse(entry.send(walk.ask))
+            outcome = PageResponse(page.send(prefetch.send))
         except RequestCancelled:
-            outcome = None  # nobody wants it any more
-        except Exception as error:  # noqa: BLE001 - it is raised where the page is asked for
+            outcome = None
+        except Exception as error:  # noqa: BLE001 - the page loop raises it when it asks for the page
             outcome = error
         finally:
             with self._lock:
-                if entry.leash is not None:
-                    self._under_way.discard(entry.leash)
-                walk.end(entry, outcome)
-                if walk.page_bytes is not None:
-                    self._page_bytes[walk.resource] = walk.page_bytes
+                if page.cancellation is not None:
+                    self._in_flight.discard(page.cancellation)
+                prefetch.finish(page, outcome)
+                if prefetch.page_bytes is not None:
+                    self._page_bytes[prefetch.resource] = prefetch.page_bytes
                 self._changed.notify_all()
-        while self._read(walk):
+        while self._read_next(prefetch):
             pass
 
-    def _wait_until_read(self, walk: CallPrefetch, entry: PrefetchedPage) -> None:
-        """Wait until the entry that is wanted is read, and read it if nobody else does."""
+    def _wait_until_read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
+        """Wait until a page is read; read it here if no other thread does."""
         while True:
             ready = None
             with self._lock:
-                while entry.stage < PrefetchStage.READ and (ready := walk.next_to_read()) is None:
+                while (
+                    page.stage < PrefetchStage.READ and (ready := prefetch.next_to_read()) is None
+                ):
                     self._changed.wait()
             if ready is None:
                 return
-            self._advance(walk, ready)
+            self._read(prefetch, ready)
 
-    def _read(self, walk: CallPrefetch) -> bool:
-        """Read the next answer of a walk; False if there is none to read now."""
+    def _read_next(self, prefetch: CallPrefetch) -> bool:
+        """Read the next page of a prefetch; return False if there is none to read now."""
         with self._lock:
-            entry = walk.next_to_read()
-        if entry is not None:
-            self._advance(walk, entry)
-        return entry is not None
+            page = prefetch.next_to_read()
+        if page is not None:
+            self._read(prefetch, page)
+        return page is not None
 
-    def _advance(self, walk: CallPrefetch, entry: PrefetchedPage) -> None:
-        turned = walk.turn(entry)
+    def _read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
+        result = prefetch.read(page)
         with self._lock:
-            walk.mark_read(entry, turned)
+            prefetch.mark_read(page, result)
             self._changed.notify_all()
-            self._wake_workers(walk)
+            self._wake_workers(prefetch)
+
+
+class PrefetchScheduler:
+    """Decides which request of all prefetches of a run is sent next. Used under one lock.
+
+    *Current* prefetches are of calls that are made now or next; *later* ones are of calls that are
+    made later in the run. At most `max_threads` requests are in flight, and at most half of them for
+    current prefetches while later ones could use them. Each kind has half of the memory, and each
+    prefetch a share of that, so that parents leave memory for their dependents.
+    """
+
+    def __init__(
+        self, max_threads: int, memory_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_threads = max_threads
+        self._clock = clock
+        self.current_budget = MemoryBudget(memory_bytes // 2)
+        self.later_budget = MemoryBudget(memory_bytes // 2)
+        self._current: list[CallPrefetch] = []
+        self._later: list[CallPrefetch] = []
+        # by resource and request key; several if a resource makes the same call more than once
+        self._unclaimed: dict[tuple[str, str], deque[CallPrefetch]] = {}
+        self._current_group: object = None
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that is reserved."""
+        return self.current_budget.used_bytes + self.later_budget.used_bytes
+
+    @property
+    def was_out_of_memory(self) -> bool:
+        """True if a request was held back for lack of memory since this was last read."""
+        was_exhausted = self.current_budget.was_exhausted or self.later_budget.was_exhausted
+        self.current_budget.was_exhausted = self.later_budget.was_exhausted = False
+        return was_exhausted
+
+    def add_current(self, prefetch: CallPrefetch, *, is_claimed: bool) -> None:
+        """Add a prefetch of a call that is made now, `is_claimed`, or is about to be made."""
+        prefetch.max_bytes = self.current_budget.max_bytes // 2
+        self._current.append(prefetch)
+        if not is_claimed:
+            self._register(prefetch)
+
+    def add_later(self, prefetch: CallPrefetch) -> None:
+        """Add a prefetch of a call that is made later."""
+        prefetch.max_bytes = self.later_budget.max_bytes // self._max_threads
+        self._later.append(prefetch)
+        self._register(prefetch)
+
+    def claim(self, resource: str, key: str) -> CallPrefetch | None:
+        """Return the prefetch of a call that is made now; None without one, or if it is stale."""
+        prefetches = self._unclaimed.get((resource, key))
+        if not prefetches:
+            return None
+        prefetch = prefetches[0]
+        self._unregister(prefetch)
+        if prefetch.is_stale(self._clock() - STALE_SECONDS):
+            self.remove(prefetch)
+            return None
+        if prefetch in self._later:
+            self._later.remove(prefetch)
+            self._current.append(prefetch)
+            prefetch.move_to(self.current_budget, self.current_budget.max_bytes // 2)
+        self._current_group = prefetch.group
+        return prefetch
+
+    def is_complete(self, resource: str) -> bool:
+        """True if exactly one call of the resource is prefetched and all its pages are in memory."""
+        found = self._unclaimed_of(resource)
+        return len(found) == 1 and found[0].is_complete
+
+    def is_first_page_pending(self, resource: str) -> bool:
+        """True if the first page of a call of the resource is on its way."""
+        return any(prefetch.is_first_page_pending for prefetch in self._unclaimed_of(resource))
+
+    def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
+        found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)
+        return list(chain.from_iterable(found))
+
+    def remove(self, prefetch: CallPrefetch) -> None:
+        """Cancel and remove a prefetch."""
+        prefetch.cancel()
+        for prefetches in (self._current, self._later):
+            if prefetch in prefetches:
+                prefetches.remove(prefetch)
+
+    def cancel_where(self, matches: Callable[[CallPrefetch], bool]) -> None:
+        """Cancel the prefetches that match and whose calls are not made yet."""
+        for prefetch in [one for one in chain(self._current, self._later) if matches(one)]:
+            if self._unregister(prefetch):
+                self.remove(prefetch)
+
+    def cancel_current(self) -> None:
+        """Cancel the current prefetches whose calls are not made yet."""
+        current = set(self._current)
+        self.cancel_where(current.__contains__)
+
+    def cancel_all(self) -> None:
+        """Cancel all prefetches."""
+        for prefetch in chain(self._current, self._later):
+            prefetch.cancel()
+
+    def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        """Return the request to send next; None if there is none."""
+        in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
+        if self._later and in_flight * 2 >= self._max_threads:
+            return self._next_later() or self._next_current()
+        return self._next_current() or self._next_later()
+
+    def _next_current(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        # first the calls below the parents that are read now, then below other parents, then the
+        # parents' own pages: rows come out in that order
+        grouped = [prefetch for prefetch in self._current if prefetch.group is not None]
+        in_front = (prefetch for prefetch in grouped if prefetch.group is self._current_group)
+        return _first_pending(chain(in_front, grouped, self._current))
+
+    def _next_later(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        # as many as have a share of the memory, the one with the fewest requests first
+        open_ones = (one for one in self._later if not (one.has_ended or one.is_cancelled))
+        first = islice(open_ones, self._max_threads)
+        return _first_pending(sorted(first, key=lambda prefetch: prefetch.in_flight))
+
+    def _register(self, prefetch: CallPrefetch) -> None:
+        self._unclaimed.setdefault((prefetch.resource, prefetch.key), deque()).append(prefetch)
+
+    def _unregister(self, prefetch: CallPrefetch) -> bool:
+        """Remove a prefetch from the unclaimed ones; return False if it is none of them."""
+        prefetches = self._unclaimed.get((prefetch.resource, prefetch.key), deque())
+        if prefetch not in prefetches:
+            return False
+        prefetches.remove(prefetch)
+        if not prefetches:
+            del self._unclaimed[prefetch.resource, prefetch.key]
+        return True
+
+
+def _first_pending(
+    prefetches: Iterator[CallPrefetch] | list[CallPrefetch],
+) -> tuple[CallPrefetch, PrefetchedPage] | None:
+    for prefetch in prefetches:
+        if (page := prefetch.next_page()) is not None:
+            return prefetch, page
+    return None
+
+
+class WorkerPool(Generic[Work]):
+    """Up to `max_threads` threads that do the work there is, started when it comes up.
+
+    `has_work` and `next_work` are called under `lock`, in any thread. `next_work` returns a piece of
+    work, or None if there is none now; `run` does it, without the lock.
+    """
+
+    def __init__(
+        self,
+        max_threads: int,
+        lock: threading.Lock,
+        *,
+        has_work: Callable[[], bool],
+        next_work: Callable[[], Work | None],
+        run: Callable[[Work], None],
+    ) -> None:
+        self._max_threads = max_threads
+        self._lock = lock
+        self._has_work = has_work
+        self._next_work = next_work
+        self._run = run
+        self._woken = threading.Condition(lock)
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._is_shut_down = False
+
+    @property
+    def is_idle(self) -> bool:
+        """True if all threads wait for work. Read under the lock."""
+        return self._idle == len(self._threads)
+
+    def wake(self) -> None:
+        """Let a thread do the work there is; start one if none is idle. Called under the lock."""
+        if self._is_shut_down:
+            return
+        if self._idle:
+            self._woken.notify()
+        elif len(self._threads) < self._max_threads and self._has_work():
+            name = f"restsource-prefetch-{len(self._threads)}"
+            thread = threading.Thread(target=self._run_all, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def shut_down(self) -> None:
+        """Let each thread end after its present work. Called under the lock."""
+        self._is_shut_down = True
+        self._woken.notify_all()
+
+    def join(self, seconds: float) -> None:
+        """Wait at most so many seconds for all threads to end. Called without the lock."""
+        ends_at = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, ends_at - time.monotonic()))
+
+    def _run_all(self) -> None:
+        while (work := self._wait()) is not None:
+            self._run(work)
+
+    def _wait(self) -> Work | None:
+        with self._lock:
+            while not self._is_shut_down:
+                if (work := self._next_work()) is not None:
+                    # there may be more work than this: each thread wakes the next one
+                    self.wake()
+                    return work
+                self._idle += 1
+                self._woken.wait()
+                self._idle -= 1
+            return None

@@ -1,6 +1,6 @@
-"""Answers that were taken and may be wanted once more, so that the API is not asked twice.
+"""Keep responses so that the same calls can be made again without requests.
 
-Requests to keep and to compare, apart from the one that a paginator goes on changing.
+`request_key` tells whether two requests are the same, `copy_request` keeps one as it is.
 """
 
 from copy import copy, deepcopy
@@ -14,21 +14,21 @@ __all__ = ["ResponseReplay", "copy_request", "request_key"]
 
 
 def copy_request(request: requests.Request) -> requests.Request:
-    """A request of the same content, which stays as it is when the other one is changed."""
-    twin = copy(request)
-    twin.headers = dict(request.headers or {})
-    twin.params = deepcopy(request.params)
-    twin.json = deepcopy(request.json)
-    twin.data = deepcopy(request.data)
-    return twin
+    """Return a copy that stays as it is when a paginator changes the request in place."""
+    copied = copy(request)
+    copied.headers = dict(request.headers or {})
+    copied.params = deepcopy(request.params)
+    copied.json = deepcopy(request.json)
+    copied.data = deepcopy(request.data)
+    return copied
 
 
 def request_key(request: requests.Request) -> str:
-    """All that a request sends, but for credentials: requests of one resource with the same key are
-    the same.
+    """Return a text of all that a request sends except credentials.
 
-    `1`, `True` and `"1"` are told apart.
+    Two requests of one resource with the same key are the same request.
     """
+    # repr, not JSON: it distinguishes 1, True and "1"
     return repr(
         (
             request.method,
@@ -42,36 +42,37 @@ def request_key(request: requests.Request) -> str:
 
 
 class ResponseReplay:
-    """The answers to calls that may be made again. Not for several threads at once.
+    """Records the responses of calls and returns them when the calls are made again.
 
-    What was read of an answer is forgotten when the next one comes: whoever took it may have changed
-    it, and it takes several times the room.
+    Single-threaded.
     """
 
     def __init__(self) -> None:
-        self._answers: dict[tuple[str, str], PageResponse] = {}
-        self._resources: set[str] = set()
-        self._last: PageResponse | None = None
+        self._responses: dict[tuple[str, str], PageResponse] = {}
+        self._replayed: set[str] = set()
+        self._newest: PageResponse | None = None
 
-    def note(self, resource: str, key: str, answer: PageResponse) -> None:
-        """The answer to a request, known by its key."""
-        self._forget_last()
-        self._answers[resource, key] = self._last = answer
+    def record(self, resource: str, key: str, received: PageResponse) -> None:
+        """Keep the response to the request with this key."""
+        self._discard_newest_parsed()
+        self._responses[resource, key] = self._newest = received
 
-    def start_again(self) -> None:
-        """The same calls are made again."""
-        self._forget_last()
-        self._resources = {resource for resource, _ in self._answers}
+    def begin_replay(self) -> None:
+        """Return recorded responses from now on: the same calls are made again."""
+        self._discard_newest_parsed()
+        self._replayed = {resource for resource, _ in self._responses}
 
     def is_replaying(self, resource: str) -> bool:
-        """Whether calls of a resource are made again."""
-        return resource in self._resources
+        """True if the calls of a resource are made again."""
+        return resource in self._replayed
 
     def take(self, resource: str, key: str) -> PageResponse | None:
-        """The answer to a request that was sent before, once; None if it was not."""
-        return self._answers.pop((resource, key), None)
+        """Remove and return the response to the request with this key; None if there is none."""
+        return self._responses.pop((resource, key), None)
 
-    def _forget_last(self) -> None:
-        if self._last is not None and isinstance(self._last.response, ApiResponse):
-            self._last.response.discard_parsed()
-        self._last = None
+    def _discard_newest_parsed(self) -> None:
+        # The load may have changed the parsed records, and they take several times the memory of the
+        # body. Not at once: the page of the newest response is still in use.
+        if self._newest is not None and isinstance(self._newest.response, ApiResponse):
+            self._newest.response.discard_parsed()
+        self._newest = None

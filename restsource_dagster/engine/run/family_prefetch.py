@@ -49,8 +49,8 @@ class FamilyPrefetch:
                 root = run.plans(family, loaded)[family.root.name]
                 if root.incremental is None:
                     # no more than a page: the destination may turn out not to be there
-                    run.endpoints.endpoint(root).foresee_for_later(
-                        root_call(root, None), may_stop=True
+                    run.endpoints.endpoint(root).prefetch_for_later(
+                        root_call(root, None), may_stop_early=True
                     )
                     self._looked_at = 1
             except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
@@ -103,7 +103,7 @@ def _prefetch_family(
         else None
     )
     may_stop = stream is not None and stream.may_finish_early
-    endpoint.foresee_for_later(root_call(root, view), may_stop=may_stop)
+    endpoint.prefetch_for_later(root_call(root, view), may_stop_early=may_stop)
 
 
 def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> RowFilter | None:

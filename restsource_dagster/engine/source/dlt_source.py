@@ -78,7 +78,7 @@ class ResourceReader:
     def rows(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
         """The rows of a call that are new, page by page; then the cursor is moved."""
         may_stop = opened is not None and opened.stream.may_finish_early
-        with closing(self.endpoint.pages(call, may_stop=may_stop)) as pages:
+        with closing(self.endpoint.pages(call, may_stop_early=may_stop)) as pages:
             for number, records in enumerate(pages, 1):
                 rows = self.values.sanitize(records, number)
                 rows = opened.stream.read(rows, number) if opened else rows
@@ -151,7 +151,7 @@ class ResourceReader:
         was fetched is thrown away.
         """
         plan = self.plan
-        for ask in parents.upcoming(self.endpoint.looks_ahead):
+        for ask in parents.upcoming(self.endpoint.max_prefetched_calls):
             if self.children.is_prefetched(ask.key):
                 continue
             stream = self.cursors.peek(plan, ask.values)
@@ -163,7 +163,7 @@ class ResourceReader:
             except Exception:  # noqa: BLE001 - the call itself meets the same error, and tells
                 return
             may_stop = stream is not None and stream.may_finish_early
-            self.endpoint.foresee(call, may_stop=may_stop, group=parents)
+            self.endpoint.prefetch(call, may_stop_early=may_stop, group=parents)
 
 
 def root_pages(reading: ResourceReader) -> Iterator[Any]:
@@ -197,7 +197,7 @@ def _read_dependent_pages(parents: ParentQueue, reading: ResourceReader) -> Iter
             reading.foresee(parents)
             yield from reading.dependent_records(ask, opened)
     finally:
-        reading.endpoint.withdraw(parents)
+        reading.endpoint.cancel_prefetches(parents)
 
 
 def _empty_page(plan: ResourcePlan) -> Any:

@@ -38,23 +38,23 @@ class _PageReporter:
     tally: ResourceCounts
     progress: Progress
 
-    def page(self, rows: int, nulls: int) -> None:
+    def on_page(self, rows: int, nulls: int) -> None:
         self.tally.add_page(rows=rows, nulls=nulls)
         self.progress.page(self.resource, rows)
         if nulls:
             self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
 
-    def end(self, promised: int | None, received: int) -> None:
-        if promised is None:
+    def on_call_end(self, stated_total: int | None, received: int) -> None:
+        if stated_total is None:
             return
-        self.tally.add_stated_total(promised)
-        if received < promised:
+        self.tally.add_stated_total(stated_total)
+        if received < stated_total:
             self.progress.message(
-                f"{self.resource}: the API named a total of {promised}, and {received} arrived; "
-                f"{promised - received} are missing"
+                f"{self.resource}: the API named a total of {stated_total}, and {received} arrived; "
+                f"{stated_total - received} are missing"
             )
 
-    def note(self, text: str) -> None:
+    def on_message(self, text: str) -> None:
         self.progress.message(f"{self.resource}: {text}")
 
 
@@ -113,13 +113,13 @@ class EndpointFactory:
 
     def is_read(self, resource: str) -> bool:
         """Whether all pages of the resource's next call were fetched ahead."""
-        return self._prefetcher is not None and self._prefetcher.is_read(resource)
+        return self._prefetcher is not None and self._prefetcher.is_complete(resource)
 
     def wait_for_first(self, resource: str, most: float) -> None:
         """Wait until the first page of the resource's next call was fetched ahead, if it is at all;
         `most` in seconds."""
         if self._prefetcher is not None:
-            self._prefetcher.wait_for_first(resource, most)
+            self._prefetcher.wait_for_first_page(resource, most)
 
     @contextmanager
     def replayable(self) -> Iterator[Callable[[Collection[str]], None]]:
@@ -130,11 +130,11 @@ class EndpointFactory:
         with (
             self._prefetcher.recorded_responses()
             if self._prefetcher
-            else nullcontext(ResponseReplay()) as kept
+            else nullcontext(ResponseReplay()) as replay
         ):
 
             def start_again(names: Collection[str]) -> None:
-                kept.start_again()
+                replay.begin_replay()
                 for name in names:
                     self.tally(name).restart()
                     self._progress.start_again(name)
@@ -144,7 +144,7 @@ class EndpointFactory:
     def end_family(self, root: str) -> None:
         """Give up what was fetched for a family and was not wanted."""
         if self._prefetcher is not None:
-            self._prefetcher.end_family(root)
+            self._prefetcher.cancel_family(root)
 
     def _make(self, plan: ResourcePlan, tally: ResourceCounts) -> EndpointReader:
         name, endpoint = plan.resource.name, plan.endpoint
@@ -159,14 +159,14 @@ class EndpointFactory:
             auth=self._auth(plan, tally, may_use_clients=not foreign),
             paginator=make_paginator(
                 endpoint.get("paginator") or self._client.get("paginator"),
-                counts_rows=selects_every_record(endpoint.get("data_selector")),
+                selects_every_record=selects_every_record(endpoint.get("data_selector")),
             ),
             data_selector=endpoint.get("data_selector"),
-            selector_is_given=name in self._with_selector,
+            is_selector_from_file=name in self._with_selector,
             actions=_response_actions(endpoint),
             max_pages=self._http.max_pages,
             listener=_PageReporter(name, tally, self._progress),
-            ahead=self._prefetcher,
+            prefetcher=self._prefetcher,
         )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading a path of a server one by one and ahead, to be compared."""
+"""Read a path of a server with and without prefetching."""
 
 import threading
 from collections.abc import Mapping
@@ -16,29 +16,29 @@ from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, P
 from restsource_dagster_tests.faults.http_parts import Place, endpoint_for, response_actions
 from restsource_dagster_tests.waiting import wait_until
 
-__all__ = ["Read", "ahead_threads", "read", "session_of"]
+__all__ = ["Read", "prefetch_threads", "read", "session_of"]
 
 
 @dataclass
 class Read:
-    """All that a reader gets to see of a call."""
+    """What the reader of a call gets to see."""
 
     pages: list[list[Any]] = field(default_factory=list)
     error: str | None = None
-    told: list[Any] = field(default_factory=list)
+    reported: list[Any] = field(default_factory=list)
 
-    def page(self, rows: int, nulls: int) -> None:
-        self.told.append(("page", rows, nulls))
+    def on_page(self, rows: int, nulls: int) -> None:
+        self.reported.append(("page", rows, nulls))
 
-    def end(self, promised: int | None, received: int) -> None:
-        self.told.append(("end", promised, received))
+    def on_call_end(self, stated_total: int | None, received: int) -> None:
+        self.reported.append(("end", stated_total, received))
 
-    def note(self, text: str) -> None:
-        self.told.append(("note", text))
+    def on_message(self, text: str) -> None:
+        self.reported.append(("note", text))
 
 
 def session_of(server: Place, most: int, actions: Any = ()) -> ApiSession:
-    """A session that does not wait before it tries again."""
+    """A session that does not wait before a retry."""
     rules = response_actions(actions)
     return ApiSession(
         SessionRules(
@@ -56,42 +56,44 @@ def read(
     most: int,
     call: Call | None = None,
     *,
-    room_bytes: int = MEMORY_BUDGET_BYTES,
-    may_stop: bool = False,
+    memory_bytes: int = MEMORY_BUDGET_BYTES,
+    may_stop_early: bool = False,
     stop_after: int | None = None,
     actions: Any = (),
     **endpoint: Any,
 ) -> Read:
-    """Read `items`, or a call, with up to `most` requests under way.
+    """Read `items`, or a call, with up to `most` requests in flight.
 
-    A reader that stops after some pages stops when nothing more is fetched ahead.
+    With `stop_after` it stops after so many pages, once all prefetches have ended.
     """
     session, seen = session_of(server, most, actions), Read()
-    ahead = Prefetcher(most, session.rules.rate_limiter, room_bytes) if most > 1 else None
+    prefetcher = Prefetcher(most, session.rules.rate_limiter, memory_bytes) if most > 1 else None
     made = endpoint_for(
-        server, session=session, ahead=ahead, listener=seen, actions=actions, **endpoint
+        server, session=session, prefetcher=prefetcher, listener=seen, actions=actions, **endpoint
     )
-    pages = made.pages(call or Call("items"), may_stop=may_stop)
+    pages = made.pages(call or Call("items"), may_stop_early=may_stop_early)
     try:
         for page in pages:
             seen.pages.append(page)
             if len(seen.pages) == stop_after:
-                wait_until(lambda: not ahead or ahead.is_idle, "the end of what is fetched ahead")
+                wait_until(
+                    lambda: not prefetcher or prefetcher.is_idle, "the end of all prefetches"
+                )
                 break
     except IngestError as error:
         seen.error = f"{type(error).__name__}: {error}"
     finally:
         pages.close()
-        if ahead:
-            ahead.close()
+        if prefetcher:
+            prefetcher.close()
         session.close()
     return seen
 
 
-def ahead_threads() -> Mapping[str, threading.Thread]:
-    """The threads of this process that read ahead."""
+def prefetch_threads() -> Mapping[str, threading.Thread]:
+    """The prefetch threads of this process."""
     return {
         thread.name: thread
         for thread in threading.enumerate()
-        if thread.name.startswith("restsource-ahead")
+        if thread.name.startswith("restsource-prefetch")
     }

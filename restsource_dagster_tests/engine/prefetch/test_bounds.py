@@ -1,4 +1,4 @@
-"""What fetching ahead may cost: requests, places in the budget, memory, threads."""
+"""What prefetching may cost at most: requests, slots of the rate limit, memory, threads."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
-from restsource_dagster_tests.engine.prefetch.reading import ahead_threads, read, session_of
+from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads, read, session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for
 from restsource_dagster_tests.faults.test_http_totals import api, offset, pages
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
@@ -93,7 +93,7 @@ def test_a_reader_that_may_stop_is_not_run_away_from(
     server: FaultServer, stop_after: int, most_asked: int
 ) -> None:
     server.plan["/items"] = linked
-    read(server, 8, selector="data", paginator=LINK, may_stop=True, stop_after=stop_after)
+    read(server, 8, selector="data", paginator=LINK, may_stop_early=True, stop_after=stop_after)
     assert stop_after <= len(server.arrivals) <= most_asked
 
 
@@ -125,30 +125,34 @@ def test_with_one_request_at_a_time_nothing_is_fetched_ahead(server: FaultServer
     server.plan["/items"] = api(50, cap=10)
     read(server, 1, selector="data", paginator=offset(10), stop_after=2)
     assert numbers(server, "offset") == [0, 10]
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}
 
 
 class Held:
     """Reads slowly while others fetch, and notes the most that is held."""
 
-    def __init__(self, server: FaultServer, room_bytes: int) -> None:
+    def __init__(self, server: FaultServer, memory_bytes: int) -> None:
         self.session = session_of(server, 8)
-        self.ahead = Prefetcher(8, self.session.rules.rate_limiter, room_bytes)
+        self.prefetcher = Prefetcher(8, self.session.rules.rate_limiter, memory_bytes)
         self.most = 0
 
     def look(self) -> None:
-        self.most = max(self.most, self.ahead.held)
+        self.most = max(self.most, self.prefetcher.held_bytes)
 
     def read(self, server: FaultServer, paginator: Any) -> int:
         endpoint = endpoint_for(
-            server, session=self.session, ahead=self.ahead, selector="data", paginator=paginator
+            server,
+            session=self.session,
+            prefetcher=self.prefetcher,
+            selector="data",
+            paginator=paginator,
         )
         rows = 0
         for page in endpoint.pages(Call("items")):
             rows += len(page)
             time.sleep(0.01)
             self.look()
-        self.ahead.close()
+        self.prefetcher.close()
         self.session.close()
         return rows
 
@@ -170,7 +174,7 @@ def test_what_is_held_is_bounded_though_pages_grow_without_warning(
     server.plan["/items"] = growing
     assert held.read(server, paginator) == 400
     assert 0 < held.most <= 2_000_000
-    assert held.ahead.held == 0
+    assert held.prefetcher.held_bytes == 0
 
 
 def test_a_page_larger_than_all_the_room_is_read_by_whoever_wants_it(server: FaultServer) -> None:
@@ -190,9 +194,9 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
     server.plan["/items"] = api(1000, cap=10)
     server.plan |= {f"/items/{n}": [{"id": n}] for n in range(1000)}
     session = session_of(server, 8)
-    ahead = Prefetcher(8, session.rules.rate_limiter, 1_000_000)
+    prefetcher = Prefetcher(8, session.rules.rate_limiter, 1_000_000)
     above = endpoint_for(
-        server, session=session, ahead=ahead, selector="data", paginator=offset(10)
+        server, session=session, prefetcher=prefetcher, selector="data", paginator=offset(10)
     )
     below = replace(above, resource="below", paginator=SinglePagePaginator(), data_selector="$")
     for number, page in enumerate(above.pages(Call("items"))):
@@ -205,11 +209,11 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
             break
         calls = [Call(f"items/{row['id']}") for row in page]
         for call in calls:
-            below.foresee(call, may_stop=False, group=page)
+            below.prefetch(call, may_stop_early=False, group=page)
         for call in calls:
             assert len(list(below.pages(call))) == 1
-        assert ahead.held <= 1_000_000
-    ahead.close()
+        assert prefetcher.held_bytes <= 1_000_000
+    prefetcher.close()
     assert server.peak == 8
 
 
@@ -220,11 +224,15 @@ def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
         rate_limiter=RateLimiter(),
         usage_counter=session_of(server, 8).rules.usage_counter,
     )
-    ahead = Prefetcher(8, rules.rate_limiter)
+    prefetcher = Prefetcher(8, rules.rate_limiter)
     endpoint = endpoint_for(
-        server, session=ApiSession(rules), ahead=ahead, selector="data", paginator=offset(10)
+        server,
+        session=ApiSession(rules),
+        prefetcher=prefetcher,
+        selector="data",
+        paginator=offset(10),
     )
-    return endpoint, ahead
+    return endpoint, prefetcher
 
 
 @pytest.mark.parametrize(
@@ -252,7 +260,7 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
         return well(seen)
 
     server.plan["/items"] = answer
-    endpoint, ahead = waiting_endpoint(server)
+    endpoint, prefetcher = waiting_endpoint(server)
     before = time.monotonic()
     pages = endpoint.pages(Call("items"))
     next(pages)
@@ -261,9 +269,9 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
         with pytest.raises(IngestError):
             list(pages)
     pages.close()
-    threads = list(ahead_threads().values())
+    threads = list(prefetch_threads().values())
     assert threads
-    ahead.close()
+    prefetcher.close()
     assert not any(thread.is_alive() for thread in threads)
     assert time.monotonic() - before < 60
 
@@ -271,4 +279,4 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
 def test_threads_are_gone_after_a_call_that_succeeded(server: FaultServer) -> None:
     server.plan["/items"] = api(250, cap=10)
     read(server, 8, selector="data", paginator=offset(10))
-    assert ahead_threads() == {}
+    assert prefetch_threads() == {}

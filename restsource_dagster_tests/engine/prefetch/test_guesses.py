@@ -1,4 +1,4 @@
-"""What is foreseen of numbered pages, against what a reader really asks for."""
+"""Predicted pages and requests, compared with those that the page loop really requests."""
 
 from typing import Any
 
@@ -13,25 +13,25 @@ from restsource_dagster.engine.paging.records import RecordReader
 from restsource_dagster.engine.paging.safe_paginators import make_paginator
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
 from restsource_dagster.engine.prefetch.response_replay import request_key
-from restsource_dagster_tests.engine.prefetch.answers import answer_of
+from restsource_dagster_tests.engine.prefetch.responses import response_of
 
-MOST = 8
+MAX_THREADS = 8
 
 
-def course_of(paginator: Any, **params: Any) -> PageIterator:
+def iterator_of(paginator: Any, **params: Any) -> PageIterator:
     return PageIterator(
         resource="items",
         redactor=Redactor(),
         actions=(),
         request=requests.Request("GET", "http://127.0.0.1/items", params=params),
-        paginator=make_paginator(paginator, counts_rows=True),
-        reader=RecordReader("data"),
+        paginator=make_paginator(paginator, selects_every_record=True),
+        record_reader=RecordReader("data"),
         guard=PageGuard(1000),
     )
 
 
 class Api:
-    """So many rows by page or by offset, asked without a network."""
+    """An API without a network: so many rows by page or by offset."""
 
     def __init__(self, rows: int, size: int, total: str | None) -> None:
         self.rows, self.size, self.total = rows, size, total
@@ -44,12 +44,12 @@ class Api:
             body["total"] = self.rows
         if self.total == "pages":
             body["total"] = -(-self.rows // self.size)
-        return PageResponse(answer_of(body))
+        return PageResponse(response_of(body))
 
 
 @st.composite
 def paged(draw: st.DrawFn) -> tuple[Api, PageIterator, bool]:
-    """An API, a course through it, and whether the API names how much there is."""
+    """An API, an iterator over its pages, and True if the API states a total."""
     size = draw(st.integers(1, 12))
     kind = draw(st.sampled_from(["page_number", "offset"]))
     total = draw(
@@ -59,96 +59,109 @@ def paged(draw: st.DrawFn) -> tuple[Api, PageIterator, bool]:
     path = "total" if total else None
     if kind == "offset":
         asked = draw(st.sampled_from([size, size + 3]))
-        return api, course_of({"type": kind, "limit": asked, "total_path": path}), bool(total)
+        return api, iterator_of({"type": kind, "limit": asked, "total_path": path}), bool(total)
     params: dict[str, Any] = draw(
         st.sampled_from([{}, {"per_page": size}, {"per_page": str(size)}])
     )
     paginator = {"type": kind, "base_page": 1, "total_path": path}
-    return api, course_of(paginator, **params), False
+    return api, iterator_of(paginator, **params), False
 
 
 @given(paged())
 @at_most(max_examples=300, deadline=None)
-def test_what_is_foreseen_is_what_is_asked_for_and_never_much_more(
+def test_predicted_requests_are_those_of_the_page_loop_and_never_many_more(
     case: tuple[Api, PageIterator, bool],
 ) -> None:
-    api, course, is_known = case
-    guesses = PagePrediction(MOST)
-    foreseen: dict[int, str] = {}
-    asked: dict[int, str] = {}
-    request, last = course.next(), 1
+    api, pages, is_known = case
+    prediction = PagePrediction(MAX_THREADS)
+    predicted: dict[int, str] = {}
+    requested: dict[int, str] = {}
+    request, last = pages.next_request(), 1
     while request is not None:
-        asked[course.number] = request_key(request)
-        page = course.turn(api.answer(request))
+        requested[pages.page_number] = request_key(request)
+        page = pages.advance(api.answer(request))
         assert page is not None
-        if not course.has_next_page:
+        if not pages.has_next_page:
             break
-        request = course.next()
-        guesses.learn(course, page)
-        last = max(last, guesses.last)
-        numbers = range(course.number + 1, guesses.last + 1)
-        foreseen |= {
-            n: request_key(ahead)
-            for n, ahead in zip(numbers, predicted_requests(course), strict=False)
+        request = pages.next_request()
+        prediction.observe(pages, page)
+        last = max(last, prediction.last_page)
+        numbers = range(pages.page_number + 1, prediction.last_page + 1)
+        predicted |= {
+            n: request_key(request)
+            for n, request in zip(numbers, predicted_requests(pages), strict=False)
         }
     with_rows = -(-api.rows // api.size)
-    for number, key in foreseen.items():
-        # an offset moves by what came, so that after a page that came short it is another one
-        assert number > with_rows or asked[number] == key
-    past_the_end = last - max(asked)
-    assert past_the_end <= (0 if is_known else MOST - 1)
+    for number, key in predicted.items():
+        # an offset moves by the rows that arrived, so after a short page it is another one
+        assert number > with_rows or requested[number] == key
+    past_the_end = last - max(requested)
+    assert past_the_end <= (0 if is_known else MAX_THREADS - 1)
 
 
-def walked(api: Api, course: PageIterator, **guesses: Any) -> list[int]:
-    """After each page, how many pages may be asked for beside the one that is sure to come."""
-    made, spare = PagePrediction(MOST, **guesses), list[int]()
-    request = course.next()
+def pages_ahead(api: Api, pages: PageIterator, **options: Any) -> list[int]:
+    """After each page, how many pages may be requested beyond the next one."""
+    prediction, spare = PagePrediction(MAX_THREADS, **options), list[int]()
+    request = pages.next_request()
     while True:
-        page = course.turn(api.answer(request))
-        if page is None or not course.has_next_page:
+        page = pages.advance(api.answer(request))
+        if page is None or not pages.has_next_page:
             return spare
-        request = course.next()
-        made.learn(course, page)
-        spare.append(made.last - course.number)
+        request = pages.next_request()
+        prediction.observe(pages, page)
+        spare.append(prediction.last_page - pages.page_number)
 
 
 PAGES = {"type": "page_number", "base_page": 1, "total_path": None}
 
 
-def test_without_a_total_guesses_grow_with_each_full_page() -> None:
-    assert walked(Api(100, 10, None), course_of(PAGES, size=10)) == [1, 2, 4, 7, 7, 7, 7, 7, 7, 7]
+def test_without_a_total_predictions_grow_with_each_full_page() -> None:
+    assert pages_ahead(Api(100, 10, None), iterator_of(PAGES, size=10)) == [
+        1,
+        2,
+        4,
+        7,
+        7,
+        7,
+        7,
+        7,
+        7,
+        7,
+    ]
 
 
-def test_whether_the_first_page_is_full_shows_by_the_second_if_no_size_is_asked_for() -> None:
-    assert walked(Api(60, 10, None), course_of(PAGES)) == [0, 1, 2, 4, 7, 7]
+def test_without_a_page_size_the_second_page_shows_that_the_first_was_full() -> None:
+    assert pages_ahead(Api(60, 10, None), iterator_of(PAGES)) == [0, 1, 2, 4, 7, 7]
 
 
-def test_a_page_that_is_not_full_is_likely_the_last() -> None:
-    assert walked(Api(7, 10, None), course_of(PAGES, size=10)) == [0]
-    assert walked(Api(27, 10, None), course_of(PAGES, size=10)) == [1, 2, 0]
+def test_no_page_is_predicted_after_one_that_is_not_full() -> None:
+    assert pages_ahead(Api(7, 10, None), iterator_of(PAGES, size=10)) == [0]
+    assert pages_ahead(Api(27, 10, None), iterator_of(PAGES, size=10)) == [1, 2, 0]
     offset = {"type": "offset", "limit": 10, "total_path": None}
-    assert walked(Api(7, 10, None), course_of(offset)) == [0]
+    assert pages_ahead(Api(7, 10, None), iterator_of(offset)) == [0]
 
 
-def test_a_total_of_pages_tells_all_at_once() -> None:
+def test_a_total_of_pages_predicts_all_pages_at_once() -> None:
     by_pages = {"type": "page_number", "base_page": 1, "total_path": "total"}
-    assert walked(Api(60, 10, "pages"), course_of(by_pages)) == [4, 3, 2, 1, 0]
+    assert pages_ahead(Api(60, 10, "pages"), iterator_of(by_pages)) == [4, 3, 2, 1, 0]
 
 
-def test_a_total_of_rows_that_all_came_on_the_first_page_foresees_no_other() -> None:
+def test_a_total_of_rows_that_the_first_page_reaches_predicts_no_other_page() -> None:
     by_pages = {"type": "page_number", "base_page": 1, "total_path": "total"}
-    assert walked(Api(7, 10, "rows"), course_of(by_pages, size=10)) == [0]
+    assert pages_ahead(Api(7, 10, "rows"), iterator_of(by_pages, size=10)) == [0]
 
 
-def test_where_requests_are_scarce_only_a_total_counts() -> None:
-    assert walked(Api(40, 10, None), course_of(PAGES, size=10), by_total_only=True) == [0] * 4
+def test_with_a_rate_limit_only_a_total_predicts_pages() -> None:
+    assert (
+        pages_ahead(Api(40, 10, None), iterator_of(PAGES, size=10), only_by_total=True) == [0] * 4
+    )
     offset = {"type": "offset", "limit": 10, "total_path": "total"}
-    assert walked(Api(40, 10, "rows"), course_of(offset), by_total_only=True) == [2, 1, 0]
+    assert pages_ahead(Api(40, 10, "rows"), iterator_of(offset), only_by_total=True) == [2, 1, 0]
 
 
-def test_no_page_after_the_most_of_the_file_is_foreseen() -> None:
-    course = course_of({**PAGES, "maximum_page": 4}, size=10)
-    page = course.turn(Api(100, 10, None).answer(course.next()))
+def test_no_page_after_the_maximum_of_the_file_is_predicted() -> None:
+    pages = iterator_of({**PAGES, "maximum_page": 4}, size=10)
+    page = pages.advance(Api(100, 10, None).answer(pages.next_request()))
     assert page is not None
-    course.next()
-    assert [request.params["page"] for request in predicted_requests(course)] == [3]
+    pages.next_request()
+    assert [request.params["page"] for request in predicted_requests(pages)] == [3]

@@ -1,4 +1,4 @@
-"""Calls that are foreseen and made later in the run."""
+"""Calls that are prefetched and made later in the run."""
 
 import time
 from collections.abc import Iterator
@@ -17,39 +17,39 @@ LINK = {"type": "json_link", "next_url_path": "next"}
 
 
 class Later:
-    """A call that is foreseen, and wanted later."""
+    """A call that is prefetched and made later."""
 
-    def __init__(self, server: FaultServer, room_bytes: int = 64_000_000) -> None:
+    def __init__(self, server: FaultServer, memory_bytes: int = 64_000_000) -> None:
         self.late = 0.0
         session = session_of(server, 4)
-        self.ahead = Prefetcher(
-            4, session.rules.rate_limiter, room_bytes, lambda: time.monotonic() + self.late
+        self.prefetcher = Prefetcher(
+            4, session.rules.rate_limiter, memory_bytes, lambda: time.monotonic() + self.late
         )
         self.endpoint = endpoint_for(
-            server, session=session, ahead=self.ahead, selector="data", paginator=LINK
+            server, session=session, prefetcher=self.prefetcher, selector="data", paginator=LINK
         )
-        self.endpoint.foresee_for_later(Call("items"), may_stop=False)
+        self.endpoint.prefetch_for_later(Call("items"), may_stop_early=False)
 
-    def wait_until_it_stands(self) -> None:
-        wait_until(lambda: self.ahead.is_idle, "the end of what can be fetched ahead")
+    def wait_until_it_stops(self) -> None:
+        wait_until(lambda: self.prefetcher.is_idle, "the end of what can be fetched ahead")
 
 
 @pytest.fixture
 def later(server: FaultServer) -> Iterator[Later]:
-    """With plenty of room."""
+    """A call with memory for all its pages."""
     server.plan["/items"] = large
     made = Later(server)
     yield made
-    made.ahead.close()
+    made.prefetcher.close()
 
 
 @pytest.fixture
-def cramped(server: FaultServer) -> Iterator[Later]:
-    """With room for a few pages."""
+def small(server: FaultServer) -> Iterator[Later]:
+    """A call with memory for a few pages."""
     server.plan["/items"] = large
     made = Later(server, 4_000_000)
     yield made
-    made.ahead.close()
+    made.prefetcher.close()
 
 
 def large(seen: Arrival) -> Any:
@@ -62,37 +62,33 @@ def rows(later: Later, call: Call | None = None) -> list[int]:
     return [row["id"] for page in later.endpoint.pages(call or Call("items")) for row in page]
 
 
-def test_what_comes_later_takes_only_its_share_of_the_room(
-    server: FaultServer, cramped: Later
-) -> None:
-    cramped.wait_until_it_stands()
-    assert 0 < cramped.ahead.held <= 1_000_000
+def test_a_later_call_uses_only_its_share_of_the_memory(server: FaultServer, small: Later) -> None:
+    small.wait_until_it_stops()
+    assert 0 < small.prefetcher.held_bytes <= 1_000_000
     assert 1 < len(server.arrivals) < 20
-    assert rows(cramped) == list(range(10, 210))
+    assert rows(small) == list(range(10, 210))
     assert len(server.arrivals) == 20
 
 
-def test_what_stood_still_for_too_long_is_asked_for_anew(
-    server: FaultServer, cramped: Later
+def test_a_prefetch_that_stopped_too_long_ago_is_made_anew(
+    server: FaultServer, small: Later
 ) -> None:
-    cramped.wait_until_it_stands()
-    asked, cramped.late = len(server.arrivals), 60.0
-    assert rows(cramped) == list(range(10, 210))
-    assert len(server.arrivals) == 20 + asked
+    small.wait_until_it_stops()
+    requested, small.late = len(server.arrivals), 60.0
+    assert rows(small) == list(range(10, 210))
+    assert len(server.arrivals) == 20 + requested
 
 
-def test_what_was_read_to_its_end_is_good_whenever_it_is_wanted(
-    server: FaultServer, later: Later
-) -> None:
-    later.wait_until_it_stands()
+def test_a_complete_prefetch_is_used_however_late(server: FaultServer, later: Later) -> None:
+    later.wait_until_it_stops()
     later.late = 10_000.0
     assert rows(later) == list(range(10, 210))
     assert len(server.arrivals) == 20
 
 
-def test_another_call_than_the_foreseen_one_is_made_as_if_nothing_had_been_foreseen(
+def test_a_call_that_differs_from_the_prefetched_one_gets_its_own_rows(
     later: Later,
 ) -> None:
     assert rows(later, Call("items", params={"page": 18})) == list(range(180, 210))
-    later.ahead.end_family("items")
-    assert later.ahead.held == 0
+    later.prefetcher.cancel_family("items")
+    assert later.prefetcher.held_bytes == 0

@@ -1,4 +1,4 @@
-"""Whatever an API does, a reader sees the same whether pages are fetched ahead or one by one."""
+"""Whatever an API does, the pages are the same with and without prefetching."""
 
 import json
 from collections.abc import Callable
@@ -113,8 +113,8 @@ def link(seen: Arrival, page: int, body: Any) -> Any:
     total=st.sampled_from(["null", "a text", "shrinking", "true", "growing"]),
     most=st.sampled_from(AHEAD),
     actions=st.sampled_from([(), ({"status_code": 404, "action": "ignore"},)]),
-    may_stop=st.booleans(),
-    room_bytes=st.sampled_from([600_000, MEMORY_BUDGET_BYTES]),
+    may_stop_early=st.booleans(),
+    memory_bytes=st.sampled_from([600_000, MEMORY_BUDGET_BYTES]),
     delays=st.lists(st.sampled_from([0.0, 0.001, 0.01]), min_size=7, max_size=7),
 )
 @at_most(
@@ -128,8 +128,8 @@ def test_a_page_that_is_in_trouble_is_so_for_both(
     total: str,
     most: int,
     actions: Any,
-    may_stop: bool,
-    room_bytes: int,
+    may_stop_early: bool,
+    memory_bytes: int,
     delays: list[float],
 ) -> None:
     well = api(250, cap=10, total=TOTALS[total])
@@ -148,8 +148,8 @@ def test_a_page_that_is_in_trouble_is_so_for_both(
         selector="data",
         paginator=paginator,
         actions=actions,
-        may_stop=may_stop,
-        room_bytes=room_bytes,
+        may_stop_early=may_stop_early,
+        memory_bytes=memory_bytes,
     )
 
 

@@ -1,15 +1,15 @@
-"""Answers that no server has given."""
+"""Responses that no server has sent."""
 
 import json
 from typing import Any
 
 from restsource_dagster.engine.http.session import ApiResponse
 
-__all__ = ["answer_of"]
+__all__ = ["response_of"]
 
 
-def answer_of(body: Any, status: int = 200) -> ApiResponse:
-    """An answer with this JSON."""
+def response_of(body: Any, status: int = 200) -> ApiResponse:
+    """Return a response with this JSON."""
     response = ApiResponse()
     response.status_code = status
     response._content = json.dumps(body).encode()
