@@ -1,4 +1,4 @@
-"""The JSON Schema of connector files, for completion and hover texts in an editor."""
+"""The JSON Schema of connector files, with which editors complete and explain fields."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ __all__ = ["connector_schema"]
 
 
 def connector_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12), made from the models; a fresh dict each time.
+    """Return the schema (draft 2020-12) of the models, a new dict for each call.
 
-    What no schema can say (placeholders, parents, keys of a merge, JSON paths) `restsource check`
-    says.
+    `restsource check` also finds what a schema can't express: placeholders, parents, keys of a merge,
+    JSON paths.
     """
     schema = _without_unknown_models(ConnectorFile.model_json_schema(by_alias=True))
     schema["$defs"] = {
@@ -21,9 +21,9 @@ def connector_schema() -> dict[str, Any]:
 
 
 def _without_unknown_models(node: Any) -> Any:
-    """Without the members that only catch misspelt types, and with `anyOf` for every union.
+    """Remove members that only catch misspelled types, and write every union as `anyOf`.
 
-    Editors complete from `anyOf` where `oneOf` makes them show nothing until one member fits.
+    With `oneOf`, editors complete nothing until exactly one member fits.
     """
     if isinstance(node, list):
         return [_without_unknown_models(item) for item in node if not _is_unknown_model(item)]
@@ -40,7 +40,7 @@ def _without_unknown_models(node: Any) -> Any:
 
 
 def _flatten_unions(members: list[Any]) -> list[Any]:
-    """The members, with those of a union inside a union put in its place."""
+    """Return the members, with a nested union replaced by its own members."""
     flat: list[Any] = []
     for member in members:
         flat.extend(member["anyOf"] if set(member) == {"anyOf"} else [member])

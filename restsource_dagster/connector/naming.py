@@ -1,4 +1,4 @@
-"""Names as Dagster and the destination see them."""
+"""The names that Dagster and the destination derive from a resource's name."""
 
 import re
 from functools import lru_cache
@@ -15,21 +15,22 @@ _REDUCED = str.maketrans("+-*@|", "x_xal")
 
 
 def is_asset_name(name: str) -> bool:
-    """Whether Dagster can hold an asset of this name: it derives an output's name from it."""
+    """True if an asset can have this name: Dagster derives the name of an output from it."""
     return _ASSET_NAME.fullmatch(name) is not None
 
 
 def asset_identifier(name: str) -> str:
-    """The part of an output's name that Dagster makes of an asset's name."""
+    """Return the part of an output's name that Dagster derives from an asset's name."""
     return name.replace("-", "_").replace(".", "_")
 
 
 @lru_cache(maxsize=4096)
 def table_identifier(name: str) -> str:
-    """The table's name under dlt's default naming convention, snake_case.
+    """Return the table's name under dlt's default naming convention, snake_case.
 
-    Two names that come out the same are one table. Long names are not shortened here: how long
-    is too long depends on the destination. See `dlt.common.normalizers.naming.snake_case`.
+    Two resources with the same result share a table. Long names are not shortened, because the limit
+    depends on the destination. The rules are those of `dlt.common.normalizers.naming.snake_case`,
+    repeated here because this package doesn't import dlt.
     """
     text = _NOT_ALPHANUMERIC.sub("_", name.strip().translate(_REDUCED))
     text = _BREAK_BEFORE_WORD.sub(r"\1_\2", text)

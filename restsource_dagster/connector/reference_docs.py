@@ -1,8 +1,6 @@
-"""Writes what is made from the models: `python -m restsource_dagster.connector.reference_docs`.
+"""Generates the JSON Schema and `docs/reference.md` from the models.
 
-What `docs/reference.md` says before and after the tables that are made from the models.
-
-`docs/reference.md`: what a connector file may hold, written from the schema.
+Run `python -m restsource_dagster.connector.reference_docs` (or `make docs`) to write both files.
 """
 
 import json
@@ -28,8 +26,8 @@ REFERENCE_INTRODUCTION = """\
 
 A connector file is one JSON object (or the same in YAML) in the folder `configs/`. Its `client`,
 `resource_defaults` and `resources` are the configuration of dlt's
-[REST API source](https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic), so what
-dlt's documentation shows can be pasted in. `restsource check` says what is wrong with a file, and
+[REST API source](https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic): examples
+from dlt's documentation can be pasted in. `restsource check` reports what is wrong in a file, and
 where.
 
 ```json
@@ -56,24 +54,25 @@ where.
 }
 ```
 
-In VS Code, `"$schema": "../schema/connector.schema.json"` in the file gives completion and these
-texts on hovering.
+With `"$schema": "../schema/connector.schema.json"` in the file, VS Code completes fields and shows
+the texts of this page.
 """
-"""The start of the page."""
+"""The page up to the first table."""
 
 REFERENCE_RULES = """\
 ## Secrets and other references
 
-`${NAME}` in any text is the environment variable `NAME`, read when a run starts. Several may
-stand in one text. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
-`{incremental...}`, have no `$`. A name is letters, digits and underscores.
+`${NAME}` in any text is the environment variable `NAME`. A run reads it when it starts. A text may
+contain several. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
+`{incremental...}`, have no `$`. A name consists of letters, digits and underscores.
 
-A secret that is left out is looked up where dlt looks: `sources.<connector>.credentials` in
-secrets.toml, its environment variables and its vaults. A secret that stands in the file works, with a warning.
+If a secret is left out, dlt looks it up: `sources.<connector>.credentials` in secrets.toml, in
+environment variables and in vaults. A secret in the file itself works, with a warning.
 
-## What happens to the rows that are there already
+## Write dispositions
 
-`write_disposition` as given, in the resource or in the defaults. Left out, it is
+The write disposition says what happens to rows that are in the table already. The resource or the
+defaults may give it. If `write_disposition` is left out, it is
 
 | when | write disposition |
 |---|---|
@@ -81,32 +80,31 @@ secrets.toml, its environment variables and its vaults. A secret that stands in 
 | it has none, and it or one of its parents is incremental | `append` |
 | neither | `replace` |
 
-`restsource check` shows which it is, and why. A primary key may be given as `primary_key` or as
-`"primary_key": true` of columns.
+`restsource check` shows which one applies, and why. A primary key is given as `primary_key`, or as
+`"primary_key": true` on columns.
 
-## History
+## Backfills
 
-With `backfill`, an incremental resource loads its history in windows beside the live stream:
+With `backfill`, an incremental resource loads its past in partitions, beside the live runs:
 
 ```json
 "backfill": {"start": "2024-01-01", "partition": "monthly"}
 ```
 
-A window is a stretch of the cursor in UTC: from its start up to, but without, its end, which is the
-start of the next one. Hours, days, months and weeks (which start on Monday) are those of the
-calendar, so `start` and `end` must be moments at which one begins; others are refused, with the two
-nearest that would do. `range_start`, `range_end` and `lag` are for the live stream and are not
-applied where windows meet.
+A partition is a range of time in UTC. Rows at its start belong to it, rows at its end belong to the
+next one. Hours, days, months and weeks (which start on Monday) are those of the calendar, so `start`
+and `end` must be moments at which a partition begins; for others, the error names the two nearest.
+`range_start`, `range_end` and `lag` apply to live runs only.
 
-The live stream starts with the window in which the connector was created, and the history is what
-lies before it. So each row lies in one window or in the live stream; rows without a cursor belong to
-the live stream.
+Live runs start with the partition in which the connector was created. The backfill loads what lies
+before. So each row belongs to one partition or to the live runs; rows without a cursor value belong
+to the live runs.
 
-The ends of a window are written as the API spells its cursor, in the form of `initial_value`: a
-date, a time with or without fraction and zone, seconds or milliseconds since 1970. Rows are compared
-with them as points in time, however they are spelt. A time without a zone is UTC.
+The ends of a partition are sent to the API in the form of `initial_value`: a date, a time with or
+without fraction and zone, seconds or milliseconds since 1970. Rows are compared with them as points in
+time, in whatever form the API writes them. A time without a zone is UTC.
 
-A window is due until it is loaded, and again when what decides its rows changes:
+A partition is due until it is loaded, and again when what decides its rows changes:
 
 | counts | doesn't count |
 |---|---|
@@ -114,40 +112,38 @@ A window is due until it is loaded, and again when what decides its rows changes
 | the paginator | the size of a page: its `limit`, params such as `per_page` (they count with `single_page`) |
 | `cursor_path`, the form of `initial_value`, `start_param`, `end_param`, `last_value_func`, `on_cursor_value_missing` | the value of `initial_value`, `lag`, `row_order`, `range_start`, `range_end` |
 | the table, its keys and write disposition, `columns`, `nested_hints`, `max_table_nesting`, `schema_contract`, `include_from_parent`, `selected` | descriptions, `references`, `table_format`, `file_format`, `parallelized` |
-| `partition` of the block | its other fields (an earlier `start` adds windows) |
+| `partition` of the block | its other fields (an earlier `start` adds partitions) |
 | the same of all resources that depend on it | their order, and whether a field stands in `resource_defaults` |
 
-Loading a window again must leave each row there once, so `backfill` needs rows that are merged by a
-`primary_key`, or rows that are appended whose cursor is a column: those between the ends of the
-window are replaced. Resources that depend on one with `backfill` come with its windows, and need a
-`primary_key`. An API that returns several versions of a row, each with a cursor of its own, is not
-for `merge` here: the newest window is loaded first, and older versions would come after newer ones.
+Loading a partition again must leave each row in the table once. So `backfill` needs rows that are
+merged by a `primary_key`, or appended rows whose cursor is a column: rows between the ends of the
+partition are then replaced. Resources that depend on one with `backfill` are loaded with its partitions,
+and need a `primary_key`. `merge` doesn't suit an API that returns several versions of a row, each with
+its own cursor value: the newest partition is loaded first, and older versions come after newer ones.
 
-For other cursors, such as ids that count up, there is `restsource backfill`, which takes any range.
+For other cursors, such as ids, `restsource backfill` loads any range.
 
 ## Warnings
 
-A warning doesn't keep a connector from running: a secret in the file; `true` for a number;
-`<id>` or `:id` in a path, which is sent as it stands; a response action that dlt doesn't know; a
-status code in quotes; `replace` of an incremental resource; `endpoint.incremental` beside an
-incremental param.
+A connector with warnings runs. They are about: a secret in the file; `true` for a number; `<id>` or
+`:id` in a path, which is sent unchanged; a response action that neither dlt nor this project knows;
+`replace` of an incremental resource; `endpoint.incremental` beside an incremental param.
 
 ## What only Python can say
 
 `session`, `convert`, `processing_steps`, custom `auth` and `paginator` classes, functions as
-`last_value_func`, hints or response actions, and ready-made dlt resources are Python objects. A
-file can't hold them, and the message for each says what to do instead.
+`last_value_func`, hints or response actions, and dlt resources are Python objects. A file can't
+contain them; the message for each says what to do instead.
 
 ## Where this differs from dlt
 
-What stock dlt takes or refuses, a connector file takes or refuses, too, with these exceptions:
-dlt accepts them when it builds the source, and they fail later or do something else than they
-say.
+A connector file accepts and refuses what dlt does, with the exceptions below. dlt accepts these when
+it builds the source; later they fail, or do something else than they say.
 
 | refused | why |
 |---|---|
 """
-"""The end of the page; the rows of its last table follow."""
+"""The page after the tables; the rows of its last table follow."""
 
 _HEADINGS = {
     "Connector": "The file",
@@ -188,11 +184,11 @@ _HEADINGS = {
 _FORMAT_WORDS = {"json-path": "JSON path", "date": "date", "date-time": "time"}
 _TYPE_WORDS = {"string": "text", "integer": "whole number", "boolean": "true or false", "null": ""}
 _SAME_FIELDS_AS = {"EndpointDefaults": "Endpoint", "NamedColumn": "Column"}
-"""Objects with the fields of another one: not repeated."""
+"""Models with the same fields as another one, which the page shows once."""
 
 
 def file_reference_markdown() -> str:
-    """The whole page."""
+    """Return `docs/reference.md`."""
     schema = connector_schema()
     parts = {"Connector": schema, **schema["$defs"]}
     sections = [
@@ -205,7 +201,7 @@ def file_reference_markdown() -> str:
 
 
 def _models_in_reading_order(parts: dict[str, Any]) -> list[str]:
-    """The objects in the order in which a reader meets them."""
+    """Return the models in the order in which the page mentions them, depth first."""
     seen: list[str] = []
     queue = ["Connector"]
     while queue:
@@ -259,7 +255,7 @@ def _default_cell(field: str, about: dict[str, Any], required: list[str]) -> str
 
 
 def _type_words(node: Any) -> str:
-    """What a value may be, in words and links."""
+    """Return what a value may be, in words and links."""
     if not isinstance(node, dict):
         return "anything"
     if "$ref" in node:
@@ -306,11 +302,11 @@ GENERATED_FILES = {
     Path("schema/connector.schema.json"): _schema_text,
     Path("docs/reference.md"): file_reference_markdown,
 }
-"""Each generated file, from the root of the repository, and what makes its text."""
+"""The generated files, relative to the root of the repository, and the functions that return their text."""
 
 
 def write_generated_files() -> None:
-    """Rewrites the generated files of the repository that this package stands in."""
+    """Write the generated files of the repository that contains this package."""
     root = Path(__file__).parents[2]
     for path, text in GENERATED_FILES.items():
         (root / path).parent.mkdir(exist_ok=True)
