@@ -20,10 +20,12 @@ FORBIDDEN = {
     "cli": ("local_runtime",),
     "settings.py": ("dlt", "dagster", "connector", *OURS),
 }
+ENGINE_ORDER = ("errors.py", "dlt_compat.py", "http", "paging", "prefetch")
+"""The lower parts of the engine: each imports only those before it."""
 
 
-def imported_modules(file: Path) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it; our own by their package's name."""
+def imported_names(file: Path) -> Iterator[str]:
+    """Every name that a file imports, anywhere in it; our own without the package's name."""
     for node in ast.walk(ast.parse(file.read_text())):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -31,19 +33,39 @@ def imported_modules(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative imports hide the package"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-        yield from (name.removeprefix("restsource_dagster.").split(".")[0] for name in names)
+        yield from (name.removeprefix("restsource_dagster.") for name in names)
+
+
+def files_of(place: Path) -> list[Path]:
+    """The files of a package, or the file itself."""
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    assert files
+    return files
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
 def test_a_package_imports_only_packages_below_it(package: str) -> None:
-    place = PACKAGE / package
-    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
-    assert files
     arrows_back = {
-        (str(file.relative_to(PACKAGE)), module)
-        for file in files
-        for module in imported_modules(file)
-        if module in FORBIDDEN[package]
+        (str(file.relative_to(PACKAGE)), name)
+        for file in files_of(PACKAGE / package)
+        for name in imported_names(file)
+        if name.split(".")[0] in FORBIDDEN[package]
+    }
+    assert arrows_back == set()
+
+
+@pytest.mark.parametrize("package", ENGINE_ORDER)
+def test_the_lower_parts_of_the_engine_import_only_those_before_them(package: str) -> None:
+    """Paging says what it needs of a prefetch by a protocol, so that prefetch imports paging only."""
+    allowed = {
+        f"engine.{part.removesuffix('.py')}"
+        for part in ENGINE_ORDER[: ENGINE_ORDER.index(package) + 1]
+    }
+    arrows_back = {
+        (str(file.relative_to(PACKAGE)), name)
+        for file in files_of(PACKAGE / "engine" / package)
+        for name in imported_names(file)
+        if name.startswith("engine.") and ".".join(name.split(".")[:2]) not in allowed
     }
     assert arrows_back == set()
 
