@@ -191,20 +191,23 @@ def _run(target: Target, workers: int, arguments: Sequence[str]) -> Result:
     options = ["-q", "-p", "no:cacheprovider", "-n", str(workers), "--dist", "loadfile"]
     # dlt reads a variable of this name: how many processes it shall start
     environment = {name: value for name, value in os.environ.items() if name != "WORKERS"}
-    tests = subprocess.run(
-        [interpreter, "-m", "pytest", *options, *(arguments or paths)],
-        cwd=_ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    log = interpreter.parents[1] / "tests.log"
+    print(f"  {versions}; pytest writes to {log.relative_to(_ROOT)}", flush=True)
+    with log.open("w", encoding="utf-8") as file:
+        tests = subprocess.run(
+            [interpreter, "-m", "pytest", *options, *(arguments or paths)],
+            cwd=_ROOT,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    output = log.read_text(encoding="utf-8", errors="replace")
     status = "passed" if tests.returncode == 0 else "failed"
     if status == "failed":
-        print(tests.stdout, flush=True)
+        print(output, flush=True)
     seconds = time.monotonic() - started
-    return Result(target, status, _summary(tests.stdout), versions, seconds)
+    return Result(target, status, _summary(output), versions, seconds)
 
 
 def _summary(output: str) -> str:
