@@ -55,7 +55,7 @@ class RequestedWindow:
     @property
     def name(self) -> str:
         """The value of the tag `restsource/window`."""
-        return self.partition or self.window.name
+        return self.partition or self.window.label
 
     @property
     def run_config(self) -> Mapping[str, Any]:
@@ -74,7 +74,9 @@ def split_requested_range(
     """
     backfill = resource.backfill
     length = window or (_LENGTH_BY_GRANULARITY[backfill.partition] if backfill else None)
-    windows = split_into_windows(from_, to, length, form=_cursor_format_of_resource(resource))
+    windows = split_into_windows(
+        from_, to, length, cursor_format=_cursor_format_of_resource(resource)
+    )
     return tuple(
         RequestedWindow(one, _matching_partition_key(one, backfill, partition_keys))
         for one in reversed(windows)
@@ -85,9 +87,9 @@ def _matching_partition_key(
     window: Window, backfill: Backfill | None, partition_keys: frozenset[str]
 ) -> str | None:
     """Return the key of the partition that the window equals, None if it equals none."""
-    if backfill is None or not window.form.is_time:
+    if backfill is None or not window.cursor_format.is_time:
         return None
-    start, end = window.form.parse(window.start), window.form.parse(window.end)
+    start, end = window.cursor_format.parse(window.start), window.cursor_format.parse(window.end)
     partition = backfill.partition
     if partition_floor(partition, start) != start or next_partition_start(partition, start) != end:
         return None

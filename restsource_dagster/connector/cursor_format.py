@@ -1,10 +1,9 @@
-"""Cursor values as an API spells them: read as points in time, written in the very same form.
+"""The formats of cursor values: parse a value of an API, and write any moment in the same format.
 
-JSON has no times, so a cursor is a text or a number. The form of one sample (the `initial_value` of
-the file, or a value that is remembered) says how any other moment is written for this API. Values
-are never compared as text where they are times: `...00Z` and `...00.000Z` are one moment.
-
-Values that mean a moment or a number, read exactly: nanoseconds since 1970, whole or decimal.
+JSON has no times, so a cursor is a text or a number. One sample, the `initial_value` of the file or
+a stored value, shows the format. Times are compared as times, never as text: `...00Z` and
+`...00.000Z` are one moment. A moment is an int of nanoseconds since 1970, because floats and
+`datetime` lose digits that some APIs send.
 """
 
 import math
@@ -47,18 +46,17 @@ ISO_TIME = re.compile(
     r"(?P<zone>[Zz]|[+-]\d{2}(?::?\d{2})?)?)?",
     re.ASCII,
 )
-"""A date, or a date with a time of day."""
+"""A date, or a date with a time of day, in ISO 8601."""
 NUMBER_TEXT = re.compile(r"[+-]?\d+(?:\.(\d+))?", re.ASCII)
-"""A number in a text; the group is what stands after the point."""
+"""A number in a text; the group has the digits after the point."""
 _EPOCH_SECONDS = (1e8, 1e10)  # 1973 to 2286
 _EPOCH_MILLISECONDS = (1e11, 1e13)
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 NANOSECONDS_PER_SECOND = 10**9
-"""In nanoseconds."""
 
 
 def nanoseconds_of(value: Any) -> int | None:
-    """Any value that is plainly a time, since 1970; None for all others."""
+    """Return a time as nanoseconds since 1970; None for a value that is not clearly a time."""
     if isinstance(value, str) and (found := nanoseconds_of_text(value)) is not None:
         return found
     if isinstance(value, datetime):
@@ -74,10 +72,14 @@ def nanoseconds_of(value: Any) -> int | None:
 
 @lru_cache(maxsize=4096)
 def nanoseconds_of_text(text: str) -> int | None:
-    """A date or time in ISO 8601, since 1970; UTC if it names no zone. None for other texts."""
+    """Return an ISO 8601 date or time as nanoseconds since 1970; None for other texts.
+
+    A text without a zone is in UTC.
+    """
     found = ISO_TIME.fullmatch(text)
     if found is None:
         return None
+    # `datetime` takes six digits of a fraction at most, so the fraction is added as an int
     clock = f"{found['minutes'] or '00:00'}{(found['seconds'] or ':00')[:3]}"
     try:
         local = datetime.fromisoformat(f"{found['day']}T{clock}")
@@ -88,13 +90,15 @@ def nanoseconds_of_text(text: str) -> int | None:
 
 
 def nanoseconds_since_epoch(moment: datetime) -> int:
-    """A moment that has a time zone, since 1970."""
+    """Return a moment with a time zone as nanoseconds since 1970."""
+    # floor division of timedeltas is exact, `timestamp()` is a float
     return (moment - EPOCH_START) // timedelta.resolution * 1000
 
 
 def parse_number(value: Any) -> int | Decimal | None:
-    """The exact number in a number or a text; None if it is none."""
+    """Return the exact number in a number or a text; None if there is none."""
     if isinstance(value, str):
+        # the limit keeps `int` away from megabytes of digits, which take it minutes
         found = NUMBER_TEXT.fullmatch(value) if value.isascii() and len(value) < 100 else None
         if found is None:
             return None
@@ -102,33 +106,37 @@ def parse_number(value: Any) -> int | Decimal | None:
     if isinstance(value, int):
         return None if isinstance(value, bool) else value
     if isinstance(value, float):
+        # by way of `repr`: 0.1 is meant, not 0.1000000000000000055...
         return Decimal(repr(value)) if math.isfinite(value) else None
     return value if isinstance(value, Decimal) and value.is_finite() else None
 
 
-def epoch_units_per_second(number: int | Decimal) -> Literal[1, 1000] | None:
-    """How many units make a second if the number is a plausible epoch: 1973 to 2286."""
+def epoch_units_per_second(number: float | Decimal) -> Literal[1, 1000] | None:
+    """Return 1 for an epoch in seconds, 1000 for milliseconds, None for any other number.
+
+    A number is an epoch if it is between 1973 and 2286. Ids that count up are smaller.
+    """
     if _EPOCH_SECONDS[0] <= number < _EPOCH_SECONDS[1]:
         return 1
     return 1000 if _EPOCH_MILLISECONDS[0] <= number < _EPOCH_MILLISECONDS[1] else None
 
 
 def units_to_nanoseconds(number: int | Decimal, unit: int) -> int:
-    """A number of units of so many nanoseconds, rounded down to whole nanoseconds."""
+    """Return `number` times `unit` (in nanoseconds), rounded down to whole nanoseconds."""
     if isinstance(number, int):
         return number * unit
     return int((number * unit).to_integral_value(ROUND_FLOOR))
 
 
 def in_utc(moment: datetime) -> datetime:
-    """The moment in UTC. Raises `ValueError` if it has no time zone."""
+    """Return the moment in UTC. Raises `ValueError` if it has no time zone."""
     if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no time zone, so its moment is not known")
+        raise ValueError(f"{moment.isoformat()} has no time zone, so its moment is unknown")
     return moment.astimezone(UTC)
 
 
 def parse_zone(text: str) -> timezone:
-    """The zone that is written `Z`, `+01`, `+0100`, `+01:00` or not at all (UTC)."""
+    """Return the zone of `Z`, `+01`, `+0100`, `+01:00` or an empty text (UTC)."""
     if text in ("", "Z", "z"):
         return UTC
     digits = text[1:].replace(":", "").ljust(4, "0")
@@ -137,31 +145,31 @@ def parse_zone(text: str) -> timezone:
 
 
 class CursorValueError(ValueError):
-    """A value that can't be a cursor, or not one of this form."""
+    """A value that can't be a cursor, or has another format than this cursor."""
 
 
 class CursorFormat(ABC):
-    """How an API spells a cursor."""
+    """How an API writes the values of a cursor."""
 
-    words: ClassVar[str]
-    """What such a value is, for people: "a date"."""
+    description: ClassVar[str]
+    """What a value is, for messages: "a date"."""
     is_time: ClassVar[bool] = True
-    """Whether the values are points in time, so that windows of time can be made of them."""
+    """True if the values are points in time, so that a backfill can have partitions."""
 
     @abstractmethod
     def render(self, moment: datetime) -> Any:
-        """A moment in this form, rounded down to what the form can say.
+        """Return a moment in this format, rounded down to its precision.
 
-        Raises `ValueError` for a moment without a time zone, or if this is no form of times.
+        Raises `ValueError` for a moment without a time zone, or if the format has no times.
         """
 
     @abstractmethod
     def parse(self, value: Any) -> Any:
-        """The value as a `datetime` in UTC, a number or a text. Raises `CursorValueError`."""
+        """Return the value as a `datetime` in UTC, a number or a text. Raises `CursorValueError`."""
 
     @abstractmethod
-    def key(self, value: Any) -> Any:
-        """What to compare instead of the value: the same for the same moment, however spelt.
+    def comparison_key(self, value: Any) -> Any:
+        """Return what to compare in place of the value: equal for equal moments in any spelling.
 
         Nanoseconds since 1970 for times, else a number or a text. Raises `CursorValueError`.
         """
@@ -171,50 +179,52 @@ class _TimeFormat(CursorFormat):
     @property
     @abstractmethod
     def precision(self) -> timedelta:
-        """The smallest step that the form can say, at least a microsecond."""
+        """The smallest step between two values, at least a microsecond."""
 
     def parse(self, value: Any) -> datetime:
         try:
-            return EPOCH_START + timedelta(microseconds=self.key(value) // 1000)
+            return EPOCH_START + timedelta(microseconds=self.comparison_key(value) // 1000)
         except OverflowError as error:
-            raise CursorValueError(f"{describe_value(value)} lies beyond the year 9999") from error
+            raise CursorValueError(f"{describe_value(value)} is after the year 9999") from error
 
-    def key(self, value: Any) -> int:
+    def comparison_key(self, value: Any) -> int:
         found = nanoseconds_of(value)
         if found is None:
             raise CursorValueError(
-                f"{describe_value(value)} is no time that can be compared with {self.words}"
+                f"{describe_value(value)} is not a time that can be compared with {self.description}"
             )
         return found
 
 
 @dataclass(frozen=True)
 class IsoTime(_TimeFormat):
-    """A date and a time of day as text in ISO 8601; without a zone it is taken for UTC."""
+    """A date and a time of day as text in ISO 8601. Without a zone it is in UTC."""
 
-    words: ClassVar[str] = "a time"
+    description: ClassVar[str] = "a time"
     separator: str = "T"
     seconds: bool = True
-    point: str = "."
+    decimal_mark: str = "."
+    """The character before the fraction: "." or ","."""
     digits: int = 0
-    """Digits of the fraction of a second."""
+    """The number of digits of the fraction of a second."""
     zone: str = "Z"
     """The zone as it is written; "" for none."""
 
     @property
     def precision(self) -> timedelta:
-        """The smallest step that the form can say."""
+        """The smallest step between two values."""
         if not self.seconds:
             return timedelta(minutes=1)
         return timedelta(microseconds=10 ** max(6 - self.digits, 0))
 
     def render(self, moment: datetime) -> str:
-        """The moment as a text of this form."""
+        """Return the moment as a text in this format."""
         local = in_utc(moment).astimezone(parse_zone(self.zone)).replace(tzinfo=None)
         text = local.isoformat(self.separator, "seconds" if self.seconds else "minutes")
         if self.digits:
+            # cut off, not rounded: rounding up could leave the second, and so the window
             fraction = f"{local.microsecond:06}"[: self.digits].ljust(self.digits, "0")
-            text = f"{text}{self.point}{fraction}"
+            text = f"{text}{self.decimal_mark}{fraction}"
         return text + self.zone
 
 
@@ -222,7 +232,7 @@ class IsoTime(_TimeFormat):
 class IsoDate(_TimeFormat):
     """A date as text, `2024-01-31`: the moment at which that day begins in UTC."""
 
-    words: ClassVar[str] = "a date"
+    description: ClassVar[str] = "a date"
 
     @property
     def precision(self) -> timedelta:
@@ -230,28 +240,28 @@ class IsoDate(_TimeFormat):
         return timedelta(days=1)
 
     def render(self, moment: datetime) -> str:
-        """The day that the moment lies in."""
+        """Return the day of the moment."""
         return in_utc(moment).date().isoformat()
 
 
 @dataclass(frozen=True)
 class EpochTime(_TimeFormat):
-    """The time since 1970 as a number, or as a text with a number in it."""
+    """The time since 1970 as a number, or as a number in a text."""
 
-    words: ClassVar[str] = "a time in seconds or milliseconds since 1970"
+    description: ClassVar[str] = "a time in seconds or milliseconds since 1970"
     units_per_second: Literal[1, 1000] = 1
     kind: Literal["int", "float", "text"] = "int"
     digits: int = 0
-    """Digits after the point."""
+    """The number of digits after the point."""
 
     @property
     def precision(self) -> timedelta:
-        """The smallest step that the form can say."""
+        """The smallest step between two values."""
         places = self.digits + (3 if self.units_per_second == 1000 else 0)
         return timedelta(microseconds=10 ** max(6 - places, 0))
 
     def render(self, moment: datetime) -> int | float | str:
-        """The moment as a number of this form."""
+        """Return the moment as a number in this format."""
         exact = Decimal(nanoseconds_since_epoch(in_utc(moment))) / (
             NANOSECONDS_PER_SECOND // self.units_per_second
         )
@@ -260,11 +270,14 @@ class EpochTime(_TimeFormat):
             return int(rounded)
         return float(rounded) if self.kind == "float" else f"{rounded:f}"
 
-    def key(self, value: Any) -> int:
-        """Nanoseconds since 1970. A number counts in this form's unit, whatever its size."""
+    def comparison_key(self, value: Any) -> int:
+        """Return nanoseconds since 1970. A number is in this format's unit, whatever its size.
+
+        A small number in a column of epochs is an early moment, not an id.
+        """
         number = parse_number(value)
         return (
-            super().key(value)
+            super().comparison_key(value)
             if number is None
             else units_to_nanoseconds(number, NANOSECONDS_PER_SECOND // self.units_per_second)
         )
@@ -272,56 +285,59 @@ class EpochTime(_TimeFormat):
 
 @dataclass(frozen=True)
 class PlainNumber(CursorFormat):
-    """A number that is no time, such as an id that counts up."""
+    """A number that is not a time, for example an id that counts up."""
 
-    words: ClassVar[str] = "a number"
+    description: ClassVar[str] = "a number"
     is_time: ClassVar[bool] = False
     as_text: bool = False
 
     def render(self, moment: datetime) -> Any:
-        """Not possible: raises `CursorValueError`."""
-        raise CursorValueError(f"{moment:%Y-%m-%d} can't be written as {self.words} like an id")
+        """Raise `CursorValueError`: the format has no times."""
+        raise CursorValueError(
+            f"{moment:%Y-%m-%d} can't be written as {self.description} like an id"
+        )
 
     def parse(self, value: Any) -> int | float:
-        """The number."""
+        """Return the number."""
         number = parse_number(value)
         if number is None:
-            raise CursorValueError(f"{describe_value(value)} is no number")
+            raise CursorValueError(f"{describe_value(value)} is not a number")
         return float(number) if isinstance(number, Decimal) else number
 
-    def key(self, value: Any) -> int | float | Decimal:
-        """The number, exactly."""
+    def comparison_key(self, value: Any) -> int | float | Decimal:
+        """Return the exact number."""
         number = parse_number(value)
+        # `parse` makes floats, in which ids beyond 2**53 would be equal
         return self.parse(value) if number is None else number
 
 
 @dataclass(frozen=True)
 class PlainText(CursorFormat):
-    """A text that is neither a time nor a number; it compares by its characters."""
+    """A text that is neither a time nor a number. Values are compared by their characters."""
 
-    words: ClassVar[str] = "a text"
+    description: ClassVar[str] = "a text"
     is_time: ClassVar[bool] = False
 
     def render(self, moment: datetime) -> Any:
-        """Not possible: raises `CursorValueError`."""
-        raise CursorValueError(f"{moment:%Y-%m-%d} can't be written in an unknown form")
+        """Raise `CursorValueError`: the format has no times."""
+        raise CursorValueError(f"{moment:%Y-%m-%d} can't be written in an unknown format")
 
     def parse(self, value: Any) -> str:
-        """The text."""
+        """Return the text."""
         if not isinstance(value, str):
-            raise CursorValueError(f"{describe_value(value)} is no text")
+            raise CursorValueError(f"{describe_value(value)} is not a text")
         return value
 
-    def key(self, value: Any) -> str:
-        """The text."""
+    def comparison_key(self, value: Any) -> str:
+        """Return the text."""
         return self.parse(value)
 
 
 def detect_cursor_format(value: Any) -> CursorFormat:
-    """The form that a sample has. Raises `CursorValueError` for what can't be a cursor.
+    """Return the format of a sample. Raises `CursorValueError` for a value that can't be a cursor.
 
-    Numbers are epochs where they would be plausible ones: seconds from 1973 on, milliseconds
-    likewise. Smaller and larger ones, 0 too, are numbers.
+    A number is an epoch, in seconds or milliseconds, if it is between 1973 and 2286. All others, 0
+    included, are plain numbers.
     """
     if isinstance(value, date):
         value = value.isoformat()
@@ -330,7 +346,7 @@ def detect_cursor_format(value: Any) -> CursorFormat:
     number = parse_number(value)
     if number is None:
         if not isinstance(value, str):
-            raise CursorValueError(f"{describe_value(value)} is no time, number or text")
+            raise CursorValueError(f"{describe_value(value)} is not a time, a number or a text")
         return PlainText()
     per_second = epoch_units_per_second(number)
     if per_second is None:
@@ -340,6 +356,7 @@ def detect_cursor_format(value: Any) -> CursorFormat:
         return EpochTime(per_second, "text", len(written[1] or "") if written else 0)
     if isinstance(value, int):
         return EpochTime(per_second)
+    # a float has microseconds at best, whatever the sample shows of them
     return EpochTime(per_second, "float", 6 if per_second == 1 else 3)
 
 
@@ -350,7 +367,7 @@ def _iso_format(text: str) -> CursorFormat:
     return IsoTime(
         separator=found["separator"],
         seconds=found["seconds"] is not None,
-        point=found["point"] or ".",
+        decimal_mark=found["point"] or ".",
         digits=len(found["fraction"] or ""),
         zone=found["zone"] or "",
     )

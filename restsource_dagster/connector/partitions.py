@@ -1,16 +1,13 @@
-"""Stretches of a cursor, in the cursor's own form: what one run of a window asks the API for.
+"""Partitions of a backfill, and windows of cursor values.
 
-A span is half open, as a window is: `range_start` and `range_end` of the connector file are not
-applied to it, for the reason that `windows` gives. Windows of a history become spans by
-`span_of`; the ranges that a person asks for, of any cursor, by `split`.
+A *partition* is a time slice in UTC, with Dagster's partition key. A *window* is a range of cursor
+values, in the cursor's own format, that one run requests. A partition becomes a window by
+`window_of_partition`; a range that a person asks for becomes windows by `split_into_windows`.
 
-Windows of history: where they begin and end, what they are called, and where the live stream starts.
-
-All times are UTC. A window is half open, from its start up to but without its end, so that windows
-meet exactly and every row lies in one of them. That is also why `range_start` and `range_end` of the
-connector file are not applied here: they say what a person wants at the two outer ends of a range of
-their own; at a boundary between two windows an open start would lose the rows that stand exactly on
-it, and a closed end would load them twice.
+Both are half open: they include their start and exclude their end. So they meet exactly, and each
+row lies in one of them. This is why `range_start` and `range_end` of the connector file don't apply:
+between two windows an open start would lose the rows on the boundary, and a closed end would load
+them twice.
 """
 
 import re
@@ -58,7 +55,7 @@ PARTITION_KEY_FORMATS: dict[PartitionGranularity, str] = {
     "weekly": "%Y-%m-%d",
     "monthly": "%Y-%m-%d",
 }
-"""How Dagster writes the keys of its time partitions: the start of the window."""
+"""Dagster's formats of partition keys: the start of the partition."""
 _PARTITION_LENGTHS: dict[PartitionGranularity, timedelta] = {
     "hourly": timedelta(hours=1),
     "daily": timedelta(days=1),
@@ -68,115 +65,124 @@ _PARTITION_LENGTHS: dict[PartitionGranularity, timedelta] = {
 
 @dataclass(frozen=True)
 class Partition:
-    """The moments from `start` up to, but without, `end`. `key` is Dagster's partition key."""
+    """A time slice of a backfill, from `start` to `end` (excluded), with Dagster's partition key."""
 
     start: datetime
     end: datetime
     key: str
 
 
-def partition_floor(partition: PartitionGranularity, moment: datetime) -> datetime:
-    """The start of the window that a moment lies in. Raises `ValueError` without a time zone.
+def partition_floor(granularity: PartitionGranularity, moment: datetime) -> datetime:
+    """Return the start of the partition that contains a moment.
 
-    Weeks start on Monday, as in ISO 8601; Dagster's weekly partitions do with `day_offset=1`.
+    Weeks start on Monday, as in ISO 8601; Dagster's weekly partitions do so with `day_offset=1`.
+    Raises `ValueError` for a moment without a time zone.
     """
     hour = in_utc(moment).replace(minute=0, second=0, microsecond=0)
-    if partition == "hourly":
+    if granularity == "hourly":
         return hour
     day = hour.replace(hour=0)
-    if partition == "weekly":
+    if granularity == "weekly":
         return day - timedelta(days=day.weekday())
-    return day.replace(day=1) if partition == "monthly" else day
+    return day.replace(day=1) if granularity == "monthly" else day
 
 
-def partition_ceiling(partition: PartitionGranularity, moment: datetime) -> datetime:
-    """The moment itself if a window starts there, else the start of the next one."""
-    start = partition_floor(partition, moment)
-    return start if start == moment else next_partition_start(partition, start)
+def partition_ceiling(granularity: PartitionGranularity, moment: datetime) -> datetime:
+    """Return the moment itself if a partition starts there, else the start of the next one."""
+    start = partition_floor(granularity, moment)
+    return start if start == moment else next_partition_start(granularity, start)
 
 
-def next_partition_start(partition: PartitionGranularity, start: datetime) -> datetime:
-    """Where the window that begins at `start` ends, and the next one begins."""
-    if partition != "monthly":
-        return start + _PARTITION_LENGTHS[partition]
+def next_partition_start(granularity: PartitionGranularity, start: datetime) -> datetime:
+    """Return the end of the partition that starts at `start`, which is the start of the next one."""
+    if granularity != "monthly":
+        return start + _PARTITION_LENGTHS[granularity]
     years, month = divmod(start.month, 12)
     return start.replace(year=start.year + years, month=month + 1)
 
 
 def partitions_between(
-    partition: PartitionGranularity, start: datetime, end: datetime
+    granularity: PartitionGranularity, start: datetime, end: datetime
 ) -> tuple[Partition, ...]:
-    """The windows from `start` to `end`, oldest first; none if the end is not after the start.
+    """Return the partitions from `start` to `end`, oldest first; none if `end` is not after `start`.
 
-    Raises `ValueError` if either is no boundary of this partition, or has no time zone.
+    Raises `ValueError` if either is not the start of a partition, or has no time zone.
     """
     for name, moment in (("start", start), ("end", end)):
-        if partition_floor(partition, moment) != moment:
-            raise ValueError(f"{name} is {moment.isoformat()}, where no {partition} window begins")
-    return tuple(_iterate_partitions(partition, in_utc(start), end))
+        if partition_floor(granularity, moment) != moment:
+            raise ValueError(
+                f"{name} is {moment.isoformat()}, where no {granularity} partition starts"
+            )
+    return tuple(_iterate_partitions(granularity, in_utc(start), end))
 
 
 def _iterate_partitions(
-    partition: PartitionGranularity, start: datetime, end: datetime
+    granularity: PartitionGranularity, start: datetime, end: datetime
 ) -> Iterator[Partition]:
     while start < end:
-        yield _build_partition(partition, start)
-        start = next_partition_start(partition, start)
+        yield _build_partition(granularity, start)
+        start = next_partition_start(granularity, start)
 
 
-def _build_partition(partition: PartitionGranularity, start: datetime) -> Partition:
-    key = start.strftime(PARTITION_KEY_FORMATS[partition])
-    return Partition(start, next_partition_start(partition, start), key)
+def _build_partition(granularity: PartitionGranularity, start: datetime) -> Partition:
+    key = start.strftime(PARTITION_KEY_FORMATS[granularity])
+    return Partition(start, next_partition_start(granularity, start), key)
 
 
-def partition_of_key(partition: PartitionGranularity, key: str) -> Partition:
-    """The window with this partition key. Raises `ValueError` if there is none."""
+def partition_of_key(granularity: PartitionGranularity, key: str) -> Partition:
+    """Return the partition with this key. Raises `ValueError` if there is none."""
     try:
-        start = datetime.strptime(key, PARTITION_KEY_FORMATS[partition]).replace(tzinfo=UTC)
+        start = datetime.strptime(key, PARTITION_KEY_FORMATS[granularity]).replace(tzinfo=UTC)
     except ValueError:
         start = None
-    if start is None or _build_partition(partition, partition_floor(partition, start)).key != key:
-        raise ValueError(f"{key!r} is no key of a {partition} window")
-    return _build_partition(partition, start)
+    # strptime reads keys that Dagster never writes: "2024-1-1", or a Tuesday as a week's start
+    if (
+        start is None
+        or _build_partition(granularity, partition_floor(granularity, start)).key != key
+    ):
+        raise ValueError(f"{key!r} is not the key of a {granularity} partition")
+    return _build_partition(granularity, start)
 
 
-def live_start(partition: PartitionGranularity, created_at: datetime) -> datetime:
-    """Where the live stream of a connector with a `backfill` block starts.
+def live_start(granularity: PartitionGranularity, created_at: datetime) -> datetime:
+    """Return where the live stream of a connector with a `backfill` block starts.
 
-    It is the start of the window in which the connector was created: the first run loads that
-    window only, and all windows before it are history.
+    It is the start of the partition in which the connector was created: the first run loads this
+    partition, and the backfill loads all before it.
     """
-    return partition_floor(partition, created_at)
+    return partition_floor(granularity, created_at)
 
 
 def backfill_end(
-    backfill: Backfill, created_at: datetime, *, live_from: datetime | None = None
+    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
 ) -> datetime:
-    """Where the history ends, which is the live stream's start unless `end` comes before.
+    """Return the end of a backfill: the live stream's start, or the file's `end` if that is earlier.
 
-    `live_from` is where the live stream really began, if that is known: the cursor of a connector
-    that ran before it got a `backfill` block, or whose windows were shorter then. History reaches up
-    to it, to the end of its window, so that no stretch is left between the two.
+    `live_start_at` is where the live stream really started, if known. It is later than the creation
+    for a connector that ran before it had a `backfill` block, or had shorter partitions then. The
+    backfill extends to the end of its partition, so that no rows are missing between the two.
     """
     end = live_start(backfill.partition, created_at)
-    if live_from is not None:
-        end = max(end, partition_ceiling(backfill.partition, live_from))
+    if live_start_at is not None:
+        end = max(end, partition_ceiling(backfill.partition, live_start_at))
     return end if backfill.end is None else min(end, backfill.end)
 
 
 def backfill_partitions(
-    backfill: Backfill, created_at: datetime, *, live_from: datetime | None = None
+    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
 ) -> tuple[Partition, ...]:
-    """The windows of a resource's history, newest first; see `history_end` for `live_from`.
+    """Return the partitions of a resource's backfill, newest first.
 
-    Raises `ValueError` if `created_at` or `live_from` has no time zone.
+    For `live_start_at` see `backfill_end`.
+
+    Raises `ValueError` if `created_at` or `live_start_at` has no time zone.
     """
-    end = backfill_end(backfill, created_at, live_from=live_from)
+    end = backfill_end(backfill, created_at, live_start_at=live_start_at)
     return partitions_between(backfill.partition, backfill.start, end)[::-1]
 
 
 MAX_WINDOWS = 100_000
-"""More windows than this are taken for a slip of the finger."""
+"""More windows than this are refused as a typing error."""
 _WINDOW_LENGTH = re.compile(r"(\d{1,18})\s*([a-zA-Z]*)", re.ASCII)
 _WINDOW_UNITS = {
     "s": timedelta(seconds=1),
@@ -191,136 +197,154 @@ _LENGTH_EXAMPLES = "30s, 15min, 12h, 7d, 2w, 1mo or 1y"
 
 @dataclass(frozen=True)
 class Window:
-    """The cursor values from `start` up to, but without, `end`, both in the cursor's own form."""
+    """The cursor values from `start` to `end` (excluded), both in the cursor's own format."""
 
     start: Any
     end: Any
-    form: CursorFormat
+    cursor_format: CursorFormat
 
     @property
-    def name(self) -> str:
-        """Both ends, for people and tags: `2024-01-01..2024-02-01`."""
+    def label(self) -> str:
+        """Both ends, for messages and tags: `2024-01-01..2024-02-01`."""
         return f"{self.start}..{self.end}"
 
     @cached_property
     def _keys(self) -> tuple[Any, Any]:
-        return self.form.key(self.start), self.form.key(self.end)
+        # computed once: `contains` is called for each row
+        key = self.cursor_format.comparison_key
+        return key(self.start), key(self.end)
 
-    def holds(self, value: Any) -> bool:
-        """Whether a row with this cursor value lies in the span; times compare as times.
+    def contains(self, value: Any) -> bool:
+        """Return True if a cursor value lies in the window; times are compared as times.
 
-        Raises `CursorValueError` for a value that can't be compared, None too.
+        Raises `CursorValueError` for a value that can't be compared; None is one.
         """
         start, end = self._keys
-        return bool(start <= self.form.key(value) < end)
+        return bool(start <= self.cursor_format.comparison_key(value) < end)
 
 
-def window_of_partition(window: Partition, form: CursorFormat) -> Window:
-    """A window in the form of the cursor. Raises `CursorValueError` if the form is too coarse."""
+def window_of_partition(partition: Partition, cursor_format: CursorFormat) -> Window:
+    """Return the window of cursor values of a partition.
+
+    Raises `CursorValueError` if the format can't express its ends: a date has no hours.
+    """
     return Window(
-        _exact_cursor_value(window.start, form), _exact_cursor_value(window.end, form), form
+        _exact_cursor_value(partition.start, cursor_format),
+        _exact_cursor_value(partition.end, cursor_format),
+        cursor_format,
     )
 
 
 def split_into_windows(
-    from_: Any, to: Any, window: str | None = None, *, form: CursorFormat | None = None
+    from_: Any, to: Any, window: str | None = None, *, cursor_format: CursorFormat | None = None
 ) -> tuple[Window, ...]:
-    """The spans from `from_` up to `to`, oldest first, each `window` long and the last one shorter.
+    """Return the windows from `from_` to `to` (excluded), oldest first; the last may be shorter.
 
-    `from_` and `to` are cursor values, or texts that a person typed; where the cursor is a time,
-    any spelling of a time will do. `form` is the form of the cursor; left out, it is that of
-    `from_`. `window` is a number for numbers (`10000`; for epochs in their own unit), a length for
-    times (`30s, 15min, 12h, 7d, 2w, 1mo, 1y`), None for one span. Months are those of the calendar:
-    from January 31 on, a window of a month ends on the last day of February, then on March 31.
+    `from_` and `to` are cursor values, or texts that a person typed, in any spelling if the cursor is
+    a time. `cursor_format` is the cursor's format, by default that of `from_`. `window` is the length:
+    a number for numbers (`10000`; for epochs in their unit), a duration for times (`30s, 15min, 12h,
+    7d, 2w, 1mo, 1y`), None for a single window. Months follow the calendar: from January 31 on, a
+    window of a month ends on the last day of February, the next on March 31.
 
-    Raises `ValueError`, with a sentence for the person, if an end can't be read, the range is empty,
-    the window doesn't suit the cursor or there would be more than `MOST_SPANS` windows.
+    Raises `ValueError`, with a sentence for the person, if an end can't be parsed, the range is empty,
+    the length doesn't suit the cursor or there would be more than `MAX_WINDOWS` windows.
     """
-    form = form or _format_of_argument(from_)
-    start, end = _parse_range_end("from", from_, form), _parse_range_end("to", to, form)
-    if not form.key(start) < form.key(end):
+    cursor_format = cursor_format or _format_of_argument(from_)
+    start = _parse_range_end("from", from_, cursor_format)
+    end = _parse_range_end("to", to, cursor_format)
+    if not cursor_format.comparison_key(start) < cursor_format.comparison_key(end):
         raise ValueError(
-            f"There is nothing from {describe_value(from_)} up to {describe_value(to)}: `to` itself is not part of the range and "
-            "must come after `from`."
+            f"There is nothing from {describe_value(from_)} to {describe_value(to)}: `to` is not "
+            "part of the range and must come after `from`."
         )
-    bounds = (start, end) if window is None else tuple(_window_bounds(start, end, window, form))
-    values = [_exact_cursor_value(bound, form) for bound in bounds]
-    return tuple(Window(one, other, form) for one, other in pairwise(values))
+    bounds = (
+        (start, end) if window is None else tuple(_window_bounds(start, end, window, cursor_format))
+    )
+    values = [_exact_cursor_value(bound, cursor_format) for bound in bounds]
+    return tuple(Window(one, other, cursor_format) for one, other in pairwise(values))
 
 
 def _format_of_argument(value: Any) -> CursorFormat:
-    """The form of a value, where digits are a number even if they were typed as text."""
-    form = detect_cursor_format(value)
-    if isinstance(form, EpochTime) and form.kind == "text":
-        return EpochTime(form.units_per_second, "float" if form.digits else "int", form.digits)
-    return PlainNumber() if isinstance(form, PlainNumber) else form
+    """Return the format of a typed value. Digits are a number: a shell knows text only."""
+    found = detect_cursor_format(value)
+    if isinstance(found, EpochTime) and found.kind == "text":
+        return EpochTime(found.units_per_second, "float" if found.digits else "int", found.digits)
+    return PlainNumber() if isinstance(found, PlainNumber) else found
 
 
-def _parse_range_end(name: str, value: Any, form: CursorFormat) -> Any:
+def _parse_range_end(name: str, value: Any, cursor_format: CursorFormat) -> Any:
     try:
-        return form.parse(value)
+        return cursor_format.parse(value)
     except CursorValueError as error:
         raise ValueError(
-            f"`{name}` is {describe_value(value)}, and the cursor is {form.words}. Give it in that form."
+            f"`{name}` is {describe_value(value)}, and the cursor is {cursor_format.description}. "
+            "Write it in that format."
         ) from error
 
 
-def _window_bounds(start: Any, end: Any, window: str, form: CursorFormat) -> Iterator[Any]:
-    """Where the spans begin, and where the last one ends."""
+def _window_bounds(start: Any, end: Any, window: str, cursor_format: CursorFormat) -> Iterator[Any]:
+    """Yield the start of each window, then the end of the last one."""
     count, bound = 0, start
     while bound < end:
         if count > MAX_WINDOWS:
             raise ValueError(
-                f"A window of {window} would give more than {MAX_WINDOWS:,} windows. Take a longer "
-                "one."
+                f"A window of {window} would give more than {MAX_WINDOWS:,} windows. Choose a "
+                "longer one."
             )
         yield bound
         count += 1
-        bound = _window_bound_after(start, count, window, form)
+        bound = _window_bound_after(start, count, window, cursor_format)
     yield end
 
 
-def _window_bound_after(start: Any, count: int, window: str, form: CursorFormat) -> Any:
-    """The start of the window with the number `count`, counted from the first one.
+def _window_bound_after(start: Any, count: int, window: str, cursor_format: CursorFormat) -> Any:
+    """Return the end of the window number `count`, counted from the first one.
 
-    Not from the one before: a month after January 31 and another one is March 31, not 29.
+    It is not counted from the window before: two months after January 31 is March 31, but a month
+    after February 29 is March 29.
     """
-    number, unit = _parse_window_length(window, form)
+    number, unit = _parse_window_length(window, cursor_format)
     try:
         if unit in _MONTHS_PER_UNIT:
             return _months_after(start, count * number * _MONTHS_PER_UNIT[unit])
         if unit in _WINDOW_UNITS:
             return start + count * number * _WINDOW_UNITS[unit]
-        if isinstance(form, EpochTime):
-            return start + count * number * timedelta(seconds=1) / form.units_per_second
+        if isinstance(cursor_format, EpochTime):
+            seconds = count * number * timedelta(seconds=1)
+            return start + seconds / cursor_format.units_per_second
         return start + count * number
-    except (OverflowError, ValueError):  # beyond the year 9999, and so beyond any end
+    except (OverflowError, ValueError):
+        # after the year 9999, and so after any end that can be written
         return datetime.max.replace(tzinfo=start.tzinfo)
 
 
-def _parse_window_length(window: str, form: CursorFormat) -> tuple[int, str]:
+def _parse_window_length(window: str, cursor_format: CursorFormat) -> tuple[int, str]:
+    """Return the number and the unit of a length. Raises `ValueError` if it doesn't suit the cursor."""
     found = _WINDOW_LENGTH.fullmatch(window.strip())
     number, unit = (int(found[1]), found[2].lower()) if found else (0, "")
-    if isinstance(form, PlainText):
+    if isinstance(cursor_format, PlainText):
         raise ValueError(
-            "The cursor is a text that is no time, so its range can't be cut. Leave out `window`."
+            "The cursor is a text that is not a time, so its range can't be split. Leave out "
+            "`window`."
         )
-    if form.is_time:
+    if cursor_format.is_time:
         fits = (
             unit in _WINDOW_UNITS
             or unit in _MONTHS_PER_UNIT
-            or (not unit and isinstance(form, EpochTime))
+            or (not unit and isinstance(cursor_format, EpochTime))
         )
         expected = f"a length such as {_LENGTH_EXAMPLES}"
     else:
         fits, expected = not unit, "a whole number such as 10000"
     if not number or not fits:
+        # a lone m is refused: minutes and months are both plausible, and far apart
         hint = " Minutes are `min`, months `mo`." if unit == "m" else ""
         raise ValueError(f"`window` is {window}, and the cursor needs {expected}.{hint}")
     return number, unit
 
 
 def _months_after(start: datetime, months: int) -> datetime:
+    """Return the same day so many months later, or the last day of a month that is too short."""
     years, month = divmod(start.month - 1 + months, 12)
     first = start.replace(year=start.year + years, month=month + 1, day=1)
     following = date(first.year + first.month // 12, first.month % 12 + 1, 1)
@@ -328,14 +352,19 @@ def _months_after(start: datetime, months: int) -> datetime:
     return first.replace(day=min(start.day, last))
 
 
-def _exact_cursor_value(bound: Any, form: CursorFormat) -> Any:
-    """A boundary in the cursor's form, if the form can say it exactly."""
-    if not form.is_time:
-        return str(bound) if isinstance(form, PlainNumber) and form.as_text else bound
-    value = form.render(bound)
-    if form.parse(value) != bound:
+def _exact_cursor_value(bound: Any, cursor_format: CursorFormat) -> Any:
+    """Return a boundary in the cursor's format. Raises `CursorValueError` if it isn't exact.
+
+    A rounded boundary would move rows from one window to the next.
+    """
+    if not cursor_format.is_time:
+        as_text = isinstance(cursor_format, PlainNumber) and cursor_format.as_text
+        return str(bound) if as_text else bound
+    value = cursor_format.render(bound)
+    if cursor_format.parse(value) != bound:
         raise CursorValueError(
-            f"The cursor is {form.words}, and windows would meet at {bound.isoformat()}, which is "
-            "between two of them. Take a range and a window that fit."
+            f"The cursor is {cursor_format.description}, and windows would meet at "
+            f"{bound.isoformat()}, which lies between two of its values. Choose a range and a "
+            "window that fit."
         )
     return value

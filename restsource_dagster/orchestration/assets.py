@@ -98,9 +98,9 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     }
     if outcome.nested_tables:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
-    if outcome.promised is not None:
-        metadata |= {"api/total": outcome.promised, "api/received": outcome.received}
-    metadata["written_as"] = outcome.written
+    if outcome.stated_total is not None:
+        metadata |= {"api/total": outcome.stated_total, "api/received": outcome.records_received}
+    metadata["written_as"] = outcome.write_mode
     if outcome.schema_changes:
         metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:

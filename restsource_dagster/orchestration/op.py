@@ -129,7 +129,7 @@ def execute_load_request(
         if order.left_out:
             context.log.warning(f"Left out, as they have no cursor: {', '.join(order.left_out)}")
         for root, span in order.windows.items():
-            context.log.info(f"{root}: the window {span.name}; the stored cursor stays as it is")
+            context.log.info(f"{root}: the window {span.label}; the stored cursor stays as it is")
             yield from ingest_window(
                 connector,
                 root,

@@ -124,7 +124,9 @@ def _window_request(
             left_out += chosen
         elif chosen:
             form = cursor_format_of(family.root)
-            [spans[family.root.name]] = split_into_windows(window.from_, window.to, form=form)
+            [spans[family.root.name]] = split_into_windows(
+                window.from_, window.to, cursor_format=form
+            )
     if not spans:
         raise ValueError(
             "`window` needs a resource with an incremental cursor, and none of "

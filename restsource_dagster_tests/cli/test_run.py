@@ -64,7 +64,7 @@ def test_json_is_one_document_and_nothing_else_even_if_the_run_had_to_wait_for_a
     with connector_workspace(shop.folder / ".restsource", "shop", print):
         run = start("run", "shop", "--json", folder=shop.folder)
         assert run.stderr is not None
-        assert "another run of shop is going on" in run.stderr.readline()
+        assert "another run of shop is in progress" in run.stderr.readline()
         assert shop.api.seen == []
     out, err = run.communicate(timeout=PATIENCE_SECONDS)
     assert run.returncode == 0, err

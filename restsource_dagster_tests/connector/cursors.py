@@ -1,4 +1,4 @@
-"""Cursor forms, moments and partitions for property tests."""
+"""Cursor formats and moments for property tests."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -29,12 +29,12 @@ SAMPLES: list[Any] = [
     "1704067200.250",
     "1704067200123",
 ]
-"""One value of each form in which an API may write a time."""
-FORMS = [detect_cursor_format(sample) for sample in SAMPLES]
-FINE_FORMS = [form for form in FORMS if form != detect_cursor_format("2024-01-31")]
-"""Those that can say every hour."""
+"""One value of each format in which an API may write a time."""
+CURSOR_FORMATS = [detect_cursor_format(sample) for sample in SAMPLES]
+FINE_CURSOR_FORMATS = [one for one in CURSOR_FORMATS if one != detect_cursor_format("2024-01-31")]
+"""The formats that can express every hour."""
 
-forms = st.sampled_from(FORMS)
+cursor_formats = st.sampled_from(CURSOR_FORMATS)
 
 
 def moments_between(first_year: int, last_year: int) -> st.SearchStrategy[datetime]:

@@ -48,7 +48,7 @@ class Orders:
         return {"data": [row for row in self.rows if row["updated_at"] >= since]}
 
 
-def test_a_second_run_asks_from_the_cursor_on_and_loads_each_row_once(
+def test_a_second_run_requests_rows_from_the_cursor_on_and_loads_each_once(
     api: ApiServer, settings: Settings
 ) -> None:
     orders = Orders(api, 3)
@@ -67,7 +67,7 @@ def test_a_second_run_asks_from_the_cursor_on_and_loads_each_row_once(
     assert second.cursor.last_value == "2026-01-04T00:00:00Z"
 
 
-def test_a_run_with_no_new_rows_says_0_and_keeps_the_cursor(
+def test_a_run_without_new_rows_reports_0_and_keeps_the_cursor(
     api: ApiServer, settings: Settings
 ) -> None:
     orders = Orders(api, 3)
@@ -92,7 +92,7 @@ def test_a_row_that_changes_and_keeps_the_boundary_cursor_is_updated(
     assert query(settings, "SELECT id, total FROM shop.orders ORDER BY id") == [(1, None), (2, 5)]
 
 
-def test_append_takes_a_boundary_row_once(api: ApiServer, settings: Settings) -> None:
+def test_append_loads_a_boundary_row_once(api: ApiServer, settings: Settings) -> None:
     orders = Orders(api, 2)
     keyless = {key: value for key, value in ORDERS.items() if key != "primary_key"}
     connector = make_connector(api.url, keyless)
@@ -112,7 +112,7 @@ def test_a_resource_without_key_or_cursor_is_replaced(api: ApiServer, settings: 
     assert query(settings, "SELECT code FROM shop.countries") == [("IT",)]
 
 
-def test_a_failing_family_leaves_the_others_alone(api: ApiServer, settings: Settings) -> None:
+def test_a_failing_family_does_not_affect_the_others(api: ApiServer, settings: Settings) -> None:
     orders = Orders(api, 2)
     api.answers["/broken"] = Answer({"error": "out of order"}, status=400)
     api.answers["/countries"] = [{"code": "DE"}]
@@ -147,7 +147,7 @@ def test_a_family_that_fails_keeps_its_cursor_for_the_next_run(
     assert (second["orders"].row_count, second["lines"].row_count) == (2, 3)
 
 
-def test_a_dependent_loaded_alone_asks_for_all_parents_and_moves_no_cursor(
+def test_a_dependent_loaded_alone_requests_all_parents_and_moves_no_cursor(
     api: ApiServer, settings: Settings
 ) -> None:
     Orders(api, 3)
@@ -173,7 +173,7 @@ def test_an_unknown_resource_is_refused_naming_the_known_ones(
     assert api.seen == []
 
 
-def test_a_missing_variable_is_named_before_anything_is_asked(
+def test_a_missing_variable_is_named_before_the_first_request(
     api: ApiServer, settings: Settings
 ) -> None:
     auth = {"auth": {"type": "bearer", "token": "${SHOP_TOKEN}"}}
@@ -183,7 +183,7 @@ def test_a_missing_variable_is_named_before_anything_is_asked(
     assert api.seen == []
 
 
-def test_a_secret_shows_in_no_failure(api: ApiServer, settings: Settings) -> None:
+def test_no_failure_shows_a_secret(api: ApiServer, settings: Settings) -> None:
     secret = "s3cret-token/with+signs"
 
     def echo(seen: Seen) -> Answer:
@@ -207,7 +207,7 @@ ODD_ANSWERS = [
 ]
 
 
-def test_an_answer_that_is_not_what_the_file_says_keeps_the_table(
+def test_a_response_that_is_not_what_the_file_says_keeps_the_table(
     api: ApiServer, settings: Settings
 ) -> None:
     api.answers["/countries"] = {"data": [{"code": "DE"}]}
@@ -237,7 +237,7 @@ def test_retries_are_counted_and_rows_arrive(api: ApiServer, settings: Settings)
     assert (outcome.usage.requests, outcome.usage.retries, outcome.rows_loaded) == (2, 1, 1)
 
 
-def test_oauth_tokens_are_asked_for_through_the_counted_session(
+def test_oauth_tokens_are_requested_through_the_counted_session(
     api: ApiServer, settings: Settings
 ) -> None:
     api.answers["/token"] = {"access_token": "abc12345", "expires_in": 3600}
@@ -277,5 +277,5 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
         (float("nan"), None),
     ],
 )
-def test_lag_is_told_for_points_in_time_only(value: Any, lag: float | None) -> None:
+def test_the_lag_is_known_for_times_only(value: Any, lag: float | None) -> None:
     assert lag_seconds(value, NOW) == lag

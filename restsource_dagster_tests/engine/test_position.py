@@ -15,14 +15,14 @@ def rules() -> CursorRules:
     return CursorRules(
         resource="orders",
         path="at",
-        initial=0,
-        end=None,
+        initial_value=0,
+        end_value=None,
         lag=None,
-        falling=False,
+        descending=False,
         row_order=None,
         on_missing="raise",
-        open_start=False,
-        open_end=False,
+        excludes_start=False,
+        excludes_end=False,
     )
 
 
@@ -31,7 +31,7 @@ def test_the_hash_of_a_row_is_the_same_with_every_version_of_dlt() -> None:
 
 
 @pytest.mark.parametrize("version", DIGESTS)
-def test_a_row_that_stock_dlt_has_loaded_is_not_taken_again(version: str) -> None:
+def test_a_row_that_stock_dlt_has_loaded_is_not_accepted_again(version: str) -> None:
     state: dict[str, Any] = {"last_value": 5, "unique_hashes": [DIGESTS[version]]}
     position = Position(rules(), state, remembers=True)
     assert not position.accept(5, ROW)

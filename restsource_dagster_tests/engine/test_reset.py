@@ -7,7 +7,7 @@ import pytest
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.run.reset_resources import dependents_of, reset_resources
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.windowed import Events, day, load_window, span, stored
+from restsource_dagster_tests.engine.windowed import Events, day, load_window, stored, window_of
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
@@ -31,7 +31,7 @@ def events(api: ApiServer) -> Events:
     return Events(api, {"id": 1, "at": day(1), "tags": ["a"]}, {"id": 2, "at": day(2), "tags": []})
 
 
-def test_the_tables_and_the_cursor_of_a_resource_go_and_it_is_loaded_anew(
+def test_a_reset_drops_the_tables_and_the_cursor_and_all_rows_are_loaded_again(
     events: Events, settings: Settings
 ) -> None:
     connector = events.connector("countries")
@@ -44,7 +44,7 @@ def test_the_tables_and_the_cursor_of_a_resource_go_and_it_is_loaded_anew(
     assert stored(settings) == [1, 2]
 
 
-def test_everything_goes_if_no_resource_is_named(events: Events, settings: Settings) -> None:
+def test_a_reset_without_names_drops_everything(events: Events, settings: Settings) -> None:
     connector = events.connector("countries", PARTS)
     load(connector, settings)
     dropped = reset_resources(connector, None, settings)
@@ -54,7 +54,9 @@ def test_everything_goes_if_no_resource_is_named(events: Events, settings: Setti
     assert stored(settings, "n", "parts") == [1, 2]
 
 
-def test_dependents_that_stay_are_named_and_stay_right(events: Events, settings: Settings) -> None:
+def test_dependents_that_are_not_reset_are_named_and_stay_correct(
+    events: Events, settings: Settings
+) -> None:
     connector, notes = events.connector(PARTS), Notes()
     load(connector, settings)
     reset_resources(connector, ["events"], settings, notes)
@@ -65,17 +67,21 @@ def test_dependents_that_stay_are_named_and_stay_right(events: Events, settings:
     assert stored(settings, "n", "parts") == [1, 2]
 
 
-def test_what_only_windows_have_loaded_goes_too(events: Events, settings: Settings) -> None:
+def test_a_reset_drops_tables_that_only_windows_have_loaded(
+    events: Events, settings: Settings
+) -> None:
     connector = events.connector(primary_key="id")
-    load_window(connector, settings, span(day(1), day(3)))
+    load_window(connector, settings, window_of(day(1), day(3)))
     assert set(reset_resources(connector, ["events"], settings)) == {"events", "events__tags"}
-    load_window(connector, settings, span(day(2), day(3)))
+    load_window(connector, settings, window_of(day(2), day(3)))
     assert stored(settings) == [2]
     load(connector, settings)
     assert stored(settings) == [1, 2]
 
 
-def test_nothing_loaded_is_nothing_to_drop(events: Events, settings: Settings) -> None:
+def test_a_reset_of_a_connector_that_loaded_nothing_drops_nothing(
+    events: Events, settings: Settings
+) -> None:
     assert reset_resources(events.connector(), None, settings) == ()
 
 

@@ -21,8 +21,8 @@ __all__ = [
     "event",
     "live_state",
     "load_window",
-    "span",
     "stored",
+    "window_of",
 ]
 
 Row = dict[str, Any]
@@ -43,7 +43,7 @@ def event(number: int, at: Any = None, **more: Any) -> Row:
     return {"id": number, "at": at or day(number), **more}
 
 
-def span(start: Any, end: Any) -> Window:
+def window_of(start: Any, end: Any) -> Window:
     return Window(start, end, detect_cursor_format(start))
 
 
@@ -67,8 +67,8 @@ class Events:
             if form is None
             or row.get("at") is None
             or (
-                (lower is None or form.key(row["at"]) >= form.key(lower))
-                and (upper is None or form.key(row["at"]) <= form.key(upper))
+                (lower is None or form.comparison_key(row["at"]) >= form.comparison_key(lower))
+                and (upper is None or form.comparison_key(row["at"]) <= form.comparison_key(upper))
             )
         ]
 

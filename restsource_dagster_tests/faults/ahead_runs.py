@@ -60,8 +60,8 @@ def ran(connector: Connector, settings: Settings) -> Ran:
 def _told(outcome: Outcome) -> Any:
     return (
         outcome.failure,
-        outcome.received,
-        outcome.promised,
+        outcome.records_received,
+        outcome.stated_total,
         outcome.skipped,
         outcome.rows_loaded,
         outcome.row_count,

@@ -12,7 +12,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads
 from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
-from restsource_dagster_tests.faults.test_load_database import person
+from restsource_dagster_tests.faults.test_shared_database import person
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 from restsource_dagster_tests.waiting import wait_for
 

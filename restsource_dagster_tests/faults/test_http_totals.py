@@ -162,7 +162,7 @@ def test_what_the_api_promised_and_what_arrived_is_told(
     notes = Notes()
     connector = connector_of(server.url, items(paginator=offset(50), data_selector="data"))
     outcome = load(connector, settings, observer=notes)["items"]
-    assert (outcome.promised, outcome.received, outcome.rows_loaded) == (100, 90, 90)
+    assert (outcome.stated_total, outcome.records_received, outcome.rows_loaded) == (100, 90, 90)
     metadata = materialization_metadata(outcome)
     assert (metadata["api/total"], metadata["api/received"]) == (100, 90)
     [told] = [text for text in notes.texts if "missing" in text]
@@ -176,7 +176,7 @@ def test_a_total_that_was_kept_is_told_without_a_warning(
     notes = Notes()
     connector = connector_of(server.url, items(paginator=offset(50), data_selector="data"))
     outcome = load(connector, settings, observer=notes)["items"]
-    assert (outcome.promised, outcome.received) == (90, 90)
+    assert (outcome.stated_total, outcome.records_received) == (90, 90)
     assert notes.texts == []
 
 
@@ -204,7 +204,7 @@ def test_a_total_under_a_usual_name_is_compared_whatever_the_paginator(
 ) -> None:
     server.plan["/items"] = answer
     connector = connector_of(server.url, items(paginator=paginator))
-    assert load(connector, settings)["items"].promised == promised
+    assert load(connector, settings)["items"].stated_total == promised
 
 
 def test_pages_that_are_missing_are_told(server: FaultServer, settings: Settings) -> None:
@@ -230,7 +230,7 @@ def test_the_totals_of_all_parents_calls_are_added(server: FaultServer, settings
         },
     }
     outcome = load(connector_of(server.url, items(), lines), settings)["lines"]
-    assert (outcome.promised, outcome.received) == (100, 100)
+    assert (outcome.stated_total, outcome.records_received) == (100, 100)
 
 
 def test_null_items_count_as_received_and_are_left_out(
@@ -240,7 +240,7 @@ def test_null_items_count_as_received_and_are_left_out(
     notes = Notes()
     connector = connector_of(server.url, items(paginator=offset(3), data_selector="data"))
     outcome = load(connector, settings, observer=notes)["items"]
-    assert (outcome.promised, outcome.received, outcome.rows_loaded) == (3, 3, 2)
+    assert (outcome.stated_total, outcome.records_received, outcome.rows_loaded) == (3, 3, 2)
     assert notes.texts == ["items: left out 1 null items of a page"]
 
 

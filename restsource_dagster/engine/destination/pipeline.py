@@ -146,9 +146,9 @@ class PipelineManager:
     def prepare_load(self, moves: AppliedOverrides) -> None:
         """Know what the next load replaces and changes. Raises `IngestError` if it can't."""
         pipeline = self.open()
-        self._overrides = moves.changes
+        self._overrides = moves.pending
         self._deletions.clear()
-        for one in moves.replacements:
+        for one in moves.deletions:
             naming = (self.schema() or Schema(self.dataset)).naming
             table = naming.normalize_table_identifier(one.table)
             self._deletions[table] = replace(one, table=table)
@@ -159,7 +159,7 @@ class PipelineManager:
                 'cursor that is set needs a "primary_key" there, so that rows are merged; in place '
                 "of a full refresh reset the resource and run it"
             )
-        for text in moves.texts:
+        for text in moves.messages:
             self.progress.message(text)
 
     def count_rows(self, table: str) -> int | None:

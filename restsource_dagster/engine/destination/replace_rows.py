@@ -78,14 +78,14 @@ class CursorRange:
 
     @cached_property
     def _keys(self) -> tuple[Any, Any]:
-        end = None if self.end is None else self.form.key(self.end)
-        return self.form.key(self.start), end
+        end = None if self.end is None else self.form.comparison_key(self.end)
+        return self.form.comparison_key(self.start), end
 
     def holds(self, value: Any) -> bool:
         """Whether a value lies in the range; False for one that can't be compared."""
         start, end = self._keys
         try:
-            key = self.form.key(value)
+            key = self.form.comparison_key(value)
         except CursorValueError:
             return False
         return bool(start <= key and (end is None or key < end))

@@ -20,6 +20,7 @@ import orjson
 __all__ = [
     "DUPLICATE_KEY",
     "INT64_LIMIT",
+    "ObjectShape",
     "UnverifiedRecords",
     "ValueScan",
     "expected_key_count",

@@ -1,9 +1,7 @@
-"""Moves cursors in dlt's state before a load: set by a person, begun anew, begun after a history.
+"""Changes cursors in dlt's state before a load: set by a person, reset, or started after a backfill.
 
-The state is that in the pipeline's own folder: the destination learns of it with the rows that it
-leads to, or not at all.
-
-Where cursors are asked to start: as a person sets them, anew, or where a history ends.
+The state is the copy in the pipeline's folder. The destination gets it together with the rows of
+the load, or not at all.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -27,6 +25,7 @@ from restsource_dagster.engine.incremental.cursor_state import (
     LIVE_START_KEY,
     STATE_KEY,
     read_cursor,
+    resource_state_in,
 )
 from restsource_dagster.engine.incremental.ordering import CursorOrder
 from restsource_dagster.engine.incremental.position import SEEN_KEY
@@ -35,6 +34,7 @@ __all__ = [
     "AppliedOverrides",
     "CursorOverrides",
     "apply_overrides",
+    "cursor_column",
     "parse_cursor_value",
     "require_incremental",
     "resource_error",
@@ -43,11 +43,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CursorOverrides:
-    """What a run is asked to do with cursors, by resource.
+    """The cursors that a run is asked to change, by resource.
 
-    `live_from`: where the live stream starts if there is no stored cursor, in the API's own form.
-    `full_refresh`: load all rows again, in place of those in the table. `set_cursor`: the value that
-    the stored one becomes.
+    `live_from`: where the live stream starts if no cursor is stored, in the API's form.
+    `full_refresh`: resources whose rows are all loaded again and replace those in the table.
+    `set_cursor`: the value that replaces the stored one.
     """
 
     live_from: Mapping[str, Any] = field(default_factory=dict)
@@ -55,7 +55,10 @@ class CursorOverrides:
     set_cursor: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, connector: Connector, wanted: Collection[str]) -> None:
-        """Refuse what makes no sense. Raises `IngestError` naming the resource and the way out."""
+        """Raise `IngestError` for an override that can't work; it names the resource and a way out.
+
+        `wanted` are the names of the resources that the run loads.
+        """
         known = {resource.name: resource for resource in connector.resources}
         for name in (*self.live_from, *self.full_refresh, *self.set_cursor):
             if name not in known:
@@ -79,15 +82,19 @@ class CursorOverrides:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is asked for."""
+        """True if no cursor is changed."""
         return not (self.live_from or self.full_refresh or self.set_cursor)
 
     def for_family(
-        self, unfinished: Mapping[str, Mapping[str, Any]], loaded: Collection[str]
+        self, pending: Mapping[str, Mapping[str, Any]], loaded: Collection[str]
     ) -> "CursorOverrides":
-        """What concerns the members that are loaded, with what an earlier run died over."""
+        """Return the overrides of the resources in `loaded`.
+
+        `pending` are overrides of an earlier run that ended between deleting rows and loading them.
+        They are applied again, unless this run asks for another one.
+        """
         names = set(loaded)
-        again = {name: change for name, change in unfinished.items() if name in names}
+        again = {name: change for name, change in pending.items() if name in names}
         fresh = {name for name, change in again.items() if change.get("refresh")}
         values = {name: change["set"] for name, change in again.items() if "set" in change}
         asked = {name: value for name, value in self.set_cursor.items() if name in names}
@@ -101,33 +108,41 @@ class CursorOverrides:
 
 
 def parse_cursor_value(name: str, value: Any, sample: Any) -> Any:
-    """A value, or a text that a person typed, as the API spells its cursor (see `sample`).
+    """Return a value, or a text that a person typed, in the form of the API's cursor.
 
-    Raises `IngestError` if it is none of that form.
+    `sample` is a cursor value of the API. Raises `IngestError` if the value has another form.
     """
-    form = detect_cursor_format(sample)
+    cursor_format = detect_cursor_format(sample)
     try:
-        read = form.parse(value)
-        made = _render_cursor_value(read, form)
+        parsed = cursor_format.parse(value)
+        rendered = _render_cursor_value(parsed, cursor_format)
     except (CursorValueError, ValueError) as error:
         raise resource_error(
             name,
-            f"the cursor is {form.words}, such as {describe_value(sample)}, and {describe_value(value)} can't be one",
+            f"{describe_value(value)} is no value of its cursor, which is "
+            f"{cursor_format.description}, for example {describe_value(sample)}",
         ) from error
-    return made
+    return rendered
 
 
-def _render_cursor_value(read: Any, form: CursorFormat) -> Any:
-    if form.is_time:
-        return form.render(read)
-    return str(read) if isinstance(form, PlainNumber) and form.as_text else read
+def _render_cursor_value(parsed: Any, cursor_format: CursorFormat) -> Any:
+    if cursor_format.is_time:
+        return cursor_format.render(parsed)
+    as_text = isinstance(cursor_format, PlainNumber) and cursor_format.as_text
+    return str(parsed) if as_text else parsed
 
 
 def require_incremental(resource: Resource) -> Incremental:
-    """The resource's cursor. Raises `IngestError` if it has none."""
+    """Return the resource's cursor. Raise `IngestError` if it has none."""
     if resource.incremental is None:
         raise resource_error(resource.name, "it has no cursor")
     return resource.incremental
+
+
+def cursor_column(cursor_path: str) -> str | None:
+    """Return the field that a cursor path names, or None if the path is more than a field."""
+    name: str | None = jsonpath.extract_simple_field_name(jsonpath.compile_path(cursor_path))
+    return name
 
 
 def _check_cursor_settable(resource: Resource) -> None:
@@ -135,15 +150,15 @@ def _check_cursor_settable(resource: Resource) -> None:
     if resource.parent is not None:
         raise resource_error(
             resource.name,
-            f"its cursor is kept below each {resource.parent}. Use full_refresh, or set the cursor "
-            "of the resource that it depends on",
+            f"it has a cursor for each {resource.parent}. Use full_refresh, or set the cursor of the "
+            "resource that it depends on",
         )
     if incremental.end_value is not None:
-        raise resource_error(resource.name, "with `end_value` no cursor is kept")
+        raise resource_error(resource.name, "with `end_value` no cursor is stored")
 
 
 def resource_error(name: str, why: str) -> IngestError:
-    """An error that names the resource; `why` is a sentence without its full stop."""
+    """Return an error that names the resource; `why` is a sentence without its full stop."""
     error = IngestError(f"resource {name}: {why}.")
     error.resource = name
     return error
@@ -154,163 +169,177 @@ PipelineState = dict[str, Any]
 
 @dataclass
 class AppliedOverrides:
-    """What the starts of a family come to."""
+    """What the overrides of a family changed, and what the load has to do for them."""
 
-    cursors: dict[str, tuple[Any, Any]] = field(default_factory=dict)
-    """The cursors that were moved: the old value and the new one."""
-    replacements: list[RowDeletion] = field(default_factory=list)
-    """The rows that go; tables by the resource's name for them."""
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What has to be made again if the load dies halfway."""
-    texts: list[str] = field(default_factory=list)
-    begun: set[str] = field(default_factory=set)
-    """The tables of live streams that begin now."""
+    moved_cursors: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    """By resource, the old and the new value of each changed cursor."""
+    deletions: list[RowDeletion] = field(default_factory=list)
+    """The rows that the load deletes. The tables have the connector file's names."""
+    pending: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By resource, the overrides to apply again if the load ends before its rows are in."""
+    messages: list[str] = field(default_factory=list)
+    """Sentences for the person who watches the run."""
+    started_tables: set[str] = field(default_factory=set)
+    """The tables whose live stream starts with this load."""
 
 
 def apply_overrides(
-    starts: CursorOverrides,
+    overrides: CursorOverrides,
     family: Family,
     loaded: Collection[str],
     state: PipelineState,
     source: str,
     *,
-    falling: Collection[str] = (),
+    descending: Collection[str] = (),
 ) -> AppliedOverrides:
-    """Change the cursors of a family in dlt's state, and tell what that takes.
+    """Change the cursors of a family in dlt's state, and return what that requires.
 
-    `source` is dlt's name of the connector's source, `falling` are the resources whose cursor falls.
-    Raises `IngestError` if a change would leave rows twice or lose some.
+    `source` is dlt's name of the connector's source, `descending` are the resources whose newest
+    cursor value is the least. Raises `IngestError` if a change would store rows twice or lose some.
     """
-    moves = AppliedOverrides()
+    applied = AppliedOverrides()
     members = {member.name: member for member in family.members if member.name in loaded}
     for resource in members.values():
         appended = resource.disposition.value == "append"
-        if resource.name in falling and appended and resource.name not in starts.full_refresh:
+        if resource.name in descending and appended and resource.name not in overrides.full_refresh:
             raise resource_error(
                 resource.name,
-                "its cursor falls, and rows are appended: setting it would leave some twice. Use "
+                "its cursor descends and its rows are appended, so some would be stored twice. Use "
                 "full_refresh",
             )
-        mover = _ResourceOverride(resource, family, loaded, state, source, moves)
-        if resource.name in starts.full_refresh:
-            mover.full_refresh(starts)
-        elif resource.name in starts.set_cursor:
-            mover.set(starts.set_cursor[resource.name])
-        elif resource.name in starts.live_from:
-            mover.begin(starts.live_from[resource.name])
-    return moves
+        override = _ResourceOverride(resource, family, loaded, state, source, applied)
+        if resource.name in overrides.full_refresh:
+            override.full_refresh(overrides)
+        elif resource.name in overrides.set_cursor:
+            override.set_cursor(overrides.set_cursor[resource.name])
+        elif resource.name in overrides.live_from:
+            override.start_live(overrides.live_from[resource.name])
+    return applied
 
 
 @dataclass(frozen=True)
 class _ResourceOverride:
+    """Changes the cursor of one resource in `state`; notes the consequences in `applied`."""
+
     resource: Resource
     family: Family
     loaded: Collection[str]
     state: PipelineState
     source: str
-    moves: AppliedOverrides
+    applied: AppliedOverrides
 
-    def begin(self, value: Any) -> None:
-        """Start the live stream here, if it has not begun."""
-        if self.resource.incremental is None or self._last() is not None:
+    @property
+    def _appends(self) -> bool:
+        return self.resource.disposition.value == "append"
+
+    def start_live(self, value: Any) -> None:
+        """Start the live stream at a value, unless it has started before."""
+        if self.resource.incremental is None or self._stored_cursor() is not None:
             return
-        self._begin(value)
-        self.moves.texts.append(
-            f"{self.resource.name}: the live stream starts at {value}; what is before belongs to "
-            "its history"
+        self._restsource_state()[LIVE_START_KEY] = value
+        if self._appends:
+            # a person may have loaded windows beyond the start, and the live stream loads them again
+            self._delete_from(value, nulls=True)
+            self.applied.started_tables.add(self.resource.table)
+        self.applied.messages.append(
+            f"{self.resource.name}: the live stream starts at {value}; the rows before it are "
+            "loaded by its backfill"
         )
 
-    def _begin(self, value: Any) -> None:
-        self._restsource_state()[LIVE_START_KEY] = value
-        if self.resource.disposition.value == "append":
-            # windows may have been loaded beyond; those rows come again now
-            self._replace(value, nulls=True)
-            self.moves.begun.add(self.resource.table)
-
-    def set(self, value: Any) -> None:
-        """Go on from this value, whatever was stored."""
+    def set_cursor(self, value: Any) -> None:
+        """Replace the stored cursor by a value."""
         incremental = require_incremental(self.resource)
-        old = self._last()
+        old = self._stored_cursor()
         sample = incremental.initial_value if old is None else old
         new = value if sample is None else parse_cursor_value(self.resource.name, value, sample)
         self._move_followers(new)
-        appends = self.resource.disposition.value == "append"
         place = (
             self._resource_state()
             .setdefault("incremental", {})
             .setdefault(incremental.cursor_path, {})
         )
-        # rows without a cursor are known by their hashes alone
+        # rows without a cursor are known by their hashes alone, wherever the cursor is
         seen = [entry for entry in place.pop(SEEN_KEY, ()) if entry[0] is None]
         place.update(initial_value=incremental.initial_value, last_value=new, unique_hashes=[])
-        if appends and seen:
+        if self._appends and seen:
             place[SEEN_KEY] = seen
-        begins = self._restsource_state().get(LIVE_START_KEY)
-        if begins is not None and CursorOrder().is_before(new, begins):
+        live_start = self._restsource_state().get(LIVE_START_KEY)
+        if live_start is not None and CursorOrder().is_before(new, live_start):
+            # the person wants the live stream to load rows that a backfill would load otherwise
             self._restsource_state()[LIVE_START_KEY] = new
-        if appends:
+        if self._appends:
             self._restsource_state()[FLOOR_KEY] = new
-            self._replace(new, nulls=False)
-            self.moves.changes[self.resource.name] = {"set": new}
+            self._delete_from(new, nulls=False)
+            self.applied.pending[self.resource.name] = {"set": new}
         self._record_change(old, new, "set")
 
-    def full_refresh(self, starts: CursorOverrides) -> None:
-        """Forget the cursor, and let what is loaded take the place of the table's rows."""
-        self._check_parents(starts.full_refresh)
-        resource, old = self.resource, self._last()
-        begins = self._restsource_state().get(LIVE_START_KEY, starts.live_from.get(resource.name))
-        self.state.get("sources", {}).get(self.source, {}).get("resources", {}).pop(
-            resource.name, None
+    def full_refresh(self, overrides: CursorOverrides) -> None:
+        """Remove the cursor, and have the load replace the table's rows."""
+        self._check_parents(overrides.full_refresh)
+        resource, old = self.resource, self._stored_cursor()
+        live_start = self._restsource_state().get(
+            LIVE_START_KEY, overrides.live_from.get(resource.name)
         )
+        resources = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
+        resources.pop(resource.name, None)
         if resource.disposition.value in ("append", "merge"):
-            if begins is None:
-                self.moves.replacements.append(RowDeletion(resource.table, None))
+            if live_start is None:
+                self.applied.deletions.append(RowDeletion(resource.table, None))
             else:
-                self._restsource_state()[LIVE_START_KEY] = begins
-                self._replace(begins, nulls=True)
-        if resource.disposition.value == "append":
-            self.moves.changes[resource.name] = {"refresh": True}
+                # the rows before it are in finished partitions, which no run loads again
+                self._restsource_state()[LIVE_START_KEY] = live_start
+                self._delete_from(live_start, nulls=True)
+        if self._appends:
+            self.applied.pending[resource.name] = {"refresh": True}
         if resource.incremental is not None:
             initial = resource.incremental.initial_value
-            self._record_change(old, initial if begins is None else begins, "full refresh")
-        rest = "" if begins is None else f" from {begins} on; what is before belongs to its history"
-        self.moves.texts.append(
-            f"{resource.name}: full refresh, the rows of table {resource.table} are replaced{rest}"
+            new = initial if live_start is None else live_start
+            self._record_change(old, new, "full refresh")
+        scope = (
+            ""
+            if live_start is None
+            else f" from {live_start} on; the rows before it are loaded by its backfill"
+        )
+        self.applied.messages.append(
+            f"{resource.name}: full refresh, the rows of table {resource.table} are replaced{scope}"
         )
 
     def _resource_state(self) -> PipelineState:
+        """Return the resource's part of the state, created if missing."""
         sources = self.state.setdefault("sources", {}).setdefault(self.source, {})
         mine: PipelineState = sources.setdefault("resources", {}).setdefault(self.resource.name, {})
         return mine
 
     def _restsource_state(self) -> PipelineState:
+        """Return our dict in the resource's state, created if missing."""
         ours: PipelineState = self._resource_state().setdefault(STATE_KEY, {})
         return ours
 
-    def _last(self) -> Any:
+    def _stored_cursor(self) -> Any:
         return read_cursor(self.state, self.source, self.resource)
 
     def _record_change(self, old: Any, new: Any, why: str) -> None:
-        self.moves.cursors[self.resource.name] = (old, new)
-        self.moves.texts.append(f"{self.resource.name}: cursor {why}: was {old}, now {new}")
+        self.applied.moved_cursors[self.resource.name] = (old, new)
+        self.applied.messages.append(f"{self.resource.name}: cursor {why}: was {old}, now {new}")
 
-    def _replace(self, start: Any, *, nulls: bool) -> None:
+    def _delete_from(self, start: Any, *, nulls: bool) -> None:
+        """Have the load delete the rows from `start` on; with `nulls`, those without a cursor too."""
         incremental = self.resource.incremental
-        name = self.resource.name
-        field_name = incremental and jsonpath.extract_simple_field_name(
-            jsonpath.compile_path(incremental.cursor_path)
-        )
-        if not incremental or not field_name:
+        column = cursor_column(incremental.cursor_path) if incremental else None
+        if column is None:
             raise resource_error(
-                name,
-                f"the cursor is no column of the table, so its rows from {start} on can't be told "
-                "apart from others. Reset the resource instead",
+                self.resource.name,
+                f"the cursor is no column of the table, so its rows from {start} on can't be "
+                "found. Reset the resource instead",
             )
-        rows = CursorRange(field_name, detect_cursor_format(start), start, nulls=nulls)
-        self.moves.replacements.append(RowDeletion(self.resource.table, rows))
+        rows = CursorRange(column, detect_cursor_format(start), start, nulls=nulls)
+        self.applied.deletions.append(RowDeletion(self.resource.table, rows))
 
     def _move_followers(self, new: Any) -> None:
-        """Let dependents go on from there, too."""
+        """Move the positions of dependents in this resource's rows to the new value, too.
+
+        Raises `IngestError` for a dependent that is appended to: it would read parents again.
+        """
         incremental = require_incremental(self.resource)
         for member in self.family.members[1:]:
             if member.name not in self.loaded:
@@ -318,33 +347,32 @@ class _ResourceOverride:
             if member.disposition.value == "append":
                 raise resource_error(
                     self.resource.name,
-                    f"{member.name} depends on it and is appended to, so its rows could be there "
-                    "twice. Use full_refresh for both, or give it a primary_key",
+                    f"{member.name} depends on it and is appended to, so its rows could be stored "
+                    "twice. Use full_refresh for both, or add a primary_key to it",
                 )
-            resources = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
-            follows = resources.get(member.name, {}).get(STATE_KEY, {}).get("follows", {})
-            for entry in (
-                follows.get(self.resource.name, {}).get(incremental.cursor_path, {}).values()
-            ):
+            ours = resource_state_in(self.state, self.source, member.name).get(STATE_KEY, {})
+            follows = ours.get("follows", {}).get(self.resource.name, {})
+            for entry in follows.get(incremental.cursor_path, {}).values():
                 entry["last_value"] = new
                 entry.pop(SEEN_KEY, None)
 
     def _check_parents(self, refreshed: Collection[str]) -> None:
+        """Raise `IngestError` if a full refresh would not read all records of the parents."""
         for above in _ancestors(self.resource, self.family):
             name, others = self.resource.name, f"{self.resource.name} depends on {above.name}"
-            ours = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
-            if LIVE_START_KEY in ours.get(above.name, {}).get(STATE_KEY, {}):
+            ours = resource_state_in(self.state, self.source, above.name).get(STATE_KEY, {})
+            if LIVE_START_KEY in ours:
                 raise resource_error(
                     name,
-                    f"{others}, whose history is loaded in windows, and not all parents would be "
-                    "asked for. Load the windows again, or reset the family",
+                    f"{others}, whose older rows are loaded by a backfill, so this run does not "
+                    "read all parents. Load the partitions again, or reset the family",
                 )
             appended = above.disposition.value == "append" and above.incremental is not None
             if appended and above.name in self.loaded and above.name not in refreshed:
                 raise resource_error(
                     name,
-                    f"{others}, whose old rows are not read again, as they would be appended twice. "
-                    f"Refresh {above.name}, too, or run {name} alone",
+                    f"{others}, whose old rows are not read again, because they would be appended "
+                    f"twice. Refresh {above.name}, too, or run {name} alone",
                 )
 
 

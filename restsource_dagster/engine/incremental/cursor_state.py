@@ -1,7 +1,4 @@
-"""Incremental cursors as people see them: read from dlt's state, with their lag.
-
-Our place in dlt's state of a resource: what of it is ours, and what stands there.
-"""
+"""Reads incremental cursors from dlt's state and knows the keys that are ours in it."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,6 +7,7 @@ from typing import Any
 
 import dlt
 
+from restsource_dagster.connector.cursor_format import epoch_units_per_second
 from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
@@ -23,81 +21,85 @@ __all__ = [
     "LIVE_START_KEY",
     "STATE_KEY",
     "ResourceState",
+    "StateMapping",
     "lag_seconds",
     "read_cursor",
     "read_cursor_progress",
     "read_lower_bound",
+    "resource_state_in",
     "restsource_state",
 ]
 
+# The values of these keys are in the state of deployed pipelines: they never change.
 STATE_KEY = "restsource"
-"""Our place in a resource's state."""
+"""In a resource's state: the dict with all that is ours."""
 LIVE_START_KEY = "from"
-"""There: where the live stream begins; what is before belongs to the resource's history."""
+"""In our dict: where the live stream starts. Rows before it are loaded by backfills."""
 FLOOR_KEY = "floor"
-"""There: the value that a person set the cursor of an appended table to; nothing before it is read
-again, whatever the lag, as it would be there twice."""
+"""In our dict: the value that a person set the cursor of an appended table to. Rows before it are
+never read again, even within the lag, because they would be appended twice."""
 
 ResourceState = dict[str, Any]
+StateMapping = Mapping[str, Any]
 
 
 def restsource_state(name: str) -> ResourceState:
-    """Our part of a resource's state, inside an extraction."""
+    """Return our dict in a resource's state, created if missing. Call it inside an extraction."""
     state: ResourceState = dlt.current.resource_state(name).setdefault(STATE_KEY, {})
     return state
 
 
-def read_lower_bound(ours: Mapping[str, Any]) -> Any:
-    """The value before which a root is never read, from our part of its state; None if none."""
-    return ours.get(FLOOR_KEY, ours.get(LIVE_START_KEY))
+def resource_state_in(state: StateMapping, source: str, resource: str) -> StateMapping:
+    """Return a resource's part of a pipeline's state; empty if there is none."""
+    found: StateMapping = (
+        state.get("sources", {}).get(source, {}).get("resources", {}).get(resource, {})
+    )
+    return found
 
 
-_EPOCH_SECONDS = (1e8, 1e10)  # 1973 to 2286
-_EPOCH_MILLISECONDS = (1e11, 1e13)
+def read_lower_bound(state: StateMapping) -> Any:
+    """Return the value before which a root is never read, from our dict; None if there is none."""
+    return state.get(FLOOR_KEY, state.get(LIVE_START_KEY))
 
 
-def read_cursor(state: Mapping[str, Any], connector: str, resource: Resource) -> Any:
-    """The stored last value of a resource's cursor, or None before its first load.
+def read_cursor(state: StateMapping, connector: str, resource: Resource) -> Any:
+    """Return the stored last value of a resource's cursor, or None before its first load.
 
-    Of a dependent resource, whose cursor is kept per parent, the newest.
+    A dependent resource has a cursor per parent; the newest of them is returned.
     """
     if resource.incremental is None:
         return None
     path = resource.incremental.cursor_path
-    kept = state.get("sources", {}).get(connector, {}).get("resources", {}).get(resource.name, {})
-    parents = kept.get("restsource", {}).get("parents", {}).get(path, {})
-    single = kept.get("incremental", {}).get(path, {})
+    stored = resource_state_in(state, connector, resource.name)
+    parents = stored.get(STATE_KEY, {}).get("parents", {}).get(path, {})
+    single = stored.get("incremental", {}).get(path, {})
     return _newest_value(entry.get("last_value") for entry in (*parents.values(), single))
 
 
 def read_cursor_progress(
-    before: Mapping[str, Any], after: Mapping[str, Any], connector: str, resource: Resource
+    before: StateMapping, after: StateMapping, connector: str, resource: Resource
 ) -> CursorProgress | None:
-    """What a load did to a resource's cursor; None if it has none."""
+    """Return how a load moved a resource's cursor; None if it has none."""
     if resource.incremental is None:
         return None
     start = read_cursor(before, connector, resource)
     last = read_cursor(after, connector, resource)
+    if start is None:
+        # a first run starts after the backfill, if there is one
+        ours = resource_state_in(before, connector, resource.name).get(STATE_KEY, {})
+        start = ours.get(LIVE_START_KEY, resource.incremental.initial_value)
     return CursorProgress(
         cursor_path=resource.incremental.cursor_path,
-        start_value=_initial_cursor_value(before, connector, resource) if start is None else start,
+        start_value=start,
         last_value=last,
         lag_seconds=lag_seconds(last, datetime.now(UTC)),
     )
 
 
-def _initial_cursor_value(state: Mapping[str, Any], connector: str, resource: Resource) -> Any:
-    """Where the cursor starts if nothing is stored: after the resource's history, if it has one."""
-    kept = state.get("sources", {}).get(connector, {}).get("resources", {}).get(resource.name, {})
-    initial = resource.incremental.initial_value if resource.incremental else None
-    return kept.get("restsource", {}).get("from", initial)
-
-
 def lag_seconds(value: Any, now: datetime) -> float | None:
-    """How far a cursor value lies behind `now`, or None if it is no point in time.
+    """Return how many seconds a cursor value is behind `now`, or None if it is not a time.
 
-    Numbers are taken as epochs only where they would be plausible ones: seconds from 1973 on,
-    milliseconds likewise.
+    A number is a time if it is a plausible epoch, in seconds or milliseconds, from 1973 on.
     """
     moment = _value_as_moment(value)
     return None if moment is None else (now - moment).total_seconds()
@@ -111,10 +113,8 @@ def _value_as_moment(value: Any) -> datetime | None:
     if isinstance(value, str):
         return text_as_moment(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        if _EPOCH_SECONDS[0] <= value < _EPOCH_SECONDS[1]:
-            return datetime.fromtimestamp(value, UTC)
-        if _EPOCH_MILLISECONDS[0] <= value < _EPOCH_MILLISECONDS[1]:
-            return datetime.fromtimestamp(value / 1000, UTC)
+        per_second = epoch_units_per_second(value)
+        return None if per_second is None else datetime.fromtimestamp(value / per_second, UTC)
     return None
 
 
@@ -125,5 +125,6 @@ def _newest_value(values: Iterable[Any]) -> Any:
             if newest is None or (value is not None and order.is_after(value, newest)):
                 newest = value
         except IncomparableError:
-            continue  # an API that changed the cursor's type; one of them has to be shown
+            # the API changed the cursor's type between two parents; show either of them
+            continue
     return newest

@@ -1,12 +1,10 @@
-"""The cursors of a family: where each is kept in dlt's state, and which follow another.
+"""The cursors of a family: where each is stored in dlt's state, and which depend on which.
 
-A resource's own cursor is where dlt keeps it. That of a dependent resource is kept per parent. A
-dependent also keeps a position in the rows of each incremental resource above it: whatever was
-loaded with or without it, it asks below each row once, and below none too few.
-
-Windows with both ends in the file, in tables that rows are appended to: each is loaded once.
-
-A cursor per parent: the state of a dependent incremental resource, bounded in size.
+- The cursor of a root is where dlt stores it.
+- A dependent resource has a cursor per parent record, in a store of bounded size.
+- A dependent resource also has a position in the rows of each incremental resource above it. So it
+  requests each of these rows once and misses none, whether it is loaded with its parent or without.
+- A window that has both ends in the file is appended once; the windows appended are stored.
 """
 
 import json
@@ -41,19 +39,19 @@ __all__ = [
 
 
 def was_window_appended(rules: CursorRules, windows: Sequence[Sequence[Any]]) -> bool:
-    """Whether the rules' window is one of those that were appended before, each `[start, end]`.
+    """Return True if the rules' window is in `windows`, a list of `[start, end]` appended before.
 
-    Raises `IngestError` for one that overlaps another: its rows are there in part.
+    Raises `IngestError` if it overlaps one of them: some of its rows would be stored twice.
     """
-    order = CursorOrder(falling=rules.falling)
+    order = CursorOrder(descending=rules.descending)
     for start, end in windows:
-        if order.is_same(start, rules.initial) and order.is_same(end, rules.end):
+        if order.is_same(start, rules.initial_value) and order.is_same(end, rules.end_value):
             return True
-        if order.is_before(start, rules.end) and order.is_before(rules.initial, end):
+        if order.is_before(start, rules.end_value) and order.is_before(rules.initial_value, end):
             error = IngestError(
                 f"resource {rules.resource}: the rows from {start} to {end} were appended before, "
-                f"and {rules.initial} to {rules.end} overlaps them. Choose a window beside it, give "
-                'the resource another "table_name", or a "primary_key" so that rows are merged.'
+                f"and {rules.initial_value} to {rules.end_value} overlaps them. Choose a window "
+                'that does not, another "table_name", or a "primary_key" so that rows are merged.'
             )
             error.resource = rules.resource
             raise error
@@ -61,26 +59,27 @@ def was_window_appended(rules: CursorRules, windows: Sequence[Sequence[Any]]) ->
 
 
 MAX_MERGED_PARENTS = 10_000
-"""Parents whose cursor is kept where forgetting one is harmless: its children are merged again."""
+"""The most parents with a stored cursor if rows are merged: an evicted parent is just read again."""
 MAX_APPENDED_PARENTS = 100_000
-"""Parents whose cursor is kept where forgetting one would append its children twice."""
+"""The most parents with a stored cursor if rows are appended: none may be evicted."""
 _MAX_PARENT_KEY_CHARS = 64
 
 
 def parent_key(values: Sequence[Any]) -> str:
-    """The values that a call takes from its parent, as a key of the state."""
+    """Return the values that a call takes from its parent as a key of the state."""
     text = json.dumps(list(values), separators=(",", ":"), default=str)
     if len(text) <= _MAX_PARENT_KEY_CHARS:
         return text
+    # "#" can't start a JSON list, so no hash equals a short key
     return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class ParentCursorStates:
-    """The states of a cursor below each parent, kept in dlt's state; safe between threads.
+    """The states of a cursor below each parent, stored in dlt's state. Thread-safe.
 
-    The parents not seen for longest are forgotten first, unless `forgets` is false: then a parent
-    too many is an `IngestError`. `single` is the one state that dlt keeps for all parents, found
-    in the first run of a table that dlt loaded before; parents of that run start from it.
+    With `evicts`, the parents read least recently are dropped when there are too many; without it,
+    one parent too many is an `IngestError`. `default` is the state of parents without one: the single
+    cursor that dlt stored for all parents, if dlt's own source loaded the table before.
     """
 
     def __init__(
@@ -88,44 +87,45 @@ class ParentCursorStates:
         resource: str,
         states: dict[str, Any],
         *,
-        forgets: bool,
-        single: Mapping[str, Any] | None = None,
-        most: int | None = None,
+        evicts: bool,
+        default: Mapping[str, Any] | None = None,
+        max_parents: int | None = None,
     ) -> None:
         self._resource = resource
         self._states = states
-        self._forgets = forgets
-        self._single = single or {}
-        self._most = most or (MAX_MERGED_PARENTS if forgets else MAX_APPENDED_PARENTS)
+        self._evicts = evicts
+        self._default = default or {}
+        self._max_parents = max_parents or (MAX_MERGED_PARENTS if evicts else MAX_APPENDED_PARENTS)
         self._lock = threading.Lock()
 
-    def at(self, parent: str) -> Mapping[str, Any]:
-        """The state below a parent; empty for one not seen before. Counts as seeing it."""
+    def get(self, parent: str) -> Mapping[str, Any]:
+        """Return the state below a parent, and mark it as read most recently."""
         with self._lock:
             state = self._states.pop(parent, None)
             if state is None:
-                return self._single
-            self._states[parent] = state  # at the end: seen last
+                return self._default
+            # a dict keeps the order of insertion, in the stored JSON too
+            self._states[parent] = state
             return dict(state)
 
     def peek(self, parent: str) -> Mapping[str, Any]:
-        """The state below a parent, which does not count as seeing it."""
+        """Return the state below a parent without marking it as read."""
         with self._lock:
-            state: Mapping[str, Any] = self._states.get(parent, self._single)
+            state: Mapping[str, Any] = self._states.get(parent, self._default)
             return state
 
     def put(self, parent: str, state: Mapping[str, Any]) -> None:
-        """Keep the state below a parent."""
+        """Store the state below a parent. Raises `IngestError` if there are too many to store."""
         with self._lock:
             self._states.pop(parent, None)
             self._states[parent] = dict(state)
-            if len(self._states) <= self._most:
+            if len(self._states) <= self._max_parents:
                 return
-            if not self._forgets:
+            if not self._evicts:
                 raise IngestError(
-                    f"resource {self._resource}: more than {self._most:,} parents, too many to "
-                    'keep a cursor for each and append nothing twice. Give it a "primary_key", so '
-                    "that it is merged."
+                    f"resource {self._resource}: more than {self._max_parents:,} parents. These "
+                    "are too many to store a cursor for each, so some rows would be appended "
+                    'twice. Add a "primary_key", so that rows are merged.'
                 )
             del self._states[next(iter(self._states))]
 
@@ -135,64 +135,66 @@ SavePositions = Callable[[], None]
 
 @dataclass(frozen=True)
 class OpenRowFilter:
-    """A stream and the way to save its positions when its call has ended."""
+    """The row filter of a call, and the function that saves its positions after the last page."""
 
-    stream: RowFilter
+    row_filter: RowFilter
     save: SavePositions
 
 
 class FamilyCursors:
-    """Opens the streams of one run of a family. One object per run: it remembers its stores."""
+    """Opens the row filters of one run of a family. Make one per run: it caches stores."""
 
-    def __init__(self, plans: Mapping[str, ResourcePlan], say: Callable[[str], None]) -> None:
+    def __init__(self, plans: Mapping[str, ResourcePlan], notify: Callable[[str], None]) -> None:
         self._plans = plans
-        self._say = say
+        self._notify = notify
         self._stores: dict[tuple[str, str], ParentCursorStates] = {}
-        self._settled: set[str] = set()
+        self._checked_tables: set[str] = set()
 
     def loaded_below(self, name: str) -> frozenset[str]:
-        """The resource itself and its dependents, at any depth, that are loaded."""
-        found: set[str] = set()
-        for plan in self._plans.values():
-            if plan.loaded and name in self._above(plan):
-                found.add(plan.resource.name)
-        return frozenset(found)
+        """Return the names of the resource and its dependents, at any depth, that are loaded."""
+        return frozenset(
+            plan.resource.name
+            for plan in self._plans.values()
+            if plan.loaded and name in self._above(plan)
+        )
 
     def open(self, plan: ResourcePlan, parent: Sequence[Any] | None) -> OpenRowFilter | None:
-        """The stream of a call; None if the resource has no cursor.
+        """Return the row filter of a call; None if the resource has no cursor.
 
         `parent` are the values that the call takes from its parent, None for a root. Call it in the
-        thread that extracts.
+        thread that extracts: dlt finds the state by thread.
         """
         if plan.incremental is None:
             return None
         saves: list[SavePositions] = []
-        for name in self.loaded_below(plan.resource.name):
-            self._reset_if_renamed(self._plans[name])
-        rules = _rules_from_lower_bound(
-            CursorRules.of(plan.resource.name, plan.incremental), parent
-        )
+        name = plan.resource.name
+        readers = self.loaded_below(name)
+        for reader in readers:
+            self._reset_if_renamed(self._plans[reader])
+        rules = _rules_from_lower_bound(CursorRules.of(name, plan.incremental), parent)
         own = self._own_position(plan, rules, parent, saves) if plan.loaded else None
-        followers = {}
-        for name in sorted(self.loaded_below(plan.resource.name) - {plan.resource.name}):
-            followers[name] = self._follower_position(plan, name, rules, parent, saves)
-        if rules.end is not None:  # a window of its own: nothing is remembered
+        followers = {
+            reader: self._follower_position(plan, reader, rules, parent, saves)
+            for reader in sorted(readers - {name})
+        }
+        if rules.end_value is not None:
+            # the file fixes both ends, so there is no position to save
             saves.clear()
 
         def save() -> None:
             for one in saves:
                 one()
 
-        stream = RowFilter(rules, own, followers, self._say)
-        if rules.end is not None and own and plan.appends and parent is None:
-            self._append_once(plan.resource.name, rules, stream, saves)
-        return OpenRowFilter(stream, save)
+        row_filter = RowFilter(rules, own, followers, self._notify)
+        if rules.end_value is not None and own and plan.appends and parent is None:
+            self._append_once(name, rules, row_filter, saves)
+        return OpenRowFilter(row_filter, save)
 
     def peek(self, plan: ResourcePlan, parent: Sequence[Any]) -> RowFilter | None:
-        """A stream that starts where that of a call below a parent would start by now.
+        """Return a row filter that starts where a call below a parent would start now.
 
-        It changes nothing, and is not to be read. None if that can't be told: before the first call
-        of the resource, or without a cursor.
+        It is for prefetching the call: it changes no state and must not filter rows. Returns None if
+        the start isn't known: before the first call of the resource, or without a cursor.
         """
         if plan.incremental is None:
             return None
@@ -206,42 +208,47 @@ class FamilyCursors:
             positions[reader] = Position(
                 rules,
                 _state_unless_bounded(store.peek(parent_key(parent)), rules),
-                remembers=remembers and rules.end is None,
+                remembers=remembers and rules.end_value is None,
             )
-        return RowFilter(rules, positions.pop(name, None), positions, self._say)
+        return RowFilter(rules, positions.pop(name, None), positions, self._notify)
 
     def _append_once(
-        self, name: str, rules: CursorRules, stream: RowFilter, saves: list[SavePositions]
+        self, name: str, rules: CursorRules, row_filter: RowFilter, saves: list[SavePositions]
     ) -> None:
-        """See to it that a window with both ends in the file is appended once."""
+        """Let no row pass if this window was appended before; else store it after the load."""
         windows: list[Any] = self.state_of(name).setdefault("appended_windows", [])
         if was_window_appended(rules, windows):
-            self._say(f"{name}: {rules.initial} to {rules.end} was appended before; nothing is new")
-            stream.over = True
+            self._notify(
+                f"{name}: the window from {rules.initial_value} to {rules.end_value} was appended "
+                "before, so nothing is new"
+            )
+            row_filter.has_nothing_new = True
         else:
-            saves.append(lambda: windows.append([rules.initial, rules.end]))
+            saves.append(lambda: windows.append([rules.initial_value, rules.end_value]))
 
     def state_of(self, name: str) -> ResourceState:
-        """Our part of a resource's state, inside an extraction."""
+        """Return our dict in a resource's state. Call it inside an extraction."""
         return restsource_state(name)
 
     def _reset_if_renamed(self, plan: ResourcePlan) -> None:
-        """Forget the cursors of a resource whose table has another name now: it is empty."""
+        """Drop the cursors of a resource whose `table_name` changed: the new table is empty."""
         name, table = plan.resource.name, plan.resource.table
-        if name in self._settled:
+        if name in self._checked_tables:
             return
-        self._settled.add(name)
+        self._checked_tables.add(name)
         state = restsource_state(name)
         if state.get("table", table) != table:
-            begins = state.get(LIVE_START_KEY)
+            live_start = state.get(LIVE_START_KEY)
             state.clear()
-            if begins is not None:
-                state[LIVE_START_KEY] = begins
+            if live_start is not None:
+                # backfills load the rows before it, into the new table too
+                state[LIVE_START_KEY] = live_start
             dlt.current.resource_state(name).pop("incremental", None)
-            self._say(f"{name}: its table is {table} now, so all rows are loaded again")
+            self._notify(f"{name}: its table is now {table}, so all rows are loaded again")
         state["table"] = table
 
     def _above(self, plan: ResourcePlan) -> set[str]:
+        """Return the names of a resource and of the planned resources above it."""
         names = {plan.resource.name}
         parent = plan.resource.parent
         while parent and parent in self._plans:
@@ -256,7 +263,8 @@ class FamilyCursors:
         parent: Sequence[Any] | None,
         saves: list[SavePositions],
     ) -> Position:
-        name, remembers = plan.resource.name, plan.appends and rules.end is None
+        """Return the position of a resource in its own rows, and add how to save it to `saves`."""
+        name, remembers = plan.resource.name, plan.appends and rules.end_value is None
         if parent is None:
             places: ResourceState = dlt.current.resource_state(name).setdefault("incremental", {})
             place: ResourceState = places.setdefault(rules.path, {})
@@ -278,8 +286,10 @@ class FamilyCursors:
         parent: Sequence[Any] | None,
         saves: list[SavePositions],
     ) -> Position:
+        """Return the position of a dependent in the rows of `plan`."""
         follows = self._plans[follower]
-        remembers = follows.appends and follows.incremental is None and rules.end is None
+        # an incremental dependent may read a parent again: its own cursor drops the old rows
+        remembers = follows.appends and follows.incremental is None and rules.end_value is None
         key = parent if parent is not None else ()
         store = self._store(follows, plan, rules)
         return self._position_below(store, rules, key, saves, remembers=remembers)
@@ -294,18 +304,22 @@ class FamilyCursors:
         remembers: bool,
         key: Any = None,
     ) -> Position:
-        at = parent_key(parent)
+        parent_id = parent_key(parent)
         position = Position(
-            rules, _state_unless_bounded(store.at(at), rules), remembers=remembers, key=key
+            rules,
+            _state_unless_bounded(store.get(parent_id), rules),
+            remembers=remembers,
+            key=key,
         )
 
         def save() -> None:
-            if position.touched:
+            if position.is_changed:
                 state: ResourceState = {}
                 position.save(state)
+                # the same for all parents, or never read: it would be stored per parent
                 for name in ("initial_value", "start_value", "unique_hashes"):
                     del state[name]
-                store.put(at, state)
+                store.put(parent_id, state)
 
         saves.append(save)
         return position
@@ -313,42 +327,45 @@ class FamilyCursors:
     def _store(
         self, reader: ResourcePlan, read: ResourcePlan, rules: CursorRules
     ) -> ParentCursorStates:
-        """Where `reader` keeps its positions in the rows of `read`; its own rows: per parent."""
+        """Return the store of `reader`'s positions in the rows of `read`, which may be its own."""
         key = (reader.resource.name, read.resource.name)
         if key not in self._stores:
             state = restsource_state(reader.resource.name)
             kind = "parents" if reader is read else "follows"
             place: ResourceState = state.setdefault(kind, {})
-            if reader is not read:
-                place = place.setdefault(read.resource.name, {})
-            single = None
+            default = None
             if reader is read:
-                # dlt's one cursor for all parents; gone for good with the first load by parent
-                single = (
-                    dlt.current.resource_state(reader.resource.name)
-                    .get("incremental", {})
-                    .pop(rules.path, None)
-                )
+                # dlt's one cursor for all parents: taken over once, then gone
+                stored = dlt.current.resource_state(reader.resource.name).get("incremental", {})
+                default = stored.pop(rules.path, None)
+            else:
+                place = place.setdefault(read.resource.name, {})
             self._stores[key] = ParentCursorStates(
                 reader.resource.name,
                 place.setdefault(rules.path, {}),
-                forgets=not reader.appends,
-                single=single if reader.appends else None,
+                evicts=not reader.appends,
+                default=default if reader.appends else None,
             )
         return self._stores[key]
 
 
 def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) -> CursorRules:
-    """The rules of a root that has a beginning of its own: there, and with that value."""
-    state = (
-        dlt.current.resource_state(rules.resource) if parent is None and rules.end is None else {}
-    )
-    begins = read_lower_bound(state.get(STATE_KEY, {}))
-    if begins is None:
+    """Return the rules of a root, starting at the lower bound in its state if it has one."""
+    if parent is not None or rules.end_value is not None:
+        return rules
+    state = dlt.current.resource_state(rules.resource)
+    lower_bound = read_lower_bound(state.get(STATE_KEY, {}))
+    if lower_bound is None:
         return rules
     last = state.get("incremental", {}).get(rules.path, {}).get("last_value")
-    return replace(rules, initial=begins, open_start=rules.open_start and last is not None)
+    # an open start excludes rows already read, and on the first run there are none
+    return replace(
+        rules,
+        initial_value=lower_bound,
+        excludes_start=rules.excludes_start and last is not None,
+    )
 
 
 def _state_unless_bounded(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:
-    return {} if rules.end is not None else state
+    """Return the state, or none of it for a window with both ends in the file."""
+    return {} if rules.end_value is not None else state

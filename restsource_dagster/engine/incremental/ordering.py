@@ -1,19 +1,18 @@
-"""The least and the greatest of many cursor values at once, where that needs no look at each.
+"""The order of cursor values, and the lag that is taken off them.
 
-Which of two cursor values comes first.
-
-JSON has no times, so most cursors are text. Text compares by its characters, which is wrong for
-times as soon as their spelling varies (`00:00:00Z` and `00:00:00.5Z`, `+01:00` and `+02:00`) and
-for numbers of different length; rows would be taken for old ones and lost.
+JSON has no times, so most cursors are text. Text compares by its characters. That is wrong for
+times as soon as their spelling varies (`00:00:00Z` and `00:00:00.5Z`, `+01:00` and `+02:00`), and
+for numbers of different length: new rows would count as old ones and be lost.
 """
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from restsource_dagster.connector.cursor_format import parse_zone
 from restsource_dagster.engine.dlt_compat import apply_lag, detect_datetime_format
 
 __all__ = ["CursorOrder", "IncomparableError", "apply_cursor_lag", "fast_min_max", "text_as_moment"]
@@ -24,67 +23,72 @@ _ISO_TIME = re.compile(
 )
 _DECIMAL_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _SortKey = tuple[str, Any]
+"""The kind of a value and what to compare. Only keys of one kind are compared."""
 
 
 class IncomparableError(TypeError):
-    """Two cursor values that have no order, such as a number and a text."""
+    """Two cursor values that have no order, for example a number and a text."""
 
     def __init__(self, one: Any, other: Any) -> None:
         super().__init__(f"{_described(one)} and {_described(other)} can't be compared")
 
 
 class CursorOrder:
-    """The order of cursor values; `falling` for a cursor whose newest value is the least."""
+    """The order of cursor values. With `descending`, the newest value is the least."""
 
-    def __init__(self, *, falling: bool = False) -> None:
-        self._falling = falling
+    def __init__(self, *, descending: bool = False) -> None:
+        self._descending = descending
 
     def is_after(self, one: Any, other: Any) -> bool:
-        """Whether `one` is strictly newer. Raises `IncomparableError`."""
+        """True if `one` is strictly newer. Raises `IncomparableError`."""
         first, second = _comparable_keys(one, other)
-        return bool(first < second if self._falling else first > second)
+        return bool(first < second if self._descending else first > second)
 
     def is_before(self, one: Any, other: Any) -> bool:
-        """Whether `one` is strictly older. Raises `IncomparableError`."""
+        """True if `one` is strictly older. Raises `IncomparableError`."""
         return self.is_after(other, one)
 
     def is_same(self, one: Any, other: Any) -> bool:
-        """Whether both stand at the same place, however they are spelt."""
+        """True if both are the same moment, number or text in any spelling."""
         first, second = _comparable_keys(one, other)
         return bool(first == second)
 
 
 def text_as_moment(text: str) -> datetime | None:
-    """A text in ISO 8601 as a time in UTC, or None. Without a zone it is taken for UTC."""
+    """Return an ISO 8601 text as a time in UTC, or None. A text without a zone is in UTC."""
     kind, key = _text_sort_key(text)
     return key[0] + timedelta(seconds=float(f"0.{key[1] or 0}")) if kind == "time" else None
 
 
-def apply_cursor_lag(value: Any, lag: float | None, initial: Any, *, falling: bool = False) -> Any:
-    """The value from which to read again so that rows late by `lag` are found.
+def apply_cursor_lag(
+    value: Any, lag: float | None, initial: Any, *, descending: bool = False
+) -> Any:
+    """Return the value to read from, so that rows late by up to `lag` are read again.
 
-    dlt's own arithmetic, for more spellings. Never before `initial`.
+    The arithmetic is dlt's, extended to more spellings. The result is never before `initial`.
     """
     if not lag or value is None:
         return value
-    start = _shift_by_lag(value, lag, falling=falling)
-    order = CursorOrder(falling=falling)
+    start = _shift_by_lag(value, lag, descending=descending)
+    order = CursorOrder(descending=descending)
     return initial if initial is not None and order.is_before(start, initial) else start
 
 
-def _shift_by_lag(value: Any, lag: float, *, falling: bool) -> Any:
+def _shift_by_lag(value: Any, lag: float, *, descending: bool) -> Any:
     if isinstance(value, int | float | Decimal):
-        # whole numbers of any size stay exact
+        # an int stays an int: ids beyond 2**53 lose digits as floats
         step: Any = int(lag) if float(lag).is_integer() else lag
         step = Decimal(step) if isinstance(value, Decimal) else step
-        shifted = value + step if falling else value - step
+        shifted = value + step if descending else value - step
         return int(shifted) if isinstance(value, int) else shifted
-    function = min if falling else max
+    # dlt reads the direction off the function that picks the last value
+    function = min if descending else max
     if not isinstance(value, str) or detect_datetime_format(value):
         return apply_lag(lag, None, value, function)
     if _DECIMAL_NUMBER.fullmatch(value):
         number = float(value) if "." in value else int(value)
-        return str(_shift_by_lag(number, lag, falling=falling))
+        return str(_shift_by_lag(number, lag, descending=descending))
+    # dlt knows ISO times with a T only
     with_t = value.replace(" ", "T", 1)
     moved = apply_lag(lag, None, with_t, function)
     text = moved.isoformat() if isinstance(moved, date) else str(moved)
@@ -95,6 +99,7 @@ def _comparable_keys(one: Any, other: Any) -> tuple[Any, Any]:
     first, second = _sort_key(one), _sort_key(other)
     if first[0] == second[0]:
         return first[1], second[1]
+    # two texts of different kinds ("10" and "abc") still have the order of their characters
     if isinstance(one, str) and isinstance(other, str):
         return one, other
     raise IncomparableError(one, other)
@@ -104,32 +109,29 @@ def _sort_key(value: Any) -> _SortKey:
     if isinstance(value, str):
         return _text_sort_key(value)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        # not the kind of a number in a text: an API that sends both has changed its cursor's type
         return "plain number", value
     return type(value).__name__, value
 
 
+# A page has many rows per cursor value, and each row is compared several times.
 @lru_cache(maxsize=4096)
 def _text_sort_key(text: str) -> _SortKey:
     if found := _ISO_TIME.fullmatch(text):
         day, clock, fraction, zone = found.groups()
         try:
             moment = datetime.combine(
-                date.fromisoformat(day), time.fromisoformat(clock or "00:00"), _parse_zone(zone)
+                date.fromisoformat(day),
+                time.fromisoformat(clock or "00:00"),
+                parse_zone(zone or ""),
             ).astimezone(UTC)
         except (ValueError, OverflowError):
-            return "text", text
+            return "text", text  # it has the form of a time, but there is no 31 February
+        # the fraction stays text: a datetime would drop the digits after the microseconds
         return "time", (moment, (fraction or "").rstrip("0"))
     if _DECIMAL_NUMBER.fullmatch(text):
         return "number", float(text) if "." in text else int(text)
     return "text", text
-
-
-def _parse_zone(text: str | None) -> timezone:
-    if text in (None, "Z", "z"):
-        return UTC
-    digits = str(text)[1:].replace(":", "").ljust(4, "0")
-    offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
-    return timezone(-offset if str(text)[0] == "-" else offset)
 
 
 def _described(value: Any) -> str:
@@ -139,14 +141,14 @@ def _described(value: Any) -> str:
 
 _TIME_TEXT = re.compile(r"[0-9]{4}(-[0-9]{2}){2}([T ][0-9]{2}(:[0-9]{2}){2}(\.[0-9]+)?Z?)?")
 _DIGITS_TO_ZERO = bytes(48 if 48 <= code <= 57 else code for code in range(256))
-"""Makes a 0 of each digit, so that a spelling shows."""
+"""A table for `bytes.translate` that turns each digit into 0: what is left is the spelling."""
 
 
 def fast_min_max(values: Sequence[Any]) -> tuple[Any, Any] | None:
-    """The least and the greatest value; None if they have to be looked at one by one.
+    """Return the least and the greatest value, or None if they must be compared one by one.
 
-    Whole numbers compare as they are. Times do where all are spelt alike, digit by digit in the same
-    places and without an offset: then the order of their characters is that of the times.
+    Whole numbers compare as they are. Times compare as text if all have one spelling without an
+    offset: then the order of the characters is the order of the times.
     """
     kinds = set(map(type, values))
     if kinds == {int} or (kinds == {str} and _share_one_time_format(values)):
@@ -158,5 +160,6 @@ def _share_one_time_format(values: Sequence[str]) -> bool:
     length = len(values[0])
     if not _TIME_TEXT.fullmatch(values[0]) or set(map(len, values)) != {length}:
         return False
+    # one pass over the whole page; a regular expression per value takes ten times as long
     spellings = "".join(values).encode("utf-8", "surrogatepass").translate(_DIGITS_TO_ZERO)
     return spellings == spellings[:length] * len(values)

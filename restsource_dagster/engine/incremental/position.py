@@ -1,4 +1,4 @@
-"""Where a reader stands in rows that are ordered by a cursor, and what it has had there."""
+"""The position of a reader in rows that are ordered by a cursor, and the rows it has read there."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cu
 __all__ = ["SEEN_KEY", "CursorRules", "Position", "digest_of"]
 
 SEEN_KEY = "restsource_seen"
-"""Beside dlt's `last_value`: the rows that were had at and after the start of the next run."""
+"""State key beside dlt's `last_value`: the rows already read at or after the next run's start."""
 MAX_REMEMBERED_ROWS = 100_000
 _DIGEST_BYTES = 9
 _DIGEST_LENGTH = 12  # in base64
@@ -27,46 +27,51 @@ ResourceState = dict[str, Any]
 
 @dataclass(frozen=True)
 class CursorRules:
-    """What the connector file says about a cursor."""
+    """The `incremental` block of a resource, with dlt's defaults filled in."""
 
     resource: str
     path: str
-    initial: Any
-    end: Any
+    initial_value: Any
+    end_value: Any
     lag: float | None
-    falling: bool
+    descending: bool
+    """True if newer rows have lesser values (`last_value_func` is `min`)."""
     row_order: str | None
     on_missing: str
-    open_start: bool
-    open_end: bool
+    """What to do with a row without a cursor: raise, include or exclude."""
+    excludes_start: bool
+    """True for `range_start: open`: a row at the start value is not read again."""
+    excludes_end: bool
+    """True for `range_end: open`, dlt's default: a row at the end value is not read."""
 
     @classmethod
     def of(cls, resource: str, incremental: Incremental[Any]) -> Self:
-        """The rules that dlt reads from the file."""
+        """Return the rules in dlt's object for the block."""
         return cls(
             resource=resource,
             path=incremental.cursor_path,
-            initial=incremental.initial_value,
-            end=incremental.end_value,
+            initial_value=incremental.initial_value,
+            end_value=incremental.end_value,
+            # as in dlt: a window with both ends has no late rows
             lag=None if incremental.end_value is not None else incremental.lag,
-            falling=incremental.last_value_func is min,
+            descending=incremental.last_value_func is min,
             row_order=incremental.row_order,
             on_missing=incremental.on_cursor_value_missing,
-            open_start=incremental.range_start == "open",
-            open_end=incremental.range_end == "open",
+            excludes_start=incremental.range_start == "open",
+            excludes_end=incremental.range_end == "open",
         )
 
 
 class Position:
-    """Takes each row once, or each row from the start on again.
+    """Accepts each row once, or each row from the start on again.
 
-    `remembers` is for tables that rows are appended to: rows at the newest value, and within `lag`,
-    are kept as hashes, so that they are not taken again. A row is known by `key` if there is one,
-    else by all it holds; equal rows without a key are counted. Without `remembers` every row from
-    the start on is taken again, which a merge makes right, and a row that changed and kept its
-    cursor arrives.
+    `remembers` is for tables that rows are appended to. It stores hashes of the rows at the newest
+    value and within `lag`, so that the next run does not accept them again. A row is identified by
+    `key`, else by all its fields; equal rows without a key are counted. Without `remembers` every
+    row from the start on is accepted again. A merge stores such a row once, and a row that changed
+    without a new cursor value arrives.
 
-    `state` is what `save` gave before (dlt's own state will do).
+    `state` is what `save` wrote; a state that dlt wrote works too.
     """
 
     def __init__(
@@ -78,25 +83,26 @@ class Position:
         key: Any = None,
     ) -> None:
         self._rules = rules
-        self._order = CursorOrder(falling=rules.falling)
-        self.remembers = remembers and not (rules.open_start and not rules.lag)
-        """Whether rows that were had are known again."""
+        self._order = CursorOrder(descending=rules.descending)
+        # with an open start and no lag no accepted row can come again
+        self.remembers = remembers and not (rules.excludes_start and not rules.lag)
+        """True if rows read before are recognized."""
         self._key = key
         stored = state.get("last_value")
-        self._stored = self.last = rules.initial if stored is None else stored
-        self.start = apply_cursor_lag(self.last, rules.lag, rules.initial, falling=rules.falling)
+        self._stored = self.last_value = rules.initial_value if stored is None else stored
+        self.start = self._start_after(self.last_value)
         self._seen_before = _read_seen(state) if self.remembers else []
         self._unmatched = Counter(digest for _, digest in self._seen_before)
         self._seen_now: list[tuple[Any, str]] = []
-        self.touched = False
+        self.is_changed = False
 
     def accept(self, value: Any, row: Mapping[str, Any]) -> bool:
-        """Whether a row is new here. Asked once per row: it is remembered."""
-        self.touched = True
+        """Return True if the row is new, and remember it. Call it once per row."""
+        self.is_changed = True
         if value is not None and self.start is not None:
             if self._order.is_before(value, self.start):
                 return False
-            if self._rules.open_start and self._order.is_same(value, self.start):
+            if self._rules.excludes_start and self._order.is_same(value, self.start):
                 return False
         if not self.remembers:
             self._advance(value)
@@ -105,24 +111,29 @@ class Position:
             return True
         digest = self._digest(row)
         if self._advance(value) and not self._rules.lag:
-            self._seen_now = [(kept, known) for kept, known in self._seen_now if kept is None]
+            # only rows at the newest value can come again, and rows without a cursor
+            self._seen_now = [(other, known) for other, known in self._seen_now if other is None]
         self._seen_now.append((value, digest))
         if self._unmatched[digest] <= 0:
             return True
         if not self._key:
+            # n equal rows were stored, so the first n that come now are those
             self._unmatched[digest] -= 1
         return False
 
     def advance_to(self, newest: Any) -> None:
-        """Move to the newest value of rows that all were taken, where none is remembered."""
-        self.touched = True
+        """Move to the newest value of a page whose rows are all new and not remembered."""
+        self.is_changed = True
         self._advance(newest)
 
     def save(self, state: ResourceState) -> None:
-        """Write the position into dlt's state, in dlt's own form. Raises `IngestError` if large."""
-        state["initial_value"] = self._rules.initial
+        """Write the position into dlt's state, in dlt's form.
+
+        Raises `IngestError` if there are too many rows to remember.
+        """
+        state["initial_value"] = self._rules.initial_value
         state["start_value"] = self._stored
-        state["last_value"] = self.last
+        state["last_value"] = self.last_value
         state["unique_hashes"] = []
         seen = self._seen() if self.remembers else []
         if seen:
@@ -130,41 +141,49 @@ class Position:
         else:
             state.pop(SEEN_KEY, None)
 
+    def _start_after(self, last_value: Any) -> Any:
+        rules = self._rules
+        return apply_cursor_lag(
+            last_value, rules.lag, rules.initial_value, descending=rules.descending
+        )
+
     def _is_between(self, value: Any) -> bool:
-        """Whether a row is newer than all that was had before and no longer the newest."""
-        if self.last is None or not self._order.is_before(value, self.last):
+        """True if a row is newer than the start and older than the newest row."""
+        if self.last_value is None or not self._order.is_before(value, self.last_value):
             return False
         return self.start is None or self._order.is_after(value, self.start)
 
     def _advance(self, value: Any) -> bool:
-        moves = value is not None and (self.last is None or self._order.is_after(value, self.last))
-        if moves:
-            self.last = value
-        return moves
+        is_newer = value is not None and (
+            self.last_value is None or self._order.is_after(value, self.last_value)
+        )
+        if is_newer:
+            self.last_value = value
+        return is_newer
 
     def _digest(self, row: Mapping[str, Any]) -> str:
         return digest_of(resolve_column_value(self._key, row) if self._key else row)
 
     def _seen(self) -> list[list[Any]]:
-        """The rows that the next run may bring again, by cursor value."""
-        rules = self._rules
-        start = apply_cursor_lag(self.last, rules.lag, rules.initial, falling=rules.falling)
-        had, now = Counter(self._seen_before), Counter(self._seen_now)
-        kept: dict[Any, list[str]] = {}
+        """Return the rows that the next run may receive again, as `[cursor value, digests]`."""
+        start = self._start_after(self.last_value)
+        before, now = Counter(self._seen_before), Counter(self._seen_now)
+        seen: dict[Any, list[str]] = {}
         count = 0
         for value, digest in {**dict.fromkeys(self._seen_before), **dict.fromkeys(self._seen_now)}:
             if value is None or start is None or not self._order.is_before(value, start):
-                times = max(had[value, digest], now[value, digest])
-                times = 1 if self._key else times
-                kept.setdefault(value, []).extend([digest] * times)
+                # the greater number: a row of the last run that came again is counted in both
+                times = 1 if self._key else max(before[value, digest], now[value, digest])
+                seen.setdefault(value, []).extend([digest] * times)
                 count += times
         if count > MAX_REMEMBERED_ROWS:
             raise IngestError(
-                f"resource {rules.resource}: more than {MAX_REMEMBERED_ROWS:,} rows share the newest "
-                f"value of {rules.path}, lie within its lag or have none, too many to remember so "
-                'that none is appended twice. Give it a "primary_key", so that it is merged.'
+                f"resource {self._rules.resource}: more than {MAX_REMEMBERED_ROWS:,} rows have the "
+                f"newest value of {self._rules.path}, lie within its lag or have no value. These "
+                'are too many to remember, so some would be appended twice. Add a "primary_key", '
+                "so that rows are merged."
             )
-        return [[value, digests] for value, digests in kept.items()]
+        return [[value, digests] for value, digests in seen.items()]
 
 
 def digest_of(value: Any) -> str:
@@ -180,6 +199,7 @@ def digest_of(value: Any) -> str:
 def _read_seen(state: Mapping[str, Any]) -> list[tuple[Any, str]]:
     if SEEN_KEY in state:
         return [(value, digest) for value, digests in state[SEEN_KEY] for digest in digests]
-    # What stock dlt left behind. Before 1.31 its hashes are longer, with the same beginning.
+    # A state that dlt's own rest_api source wrote: its hashes are of rows at the last value. Before
+    # dlt 1.31 they are longer, with the same beginning.
     hashes: list[str] = state.get("unique_hashes", [])
     return [(state.get("last_value"), digest[:_DIGEST_LENGTH]) for digest in hashes]

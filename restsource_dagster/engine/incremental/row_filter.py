@@ -1,4 +1,4 @@
-"""The rows of one call, read by its cursor: which are new, for whom, and when to stop asking."""
+"""Filters the rows of one call by its cursor: which are new, to whom, and when to stop paging."""
 
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -28,19 +28,19 @@ Notify = Callable[[str], None]
 
 
 class SeenRecord(dict[str, Any]):
-    """A record that some dependents have had before: those in `again` need not ask below it."""
+    """A parent record that the dependents in `seen_by` have read before; they skip it."""
 
-    again: frozenset[str] = frozenset()
+    seen_by: frozenset[str] = frozenset()
 
 
 class PlaceholderCursor(Incremental[Any]):
-    """What placeholders see of a cursor: dlt's attributes, without dlt's state behind them."""
+    """The cursor as placeholders (`{incremental.start_value}`) see it: without dlt's state."""
 
     _start: Any = None
 
     @classmethod
     def of(cls, incremental: Incremental[Any], start: Any) -> Self:
-        """The same settings, starting at `start`."""
+        """Return a cursor with the settings of `incremental` that starts at `start`."""
         view = cls(
             cursor_path=incremental.cursor_path,
             initial_value=incremental.initial_value,
@@ -55,8 +55,8 @@ class PlaceholderCursor(Incremental[Any]):
         view.start_value = view._start = start
         return view
 
-    def at(self, start: Any) -> Self:
-        """The same, starting elsewhere; much quicker than to make it anew."""
+    def starting_at(self, start: Any) -> Self:
+        """Return a copy that starts at `start`. Much faster than `of`."""
         view = copy(self)
         view.start_value = view._start = start
         return view
@@ -67,53 +67,53 @@ class PlaceholderCursor(Incremental[Any]):
         return self._start
 
     def get_state(self) -> Any:
-        """No state: a first run without an initial value."""
+        """Return the state of a first run: the base class would look for a pipeline's."""
         return {"initial_value": None, "last_value": None, "unique_hashes": [], "start_value": None}
 
 
 @dataclass
 class RowFilter:
-    """Reads the rows of one call.
+    """Passes on the rows of one call that are new.
 
-    `own` is the position of the resource itself, None if it is not loaded; `followers` are the
-    positions of dependents in its rows. A row that is new to any of them goes on, marked for those
-    that have had it.
+    `own` is the position of the resource itself, None if it is not loaded. `followers` are the
+    positions of its dependents in these rows, by name. A row passes if it is new to any of them; it
+    is then marked with the dependents that have read it before (`SeenRecord`).
     """
 
     rules: CursorRules
     own: Position | None
     followers: Mapping[str, Position]
-    say: Notify
+    notify: Notify
     start: Any = field(default=None, init=False)
-    """From where to ask."""
+    """The cursor value to request rows from: the oldest start of all positions."""
     is_finished: bool = field(default=False, init=False)
-    """No page that follows can hold a row that is asked for."""
-    over: bool = field(default=False, init=False)
-    """Every row was had before: none goes on."""
+    """True if no later page can have a row that passes."""
+    has_nothing_new: bool = field(default=False, init=False)
+    """True if all rows were loaded by an earlier run: none passes."""
     _previous: Any = field(default=None, init=False)
     _left_out: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._order = CursorOrder(falling=self.rules.falling)
+        self._order = CursorOrder(descending=self.rules.descending)
         self._row_order = self.rules.row_order
-        self._path, self._simple = _compile_cursor_path(self.rules.path)
+        self._path, self._field = _compile_cursor_path(self.rules.path)
         self.start = self._oldest_start()
 
     @property
     def may_finish_early(self) -> bool:
-        """Whether it may want no more pages before the last one."""
-        ordered, is_bounded = self.rules.row_order, self.rules.end is not None
-        return self.over or ordered == "desc" or (is_bounded and ordered == "asc")
+        """True if paging may stop before the last page."""
+        ordered, is_bounded = self.rules.row_order, self.rules.end_value is not None
+        return self.has_nothing_new or ordered == "desc" or (is_bounded and ordered == "asc")
 
-    def read(self, rows: list[Record], page: int) -> list[Record]:
-        """The rows of a page that go on: `rows` itself if all do.
+    def filter(self, rows: list[Record], page: int) -> list[Record]:
+        """Return the rows of a page that pass; `rows` itself if all do.
 
-        Raises `RowError` for a cursor that can't be read.
+        Raises `RecordError` for a row whose cursor can't be compared.
         """
-        taken: list[Record] = []
-        if self.over:
+        passed: list[Record] = []
+        if self.has_nothing_new:
             self.is_finished = True
-            return taken
+            return passed
         if self._all_new(rows):
             return rows
         for number, row in enumerate(rows, 1):
@@ -122,27 +122,35 @@ class RowFilter:
                 if value is None and self.rules.on_missing == "exclude":
                     self._left_out += 1
                 elif value is None or self._is_in_range(value):
-                    taken.extend(self._take(value, row))
+                    passed.extend(self._accept(value, row))
             except IncomparableError as error:
                 raise self._error(
-                    f"{error}; write `initial_value` in the form that the API uses", page, number
+                    f"{error}; write `initial_value` in the API's form", page, number
                 ) from None
-        if len(taken) == len(rows) and all(map(is_, taken, rows)):
+        if len(passed) == len(rows) and all(map(is_, passed, rows)):
+            # the same object, as it may carry its columns (see `FlattenedRecords`)
             return rows
-        return taken
+        return passed
 
     def _all_new(self, rows: list[Record]) -> bool:
-        """Whether all rows go on and nothing of them has to be remembered: the usual page.
+        """Move to the newest row at once if all rows pass and none has to be remembered.
 
-        Then the position is moved to the newest at once.
+        Returns False without a change if the rows must be filtered one by one. This is the fast
+        path: most pages of a live run take it.
         """
         own, rules = self.own, self.rules
-        if not rows or own is None or own.remembers or self.followers or rules.end is not None:
+        if (
+            not rows
+            or own is None
+            or own.remembers
+            or self.followers
+            or rules.end_value is not None
+        ):
             return False
-        if not self._simple or self._row_order or rules.falling or rules.open_start:
+        if not self._field or self._row_order or rules.descending or rules.excludes_start:
             return False
         try:
-            values = [row[self._simple] for row in rows]
+            values = [row[self._field] for row in rows]
         except (KeyError, TypeError):
             return False
         ends = fast_min_max(values)
@@ -155,80 +163,82 @@ class RowFilter:
         try:
             return self._order.is_before(value, self.start)
         except IncomparableError:
-            return True  # said where rows are looked at one by one
+            return True  # filtering one by one raises the error, with page and row
 
-    def end(self) -> None:
-        """Tell what was left out."""
+    def report(self) -> None:
+        """Report the number of rows without a cursor. Call it after the last page."""
         if self._left_out:
-            self.say(
+            self.notify(
                 f"{self.rules.resource}: left out {self._left_out} rows without "
                 f"{self.rules.path} (on_cursor_value_missing is exclude)"
             )
 
     def _oldest_start(self) -> Any:
-        """The oldest start of all positions; rows before its own can't be appended again."""
+        """Return the oldest start of all positions."""
         if self.own and self.own.remembers:
+            # rows before its start are in the table and would be appended twice
             return self.own.start
         positions = [*([self.own] if self.own else []), *self.followers.values()]
         starts = [position.start for position in positions]
         if any(start is None for start in starts):
             return None
-        oldest = starts[0] if starts else self.rules.initial
+        oldest = starts[0] if starts else self.rules.initial_value
         for start in starts:
             oldest = start if self._order.is_before(start, oldest) else oldest
         return oldest
 
     def _value(self, row: Record, page: int, number: int) -> Any:
         if not isinstance(row, dict):
-            raise self._error("a record that is no object has no cursor", page, number)
-        if self._simple:
-            value = row.get(self._simple)
+            raise self._error("the record is not an object, so it has no cursor", page, number)
+        if self._field:
+            value = row.get(self._field)
         else:
             found = jsonpath.find_values(self._path, row)
             value = found[0] if found else None
         if value is None and self.rules.on_missing == "raise":
             raise self._error(
-                "the record has no value there, so nobody can tell whether it is new; see "
-                "`on_cursor_value_missing` (include, exclude)",
+                "the record has no value there, so it can't be told whether it is new. Set "
+                "`on_cursor_value_missing` to include or exclude",
                 page,
                 number,
             )
         if type(value) in _UNORDERED_TYPES:
             kind = _UNORDERED_TYPES[type(value)]
-            raise self._error(f"{kind} is no value to order rows by", page, number)
+            raise self._error(f"{kind} can't be used to order rows", page, number)
         return value
 
     def _is_in_range(self, value: Any) -> bool:
-        """Whether a row lies within the range; notes the order and whether all others are past."""
+        """Return True if a row lies in the range; set `is_finished` if no later row can."""
         self._check_row_order(value)
         rules, order = self.rules, self._order
-        if rules.end is not None:
-            past = order.is_after(value, rules.end)
-            if past or (rules.open_end and order.is_same(value, rules.end)):
-                self.is_finished = self.is_finished or (past and self._row_order == "asc")
+        if rules.end_value is not None:
+            is_past = order.is_after(value, rules.end_value)
+            if is_past or (rules.excludes_end and order.is_same(value, rules.end_value)):
+                self.is_finished = self.is_finished or (is_past and self._row_order == "asc")
                 return False
         if self.start is not None and order.is_before(value, self.start):
             self.is_finished = self.is_finished or self._row_order == "desc"
             return False
         return True
 
-    def _take(self, value: Any, row: Record) -> list[Record]:
-        new = self.own.accept(value, row) if self.own else True
-        # what is merged may be read again, for a dependent that has yet to read it
-        wanted = new or (bool(self.followers) and not (self.own and self.own.remembers))
-        again = frozenset(
+    def _accept(self, value: Any, row: Record) -> list[Record]:
+        """Return the row if it passes, else an empty list; move all positions."""
+        is_new = self.own.accept(value, row) if self.own else True
+        # a merged row may pass again, for a dependent that has not read it yet
+        passes = is_new or (bool(self.followers) and not (self.own and self.own.remembers))
+        seen_by = frozenset(
             name for name, position in self.followers.items() if not position.accept(value, row)
         )
-        if not wanted:
+        if not passes:
             return []
-        if not again:
+        if not seen_by:
             return [row]
         marked = SeenRecord(row)
-        marked.again = again
+        marked.seen_by = seen_by
         return [marked]
 
     def _check_row_order(self, value: Any) -> None:
-        """Stop believing in `row_order` as soon as a row contradicts it."""
+        """Ignore `row_order` from the first row that contradicts it: stopping early loses rows."""
         if self._row_order is None:
             return
         before = self._previous
@@ -238,9 +248,9 @@ class RowFilter:
         falls = self._order.is_before(value, before)
         rises = self._order.is_after(value, before)
         if (falls and self._row_order == "asc") or (rises and self._row_order == "desc"):
-            self.say(
-                f"{self.rules.resource}: row_order says {self._row_order}, but {value!r} comes after "
-                f"{before!r}; all pages are read. Leave row_order out"
+            self.notify(
+                f"{self.rules.resource}: row_order is {self._row_order}, but {value!r} comes after "
+                f"{before!r}, so all pages are read. Remove row_order"
             )
             self._row_order = None
             self.is_finished = False
@@ -251,9 +261,9 @@ class RowFilter:
 
 @lru_cache(maxsize=1024)
 def _compile_cursor_path(path: str) -> tuple[JSONPath, str | None]:
-    """A path that can be followed, and the field's name if it is no more than that.
+    """Return the compiled path, and the field's name if the path is just a field.
 
-    Compiling takes as long as reading a small page, and every call has a stream of its own.
+    Cached: compiling takes as long as reading a small page, and each call has its own row filter.
     """
     compiled = jsonpath.compile_path(path)
     return compiled, jsonpath.extract_simple_field_name(compiled)

@@ -1,6 +1,6 @@
-"""The rows of one window of history: which are taken, and what the API is asked for.
+"""Filters the rows of one backfill window and says which of its ends the API filters by.
 
-Nothing here knows or moves a stored cursor: positions are made for the call and thrown away.
+No stored cursor is read or moved: positions live as long as the call.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,84 +26,93 @@ _START_PLACEHOLDERS = ("start_value", "last_value", "initial_value")
 
 @dataclass(frozen=True)
 class BackfillWindow:
-    """A stretch of a root's cursor, and the part of it whose rows are taken.
+    """The window that the API is asked for, and the part of it whose rows are loaded.
 
-    `taken` is less than `asked` where the live stream has begun: its rows are its own.
+    `accepted` ends before `requested` where the live stream has started: later rows are loaded by
+    live runs.
     """
 
-    asked: Window
-    taken: Window
+    requested: Window
+    accepted: Window
 
 
 def bounded_plan(plan: ResourcePlan, window: BackfillWindow) -> ResourcePlan:
-    """The root's plan with both ends of the window, and without what is meant for live runs."""
+    """Return the root's plan with both ends of the window, without the options of live runs."""
     given = plan.incremental
     if given is None:
         return plan
-    ends: Incremental[Any] = Incremental(
+    bounded: Incremental[Any] = Incremental(
         cursor_path=given.cursor_path,
-        initial_value=window.asked.start,
-        end_value=window.asked.end,
+        initial_value=window.requested.start,
+        end_value=window.requested.end,
+        # a window ascends; the row order of a descending cursor is the other way round
         row_order=None if given.last_value_func is min else given.row_order,
+        # a row without a cursor lies in no window
         on_cursor_value_missing="exclude",
     )
-    return replace(plan, incremental=ends)
+    return replace(plan, incremental=bounded)
 
 
 class WindowCursors(FamilyCursors):
-    """Opens the streams of a window: that of the root is bounded, those below begin anew."""
+    """Opens row filters for a window: the root's is bounded, its dependents' start anew."""
 
     def __init__(
-        self, plans: Mapping[str, ResourcePlan], say: Notify, window: BackfillWindow
+        self, plans: Mapping[str, ResourcePlan], notify: Notify, window: BackfillWindow
     ) -> None:
-        super().__init__(plans, say)
+        super().__init__(plans, notify)
         self._window = window
 
     def open(self, plan: ResourcePlan, parent: Sequence[Any] | None) -> OpenRowFilter | None:
-        """The stream of a call; None if the resource has no cursor. Saving it does nothing."""
+        """Return the row filter of a call; None if the resource has no cursor. Saving is a no-op."""
         if plan.incremental is None:
             return None
         rules = CursorRules.of(plan.resource.name, plan.incremental)
-        stream: RowFilter
+        row_filter: RowFilter
         if parent is None:
-            stream = WindowFilter(rules, None, {}, self._say)
-            stream.begin(self._window, api_filters_of(plan))
+            row_filter = WindowFilter(rules, None, {}, self._notify)
+            row_filter.set_window(self._window, api_filters_of(plan))
         else:
-            stream = RowFilter(rules, Position(rules, {}, remembers=False), {}, self._say)
-        return OpenRowFilter(stream, lambda: None)
+            row_filter = RowFilter(rules, Position(rules, {}, remembers=False), {}, self._notify)
+        return OpenRowFilter(row_filter, lambda: None)
 
     def peek(self, plan: ResourcePlan, parent: Sequence[Any]) -> RowFilter | None:
-        """As for live runs; here every call below a parent starts anew."""
+        """Return a new row filter: in a window every call below a parent starts anew."""
         opened = self.open(plan, parent)
-        return opened.stream if opened else None
+        return opened.row_filter if opened else None
 
     def state_of(self, name: str) -> ResourceState:  # noqa: ARG002 - the same for all
-        """A state that nobody keeps."""
+        """Return an empty state that is not stored."""
         return {}
 
 
 @dataclass
 class WindowFilter(RowFilter):
-    """Takes the rows of a window and counts the others."""
+    """Passes on the rows of a window and counts the others."""
 
     window: BackfillWindow = field(init=False)
     _api_filters: tuple[bool, bool] = field(default=(True, True), init=False)
     _received: int = field(default=0, init=False)
-    _taken: int = field(default=0, init=False)
+    _accepted: int = field(default=0, init=False)
     _left_to_live: int = field(default=0, init=False)
 
-    def begin(self, window: BackfillWindow, filters: tuple[bool, bool]) -> None:
-        """Set the window, and which of its ends the API is asked for; say what that costs."""
-        self.window = window
-        self._api_filters = filters
-        self.start = window.asked.start
-        text = _describe_filter_cost(self.rules.resource, window.asked, filters)
-        if text:
-            self.say(text)
+    def set_window(self, window: BackfillWindow, api_filters: tuple[bool, bool]) -> None:
+        """Set the window, and if the API filters by its start and its end.
 
-    def read(self, rows: Sequence[Record], page: int) -> list[Record]:
-        """The rows of a page that lie in the window. Raises `RowError` for one that can't be read."""
-        taken = []
+        Reports the rows that are requested in vain if it doesn't.
+        """
+        self.window = window
+        self._api_filters = api_filters
+        self.start = window.requested.start
+        text = _describe_filter_cost(self.rules.resource, window.requested, api_filters)
+        if text:
+            self.notify(text)
+
+    def filter(self, rows: Sequence[Record], page: int) -> list[Record]:
+        """Return the rows of a page that lie in the window.
+
+        Raises `RecordError` for a row whose cursor can't be compared.
+        """
+        accepted = []
         for number, row in enumerate(rows, 1):
             self._received += 1
             value = self._value(row, page, number)
@@ -112,39 +121,40 @@ class WindowFilter(RowFilter):
                 continue
             try:
                 if self._is_in_window(value):
-                    taken.append(row)
+                    accepted.append(row)
             except (CursorValueError, IncomparableError) as error:
-                problem = f"{error}; write `initial_value` in the form that the API uses"
+                problem = f"{error}; write `initial_value` in the API's form"
                 raise self._error(problem, page, number) from None
-        self._taken += len(taken)
-        return taken
+        self._accepted += len(accepted)
+        return accepted
 
-    def end(self) -> None:
-        """Tell what was left out, and what asking for it has cost."""
+    def report(self) -> None:
+        """Report the rows that were left out and those that were received in vain."""
         name, path = self.rules.resource, self.rules.path
         if self._left_out:
-            self.say(
-                f"{name}: left out {self._left_out} rows without {path}: they lie in no window and "
-                "belong to the live stream"
+            self.notify(
+                f"{name}: left out {self._left_out} rows without {path}: they are in no window and "
+                "are loaded by live runs"
             )
         if self._left_to_live:
-            self.say(
-                f"{name}: left out {self._left_to_live} rows from {self.window.taken.end} on, which belong "
-                "to the live stream"
+            self.notify(
+                f"{name}: left out {self._left_to_live} rows from {self.window.accepted.end} on: "
+                "they are loaded by live runs"
             )
         if not all(self._api_filters):
-            self.say(
-                f"{name}: {self._received} rows were received for the {self._taken} of the window"
+            self.notify(
+                f"{name}: received {self._received} rows for the {self._accepted} rows of the window"
             )
 
     def _is_in_window(self, value: Any) -> bool:
+        """Return True if a row is loaded with this window; set `is_finished` if no later row is."""
         self._check_row_order(value)
-        if self.window.taken.holds(value):
+        if self.window.accepted.contains(value):
             return True
-        if self.window.asked.holds(value):
+        if self.window.requested.contains(value):
             self._left_to_live += 1
             return False
-        end = self.window.asked.end if self._row_order == "asc" else None
+        end = self.window.requested.end if self._row_order == "asc" else None
         if end is not None and self._order.is_after(value, end):
             self.is_finished = True
         if self._row_order == "desc" and self._order.is_before(value, self.start):
@@ -153,7 +163,7 @@ class WindowFilter(RowFilter):
 
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
-    """Whether the file gives the API the lower and the upper end of a window."""
+    """Return if the file passes the start, and the end, of a window to the API."""
     texts = list(_strings_in(plan.endpoint))
     lower = any(f"{{incremental.{name}" in text for text in texts for name in _START_PLACEHOLDERS)
     upper = any("{incremental.end_value" in text for text in texts)
@@ -171,24 +181,24 @@ def _strings_in(value: Any) -> Iterator[str]:
             yield from _strings_in(item)
 
 
-def _describe_filter_cost(name: str, span: Window, filters: tuple[bool, bool]) -> str | None:
-    if all(filters):
+def _describe_filter_cost(name: str, window: Window, api_filters: tuple[bool, bool]) -> str | None:
+    if all(api_filters):
         return None
     upper = '"end_param" in its `incremental`, or "{incremental.end_value}" in a param'
-    if filters[0]:
+    if api_filters[0]:
         return (
             f"{name}: the file names no param for the end of a window, so all rows from "
-            f"{span.start} on are asked for and those from {span.end} on are left out here: the "
-            f"older the window, the more. If the API can filter by an end, add {upper}"
+            f"{window.start} on are requested and those from {window.end} on are left out. The "
+            f"older the window, the more rows. If the API can filter by an end, add {upper}"
         )
-    if filters[1]:
+    if api_filters[1]:
         return (
             f"{name}: the file names no param for the start of a window, so all rows up to "
-            f"{span.end} are asked for and those before {span.start} are left out here. If the API "
+            f"{window.end} are requested and those before {window.start} are left out. If the API "
             'can filter by a start, add "start_param" to its `incremental`'
         )
     return (
-        f"{name}: the file names no param for the ends of a window, so each window asks for all "
-        f"rows there are and those outside {span.name} are left out here. If the API can filter, "
-        f'add "start_param" and {upper}'
+        f"{name}: the file names no param for the ends of a window, so each window requests all "
+        f"rows and those outside {window.label} are left out. If the API can filter, add "
+        f'"start_param" and {upper}'
     )

@@ -1,1 +1,1 @@
-"""One run of a connector: its families, their loads and the outcomes."""
+"""Runs of a connector: which families they load, in which packages, with which outcomes."""

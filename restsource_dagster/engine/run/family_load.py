@@ -1,11 +1,7 @@
-"""One run of a connector: families loaded one after the other, or several in one go.
+"""Loads the families of one run, each in a load package of its own or several in one.
 
-A family (a resource and its dependents) is in one load package: its rows and its cursors arrive
-together or not at all. A failed family does not touch the others.
-
-From an exception to the outcome of a resource that was not loaded.
-
-From a load to the outcomes of its resources.
+A family (a resource and its dependents) is always in one load package: its rows and its cursors
+arrive together or not at all. A family that fails does not affect the others.
 """
 
 import time
@@ -71,9 +67,12 @@ __all__ = [
     "open_connector_run",
 ]
 
+_WRITE_MODE_CHARS = 300
+"""The most characters of the reason why rows were not written as columns: it quotes a value."""
+
 
 def failure_reason(error: Exception) -> str:
-    """What went wrong at the root of dlt's wrappers, in one line."""
+    """Return the error at the root of dlt's wrappers, in one line."""
     return _error_message(_root_cause(error)[1]).partition("\n")[0]
 
 
@@ -85,25 +84,25 @@ def failed_outcome(
     started: float,
     redactor: Redactor,
 ) -> Outcome:
-    """The outcome of a member of a family that failed; `started` is a `time.monotonic()`."""
+    """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`."""
     step, cause = _root_cause(error)
     if source and step == "normalize":
-        # a number that was too big shows here, long after its row has been read
-        beyond = (values.first_oversized for values in source.values.values())
-        cause = next((known for known in beyond if known), cause)
-    culprit = getattr(cause, "resource", None) or family.root.name
-    tally = source.counts.get(resource.name) if source else None
+        # dlt finds out here that a number is too big, and doesn't know the record any more
+        oversized = (sanitizer.first_oversized for sanitizer in source.values.values())
+        cause = next((known for known in oversized if known), cause)
+    failed_resource = getattr(cause, "resource", None) or family.root.name
+    counts = source.counts.get(resource.name) if source else None
     return Outcome(
         resource=resource.name,
         table=resource.table,
         seconds=time.monotonic() - started,
-        usage=tally.usage_counter.usage if tally else Usage(),
-        failure=Failure(culprit, step, redactor(_error_message(cause))),
+        usage=counts.usage_counter.usage if counts else Usage(),
+        failure=Failure(failed_resource, step, redactor(_error_message(cause))),
     )
 
 
 def _root_cause(error: BaseException) -> tuple[str, BaseException]:
-    """The step that failed and the error at the root of dlt's wrappers."""
+    """Return the step that failed, and the cause: our own error, else the innermost of the chain."""
     step = "prepare"
     current: BaseException | None = error
     while current is not None:
@@ -116,23 +115,22 @@ def _root_cause(error: BaseException) -> tuple[str, BaseException]:
 
 
 def _error_message(error: BaseException) -> str:
+    # our own messages are sentences; those of libraries often need the type to be understood
     return str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
-
-
-_FALLBACK_REASON_CHARS = 300  # characters: it shows the value that did not fit
 
 
 @dataclass(frozen=True)
 class LoadBaseline:
-    """How things stood before a load."""
+    """The state before a load, to compare with that after it."""
 
     started: float
+    """When the load started, as a `time.monotonic()`."""
     state: Mapping[str, Any]
     tables: TableSnapshots
     window: tuple[Any, Any] | None
-    """The ends of the window of history that is loaded; None for a live run."""
+    """The ends of the window that is loaded; None for a live run."""
     overridden_cursors: Mapping[str, tuple[Any, Any]]
-    """By resource, the stored cursor and the value that a person put in its place."""
+    """By resource, the stored cursor and the value that replaced it."""
 
 
 def loaded_outcomes_of(
@@ -144,31 +142,33 @@ def loaded_outcomes_of(
     before: LoadBaseline,
     redactor: Redactor,
 ) -> Iterator[Outcome]:
-    """What became of resources that were loaded, of one family."""
+    """Yield the outcomes of a family's resources that were loaded."""
     schema, state = pipeline.default_schema, pipeline.state
     after = read_table_snapshots(schema)
     for resource in resources:
-        tally = source.counts[resource.name]
+        counts = source.counts[resource.name]
         table = schema.naming.normalize_table_identifier(resource.table)
-        move = read_cursor_progress(before.state, state, connector, resource)
         yield Outcome(
             resource=resource.name,
             table=table,
             seconds=time.monotonic() - before.started,
-            usage=tally.usage_counter.usage,
-            received=tally.received,
-            promised=tally.stated_total,
-            skipped=tuple(map(redactor, tally.skipped)),
+            usage=counts.usage_counter.usage,
+            records_received=counts.received,
+            stated_total=counts.stated_total,
+            skipped=tuple(map(redactor, counts.skipped)),
             rows_loaded=loaded.rows.get(table, 0),
             row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,
-            cursor=None if before.window else move,
+            # a window moves no stored cursor, so there is nothing to show
+            cursor=None
+            if before.window
+            else read_cursor_progress(before.state, state, connector, resource),
             cursor_set=before.overridden_cursors.get(resource.name),
             window=before.window,
             columns=read_loaded_columns(schema, table),
-            written=redactor.snippet(
-                _describe_write_mode(source.feeds.get(resource.name)), _FALLBACK_REASON_CHARS
+            write_mode=redactor.snippet(
+                _describe_write_mode(source.feeds.get(resource.name)), _WRITE_MODE_CHARS
             ),
             schema_changes=describe_schema_changes(table, before.tables, after),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
@@ -181,31 +181,50 @@ def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> M
     return {name: count for name, count in rows.items() if name.startswith(prefix)}
 
 
-def _describe_write_mode(feed: ColumnLoader | None) -> str:
-    if feed is None:
+def _describe_write_mode(loader: ColumnLoader | None) -> str:
+    if loader is None:
         return "rows"
-    if feed.refusal is None:
+    if loader.refusal is None:
         return "columns"
-    some = f"columns for the first {feed.rows:,} rows, then rows" if feed.rows else "rows"
-    return f"{some}: {feed.refusal}"
+    mode = f"columns for the first {loader.rows:,} rows, then rows" if loader.rows else "rows"
+    return f"{mode}: {loader.refusal}"
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What a family's load does beside loading new rows."""
+    """What a load of a family does beside loading new rows."""
 
-    moves: AppliedOverrides = field(default_factory=AppliedOverrides)
+    overrides: AppliedOverrides = field(default_factory=AppliedOverrides)
     window: BackfillWindow | None = None
-    """The window of history that is loaded; None for a live run."""
+    """The window that is loaded; None for a live run."""
 
     @property
     def window_ends(self) -> tuple[Any, Any] | None:
-        """The ends of that window."""
-        return (self.window.asked.start, self.window.asked.end) if self.window else None
+        """The ends of the window, in the cursor's own format."""
+        window = self.window.requested if self.window else None
+        return (window.start, window.end) if window else None
 
 
-PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, Family, Collection[str]], LoadOptions]
-"""Is told the run, its pipeline, the family and the resources of it that are loaded."""
+@dataclass(frozen=True)
+class SelectedFamily:
+    """A family, and the resources of it that are loaded."""
+
+    family: Family
+    selected: Sequence[Resource]
+
+    @property
+    def root(self) -> str:
+        """The name of the family's root resource."""
+        return self.family.root.name
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the resources that are loaded."""
+        return [resource.name for resource in self.selected]
+
+
+PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily], LoadOptions]
+"""Called before the load of a family, with the open pipeline; returns the options of the load."""
 
 
 @contextmanager
@@ -219,10 +238,10 @@ def open_connector_run(
     pipeline: str,
     prepare: PrepareLoad,
 ) -> Iterator["ConnectorRun"]:
-    """Hold the connector, and clean up afterwards. `pipeline` is the name of dlt's pipeline.
+    """Lock the connector and yield a run of it; clean up afterwards.
 
-    Raises `MissingReferences` for variables of the file that the environment lacks and
-    `ConnectorBusyError`.
+    `pipeline` is the name of the dlt pipeline. Raises `MissingReferences` if the environment lacks
+    variables of the file, and `ConnectorBusyError`.
     """
     config = resolve_rest_api_config(connector.rest_api_config(), environment)
     redactor = Redactor(find_secrets(connector.rest_api_config(), environment))
@@ -233,39 +252,28 @@ def open_connector_run(
         connector_workspace(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
-        closing(EndpointFactory(connector, config["client"], redactor, progress, sleep)) as maker,
+        closing(
+            EndpointFactory(connector, config["client"], redactor, progress, sleep)
+        ) as endpoints,
     ):
         pipelines = PipelineManager(
             pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name
         )
-        yield ConnectorRun(connector, config, maker, pipelines, redactor, progress, prepare)
-
-
-@dataclass(frozen=True)
-class SelectedFamily:
-    """A family whose turn it is, and the members of it that are loaded."""
-
-    family: Family
-    selected: Sequence[Resource]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of those members."""
-        return [resource.name for resource in self.selected]
+        yield ConnectorRun(connector, config, endpoints, pipelines, redactor, progress, prepare)
 
 
 @dataclass
 class _LoadAttempt:
-    """What a load of some families has come to."""
+    """A load of some families in one package. `sources` has those that were built so far."""
 
-    turns: Sequence[SelectedFamily]
+    families: Sequence[SelectedFamily]
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class ConnectorRun:
-    """One run: its families fail alone, and what they have in common is here."""
+    """One run of a connector: what its families share, and how they are loaded."""
 
     connector: Connector
     config: Mapping[str, Any]
@@ -278,124 +286,138 @@ class ConnectorRun:
         default_factory=dict, init=False, repr=False
     )
 
-    def plans(self, family: Family, loaded: Collection[str]) -> Mapping[str, ResourcePlan]:
-        """The plans of the members that are loaded or needed by one that is, by name, parents first."""
-        key = (family.root.name, *sorted(loaded))
+    def plans(self, selected: SelectedFamily) -> Mapping[str, ResourcePlan]:
+        """Return the plans of the resources that are loaded or have dependents that are.
+
+        By name, parents first.
+        """
+        # prefetching and loading ask for the same plans, and dlt's graph of resources takes a while
+        key = (selected.root, *sorted(selected.names))
         if key not in self._plans:
-            found = build_resource_plans(family, self.config, loaded)
+            found = build_resource_plans(selected.family, self.config, selected.names)
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 
-    def load(self, turn: SelectedFamily) -> Iterator[Outcome]:
-        """Load a family and tell what became of each of its members that were selected."""
-        attempt = _LoadAttempt([turn])
+    def load(self, selected: SelectedFamily) -> Iterator[Outcome]:
+        """Load a family; yield an outcome for each of its selected resources. Never raises."""
+        attempt = _LoadAttempt([selected])
         try:
-            outcomes = self._load(attempt)
+            outcomes = self._load_package(attempt)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
             outcomes = [
-                failed_outcome(error, turn.family, resource, source, attempt.started, self.redactor)
-                for resource in turn.selected
+                failed_outcome(
+                    error, selected.family, resource, source, attempt.started, self.redactor
+                )
+                for resource in selected.selected
             ]
         yield from outcomes
 
-    def load_group(self, turns: Sequence[SelectedFamily]) -> Iterator[Outcome]:
-        """Load families in one package, from where their cursors stand; if that fails, one by one.
+    def load_group(self, families: Sequence[SelectedFamily]) -> Iterator[Outcome]:
+        """Load the new rows of several families in one package; if that fails, one by one.
 
-        It is cheaper than to load each by itself, and comes to the same. If one of them fails the
-        others do not: each is loaded by itself, of what was fetched.
+        The result is the same as with `load` for each, but faster: a package costs some tenths of a
+        second. One by one, the families use the responses that were fetched for the group, so that
+        only the family with the error fails.
         """
-        with self.endpoints.replayable() as start_again:
+        with self.endpoints.replayable() as start_replay:
             try:
-                outcomes = self._load(_LoadAttempt(turns))
-            except Exception as error:  # noqa: BLE001 - one of them meets it again, and tells
+                outcomes = self._load_package(_LoadAttempt(families))
+            except Exception as error:  # noqa: BLE001 - one family meets it again and reports it
                 self.pipelines.discard()
                 reason = failure_reason(error)
             else:
                 yield from outcomes
                 return
-            start_again([name for turn in turns for name in turn.names])
-            roots = ", ".join(turn.family.root.name for turn in turns)
+            start_replay([name for selected in families for name in selected.names])
+            roots = ", ".join(selected.root for selected in families)
             self.progress.message(
-                f"{roots} could not be loaded in one go, so each is loaded by itself: {reason}"
+                f"{roots} could not be loaded together, so each is loaded by itself: {reason}"
             )
-            for turn in turns:
-                yield from self.load(turn)
+            for selected in families:
+                yield from self.load(selected)
 
-    def _load(self, attempt: _LoadAttempt) -> list[Outcome]:
-        turns = attempt.turns
+    def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
+        """Load the families of an attempt in one package. Raises what went wrong."""
         pipeline = self.pipelines.open()
-        preparation = self._prepare_group(pipeline, turns)
-        self.pipelines.prepare_load(preparation.moves)
+        options = self._prepare_group(pipeline, attempt.families)
+        self.pipelines.prepare_load(options.overrides)
         before = LoadBaseline(
             attempt.started,
+            # the extraction changes the pipeline's state in place
             deepcopy(dict(pipeline.state)),
             read_table_snapshots(self.pipelines.schema()),
-            preparation.window_ends,
-            preparation.moves.cursors,
+            options.window_ends,
+            options.overrides.moved_cursors,
         )
-        loaded = self._run(attempt, pipeline, preparation)
+        loaded = self._run_pipeline(attempt, pipeline, options)
+        name = self.connector.name
         return [
             outcome
-            for turn, source in zip(turns, attempt.sources, strict=True)
+            for selected, source in zip(attempt.families, attempt.sources, strict=True)
             for outcome in loaded_outcomes_of(
-                self.connector.name, turn.selected, source, pipeline, loaded, before, self.redactor
+                name, selected.selected, source, pipeline, loaded, before, self.redactor
             )
         ]
 
-    def _run(
-        self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, preparation: LoadOptions
+    def _prepare_group(
+        self, pipeline: dlt.Pipeline, families: Sequence[SelectedFamily]
+    ) -> LoadOptions:
+        options = [self.prepare(self, pipeline, selected) for selected in families]
+        if len(options) > 1 and any(one != LoadOptions() for one in options):
+            raise IngestError("several families are loaded together only for their new rows")
+        return options[0]
+
+    def _run_pipeline(
+        self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions
     ) -> LoadSummary:
-        with self.pipelines.parts() as parts:
-            for turn in attempt.turns:
-                source = self._source(turn, preparation.window, parts)
+        with self.pipelines.parts() as parquet_files:
+            for selected in attempt.families:
+                source = self._build_source(selected, options.window, parquet_files)
                 attempt.sources.append(source)
-                self._check(pipeline, source, preparation)
+                self._check_source(pipeline, source, options)
             return self.pipelines.run(
                 pipeline,
-                [turn.family.root.name for turn in attempt.turns],
+                [selected.root for selected in attempt.families],
                 join_sources([source.source for source in attempt.sources]),
-                parts,
+                parquet_files,
             )
 
-    def _prepare_group(
-        self, pipeline: dlt.Pipeline, turns: Sequence[SelectedFamily]
-    ) -> LoadOptions:
-        preparations = [self.prepare(self, pipeline, turn.family, turn.names) for turn in turns]
-        if len(preparations) > 1 and any(one != LoadOptions() for one in preparations):
-            raise IngestError("several families are loaded together only for their new rows")
-        return preparations[0]
-
-    def _source(
-        self, turn: SelectedFamily, window: BackfillWindow | None, parts: ParquetFiles | None
+    def _build_source(
+        self,
+        selected: SelectedFamily,
+        window: BackfillWindow | None,
+        parquet_files: ParquetFiles | None,
     ) -> FamilySource:
         source = build_family_source(
             self.connector,
             self.endpoints,
-            self.plans(turn.family, turn.names),
-            turn.family.root.name,
+            self.plans(selected),
+            selected.root,
             say=self.progress.message,
             schema=self.pipelines.stored_schema,
             window=window,
-            parts=parts,
+            parts=parquet_files,
         )
         for plan in source.plans.values():
             if not plan.loaded:
                 self.progress.message(
-                    f"{plan.resource.name} is asked for because {', '.join(turn.names)} needs it; "
-                    "it is not loaded and its cursor stays where it is"
+                    f"{plan.resource.name} is requested because {', '.join(selected.names)} depends "
+                    "on it; it is not loaded and its cursor does not move"
                 )
         return source
 
-    def _check(
-        self, pipeline: dlt.Pipeline, source: FamilySource, preparation: LoadOptions
+    def _check_source(
+        self, pipeline: dlt.Pipeline, source: FamilySource, options: LoadOptions
     ) -> None:
-        if preparation.window is not None:
+        """Raise `IngestError` if a live run would append rows that the tables have already."""
+        if options.window is not None:
+            # a window merges or deletes its rows, so none is stored twice
             return
-        replaced = {one.table for one in preparation.moves.replacements}
+        emptied = {deletion.table for deletion in options.overrides.deletions}
         plans = {
-            name: plan for name, plan in source.plans.items() if plan.resource.table not in replaced
+            name: plan for name, plan in source.plans.items() if plan.resource.table not in emptied
         }
         state = pipeline.state.get("sources", {}).get(self.connector.name, {})
         check_safe_to_append(plans, state, self.pipelines.count_rows, family=source.plans)

@@ -1,109 +1,107 @@
-"""The first call of each family, known before its turn: its pages are fetched meanwhile.
+"""Prefetches the first call of each family while the families before it are loaded.
 
-A call depends on the stored cursor, which is at hand once the pipeline is open, and which no other
-family touches. Here it is made of a copy of the state. When the family's turn comes the call is made
-of the state itself, and what was fetched counts only if it is the same call.
+A call depends on the stored cursor. The cursor is known once the pipeline is open, and no other
+family changes it. The call is made here from a copy of the state. When the family is loaded, the call
+is made again from the state itself, and the prefetched pages are used only if it is the same call.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import dlt
 from dlt.common.schema import Schema
 
-from restsource_dagster.connector.resources import Family
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.recovery import check_safe_to_append
-from restsource_dagster.engine.dlt_compat import Container
+from restsource_dagster.engine.incremental.cursor_state import resource_state_in
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
-from restsource_dagster.engine.run.family_load import ConnectorRun
+from restsource_dagster.engine.run.family_load import ConnectorRun, SelectedFamily
 from restsource_dagster.engine.source.calls import root_call
 from restsource_dagster.engine.source.resource_plan import ResourcePlan
 
 __all__ = ["FamilyPrefetch"]
 
-UpcomingFamily = tuple[Family, Collection[str]]
-"""A family, and the resources of it that are loaded."""
-
 
 class FamilyPrefetch:
-    """Has the first calls of the families that come next fetched, as the run goes on.
+    """Prefetches the first calls of the next families as the run proceeds.
 
-    `is_plain` tells whether a family is loaded from where its cursor stands, and not from somewhere
-    else that a person asked for.
+    `loads_from_cursor` returns True for a family that is loaded from its stored cursor, without an
+    override. No error is raised: the family meets the same one when it is loaded, and reports it.
     """
 
     def __init__(
-        self, families: Sequence[UpcomingFamily], is_plain: Callable[[Collection[str]], bool]
+        self,
+        families: Sequence[SelectedFamily],
+        loads_from_cursor: Callable[[SelectedFamily], bool],
     ) -> None:
         self._families = families
-        self.is_plain = is_plain
-        self._looked_at = 0
+        self.loads_from_cursor = loads_from_cursor
+        self._prefetched = 0  # how many of the families, from the first one on
 
-    def begin(self, run: ConnectorRun) -> None:
-        """Ask for the first page of all while the pipeline is opened, if it depends on no cursor."""
-        for family, loaded in self._families[: min(1, run.endpoints.looks_ahead)]:
+    def start(self, run: ConnectorRun) -> None:
+        """Request the first page of all, if it depends on no cursor.
+
+        The pipeline is opened meanwhile, which takes about as long as a request.
+        """
+        for selected in self._families[: min(1, run.endpoints.looks_ahead)]:
             try:
-                root = run.plans(family, loaded)[family.root.name]
+                root = run.plans(selected)[selected.root]
                 if root.incremental is None:
-                    # no more than a page: the destination may turn out not to be there
+                    # just one page: if the destination can't be opened, it was requested in vain
                     run.endpoints.endpoint(root).prefetch_for_later(
                         root_call(root, None), may_stop_early=True
                     )
-                    self._looked_at = 1
-            except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
+                    self._prefetched = 1
+            except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
 
-    def wait_for_first(self, run: ConnectorRun, family: Family, most: float) -> None:
-        """Wait until the first page of a family is there, or can't be had ahead; `most` in seconds."""
+    def wait_for_first_page(
+        self, run: ConnectorRun, selected: SelectedFamily, max_seconds: float
+    ) -> None:
+        """Wait until the first page of a family is fetched, or is known not to be prefetched."""
         try:
-            self.look(run, run.pipelines.open(), family)
-        except Exception:  # noqa: BLE001 - the family meets the same error in its turn
+            self.prefetch_from(run, run.pipelines.open(), selected)
+        except Exception:  # noqa: BLE001 - the family's load meets the same error
             return
-        run.endpoints.wait_for_first(family.root.name, most)
+        run.endpoints.wait_for_first(selected.root, max_seconds)
 
-    def look(self, run: ConnectorRun, pipeline: dlt.Pipeline, family: Family) -> None:
-        """Foresee a family, whose turn it is, and some after it."""
-        names = [one.root.name for one, _ in self._families]
-        last = names.index(family.root.name) + 1 + run.endpoints.looks_ahead
+    def prefetch_from(
+        self, run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily
+    ) -> None:
+        """Prefetch a family, which is loaded next, and some families after it."""
         if not run.endpoints.looks_ahead:
             return
-        for upcoming in self._families[self._looked_at : last]:
+        roots = [one.root for one in self._families]
+        last = roots.index(selected.root) + 1 + run.endpoints.looks_ahead
+        for upcoming in self._families[self._prefetched : last]:
             try:
-                _prefetch_family(run, pipeline, *upcoming, is_plain=self.is_plain(upcoming[1]))
-            except Exception:  # noqa: BLE001, S112 - the family meets the same error in its turn
+                if self.loads_from_cursor(upcoming):
+                    _prefetch_family(run, pipeline, upcoming)
+            except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
-        self._looked_at = max(self._looked_at, last)
+        self._prefetched = max(self._prefetched, last)
 
 
-def _prefetch_family(
-    run: ConnectorRun,
-    pipeline: dlt.Pipeline,
-    family: Family,
-    loaded: Collection[str],
-    *,
-    is_plain: bool,
-) -> None:
-    plans = run.plans(family, loaded)
-    root = plans[family.root.name]
+def _prefetch_family(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> None:
+    """Start fetching the pages of the family's root, as its load would request them now."""
+    plans = run.plans(selected)
+    root = plans[selected.root]
     endpoint = run.endpoints.endpoint(root)
-    if not is_plain:
-        return
-    sources = pipeline.state.get("sources", {})
-    known = sources.get(run.connector.name, {}).get("resources", {})
-    state = {name: _mutable_copy(known[name]) for name in plans if name in known}
+    stored = {name: resource_state_in(pipeline.state, run.connector.name, name) for name in plans}
+    state = {name: _mutable_copy(one) for name, one in stored.items() if one}
+    # raises if the load will: then nothing has to be fetched
     check_safe_to_append(plans, {"resources": state}, _schema_row_counter(run), family=plans)
     with _injected_state(run.connector.name, state):
-        stream = _open_root_filter(plans, root)
-    view = (
-        PlaceholderCursor.of(root.incremental, stream.start)
-        if stream and root.incremental
+        row_filter = _open_root_filter(plans, root)
+    cursor = (
+        PlaceholderCursor.of(root.incremental, row_filter.start)
+        if row_filter and root.incremental
         else None
     )
-    may_stop = stream is not None and stream.may_finish_early
-    endpoint.prefetch_for_later(root_call(root, view), may_stop_early=may_stop)
+    may_stop = row_filter is not None and row_filter.may_finish_early
+    endpoint.prefetch_for_later(root_call(root, cursor), may_stop_early=may_stop)
 
 
 def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> RowFilter | None:
@@ -111,11 +109,14 @@ def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> 
         if plan.resource.disposition.value == "replace":
             dlt_compat.reset_resource_state(name)  # as dlt does before it extracts
     opened = FamilyCursors(plans, lambda _: None).open(root, None)
-    return opened.stream if opened else None
+    return opened.row_filter if opened else None
 
 
 def _schema_row_counter(run: ConnectorRun) -> Callable[[str], int]:
-    """Tells by the schema whether a table may have rows: the destination need not be asked."""
+    """Return a function that counts a table without rows as 0 and any other as 1.
+
+    It looks the table up in the schema: asking the destination would delay the prefetch.
+    """
 
     def count(table: str) -> int:
         schema = run.pipelines.schema() or Schema(run.connector.name)
@@ -125,7 +126,7 @@ def _schema_row_counter(run: ConnectorRun) -> Callable[[str], int]:
 
 
 def _mutable_copy(value: Any) -> Any:
-    """A copy in which dictionaries can be changed."""
+    """Copy nested dicts, but not the lists: they may have 100,000 hashes, and are never changed."""
     return (
         {key: _mutable_copy(one) for key, one in value.items()}
         if isinstance(value, dict)
@@ -135,13 +136,13 @@ def _mutable_copy(value: Any) -> Any:
 
 @contextmanager
 def _injected_state(source: str, resources: Mapping[str, Any]) -> Iterator[None]:
-    """Have dlt find this state of a source's resources, as it does inside an extraction."""
+    """Have dlt use this state of a source's resources, as it would inside an extraction."""
     state: Any = {dlt_compat.known_sections.SOURCES: {source: {"resources": dict(resources)}}}
     section = dlt_compat.ConfigSectionContext(
         sections=(dlt_compat.known_sections.SOURCES, source, source), source_state_key=source
     )
     with (
-        Container().injectable_context(dlt_compat.StateInjectableContext(state=state)),
+        dlt_compat.Container().injectable_context(dlt_compat.StateInjectableContext(state=state)),
         dlt_compat.inject_section(section),
     ):
         yield

@@ -1,7 +1,4 @@
-"""Counts pages and rows while they arrive and tells the observer.
-
-What a run tells: one outcome per resource, and progress while it goes.
-"""
+"""The results of a run: its progress, for an observer, and at the end one outcome per resource."""
 
 import threading
 import time
@@ -30,10 +27,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class CursorProgress:
-    """Where an incremental cursor stood before a run and where it stands after it.
+    """An incremental cursor before and after a run.
 
-    `lag_seconds` is how far `last_value` lies behind the present, or None where the cursor is no
-    time (an id, say).
+    `lag_seconds` is how far `last_value` is behind the present; None if the cursor is not a time (an
+    id, for example).
     """
 
     cursor_path: str
@@ -44,7 +41,7 @@ class CursorProgress:
 
 @dataclass(frozen=True)
 class LoadedColumn:
-    """A column of a loaded table, in dlt's words (`data_type` is dlt's type name)."""
+    """A column of a loaded table. `data_type` is dlt's name of the type."""
 
     name: str
     data_type: str
@@ -56,8 +53,8 @@ class LoadedColumn:
 class Failure:
     """Why a resource was not loaded.
 
-    `resource` is the member of the family that failed: a family fails together, so it may be
-    another one than the outcome's.
+    `resource` is the one that failed. A family fails together, so it may be another than the
+    outcome's. `step` is dlt's: prepare, extract, normalize or load.
     """
 
     resource: str
@@ -67,9 +64,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class DltLoad:
-    """dlt's own account of a load, for those who integrate dlt with something else.
+    """dlt's objects for a load, for an integration of dlt with something else.
 
-    Read it before the next outcome is asked for: the pipeline goes on.
+    Read them before you ask for the next outcome: the next family uses the same pipeline.
     """
 
     pipeline: Pipeline
@@ -85,68 +82,68 @@ class Outcome:
     table: str
     seconds: float
     usage: Usage = field(default_factory=Usage)
-    received: int = 0
-    """Items that the API sent."""
-    promised: int | None = None
-    """Items that the API said there are, where it names a total."""
+    records_received: int = 0
+    """The records that the API sent, before the cursor filtered them."""
+    stated_total: int | None = None
+    """The number of records that the API says there are; None if it states no total."""
     skipped: tuple[str, ...] = ()
-    """Paths of parents' calls that failed and were skipped (`http.on_child_error`)."""
+    """The paths of calls below a parent that failed and were skipped (`http.on_child_error`)."""
     rows_loaded: int = 0
     row_count: int | None = None
-    """Rows in the table after the load; None if the destination can't say."""
+    """The rows in the table after the load; None if the destination can't count them."""
     dataset: str = ""
     destination: str = ""
     cursor: CursorProgress | None = None
     cursor_set: tuple[Any, Any] | None = None
-    """The stored cursor and the value that a person put in its place before the run."""
+    """The stored cursor and the value that an override replaced it with before the run."""
     window: tuple[Any, Any] | None = None
-    """The ends of the window of history that was loaded; None for a live run."""
+    """The ends of the window that was loaded; None for a live run."""
     columns: tuple[LoadedColumn, ...] = ()
-    written: str = ""
-    """How its rows were written: "columns", or "rows" and why."""
+    write_mode: str = ""
+    """How the rows were written: "columns", or "rows" and the reason."""
     nested_tables: Mapping[str, int] = field(default_factory=dict)
-    """Rows loaded into each nested table."""
+    """The rows loaded into each nested table, by its name."""
     schema_changes: tuple[str, ...] = ()
-    """What this load changed about its tables, in sentences."""
+    """The changes of its tables' schemas by this load, in sentences."""
     failure: Failure | None = None
     load: DltLoad | None = field(default=None, repr=False, compare=False)
 
     @property
     def failed(self) -> bool:
-        """Whether nothing of this resource was loaded because of an error."""
+        """True if an error kept this resource from being loaded; then none of its rows is."""
         return self.failure is not None
 
 
 class Observer(Protocol):
-    """Is told of a run's progress, from any thread, often: it must be quick and calm."""
+    """Receives the progress of a run. Called often and from any thread: return fast, don't raise."""
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """A page arrived; `pages` and `rows` are totals of this run."""
+        """Handle a page that arrived. `pages` and `rows` are the resource's totals in this run."""
 
     def phase(self, family: str, phase: str) -> None:
-        """A family (by its root's name) enters a phase: extract, normalize or load."""
+        """Handle a family's new phase: extract, normalize or load. `family` is its root's name."""
 
     def message(self, text: str) -> None:
-        """Something a person wants to know: a wait, a retry, a decision."""
+        """Handle a sentence for the person who watches: a wait, a retry, a decision."""
 
 
 class SilentObserver:
-    """An observer that tells nobody."""
+    """An observer that ignores everything."""
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def phase(self, family: str, phase: str) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
 
 class Progress:
-    """The pages and rows of one run, per resource. Safe to call from several threads.
+    """Counts the pages and rows of one run, per resource, and reports to an observer. Thread-safe.
 
-    What it tells in words passes `redact`, so that no secret gets out here.
+    Messages pass through `redact`, so that they have no secrets.
     """
 
     def __init__(self, observer: Observer, redact: Callable[[str], str]) -> None:
@@ -158,7 +155,7 @@ class Progress:
         self._rows: Counter[str] = Counter()
 
     def page(self, resource: str, rows: int) -> None:
-        """A page with so many rows arrived."""
+        """Count a page with so many rows."""
         now = time.monotonic()
         with self._lock:
             started = self._started.setdefault(resource, now)
@@ -166,18 +163,19 @@ class Progress:
             self._rows[resource] += rows
             pages, total = self._pages[resource], self._rows[resource]
         rate = total / (now - started) if now > started else float(total)
+        # outside the lock: an observer that waits must not stop the other threads
         self._observer.page(resource, pages, total, rate)
 
     def start_again(self, resource: str) -> None:
-        """Its pages will arrive again."""
+        """Set a resource's counts to zero: its pages arrive again."""
         with self._lock:
             self._started.pop(resource, None)
             self._pages[resource] = self._rows[resource] = 0
 
     def phase(self, family: str, phase: str) -> None:
-        """A family enters a phase."""
+        """Report a family's new phase."""
         self._observer.phase(family, phase)
 
     def message(self, text: str) -> None:
-        """Something a person wants to know."""
+        """Report a sentence, with secrets redacted."""
         self._observer.message(self._redact(text))

@@ -1,4 +1,4 @@
-"""Forget what was loaded of a resource: its tables and its cursors."""
+"""Resets resources: drops their tables and their cursors, so that the next run loads all rows."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -24,12 +24,12 @@ def reset_resources(
     settings: Settings,
     observer: Observer | None = None,
 ) -> tuple[str, ...]:
-    """Drop the tables of the named resources, with nested ones, and their cursors; None: of all.
+    """Drop the tables, nested ones included, and the cursors of resources; with None, of all.
 
     Waits for a run of the connector to end, and for the database. Returns the tables that were
-    dropped, none if nothing was loaded. What depends on a named resource and isn't named itself
-    stays as it is, and `observer` is told so. Windows of history that Dagster shows as loaded go on
-    to be shown: who calls this has to wipe them.
+    dropped, none if nothing was loaded. Dependents that are not named keep their rows, and `observer`
+    gets a message. Dagster still shows the partitions of a backfill as loaded: the caller must wipe
+    them.
 
     Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`.
     """
@@ -50,15 +50,19 @@ def reset_resources(
         kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]
         if kept:
             progress.message(
-                f"{', '.join(kept)} depends on {name} and keeps its rows; below the records of "
-                f"{name} that it has had, it is not asked for again"
+                f"{', '.join(kept)} depends on {name} and keeps its rows; it is not requested again "
+                f"for the records of {name} that it has read"
             )
     return dropped
 
 
 def dependents_of(connector: Connector, resource: str) -> tuple[str, ...]:
-    """The resources below this one, at any depth. Raises `KeyError` for an unknown one."""
+    """Return the names of the resources below this one, at any depth.
+
+    Raises `KeyError` for an unknown resource.
+    """
     found = {resource}
+    # parents come before their dependents
     members = connector.family_of(resource).members
     for member in members:
         if member.parent in found:
@@ -73,8 +77,9 @@ def _drop_tables(
     progress: Progress,
     folder: Path,
 ) -> tuple[str, ...]:
+    """Drop the tables of the resources, or all with None; return those that had rows."""
     warehouse = warehouse_from_settings(settings)
-    # a connector of which only windows have been loaded has no state but theirs
+    # a connector that has loaded windows only has the state of the backfill pipeline and no other
     for name in (connector.name, backfill_pipeline_name(connector.name)):
         pipelines = PipelineManager(
             name, warehouse, progress, folder / name, dataset=connector.name
@@ -92,6 +97,7 @@ def _drop_tables(
             return ()
         drop()
         if pipelines.unfinished:
+            # an override to apply again would delete rows of the new table
             clear_pending_overrides(
                 pipelines.client, pipelines.unfinished if resources is None else resources
             )

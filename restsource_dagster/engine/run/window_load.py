@@ -1,12 +1,12 @@
-"""Load one window of a resource's history: beside the live stream, which knows nothing of it.
+"""Loads one window of a resource's cursor, for a backfill, without touching the live stream.
 
-The window has a dlt pipeline of its own, and so a state of its own, in the same dataset, with the
-same schema and tables. The connector's lock keeps live runs and windows apart. Loading a window
-again leaves the same rows: what has a key is merged; what is appended takes the place of the rows
-that the table has of the window, in one transaction.
+Windows have a dlt pipeline of their own, and so their own state, with the dataset, schema and tables
+of the live pipeline. The connector's lock keeps live runs and windows apart. A window that is loaded
+again leaves the same rows: with a key they are merged; appended rows replace those that the table
+has of the window, in one transaction.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,22 +15,27 @@ from dlt.extract import Incremental
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import Window
-from restsource_dagster.connector.resources import Family, Resource
+from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.destination.replace_rows import CursorRange, RowDeletion
 from restsource_dagster.engine.dlt_compat import (
     DestinationUndefinedEntity,
     WithStateSync,
-    jsonpath,
     load_pipeline_state_from_destination,
 )
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
+    cursor_column,
     require_incremental,
     resource_error,
 )
-from restsource_dagster.engine.incremental.cursor_state import STATE_KEY, read_lower_bound
+from restsource_dagster.engine.incremental.cursor_state import (
+    STATE_KEY,
+    StateMapping,
+    read_lower_bound,
+    resource_state_in,
+)
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 from restsource_dagster.engine.run.family_load import (
@@ -44,44 +49,42 @@ from restsource_dagster.settings import Settings
 
 __all__ = ["backfill_pipeline_name", "check_backfillable", "ingest_window"]
 
-StateMapping = Mapping[str, Any]
-
 
 def backfill_pipeline_name(connector: str) -> str:
-    """The name of dlt's pipeline for the windows of a connector."""
+    """Return the name of the dlt pipeline that loads a connector's windows."""
+    # the name is in the state of deployed pipelines
     return f"{connector}__history"
 
 
 def ingest_window(
     connector: Connector,
     resource: str,
-    span: Window,
+    window: Window,
     *,
     settings: Settings,
     environment: Mapping[str, str],
     observer: Observer | None = None,
     sleep: Sleep | None = None,
 ) -> Iterator[Outcome]:
-    """Load a window of a root resource and what depends on it; yield an outcome for each.
+    """Load a window of a root resource and of its dependents; yield an outcome for each.
 
-    Rows whose cursor lies in the span are taken, compared as times where they are times, whatever
-    else the API sends. Dependents are asked for below those rows. No stored cursor is read for
-    where to start, and none is moved.
+    Rows whose cursor lies in the window are loaded, whatever else the API sends; times are compared
+    as times. Dependents are requested for these rows. No stored cursor is read or moved.
 
-    A failure is an outcome, not an exception. Raises `UnknownResourceError`, `IngestError` if the
-    resource can't be loaded in windows, `MissingReferences` and `ConnectorBusyError`, all before
-    anything was requested. `sleep` waits, in seconds, before a request is tried again.
+    A failure is an outcome, not an exception. Raises, before the first request,
+    `UnknownResourceError`, `IngestError` if the resource can't be loaded in windows,
+    `MissingReferences` and `ConnectorBusyError`. `sleep` replaces the wait, in seconds, before a
+    request is retried.
     """
     check_backfillable(connector, resource)
     family = connector.family_of(resource)
-    selected = [member for member in family.members if member.selected] or [family.root]
+    members = [member for member in family.members if member.selected] or [family.root]
 
-    def prepare(
-        run: ConnectorRun, pipeline: dlt.Pipeline, family: Family, names: Collection[str]
-    ) -> LoadOptions:
-        if family.root.disposition.value != "append" or family.root.name not in names:
-            return LoadOptions(AppliedOverrides(), BackfillWindow(span, span))
-        return _prepare_append(run, pipeline, family, span)
+    def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
+        appends = family.root.disposition.value == "append"
+        if not appends or family.root not in selected.selected:
+            return LoadOptions(window=BackfillWindow(window, window))
+        return _prepare_append(run, pipeline, selected, window)
 
     with open_connector_run(
         connector,
@@ -92,13 +95,13 @@ def ingest_window(
         pipeline=backfill_pipeline_name(connector.name),
         prepare=prepare,
     ) as run:
-        yield from run.load(SelectedFamily(family, selected))
+        yield from run.load(SelectedFamily(family, members))
 
 
 def check_backfillable(connector: Connector, resource: str) -> None:
-    """Refuse a resource whose windows could not be loaded again, or not beside the live stream.
+    """Raise `IngestError` if loading a window twice, or beside the live stream, would go wrong.
 
-    Raises `UnknownResourceError` or `IngestError` naming the resource and the way out.
+    The error names the resource and the way out. Raises `UnknownResourceError`, too.
     """
     try:
         root = connector.resource(resource)
@@ -111,7 +114,7 @@ def check_backfillable(connector: Connector, resource: str) -> None:
         )
     if root.incremental is None:
         raise resource_error(
-            resource, "a window is a stretch of the incremental cursor, and it has none"
+            resource, "a window is a range of the incremental cursor, and it has no cursor"
         )
     if root.incremental.end_value is not None:
         raise resource_error(resource, "`end_value` makes one fixed window of it already")
@@ -120,8 +123,8 @@ def check_backfillable(connector: Connector, resource: str) -> None:
         if member.selected and member.disposition.value != "merge":
             raise resource_error(
                 member.name,
-                f"its rows would be there twice when a window of {resource} is loaded again. Give "
-                'it a "primary_key", so that they are merged',
+                f"its rows would be stored twice when a window of {resource} is loaded again. Add "
+                'a "primary_key", so that they are merged',
             )
 
 
@@ -130,54 +133,78 @@ def _check_write_disposition(root: Resource) -> None:
     if disposition.value not in ("append", "merge"):
         raise resource_error(
             root.name,
-            f"with {disposition.value} a window leaves nothing of the others in the table. Use "
-            "merge, with a primary_key, or append",
+            f"with {disposition.value} each window removes the rows of the others. Use merge, with "
+            "a primary_key, or append",
         )
     if disposition.strategy in ("scd2", "cdc"):
         raise resource_error(
             root.name,
-            f"merge ({disposition.strategy}) counts on rows coming in the order of time. Use the "
-            "plain merge",
+            f"merge ({disposition.strategy}) needs rows in the order of time. Use the plain merge",
         )
-    if disposition.value == "append" and not _cursor_column(incremental.cursor_path):
+    if disposition.value == "append" and not cursor_column(incremental.cursor_path):
         raise resource_error(
             root.name,
             f"{incremental.cursor_path} is not the name of a column, so the rows of a window can't "
-            'be found in the table to be replaced. Give it a "primary_key", so that they are merged',
+            'be found in the table to be replaced. Add a "primary_key", so that they are merged',
         )
-
-
-def _cursor_column(cursor_path: str) -> str | None:
-    name: str | None = jsonpath.extract_simple_field_name(jsonpath.compile_path(cursor_path))
-    return name
 
 
 def _prepare_append(
-    run: ConnectorRun, pipeline: dlt.Pipeline, family: Family, span: Window
+    run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily, window: Window
 ) -> LoadOptions:
-    """The window without the live stream's stretch, and the rows of the table that it replaces.
+    """Return the window up to the live stream's start, and the deletion of the rows it replaces.
 
-    The live stream remembers which rows it has appended from a point on, and appends all others
-    there. A window that took such rows would have them twice.
+    The live stream knows the rows that it has appended, and appends all others after its start. If a
+    window loaded such rows, they would be stored twice.
     """
-    root = family.root
-    start = _read_live_start(run, pipeline, family)
-    taken, texts = span, []
-    if start is not None and span.form.key(start) < span.form.key(span.end):
-        taken = replace(span, end=max(span.start, start, key=span.form.key))
-        texts.append(
-            f"{root.name}: rows from {start} on are left to the live stream, which stands there"
+    root = selected.family.root
+    start = _read_live_start(run, pipeline, selected)
+    key = window.cursor_format.comparison_key
+    accepted, messages = window, []
+    if start is not None and key(start) < key(window.end):
+        accepted = replace(window, end=max(window.start, start, key=key))
+        messages.append(
+            f"{root.name}: rows from {start} on are left to the live stream, which starts there"
         )
-    field = _cursor_column(require_incremental(root).cursor_path) or ""
-    rows = CursorRange(field, span.form, taken.start, taken.end)
+    column = cursor_column(require_incremental(root).cursor_path) or ""
+    rows = CursorRange(column, window.cursor_format, accepted.start, accepted.end)
     return LoadOptions(
-        AppliedOverrides(replacements=[RowDeletion(root.table, rows)], texts=texts),
-        BackfillWindow(span, taken),
+        AppliedOverrides(deletions=[RowDeletion(root.table, rows)], messages=messages),
+        BackfillWindow(window, accepted),
     )
 
 
+def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> Any:
+    """Return the cursor value that the next live run reads from.
+
+    None if it has not started and starts after the backfill. Raises `IngestError` if that is unknown.
+    """
+    root, name = selected.family.root, run.connector.name
+    stored = resource_state_in(_read_live_state(run, pipeline), name, root.name)
+    plan = run.plans(SelectedFamily(selected.family, [root]))[root.name]
+    rules = CursorRules.of(root.name, cast("Incremental[Any]", plan.incremental))
+    if rules.descending:
+        raise resource_error(root.name, "its cursor descends, and windows ascend")
+    ours: StateMapping = stored.get(STATE_KEY, {})
+    position: StateMapping = stored.get("incremental", {}).get(rules.path, {})
+    lower_bound = read_lower_bound(ours)
+    # after a change of `table_name` the stored cursor is that of the old table
+    is_same_table = ours.get("table", root.table) == root.table
+    if position.get("last_value") is not None and is_same_table:
+        if lower_bound is not None:
+            rules = replace(rules, initial_value=lower_bound)
+        return Position(rules, position, remembers=False).start
+    if lower_bound is None and root.backfill is None:
+        raise resource_error(
+            root.name,
+            "its rows are appended and it has never been loaded, so it is unknown where the live "
+            "stream will start. Run it once, or add a primary_key or a `backfill` block",
+        )
+    return lower_bound
+
+
 def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
-    """dlt's state of live runs, as the destination has it."""
+    """Return dlt's state of live runs as the destination has it; empty before the first one."""
     with (
         run.pipelines.warehouse.held(run.progress.message),
         pipeline.destination_client() as client,
@@ -187,29 +214,5 @@ def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
         try:
             stored: Any = load_pipeline_state_from_destination(run.connector.name, client)
         except DestinationUndefinedEntity:
-            return {}
+            return {}  # no run has created the dataset yet
     return stored or {}
-
-
-def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, family: Family) -> Any:
-    """Where the live stream will go on reading; None before it has begun, after the history."""
-    root = family.root
-    sources = _read_live_state(run, pipeline).get("sources", {})
-    kept = sources.get(run.connector.name, {}).get("resources", {}).get(root.name, {})
-    plan = run.plans(family, [root.name])[root.name]
-    rules = CursorRules.of(root.name, cast("Incremental[Any]", plan.incremental))
-    if rules.falling:
-        raise resource_error(root.name, "its cursor falls, and windows rise")
-    ours: StateMapping = kept.get(STATE_KEY, {})
-    place: StateMapping = kept.get("incremental", {}).get(rules.path, {})
-    begins = read_lower_bound(ours)
-    if place.get("last_value") is not None and ours.get("table", root.table) == root.table:
-        rules = rules if begins is None else replace(rules, initial=begins)
-        return Position(rules, place, remembers=False).start
-    if begins is None and root.backfill is None:
-        raise resource_error(
-            root.name,
-            "its rows are appended and it has never been loaded, so nobody can tell where the live "
-            "stream will begin. Run it once, or give it a primary_key or a `backfill` block",
-        )
-    return begins

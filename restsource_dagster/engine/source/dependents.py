@@ -90,7 +90,7 @@ class ParentTracker:
         """All but those that all loaded dependents have had."""
         readers = self._cursors.loaded_below(self._plan.resource.name)
         for parent in parents:
-            if isinstance(parent, SeenRecord) and readers <= parent.again:
+            if isinstance(parent, SeenRecord) and readers <= parent.seen_by:
                 continue
             try:
                 values = values_from_parent(self._plan, parent, self._redactor)

@@ -68,7 +68,7 @@ class ResourceReader:
         """What the placeholders of a call see of the cursor."""
         if stream is None or self._view is None:
             return None
-        return self._view.at(stream.start)
+        return self._view.starting_at(stream.start)
 
     @cached_property
     def _view(self) -> PlaceholderCursor | None:
@@ -77,17 +77,17 @@ class ResourceReader:
 
     def rows(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
         """The rows of a call that are new, page by page; then the cursor is moved."""
-        may_stop = opened is not None and opened.stream.may_finish_early
+        may_stop = opened is not None and opened.row_filter.may_finish_early
         with closing(self.endpoint.pages(call, may_stop_early=may_stop)) as pages:
             for number, records in enumerate(pages, 1):
                 rows = self.values.sanitize(records, number)
-                rows = opened.stream.read(rows, number) if opened else rows
+                rows = opened.row_filter.filter(rows, number) if opened else rows
                 if rows:
                     yield rows
-                if opened and opened.stream.is_finished:
+                if opened and opened.row_filter.is_finished:
                     break
         if opened:
-            opened.stream.end()
+            opened.row_filter.report()
             opened.save()
 
     def dependent_records(
@@ -95,7 +95,7 @@ class ResourceReader:
     ) -> Iterator[Records]:
         """The rows of the call below a parent, with the fields that they get from it."""
         plan, parent = self.plan, ask.parent
-        view = self.view(opened.stream if opened else None)
+        view = self.view(opened.row_filter if opened else None)
         call, from_parent = dependent_call(plan, view, parent)
         pages = (
             self._with_parent_fields(rows, from_parent, parent) for rows in self.rows(call, opened)
@@ -113,14 +113,14 @@ class ResourceReader:
         self, rows: Records, from_parent: Mapping[str, Any], parent: Record
     ) -> Records:
         """The rows with the fields that they get from their parent."""
-        again = parent.again if isinstance(parent, SeenRecord) else frozenset()
+        again = parent.seen_by if isinstance(parent, SeenRecord) else frozenset()
         extended = []
         for number, row in enumerate(rows, 1):
             if from_parent:
                 self._add(row, from_parent, number)
             if again:
                 row = SeenRecord(row)  # noqa: PLW2901 - the same row, marked
-                row.again = again
+                row.seen_by = again
             extended.append(row)
         return extended
 
@@ -170,7 +170,7 @@ def root_pages(reading: ResourceReader) -> Iterator[Any]:
     """The pages of a resource that stands alone."""
     opened = reading.cursors.open(reading.plan, None)
     pages = 0
-    call = root_call(reading.plan, reading.view(opened.stream if opened else None))
+    call = root_call(reading.plan, reading.view(opened.row_filter if opened else None))
     for rows in reading.rows(call, opened):
         pages += 1
         yield rows

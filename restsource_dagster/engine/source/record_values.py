@@ -1,6 +1,7 @@
-"""Values that JSON allows and a table does not: loaded sensibly, or refused by name.
+"""Makes records loadable: changes or refuses the values that JSON has and a table can't store.
 
-Everything else is dlt's: mixed types become variant columns, objects columns, lists nested tables.
+Everything else is left to dlt: mixed types become variant columns, objects become columns, lists
+become nested tables.
 """
 
 from collections.abc import Callable, Iterator
@@ -8,61 +9,71 @@ from decimal import Decimal
 from typing import Any
 
 from restsource_dagster.engine.errors import RecordError
-from restsource_dagster.engine.http.json_body import DUPLICATE_KEY, UnverifiedRecords, scan_values
+from restsource_dagster.engine.http.json_body import (
+    DUPLICATE_KEY,
+    ObjectShape,
+    UnverifiedRecords,
+    scan_values,
+)
 from restsource_dagster.engine.http.redaction import Redactor
 
 __all__ = ["RecordSanitizer"]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
-_DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them behind the point
-_MAX_RECORD_DEPTH = 200
+_DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them after the point
+_MAX_RECORD_DEPTH = 200  # far below Python's recursion limit, far above any real API
 _MAX_KNOWN_SHAPES = 10_000
 _RECORD_SNIPPET_CHARS = 120
 
 
 class RecordSanitizer:
-    """Goes through the records of a resource, from any thread.
+    """Makes the records of a resource loadable, in place. Call it from any thread.
 
-    - A whole number beyond 64 bits becomes a decimal, beyond 29 digits a text; a column that holds
-      smaller ones already can't take it, and the load is refused (`first_big`).
-    - Half a character (a lone surrogate) becomes U+FFFD, and that is said.
-    - Refused: two fields that become one column (`Id`, `id`), a key that stands twice, fields with
-      dlt's own prefix, infinite numbers, more than 200 levels.
+    - A whole number beyond 64 bits becomes a decimal, beyond 29 digits a text. A column that has held
+      smaller ones can't store it, and the load fails with `first_oversized`.
+    - A lone surrogate (half a character) becomes U+FFFD, with a message.
+    - Refused: two fields that become one column (`Id`, `id`), a duplicate key, fields with dlt's own
+      prefix, infinite numbers, more than 200 levels.
     """
 
     def __init__(
         self,
         resource: str,
         normalize: Callable[[str], str],
-        say: Callable[[str], None],
+        notify: Callable[[str], None],
         redactor: Redactor,
-        spread: Callable[[UnverifiedRecords], list[Any] | None] | None = None,
+        flatten: Callable[[UnverifiedRecords], list[Any] | None] | None = None,
     ) -> None:
-        """`spread` takes a page whose rows become columns, where that settles everything."""
+        """`normalize` turns a field's name into that of its column.
+
+        `flatten` turns a page into columns and verifies its values on the way; it returns None for a
+        page that it can't take.
+        """
         self._resource = resource
         self._normalize = normalize
-        self._say = say
-        self._known: set[tuple[str, ...]] = set()
+        self._notify = notify
+        self._known_shapes: set[ObjectShape] = set()
         self._redactor = redactor
-        self._spread = spread
+        self._flatten = flatten
         self._oversized: tuple[tuple[str, ...], int] | None = None
         self.first_oversized: RecordError | None = None
-        """The first number beyond 64 bits: what is wrong if the load can't hold it after all."""
+        """The error to raise if dlt can't store the first number beyond 64 bits."""
 
     def sanitize(self, records: list[Any], page: int) -> list[Any]:
-        """The records of a page, made loadable in place. Raises `RowError`."""
+        """Return the records of a page, made loadable. Raises `RecordError` for one that can't be."""
         if isinstance(records, UnverifiedRecords):
-            spread = self._spread(records) if self._spread else None
-            if spread is not None:
-                return spread
-            looked = scan_values(records)
-            if looked is None or looked.key_count != records.key_count:
+            flattened = self._flatten(records) if self._flatten else None
+            if flattened is not None:
+                return flattened
+            scan = scan_values(records)
+            if scan is None or scan.key_count != records.key_count:
                 records = records.parse_strictly()
-            elif all(map(self._is_loadable, looked.shapes)):
+            elif all(map(self._is_loadable, scan.shapes)):
+                # orjson refuses surrogates and infinite numbers, so nothing is left to check
                 return records
         for index, record in enumerate(records):
             try:
-                records[index] = self._settled(record, (), 0)
+                records[index] = self._sanitized(record, (), 0)
                 if self._oversized is not None:
                     self._note_oversized(page, index + 1)
             except _UnloadableValueError as error:
@@ -72,9 +83,9 @@ class RecordSanitizer:
                 raise RecordError(self._resource, page, index + 1, field, problem) from None
         return records
 
-    def _is_loadable(self, keys: tuple[str, ...]) -> bool:
-        """Whether an object with these keys is fine whatever its values."""
-        if keys in self._known:
+    def _is_loadable(self, keys: ObjectShape) -> bool:
+        """Return True if an object with these keys can be stored whatever its values."""
+        if keys in self._known_shapes:
             return True
         columns = {self._normalize(key) if key else key for key in keys}
         if len(columns) < len(keys) or any(column.startswith("_dlt_") for column in columns):
@@ -82,37 +93,40 @@ class RecordSanitizer:
         self._remember(keys)
         return True
 
-    def _remember(self, keys: tuple[str, ...]) -> None:
-        if len(self._known) >= _MAX_KNOWN_SHAPES:
-            self._known.clear()
-        self._known.add(keys)
+    def _remember(self, keys: ObjectShape) -> None:
+        # objects with ids for keys have a new shape each time
+        if len(self._known_shapes) >= _MAX_KNOWN_SHAPES:
+            self._known_shapes.clear()
+        self._known_shapes.add(keys)
 
-    def _settled(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
-        """The value, or what stands for it."""
+    def _sanitized(self, value: Any, path: tuple[str, ...], depth: int) -> Any:
+        """Return the value, or the one to store in its place."""
         kind = type(value)
         if kind is str:
-            return value if value.isascii() else self._text(value, path)
+            return value if value.isascii() else self._sanitized_text(value, path)
         if kind is int:
             return (
                 value if _INT64_MIN <= value <= _INT64_MAX else self._oversized_value(value, path)
             )
+        # inf - inf and nan - nan are nan; a third faster than math.isfinite
         if kind is float and value - value != 0:
             raise _UnloadableValueError(path, "the number is not finite")
         if isinstance(value, dict):
-            self._object(value, path, depth + 1)
+            self._sanitize_object(value, path, depth + 1)
         elif kind is list:
             for index, item in enumerate(value):
-                value[index] = self._settled(item, path, depth + 1)
+                value[index] = self._sanitized(item, path, depth + 1)
         return value
 
-    def _object(self, value: dict[str, Any], path: tuple[str, ...], depth: int) -> None:
+    def _sanitize_object(self, value: dict[str, Any], path: tuple[str, ...], depth: int) -> None:
         if depth > _MAX_RECORD_DEPTH:
             raise _UnloadableValueError(
                 path[:3], f"it is nested deeper than {_MAX_RECORD_DEPTH} levels"
             )
         keys = tuple(value)
-        if keys not in self._known:
-            self._learn(value, keys, path)
+        if keys not in self._known_shapes:
+            self._check_keys(value, keys, path)
+        # the usual values are checked here: a call for each would double the time
         for key, item in value.items():
             kind = type(item)
             if kind is str:
@@ -123,42 +137,44 @@ class RecordSanitizer:
                     continue
             elif item is None or kind is bool:
                 continue
-            value[key] = self._settled(item, (*path, key), depth)
+            value[key] = self._sanitized(item, (*path, key), depth)
 
-    def _learn(self, value: dict[str, Any], keys: tuple[str, ...], path: tuple[str, ...]) -> None:
-        """Look at an object's keys, and remember them if they are fine whatever the values."""
+    def _check_keys(self, value: dict[str, Any], keys: ObjectShape, path: tuple[str, ...]) -> None:
+        """Raise an error for keys that can't be stored; remember them if they can with any values."""
         if DUPLICATE_KEY in value:
             twice = value.pop(DUPLICATE_KEY)
             raise _UnloadableValueError((*path, twice), "the key stands twice in one object")
         columns: dict[str, str] = {}
-        fine = True
+        is_loadable = True
         for key in keys:
             if _has_surrogate(key):
                 raise _UnloadableValueError(
-                    (*path, _replace_surrogates(key)), "the key has half a character in it"
+                    (*path, _replace_surrogates(key)),
+                    "the key has half a character (a lone surrogate)",
                 )
             column = self._normalize(key) if key else key
             if column.startswith("_dlt_"):
                 raise _UnloadableValueError(
                     (*path, key), "names that start with _dlt_ are dlt's own"
                 )
-            twin = columns.setdefault(column, key)
-            if twin != key:
-                fine = False
-                if value[twin] != value[key]:
+            first = columns.setdefault(column, key)
+            if first != key:
+                # equal values do no harm, so the next object with these keys is checked again
+                is_loadable = False
+                if value[first] != value[key]:
                     raise _UnloadableValueError(
                         (*path, key),
-                        f"{twin!r} and {key!r} would both become the column {column!r}, and they "
+                        f"{first!r} and {key!r} would both become the column {column!r}, and they "
                         "differ",
                     )
-        if fine:
+        if is_loadable:
             self._remember(keys)
 
-    def _text(self, value: str, path: tuple[str, ...]) -> str:
+    def _sanitized_text(self, value: str, path: tuple[str, ...]) -> str:
         if not _has_surrogate(value):
             return value
-        self._say(
-            f"{self._resource}: {'.'.join(path)} has half a character (a lone surrogate) in it, "
+        self._notify(
+            f"{self._resource}: {'.'.join(path)} has half a character (a lone surrogate), "
             "replaced by U+FFFD"
         )
         return _replace_surrogates(value)
@@ -178,12 +194,14 @@ class RecordSanitizer:
                 column,
                 f"{value} does not fit the 64 bits of the column, which has held smaller numbers. "
                 'Declare it before the first load, "columns": {"' + column + '": {"data_type": '
-                '"decimal"}}, and give a table that exists already another "table_name"',
+                '"decimal"}}; if the table exists, choose another "table_name"',
             )
         self._oversized = None
 
 
 class _UnloadableValueError(Exception):
+    """A value that no table can store; `path` leads to it from the record."""
+
     def __init__(self, path: tuple[str, ...], problem: str) -> None:
         super().__init__(problem)
         self.path = path

@@ -59,12 +59,12 @@ class BackfillPlan:
     @property
     def end(self) -> datetime:
         """Where the newest window ends."""
-        return backfill_end(self.backfill, self.created_at, live_from=self.live_from)
+        return backfill_end(self.backfill, self.created_at, live_start_at=self.live_from)
 
     @cached_property
     def windows(self) -> tuple[Partition, ...]:
         """All windows, newest first; the newest may not be over yet."""
-        return backfill_partitions(self.backfill, self.created_at, live_from=self.live_from)
+        return backfill_partitions(self.backfill, self.created_at, live_start_at=self.live_from)
 
     def due(self, now: datetime | None = None) -> tuple[str, ...]:
         """The keys of the windows that are over, newest first.

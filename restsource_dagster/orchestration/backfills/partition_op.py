@@ -34,7 +34,7 @@ def materialize_partition(
     # what is under way is told by these tags, also of windows that somebody launched in the UI
     tag_run(context, {**backfill_run_tags(plan), TAG_WINDOW: key})
     span = plan.span(key)
-    context.log.info(f"{plan.resource.name}: the window {span.name}")
+    context.log.info(f"{plan.resource.name}: the window {span.label}")
     outcomes = list(
         ingest_window(
             plan.connector,

@@ -69,7 +69,7 @@ def _loaded(
     told = []
     for pages in runs:
         outcome = outcome_of(api, folder, pages, **hints)
-        told.append(outcome.written)
+        told.append(outcome.write_mode)
         if outcome.failed:
             return None, told
     return dump(make_settings(folder)), told

@@ -59,7 +59,7 @@ def test_a_parent_and_its_dependents_are_written_as_columns(
 ) -> None:
     rows, rows_tables, rows_asked = loaded(family, tmp_path, "rows")
     columns, columns_tables, columns_asked = loaded(family, tmp_path, "auto")
-    assert {name: outcome.written for name, outcome in columns.items()} == {
+    assert {name: outcome.write_mode for name, outcome in columns.items()} == {
         "things": COLUMNS,
         "notes": COLUMNS,
         "marks": COLUMNS,
@@ -79,9 +79,9 @@ def test_dependents_get_the_rows_that_columns_could_not_take(
     serve(family, odd)
     _, rows_tables, rows_asked = loaded(family, tmp_path, "rows")
     columns, columns_tables, columns_asked = loaded(family, tmp_path, "auto")
-    told = columns["things"].written
+    told = columns["things"].write_mode
     assert re.match("columns for the first 2 rows, then rows: x is double and got", told)
-    assert [columns[name].written for name in ("notes", "marks")] == [COLUMNS, COLUMNS]
+    assert [columns[name].write_mode for name in ("notes", "marks")] == [COLUMNS, COLUMNS]
     assert (columns_tables, columns_asked) == (rows_tables, rows_asked)
 
 
@@ -90,7 +90,7 @@ def test_a_parent_that_is_not_asked_for_is_read_and_not_written(
 ) -> None:
     _, rows_tables, rows_asked = loaded(family, tmp_path, "rows", resources=["marks"])
     columns, columns_tables, columns_asked = loaded(family, tmp_path, "auto", resources=["marks"])
-    assert {name: outcome.written for name, outcome in columns.items()} == {"marks": COLUMNS}
+    assert {name: outcome.write_mode for name, outcome in columns.items()} == {"marks": COLUMNS}
     assert list(columns_tables) == ["marks"]
     assert (columns_tables, columns_asked) == (rows_tables, rows_asked)
 

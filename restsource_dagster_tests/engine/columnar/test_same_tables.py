@@ -89,7 +89,7 @@ def test_cursors_work_for_columns_as_for_rows(api: ApiServer, tmp_path: Path) ->
 def test_what_was_written_how_is_told(api: ApiServer, tmp_path: Path) -> None:
     odd, next_one = {**PLAIN, "x": "many"}, {**PLAIN, "id": 2}
     told = [
-        outcome_of(api, tmp_path / str(at), pages).written
+        outcome_of(api, tmp_path / str(at), pages).write_mode
         for at, pages in enumerate(
             [[[PLAIN], [next_one]], [[odd, PLAIN]], [[PLAIN, next_one], [odd]]]
         )
@@ -100,12 +100,12 @@ def test_what_was_written_how_is_told(api: ApiServer, tmp_path: Path) -> None:
 
 
 def test_rows_stay_rows_if_the_file_says_so(api: ApiServer, tmp_path: Path) -> None:
-    assert outcome_of(api, tmp_path, [[PLAIN]], mode="rows").written == "rows"
+    assert outcome_of(api, tmp_path, [[PLAIN]], mode="rows").write_mode == "rows"
 
 
 def test_columnar_keeps_nested_values_as_json(api: ApiServer, tmp_path: Path) -> None:
     outcome = outcome_of(api, tmp_path, [[PLAIN]], mode="columnar")
-    assert (outcome.written, outcome.nested_tables) == ("columns", {})
+    assert (outcome.write_mode, outcome.nested_tables) == ("columns", {})
     assert query(make_settings(tmp_path), "SELECT items FROM shop.things") == [
         ('[{"sku":"a"},{"sku":"b"}]',)
     ]

@@ -93,6 +93,6 @@ def test_dagster_has_exactly_the_windows_as_partitions(partition: Any, created: 
     found = BackfillPlan(connector, resource, resource.backfill, created, created)
     keys = [
         window.key
-        for window in reversed(backfill_partitions(found.backfill, created, live_from=created))
+        for window in reversed(backfill_partitions(found.backfill, created, live_start_at=created))
     ]
     assert list(build_partitions_definition(found).get_partition_keys()) == keys

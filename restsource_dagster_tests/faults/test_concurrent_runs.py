@@ -42,14 +42,14 @@ class Gate:
 
 
 @pytest.mark.faults(row=5)
-def test_a_second_run_of_a_connector_waits_says_for_whom_and_doubles_nothing(
+def test_a_second_run_of_a_connector_waits_names_the_first_and_loads_nothing_twice(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     gate, notes, settings = Gate(api), Notes(), make_settings(tmp_path)
     first = nursery.start(file_of(api), tmp_path)
     gate.wait_until_asked()
     second = Background(load, make_connector(api.url, EVENTS), settings, observer=notes)
-    message = notes.wait_for("another run of shop is going on")
+    message = notes.wait_for("another run of shop is in progress")
     assert f"PID {first.pid}, since 20" in message
     assert len(api.seen) == 1
     gate.open()
@@ -102,7 +102,7 @@ def test_many_runs_of_a_connector_at_once_load_each_row_once(
 
 
 @pytest.mark.faults(row=5)
-def test_the_lock_of_one_connector_does_not_hold_up_another(tmp_path: Path) -> None:
+def test_the_lock_of_one_connector_does_not_delay_another(tmp_path: Path) -> None:
     with (
         connector_workspace(tmp_path, "one", print, 0.0) as one,
         connector_workspace(tmp_path, "other", print, 0.0) as other,

@@ -16,8 +16,8 @@ from restsource_dagster_tests.engine.windowed import (
     event,
     live_state,
     load_window,
-    span,
     stored,
+    window_of,
 )
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, query
@@ -26,15 +26,15 @@ from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background, wait_
 
 
 @pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
-def test_a_window_asks_for_both_ends_and_takes_the_rows_between_them(
+def test_a_window_requests_both_ends_and_loads_the_rows_between_them(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, *(event(n, day(n)) for n in range(1, 8)))
     connector = events.connector(**more)
     load(connector, settings)
-    outcome = load_window(connector, settings, span(day(2), day(4)))["events"]
+    outcome = load_window(connector, settings, window_of(day(2), day(4)))["events"]
     assert events.asked[-1] == (day(2), day(4))
-    assert (outcome.failed, outcome.rows_loaded, outcome.received) == (False, 2, 3)
+    assert (outcome.failed, outcome.rows_loaded, outcome.records_received) == (False, 2, 3)
     assert (outcome.window, outcome.cursor) == ((day(2), day(4)), None)
     assert stored(settings) == [1, 2, 3, 4, 5, 6, 7]
 
@@ -48,9 +48,9 @@ def test_the_live_state_is_byte_for_byte_the_same_after_windows(
     load(connector, settings)
     before = live_state(settings)
     events.rows = [event(2, day(3), extra="new column"), *events.rows]
-    load_window(connector, settings, span(day(2), day(4)))
+    load_window(connector, settings, window_of(day(2), day(4)))
     events.failing = True
-    assert load_window(connector, settings, span(day(2), day(4)))["events"].failed
+    assert load_window(connector, settings, window_of(day(2), day(4)))["events"].failed
     events.failing = False
     assert live_state(settings) == before
     outcome = load(connector, settings)["events"]
@@ -59,7 +59,7 @@ def test_the_live_state_is_byte_for_byte_the_same_after_windows(
     assert stored(settings) == [1, 2]
 
 
-def test_an_appended_window_is_replaced_with_what_the_api_has_now(
+def test_an_appended_window_is_replaced_by_the_rows_that_the_api_has_now(
     api: ApiServer, settings: Settings
 ) -> None:
     events = Events(
@@ -73,7 +73,7 @@ def test_an_appended_window_is_replaced_with_what_the_api_has_now(
     load(connector, settings)
     events.rows[1:3] = [event(3, day(3), tags=["D"]), event(5, day(2, 1), tags=["f"])]
     for _ in range(2):
-        load_window(connector, settings, span(day(2), day(4)))
+        load_window(connector, settings, window_of(day(2), day(4)))
     assert stored(settings) == [1, 3, 4, 5]
     tags = (
         "SELECT e.id, t.value FROM shop.events__tags t "
@@ -89,7 +89,7 @@ def test_an_appended_window_that_has_become_empty_is_emptied(
     connector = events.connector()
     load(connector, settings)
     del events.rows[1]
-    assert load_window(connector, settings, span(day(2), day(4)))["events"].rows_loaded == 0
+    assert load_window(connector, settings, window_of(day(2), day(4)))["events"].rows_loaded == 0
     assert stored(settings) == [1, 3]
     assert stored(settings, "value", "events__tags") == []
 
@@ -99,7 +99,7 @@ def test_a_window_that_fails_leaves_the_table_as_it_is(api: ApiServer, settings:
     connector = events.connector()
     load(connector, settings)
     events.failing = True
-    failure = load_window(connector, settings, span(day(1), day(4)))["events"].failure
+    failure = load_window(connector, settings, window_of(day(1), day(4)))["events"].failure
     assert failure is not None
     assert "answered 400" in failure.message
     assert stored(settings) == [1, 2]
@@ -110,21 +110,21 @@ def test_a_window_that_fails_leaves_the_table_as_it_is(api: ApiServer, settings:
     [
         ({"end_param": None}, "names no param for the end of a window"),
         ({"start_param": None}, "names no param for the start of a window"),
-        ({"start_param": None, "end_param": None}, "asks for all rows there are"),
+        ({"start_param": None, "end_param": None}, "requests all rows"),
     ],
 )
-def test_an_end_that_the_api_is_not_asked_for_is_filtered_here_and_its_cost_is_told(
+def test_an_end_that_the_api_does_not_filter_by_is_filtered_here_and_the_cost_reported(
     api: ApiServer, settings: Settings, cursor: dict[str, Any], words: str
 ) -> None:
     events = Events(api, *(event(n, day(n)) for n in range(1, 10)))
     notes = Notes()
     connector = events.connector(cursor=cursor, **KEYED)
-    load_window(connector, settings, span(day(4), day(6)), observer=notes)
+    load_window(connector, settings, window_of(day(4), day(6)), observer=notes)
     assert stored(settings) == [4, 5]
     assert any(words in message for message in notes.messages)
     received = len([row for row in events.rows if row["id"] >= 4 or "start_param" in cursor])
     received = 6 if cursor == {"start_param": None} else received
-    told = f"{received} rows were received for the 2 of the window"
+    told = f"received {received} rows for the 2 rows of the window"
     assert any(told in message for message in notes.messages), notes.messages
 
 
@@ -137,7 +137,7 @@ def test_placeholders_get_the_ends_and_a_live_run_sends_no_end(
     endpoint = {"path": "events", "params": params, "incremental": cursor}
     connector = make_connector(api.url, {"name": "events", "endpoint": endpoint, **KEYED})
     notes = Notes()
-    load_window(connector, settings, span(day(2), day(4)), observer=notes)
+    load_window(connector, settings, window_of(day(2), day(4)), observer=notes)
     load(connector, settings)
     assert events.asked == [(day(2), day(4)), (day(1), None)]
     assert notes.messages == []
@@ -150,22 +150,22 @@ def test_rows_without_a_cursor_are_left_to_the_live_stream(
     connector = events.connector(cursor={"on_cursor_value_missing": "include"})
     load(connector, settings)
     notes = Notes()
-    load_window(connector, settings, span(day(1), day(2, 1)), observer=notes)
+    load_window(connector, settings, window_of(day(1), day(2, 1)), observer=notes)
     assert stored(settings) == [1, 2]
     assert any("left out 1 rows without at" in message for message in notes.messages)
 
 
-def test_a_cursor_that_can_not_be_read_names_its_row(api: ApiServer, settings: Settings) -> None:
+def test_a_cursor_that_cannot_be_compared_names_its_row(api: ApiServer, settings: Settings) -> None:
     api.answers["/events"] = [event(1, day(2)), event(2, "soon")]
     cursor = {"cursor_path": "at", "initial_value": day(1)}
     endpoint = {"path": "events", "incremental": cursor}
     made = make_connector(api.url, {"name": "events", "endpoint": endpoint, **KEYED})
-    failure = load_window(made, settings, span(day(2), day(4)))["events"].failure
+    failure = load_window(made, settings, window_of(day(2), day(4)))["events"].failure
     assert failure is not None
     assert "page 1, row 2, field at" in failure.message
 
 
-def test_an_appended_window_ends_where_the_live_stream_reads_on(
+def test_an_appended_window_ends_where_the_live_stream_starts(
     api: ApiServer, settings: Settings
 ) -> None:
     events = Events(api, event(1, day(2)), event(2, day(5)))
@@ -173,14 +173,14 @@ def test_an_appended_window_ends_where_the_live_stream_reads_on(
     load(connector, settings)
     events.rows += [event(3, day(3)), event(4, day(4)), event(5, day(5)), event(6, day(6))]
     notes = Notes()
-    load_window(connector, settings, span(day(1), day(9)), observer=notes)
+    load_window(connector, settings, window_of(day(1), day(9)), observer=notes)
     assert stored(settings) == [1, 2, 3]
     assert any("left out 4 rows from" in message for message in notes.messages)
     load(connector, settings)
     assert stored(settings) == [1, 2, 3, 4, 5, 6]
 
 
-def test_dependents_are_asked_below_the_rows_of_the_window(
+def test_dependents_are_requested_for_the_rows_of_the_window(
     api: ApiServer, settings: Settings
 ) -> None:
     events = Events(api, *(event(n, day(n)) for n in range(1, 7)))
@@ -200,7 +200,7 @@ def test_dependents_are_asked_below_the_rows_of_the_window(
     before, asked = live_state(settings), len(api.seen)
     for number in range(1, 7):
         api.answers[f"/events/{number}/parts"] = [{"n": 1}, {"n": 2}, {"n": 3}]
-    outcomes = load_window(connector, settings, span(day(2), day(4)))
+    outcomes = load_window(connector, settings, window_of(day(2), day(4)))
     assert sorted((seen.path, seen.query.get("after")) for seen in api.seen[asked:]) == [
         ("/events", None),
         ("/events/2/parts", "0"),
@@ -211,7 +211,7 @@ def test_dependents_are_asked_below_the_rows_of_the_window(
     assert live_state(settings) == before
 
 
-def test_a_dependent_that_is_let_fail_below_a_parent_is_told_and_not_remembered(
+def test_a_skipped_parent_is_reported_and_not_requested_by_the_next_window(
     api: ApiServer, settings: Settings
 ) -> None:
     events = Events(api, event(1, day(2)), event(2, day(2)))
@@ -226,13 +226,13 @@ def test_a_dependent_that_is_let_fail_below_a_parent_is_told_and_not_remembered(
     connector = make_connector(
         api.url, *source["resources"], http={"on_child_error": {"skip_up_to": 1}}
     )
-    outcomes = load_window(connector, settings, span(day(1), day(4)), resource="events")
+    outcomes = load_window(connector, settings, window_of(day(1), day(4)), resource="events")
     assert outcomes["parts"].skipped == ("events/2/parts",)
-    load_window(connector, settings, span(day(5), day(6)))
+    load_window(connector, settings, window_of(day(5), day(6)))
     assert len(api.asked("/events/2/parts")) == 1
 
 
-def test_windows_and_the_live_stream_meet_whatever_is_open_or_lags(
+def test_windows_and_the_live_stream_meet_with_an_open_start_and_a_lag(
     api: ApiServer, settings: Settings
 ) -> None:
     rows = [event(n, day(1 + n // 3, 8 * (n % 3))) for n in range(18)]
@@ -241,10 +241,10 @@ def test_windows_and_the_live_stream_meet_whatever_is_open_or_lags(
     _first_live_run(connector, settings, day(5))
     assert events.asked == [(day(5), None)]
     for start in (3, 1):
-        load_window(connector, settings, span(day(start), day(start + 2)))
+        load_window(connector, settings, window_of(day(start), day(start + 2)))
     events.rows.append(event(18, day(7)))
     load(connector, settings)
-    load_window(connector, settings, span(day(3), day(5)))
+    load_window(connector, settings, window_of(day(3), day(5)))
     assert stored(settings) == list(range(19))
 
 
@@ -255,16 +255,16 @@ def _first_live_run(connector: Connector, settings: Settings, start: str) -> Non
     assert not outcomes[0].failed, outcomes[0].failure
 
 
-def test_history_may_be_loaded_before_the_live_stream_begins(
+def test_windows_may_be_loaded_before_the_live_stream_starts(
     api: ApiServer, settings: Settings
 ) -> None:
     events = Events(api, *(event(n, day(n)) for n in range(1, 9)))
     backfill = {"start": "2024-01-01", "partition": "daily"}
     connector = events.connector(backfill=backfill)
-    load_window(connector, settings, span(day(3), day(5)))
-    load_window(connector, settings, span(day(6), day(8)))  # beyond where live will start
+    load_window(connector, settings, window_of(day(3), day(5)))
+    load_window(connector, settings, window_of(day(6), day(8)))  # beyond where live will start
     _first_live_run(connector, settings, day(5))
-    load_window(connector, settings, span(day(1), day(3)))
+    load_window(connector, settings, window_of(day(1), day(3)))
     load(connector, settings)
     assert stored(settings) == list(range(1, 9))
 
@@ -288,8 +288,8 @@ def test_a_window_waits_for_a_live_run_and_changes_nothing_of_it(
     notes = Notes()
     live = Background(load, connector, settings)
     wait_for(asked, "the live run's request")
-    window = Background(load_window, connector, settings, span(day(2), day(5)), observer=notes)
-    notes.wait_for("another run of shop is going on")
+    window = Background(load_window, connector, settings, window_of(day(2), day(5)), observer=notes)
+    notes.wait_for("another run of shop is in progress")
     free.set()
     assert not live.result()["events"].failed
     assert not window.result()["events"].failed
@@ -303,10 +303,10 @@ CURSOR = {"cursor_path": "at", "initial_value": day(1)}
 @pytest.mark.parametrize(
     ("resource", "words"),
     [
-        ({"name": "events"}, "it has none"),
+        ({"name": "events"}, "it has no cursor"),
         (
             {"endpoint": {"incremental": CURSOR}, "write_disposition": "replace"},
-            "with replace a window leaves nothing",
+            "with replace each window removes",
         ),
         (
             {"endpoint": {"incremental": {**CURSOR, "end_value": day(9)}}},
@@ -325,12 +325,12 @@ CURSOR = {"cursor_path": "at", "initial_value": day(1)}
         ),
     ],
 )
-def test_what_can_not_be_loaded_again_is_refused(
+def test_a_resource_whose_windows_cannot_be_loaded_again_is_refused(
     api: ApiServer, settings: Settings, resource: dict[str, Any], words: str
 ) -> None:
     connector = make_connector(api.url, {"name": "events", **resource})
     with pytest.raises(IngestError, match=words):
-        load_window(connector, settings, span(day(1), day(2)))
+        load_window(connector, settings, window_of(day(1), day(2)))
     assert api.seen == []
 
 
@@ -343,7 +343,7 @@ def test_the_cursors_column_may_have_another_name_than_the_field(
     )
     api.answers["/events"] = [{"id": n, "updatedAt": day(n)} for n in range(1, 5)]
     load(connector, settings)
-    load_window(connector, settings, span(day(2), day(4)))
+    load_window(connector, settings, window_of(day(2), day(4)))
     assert stored(settings) == [1, 2, 3, 4]
 
 
@@ -356,7 +356,7 @@ def test_a_column_that_is_coarser_than_the_cursor_loses_and_doubles_no_row(
     connector = events.connector(columns={"at": column})
     load(connector, settings)
     for start in (2, 4, 2):
-        load_window(connector, settings, span(day(start), day(start + 2)))
+        load_window(connector, settings, window_of(day(start), day(start + 2)))
     assert stored(settings) == [1, 2, 3, 4]
 
 
@@ -369,23 +369,23 @@ def test_a_destination_without_transactions_is_refused_where_rows_would_be_repla
     events = Events(api, event(1, day(1)), event(2, day(2)), event(3, day(9)))
     connector = events.connector()
     load(connector, files)
-    failure = load_window(connector, files, span(day(1), day(3)))["events"].failure
+    failure = load_window(connector, files, window_of(day(1), day(3)))["events"].failure
     assert failure is not None
     assert "filesystem has none" in failure.message
     merged = events.connector(**KEYED, table_name="merged")
-    assert not load_window(merged, files, span(day(1), day(3)))["events"].failed
+    assert not load_window(merged, files, window_of(day(1), day(3)))["events"].failed
 
 
 def test_an_unknown_resource_is_refused(api: ApiServer, settings: Settings) -> None:
     with pytest.raises(UnknownResourceError, match="events"):
-        load_window(Events(api).connector(), settings, span(day(1), day(2)), resource="event")
+        load_window(Events(api).connector(), settings, window_of(day(1), day(2)), resource="event")
 
 
 def test_a_window_of_an_appended_resource_without_a_live_stream_is_refused(
     api: ApiServer, settings: Settings
 ) -> None:
     connector = Events(api).connector()
-    failure = load_window(connector, settings, span(day(1), day(2)))["events"].failure
+    failure = load_window(connector, settings, window_of(day(1), day(2)))["events"].failure
     assert failure is not None
     assert "Run it once" in failure.message
     assert api.seen == []

@@ -73,7 +73,7 @@ def told(connector: Connector, settings: Settings) -> tuple[list[str], dict[str,
     return notes.texts, failures
 
 
-def test_families_that_are_at_hand_share_a_package(server: FaultServer, settings: Settings) -> None:
+def test_prefetched_families_share_a_package(server: FaultServer, settings: Settings) -> None:
     names = ["one", "two", "three", "four"]
     rows = served(server, *names, delay=1.0, after_the_others=True)
     connector = connector_of(
@@ -97,7 +97,7 @@ def test_families_that_are_at_hand_share_a_package(server: FaultServer, settings
     assert [arrival.path for arrival in server.arrivals].count("/three") == 2
 
 
-def test_one_request_at_a_time_is_one_package_for_each(
+def test_with_one_request_at_a_time_each_family_has_a_package(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan |= {"/one": [ROW], "/two": [ROW]}
@@ -130,7 +130,7 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], Any]] = {
 
 @pytest.mark.parametrize("bad", BAD_ROWS)
 @pytest.mark.parametrize("place", [0, 1, 3])
-def test_one_that_fails_costs_the_others_nothing(
+def test_a_failing_family_of_a_group_fails_alone(
     server: FaultServer, tmp_path: Path, bad: str, place: int
 ) -> None:
     hints, row = BAD_ROWS[bad]

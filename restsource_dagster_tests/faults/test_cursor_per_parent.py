@@ -50,7 +50,7 @@ def test_a_child_older_than_another_parents_newest_arrives(
 
 @pytest.mark.faults(row=11)
 @both_ways
-def test_many_parents_in_many_threads_lose_and_double_nothing(
+def test_many_parents_in_many_threads_are_loaded_once(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     shop = Shop(api)
@@ -65,7 +65,7 @@ def test_many_parents_in_many_threads_lose_and_double_nothing(
 
 @pytest.mark.faults(row=11)
 @both_ways
-def test_the_one_cursor_that_dlt_kept_is_taken_over(
+def test_the_single_cursor_that_dlt_stored_is_taken_over(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     shop = Shop(api)
@@ -106,20 +106,20 @@ def load_with_one_cursor(connector: Connector, settings: Settings, api: ApiServe
 
 
 @pytest.mark.faults(row=11)
-def test_the_parents_not_seen_for_longest_are_forgotten_first() -> None:
+def test_the_parents_read_least_recently_are_evicted_first() -> None:
     states: dict[str, Any] = {}
-    kept = ParentCursorStates("lines", states, forgets=True, most=3)
+    kept = ParentCursorStates("lines", states, evicts=True, max_parents=3)
     for name in ("a", "b", "c"):
         kept.put(name, {"last_value": name})
-    assert kept.at("a") == {"last_value": "a"}
+    assert kept.get("a") == {"last_value": "a"}
     kept.put("d", {"last_value": "d"})
     assert list(states) == ["c", "a", "d"]
-    assert kept.at("b") == {}
+    assert kept.get("b") == {}
 
 
 @pytest.mark.faults(row=11)
-def test_where_forgetting_would_double_rows_too_many_parents_are_refused() -> None:
-    kept = ParentCursorStates("lines", {}, forgets=False, most=2)
+def test_too_many_parents_are_refused_if_rows_are_appended() -> None:
+    kept = ParentCursorStates("lines", {}, evicts=False, max_parents=2)
     kept.put("a", {})
     kept.put("b", {})
     kept.put("b", {"last_value": 1})
@@ -128,7 +128,7 @@ def test_where_forgetting_would_double_rows_too_many_parents_are_refused() -> No
 
 
 @pytest.mark.faults(row=11)
-def test_a_forgotten_parent_is_merged_again(
+def test_an_evicted_parent_is_merged_again(
     api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

@@ -75,14 +75,14 @@ def test_a_retry_from_failure_loads_only_what_failed(shop: Shop, settings: Setti
     assert query(settings, "SELECT id FROM shop.events") == [(1,)]
 
 
-def test_a_run_that_is_executed_again_as_a_whole_loads_everything(shop: Shop) -> None:
+def test_a_run_that_is_retried_as_a_whole_loads_everything(shop: Shop) -> None:
     first = shop.run()
     shop.api.answers |= {"/countries": [{"code": "DE"}], "/towns": [{"name": "Rome"}]}
     second = shop.again(first.run_id)
     assert shop.materialized(second) == {"events", "countries", "towns"}
 
 
-def test_a_step_that_is_tried_again_in_its_run_loads_only_what_failed(
+def test_a_step_that_is_retried_in_its_run_loads_only_what_failed(
     shop: Shop, settings: Settings, api: ApiServer
 ) -> None:
     answers = [BROKEN, Answer([{"code": "DE"}])]

@@ -17,8 +17,8 @@ from restsource_dagster_tests.engine.windowed import (
     day,
     event,
     load_window,
-    span,
     stored,
+    window_of,
 )
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer
@@ -45,7 +45,7 @@ both = pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
 
 
 @both
-def test_the_live_stream_starts_where_it_is_told_and_then_goes_on_from_its_cursor(
+def test_the_live_stream_starts_at_live_from_and_continues_from_its_cursor(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, *map(event, range(1, 6)))
@@ -61,7 +61,7 @@ def test_the_live_stream_starts_where_it_is_told_and_then_goes_on_from_its_curso
     assert stored(settings) == [3, 4, 5]
 
 
-def test_a_lag_never_reaches_into_the_history(api: ApiServer, settings: Settings) -> None:
+def test_a_lag_never_reads_rows_before_the_live_stream(api: ApiServer, settings: Settings) -> None:
     events = Events(api, *map(event, range(1, 5)))
     connector = events.connector(cursor={"lag": 10 * 86400})
     run(connector, settings, live_from={"events": day(3)})
@@ -71,10 +71,12 @@ def test_a_lag_never_reaches_into_the_history(api: ApiServer, settings: Settings
     assert stored(settings) == [3, 4, 5]
 
 
-def test_a_live_stream_that_has_had_no_rows_yet_goes_on(api: ApiServer, settings: Settings) -> None:
+def test_a_live_stream_without_rows_yet_continues_from_its_start(
+    api: ApiServer, settings: Settings
+) -> None:
     events = Events(api, event(1))
     connector = events.connector(backfill={"start": "2024-01-01", "partition": "daily"})
-    load_window(connector, settings, span(day(1), day(2)))
+    load_window(connector, settings, window_of(day(1), day(2)))
     run(connector, settings, live_from={"events": day(3)})
     events.rows.append(event(3))
     assert not run(connector, settings, live_from={"events": day(3)})["events"].failed
@@ -85,7 +87,7 @@ def test_a_live_stream_that_has_had_no_rows_yet_goes_on(api: ApiServer, settings
 
 
 @both
-def test_a_cursor_that_is_set_back_loads_again_from_there_and_doubles_nothing(
+def test_a_cursor_that_is_set_back_loads_the_rows_from_there_again_once(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, *map(event, range(1, 6)))
@@ -140,14 +142,14 @@ def test_a_run_that_fails_sets_no_cursor(
         ("2024-01-01T00:00:00.000+00:00", "2024-01-02", "2024-01-02T00:00:00.000+00:00"),
     ],
 )
-def test_a_cursor_is_set_in_the_form_that_the_api_uses(
-    initial: Any, value: Any, found: Any
-) -> None:
+def test_a_cursor_is_set_in_the_format_of_the_api(initial: Any, value: Any, found: Any) -> None:
     assert parse_cursor_value("events", value, initial) == found
     assert type(parse_cursor_value("events", value, initial)) is type(found)
 
 
-def test_dependents_go_on_from_the_cursor_that_is_set(api: ApiServer, settings: Settings) -> None:
+def test_dependents_continue_from_the_cursor_that_is_set(
+    api: ApiServer, settings: Settings
+) -> None:
     events = Events(api, *map(event, range(1, 5)))
     for number in range(1, 5):
         api.answers[f"/events/{number}/parts"] = [{"n": 1}]
@@ -166,7 +168,7 @@ def test_dependents_go_on_from_the_cursor_that_is_set(api: ApiServer, settings: 
 
 
 @both
-def test_a_full_refresh_replaces_the_table_and_starts_the_cursor_anew_whatever_was_set_before(
+def test_a_full_refresh_replaces_the_table_and_resets_a_cursor_that_was_set(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, *(event(n, tags=[n]) for n in range(1, 5)))
@@ -185,7 +187,7 @@ def test_a_full_refresh_replaces_the_table_and_starts_the_cursor_anew_whatever_w
 
 
 @both
-def test_a_full_refresh_that_brings_nothing_empties_the_table(
+def test_a_full_refresh_without_rows_empties_the_table(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, event(1, tags=[1]))
@@ -197,13 +199,13 @@ def test_a_full_refresh_that_brings_nothing_empties_the_table(
 
 
 @both
-def test_a_full_refresh_keeps_the_rows_of_the_history(
+def test_a_full_refresh_keeps_the_rows_of_the_backfill(
     api: ApiServer, settings: Settings, more: dict[str, Any]
 ) -> None:
     events = Events(api, *map(event, range(1, 6)))
     connector = events.connector(**more)
     run(connector, settings, live_from={"events": day(4)})
-    load_window(connector, settings, span(day(1), day(4)))
+    load_window(connector, settings, window_of(day(1), day(4)))
     events.rows = [event(n) for n in (1, 4, 6)]
     outcome = run(connector, settings, full_refresh=["events"])["events"]
     assert outcome.cursor_set == (day(5), day(4))
@@ -235,14 +237,14 @@ def test_a_family_is_refreshed_together(api: ApiServer, settings: Settings) -> N
     ("asked", "words"),
     [
         ({"set_cursor": {"countries": 1}}, "has no cursor"),
-        ({"set_cursor": {"parts": 1}}, "is kept below each events"),
-        ({"set_cursor": {"events": "soon"}}, "the cursor is a time, such as"),
+        ({"set_cursor": {"parts": 1}}, "a cursor for each events"),
+        ({"set_cursor": {"events": "soon"}}, "its cursor, which is a time, for example"),
         ({"set_cursor": {"events": day(1)}, "full_refresh": ["events"]}, "contradict"),
         ({"full_refresh": ["events"], "resources": ["countries"]}, "is not loaded in this run"),
-        ({"live_from": {"events": "soon"}}, "the cursor is a time, such as"),
+        ({"live_from": {"events": "soon"}}, "its cursor, which is a time, for example"),
     ],
 )
-def test_a_change_that_makes_no_sense_is_refused_before_anything_is_asked(
+def test_an_override_that_cannot_work_is_refused_before_the_first_request(
     api: ApiServer, settings: Settings, asked: dict[str, Any], words: str
 ) -> None:
     parts = {**PARTS, "endpoint": {"path": PARTS["endpoint"]}}
@@ -253,7 +255,7 @@ def test_a_change_that_makes_no_sense_is_refused_before_anything_is_asked(
     assert api.seen == []
 
 
-def test_a_resource_that_does_not_exist_is_named(api: ApiServer, settings: Settings) -> None:
+def test_an_override_of_an_unknown_resource_names_it(api: ApiServer, settings: Settings) -> None:
     api.answers["/countries"] = Answer([])
     connector = make_connector(api.url, "countries")
     with pytest.raises(UnknownResourceError, match="no resource towns"):

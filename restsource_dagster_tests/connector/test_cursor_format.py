@@ -18,13 +18,18 @@ from restsource_dagster.connector.cursor_format import (
     PlainText,
     detect_cursor_format,
 )
-from restsource_dagster_tests.connector.cursors import FORMS, SAMPLES, forms, moments
+from restsource_dagster_tests.connector.cursors import (
+    CURSOR_FORMATS,
+    SAMPLES,
+    cursor_formats,
+    moments,
+)
 
 NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("sample", "form"),
+    ("sample", "cursor_format"),
     [
         ("2024-01-01T00:00:00Z", IsoTime()),
         ("2024-01-01T00:00:00+00:00", IsoTime(zone="+00:00")),
@@ -52,44 +57,46 @@ NEW_YEAR = datetime(2024, 1, 1, tzinfo=UTC)
         (NEW_YEAR, IsoTime(zone="+00:00")),
     ],
 )
-def test_the_form_of_a_sample_is_found(sample: Any, form: CursorFormat) -> None:
-    assert detect_cursor_format(sample) == form
+def test_the_format_of_a_sample_is_detected(sample: Any, cursor_format: CursorFormat) -> None:
+    assert detect_cursor_format(sample) == cursor_format
 
 
 @pytest.mark.parametrize("sample", [None, True, [], {}, float("nan"), float("inf")])
-def test_what_cannot_be_a_cursor_has_no_form(sample: Any) -> None:
+def test_a_value_that_cannot_be_a_cursor_has_no_format(sample: Any) -> None:
     with pytest.raises(CursorValueError):
         detect_cursor_format(sample)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=repr)
-def test_a_sample_is_written_again_as_it_was(sample: Any) -> None:
-    form = detect_cursor_format(sample)
+def test_a_sample_is_rendered_as_it_was(sample: Any) -> None:
+    cursor_format = detect_cursor_format(sample)
 
-    again = form.render(form.parse(sample))
+    again = cursor_format.render(cursor_format.parse(sample))
 
     expected = sample.replace("456789", "456000") if isinstance(sample, str) else sample
     assert (again, type(again)) == (expected, type(sample))
 
 
-@given(forms, moments)
-def test_a_moment_is_read_back_to_the_precision_of_its_form(form: Any, moment: datetime) -> None:
-    value = form.render(moment)
-    read = form.parse(value)
+@given(cursor_formats, moments)
+def test_a_moment_is_parsed_back_to_the_precision_of_its_format(
+    cursor_format: Any, moment: datetime
+) -> None:
+    value = cursor_format.render(moment)
+    read = cursor_format.parse(value)
 
-    assert read <= moment < read + form.precision
-    assert form.parse(form.render(read)) == read
-    assert form.render(read) == value
-
-
-@given(forms, moments)
-def test_a_form_is_found_again_in_what_it_wrote(form: Any, moment: datetime) -> None:
-    if not isinstance(form, EpochTime) or datetime(1975, 1, 1, tzinfo=UTC) < moment:
-        assert detect_cursor_format(form.render(moment)) == form
+    assert read <= moment < read + cursor_format.precision
+    assert cursor_format.parse(cursor_format.render(read)) == read
+    assert cursor_format.render(read) == value
 
 
-@given(forms, forms, moments, moments)
-def test_values_of_any_two_forms_compare_as_moments(
+@given(cursor_formats, moments)
+def test_a_format_is_detected_in_what_it_rendered(cursor_format: Any, moment: datetime) -> None:
+    if not isinstance(cursor_format, EpochTime) or datetime(1975, 1, 1, tzinfo=UTC) < moment:
+        assert detect_cursor_format(cursor_format.render(moment)) == cursor_format
+
+
+@given(cursor_formats, cursor_formats, moments, moments)
+def test_values_of_any_two_formats_compare_as_moments(
     one: Any, other: Any, first: datetime, second: datetime
 ) -> None:
     if isinstance(one, EpochTime) or isinstance(other, EpochTime):
@@ -98,7 +105,7 @@ def test_values_of_any_two_forms_compare_as_moments(
         if isinstance(one, EpochTime) and isinstance(other, EpochTime):
             other = one
     first, second = one.parse(one.render(first)), other.parse(other.render(second))
-    keys = one.key(one.render(first)), one.key(other.render(second))
+    keys = one.comparison_key(one.render(first)), one.comparison_key(other.render(second))
 
     assert (keys[0] < keys[1], keys[0] == keys[1]) == (first < second, first == second)
 
@@ -121,55 +128,61 @@ def test_values_of_any_two_forms_compare_as_moments(
     ],
 )
 def test_one_moment_or_number_in_two_spellings_has_one_key(one: Any, other: Any) -> None:
-    form = detect_cursor_format(one)
+    cursor_format = detect_cursor_format(one)
 
-    assert form.key(one) == form.key(other)
+    assert cursor_format.comparison_key(one) == cursor_format.comparison_key(other)
 
 
 def test_text_order_is_not_the_order_of_times() -> None:
-    form = detect_cursor_format("2024-01-01T00:00:00Z")
+    cursor_format = detect_cursor_format("2024-01-01T00:00:00Z")
 
-    assert form.key("2024-01-01T00:00:00Z") < form.key("2024-01-01T00:00:00.5Z")
-    assert form.key("2024-01-01T00:00:00.123456788Z") < form.key("2024-01-01T00:00:00.123456789Z")
-    assert form.key("2024-01-01T01:00:00+02:00") < form.key("2024-01-01T00:00:00Z")
+    assert cursor_format.comparison_key("2024-01-01T00:00:00Z") < cursor_format.comparison_key(
+        "2024-01-01T00:00:00.5Z"
+    )
+    assert cursor_format.comparison_key(
+        "2024-01-01T00:00:00.123456788Z"
+    ) < cursor_format.comparison_key("2024-01-01T00:00:00.123456789Z")
+    assert cursor_format.comparison_key("2024-01-01T01:00:00+02:00") < cursor_format.comparison_key(
+        "2024-01-01T00:00:00Z"
+    )
 
 
-def test_numbers_count_in_the_unit_of_an_epoch_whatever_their_size() -> None:
+def test_numbers_of_any_size_are_in_the_unit_of_an_epoch() -> None:
     assert EpochTime(1).parse(5) == datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC)
     assert EpochTime(1000).parse("-1500") == datetime(1969, 12, 31, 23, 59, 58, 500_000, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=repr)
+@pytest.mark.parametrize("cursor_format", CURSOR_FORMATS, ids=repr)
 @pytest.mark.parametrize("value", [None, True, "soon", [], float("nan"), "2024-02-30"])
-def test_what_is_no_time_is_told_apart(form: CursorFormat, value: Any) -> None:
-    with pytest.raises(CursorValueError, match="no time"):
-        form.key(value)
+def test_a_value_of_another_format_is_refused(cursor_format: CursorFormat, value: Any) -> None:
+    with pytest.raises(CursorValueError, match="is not a time"):
+        cursor_format.comparison_key(value)
 
 
-def test_numbers_too_large_for_a_time_are_told_apart() -> None:
-    with pytest.raises(CursorValueError, match="beyond the year 9999"):
+def test_numbers_too_large_for_a_time_are_refused() -> None:
+    with pytest.raises(CursorValueError, match="after the year 9999"):
         EpochTime(1).parse(10**15)
     with pytest.raises(CursorValueError, match="more than 20 digits"):
-        PlainText().key(10**6000)
+        PlainText().comparison_key(10**6000)
 
 
-@pytest.mark.parametrize("form", [PlainNumber(), PlainText()])
-def test_other_forms_hold_no_moments(form: CursorFormat) -> None:
+@pytest.mark.parametrize("cursor_format", [PlainNumber(), PlainText()])
+def test_formats_without_times_render_no_moments(cursor_format: CursorFormat) -> None:
     with pytest.raises(CursorValueError):
-        form.render(NEW_YEAR)
+        cursor_format.render(NEW_YEAR)
 
 
-@pytest.mark.parametrize("form", FORMS, ids=repr)
-def test_a_moment_without_a_zone_is_refused(form: CursorFormat) -> None:
+@pytest.mark.parametrize("cursor_format", CURSOR_FORMATS, ids=repr)
+def test_a_moment_without_a_zone_is_refused(cursor_format: CursorFormat) -> None:
     with pytest.raises(ValueError, match="no time zone"):
-        form.render(datetime(2024, 1, 1))  # noqa: DTZ001 - that is what is refused
+        cursor_format.render(datetime(2024, 1, 1))  # noqa: DTZ001 - that is what is refused
 
 
 @given(st.text(max_size=30) | st.integers() | st.floats() | st.booleans() | st.none())
-def test_any_value_has_a_form_or_none_and_is_readable_in_it(value: Any) -> None:
+def test_any_value_has_a_format_that_parses_it_or_none(value: Any) -> None:
     try:
-        form = detect_cursor_format(value)
+        cursor_format = detect_cursor_format(value)
     except CursorValueError:
         return
-    form.parse(value)
-    assert form.key(value) == form.key(value)
+    cursor_format.parse(value)
+    assert cursor_format.comparison_key(value) == cursor_format.comparison_key(value)

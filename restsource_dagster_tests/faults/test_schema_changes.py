@@ -52,7 +52,7 @@ def test_a_first_load_says_that_the_table_is_new(api: ApiServer, settings: Setti
 
 @changes_between_runs
 @pytest.mark.parametrize("hints", [MERGED, {"write_disposition": "append"}, {}])
-def test_a_new_column_is_added_and_told(api: ApiServer, settings: Settings, hints: Row) -> None:
+def test_a_new_column_is_added_and_reported(api: ApiServer, settings: Settings, hints: Row) -> None:
     run(api, settings, [{"id": 1, "a": 1}], **hints)
     changes = fine(run(api, settings, [{"id": 2, "a": 2, "b": {"c": "x"}, "l": [1]}], **hints))
     assert changes == ("column things.b__c (text) is new", "table things__l is new")
@@ -138,7 +138,7 @@ def test_another_primary_key_merges_by_it_from_now_on(api: ApiServer, settings: 
 @changes_between_runs
 @pytest.mark.parametrize("before", ["append", "replace", "merge"])
 @pytest.mark.parametrize("after", ["append", "replace", "merge"])
-def test_another_disposition_works_with_nested_tables(
+def test_another_write_disposition_works_with_nested_tables(
     api: ApiServer, settings: Settings, before: str, after: str
 ) -> None:
     hints = {"append": {"write_disposition": "append"}, "replace": {}, "merge": MERGED}
@@ -201,7 +201,7 @@ def test_another_cursor_on_a_merged_table_starts_over(api: ApiServer, settings: 
 
 
 @pytest.mark.faults(row=15)
-def test_two_loads_in_one_process_and_one_without_rows_are_told_right(
+def test_two_loads_in_one_process_and_one_without_rows_are_reported_correctly(
     api: ApiServer, settings: Settings
 ) -> None:
     first = run(api, settings, [{"id": 1, "a": 1}], **MERGED)
@@ -213,7 +213,9 @@ def test_two_loads_in_one_process_and_one_without_rows_are_told_right(
 
 
 @pytest.mark.faults(row=15)
-def test_a_replaced_table_is_emptied_by_an_empty_answer(api: ApiServer, settings: Settings) -> None:
+def test_a_replaced_table_is_emptied_by_an_empty_response(
+    api: ApiServer, settings: Settings
+) -> None:
     run(api, settings, [{"id": 1, "l": [1]}])
     assert run(api, settings, []).row_count == 0
     assert query(settings, "SELECT count(*) FROM shop.things__l") == [(0,)]
@@ -221,7 +223,7 @@ def test_a_replaced_table_is_emptied_by_an_empty_answer(api: ApiServer, settings
 
 @pytest.mark.faults(row=3)
 @pytest.mark.parametrize("hints", [MERGED, {"write_disposition": "append"}, {}])
-def test_an_empty_answer_makes_the_table_when_its_columns_are_declared(
+def test_an_empty_response_creates_the_table_if_its_columns_are_declared(
     api: ApiServer, settings: Settings, hints: Row
 ) -> None:
     columns = {"id": {"data_type": "bigint", "nullable": False}, "a": {"data_type": "text"}}
@@ -250,7 +252,7 @@ def test_a_dependent_of_no_parents_has_its_declared_table(
 
 
 @pytest.mark.faults(row=15)
-def test_a_run_for_a_resource_that_was_removed_is_refused_and_names_those_there_are(
+def test_a_run_of_a_removed_resource_is_refused_and_names_the_existing_ones(
     api: ApiServer, settings: Settings
 ) -> None:
     connector = make_connector(api.url, "things", "stuff")

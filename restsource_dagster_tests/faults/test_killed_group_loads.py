@@ -14,7 +14,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.campaign import kill_and_make_good
 from restsource_dagster_tests.faults.growing import DISPOSITIONS
 from restsource_dagster_tests.faults.nursery import Nursery
-from restsource_dagster_tests.faults.test_load_together import packages
+from restsource_dagster_tests.faults.test_group_loads import packages
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
@@ -93,7 +93,7 @@ class Feeds:
         return [row for row in self.rows[name] if row["changed"] >= int(seen.query.get("since", 0))]
 
 
-def test_a_run_killed_in_a_load_of_several_is_made_good_by_the_next(
+def test_the_run_after_a_killed_group_load_completes_the_tables(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     done = kill_and_make_good(Feeds(api), tmp_path, nursery, KILLS, f"together {KILLS}")

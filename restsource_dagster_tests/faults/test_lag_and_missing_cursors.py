@@ -24,7 +24,7 @@ pytestmark = pytest.mark.faults(row=10)
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-def test_late_rows_within_the_lag_arrive_and_nothing_doubles(
+def test_late_rows_within_the_lag_are_loaded_once(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     feed = Feed(api)
@@ -41,7 +41,9 @@ def test_late_rows_within_the_lag_arrive_and_nothing_doubles(
     assert ids(settings) == list(range(1, 14))
 
 
-def test_an_empty_answer_within_the_lag_forgets_nothing(api: ApiServer, settings: Settings) -> None:
+def test_an_empty_response_within_the_lag_keeps_the_remembered_rows(
+    api: ApiServer, settings: Settings
+) -> None:
     feed, connector = Feed(api), events(api, initial_value=minute(0), lag=300)
     rows = [{"id": number, "at": minute(number)} for number in range(1, 6)]
     feed.rows = rows
@@ -58,14 +60,16 @@ def test_an_empty_answer_within_the_lag_forgets_nothing(api: ApiServer, settings
 GAPS: list[dict[str, Any]] = [{"id": 1, "at": 1}, {"id": 2, "at": None}, {"id": 3}]
 
 
-def test_a_row_without_cursor_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
+def test_a_row_without_a_cursor_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
     feed = Feed(api)
     feed.rows = GAPS
     text = refusal(events(api), settings)
     assert "resource events, page 1, row 2, field at: the record has no value there" in text
 
 
-def test_rows_without_cursor_are_left_out_and_told(api: ApiServer, settings: Settings) -> None:
+def test_rows_without_a_cursor_are_left_out_and_reported(
+    api: ApiServer, settings: Settings
+) -> None:
     feed, notes = Feed(api), Notes()
     feed.rows = GAPS
     run(events(api, on_cursor_value_missing="exclude"), settings, notes)
@@ -76,7 +80,7 @@ def test_rows_without_cursor_are_left_out_and_told(api: ApiServer, settings: Set
 
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
-def test_rows_without_cursor_are_taken_once(
+def test_rows_without_a_cursor_are_loaded_once(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     feed = Feed(api)
@@ -90,7 +94,7 @@ def test_rows_without_cursor_are_taken_once(
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [1], True])
-def test_a_value_that_has_no_order_is_refused_by_name(
+def test_a_cursor_value_without_an_order_is_refused_by_name(
     api: ApiServer, settings: Settings, value: Any
 ) -> None:
     feed = Feed(api)
@@ -119,7 +123,7 @@ def test_a_window_with_an_end_moves_no_cursor(api: ApiServer, settings: Settings
     assert ids(settings) == [2, 3, 6, 7, 8, 9, 10]
 
 
-def test_a_window_that_is_appended_is_appended_once(api: ApiServer, settings: Settings) -> None:
+def test_a_window_with_an_end_is_appended_once(api: ApiServer, settings: Settings) -> None:
     feed, notes = Feed(api), Notes()
     feed.is_old = lambda value, since: value < int(since)
     feed.rows = [{"id": number, "at": number} for number in range(10)]

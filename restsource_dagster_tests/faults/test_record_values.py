@@ -39,15 +39,15 @@ def raw(text: str) -> Answer:
     return Answer(text.encode())
 
 
-def test_null_items_are_left_out_and_told(api: ApiServer, settings: Settings) -> None:
+def test_null_items_are_left_out_and_reported(api: ApiServer, settings: Settings) -> None:
     notes = Notes()
     outcome = load_things(api, settings, [{"id": 1}, None, {"id": 2}, None], notes)
     assert things(settings, "id") == [(1,), (2,)]
-    assert (outcome.rows_loaded, outcome.received) == (2, 4)
+    assert (outcome.rows_loaded, outcome.records_received) == (2, 4)
     assert any("left out 2 null items" in line for line in notes.messages)
 
 
-def test_what_is_read_beside_a_null_item_loses_nothing(api: ApiServer, settings: Settings) -> None:
+def test_records_beside_a_null_item_lose_nothing(api: ApiServer, settings: Settings) -> None:
     load_things(api, settings, raw('[null, {"id": 1180591620717411303424}]'))
     assert things(settings, "id") == [(Decimal(2**70),)]
     text = message(load_things(api, settings, raw('[null, {"id": 1, "id": 2}]')))
@@ -89,7 +89,9 @@ def test_a_declared_decimal_takes_numbers_of_both_sizes(api: ApiServer, settings
 
 
 @pytest.mark.parametrize("text", ['[{"id": 1, "n": NaN}]', '[{"id": 1, "n": 1e999}]'])
-def test_numbers_that_are_none_are_refused(api: ApiServer, settings: Settings, text: str) -> None:
+def test_numbers_that_are_not_finite_are_refused(
+    api: ApiServer, settings: Settings, text: str
+) -> None:
     outcome = load_things(api, settings, raw(text))
     assert "resource things, page 1" in message(outcome)
 
@@ -111,7 +113,7 @@ def test_sixty_levels_of_lists_become_nested_tables(api: ApiServer, settings: Se
     assert query(settings, f"SELECT a FROM shop.things__{'__'.join('a' * 60)}") == [(7,)]
 
 
-def test_nesting_without_measure_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
+def test_excessive_nesting_is_refused_by_name(api: ApiServer, settings: Settings) -> None:
     value: Any = 7
     for _ in range(300):
         value = {"a": value}
@@ -119,7 +121,9 @@ def test_nesting_without_measure_is_refused_by_name(api: ApiServer, settings: Se
     assert "resource things, page 1, row 2, field b.a.a: it is nested deeper" in text
 
 
-def test_nesting_that_no_parser_takes_is_no_crash(api: ApiServer, settings: Settings) -> None:
+def test_nesting_that_no_parser_accepts_is_an_error_not_a_crash(
+    api: ApiServer, settings: Settings
+) -> None:
     outcome = load_things(api, settings, raw("[" * 100_000 + "]" * 100_000))
     assert "resource things, page 1" in message(outcome)
 
@@ -187,14 +191,14 @@ def test_a_nul_in_a_text_is_kept(api: ApiServer, settings: Settings) -> None:
     assert things(settings, "s") == [("a\0b",)]
 
 
-def test_half_a_character_is_replaced_and_told(api: ApiServer, settings: Settings) -> None:
+def test_a_lone_surrogate_is_replaced_and_reported(api: ApiServer, settings: Settings) -> None:
     notes = Notes()
     load_things(api, settings, raw(r'[{"id": 1, "s": "a\ud83d", "t": "\ud83d\ude00"}]'), notes)
     assert things(settings, "s, t") == [("a\ufffd", "\U0001f600")]
     assert any("things: s has half a character" in line for line in notes.messages)
 
 
-def test_half_a_character_in_a_name_is_refused(api: ApiServer, settings: Settings) -> None:
+def test_a_lone_surrogate_in_a_name_is_refused(api: ApiServer, settings: Settings) -> None:
     text = message(load_things(api, settings, raw(r'[{"id": 1, "a\ud83d": 1}]')))
     assert "row 1, field a\ufffd" in text
 
@@ -207,7 +211,7 @@ def test_half_a_character_in_a_name_is_refused(api: ApiServer, settings: Setting
         ('[{"id": 0}, {"id": 1, "list": [{"a": 1, "a": 2}]}]', "list.a"),
     ],
 )
-def test_a_key_that_stands_twice_is_refused_by_name(
+def test_a_duplicate_key_is_refused_by_name(
     api: ApiServer, settings: Settings, text: str, field: str
 ) -> None:
     assert (f"resource things, page 1, row 2, field {field}: the key stands twice") in message(
@@ -215,7 +219,7 @@ def test_a_key_that_stands_twice_is_refused_by_name(
     )
 
 
-def test_a_key_that_stands_twice_outside_of_the_records_does_not_matter(
+def test_a_duplicate_key_outside_of_the_records_does_not_matter(
     api: ApiServer, settings: Settings
 ) -> None:
     answer = raw('{"meta": {"a": 1, "a": 2}, "data": [{"id": 1, "x": 2, "x": 2}]}')
@@ -253,14 +257,14 @@ def test_records_that_are_no_objects_are_loaded_as_values(
     ]
 
 
-def test_an_object_whose_keys_differ_is_parsed_as_ever() -> None:
+def test_an_object_without_duplicate_keys_is_parsed_as_it_is() -> None:
     text = '{"a": [{"b": 1, "c": {"d": null}}], "e": "f"}'
     assert json.loads(text, object_pairs_hook=object_with_duplicate_key) == json.loads(text)
     doubled = json.loads('{"a": 1, "a": 2}', object_pairs_hook=object_with_duplicate_key)
     assert doubled == {"a": 2, DUPLICATE_KEY: "a"}
 
 
-def test_settling_plain_records_changes_nothing() -> None:
+def test_sanitizing_plain_records_changes_nothing() -> None:
     records: list[Any] = [{"id": 1, "s": "ü", "f": 1.5, "n": None, "o": {"l": [1, "a", []]}}]
     copy = json.loads(json.dumps(records))
     assert (

@@ -80,7 +80,7 @@ def loaded(api: ApiServer, settings: Settings) -> Settings:
 
 @pytest.mark.faults(row=6)
 @pytest.mark.parametrize("mode", ["read", "write"])
-def test_a_run_waits_for_a_person_who_has_the_database_open_and_says_for_whom(
+def test_a_run_waits_for_a_person_who_has_the_database_open_and_names_the_program(
     api: ApiServer, loaded: Settings, mode: str
 ) -> None:
     notes = Notes()
@@ -122,7 +122,7 @@ def test_a_run_of_many_resources_waits_once(api: ApiServer, loaded: Settings) ->
 
 
 @pytest.mark.faults(row=6)
-def test_a_reader_in_the_same_process_is_waited_for(api: ApiServer, loaded: Settings) -> None:
+def test_a_run_waits_for_a_reader_in_the_same_process(api: ApiServer, loaded: Settings) -> None:
     notes = Notes()
     connector = make_connector(api.url, EVENTS)
     reader = duckdb.connect(str(loaded.data_dir / "warehouse.duckdb"), read_only=True)
@@ -146,9 +146,7 @@ while True:
 
 
 @pytest.mark.faults(row=6)
-def test_a_program_that_opens_the_database_all_the_time_fails_no_run(
-    api: ApiServer, loaded: Settings
-) -> None:
+def test_a_program_that_reopens_the_database_fails_no_run(api: ApiServer, loaded: Settings) -> None:
     """There is no moment in which dlt opens the file and it is not ours already."""
     program = subprocess.Popen(
         [sys.executable, "-c", HAMMER, str(loaded.data_dir / "warehouse.duckdb")],

@@ -54,7 +54,7 @@ KINDS: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_cursor_brings_each_row_once(
+def test_each_kind_of_cursor_loads_each_row_once(
     api: ApiServer, settings: Settings, kind: str
 ) -> None:
     feed, (old, boundary, new) = Feed(api), KINDS[kind]
@@ -94,7 +94,7 @@ def test_a_cursor_below_the_top_level_is_found(api: ApiServer, settings: Setting
 # --- the boundary -------------------------------------------------------------------------------
 
 
-def test_merge_takes_a_row_that_changed_and_kept_its_cursor(
+def test_merge_loads_a_row_that_changed_and_kept_its_cursor(
     api: ApiServer, settings: Settings
 ) -> None:
     feed, connector = Feed(api), keyed(api)
@@ -105,9 +105,7 @@ def test_merge_takes_a_row_that_changed_and_kept_its_cursor(
     assert query(settings, "SELECT id, total FROM shop.events ORDER BY id") == [(1, 1), (2, 2)]
 
 
-def test_append_takes_late_rows_of_the_boundary_and_none_twice(
-    api: ApiServer, settings: Settings
-) -> None:
+def test_append_loads_late_rows_of_the_boundary_once(api: ApiServer, settings: Settings) -> None:
     feed, connector = Feed(api), events(api, initial_value=minute(0))
     for number in range(1, 5):
         feed.rows.append({"id": number, "at": minute(1)})
@@ -126,7 +124,7 @@ def test_append_counts_equal_rows(api: ApiServer, settings: Settings) -> None:
     assert ids(settings) == [1, 1, 1]
 
 
-def test_append_with_a_key_knows_rows_by_it(api: ApiServer, settings: Settings) -> None:
+def test_append_with_a_key_identifies_rows_by_it(api: ApiServer, settings: Settings) -> None:
     feed, connector = Feed(api), events(api, primary_key="id")
     feed.rows = [{"id": 1, "at": 5, "n": 1}]
     run(connector, settings)
@@ -135,7 +133,7 @@ def test_append_with_a_key_knows_rows_by_it(api: ApiServer, settings: Settings) 
     assert query(settings, "SELECT id, n FROM shop.events ORDER BY id") == [(1, 1), (2, 1)]
 
 
-def test_what_is_remembered_does_not_grow_with_the_runs(api: ApiServer, settings: Settings) -> None:
+def test_the_remembered_rows_do_not_grow_with_the_runs(api: ApiServer, settings: Settings) -> None:
     feed, connector = Feed(api), events(api, initial_value=0)
     feed.is_old = lambda value, since: value < int(since)
     sizes = []
@@ -154,7 +152,7 @@ def test_what_is_remembered_does_not_grow_with_the_runs(api: ApiServer, settings
 
 @pytest.mark.parametrize("merged", [True, False], ids=["merge", "append"])
 @pytest.mark.parametrize("seed", range(2))
-def test_no_order_of_rows_loses_or_doubles_one(
+def test_rows_in_any_order_are_loaded_once(
     api: ApiServer, settings: Settings, seed: int, merged: bool
 ) -> None:
     feed = Feed(api, page_size=3)
@@ -167,7 +165,7 @@ def test_no_order_of_rows_loses_or_doubles_one(
         assert ids(settings) == list(range(start + 10))
 
 
-def test_descending_order_stops_early_and_takes_all_of_the_boundary(
+def test_descending_order_stops_early_and_loads_the_whole_boundary(
     api: ApiServer, settings: Settings
 ) -> None:
     feed = Feed(api, page_size=3)
@@ -183,7 +181,7 @@ def test_descending_order_stops_early_and_takes_all_of_the_boundary(
     assert len(api.asked("/events")) - before == 3  # pages of 3 up to the first older row
 
 
-def test_an_order_that_does_not_hold_is_not_believed(api: ApiServer, settings: Settings) -> None:
+def test_a_row_order_that_a_row_contradicts_is_ignored(api: ApiServer, settings: Settings) -> None:
     feed, notes = Feed(api, page_size=3), Notes()
     connector = events(api, filters=False, row_order="desc")
     feed.rows = [{"id": number, "at": number} for number in range(6, 0, -1)]
@@ -195,7 +193,7 @@ def test_an_order_that_does_not_hold_is_not_believed(api: ApiServer, settings: S
     ]
     run(connector, settings, notes)
     assert ids(settings) == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
-    assert any("row_order says desc, but 8 comes after 1" in line for line in notes.messages)
+    assert any("row_order is desc, but 8 comes after 1" in line for line in notes.messages)
 
 
 def test_ascending_order_stops_at_the_end_value(api: ApiServer, settings: Settings) -> None:

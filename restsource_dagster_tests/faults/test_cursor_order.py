@@ -23,7 +23,7 @@ moments = st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 @given(st.lists(st.integers() | st.floats(allow_nan=False), min_size=2, max_size=2))
 def test_numbers_are_ordered_as_numbers(pair: list[float]) -> None:
     assert CursorOrder().is_after(*pair) == (pair[0] > pair[1])
-    assert CursorOrder(falling=True).is_after(*pair) == (pair[0] < pair[1])
+    assert CursorOrder(descending=True).is_after(*pair) == (pair[0] < pair[1])
 
 
 @given(st.datetimes(), st.datetimes())
@@ -62,7 +62,7 @@ def test_values_of_different_kinds_have_no_order() -> None:
         (Decimal(2**70), 1.5, Decimal(2**70) - Decimal("1.5")),
     ],
 )
-def test_the_lag_is_subtracted_in_the_form_of_the_cursor(
+def test_the_lag_is_subtracted_in_the_format_of_the_cursor(
     value: Any, lag: float, start: Any
 ) -> None:
     assert apply_cursor_lag(value, lag, None) == start
@@ -73,7 +73,7 @@ rows = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=12)
 
 
 @given(st.lists(rows, min_size=1, max_size=5), st.integers(0, 3))
-def test_each_row_is_taken_once_however_they_come(batches: list[Any], lag: int) -> None:
+def test_a_position_accepts_each_row_once_in_any_order(batches: list[Any], lag: int) -> None:
     """Every run sees all rows so far, as an API without a filter would send them."""
     rules = CursorRules("events", "at", None, None, lag, False, None, "raise", False, False)
     state: dict[str, Any] = {}

@@ -68,7 +68,7 @@ def test_more_skipped_parents_than_allowed_fail_the_family(
 @both_ways
 @in_both_threads
 @pytest.mark.parametrize("lines_cursor", [True, False], ids=["cursor", "no cursor"])
-def test_a_skipped_parent_leaves_no_row_moves_no_cursor_and_is_asked_again(
+def test_a_skipped_parent_has_no_row_moves_no_cursor_and_is_requested_again(
     api: ApiServer, settings: Settings, merged: bool, parallelized: bool, lines_cursor: bool
 ) -> None:
     """The second page fails; the parent itself is incremental and does not come again."""

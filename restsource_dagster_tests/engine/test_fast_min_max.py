@@ -21,7 +21,7 @@ SPELLINGS = st.sampled_from(
 
 
 @given(st.lists(TIMES, min_size=1), SPELLINGS)
-def test_times_spelt_alike_have_the_ends_that_their_order_has(moments, spelt) -> None:  # type: ignore[no-untyped-def]
+def test_times_in_one_spelling_have_the_ends_that_their_order_has(moments, spelt) -> None:  # type: ignore[no-untyped-def]
     values = [spelt(moment) for moment in moments]
     order = CursorOrder()
     least = reduce(lambda one, other: other if order.is_before(other, one) else one, values)
@@ -30,25 +30,27 @@ def test_times_spelt_alike_have_the_ends_that_their_order_has(moments, spelt) ->
 
 
 @given(st.lists(st.integers(), min_size=1))
-def test_whole_numbers_have_the_ends_that_they_have(values: list[int]) -> None:
+def test_whole_numbers_have_their_least_and_greatest_as_ends(values: list[int]) -> None:
     assert fast_min_max(values) == (min(values), max(values))
 
 
 @given(
     st.lists(st.one_of(st.text(max_size=20), st.none(), st.floats(), TIMES.map(str)), min_size=1)
 )
-def test_other_values_have_ends_only_if_each_is_spelt_like_the_first(values: list[object]) -> None:
+def test_other_values_have_ends_only_if_each_has_the_spelling_of_the_first(
+    values: list[object],
+) -> None:
     ends = fast_min_max(values)
     assert ends is None or len({len(str(value)) for value in values}) == 1
 
 
-def test_times_of_two_spellings_are_looked_at_one_by_one() -> None:
+def test_times_in_two_spellings_have_no_ends_at_once() -> None:
     assert fast_min_max(["2026-01-01T00:00:00Z", "2026-01-01 00:00:00Z"]) is None
     assert fast_min_max(["2026-01-01T00:00:00+01:00", "2026-01-01T00:00:00+02:00"]) is None
     assert fast_min_max(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]) is not None
 
 
-def test_of_texts_only_times_have_ends_at_once() -> None:
+def test_only_times_among_texts_have_ends_at_once() -> None:
     for text in ("2026-01", "2026-01-01T", "2026-01-01T00:00", "2026/01/01", "20260101", "a", ""):
         assert fast_min_max([text, text]) is None
     assert fast_min_max(["2026-01-01 00:00:00.5", "2026-01-01 00:00:00.4"]) == (

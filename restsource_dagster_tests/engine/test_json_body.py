@@ -58,7 +58,7 @@ def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
 
 
 @given(st.lists(st.dictionaries(st.text('ab:" ', max_size=3), JSON, max_size=3), min_size=1))
-def test_records_are_proved_or_read_again(records: list[dict[str, Any]]) -> None:
+def test_records_are_verified_or_parsed_again(records: list[dict[str, Any]]) -> None:
     raw = json.dumps({"data": records}).encode("utf-8", "surrogatepass")
     response = answer(raw)
     read, _ = extract_records(response, RecordReader("data"), response.json())
@@ -68,7 +68,7 @@ def test_records_are_proved_or_read_again(records: list[dict[str, Any]]) -> None
 
 
 @pytest.mark.parametrize("colon", [":", " :", " : ", "\t:\n"])
-def test_a_key_that_stands_twice_is_found_however_it_is_spaced(colon: str) -> None:
+def test_a_duplicate_key_is_found_with_any_spacing(colon: str) -> None:
     raw = f"""{{"data": [{{"id"{colon}1, "id"{colon}2}}]}}""".encode()
     response = answer(raw)
     read, _ = extract_records(response, RecordReader("data"), response.json())
@@ -94,7 +94,7 @@ def test_a_cursor_beside_the_records_keeps_its_digits() -> None:
 
 
 @pytest.mark.parametrize("raw", [b'[{"a": 1e400}]', rb'[{"a": "\ud800"}]'])
-def test_what_is_no_strict_json_is_read_as_before(raw: bytes) -> None:
+def test_json_that_is_not_strict_is_left_to_the_slow_parser(raw: bytes) -> None:
     response = answer(raw)
     assert repr(response.json()) == repr(json.loads(raw))
     assert isinstance(response, ApiResponse)

@@ -20,7 +20,7 @@ from restsource_dagster_tests.servers.api import ApiServer
 
 
 @pytest.mark.faults(row=10)
-def test_children_without_a_key_are_appended_once_though_their_parent_comes_again(
+def test_children_without_a_key_are_appended_once_when_their_parent_is_read_again(
     api: ApiServer, settings: Settings
 ) -> None:
     shop = Shop(api)
@@ -60,7 +60,7 @@ def test_grandchildren_without_a_key_are_appended_once(api: ApiServer, settings:
 
 
 @pytest.mark.faults(row=10)
-def test_a_parent_that_comes_twice_in_a_run_is_asked_for_once(
+def test_a_parent_that_comes_twice_in_a_run_has_its_children_requested_once(
     api: ApiServer, settings: Settings
 ) -> None:
     shop = Shop(api)
@@ -77,7 +77,7 @@ def test_a_parent_that_comes_twice_in_a_run_is_asked_for_once(
 
 @pytest.mark.faults(row=15)
 @both_ways
-def test_a_dependent_alone_asks_for_its_parent_says_so_and_does_not_load_it(
+def test_a_dependent_alone_requests_its_parent_with_a_message_and_does_not_load_it(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     shop, notes = Shop(api), Notes()
@@ -85,7 +85,7 @@ def test_a_dependent_alone_asks_for_its_parent_says_so_and_does_not_load_it(
     shop.order(1, at=1)
     shop.line(1, 1)
     assert set(run(connector, settings, "lines", notes=notes)) == {"lines"}
-    assert any("orders is asked for because lines needs it" in line for line in notes.messages)
+    assert any("orders is requested because lines depends on it" in line for line in notes.messages)
     tables = query(settings, "SELECT table_name FROM information_schema.tables")
     assert ("orders",) not in tables
     run(connector, settings)
@@ -95,7 +95,7 @@ def test_a_dependent_alone_asks_for_its_parent_says_so_and_does_not_load_it(
 
 @pytest.mark.faults(row=15)
 @both_ways
-def test_a_parent_loaded_alone_leaves_no_gap_below_it(
+def test_a_parent_loaded_alone_loses_no_children(
     api: ApiServer, settings: Settings, merged: bool
 ) -> None:
     shop = Shop(api)
@@ -116,7 +116,7 @@ def test_a_parent_loaded_alone_leaves_no_gap_below_it(
 
 
 @pytest.mark.faults(row=15)
-def test_a_dependent_that_is_added_later_gets_the_whole_history(
+def test_a_dependent_that_is_added_later_loads_the_children_of_all_parents(
     api: ApiServer, settings: Settings
 ) -> None:
     shop = Shop(api)

@@ -28,7 +28,7 @@ def finish(nursery: Nursery, shop: GrowingShop, folder: Path) -> Run:
 
 
 @pytest.mark.parametrize("disposition", DISPOSITIONS)
-def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
+def test_the_run_after_a_killed_run_completes_the_tables(
     api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
 ) -> None:
     shop = GrowingShop(api, disposition)
@@ -37,7 +37,7 @@ def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
 
 
 @pytest.mark.parametrize("disposition", DISPOSITIONS)
-def test_several_kills_in_a_row_are_made_good_by_one_run(
+def test_one_run_completes_the_tables_after_several_killed_runs(
     api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
 ) -> None:
     shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
@@ -51,7 +51,7 @@ def test_several_kills_in_a_row_are_made_good_by_one_run(
 
 
 @pytest.mark.parametrize("disposition", DISPOSITIONS)
-def test_a_kill_while_the_api_answers_moves_no_cursor(
+def test_a_run_killed_during_a_response_moves_no_cursor(
     api: ApiServer, tmp_path: Path, nursery: Nursery, disposition: str
 ) -> None:
     shop, settings = GrowingShop(api, disposition), make_settings(tmp_path)
@@ -98,7 +98,7 @@ def test_the_rows_of_a_load_that_did_not_complete_are_removed_first(
     assert query(settings, "SELECT * FROM shop._restsource_loads") == []
 
 
-def test_a_first_load_that_died_leaves_types_that_the_next_one_keeps_to(
+def test_a_killed_first_load_leaves_column_types_that_the_next_load_uses(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     """The tables are there and the state is not: the values that come may be of another type."""
