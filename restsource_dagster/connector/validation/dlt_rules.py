@@ -155,6 +155,9 @@ REFUSALS = {
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
     "no-action": "A response action without `action`. dlt fails at the first answer.",
+    "no-name": "A paginator whose link, header or param has no name. dlt fails at the first page, or "
+    "reads one page only.",
+    "no-limit": "An offset paginator with a limit below 1. dlt asks for one page for ever.",
     "no-start": "A paginator that starts at `null`. dlt fails at the second page.",
     "validity-columns": "`validity_column_names` other than two. dlt fails when the table is made.",
     "reference": "A table reference without columns, without the other table, or with unequal "
@@ -277,6 +280,10 @@ _STOP_FIELDS = {
     "offset": ("total_path", "maximum_offset", "has_more_path"),
     "page_number": ("total_path", "maximum_page", "has_more_path"),
 }
+_NEXT_PAGE_NAMES = {
+    "header_link": ("links_next_key",),
+    "header_cursor": ("cursor_key", "cursor_param"),
+}
 _START_FIELDS = {"offset": "offset", "page_number": "base_page"}
 
 
@@ -291,6 +298,7 @@ def paginator_findings(paginator: Any, at: FieldPath) -> Iterator[Finding]:
     if not isinstance(paginator, dict):
         return
     kind = paginator.get("type")
+    yield from _endless_findings(paginator, at)
     for pair in _EXCLUSIVE_FIELDS.get(str(kind), ()):
         yield from _pair_findings(paginator, pair, at)
     if kind in _STOP_FIELDS:
@@ -299,6 +307,28 @@ def paginator_findings(paginator: Any, at: FieldPath) -> Iterator[Finding]:
         param, body = paginator.get("cursor_param"), paginator.get("cursor_body_path")
         if param is not None and body is not None:
             yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
+
+
+def _endless_findings(paginator: dict[str, Any], at: FieldPath) -> Iterator[Finding]:
+    """Settings with which the second page is never asked for, or the first one again."""
+    kind, limit = paginator.get("type"), paginator.get("limit")
+    for name in _NEXT_PAGE_NAMES.get(str(kind), ()):
+        if name in paginator and not paginator[name]:
+            yield Finding(
+                json_pointer((*at, name)),
+                f"`{name}` is empty, so the next page can't be found",
+                fix="Leave it out for the usual name, or give a name",
+                code="deliberate:no-name",
+            )
+    if kind == "offset" and isinstance(limit, int) and limit < 1:
+        yield Finding(
+            json_pointer((*at, "limit")),
+            "A page without rows never leads to the next one",
+            found=describe_value(limit),
+            expected="a whole number from 1",
+            fix='Write the size of a page, such as "limit": 100',
+            code="deliberate:no-limit",
+        )
 
 
 def _pair_findings(

@@ -1,0 +1,118 @@
+"""Response actions: each action, and each form of each condition."""
+
+from itertools import cycle
+from typing import Any
+
+from restsource_dagster_tests.agreement.rows import Handler, Result, Row, page
+from restsource_dagster_tests.servers.api import Answer
+
+__all__ = ["ROWS"]
+
+GONE = Answer({"message": "it is gone"}, 404, {"X-Reason": "Nothing new"})
+
+
+def busy() -> Handler:
+    """Busy at the first request, rows at the second, and so on."""
+    answers = cycle((Answer({"message": "try later"}, 425), page(1)))
+    return lambda _: next(answers)
+
+
+def tries(result: Result) -> int:
+    return len(result.seen)
+
+
+def action(name: str, answers: Any = GONE, **rule: Any) -> Row:
+    """An action whose effect is that an answer which would be an error is the end of the rows."""
+    gives: Any = [] if rule.get("action", "ignore") == "ignore" else None
+    return Row(name, {"response_actions": [{"action": "ignore", **rule}]}, answers, gives)
+
+
+def useless(name: str, **rule: Any) -> Row:
+    """An action that never matches: the 404 is the error that it is without the action."""
+    actions = [{"action": "ignore", **rule}]
+    return Row(name, {"response_actions": actions}, GONE, fails="answered 404", says="no effect")
+
+
+ROWS = (
+    action("ignore_404", status_code=404),
+    action("ignore_404_text", status_code="404"),
+    action("ignore_404_spaces", status_code=" 404 "),
+    action("ignore_class", status_code="4xx"),
+    action("ignore_class_capital", status_code="4XX"),
+    action("ignore_content", content="is gone"),
+    action("ignore_content_empty", content=""),
+    action("ignore_header", header={"x-reason": "nothing"}),
+    action("ignore_header_present", header={"X-Reason": ""}),
+    action("ignore_all_of", status_code=404, content="gone", header={"X-Reason": "new"}),
+    action("ignore_200", page(1), status_code=200),
+    action("ignore_204", Answer(b"", 204), status_code=204),
+    Row(
+        "ignore_not_all_of",
+        {"response_actions": [{"status_code": 404, "content": "here", "action": "ignore"}]},
+        GONE,
+        fails="answered 404",
+    ),
+    Row(
+        "ignore_null_conditions",
+        {
+            "response_actions": [
+                {"status_code": 404, "content": None, "header": None, "action": "ignore"}
+            ]
+        },
+        GONE,
+        gives=[],
+    ),
+    Row(
+        "retry_425",
+        {"response_actions": [{"status_code": 425, "action": "retry"}]},
+        busy(),
+        see=tries,
+        gives=2,
+    ),
+    Row(
+        "retry_content",
+        {"response_actions": [{"content": "try later", "action": "retry"}]},
+        busy(),
+        gives=[1],
+    ),
+    Row(
+        "fail_200",
+        {"response_actions": [{"status_code": "2xx", "action": "fail"}]},
+        page(1),
+        fails="response_actions: fail",
+    ),
+    Row(
+        "fail_503",
+        {"response_actions": [{"status_code": 503, "action": "fail"}]},
+        Answer({}, 503),
+        see=tries,
+        gives=1,
+        fails="response_actions: fail",
+    ),
+    Row(
+        "first_that_matches",
+        {
+            "response_actions": [
+                {"status_code": 404, "action": "ignore"},
+                {"status_code": "4xx", "action": "fail"},
+            ]
+        },
+        GONE,
+        gives=[],
+    ),
+    useless("action_unknown", status_code=404, action="ingore"),
+    useless("action_of_dlt_only", status_code=404, action="Ignore"),
+    useless("no_condition"),
+    useless("no_header", header={}),
+    useless("status_word", status_code="gone"),
+    useless("status_list", status_code="404, 410"),
+    useless("status_too_small", status_code=40),
+    useless("status_too_large", status_code=1404),
+    useless("class_too_large", status_code="6xx"),
+    Row(
+        "no_action",
+        {"response_actions": [{"status_code": 404}]},
+        GONE,
+        says="error",
+    ),
+)

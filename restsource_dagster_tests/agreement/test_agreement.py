@@ -1,0 +1,169 @@
+"""What `check` says of an option is what the engine does with it, for every option of a file.
+
+Each group is one file or a few, in which every row of the table is a resource. The file is checked,
+and if it isn't refused it is loaded from a real server into a real DuckDB.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import pytest
+
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.validation.diagnostics import Problem
+from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.agreement import paginators, response_actions
+from restsource_dagster_tests.agreement.rows import Result, Row
+from restsource_dagster_tests.servers.api import ApiServer
+
+GROUPS: Mapping[str, Sequence[Row]] = {
+    "response_actions": response_actions.ROWS,
+    "paginators": paginators.ROWS,
+}
+ENVIRONMENT = {"TOKEN": "t0ken", "USER_NAME": "ann", "PASSWORD": "pass word"}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_check_says_what_the_engine_does(group: str, api: ApiServer, settings: Settings) -> None:
+    found = [
+        f"{row.name}: {problem}"
+        for row in GROUPS[group]
+        if row.says == "error"
+        for problem in refusal_disagreements(row, api, settings)
+    ]
+    accepted = sorted((row for row in GROUPS[group] if row.says != "error"), key=file_key)
+    for number, (_, rows) in enumerate(groupby(accepted, key=file_key)):
+        found.extend(load_disagreements(list(rows), f"options{number}", api, settings))
+    assert not found, "\n".join(found)
+
+
+def file_key(row: Row) -> str:
+    return json.dumps(row.file, sort_keys=True)
+
+
+def file_of(rows: Sequence[Row], url: str) -> dict[str, Any]:
+    """The connector file in which each row is a resource, in order; their parents come after."""
+    value = json.loads(json.dumps(dict(rows[0].file)).replace("{api}", url))
+    more = [resource for row in rows for resource in row.more]
+    return {
+        "schedule": {"mode": "manual"},
+        **value,
+        "client": {"base_url": url, **value.get("client", {})},
+        "resources": [*(row.as_resource() for row in rows), *more],
+    }
+
+
+def checked(value: Mapping[str, Any], name: str, settings: Settings) -> Any:
+    path = settings.configs / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value))
+    return load_file(path)
+
+
+def refusal_disagreements(row: Row, api: ApiServer, settings: Settings) -> Iterator[str]:
+    """A refused file has no connector that could be run."""
+    loaded = checked(file_of([row], api.url), row.name, settings)
+    errors = [problem for problem in loaded.problems if problem.severity == "error"]
+    if loaded.connector is not None or not errors:
+        yield "the file is not refused"
+
+
+def load_disagreements(
+    rows: list[Row], name: str, api: ApiServer, settings: Settings
+) -> Iterator[str]:
+    loaded = checked(file_of(rows, api.url), name, settings)
+    told = {row.name: problems_of(index, loaded.problems) for index, row in enumerate(rows)}
+    for row in rows:
+        yield from warning_disagreements(row, told[row.name])
+    twins = [
+        without_warned(row, index, told[row.name])
+        for index, row in enumerate(rows)
+        if row.says == "no effect" and told[row.name]
+    ]
+    loaded = checked(file_of([*rows, *twins], api.url), name, settings)
+    if loaded.connector is None:
+        yield f"the file is refused: {[problem.as_text() for problem in loaded.problems]}"
+        return
+    for row, result in run([*rows, *twins], loaded.connector, api, settings):
+        yield from effect_disagreements(row, result)
+
+
+def problems_of(index: int, problems: Sequence[Problem]) -> list[Problem]:
+    start = f"/resources/{index}"
+    return [
+        problem
+        for problem in problems
+        if f"{problem.pointer}/".startswith(f"{start}/") or "/resources/" not in problem.pointer
+    ]
+
+
+def warning_disagreements(row: Row, told: Sequence[Problem]) -> Iterator[str]:
+    texts = [problem.as_text() for problem in told]
+    if row.says == "nothing" and texts:
+        yield f"{row.name}: check says {texts}"
+    if row.says != "nothing" and not texts:
+        yield f"{row.name}: check says nothing"
+
+
+def without_warned(row: Row, index: int, told: Sequence[Problem]) -> Row:
+    """The same row without what the warnings point to: it has to do the same."""
+    resource = deepcopy(row.as_resource())
+    start = f"/resources/{index}/"
+    for pointer in {problem.pointer for problem in told}:
+        *steps, last = pointer.removeprefix(start).split("/")
+        holder: Any = resource
+        for step in steps:
+            holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+        if "response_actions" in steps[:2] or last.isdigit():
+            resource["endpoint"].pop("response_actions", None)
+        else:
+            del holder[last]
+    name = f"{row.name}_without"
+    endpoint = resource.pop("endpoint")
+    resource.pop("name")
+    return replace(row, name=name, endpoint={**endpoint, "path": name}, resource=resource)
+
+
+def run(
+    rows: Sequence[Row], connector: Any, api: ApiServer, settings: Settings
+) -> Iterator[tuple[Row, Result]]:
+    """Load all rows, those with a second answer twice, and yield what is to be seen of each."""
+    for row in rows:
+        api.answers[f"/{row.name}"] = row.answers
+        api.answers.update({f"/{row.name}{end}": body for end, body in row.paths.items()})
+    outcomes = ingested(connector, settings, [row.name for row in rows])
+    seen = {row.name: api.asked(f"/{row.name}") for row in rows}
+    twice = [row for row in rows if row.again is not None]
+    if twice:
+        api.seen.clear()
+        api.answers.update({f"/{row.name}": row.again for row in twice})
+        outcomes |= ingested(connector, settings, [row.name for row in twice])
+        seen |= {row.name: api.asked(f"/{row.name}") for row in twice}
+    for row in rows:
+        yield row, Result(row.name, outcomes[row.name], seen[row.name], settings)
+
+
+def ingested(connector: Any, settings: Settings, names: Sequence[str]) -> dict[str, Outcome]:
+    outcomes = ingest(
+        connector,
+        settings=settings,
+        environment=ENVIRONMENT,
+        resources=names,
+        sleep=lambda _: None,
+    )
+    return {outcome.resource: outcome for outcome in outcomes}
+
+
+def effect_disagreements(row: Row, result: Result) -> Iterator[str]:
+    if bool(row.fails) != bool(result.failure) or row.fails not in result.failure:
+        yield f"{row.name}: {result.failure or 'does not fail'}"
+    elif not row.fails or row.gives is not None:
+        seen = row.see(result)
+        if seen != row.gives:
+            yield f"{row.name}: gives {seen}, expected {row.gives}"
