@@ -203,7 +203,7 @@ def test_the_limit_is_kept(tmp_path: Path) -> None:
     reader = duckdb.connect(str(path), read_only=True)
     warehouse = DuckDBFile(path, wait_seconds=3.0)
     notes = Notes()
-    with pytest.raises(DatabaseBusyError, match="after 3 s"), warehouse.held(notes.message):
+    with pytest.raises(DatabaseBusyError, match="after 3 s"), warehouse.locked(notes.message):
         pass
     assert len(notes.messages) == 1  # it waited, for longer than a second
     reader.close()

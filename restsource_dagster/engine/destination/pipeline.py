@@ -18,7 +18,6 @@ from dlt.extract import DltSource
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.destination.recovery import (
     PendingOverride,
-    SqlClient,
     clear_pending_load,
     clear_pending_overrides,
     log_pending_load,
@@ -28,13 +27,18 @@ from restsource_dagster.engine.destination.recovery import (
     undo_incomplete_loads,
 )
 from restsource_dagster.engine.destination.replace_rows import (
+    ReplacingDestination,
     RowDeletion,
     can_replace_rows,
+    check_row_replacement,
     delete_replaced_rows,
-    with_row_replacement,
 )
-from restsource_dagster.engine.destination.tables import read_row_count
-from restsource_dagster.engine.destination.warehouse import Warehouse, ensure_connected
+from restsource_dagster.engine.destination.tables import (
+    SqlClient,
+    ensure_connected,
+    read_row_count,
+)
+from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import WithStateSync, count_normalized_rows
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
@@ -107,7 +111,7 @@ class PipelineManager:
             pipeline = dlt.pipeline(
                 pipeline_name=self.name,
                 pipelines_dir=str(self.folder / str(self._opened)),
-                destination=with_row_replacement(self.warehouse.destination(), self._deletions),
+                destination=self.warehouse.destination(),
                 dataset_name=self.dataset,
             )
             with self._held():
@@ -137,7 +141,7 @@ class PipelineManager:
         if self._busy:
             raise self._busy
         try:
-            with self.warehouse.held(self.progress.message):
+            with self.warehouse.locked(self.progress.message):
                 yield
         except DatabaseBusyError as error:
             self._busy = error
@@ -159,6 +163,8 @@ class PipelineManager:
                 'cursor that is set needs a "primary_key" there, so that rows are merged; in place '
                 "of a full refresh reset the resource and run it"
             )
+        if isinstance(pipeline.destination, ReplacingDestination):
+            pipeline.destination.deletions = self._deletions
         for text in moves.messages:
             self.progress.message(text)
 
@@ -198,6 +204,7 @@ class PipelineManager:
         rows = count_normalized_rows(pipeline.normalize())
         self._enter(families, "load")
         with self._held():
+            check_row_replacement(pipeline, self._deletions)
             with ensure_connected(self.client):
                 log_pending_overrides(
                     self.client, pipeline.list_normalized_load_packages(), self._overrides

@@ -26,8 +26,7 @@ from typing import Any
 import dlt
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.destination.replace_rows import SqlClient
-from restsource_dagster.engine.destination.warehouse import ensure_connected
+from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
 from restsource_dagster.engine.dlt_compat import (
     ConfigurationException,
     DatabaseUndefinedRelation,
@@ -43,7 +42,6 @@ __all__ = [
     "PENDING_LOADS_TABLE",
     "PENDING_OVERRIDES_TABLE",
     "PendingOverride",
-    "SqlClient",
     "check_safe_to_append",
     "clear_pending_load",
     "clear_pending_overrides",
@@ -275,7 +273,7 @@ def undo_incomplete_loads(client: SqlClient | None, name: str) -> int:
             return 0
         complete = _read_completed_loads(client, name)
         broken = {one.load_id for one in begun} - complete
-        there = [one for one in begun if one.load_id in broken and _table_exists(client, one.table)]
+        there = [one for one in begun if one.load_id in broken and has_column(client, one.table)]
         with client.begin_transaction():
             for one in there:
                 _delete_load_rows(client, one)
@@ -353,12 +351,3 @@ def _delete_load_rows(client: SqlClient, touched: _AppendedTable) -> None:
         f"DELETE FROM {name} WHERE NOT EXISTS "  # noqa: S608 - dlt quotes it
         f"(SELECT 1 FROM {parent} AS p WHERE p._dlt_id = {name}._dlt_parent_id)"
     )
-
-
-def _table_exists(client: SqlClient, table: str) -> bool:
-    """A load may have died before it made its tables."""
-    try:
-        client.execute_sql(f"SELECT 1 FROM {client.make_qualified_table_name(table)} LIMIT 0")  # noqa: S608 - dlt quotes it
-    except DatabaseUndefinedRelation:
-        return False
-    return True

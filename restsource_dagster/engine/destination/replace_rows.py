@@ -1,24 +1,30 @@
-"""Loads that put rows in the place of others, in one transaction: nobody ever sees half of it.
+"""Replace rows of a table by those of a load, in one transaction.
 
-dlt replaces whole tables, and rows by their key. What is appended has no key; here its rows are
-replaced by their cursor, or all of them. The new rows go into dlt's staging dataset first. Then one
-transaction deletes the old ones, with what is nested in them, and takes over the new ones. A run
-that dies before it leaves the old rows; one that dies after it, the new ones.
+dlt replaces whole tables, or rows by their key. Rows that are appended have no key. This module
+replaces them by a range of their cursor, or all of them:
 
-Rows of a table by their cursor: which lie in a range, and what deletes them with all that is nested in them.
+1. dlt loads the new rows into its staging dataset.
+2. One transaction deletes the old rows with the rows nested in them and copies the new ones.
 
-The range decides as it does for rows from the API: times are compared as times. Where the database
-can do that (a time in a column of times, a number in a column of numbers), it does. Else the
-distinct values are read and judged one by one.
+A run that is killed before the transaction leaves the old rows, a run that is killed after it the
+new ones. Readers never see a part.
+
+dlt's documented way to change how a destination loads is a destination class whose `client_class`
+is a client of one's own. A destination supports row replacement if its class has the mixin
+`ReplacingDestination` and its client the mixin `ReplaceRowsClient`, as DuckDB's in warehouse.py.
+`check_row_replacement` asks before the load whether dlt uses them.
+
+Times are compared as times, like the rows that come from the API. If the database compares a column
+the same way (times, numbers), it evaluates the range; else this module reads the distinct values
+and compares each.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 import dlt
 from dlt.common.destination import AnyDestination, Destination
@@ -31,16 +37,15 @@ from restsource_dagster.connector.cursor_format import (
     IsoDate,
     IsoTime,
 )
-from restsource_dagster.engine.destination.warehouse import ensure_connected
+from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
 from restsource_dagster.engine.dlt_compat import (
-    DatabaseUndefinedRelation,
     FollowupJobRequest,
     LoadJob,
     PreparedTableSchema,
-    SqlClientBase,
     SqlJobClientWithStagingDataset,
     SqlLoadJob,
     SqlStagingCopyFollowupJob,
+    UnsupportedDltError,
     get_nested_tables,
     get_root_table,
 )
@@ -48,16 +53,16 @@ from restsource_dagster.engine.dlt_compat import (
 __all__ = [
     "CursorRange",
     "DeletionsByTable",
+    "ReplaceRowsClient",
+    "ReplacingDestination",
     "RowDeletion",
-    "SqlClient",
     "SqlStatement",
     "can_replace_rows",
+    "check_row_replacement",
     "delete_replaced_rows",
     "deletion_statements",
-    "with_row_replacement",
 ]
 
-SqlClient = SqlClientBase[Any]
 _VALUES_PER_STATEMENT = 1000
 _VARIANT_PREFIX = "v_"
 _NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
@@ -65,16 +70,17 @@ _NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
 
 @dataclass(frozen=True)
 class CursorRange:
-    """The cursor values from `start` up to, but without, `end` (None: without an end).
-
-    `field` is the name of the cursor in the records. `nulls`: rows without a cursor, too.
-    """
+    """The cursor values from `start` up to, but without, `end`."""
 
     field: str
+    """The name of the cursor in the records."""
     form: CursorFormat
+    """How cursor values are written."""
     start: Any
     end: Any = None
+    """None for a range without an end."""
     nulls: bool = False
+    """True if rows without a cursor value belong to the range."""
 
     @cached_property
     def _keys(self) -> tuple[Any, Any]:
@@ -82,7 +88,7 @@ class CursorRange:
         return self.form.comparison_key(self.start), end
 
     def holds(self, value: Any) -> bool:
-        """Whether a value lies in the range; False for one that can't be compared."""
+        """Return True if a value is in the range; False for a value that can't be compared."""
         start, end = self._keys
         try:
             key = self.form.comparison_key(value)
@@ -93,28 +99,36 @@ class CursorRange:
 
 @dataclass(frozen=True)
 class RowDeletion:
-    """The rows of a table that a load puts others in the place of; all, if `rows` is None."""
+    """The rows of a root table that a load replaces."""
 
     table: str
-    rows: CursorRange | None
+    cursor_range: CursorRange | None
+    """None for all rows."""
+
+
+DeletionsByTable = Mapping[str, RowDeletion]
+"""Deletions by the name of the root table in the destination."""
 
 
 @dataclass(frozen=True)
 class SqlStatement:
-    """SQL and the values for its `%s`."""
+    """An SQL statement and the values of its `%s`."""
 
     sql: str
     values: tuple[Any, ...] = ()
 
 
-def deletion_statements(client: SqlClient, schema: Schema, what: RowDeletion) -> list[SqlStatement]:
-    """What deletes these rows and all that is nested in them, to be run in one transaction.
+def deletion_statements(
+    client: SqlClient, schema: Schema, deletion: RowDeletion
+) -> list[SqlStatement]:
+    """Return the statements that delete the rows and all rows nested in them.
 
-    Looks at the tables, so call it before the transaction; nobody else may write meanwhile. A table
-    that isn't there has no rows. `client` is open. Raises dlt's errors of the destination.
+    Run them in one transaction. This function reads the tables, so call it before the transaction;
+    no other process may write to them until it is committed. A table that does not exist needs no
+    statement. `client` is connected. Raises dlt's errors of the destination.
     """
-    chain = _existing_tables(client, schema, what.table)
-    conditions = _row_conditions(client, schema, what) if chain else ()
+    chain = _existing_tables(client, schema, deletion.table)
+    conditions = _row_conditions(client, schema, deletion) if chain else ()
     return [
         SqlStatement(
             f"DELETE FROM {_qualified_name(client, table)} WHERE "  # noqa: S608 - dlt quotes it
@@ -122,28 +136,21 @@ def deletion_statements(client: SqlClient, schema: Schema, what: RowDeletion) ->
             condition.values,
         )
         for condition in conditions
+        # a nested row is found by its parent row, so parents go last
         for table in reversed(chain)
     ]
 
 
 def _existing_tables(client: SqlClient, schema: Schema, table: str) -> Sequence[str]:
-    """The table and those nested in it that are there, each after its parent."""
+    """Return the table and the tables nested in it that exist, each after its parent."""
     if table not in schema.tables:
         return ()
     nested = get_nested_tables(schema.tables, table)
-    return [name for one in nested if _is_in_database(client, name := str(one["name"]))]
-
-
-def _is_in_database(client: SqlClient, table: str, column: str = "1") -> bool:
-    try:
-        client.execute_sql(f"SELECT {column} FROM {_qualified_name(client, table)} WHERE 1 = 0")  # noqa: S608 - dlt quotes it
-    except DatabaseUndefinedRelation:
-        return False
-    return True
+    return [name for one in nested if has_column(client, name := str(one["name"]))]
 
 
 def _nested_condition(client: SqlClient, schema: Schema, table: str, condition: str) -> str:
-    """The condition on a root's rows as one on the rows of a table nested in it."""
+    """Turn a condition on the root table's rows into one on the rows of a nested table."""
     parent = schema.tables[table].get("parent")
     if not parent:
         return condition
@@ -154,97 +161,115 @@ def _nested_condition(client: SqlClient, schema: Schema, table: str, condition: 
     )
 
 
-def _row_conditions(client: SqlClient, schema: Schema, what: RowDeletion) -> Iterator[SqlStatement]:
-    """Conditions that together hold for the rows; no row for two of them."""
-    if what.rows is None:
+def _row_conditions(
+    client: SqlClient, schema: Schema, deletion: RowDeletion
+) -> Iterator[SqlStatement]:
+    """Yield conditions that together select the rows, each row once."""
+    if deletion.cursor_range is None:
         yield SqlStatement("1 = 1")
         return
     columns = {
         name: column
-        for name, column in _cursor_columns(client, schema, what.table, what.rows.field)
-        if _is_in_database(client, what.table, name)
+        for name, column in _cursor_columns(
+            client, schema, deletion.table, deletion.cursor_range.field
+        )
+        # the schema may know a column that this load is about to add
+        if has_column(client, deletion.table, name)
     }
     for name, column in columns.items():
-        yield from _range_conditions(client, what.table, what.rows, column, name)
-    if what.rows.nulls:
+        yield from _range_conditions(client, deletion.table, deletion.cursor_range, column, name)
+    if deletion.cursor_range.nulls:
         yield SqlStatement(" AND ".join(f"{name} IS NULL" for name in columns) or "1 = 1")
 
 
 def _cursor_columns(
     client: SqlClient, schema: Schema, table: str, field: str
 ) -> Iterator[tuple[str, TColumnSchema]]:
-    """Where the cursor is, quoted: its column, and those for values of other types."""
+    """Yield the columns that hold cursor values, with quoted names.
+
+    dlt stores values of another type than the column's in variant columns.
+    """
     base = schema.naming.normalize_identifier(field)
+    variants = f"{base}{schema.naming.PATH_SEPARATOR}{_VARIANT_PREFIX}"
     for name, column in schema.tables[table]["columns"].items():
-        if name == base or name.startswith(
-            f"{base}{schema.naming.PATH_SEPARATOR}{_VARIANT_PREFIX}"
-        ):
+        if name == base or name.startswith(variants):
             yield client.escape_column_name(name), column
 
 
 def _range_conditions(
-    client: SqlClient, table: str, rows: CursorRange, column: TColumnSchema, name: str
+    client: SqlClient, table: str, cursor_range: CursorRange, column: TColumnSchema, name: str
 ) -> Iterator[SqlStatement]:
-    ends = _database_bounds(rows, column)
-    if ends is not None:
-        start, end = ends
+    """Yield conditions on one column, whose quoted name is `name`."""
+    bounds = _database_bounds(cursor_range, column)
+    if bounds is not None:
+        start, end = bounds
         if end is None:
             yield SqlStatement(f"{name} >= %s", (start,))
         else:
             yield SqlStatement(f"{name} >= %s AND {name} < %s", (start, end))
         return
-    some = _text_prefilter(rows, column, name)
+    prefilter = _text_prefilter(cursor_range, column, name)
     found = client.execute_sql(
         f"SELECT DISTINCT {name} FROM {_qualified_name(client, table)} "  # noqa: S608 - dlt quotes it
-        f"WHERE {name} IS NOT NULL{some.sql}",
-        *some.values,
+        f"WHERE {name} IS NOT NULL{prefilter.sql}",
+        *prefilter.values,
     )
-    held = [row[0] for row in found or () if rows.holds(row[0])]
+    held = [row[0] for row in found or () if cursor_range.holds(row[0])]
+    # databases limit the parameters of a statement
     for at in range(0, len(held), _VALUES_PER_STATEMENT):
-        some_held = held[at : at + _VALUES_PER_STATEMENT]
-        marks = ", ".join(["%s"] * len(some_held))
-        yield SqlStatement(f"{name} IN ({marks})", tuple(some_held))
+        values = held[at : at + _VALUES_PER_STATEMENT]
+        marks = ", ".join(["%s"] * len(values))
+        yield SqlStatement(f"{name} IN ({marks})", tuple(values))
 
 
-def _database_bounds(rows: CursorRange, column: TColumnSchema) -> tuple[Any, ...] | None:
-    """The ends as the database compares them with this column, if it does so as we do."""
-    kind, ends = column.get("data_type"), (rows.start, rows.end)
-    if rows.form.is_time and kind in ("timestamp", "date"):
-        start, end = (None if one is None else rows.form.parse(one) for one in ends)
-        if kind == "date":
+def _database_bounds(cursor_range: CursorRange, column: TColumnSchema) -> tuple[Any, ...] | None:
+    """Return start and end in the column's type; None if the database compares it differently."""
+    data_type, bounds = column.get("data_type"), (cursor_range.start, cursor_range.end)
+    form = cursor_range.form
+    if form.is_time and data_type in ("timestamp", "date"):
+        start, end = (None if bound is None else form.parse(bound) for bound in bounds)
+        if data_type == "date":
             return _first_day_from(start), _first_day_from(end)
         naive = not column.get("timezone", True)
-        return tuple(one and one.replace(tzinfo=None if naive else UTC) for one in (start, end))
-    if kind in _NUMERIC_DATA_TYPES and all(
-        one is None or (isinstance(one, int | float) and not isinstance(one, bool)) for one in ends
+        return tuple(
+            bound and bound.replace(tzinfo=None if naive else UTC) for bound in (start, end)
+        )
+    if data_type in _NUMERIC_DATA_TYPES and all(
+        bound is None or (isinstance(bound, int | float) and not isinstance(bound, bool))
+        for bound in bounds
     ):
-        return ends
+        return bounds
     return None
 
 
 def _first_day_from(moment: datetime | None) -> date | None:
-    """The first day that begins at the moment or later."""
+    """Return the first day that begins at the moment or later."""
     if moment is None:
         return None
-    day = moment.astimezone(UTC)
-    begins = day.replace(hour=0, minute=0, second=0, microsecond=0)
-    return (begins if begins == day else begins + timedelta(days=1)).date()
+    moment = moment.astimezone(UTC)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (midnight if midnight == moment else midnight + timedelta(days=1)).date()
 
 
-def _text_prefilter(rows: CursorRange, column: TColumnSchema, name: str) -> SqlStatement:
-    """A condition that spares reading texts that begin with another date, where texts do."""
-    if column.get("data_type") != "text" or not isinstance(rows.form, IsoDate | IsoTime):
+def _text_prefilter(cursor_range: CursorRange, column: TColumnSchema, name: str) -> SqlStatement:
+    """Return a condition that skips texts that begin with a date outside the range.
+
+    Empty if the column's texts don't begin with a date.
+    """
+    form = cursor_range.form
+    if column.get("data_type") != "text" or not isinstance(form, IsoDate | IsoTime):
         return SqlStatement("")
     try:
-        first = (rows.form.parse(rows.start) - timedelta(days=1)).date().isoformat()
+        # zones move a moment's date by up to a day
+        first = (form.parse(cursor_range.start) - timedelta(days=1)).date().isoformat()
         last = (
             ""
-            if rows.end is None
-            else (rows.form.parse(rows.end) + timedelta(days=2)).date().isoformat()
+            if cursor_range.end is None
+            else (form.parse(cursor_range.end) + timedelta(days=2)).date().isoformat()
         )
     except OverflowError:
         return SqlStatement("")
-    # what doesn't look like a date is looked at, too
+    # texts that don't look like `YYYY-...` don't sort by date: read them all
     other = f"substring({name}, 5, 1) <> '-' OR length({name}) < 10"
     if not last:
         return SqlStatement(f" AND ({name} >= %s OR {other})", (first,))
@@ -255,122 +280,134 @@ def _qualified_name(client: SqlClient, table: str) -> str:
     return client.make_qualified_table_name(table)
 
 
-DeletionsByTable = Mapping[str, RowDeletion]
-"""By the name of the root table, as the destination has it."""
-
-
-def with_row_replacement(
-    destination: "str | AnyDestination", replacements: DeletionsByTable
-) -> AnyDestination:
-    """The same destination, whose loads obey `replacements`, read at the moment of each load.
-
-    It makes a difference only where `can_replace` says so.
-    """
-    made = cast("AnyDestination", Destination.from_reference(destination))
-    kind = type(made)
-    client = _replacing_client_class(made.client_class, replacements)
-    # dlt names a destination by its class: what it stores must not change
-    like = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    parts = {"client_class": client, "capabilities": _cached_capabilities(kind.capabilities)}
-    subclass = type(kind.__name__, (kind,), {**like, **parts})
-    changed = copy(made)
-    changed.__class__ = subclass
-    return changed
-
-
-def _cached_capabilities(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """What a destination is capable of, found out once.
-
-    dlt asks dozens of times in each load, and resolves the whole configuration for each answer.
-    """
-    known: dict[Any, Any] = {}
-
-    def capabilities(self: Any, config: Any = None, naming: Any = None) -> Any:
-        if config is not None:
-            return ask(self, config, naming)
-        key = naming and (type(naming), naming.max_length)
-        if key not in known:
-            known[key] = ask(self, None, naming)
-        return known[key].copy()  # some who ask change it
-
-    return capabilities
-
-
-def can_replace_rows(destination: AnyDestination) -> bool:
-    """Whether the destination is an SQL database with transactions."""
-    capabilities = destination.capabilities()
-    return bool(
-        issubclass(destination.client_class, _ReplaceRowsClient)
-        and capabilities.supports_transactions
-    )
-
-
 class _ReplaceRowsJob(SqlLoadJob):
-    """dlt's statements that take over staged rows, after those that make room for them."""
+    """Deletes the old rows and runs dlt's statements on the staged rows, in one transaction."""
 
-    def __init__(self, file_path: str, replacement: RowDeletion) -> None:
+    def __init__(self, file_path: str, deletion: RowDeletion) -> None:
         super().__init__(file_path)
-        self._replacement = replacement
+        self._deletion = deletion
 
     def run(self) -> None:
         client = self._job_client.sql_client
-        text = Path(self._file_path).read_text(encoding="utf-8")
-        statements = [line for line in text.split("\n") if line.strip()]  # one in each line
+        # dlt writes one statement per line
+        lines = Path(self._file_path).read_text(encoding="utf-8").split("\n")
         main = self._job_client.config.normalize_dataset_name(self._schema)
-        # dlt has switched to the staging dataset here
+        # dlt runs this job with the staging dataset selected, and the old rows are in the main one
         with client.with_alternative_dataset_name(main):
-            old = deletion_statements(client, self._schema, self._replacement)
+            statements = deletion_statements(client, self._schema, self._deletion)
         with client.begin_transaction():
-            for statement in old:
+            for statement in statements:
                 client.execute_sql(statement.sql, *statement.values)
-            client.execute_many(statements)
+            client.execute_many([line for line in lines if line.strip()])
 
 
-class _ReplaceRowsClient(SqlJobClientWithStagingDataset):
-    replacements: ClassVar[DeletionsByTable] = {}
+class ReplaceRowsClient(SqlJobClientWithStagingDataset):
+    """Mixin for the client of an SQL destination: its loads replace the rows of `deletions`."""
+
+    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
 
     def should_load_data_to_staging_dataset(self, table_name: str) -> bool:
+        """Return True also for the tables whose rows are replaced, and those nested in them."""
         root = get_root_table(self.schema.tables, table_name)["name"]
-        return root in self.replacements or super().should_load_data_to_staging_dataset(table_name)
+        return root in self.deletions or super().should_load_data_to_staging_dataset(table_name)
 
-    def _create_append_followup_jobs(
-        self, table_chain: Sequence[PreparedTableSchema]
+    def create_table_chain_completed_followup_jobs(
+        self, table_chain: Sequence[PreparedTableSchema], *args: Any, **kwargs: Any
     ) -> list[FollowupJobRequest]:
-        if table_chain[0]["name"] in self.replacements:
-            return [SqlStagingCopyFollowupJob.from_table_chain(table_chain, self.sql_client)]
-        return super()._create_append_followup_jobs(table_chain)
+        """Return dlt's jobs, and for an appended table the one that copies the staged rows.
+
+        dlt calls this when all files of a root table and those nested in it are staged.
+        """
+        jobs = super().create_table_chain_completed_followup_jobs(table_chain, *args, **kwargs)
+        root = table_chain[0]
+        # dlt makes the job for a merged table itself
+        if root["name"] in self.deletions and root["write_disposition"] == "append":
+            jobs.append(SqlStagingCopyFollowupJob.from_table_chain(table_chain, self.sql_client))
+        return jobs
 
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
-        if SqlLoadJob.is_sql_job(file_path) and table["name"] in self.replacements:
-            return _ReplaceRowsJob(file_path, self.replacements[str(table["name"])])
+        """Return the job that replaces rows for dlt's SQL job, and dlt's job for other files."""
+        if SqlLoadJob.is_sql_job(file_path) and table["name"] in self.deletions:
+            return _ReplaceRowsJob(file_path, self.deletions[str(table["name"])])
         return super().create_load_job(table, file_path, load_id, restore)
 
 
-def _replacing_client_class(base: type[Any], replacements: DeletionsByTable) -> type[Any]:
-    if not issubclass(base, SqlJobClientWithStagingDataset):
-        return base
-    parts = {"replacements": replacements, "__module__": base.__module__}
-    return type(base.__name__, (_ReplaceRowsClient, base), parts)
+class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
+    """Mixin for the destination class of such a client. Set `deletions` before each load."""
+
+    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
+
+    def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
+        """Return a client whose loads replace the rows of `deletions`."""
+        client = super().client(schema, initial_config)
+        client.deletions = self.deletions
+        return client
+
+
+def can_replace_rows(destination: AnyDestination) -> bool:
+    """Return True if loads into the destination can replace rows in one transaction."""
+    return isinstance(destination, ReplacingDestination) and bool(
+        destination.capabilities().supports_transactions
+    )
+
+
+_CLIENT_HOOKS = (
+    "create_load_job",
+    "create_table_chain_completed_followup_jobs",
+    "should_load_data_to_staging_dataset",
+)
+_JOB_ATTRIBUTES = ("_file_path", "_job_client", "_schema")
+
+
+def check_row_replacement(pipeline: dlt.Pipeline, deletions: DeletionsByTable) -> None:
+    """Raise `UnsupportedDltError` unless dlt's next load replaces the rows of `deletions`.
+
+    A version of dlt that doesn't use the classes above would append the new rows to the old ones,
+    or leave them in the staging dataset. Call it after normalization, before a row is loaded.
+    """
+    replaced = deletions.keys() & _roots_with_files(pipeline)
+    if not replaced:
+        return
+    client: Any = pipeline.destination_client()  # made as dlt makes those of the load
+    if not isinstance(client, ReplaceRowsClient) or client.deletions != deletions:
+        raise UnsupportedDltError("it does not load with the client that replaces rows")
+    for hook in _CLIENT_HOOKS:
+        # a method that dlt's own client has lost is a method that dlt no longer calls
+        if not hasattr(SqlJobClientWithStagingDataset, hook):
+            raise UnsupportedDltError(f"its SQL clients have no method {hook!r}")
+    for table in sorted(replaced):
+        prepared = client.prepare_load_table(table)
+        # dlt reads the parts of the name and does not open the file
+        job = client.create_load_job(prepared, f"unused/{table}.unused.0.sql", "unused")
+        for attribute in _JOB_ATTRIBUTES:
+            if not hasattr(job, attribute):
+                raise UnsupportedDltError(f"its SQL jobs have no attribute {attribute!r}")
+        if not SqlStagingCopyFollowupJob.generate_sql([prepared], client.sql_client):
+            raise UnsupportedDltError("it makes no statement that copies staged rows")
 
 
 def delete_replaced_rows(
-    pipeline: dlt.Pipeline, client: SqlClient | None, replacements: DeletionsByTable
+    pipeline: dlt.Pipeline, client: SqlClient | None, deletions: DeletionsByTable
 ) -> None:
-    """Delete what the load that comes next replaces with no rows at all: dlt has no job for it."""
-    if client is None or not replacements:
+    """Delete the rows that the next load replaces by no rows at all: dlt makes no job for them."""
+    if client is None or not deletions:
         return
     schema = pipeline.default_schema
-    jobs = (
-        job.job_file_info.table_name
+    for table in deletions.keys() - _roots_with_files(pipeline):
+        with ensure_connected(client):
+            statements = deletion_statements(client, schema, deletions[table])
+            with client.begin_transaction():
+                for statement in statements:
+                    client.execute_sql(statement.sql, *statement.values)
+
+
+def _roots_with_files(pipeline: dlt.Pipeline) -> set[str]:
+    """Return the root tables that the next load has files for, their own or of nested tables."""
+    tables = pipeline.default_schema.tables
+    return {
+        str(get_root_table(tables, job.job_file_info.table_name)["name"])
         for load_id in pipeline.list_normalized_load_packages()
         for job in pipeline.get_load_package_info(load_id).jobs["new_jobs"]
-    )
-    filled = {get_root_table(schema.tables, table)["name"] for table in jobs}
-    for table in replacements.keys() - filled:
-        with ensure_connected(client):
-            old = deletion_statements(client, schema, replacements[table])
-            with client.begin_transaction():
-                for statement in old:
-                    client.execute_sql(statement.sql, *statement.values)
+    }

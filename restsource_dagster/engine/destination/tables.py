@@ -1,50 +1,87 @@
-"""Reading about the loaded tables: their size from the destination, their columns from the schema.
+"""Read the destination's tables: row counts by SQL, columns and their changes from dlt's schema.
 
-What a load changed about its tables, in sentences for people.
+`ensure_connected` shares one connection between steps: opening one takes longer than most
+statements.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.destination.warehouse import ensure_connected
 from restsource_dagster.engine.dlt_compat import DatabaseUndefinedRelation, SqlClientBase
 from restsource_dagster.engine.run.outcome import LoadedColumn
 
 __all__ = [
+    "SqlClient",
     "TableSnapshot",
     "TableSnapshots",
     "describe_schema_changes",
+    "ensure_connected",
+    "has_column",
     "read_loaded_columns",
     "read_row_count",
     "read_table_snapshots",
 ]
 
+SqlClient = SqlClientBase[Any]
+
 _VARIANT_INFIX = "__v_"
+
+
+@contextmanager
+def ensure_connected(client: SqlClient | None) -> Iterator[None]:
+    """Keep a client connected during the block: by its open connection, or by one for the block.
+
+    Does nothing without a client.
+    """
+    if client is None or client.native_connection:
+        yield
+        return
+    with client:
+        yield
+
+
+def has_column(client: SqlClient, table: str, column: str = "1") -> bool:
+    """Return True if the table exists and has the column, which is quoted already.
+
+    Without a column, return True if the table exists. `client` is connected.
+    """
+    name = client.make_qualified_table_name(table)
+    try:
+        client.execute_sql(f"SELECT {column} FROM {name} WHERE 1 = 0")  # noqa: S608 - dlt quotes it
+    except DatabaseUndefinedRelation:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
 class TableSnapshot:
-    """A table at one moment: its columns with their types, its key, what loads do to its rows."""
+    """A table before or after a load."""
 
     columns: Mapping[str, str] = field(default_factory=dict)
+    """The columns by name, with dlt's data types."""
     key: tuple[str, ...] = ()
+    """The columns of the primary key."""
     disposition: str = "append"
+    """dlt's write disposition."""
 
 
 TableSnapshots = Mapping[str, TableSnapshot]
+"""Tables by name."""
 
 
 def read_table_snapshots(schema: Schema | None) -> TableSnapshots:
-    """The tables that a schema knows to be there; none without one."""
+    """Return the tables that exist according to a schema; none without a schema."""
     if schema is None:
         return {}
-    found = {}
+    snapshots = {}
+    # a table that dlt has seen no data for does not exist in the destination
     for table in schema.data_tables(seen_data_only=True):
         columns = table.get("columns", {})
-        found[str(table["name"])] = TableSnapshot(
+        snapshots[str(table["name"])] = TableSnapshot(
             columns={
                 name: str(column["data_type"])
                 for name, column in columns.items()
@@ -53,13 +90,13 @@ def read_table_snapshots(schema: Schema | None) -> TableSnapshots:
             key=tuple(name for name, column in columns.items() if column.get("primary_key")),
             disposition=str(table.get("write_disposition") or "append"),
         )
-    return found
+    return snapshots
 
 
 def describe_schema_changes(
     table: str, before: TableSnapshots, after: TableSnapshots
 ) -> tuple[str, ...]:
-    """What became different about a table and those nested in it."""
+    """Return a sentence for each change of a table and of the tables nested in it."""
     if table not in before:
         return (f"table {table} is new",) if table in after else ()
     names = [name for name in after if name == table or name.startswith(f"{table}__")]
@@ -78,9 +115,10 @@ def _describe_table_changes(
     old = before[name]
     for column, kind in new.columns.items():
         if column not in old.columns and not column.startswith("_dlt_"):
+            # dlt keeps values of another type than the column's in a variant column
             base = column.split(_VARIANT_INFIX, 1)[0]
             variant = (
-                f": values of {base} that are no {new.columns[base]}"
+                f": values of {base} that are not {new.columns[base]}"
                 if (_VARIANT_INFIX in column and base in new.columns)
                 else ""
             )
@@ -98,13 +136,13 @@ def _key_names(key: tuple[str, ...]) -> str:
 _COLUMN_HINTS = ("primary_key", "merge_key", "unique", "row_key", "parent_key", "sort", "partition")
 
 
-def read_row_count(client: SqlClientBase[Any] | None, table: str) -> int | None:
-    """The rows of a table; 0 if it does not exist; None if the destination has no SQL."""
+def read_row_count(client: SqlClient | None, table: str) -> int | None:
+    """Return the number of rows of a table: 0 if it does not exist, None without an SQL client."""
     if client is None:
         return None
+    name = client.make_qualified_table_name(table)
     with ensure_connected(client):
         try:
-            name = client.make_qualified_table_name(table)
             rows = client.execute_sql(f"SELECT count(*) FROM {name}")  # noqa: S608 - dlt quotes it
         except DatabaseUndefinedRelation:
             return 0
@@ -112,7 +150,7 @@ def read_row_count(client: SqlClientBase[Any] | None, table: str) -> int | None:
 
 
 def read_loaded_columns(schema: Schema, table: str) -> tuple[LoadedColumn, ...]:
-    """The columns of a table with known types; none if the table has never had a row."""
+    """Return the columns of a table; none if the table has never had a row."""
     if table not in schema.tables:
         return ()
     return tuple(

@@ -1,9 +1,7 @@
-"""One connection for several steps: opening one takes longer than most of what is done with it.
+"""Where rows are loaded: a DuckDB file, or another destination that dlt knows by name.
 
-Where the rows go.
-
-DuckDB lets one process at a time write a file. Whoever loads takes the file for the moments it
-needs it, waits for others, and says for whom.
+Only one process at a time can write to a DuckDB file. A run locks the file only while it talks to
+it, and waits for other processes.
 """
 
 import re
@@ -17,23 +15,28 @@ from typing import Any, Literal, Protocol, cast
 import duckdb
 import tenacity
 from dlt.common.configuration import configspec
-from dlt.common.destination import AnyDestination
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.destinations import duckdb as duckdb_destination
 
-from restsource_dagster.engine.dlt_compat import DuckDbClientConfiguration, SqlClientBase
+from restsource_dagster.engine.destination.replace_rows import (
+    ReplaceRowsClient,
+    ReplacingDestination,
+)
+from restsource_dagster.engine.dlt_compat import DuckDbClient, DuckDbClientConfiguration
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.settings import Settings
 
 __all__ = [
     "DATABASE_NAME",
+    "DUCKDB_TYPE",
     "DuckDBFile",
     "OtherDestination",
     "Warehouse",
-    "ensure_connected",
     "warehouse_from_settings",
 ]
 
 DATABASE_NAME = "warehouse.duckdb"
+DUCKDB_TYPE = "dlt.destinations.duckdb"
 LOCK_WAIT_SECONDS = 900.0
 _FIRST_NOTICE_SECONDS = 1.0
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
@@ -45,32 +48,60 @@ Notify = Callable[[str], None]
 @configspec(init=False)
 class _DuckDBConfiguration(DuckDbClientConfiguration):
     def __str__(self) -> str:
-        # dlt makes the same text with SQLAlchemy, whose import takes as long as a small load
+        # dlt builds the same text with SQLAlchemy, whose import takes as long as a small load
         return f"duckdb:///{self.credentials.database}"
 
 
-class _DuckDBDestination(duckdb_destination):
+class _DuckDBClient(ReplaceRowsClient, DuckDbClient):
+    """dlt's DuckDB client, whose loads can replace rows."""
+
+
+class _DuckDBDestination(ReplacingDestination, duckdb_destination):
+    """dlt's DuckDB destination, whose loads can replace rows."""
+
     spec = cast("Any", _DuckDBConfiguration)
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
 
-# dlt names a destination by its class: what it stores must not change
-_DuckDBDestination.__module__ = duckdb_destination.__module__
-_DuckDBDestination.__qualname__ = duckdb_destination.__qualname__
-_DuckDBDestination.__name__ = duckdb_destination.__name__
+    @property
+    def destination_type(self) -> str:
+        """The name that dlt stores in a pipeline's state: that of dlt's own class."""
+        return DUCKDB_TYPE
+
+    @property
+    def client_class(self) -> type[Any]:
+        """The client that loads."""
+        return _DuckDBClient
+
+    def capabilities(
+        self, config: Any = None, naming: Any = None
+    ) -> DestinationCapabilitiesContext:
+        """Return what the destination can do, resolved once for each naming convention.
+
+        dlt asks dozens of times in each load, and resolves the whole configuration each time.
+        """
+        if config is not None:
+            return super().capabilities(config, naming)
+        key = naming and (type(naming), naming.max_length)
+        if key not in self._capabilities:
+            self._capabilities[key] = super().capabilities(None, naming)
+        return self._capabilities[key].copy()  # dlt changes what it is given
 
 
 class Warehouse(Protocol):
-    """A destination, and the way to have it to oneself."""
+    """A destination, and a lock on it."""
 
     @property
     def loader_file_format(self) -> LoaderFileFormat | None:
-        """The format of the files between dlt and the destination; None is dlt's choice."""
+        """The format of load files; None for dlt's choice."""
 
     def destination(self) -> "str | AnyDestination":
-        """What dlt's pipeline takes as its destination."""
+        """Return what `dlt.pipeline` takes as its destination."""
 
-    def held(self, say: Notify) -> AbstractContextManager[None]:
-        """Have it while a step talks to it; waits for others, telling `say` for whom."""
+    def locked(self, notify: Notify) -> AbstractContextManager[None]:
+        """Lock the destination for the block. Calls `notify` with the process it waits for."""
 
 
 @dataclass(frozen=True)
@@ -79,44 +110,46 @@ class DuckDBFile:
 
     path: Path
     wait_seconds: float = LOCK_WAIT_SECONDS
+    """How long to wait for another process that has the file open."""
     memory: str = ""
-    """DuckDB's limit, such as `256MB`: it would keep all it has written. Empty for its own."""
+    """DuckDB's memory limit, such as `256MB`. Without one DuckDB keeps what it has written."""
     loader_file_format: LoaderFileFormat | None = "parquet"
 
     def destination(self) -> AnyDestination:
-        """dlt's DuckDB destination on this file."""
+        """Return dlt's DuckDB destination on this file."""
         settings: dict[str, Any] = {
             "credentials": {"database": str(self.path)},
             # a replaced table and those nested in it change in one transaction ...
             "replace_strategy": "insert-from-staging",
-            # ... which dlt begins only where a destination says that it has them; its DuckDB one
-            # forgets to, and a killed run would leave a table emptied
+            # ... which dlt begins only for a destination that declares transactions. dlt's DuckDB
+            # destination does not, and a killed run would leave a table empty
             "supports_transactions": True,
         }
         return cast("AnyDestination", _DuckDBDestination(**settings))
 
     @contextmanager
-    def held(self, say: Notify) -> Iterator[None]:
-        """Hold the file's own lock, so that dlt's connections in this process find it free.
+    def locked(self, notify: Notify) -> Iterator[None]:
+        """Keep the file open in this process, so that dlt's connections don't have to wait.
 
-        Raises `DatabaseBusyError` if another process does not let go in time.
+        Raises `DatabaseBusyError` if another process keeps the file open for too long.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._connect(say)
+        connection = self._connect(notify)
         try:
             yield
         finally:
             connection.close()
 
-    def _connect(self, say: Notify) -> duckdb.DuckDBPyConnection:
+    def _connect(self, notify: Notify) -> duckdb.DuckDBPyConnection:
         started = time.monotonic()
-        told: set[str] = set()
+        notified: set[str] = set()
 
-        def tell(state: tenacity.RetryCallState) -> None:
+        def notify_once(state: tenacity.RetryCallState) -> None:
             holder = _describe_lock_holder(state.outcome.exception() if state.outcome else None)
-            if holder not in told and time.monotonic() - started >= _FIRST_NOTICE_SECONDS:
-                told.add(holder)
-                say(f"waiting for {self.path}: {holder} has it open")
+            # a load takes moments: say nothing about a short wait
+            if holder not in notified and time.monotonic() - started >= _FIRST_NOTICE_SECONDS:
+                notified.add(holder)
+                notify(f"waiting for {self.path}: {holder} has it open")
 
         def give_up(state: tenacity.RetryCallState) -> duckdb.DuckDBPyConnection:
             error = state.outcome.exception() if state.outcome else None
@@ -130,34 +163,34 @@ class DuckDBFile:
             retry=tenacity.retry_if_exception(_is_lock_conflict),
             stop=tenacity.stop_after_delay(self.wait_seconds),
             wait=tenacity.wait_random_exponential(multiplier=0.02, max=0.5),
-            before_sleep=tell,
+            before_sleep=notify_once,
             retry_error_callback=give_up,
         )
         connection: duckdb.DuckDBPyConnection = retrying(duckdb.connect, str(self.path))
         if self.memory:
-            # dlt's connections in this process are to the same open database
+            # dlt's connections in this process share the open database and its limit
             connection.execute("SET memory_limit = ?", [self.memory])
         return connection
 
 
 @dataclass(frozen=True)
 class OtherDestination:
-    """Any other destination that dlt knows by name, configured where dlt looks."""
+    """Another destination that dlt knows by name, configured in dlt's own way."""
 
     name: str
     loader_file_format: LoaderFileFormat | None = None
 
     def destination(self) -> str:
-        """dlt's name of it."""
+        """Return dlt's name of the destination."""
         return self.name
 
-    def held(self, say: Notify) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to wait for
-        """Such a destination serves several writers."""
+    def locked(self, notify: Notify) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to wait for
+        """Do nothing: such a destination serves several writers."""
         return nullcontext()
 
 
 def warehouse_from_settings(settings: Settings) -> Warehouse:
-    """The warehouse that the settings name. Opens nothing yet."""
+    """Return the warehouse that the settings name. Opens no file and no connection."""
     if settings.destination == "duckdb":
         path = (settings.data_dir / DATABASE_NAME).absolute()
         return DuckDBFile(path, settings.lock_wait_seconds, settings.duckdb_memory)
@@ -165,7 +198,7 @@ def warehouse_from_settings(settings: Settings) -> Warehouse:
 
 
 def _is_lock_conflict(error: BaseException) -> bool:
-    """Held by another process, or by this one in another way (read-only, say)."""
+    """Return True if the file is open in another process, or in this one with other settings."""
     if isinstance(error, duckdb.ConnectionException):
         return "different configuration" in str(error)
     return isinstance(error, duckdb.IOException) and "lock" in str(error)
@@ -176,14 +209,3 @@ def _describe_lock_holder(error: BaseException | None) -> str:
         return "this process itself, with other settings,"
     found = _LOCK_HOLDER.search(str(error or ""))
     return f"{Path(found['program']).name} (PID {found['pid']})" if found else "another process"
-
-
-@contextmanager
-def ensure_connected(client: SqlClientBase[Any] | None) -> Iterator[None]:
-    """Have a client connected: by the connection that it has, or by one of its own that is closed
-    afterwards. Without a client nothing happens."""
-    if client is None or client.native_connection:
-        yield
-        return
-    with client:
-        yield

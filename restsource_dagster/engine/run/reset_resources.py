@@ -89,7 +89,7 @@ def _drop_tables(
             break
     else:
         return ()
-    with warehouse.held(progress.message):
+    with warehouse.locked(progress.message):
         drop = dlt_compat.pipeline_drop(
             pipeline, tuple(resources or ()), drop_all=resources is None
         )

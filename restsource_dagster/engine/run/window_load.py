@@ -206,7 +206,7 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
 def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
     """Return dlt's state of live runs as the destination has it; empty before the first one."""
     with (
-        run.pipelines.warehouse.held(run.progress.message),
+        run.pipelines.warehouse.locked(run.progress.message),
         pipeline.destination_client() as client,
     ):
         if not isinstance(client, WithStateSync):

@@ -1,0 +1,88 @@
+"""What decides whether rows are replaced is checked before a row is written."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dlt
+import pytest
+from dlt.destinations.impl.duckdb.duck import DuckDbClient
+from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
+
+from restsource_dagster.engine.destination import replace_rows, warehouse
+from restsource_dagster.engine.destination.replace_rows import can_replace_rows
+from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.engine.windowed import Events, day, event, load_window, span, stored
+from restsource_dagster_tests.making import load
+from restsource_dagster_tests.servers.api import ApiServer
+
+
+def failure_of_a_replacing_load(api: ApiServer, settings: Settings) -> str:
+    """Load a window of an appended table again; return why it failed. The rows are as before."""
+    events = Events(api, event(1), event(2), event(3))
+    connector = events.connector(backfill={"start": "2024-01-01", "partition": "daily"})
+    load(connector, settings, resources=["events"])
+    before = stored(settings)
+    outcome = load_window(connector, settings, span(day(1), day(2)))["events"]
+    assert stored(settings) == before
+    assert outcome.failure is not None
+    return outcome.failure.message
+
+
+def test_a_load_with_a_client_that_does_not_replace_rows_is_refused(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a version of dlt no longer asked a destination for its `client_class`."""
+    monkeypatch.setattr(warehouse._DuckDBDestination, "client_class", DuckDbClient)
+    shown = failure_of_a_replacing_load(api, settings)
+    assert f"dlt {dlt.__version__}" in shown
+    assert "does not load with the client that replaces rows" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("_CLIENT_HOOKS", "its SQL clients have no method 'renamed'"),
+        ("_JOB_ATTRIBUTES", "its SQL jobs have no attribute 'renamed'"),
+    ],
+)
+def test_a_load_without_what_the_replacement_needs_is_refused(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
+    monkeypatch.setattr(replace_rows, name, ("renamed",))
+    assert shown in failure_of_a_replacing_load(api, settings)
+
+
+def test_a_load_whose_staged_rows_would_stay_there_is_refused(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: Any) -> Sequence[str]:
+        return []
+
+    monkeypatch.setattr(SqlStagingCopyFollowupJob, "generate_sql", nothing)
+    assert "no statement that copies staged rows" in failure_of_a_replacing_load(api, settings)
+
+
+def test_only_a_destination_with_a_replacing_client_and_transactions_replaces_rows(
+    settings: Settings,
+) -> None:
+    own = DuckDBFile(settings.data_dir / "own.duckdb").destination()
+    assert can_replace_rows(own)
+    assert not can_replace_rows(dlt.destinations.duckdb())
+    assert OtherDestination("postgres").destination() == "postgres"
+
+
+def test_dlt_stores_the_name_of_its_own_destination(settings: Settings) -> None:
+    own, theirs = (
+        DuckDBFile(settings.data_dir / "own.duckdb").destination(),
+        dlt.destinations.duckdb(),
+    )
+    assert own.destination_type == theirs.destination_type
+    assert own.destination_name == theirs.destination_name
+
+
+def test_capabilities_are_copies_of_what_was_resolved_once(settings: Settings) -> None:
+    own = DuckDBFile(settings.data_dir / "own.duckdb").destination()
+    changed = own.capabilities()
+    changed.supports_transactions = False
+    assert own.capabilities().supports_transactions
