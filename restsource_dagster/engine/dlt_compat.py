@@ -285,9 +285,38 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.common.configuration.specs.pluggable_run_context.PluggableRunContext",
-        ("context",),
-        "restart dlt's log and telemetry with the engine's defaults",
+        ("context", "providers"),
+        "restart dlt's log and telemetry with the engine's defaults, and set the number of workers",
         _NO_RUN,
+    ),
+    UndocumentedAttributes(
+        "dlt.common.configuration.specs.config_providers_context.ConfigProvidersContainer",
+        ("providers",),
+        "keep an environment variable `WORKERS` of another program away from dlt",
+        "a run with such a variable fails with an AttributeError before it makes a request",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.job_client_impl.SqlJobClientWithStagingDataset",
+        (
+            "create_load_job",
+            "create_table_chain_completed_followup_jobs",
+            "prepare_load_table",
+            "should_load_data_to_staging_dataset",
+        ),
+        "replace rows in one transaction",
+        "a load that replaces rows fails before it writes: see `check_row_replacement`",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.job_client_impl.SqlLoadJob",
+        ("_file_path", "_job_client", "_schema", "is_sql_job"),
+        "replace rows in one transaction",
+        "a load that replaces rows fails before it writes: see `check_row_replacement`",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.sql_jobs.SqlStagingCopyFollowupJob",
+        ("from_table_chain", "generate_sql"),
+        "copy the staged rows in the same transaction",
+        "a load that replaces rows fails before it writes: see `check_row_replacement`",
     ),
     UndocumentedAttributes(
         "dlt.Pipeline",

@@ -68,7 +68,8 @@ def test_only_a_destination_with_a_replacing_client_and_transactions_replaces_ro
 ) -> None:
     own = DuckDBFile(settings.data_dir / "own.duckdb").destination()
     assert can_replace_rows(own)
-    assert not can_replace_rows(dlt.destinations.duckdb())
+    theirs: Any = dlt.destinations.duckdb()
+    assert not can_replace_rows(theirs)
     assert OtherDestination("postgres").destination() == "postgres"
 
 
