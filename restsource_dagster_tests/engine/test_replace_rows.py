@@ -12,7 +12,14 @@ from restsource_dagster.engine.destination import replace_rows, warehouse
 from restsource_dagster.engine.destination.replace_rows import can_replace_rows
 from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.windowed import Events, day, event, load_window, span, stored
+from restsource_dagster_tests.engine.windowed import (
+    Events,
+    day,
+    event,
+    load_window,
+    stored,
+    window_of,
+)
 from restsource_dagster_tests.making import load
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -23,7 +30,7 @@ def failure_of_a_replacing_load(api: ApiServer, settings: Settings) -> str:
     connector = events.connector(backfill={"start": "2024-01-01", "partition": "daily"})
     load(connector, settings, resources=["events"])
     before = stored(settings)
-    outcome = load_window(connector, settings, span(day(1), day(2)))["events"]
+    outcome = load_window(connector, settings, window_of(day(1), day(2)))["events"]
     assert stored(settings) == before
     assert outcome.failure is not None
     return outcome.failure.message

@@ -58,6 +58,6 @@ def kill_and_make_good(
         phase = run.kill_at_random(after.seconds_of("load"), dice, in_load=number % 2 > 0)
         struck[phase] += 1
         after = nursery.start(growing.file, folder).finish()
-        undone += any("died in mid-load" in line for line in after.messages)
+        undone += any("was killed while it loaded" in line for line in after.messages)
         assert growing.found(settings) == growing.expected(), f"kill {number} in {run.phase}"
     return Campaign(struck, undone)

@@ -93,7 +93,7 @@ def test_the_rows_of_a_load_that_did_not_complete_are_removed_first(
         )
     shop.grow()
     run = finish(nursery, shop, tmp_path)
-    assert any("died in mid-load" in line for line in run.messages)
+    assert any("was killed while it loaded" in line for line in run.messages)
     assert shop.found(settings) == shop.expected()
     assert query(settings, "SELECT * FROM shop._restsource_loads") == []
 

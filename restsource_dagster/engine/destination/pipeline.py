@@ -1,7 +1,4 @@
-"""dlt's pipeline for one run: opened clean, thrown away after a failure.
-
-Python's garbage collector, told that a load makes many objects that need no collecting.
-"""
+"""Open a dlt pipeline for a run, load with it, and discard it after a failure."""
 
 import gc
 from collections.abc import Collection, Iterator, Mapping
@@ -47,14 +44,15 @@ from restsource_dagster.engine.run.outcome import Progress
 __all__ = ["LoadSummary", "PipelineManager", "infrequent_gc"]
 
 _GC_THRESHOLDS = (50_000, 20, 50)
-"""A page of a thousand rows makes some thousands of containers that are gone with it."""
+"""A page of a thousand rows makes some thousands of containers, which live as long as the page."""
 
 
 @contextmanager
 def infrequent_gc() -> Iterator[None]:
-    """Collect garbage more rarely while rows are read: half of the time goes into it otherwise.
+    """Collect garbage less often during the block.
 
-    Reference counts free the rows; only cycles wait for a collection, and these still happen.
+    With Python's thresholds, collections take half of the time in which rows are read. Rows are
+    freed by their reference counts; only cycles wait longer.
     """
     before = gc.get_threshold()
     if gc.isenabled() and before[0] < _GC_THRESHOLDS[0]:
@@ -67,37 +65,39 @@ def infrequent_gc() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LoadSummary:
-    """What a load did."""
+    """The result of a load."""
 
     rows: Mapping[str, int]
-    """The rows loaded, by table."""
+    """The rows that this load brought, by table."""
     counts: Mapping[str, int | None]
-    """The rows in the tables of the resources now; None where the destination can't say."""
+    """All rows of the resources' tables after the load; None if the destination has no SQL."""
     info: LoadInfo
-    """dlt's account of it."""
+    """dlt's own result."""
 
 
 @dataclass
 class PipelineManager:
-    """One pipeline after the other, each in a folder of its own below `folder`.
+    """Opens pipelines one after the other, each in a new folder below `folder`.
 
-    A failed family may have moved cursors in the pipeline's local state. Throwing that state away
-    and reading the destination's again is what keeps a cursor from moving without its rows.
+    A family that fails may have moved cursors in the pipeline's local state. Its pipeline is
+    discarded, and the next one reads the state from the destination. So no cursor moves without its
+    rows.
     """
 
     name: str
+    """The name of dlt's pipeline, under which the destination stores the state."""
     warehouse: Warehouse
     progress: Progress
     folder: Path
     dataset: str
-    """The connector's name, also that of its schema: pipelines of one connector share both."""
+    """The connector's name, for the dataset and its schema: pipelines of a connector share both."""
     stored_schema: Schema | None = None
-    """The destination's schema where this pipeline has no state yet: after a first load that crashed,
-    or if the connector's other pipeline was first."""
+    """The destination's schema if this pipeline has no state there: its first load crashed, or the
+    connector's other pipeline loaded first."""
     client: SqlClient | None = None
-    """The destination's SQL client, if it has one, once a pipeline is open."""
-    unfinished: Mapping[str, PendingOverride] = field(default_factory=dict)
-    """Changes of cursors, by resource, over which an earlier run died."""
+    """The SQL client of the open pipeline; None if the destination has no SQL."""
+    pending_overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
+    """Cursor overrides, by resource, of a load that was killed."""
     _overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
     _deletions: dict[str, RowDeletion] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
@@ -105,7 +105,10 @@ class PipelineManager:
     _opened: int = field(default=0)
 
     def open(self) -> dlt.Pipeline:
-        """The pipeline, its state and schema as the destination has them."""
+        """Return the open pipeline, or open one with the destination's state and schema.
+
+        First removes the rows that a killed load has appended.
+        """
         if self._pipeline is None:
             self._opened += 1
             pipeline = dlt.pipeline(
@@ -114,30 +117,37 @@ class PipelineManager:
                 destination=self.warehouse.destination(),
                 dataset_name=self.dataset,
             )
-            with self._held():
+            with self._locked():
                 self.client = sql_client_of(pipeline)
-                loads = Schema(self.dataset).loads_table_name
+                loads_table = Schema(self.dataset).loads_table_name
                 with ensure_connected(self.client):
                     undone = undo_incomplete_loads(self.client, self.dataset)
-                    self.unfinished = read_pending_overrides(self.client, loads)
+                    self.pending_overrides = read_pending_overrides(self.client, loads_table)
                 pipeline.sync_destination()
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
             if undone:
                 self.progress.message(
-                    f"{self.dataset}: the last run died in mid-load; what it had appended is removed "
-                    "and asked for again"
+                    f"{self.dataset}: the last run was killed while it loaded. The rows that it "
+                    "appended are removed and requested again"
                 )
             self._pipeline = pipeline
         return self._pipeline
 
     def schema(self) -> Schema | None:
-        """What is known of the tables of the open pipeline. dlt reads it from its file each time."""
+        """Return the schema of the open pipeline; None before the first load.
+
+        dlt reads it from a file on each access.
+        """
         pipeline = self.open()
         return pipeline.default_schema if pipeline.default_schema_name else self.stored_schema
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
-        """Have the destination to oneself; once waiting was in vain, nobody waits again."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the destination for the block.
+
+        After one wait that ended in vain, each further call fails at once: a run of many families
+        would wait for each of them.
+        """
         if self._busy:
             raise self._busy
         try:
@@ -148,20 +158,23 @@ class PipelineManager:
             raise
 
     def prepare_load(self, moves: AppliedOverrides) -> None:
-        """Know what the next load replaces and changes. Raises `IngestError` if it can't."""
+        """Set which rows and cursors the next load replaces.
+
+        Raises `IngestError` if the destination can't replace rows in one transaction.
+        """
         pipeline = self.open()
         self._overrides = moves.pending
-        self._deletions.clear()
-        for one in moves.deletions:
+        self._deletions = {}
+        for deletion in moves.deletions:
             naming = (self.schema() or Schema(self.dataset)).naming
-            table = naming.normalize_table_identifier(one.table)
-            self._deletions[table] = replace(one, table=table)
+            table = naming.normalize_table_identifier(deletion.table)
+            self._deletions[table] = replace(deletion, table=table)
         if self._deletions and not can_replace_rows(pipeline.destination):
             raise IngestError(
                 f"rows of {', '.join(self._deletions)} would have to be replaced in one "
                 f"transaction, and {pipeline.destination.destination_name} has none. A window or a "
-                'cursor that is set needs a "primary_key" there, so that rows are merged; in place '
-                "of a full refresh reset the resource and run it"
+                'cursor that is set needs a "primary_key" there, so that rows are merged. In place '
+                "of a full refresh, reset the resource and run it"
             )
         if isinstance(pipeline.destination, ReplacingDestination):
             pipeline.destination.deletions = self._deletions
@@ -169,16 +182,19 @@ class PipelineManager:
             self.progress.message(text)
 
     def count_rows(self, table: str) -> int | None:
-        """The rows of a table; None if the destination can't say."""
-        with self._held():
+        """Return the number of rows of a table; None if the destination has no SQL."""
+        with self._locked():
             return read_row_count(self.client, table)
 
     def discard(self) -> None:
-        """Start from a clean pipeline next time."""
+        """Discard the open pipeline, so that the next `open` starts from the destination's state."""
         self._pipeline = None
 
-    def parts(self) -> AbstractContextManager[ParquetFiles | None]:
-        """Where the rows of a load are written as columns; None if the destination takes none."""
+    def parquet_files(self) -> AbstractContextManager[ParquetFiles | None]:
+        """Return the files for rows that are written as columns.
+
+        A `with` statement; None if the destination takes no parquet files.
+        """
         if self.warehouse.loader_file_format != "parquet":
             return nullcontext()
         self._opened += 1
@@ -191,30 +207,31 @@ class PipelineManager:
         source: DltSource,
         parts: ParquetFiles | None,
     ) -> LoadSummary:
-        """Extract, normalize and load, in one package."""
+        """Extract, normalize and load a source, in one load package."""
         self._enter(families, "extract")
         with infrequent_gc():
             extracted = pipeline.extract(
                 source, loader_file_format=self.warehouse.loader_file_format
             )
+        # rows that were written as columns never pass dlt's extraction, so their files join here
         if parts and not parts.is_empty:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
             parts.move_into(Path(package))
         self._enter(families, "normalize")
         rows = count_normalized_rows(pipeline.normalize())
         self._enter(families, "load")
-        with self._held():
+        with self._locked():
             check_row_replacement(pipeline, self._deletions)
             with ensure_connected(self.client):
                 log_pending_overrides(
                     self.client, pipeline.list_normalized_load_packages(), self._overrides
                 )
-                noted = log_pending_load(pipeline, self.client, self._deletions)
+                pending = log_pending_load(pipeline, self.client, self._deletions)
                 delete_replaced_rows(pipeline, self.client, self._deletions)
-            # not during the load: a connection that is idle for long may be cut off
+            # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
             with ensure_connected(self.client):
-                clear_pending_load(self.client, noted)
+                clear_pending_load(self.client, pending)
                 clear_pending_overrides(self.client, self._overrides)
                 naming = pipeline.default_schema.naming
                 tables = {
@@ -230,7 +247,10 @@ class PipelineManager:
 
 
 def _read_stored_schema(pipeline: dlt.Pipeline, name: str) -> Schema | None:
-    """What a first load that crashed has left: tables, whose types the next one must know."""
+    """Return the destination's schema for a pipeline without a state there.
+
+    Its tables exist, so the next load has to keep the types of their columns.
+    """
     if pipeline.default_schema_name:
         return None
     schema = Schema(name)

@@ -1,21 +1,16 @@
-"""Making good what a crashed load left behind.
+"""Leave no row twice and no row out after a load that was killed.
 
-dlt loads each table in a transaction of its own, so a run that dies in mid-load leaves some tables
-done and others not. Where rows are merged or replaced, the next run makes them right. Appended rows
-would stay and come again. So a load writes down, before it begins, which appended tables it is
-about to touch; if it did not complete, the next run removes its rows first.
+dlt loads each table in a transaction of its own, so a killed run leaves some tables with the new
+rows and others without. Three things make that safe:
 
-Whether a table and the memory of what it holds still belong together.
-
-A table that rows are appended to is right only if every row in it was remembered. If the file
-changes how a table is loaded, the rows that are there may come again.
-
-Changes of a cursor whose load died between the rows and the cursor.
-
-A full refresh, or a cursor that is set back, replaces rows of an appended table and moves the cursor
-in one load. dlt can't do both in one transaction: if the run dies in between, the table is new and
-the cursor old, and the next run would append rows that are there. So the change is written down
-before the load; if the load did not complete, the next run makes the change again.
+- `log_pending_load`: Merged and replaced tables are right again after the next run. Appended rows
+  would stay and come again, so each load first notes the tables that it appends to. If it does not
+  complete, `undo_incomplete_loads` deletes its rows.
+- `log_pending_overrides`: A full refresh, or a cursor that is set back, replaces rows and moves the
+  cursor, which are two transactions. If the run is killed between them, the rows are new and the
+  cursor is old. So the override is noted first, and the next run applies it again.
+- `check_safe_to_append`: A cursor can tell new rows from loaded ones only if it has seen every row
+  of the table. If the file changes how a table is loaded, the run fails instead.
 """
 
 import json
@@ -62,10 +57,10 @@ def check_safe_to_append(
     *,
     family: Mapping[str, ResourcePlan] | None = None,
 ) -> None:
-    """Refuse to append rows that may be in the table already.
+    """Raise `IngestError` if rows that are in a table already could be appended again.
 
-    `state` is dlt's state of the connector's source, `family` all plans of the family if there are
-    more than those to look at. Raises `IngestError` naming the table.
+    `plans` are the resources to check, by name; `family` is all of the family, if it has more.
+    `state` is dlt's state of the connector's source. `count_rows` counts a table's rows.
     """
     for plan in plans.values():
         name = plan.resource.name
@@ -86,12 +81,14 @@ def check_safe_to_append(
 def _are_rows_known(
     plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: StateMapping
 ) -> bool:
-    """Whether rows are appended without a cursor anyway, or the state knows those of the table."""
+    """Return True if the cursor has seen all rows of the table, or if there is no cursor."""
     ours = known.get("restsource", {})
     incremental = plan.incremental
     if incremental is not None:
+        # a fixed window has no stored cursor: it is read whole in each run
         if incremental.end_value is not None:
             return True
+        # no boundary row comes again, so dlt stores no hashes of rows
         if incremental.range_start == "open" and not incremental.lag:
             return bool(known.get("incremental", {}).get(incremental.cursor_path))
         if _is_at_lower_bound(ours, known, incremental.cursor_path):
@@ -100,14 +97,14 @@ def _are_rows_known(
             return False
         single = known.get("incremental", {}).get(incremental.cursor_path, {})
         parents = ours.get("parents", {}).get(incremental.cursor_path, {})
-        return any(_has_seen_rows(one) for one in (single, *parents.values()))
+        return any(_has_seen_rows(state) for state in (single, *parents.values()))
     above = list(_incremental_ancestors(plan, plans))
     follows = ours.get("follows", {})
-    return not above or any(_has_seen_rows(one) for one in _follower_states(follows, above))
+    return not above or any(_has_seen_rows(state) for state in _follower_states(follows, above))
 
 
 def _is_at_lower_bound(ours: StateMapping, known: StateMapping, path: str) -> bool:
-    """Whether nothing was had since the stream's beginning; older rows are not read again."""
+    """Return True if the cursor stands where its stream begins: no older row is read again."""
     last = known.get("incremental", {}).get(path, {}).get("last_value")
     begins = read_lower_bound(ours)
     return begins is not None and last in (None, begins)
@@ -116,6 +113,7 @@ def _is_at_lower_bound(ours: StateMapping, known: StateMapping, path: str) -> bo
 def _incremental_ancestors(
     plan: ResourcePlan, plans: Mapping[str, ResourcePlan]
 ) -> Iterator[ResourcePlan]:
+    """Yield the parents of a dependent resource, at any depth, that have a cursor."""
     parent = plan.resource.parent
     while parent:
         above = plans[parent]
@@ -127,6 +125,7 @@ def _incremental_ancestors(
 def _follower_states(
     follows: StateMapping, above: Iterable[ResourcePlan]
 ) -> Iterator[StateMapping]:
+    """Yield what a dependent resource has stored for each record of these parents."""
     for plan in above:
         for states in follows.get(plan.resource.name, {}).values():
             yield from states.values()
@@ -137,7 +136,7 @@ def _has_seen_rows(state: StateMapping) -> bool:
 
 
 PENDING_OVERRIDES_TABLE = "_restsource_changes"
-"""In each dataset: the changes of cursors under way, one row each."""
+"""A table of each dataset: one row for each cursor override of a load in progress."""
 
 PendingOverride = Mapping[str, Any]
 """`{"refresh": true}` or `{"set": value}`."""
@@ -146,7 +145,7 @@ PendingOverride = Mapping[str, Any]
 def log_pending_overrides(
     client: SqlClient | None, load_ids: Sequence[str], changes: Mapping[str, PendingOverride]
 ) -> None:
-    """Write down what a load is about to change, by resource."""
+    """Note the cursor overrides of a load before it begins, by resource."""
     if client is None or not load_ids or not changes:
         return
     with ensure_connected(client):
@@ -168,7 +167,7 @@ def log_pending_overrides(
 
 
 def clear_pending_overrides(client: SqlClient | None, resources: Iterable[str]) -> None:
-    """Cross out the changes of these resources: their load completed."""
+    """Delete the notes on these resources: their load is complete."""
     names = list(resources)
     if client is None or not names:
         return
@@ -181,54 +180,60 @@ def clear_pending_overrides(client: SqlClient | None, resources: Iterable[str]) 
 def read_pending_overrides(
     client: SqlClient | None, loads_table: str
 ) -> dict[str, PendingOverride]:
-    """The changes, by resource, whose load did not complete. `loads_table` is dlt's."""
+    """Return the cursor overrides, by resource, whose load is not complete.
+
+    `loads_table` is dlt's table of complete loads.
+    """
     if client is None:
         return {}
     with ensure_connected(client):
         name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
         loads = client.make_qualified_table_name(loads_table)
         try:
-            noted = client.execute_sql(f"SELECT load_id, resource, change FROM {name}")  # noqa: S608 - dlt quotes it
-        except DatabaseUndefinedRelation:
+            pending = client.execute_sql(f"SELECT load_id, resource, change FROM {name}")  # noqa: S608 - dlt quotes it
+        except DatabaseUndefinedRelation:  # no load has had overrides yet
             return {}
-        if not noted:
+        if not pending:
             return {}
+        # dlt adds a load here once all of its tables and the state are loaded
         done = client.execute_sql(f"SELECT load_id FROM {loads} WHERE status = 0")  # noqa: S608 - dlt quotes it
     complete = {row[0] for row in done or ()}
     return {
         resource: json.loads(text)
-        for load_id, resource, text in sorted(noted, key=tuple)
+        for load_id, resource, text in sorted(pending, key=tuple)
         if load_id not in complete
     }
 
 
 PENDING_LOADS_TABLE = "_restsource_loads"
-"""In each dataset: the loads under way, and the tables that each appends to."""
+"""A table of each dataset: one row for each table that a load in progress appends to."""
 
 
 @dataclass(frozen=True)
 class _AppendedTable:
-    """An appended table of a load; `parent` is the table that it is nested in."""
+    """A table that a load appends to."""
 
     load_id: str
     position: int
+    """Orders a load's tables: each comes after its parent."""
     table: str
     parent: str | None
+    """The table in which this one is nested."""
 
 
 def log_pending_load(
     pipeline: dlt.Pipeline, client: SqlClient | None, replaced: Collection[str] = ()
 ) -> str | None:
-    """Write down the load that is about to begin; returns its id, None if it appends nowhere.
+    """Note the appended tables of the next load; return its id, None if it appends to no table.
 
-    `replaced` are root tables whose rows are not appended this time: a load of them that breaks off
-    leaves either the old rows or the new ones, and both are right.
+    `replaced` are root tables whose rows this load replaces in one transaction. If it is killed,
+    they hold the old rows or the new ones, and both are right.
     """
     load_ids = pipeline.list_normalized_load_packages()
     if len(load_ids) != 1:
         return None
-    touched = list(_appended_tables(pipeline, load_ids[0], replaced))
-    if not touched or client is None:
+    appended = list(_appended_tables(pipeline, load_ids[0], replaced))
+    if not appended or client is None:
         return None
     with ensure_connected(client):
         if not client.has_dataset():
@@ -240,20 +245,20 @@ def log_pending_load(
                 "position INTEGER NOT NULL, table_name VARCHAR(1024) NOT NULL, "
                 "parent_name VARCHAR(1024))"
             )
-            for one in touched:
+            for row in appended:
                 client.execute_sql(
                     f"INSERT INTO {name} (load_id, position, table_name, parent_name) "  # noqa: S608 - dlt quotes it
                     "VALUES (%s, %s, %s, %s)",
-                    one.load_id,
-                    one.position,
-                    one.table,
-                    one.parent,
+                    row.load_id,
+                    row.position,
+                    row.table,
+                    row.parent,
                 )
     return load_ids[0]
 
 
 def clear_pending_load(client: SqlClient | None, load_id: str | None) -> None:
-    """Cross out a load that completed."""
+    """Delete the note on a load that is complete."""
     if client is not None and load_id:
         with ensure_connected(client):
             name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
@@ -261,29 +266,33 @@ def clear_pending_load(client: SqlClient | None, load_id: str | None) -> None:
 
 
 def undo_incomplete_loads(client: SqlClient | None, name: str) -> int:
-    """Remove the appended rows of loads that never completed; returns how many loads they were.
+    """Delete the rows that incomplete loads have appended; return the number of such loads.
 
-    `name` is the pipeline's. Nobody else may load into the dataset meanwhile: the connector's lock sees to that.
+    `name` is the name of the dataset's schema. No other process may load into the dataset: the
+    connector's lock keeps them out.
     """
     if client is None:
         return 0
     with ensure_connected(client):
-        begun = _read_pending_loads(client)
-        if not begun:
+        pending = _read_pending_loads(client)
+        if not pending:
             return 0
-        complete = _read_completed_loads(client, name)
-        broken = {one.load_id for one in begun} - complete
-        there = [one for one in begun if one.load_id in broken and has_column(client, one.table)]
+        # a run may be killed after its load is complete and before its note is deleted
+        incomplete = {row.load_id for row in pending} - _read_completed_loads(client, name)
+        # and before the load has created its tables
+        existing = [
+            row for row in pending if row.load_id in incomplete and has_column(client, row.table)
+        ]
         with client.begin_transaction():
-            for one in there:
-                _delete_load_rows(client, one)
+            for row in existing:
+                _delete_load_rows(client, row)
             notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)
             client.execute_sql(f"DELETE FROM {notes}")  # noqa: S608 - dlt quotes it
-        return len(broken)
+        return len(incomplete)
 
 
 def sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
-    """The destination's SQL client, None if it has none. Making one takes a while: keep it."""
+    """Return the destination's SQL client; None if it has no SQL. Keep it: making one is slow."""
     try:
         return pipeline.sql_client()
     except (SqlClientNotAvailable, ConfigurationException):
@@ -293,7 +302,7 @@ def sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
 def _appended_tables(
     pipeline: dlt.Pipeline, load_id: str, replaced: Collection[str]
 ) -> Iterator[_AppendedTable]:
-    """The appended tables of a load, each after the one that it is nested in."""
+    """Yield the tables that a load appends to, each after its parent."""
     schema = pipeline.default_schema
     package = pipeline.get_load_package_info(load_id)
     jobs = {job.job_file_info.table_name for job in package.jobs["new_jobs"]}
@@ -308,12 +317,14 @@ def _appended_tables(
             continue
         for table in chain:
             parent = schema.tables[table].get("parent")
+            # a table without columns does not exist in the destination
             if schema.tables[table].get("columns"):
                 yield _AppendedTable(load_id, position, table, parent)
                 position += 1
 
 
 def _appended_roots(schema: Schema) -> Iterator[str]:
+    """Yield the root tables whose write disposition is `append`."""
     for table in schema.data_tables(include_incomplete=False):
         if not table.get("parent") and table.get("write_disposition", "append") == "append":
             yield str(table["name"])
@@ -340,13 +351,16 @@ def _read_completed_loads(client: SqlClient, pipeline: str) -> set[str]:
     return {row[0] for row in rows or ()}
 
 
-def _delete_load_rows(client: SqlClient, touched: _AppendedTable) -> None:
-    """Remove a load's rows of a root table, or the rows of a nested one that have no parent row."""
-    name = client.make_qualified_table_name(touched.table)
-    if touched.parent is None:
-        client.execute_sql(f"DELETE FROM {name} WHERE _dlt_load_id = %s", touched.load_id)  # noqa: S608 - dlt quotes it
+def _delete_load_rows(client: SqlClient, appended: _AppendedTable) -> None:
+    """Delete a load's rows of a root table, or the rows of a nested table without a parent row.
+
+    Nested tables have no load id. They come after their parent, whose rows are deleted by then.
+    """
+    name = client.make_qualified_table_name(appended.table)
+    if appended.parent is None:
+        client.execute_sql(f"DELETE FROM {name} WHERE _dlt_load_id = %s", appended.load_id)  # noqa: S608 - dlt quotes it
         return
-    parent = client.make_qualified_table_name(touched.parent)
+    parent = client.make_qualified_table_name(appended.parent)
     client.execute_sql(
         f"DELETE FROM {name} WHERE NOT EXISTS "  # noqa: S608 - dlt quotes it
         f"(SELECT 1 FROM {parent} AS p WHERE p._dlt_id = {name}._dlt_parent_id)"

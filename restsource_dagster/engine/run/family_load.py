@@ -372,7 +372,7 @@ class ConnectorRun:
     def _run_pipeline(
         self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions
     ) -> LoadSummary:
-        with self.pipelines.parts() as parquet_files:
+        with self.pipelines.parquet_files() as parquet_files:
             for selected in attempt.families:
                 source = self._build_source(selected, options.window, parquet_files)
                 attempt.sources.append(source)

@@ -64,7 +64,7 @@ def ingest(
     families = list(_select_families(connector, wanted))
 
     def overrides_for(run: ConnectorRun, selected: SelectedFamily) -> CursorOverrides:
-        return overrides.for_family(run.pipelines.unfinished, selected.names)
+        return overrides.for_family(run.pipelines.pending_overrides, selected.names)
 
     def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
         prefetch.prefetch_from(run, pipeline, selected)

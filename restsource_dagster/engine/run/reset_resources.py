@@ -96,9 +96,9 @@ def _drop_tables(
         if drop.is_empty:
             return ()
         drop()
-        if pipelines.unfinished:
+        if pipelines.pending_overrides:
             # an override to apply again would delete rows of the new table
             clear_pending_overrides(
-                pipelines.client, pipelines.unfinished if resources is None else resources
+                pipelines.client, pipelines.pending_overrides if resources is None else resources
             )
     return tuple(drop.info["tables_with_data"])
