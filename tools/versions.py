@@ -45,9 +45,9 @@ TESTS = (
     "engine/test_reset.py",
     "engine/columnar",
     "engine/paging",
-    "faults/test_ahead_families.py",
+    "faults/test_prefetch_families.py",
     "faults/test_differential.py",
-    "faults/test_http_tokens.py",
+    "faults/test_token_renewal.py",
     "faults/test_cursor_boundaries.py",
     "faults/test_cursor_per_parent.py",
     # orchestration: definitions, op, schedules, sensors, backfills

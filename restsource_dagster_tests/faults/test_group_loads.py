@@ -10,8 +10,12 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.faults.ahead_runs import Ran, ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
+from restsource_dagster_tests.faults.prefetch_runs import (
+    RunResult,
+    run_result,
+    with_and_without_prefetch,
+)
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=20)
@@ -83,11 +87,11 @@ def test_prefetched_families_share_a_package(server: FaultServer, settings: Sett
         plain("three", write_disposition="append", incremental=AT),
         plain("four", mode="rows"),
     )
-    assert not any(told[0] for told in ran(connector, settings).outcomes.values())
+    assert not any(told[0] for told in run_result(connector, settings).outcomes.values())
     assert packages(settings) == [4]
     for listed in rows.values():
         listed.append({**ROW, "id": 2, "at": 2})
-    again = ran(connector, settings)
+    again = run_result(connector, settings)
     assert {name: told[4] for name, told in again.outcomes.items()} == {
         "one": 2,
         "two": 2,
@@ -102,7 +106,7 @@ def test_with_one_request_at_a_time_each_family_has_a_package(
 ) -> None:
     server.plan |= {"/one": [ROW], "/two": [ROW]}
     connector = connector_of(server.url, plain("one"), plain("two"), http={"max_concurrency": 1})
-    ran(connector, settings)
+    run_result(connector, settings)
     assert packages(settings) == [1, 1]
 
 
@@ -141,13 +145,13 @@ def test_a_failing_family_of_a_group_fails_alone(
     ]
     resources.insert(place, plain("bad", **hints))
     names = [resource["name"] for resource in resources]
-    found: dict[int, Ran] = {}
+    found: dict[int, RunResult] = {}
     asked: dict[int, list[str]] = {}
-    for connector, settings in twins(tmp_path, server.url, *resources, most=8):
+    for connector, settings in with_and_without_prefetch(tmp_path, server.url, *resources, most=8):
         served(server, *names)
         server.plan["/bad"] = row if isinstance(row, Reply) else Reply([row], delay=0.3)
         server.arrivals.clear()
-        found[connector.http.max_concurrency] = ran(connector, settings)
+        found[connector.http.max_concurrency] = run_result(connector, settings)
         asked[connector.http.max_concurrency] = sorted(one.target for one in server.arrivals)
     assert found[8] == found[1]
     assert found[8].outcomes["bad"][0] is not None

@@ -1,4 +1,4 @@
-"""A server that gives out OAuth tokens, and what asks it for them."""
+"""A server that issues OAuth tokens, and short ways to request them."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ SECRET = "canary-client-secret"
 
 
 class Desk:
-    """Gives out tokens and, on the same server, guards four pages of an API with them."""
+    """Issues tokens and, on the same server, protects four pages of an API with them."""
 
     def __init__(self, server: FaultServer, *, lifetime: Any = 3600) -> None:
         self.server = server
@@ -26,7 +26,7 @@ class Desk:
         self.good = ""
         self.given = 0
         self.refusals = 0
-        """How many requests with a good token are refused all the same."""
+        """The number of requests that are refused though their token is good."""
         server.plan |= {"/token": self.give, "/items": self.guard}
 
     def give(self, seen: Arrival) -> Any:

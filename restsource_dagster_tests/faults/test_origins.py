@@ -1,4 +1,4 @@
-"""Row 1: links and redirects that lead to another origin."""
+"""Links that lead to another origin get no request and no credentials."""
 
 import pytest
 import requests
@@ -243,7 +243,7 @@ def test_a_url_without_a_clear_origin_is_refused(url: str) -> None:
         ("http://a.example", "[::1]:81", "http://[::1]:81/x", True),
     ],
 )
-def test_a_listed_host_may_be_asked_but_never_less_safely(
+def test_a_listed_host_gets_requests_but_never_less_safely(
     own: str, listed: str, url: str, may: bool
 ) -> None:
     policy = OriginPolicy.for_url(own, [listed])

@@ -1,4 +1,4 @@
-"""Whole runs, one by one and ahead, to be compared."""
+"""Run a connector with and without prefetching, to compare the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,24 +16,24 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import connector_of
 from restsource_dagster_tests.making import make_settings
 
-__all__ = ["Ran", "ran", "twins"]
+__all__ = ["RunResult", "run_result", "with_and_without_prefetch"]
 
 
 @dataclass(frozen=True)
-class Ran:
-    """All that a run leaves behind, but for how long it took and how often it asked."""
+class RunResult:
+    """All that a run leaves behind, apart from its time and its requests."""
 
     tables: dict[str, Any]
-    """The rows of each table in the order in which they were loaded; what is merged, and what is
-    nested, dlt loads in any order."""
+    """The rows of each table in the order of the load; sorted where dlt loads in any order, as it does
+    merged and nested tables."""
     state: Any
     outcomes: dict[str, Any]
 
 
-def twins(
+def with_and_without_prefetch(
     folder: Path, base_url: str, *resources: Any, most: int, http: Any = None, client: Any = None
 ) -> Sequence[tuple[Connector, Settings]]:
-    """A connector that sends one request at a time and one that sends many, each with a database."""
+    """A connector that sends one request at a time and one that prefetches, each with a database."""
     made = []
     for concurrency in (1, most):
         connector = connector_of(
@@ -46,18 +46,18 @@ def twins(
     return made
 
 
-def ran(connector: Connector, settings: Settings) -> Ran:
-    """Run a connector without waiting for anything."""
+def run_result(connector: Connector, settings: Settings) -> RunResult:
+    """Run a connector without any waits."""
     outcomes = ingest(connector, settings=settings, environment={}, sleep=lambda _: None)
-    told = {outcome.resource: _told(outcome) for outcome in outcomes}
+    outcomes_by_name = {outcome.resource: _fields_of(outcome) for outcome in outcomes}
     database = settings.data_dir / DATABASE_NAME
     if not database.exists():
-        return Ran({}, None, told)
+        return RunResult({}, None, outcomes_by_name)
     with duckdb.connect(str(database), read_only=True) as connection:
-        return Ran(_tables(connection, connector), _state(connection), told)
+        return RunResult(_tables(connection, connector), _state(connection), outcomes_by_name)
 
 
-def _told(outcome: Outcome) -> Any:
+def _fields_of(outcome: Outcome) -> Any:
     return (
         outcome.failure,
         outcome.records_received,
@@ -89,7 +89,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, connector: Connector) -> dict
 
 
 def _state(connection: duckdb.DuckDBPyConnection) -> Any:
-    """What dlt keeps of the resources, the newest."""
+    """Return the newest state of the resources in the destination."""
     if not connection.execute(
         "SELECT 1 FROM information_schema.tables WHERE table_name = '_dlt_pipeline_state'"
     ).fetchall():

@@ -1,4 +1,4 @@
-"""Row 3: answers that are not what the file says they are."""
+"""A response that is not what the file says it is raises an error."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def rows(settings: Settings) -> list[Any]:
 
 
 @pytest.mark.parametrize("answer", NOT_ROWS)
-def test_an_answer_without_rows_is_an_error_without_a_selector_too(
+def test_a_response_without_rows_is_an_error_without_a_selector_too(
     server: FaultServer, answer: str
 ) -> None:
     server.plan["/items"] = NOT_ROWS[answer]
@@ -47,7 +47,7 @@ def test_an_answer_without_rows_is_an_error_without_a_selector_too(
 
 
 @pytest.mark.parametrize("answer", NOT_ROWS)
-def test_an_answer_without_rows_is_an_error_and_the_replaced_table_keeps_its_rows(
+def test_a_response_without_rows_is_an_error_and_the_replaced_table_keeps_its_rows(
     server: FaultServer, settings: Settings, answer: str
 ) -> None:
     connector = connector_of(server.url, items(data_selector="data"))
@@ -151,7 +151,7 @@ def test_an_empty_page_makes_the_table_if_its_columns_are_declared(
     ],
     ids=str,
 )
-def test_a_selector_that_misses_is_an_error_unless_the_answer_says_there_is_nothing(
+def test_a_selector_that_finds_nothing_is_an_error_unless_the_response_says_there_is_nothing(
     server: FaultServer, body: dict[str, Any]
 ) -> None:
     server.plan["/items"] = body
@@ -194,7 +194,7 @@ def test_the_rows_are_found_without_a_selector(
     ],
     ids=str,
 )
-def test_a_list_that_may_not_be_the_rows_is_asked_about(
+def test_an_ambiguous_list_is_an_error_that_names_data_selector(
     server: FaultServer, body: dict[str, Any]
 ) -> None:
     server.plan["/items"] = body

@@ -1,4 +1,4 @@
-"""Runs leave the same behind, whether requests are sent one by one or many at once."""
+"""Runs with dependents leave the same data with and without prefetching."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads
-from restsource_dagster_tests.faults.ahead_runs import ran, twins
+from restsource_dagster_tests.faults.prefetch_runs import run_result, with_and_without_prefetch
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS
 from restsource_dagster_tests.faults.shapes import Shapes
 from restsource_dagster_tests.servers.api import ApiServer
@@ -30,10 +30,10 @@ def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
 ) -> None:
     shapes = Shapes(api)
     for _ in range(2):
-        both = twins(tmp_path, api.url, *GROUPS[group], most=16)
-        alone, ahead = (ran(*one) for one in both)
-        assert not any(told[0] for told in alone.outcomes.values())
-        assert ahead == alone
+        both = with_and_without_prefetch(tmp_path, api.url, *GROUPS[group], most=16)
+        sequential, prefetched = (run_result(*one) for one in both)
+        assert not any(fields[0] for fields in sequential.outcomes.values())
+        assert prefetched == sequential
         shapes.grow()
     assert prefetch_threads() == {}
 
@@ -130,11 +130,11 @@ def test_families_leave_the_same_run_after_run(
 ) -> None:
     family = Family(server, 40)
     listed = resources(orders_cursor=cursors[0], lines_cursor=cursors[1], merged=merged)
-    both = twins(tmp_path, server.url, *listed, most=most)
+    both = with_and_without_prefetch(tmp_path, server.url, *listed, most=most)
     for _ in range(2):
-        alone, ahead = (ran(*one) for one in both)
-        assert not any(told[0] for told in alone.outcomes.values())
-        assert ahead == alone
+        sequential, prefetched = (run_result(*one) for one in both)
+        assert not any(fields[0] for fields in sequential.outcomes.values())
+        assert prefetched == sequential
         family.grow()
 
 
@@ -152,35 +152,41 @@ TROUBLES: dict[str, tuple[Reply, Any, bool]] = {
 
 
 @pytest.mark.parametrize("case", TROUBLES)
-def test_children_in_trouble_leave_the_same_run_after_run(
+def test_dependents_in_trouble_leave_the_same_run_after_run(
     server: FaultServer, tmp_path: Path, case: str
 ) -> None:
     trouble, http, merged = TROUBLES[case]
     family = Family(server, 30)
     family.trouble = {3: trouble, 11: trouble, 22: trouble}
-    both = twins(tmp_path, server.url, *resources(merged=merged), most=8, http=http)
+    both = with_and_without_prefetch(
+        tmp_path, server.url, *resources(merged=merged), most=8, http=http
+    )
     for _ in range(2):
-        alone, ahead = (ran(*one) for one in both)
-        assert ahead == alone
+        sequential, prefetched = (run_result(*one) for one in both)
+        assert prefetched == sequential
         family.trouble = {}
         family.grow()
-    assert not any(told[0] for told in alone.outcomes.values())
+    assert not any(fields[0] for fields in sequential.outcomes.values())
     assert prefetch_threads() == {}
 
 
-def test_a_parent_that_comes_twice_is_asked_below_once(server: FaultServer, tmp_path: Path) -> None:
+def test_a_parent_that_is_received_twice_is_requested_once(
+    server: FaultServer, tmp_path: Path
+) -> None:
     family = Family(server, 40)
     family.orders += family.orders[5:25]
-    both = twins(tmp_path, server.url, *resources(orders_cursor=False), most=16)
-    alone, ahead = (ran(*one) for one in both)
-    assert ahead == alone
+    both = with_and_without_prefetch(tmp_path, server.url, *resources(orders_cursor=False), most=16)
+    sequential, prefetched = (run_result(*one) for one in both)
+    assert prefetched == sequential
     assert len(server.asked("/orders/7/lines")) == 4
 
 
-def test_as_many_requests_are_under_way_below_small_pages_as_may_be(
+def test_small_pages_of_parents_use_all_allowed_requests(
     server: FaultServer, tmp_path: Path
 ) -> None:
     Family(server, 40, together=8)
-    [_, (connector, settings)] = twins(tmp_path, server.url, *resources(), most=8)
-    ran(connector, settings)
+    [_, (connector, settings)] = with_and_without_prefetch(
+        tmp_path, server.url, *resources(), most=8
+    )
+    run_result(connector, settings)
     assert server.peak == 8

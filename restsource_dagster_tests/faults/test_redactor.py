@@ -1,4 +1,4 @@
-"""Row 16: how secrets are known, and hidden however they are spelled."""
+"""Secrets are recognised, and redacted in every encoding."""
 
 import base64
 import html
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.faults(row=16)
     after=st.text(max_size=10),
 )
 @at_most(max_examples=200, deadline=None)
-def test_a_secret_is_hidden_however_it_is_spelled(secret: str, before: str, after: str) -> None:
+def test_a_secret_is_redacted_in_every_encoding(secret: str, before: str, after: str) -> None:
     redact = Redactor([secret])
     raw = secret.encode("utf-8", "surrogatepass")
     spelled = {
@@ -53,7 +53,7 @@ def test_a_short_secret_is_hidden_inside_of_a_login() -> None:
     assert redact("Basic " + base64.b64encode(b"me:abc").decode()) == "Basic [secret]"
 
 
-def test_no_exception_with_a_secret_in_its_chain_gets_out() -> None:
+def test_an_exception_with_a_secret_in_its_chain_is_replaced() -> None:
     redact = Redactor([CANARY])
 
     def fail() -> None:

@@ -1,4 +1,4 @@
-"""Large pages are recognised by a few of their records, and never mistaken for one another."""
+"""Repeated pages are found by a sample of their records, and no page is taken for another."""
 
 from copy import deepcopy
 from typing import Any
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from restsource_dagster.engine.paging.page_iterator import PageGuard
 from restsource_dagster_tests.engine.prefetch.reading import read
-from restsource_dagster_tests.faults.test_http_endless import NUMBER
+from restsource_dagster_tests.faults.test_endless_paging import NUMBER
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer
 
 Records = list[dict[str, int]]
@@ -23,14 +23,14 @@ def page_of(size: int) -> Records:
 
 
 def changed(records: Records, at: int) -> Records:
-    """The records, of which one has another value."""
+    """The records, one of which has another value."""
     other = deepcopy(records)
     other[at]["value"] += 1
     return other
 
 
 def first_problem(pages: list[Records]) -> tuple[int, str] | None:
-    """The number of the page that a guard refuses, and why; None if it lets all by."""
+    """The number of the page with a problem, and the problem; None if there is none."""
     guard = PageGuard(len(pages))
     for number, records in enumerate(pages, 1):
         problem, _ = guard.check_records(records, number)
@@ -41,7 +41,7 @@ def first_problem(pages: list[Records]) -> tuple[int, str] | None:
 
 @given(size=SIZES, before=st.integers(0, 3))
 @at_most(deadline=None)
-def test_a_page_that_comes_again_is_refused_one_page_later_at_most(size: int, before: int) -> None:
+def test_a_repeated_page_is_found_one_page_later_at_most(size: int, before: int) -> None:
     others = [[{"id": at, "value": 1 + one} for at in range(size)] for one in range(before)]
     again = [page_of(size) for _ in range(3)]
     found = first_problem([*others, *again])
@@ -66,7 +66,7 @@ def test_every_record_of_a_large_page_may_be_the_one_that_differs() -> None:
         assert first_problem(pages) is None
 
 
-def test_large_pages_that_take_turns_are_refused_at_the_latest_after_two_rounds() -> None:
+def test_large_pages_that_alternate_are_found_within_two_rounds() -> None:
     round_of_three: list[Any] = [changed(page_of(200), at) for at in (0, 50, 199)]
     number, _ = first_problem(round_of_three * 3) or (0, "")
     assert 3 < number <= 7
@@ -77,10 +77,10 @@ def test_pages_that_agree_in_all_but_their_number_of_records_are_no_repetition()
 
 
 @pytest.mark.parametrize("most", [1, 2, 8])
-def test_large_pages_are_told_apart_whether_they_are_fetched_ahead_or_not(
+def test_large_pages_are_distinguished_with_and_without_prefetch(
     server: FaultServer, most: int
 ) -> None:
-    """What goes through them ahead hands on its marks."""
+    """A prefetch passes its digests on to the page loop."""
     pages = [page_of(120), *(changed(page_of(120), at) for at in (1, 50, 118))]
 
     def answer(seen: Arrival) -> Any:

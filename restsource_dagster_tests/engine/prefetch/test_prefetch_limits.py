@@ -15,7 +15,7 @@ from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReade
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads, read, session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for
-from restsource_dagster_tests.faults.test_http_totals import api, offset, pages
+from restsource_dagster_tests.faults.test_stated_totals import api, offset, pages
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for
 
@@ -27,7 +27,7 @@ def numbers(server: FaultServer, name: str = "page") -> list[int]:
 
 
 @pytest.mark.parametrize("most", [2, 8, 16])
-def test_with_a_known_total_no_request_is_sent_in_vain(server: FaultServer, most: int) -> None:
+def test_with_a_known_total_no_unneeded_request_is_sent(server: FaultServer, most: int) -> None:
     server.plan["/items"] = api(250, cap=10)
     read(server, most, selector="data", paginator=offset(10))
     assert numbers(server, "offset") == list(range(0, 250, 10))
@@ -35,7 +35,7 @@ def test_with_a_known_total_no_request_is_sent_in_vain(server: FaultServer, most
 
 @pytest.mark.parametrize("most", [2, 8, 16])
 @pytest.mark.parametrize("pages_in_all", [5, 12, 40])
-def test_a_total_of_pages_is_known_as_one_once_more_rows_have_come(
+def test_a_total_counts_pages_once_more_rows_than_that_have_arrived(
     server: FaultServer, most: int, pages_in_all: int
 ) -> None:
     """At first it may be one of rows: 12 may be two pages of ten rows, or twelve."""
@@ -52,7 +52,7 @@ def test_a_total_of_pages_is_known_as_one_once_more_rows_have_come(
 
 
 @pytest.mark.parametrize("most", [2, 8, 16])
-def test_without_a_total_at_most_as_many_requests_are_in_vain_as_may_be_under_way(
+def test_without_a_total_at_most_max_concurrency_requests_are_unneeded(
     server: FaultServer, most: int
 ) -> None:
     server.plan["/items"] = api(250)
@@ -62,7 +62,7 @@ def test_without_a_total_at_most_as_many_requests_are_in_vain_as_may_be_under_wa
 
 
 @pytest.mark.parametrize("paginator", [offset(100, total_path=None), offset(100)], ids=str)
-def test_a_run_with_one_page_sends_the_requests_that_it_would_send_anyway(
+def test_one_page_takes_the_same_requests_with_and_without_prefetch(
     server: FaultServer, paginator: Any
 ) -> None:
     server.plan["/items"] = api(7)
@@ -72,7 +72,7 @@ def test_a_run_with_one_page_sends_the_requests_that_it_would_send_anyway(
     assert len(server.arrivals) == 2 * alone
 
 
-def test_a_total_that_counts_rows_where_pages_are_asked_for_foresees_no_pages(
+def test_a_total_of_rows_for_page_numbers_predicts_no_pages(
     server: FaultServer,
 ) -> None:
     server.plan["/items"] = api(7)
@@ -89,7 +89,7 @@ def linked(seen: Arrival) -> Any:
 @pytest.mark.parametrize(
     ("stop_after", "most_asked"), [(1, 1), (2, 2), (3, 3), (4, 5), (5, 7), (6, 10)]
 )
-def test_a_reader_that_may_stop_is_not_run_away_from(
+def test_few_pages_are_prefetched_for_a_reader_that_may_stop_early(
     server: FaultServer, stop_after: int, most_asked: int
 ) -> None:
     server.plan["/items"] = linked
@@ -98,7 +98,7 @@ def test_a_reader_that_may_stop_is_not_run_away_from(
 
 
 @pytest.mark.parametrize(("method", "ahead"), [("GET", True), ("POST", True), ("PUT", False)])
-def test_what_may_do_more_than_read_is_not_sent_ahead(
+def test_a_request_that_may_change_data_is_not_prefetched(
     server: FaultServer, method: str, ahead: bool
 ) -> None:
     server.plan["/items"] = api(250, cap=10)
@@ -108,7 +108,7 @@ def test_what_may_do_more_than_read_is_not_sent_ahead(
 
 
 @pytest.mark.parametrize("most", [2, 5])
-def test_no_more_requests_are_under_way_than_allowed(server: FaultServer, most: int) -> None:
+def test_no_more_requests_are_in_flight_than_allowed(server: FaultServer, most: int) -> None:
     well = api(400, cap=10)
 
     def answer(seen: Arrival) -> Reply:
@@ -121,15 +121,15 @@ def test_no_more_requests_are_under_way_than_allowed(server: FaultServer, most: 
     assert server.peak == most
 
 
-def test_with_one_request_at_a_time_nothing_is_fetched_ahead(server: FaultServer) -> None:
+def test_with_one_request_at_a_time_nothing_is_prefetched(server: FaultServer) -> None:
     server.plan["/items"] = api(50, cap=10)
     read(server, 1, selector="data", paginator=offset(10), stop_after=2)
     assert numbers(server, "offset") == [0, 10]
     assert prefetch_threads() == {}
 
 
-class Held:
-    """Reads slowly while others fetch, and notes the most that is held."""
+class MemoryWatch:
+    """Reads slowly while pages are prefetched, and notes the most memory that is reserved."""
 
     def __init__(self, server: FaultServer, memory_bytes: int) -> None:
         self.session = session_of(server, 8)
@@ -158,13 +158,11 @@ class Held:
 
 
 @pytest.mark.parametrize("paginator", [offset(10), LINK], ids=str)
-def test_what_is_held_is_bounded_though_pages_grow_without_warning(
-    server: FaultServer, paginator: Any
-) -> None:
-    held = Held(server, 2_000_000)
+def test_memory_is_bounded_though_pages_suddenly_grow(server: FaultServer, paginator: Any) -> None:
+    watch = MemoryWatch(server, 2_000_000)
 
     def growing(seen: Arrival) -> Any:
-        held.look()  # whoever asks ahead holds room for the answer
+        watch.look()  # the request has reserved memory for its response
         page = int(seen.query.get("offset", 0)) // 10 + int(seen.query.get("page", 1))
         size = 1_000 if page < 20 else 400_000
         rows = [{"id": 10 * page + n, "text": "x" * (size // 10)} for n in range(10)]
@@ -172,25 +170,27 @@ def test_what_is_held_is_bounded_though_pages_grow_without_warning(
         return {"data": rows, "total": 400, "next": following}
 
     server.plan["/items"] = growing
-    assert held.read(server, paginator) == 400
-    assert 0 < held.most <= 2_000_000
-    assert held.prefetcher.held_bytes == 0
+    assert watch.read(server, paginator) == 400
+    assert 0 < watch.most <= 2_000_000
+    assert watch.prefetcher.held_bytes == 0
 
 
-def test_a_page_larger_than_all_the_room_is_read_by_whoever_wants_it(server: FaultServer) -> None:
+def test_a_page_larger_than_the_memory_budget_is_fetched_by_the_page_loop(
+    server: FaultServer,
+) -> None:
     def large(seen: Arrival) -> Any:
         start = int(seen.query.get("offset", 0))
         rows = [{"id": start + n, "text": "x" * 50_000} for n in range(10)]
         return {"data": rows, "total": 60}
 
     server.plan["/items"] = large
-    held = Held(server, 300_000)
-    assert held.read(server, offset(10)) == 60
-    assert held.most <= 300_000
+    watch = MemoryWatch(server, 300_000)
+    assert watch.read(server, offset(10)) == 60
+    assert watch.most <= 300_000
 
 
-def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServer) -> None:
-    """Their pages are many, and all of them could be fetched at once."""
+def test_parents_leave_memory_and_threads_for_their_dependents(server: FaultServer) -> None:
+    """The parents have many pages, and all of them could be prefetched at once."""
     server.plan["/items"] = api(1000, cap=10)
     server.plan |= {f"/items/{n}": [{"id": n}] for n in range(1000)}
     session = session_of(server, 8)
@@ -201,7 +201,7 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
     below = replace(above, resource="below", paginator=SinglePagePaginator(), data_selector="$")
     for number, page in enumerate(above.pages(Call("items"))):
         if number == 20:
-            # By now it is known how large the pages are: all places are used, below the parents too.
+            # The size of the pages is known now: all threads are used, for dependents too.
             server.peak = 0
             together = {f"/items/{n}": Reply([{"id": n}], together=8) for n in range(1000)}
             server.plan |= together
@@ -218,7 +218,7 @@ def test_parents_leave_room_and_places_for_what_is_below_them(server: FaultServe
 
 
 def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
-    """One that really waits before it tries again."""
+    """An endpoint that really waits before a retry."""
     rules = SessionRules(
         origins=session_of(server, 8).rules.origins,
         rate_limiter=RateLimiter(),
@@ -246,14 +246,16 @@ def waiting_endpoint(server: FaultServer) -> tuple[EndpointReader, Prefetcher]:
     ids=["a retry", "a pause of all", "no answer yet", "half an answer"],
 )
 @pytest.mark.parametrize("ending", ["closed", "failed"])
-def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, ending: str) -> None:
+def test_no_request_goes_on_after_the_end_of_a_run(
+    server: FaultServer, trouble: Reply, ending: str
+) -> None:
     well = api(250, cap=10)
-    asked = threading.Event()
+    requested = threading.Event()
 
     def answer(seen: Arrival) -> Any:
         page = int(seen.query["offset"]) // 10
         if page >= 4:
-            asked.set()
+            requested.set()
             return trouble
         if page == 3:
             return Reply(status=404, delay=0.3)
@@ -264,7 +266,7 @@ def test_nothing_goes_on_when_a_run_ends(server: FaultServer, trouble: Reply, en
     before = time.monotonic()
     pages = endpoint.pages(Call("items"))
     next(pages)
-    wait_for(asked, "a request for a page in trouble")
+    wait_for(requested, "a request for a page in trouble")
     if ending == "failed":
         with pytest.raises(IngestError):
             list(pages)

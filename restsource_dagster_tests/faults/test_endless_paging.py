@@ -1,4 +1,4 @@
-"""Row 12: paging that does not end."""
+"""Paging that does not end is stopped."""
 
 from typing import Any
 
@@ -109,7 +109,7 @@ def endless(seen: Arrival) -> Any:
     return page(int(seen.query.get("page", 1)))
 
 
-def test_an_endless_page_number_is_stopped_at_the_most_pages(
+def test_an_endless_page_number_is_stopped_at_max_pages(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan["/items"] = endless
@@ -119,7 +119,7 @@ def test_an_endless_page_number_is_stopped_at_the_most_pages(
     assert len(server.arrivals) == 7
 
 
-def test_exactly_the_most_pages_are_fine(server: FaultServer, settings: Settings) -> None:
+def test_exactly_max_pages_are_fine(server: FaultServer, settings: Settings) -> None:
     server.plan["/items"] = endless
     paginator = {**NUMBER, "maximum_page": 8}
     connector = connector_of(server.url, items(paginator=paginator), http={"max_pages": 7})

@@ -1,4 +1,4 @@
-"""Row 9: how many requests may start in a second and be under way, measured at the server."""
+"""Requests per second and in flight stay within the limits, measured at the server."""
 
 import threading
 import time
@@ -26,9 +26,9 @@ NEARLY_A_SECOND = 0.75
 def fan_out(
     server: FaultServer, children: int, *, delay: float = 0.0, together: int = 0, **http: Any
 ) -> Any:
-    """A connector that asks for each of so many parents' children from several threads.
+    """A connector whose dependent makes one call for each parent, from several threads.
 
-    No child is answered before so many requests are under way `together`.
+    No call gets a response before so many requests are in flight `together`.
     """
     server.plan["/parents"] = [{"id": number} for number in range(children)]
     for number in range(children):
@@ -54,7 +54,7 @@ def test_no_second_has_more_requests_than_the_file_allows(
     connector = fan_out(server, 24, delay=delay, requests_per_second=10, max_concurrency=16)
     assert loaded(connector, settings) == 24
     assert server.most_within(NEARLY_A_SECOND) <= 10
-    # and the budget is used: 25 requests are three windows, not twenty-five
+    # and the rate is used: 25 requests take three windows, not twenty-five
     times = [arrival.at for arrival in server.arrivals]
     assert max(times) - min(times) < 20
 
@@ -87,7 +87,7 @@ def test_the_rate_holds_over_retries_redirects_and_token_requests(
 
 
 @pytest.mark.parametrize("most", [1, 3])
-def test_no_more_requests_are_under_way_than_the_file_allows(
+def test_no_more_requests_are_in_flight_than_the_file_allows(
     server: FaultServer, settings: Settings, most: int
 ) -> None:
     connector = fan_out(server, 12, delay=0.05, together=most, max_concurrency=most)
@@ -95,9 +95,7 @@ def test_no_more_requests_are_under_way_than_the_file_allows(
     assert server.peak == most
 
 
-def test_eight_requests_are_under_way_if_the_file_says_nothing(
-    server: FaultServer, settings: Settings
-) -> None:
+def test_eight_requests_are_in_flight_by_default(server: FaultServer, settings: Settings) -> None:
     assert loaded(fan_out(server, 30, delay=0.05, together=8), settings) == 30
     assert server.peak == 8
 
@@ -141,29 +139,29 @@ def test_requests_that_take_long_do_not_use_up_the_rate_for_long() -> None:
             assert fake.now - started == pytest.approx(1.5)
 
 
-def test_a_place_is_given_back_after_an_error() -> None:
+def test_a_slot_is_released_after_an_error() -> None:
     limiter = RateLimiter(max_concurrency=1)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), limiter.slot():
             raise ZeroDivisionError
 
 
-def test_many_threads_share_one_budget() -> None:
+def test_many_threads_share_one_rate_limiter() -> None:
     limiter = RateLimiter(requests_per_second=20, max_concurrency=4)
-    lock, times, under_way, peaks = threading.Lock(), [], [0], []
+    lock, times, in_flight, peaks = threading.Lock(), [], [0], []
 
-    def ask(_: int) -> None:
+    def send(_: int) -> None:
         with limiter.slot():
             with lock:
                 times.append(time.monotonic())
-                under_way[0] += 1
-                peaks.append(under_way[0])
+                in_flight[0] += 1
+                peaks.append(in_flight[0])
             time.sleep(0.01)
             with lock:
-                under_way[0] -= 1
+                in_flight[0] -= 1
 
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(ask, range(45)))
+        list(pool.map(send, range(45)))
     assert max(peaks) <= 4
     window = NEARLY_A_SECOND
     assert max(sum(at <= other < at + window for other in times) for at in times) <= 20

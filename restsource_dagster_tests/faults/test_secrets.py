@@ -1,4 +1,4 @@
-"""Row 16: a secret is found by value nowhere, whatever its place and whatever fails."""
+"""No secret appears in any message, log, event or file, whatever fails."""
 
 import logging
 import shutil
@@ -174,7 +174,7 @@ def test_a_secret_that_no_header_can_carry_is_hidden_in_the_error(
     assert server.arrivals == []
 
 
-def test_a_path_that_is_skipped_is_told_without_its_secret(
+def test_a_skipped_path_is_reported_without_its_secret(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan["/items"] = [{"id": 1}, {"id": 2}]

@@ -1,4 +1,4 @@
-"""Row 13: page sizes that the server caps, and totals that are not what they should be."""
+"""All rows arrive though the API caps the page size or states a wrong total."""
 
 from collections.abc import Callable
 from typing import Any
@@ -146,7 +146,9 @@ def test_without_another_end_an_unreadable_total_is_an_error(
         count_of(server, offset(stop_after_empty_page=False))
 
 
-def test_a_selector_that_filters_pages_on_by_the_size_asked_for(server: FaultServer) -> None:
+def test_with_a_selector_that_filters_the_offset_moves_by_the_page_size(
+    server: FaultServer,
+) -> None:
     server.plan["/items"] = api(250)
     found = rows_of(server, selector="data[?(@.id > 100)]", paginator=offset())
     # the first page has none, which is the end for dlt, too
@@ -155,7 +157,7 @@ def test_a_selector_that_filters_pages_on_by_the_size_asked_for(server: FaultSer
     assert len(rows_of(server, selector="data[?(@.id > 100)]", paginator=kept)) == 149
 
 
-def test_what_the_api_promised_and_what_arrived_is_told(
+def test_a_stated_total_that_is_not_reached_is_reported(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan["/items"] = api(90, total=lambda given, rows: 100)
@@ -169,7 +171,7 @@ def test_what_the_api_promised_and_what_arrived_is_told(
     assert told == ("items: the API named a total of 100, and 90 arrived; 10 are missing")
 
 
-def test_a_total_that_was_kept_is_told_without_a_warning(
+def test_a_stated_total_that_is_reached_gives_no_warning(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan["/items"] = api(90)
@@ -207,7 +209,7 @@ def test_a_total_under_a_usual_name_is_compared_whatever_the_paginator(
     assert load(connector, settings)["items"].stated_total == promised
 
 
-def test_pages_that_are_missing_are_told(server: FaultServer, settings: Settings) -> None:
+def test_missing_pages_are_reported(server: FaultServer, settings: Settings) -> None:
     server.plan["/items"] = api(30, cap=10, total=lambda given, rows: 6)
     notes = Notes()
     connector = connector_of(server.url, items(paginator=pages()))
@@ -244,7 +246,7 @@ def test_null_items_count_as_received_and_are_left_out(
     assert notes.texts == ["items: left out 1 null items of a page"]
 
 
-def test_a_failing_page_is_no_short_total(server: FaultServer, settings: Settings) -> None:
+def test_a_failed_page_reports_no_missing_rows(server: FaultServer, settings: Settings) -> None:
     server.plan["/items"] = api(90, cap=50, past_the_end=500)
     connector = connector_of(server.url, items(paginator=offset(50, total_path=None)))
     resource = connector.resource("items")

@@ -1,4 +1,4 @@
-"""Row 7: OAuth tokens that end or are refused."""
+"""OAuth tokens that expire or are refused are renewed."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def desk(server: FaultServer) -> Desk:
     ("lifetime", "still_good", "renewed"),
     [(3600, 3539, 3541), (100, 79, 81), ("100", 79, 81), (10.0, 7.9, 8.1)],
 )
-def test_a_token_is_renewed_ahead_of_its_end(
+def test_a_token_is_renewed_before_it_expires(
     server: FaultServer, lifetime: Any, still_good: float, renewed: float
 ) -> None:
     desk, fake = Desk(server, lifetime=lifetime), FakeTime()
@@ -48,7 +48,7 @@ def test_a_token_is_renewed_ahead_of_its_end(
 
 
 @pytest.mark.parametrize("lifetime", [None, 0])
-def test_a_token_without_a_lifetime_is_taken_to_live_for_an_hour(
+def test_a_token_without_a_lifetime_expires_after_an_hour(
     server: FaultServer, lifetime: Any
 ) -> None:
     desk, fake = Desk(server, lifetime=lifetime), FakeTime()
@@ -59,7 +59,7 @@ def test_a_token_without_a_lifetime_is_taken_to_live_for_an_hour(
     assert desk.given == 1
 
 
-def test_a_token_that_ends_in_mid_run_is_renewed_on_the_401_and_the_page_asked_for_again(
+def test_a_token_that_expires_during_a_run_is_renewed_and_its_page_requested_again(
     server: FaultServer, desk: Desk, settings: Settings
 ) -> None:
     def revoke_at_page_3(seen: Arrival) -> Any:
@@ -104,7 +104,7 @@ def test_each_page_may_have_its_401(server: FaultServer, desk: Desk) -> None:
     assert desk.given == 4
 
 
-def test_a_401_that_the_file_knows_of_is_left_to_the_file(server: FaultServer, desk: Desk) -> None:
+def test_a_401_with_a_response_action_renews_no_token(server: FaultServer, desk: Desk) -> None:
     desk.refusals = 1
     endpoint = endpoint_for(
         server,
@@ -115,7 +115,7 @@ def test_a_401_that_the_file_knows_of_is_left_to_the_file(server: FaultServer, d
     assert desk.given == 1
 
 
-def test_a_401_without_oauth_is_not_asked_for_again(server: FaultServer, desk: Desk) -> None:
+def test_a_401_without_oauth_is_not_retried(server: FaultServer, desk: Desk) -> None:
     with pytest.raises(ResponseError, match=r"check client\.auth"):
         list(endpoint_for(server).pages(Call("items")))
     assert len(server.arrivals) == 1
@@ -138,7 +138,7 @@ def test_many_threads_renew_a_refused_token_once(server: FaultServer, desk: Desk
     assert desk.given == 2
 
 
-def test_parallel_children_whose_token_ends_renew_it_once(
+def test_parallel_dependents_renew_an_expired_token_once(
     server: FaultServer, desk: Desk, settings: Settings
 ) -> None:
     def revoke(seen: Arrival) -> Any:

@@ -1,4 +1,4 @@
-"""Row 8: exchanges that are slow or never end."""
+"""Exchanges that are slow or never end are ended by the deadline."""
 
 import socket
 import threading
@@ -34,7 +34,7 @@ LONG_SECONDS = 30.0
 """Much longer than what is bounded takes on a busy machine; much less than it takes without bounds."""
 
 
-def test_nobody_listening_is_a_clear_error(server: FaultServer) -> None:
+def test_a_closed_port_is_a_clear_error(server: FaultServer) -> None:
     with closed_port() as port, pytest.raises(RequestError, match="Is the API up"):
         rows_of(At(f"http://127.0.0.1:{port}"))
 
@@ -62,7 +62,7 @@ def test_an_exchange_as_a_whole_ends_in_time(server: FaultServer, slow: str) -> 
 
 
 @pytest.mark.parametrize("slow", SLOW)
-def test_a_connection_that_is_used_again_is_bounded_too(server: FaultServer, slow: str) -> None:
+def test_a_reused_connection_obeys_the_deadline_too(server: FaultServer, slow: str) -> None:
     server.plan["/items"] = (GOOD, SLOW[slow], GOOD)
     session = session_for(server, timeout_seconds=ENOUGH_SECONDS)
     assert rows_of(server, session=session) == GOOD
@@ -75,7 +75,7 @@ def test_slow_bytes_that_are_there_in_time_are_read(server: FaultServer) -> None
     assert rows_of(server) == GOOD
 
 
-def test_the_timeout_of_the_file_counts_and_the_retry_is_told(
+def test_the_timeout_of_the_file_counts_and_the_retry_is_reported(
     server: FaultServer, settings: Settings
 ) -> None:
     server.plan["/items"] = (Reply(GOOD, missing=5), GOOD)

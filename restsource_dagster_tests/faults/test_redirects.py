@@ -1,4 +1,4 @@
-"""Row 1: redirects to another origin, the token endpoint's origin, and the environment."""
+"""Redirects to another origin, the token endpoint's origin, and credentials from the environment."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Families whose pages are fetched before their turn."""
+"""The first pages of families are prefetched."""
 
 import threading
 import time
@@ -10,8 +10,8 @@ import pytest
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads
-from restsource_dagster_tests.faults.ahead_runs import ran, twins
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
+from restsource_dagster_tests.faults.prefetch_runs import run_result, with_and_without_prefetch
 from restsource_dagster_tests.faults.test_shared_database import person
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 from restsource_dagster_tests.waiting import wait_for
@@ -87,34 +87,34 @@ def test_families_of_every_kind_leave_the_same_run_after_run(
     feeds = Feeds(server, *NAMES)
     server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
     feeds.trouble = TROUBLES[trouble]
-    both = twins(tmp_path, server.url, *EVERY_KIND, most=8)
+    both = with_and_without_prefetch(tmp_path, server.url, *EVERY_KIND, most=8)
     for _ in range(2):
-        alone, ahead = (ran(*one) for one in both)
-        assert ahead == alone
+        sequential, prefetched = (run_result(*one) for one in both)
+        assert prefetched == sequential
         feeds.trouble = {}
         feeds.grow()
-    assert not any(told[0] for told in alone.outcomes.values())
+    assert not any(fields[0] for fields in sequential.outcomes.values())
     assert prefetch_threads() == {}
 
 
-def test_no_request_is_sent_in_vain(server: FaultServer, tmp_path: Path) -> None:
+def test_no_unneeded_request_is_sent(server: FaultServer, tmp_path: Path) -> None:
     feeds = Feeds(server, *NAMES)
     server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
-    for connector, settings in twins(tmp_path, server.url, *EVERY_KIND, most=8):
+    for connector, settings in with_and_without_prefetch(tmp_path, server.url, *EVERY_KIND, most=8):
         server.arrivals.clear()
         for _ in range(2):
-            ran(connector, settings)
-        asked = sorted(arrival.target for arrival in server.arrivals)
+            run_result(connector, settings)
+        requested = sorted(arrival.target for arrival in server.arrivals)
         if connector.http.max_concurrency == 1:
-            alone = asked
+            expected = requested
         feeds.rows = {name: rows[:18] for name, rows in feeds.rows.items()}
-    assert asked == alone
+    assert requested == expected
 
 
-def test_all_families_are_asked_for_at_once(server: FaultServer, settings: Settings) -> None:
+def test_all_families_are_requested_at_once(server: FaultServer, settings: Settings) -> None:
     names = [f"feed_{n}" for n in range(8)]
     Feeds(server, *names, together=8)
-    ran(connector_of(server.url, *(linked(name) for name in names)), settings)
+    run_result(connector_of(server.url, *(linked(name) for name in names)), settings)
     assert server.peak == 8
     paths = [arrival.path for arrival in server.arrivals]
     before_the_first_ended = paths[: len(paths) - paths[::-1].index("/feed_0")]
@@ -122,23 +122,23 @@ def test_all_families_are_asked_for_at_once(server: FaultServer, settings: Setti
 
 
 class Waiting(Notes):
-    """Goes on with the first family when the API was asked for it."""
+    """Continues with the first family once its first page is requested."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = threading.Event()
+        self.requested = threading.Event()
 
     def phase(self, family: str, phase: str) -> None:
-        wait_for(self.asked, "a request for the first page")
+        wait_for(self.requested, "a request for the first page")
 
 
-def test_the_first_page_is_asked_for_while_the_database_is_opened(
+def test_the_first_page_is_requested_while_the_database_is_opened(
     server: FaultServer, settings: Settings
 ) -> None:
     observer = Waiting()
 
     def answer(seen: Arrival) -> Any:
-        observer.asked.set()
+        observer.requested.set()
         return [{"id": 1}]
 
     server.plan["/items"] = answer
@@ -150,12 +150,12 @@ def test_the_first_page_is_asked_for_while_the_database_is_opened(
     assert len(server.arrivals) == 1
 
 
-def test_one_page_at_most_is_asked_for_where_the_database_can_not_be_opened(
+def test_at_most_one_page_is_requested_if_the_database_cannot_be_opened(
     server: FaultServer, settings: Settings
 ) -> None:
     Feeds(server, "one", "two")
     connector = connector_of(server.url, linked("one"), linked("two"))
-    ran(connector, settings)
+    run_result(connector, settings)
     server.arrivals.clear()
     impatient = settings.model_copy(update={"lock_wait_seconds": 0.2})
     with person(settings, "write"):
@@ -164,13 +164,13 @@ def test_one_page_at_most_is_asked_for_where_the_database_can_not_be_opened(
     assert [arrival.target for arrival in server.arrivals] in ([], ["/one"])
 
 
-def test_a_cursor_that_a_person_sets_is_asked_from(server: FaultServer, settings: Settings) -> None:
+def test_a_cursor_that_a_person_sets_is_used(server: FaultServer, settings: Settings) -> None:
     feeds = Feeds(server, "one", "two")
     connector = connector_of(
         server.url,
         *(linked(name, primary_key="id", incremental=AT) for name in ("one", "two")),
     )
-    ran(connector, settings)
+    run_result(connector, settings)
     server.arrivals.clear()
     feeds.grow()
     list(ingest(connector, settings=settings, environment={}, set_cursor={"two": 12}))
@@ -179,23 +179,21 @@ def test_a_cursor_that_a_person_sets_is_asked_from(server: FaultServer, settings
     assert {arrival.query["since"] for arrival in server.asked("/two")} == {"12"}
 
 
-def test_nothing_is_asked_of_a_family_that_may_not_be_appended_to(
+def test_nothing_is_requested_for_a_family_that_may_not_be_appended_to(
     server: FaultServer, settings: Settings
 ) -> None:
     Feeds(server, "one", "two")
     by_id = {"cursor_path": "id", "initial_value": 0, "start_param": "since"}
     first = [linked(name, write_disposition="append", incremental=AT) for name in ("one", "two")]
-    ran(connector_of(server.url, *first), settings)
+    run_result(connector_of(server.url, *first), settings)
     server.arrivals.clear()
     other = [linked(name, write_disposition="append", incremental=by_id) for name in ("one", "two")]
-    outcomes = ran(connector_of(server.url, *other), settings).outcomes
-    assert all("has rows from before" in told[0].message for told in outcomes.values())
+    outcomes = run_result(connector_of(server.url, *other), settings).outcomes
+    assert all("has rows from before" in fields[0].message for fields in outcomes.values())
     assert server.arrivals == []
 
 
-def test_a_run_that_is_given_up_ends_what_it_has_begun(
-    server: FaultServer, settings: Settings
-) -> None:
+def test_a_run_that_is_closed_ends_its_threads(server: FaultServer, settings: Settings) -> None:
     names = [f"feed_{n}" for n in range(6)]
     feeds = Feeds(server, *names, pages=40)
     feeds.trouble = {("feed_3", 5): Reply(status=503, headers={"Retry-After": "100"})}

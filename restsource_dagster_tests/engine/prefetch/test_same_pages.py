@@ -14,8 +14,8 @@ from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES
 from restsource_dagster_tests.engine.prefetch.reading import Read, read
 from restsource_dagster_tests.faults.shape_resources import PAGES
 from restsource_dagster_tests.faults.shapes import Shapes
-from restsource_dagster_tests.faults.test_http_endless import REPEATING
-from restsource_dagster_tests.faults.test_http_totals import TOTALS, api, offset, pages
+from restsource_dagster_tests.faults.test_endless_paging import REPEATING
+from restsource_dagster_tests.faults.test_stated_totals import TOTALS, api, offset, pages
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
@@ -120,7 +120,7 @@ def link(seen: Arrival, page: int, body: Any) -> Any:
 @at_most(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_page_that_is_in_trouble_is_so_for_both(
+def test_a_page_in_trouble_fails_with_and_without_prefetch(
     server: FaultServer,
     trouble: str,
     at: int,
@@ -154,7 +154,9 @@ def test_a_page_that_is_in_trouble_is_so_for_both(
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 7])
-def test_a_reader_that_stops_early_has_seen_the_same(server: FaultServer, stop_after: int) -> None:
+def test_a_reader_that_stops_early_gets_the_same_pages(
+    server: FaultServer, stop_after: int
+) -> None:
     server.plan["/items"] = api(250, cap=10)
     seen = assert_same(server, 8, selector="data", paginator=offset(10), stop_after=stop_after)
     assert len(seen.pages) == stop_after

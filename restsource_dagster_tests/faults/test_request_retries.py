@@ -1,4 +1,4 @@
-"""Row 8: APIs that ask to wait, break off, or are slow."""
+"""Requests are retried, and wait as long as the API asks."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ def in_seconds(seconds: float) -> datetime:
 
 
 def waits_of(server: FaultServer, *replies: Any, **rules: Any) -> list[float]:
-    """The waits until a good answer comes, after these replies."""
+    """The waits before a good response, which follows these replies."""
     server.plan["/items"] = (*replies, GOOD)
     fake = FakeTime()
     session = session_for(server, time=fake, **rules)
@@ -65,7 +65,7 @@ def test_retry_after_in_seconds_is_waited_for(server: FaultServer, status: int) 
 def test_retry_after_as_a_date_is_waited_for(server: FaultServer, status: int) -> None:
     date = format_datetime(in_seconds(290), usegmt=True)
     [wait] = waits_of(server, busy(status, Retry_After=date))
-    assert 30 < wait <= 290  # the answer may come late
+    assert 30 < wait <= 290  # the response may be late
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -95,7 +95,7 @@ def test_the_waits_of_a_request_count_together(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 520])
-def test_without_retry_after_the_waits_double_and_five_tries_are_enough(
+def test_without_retry_after_the_waits_double_up_to_five_attempts(
     server: FaultServer, status: int
 ) -> None:
     server.plan["/items"] = busy(status)
@@ -106,7 +106,7 @@ def test_without_retry_after_the_waits_double_and_five_tries_are_enough(
     assert len(server.arrivals) == 5
 
 
-def test_at_once_is_believed_once(server: FaultServer) -> None:
+def test_a_wait_of_0_is_taken_literally_once(server: FaultServer) -> None:
     waits = waits_of(server, *[busy(Retry_After="0")] * 4)
     assert [int(wait) for wait in waits] == [0, 2, 4, 8]
 
@@ -117,7 +117,7 @@ def test_a_retry_after_that_says_nothing_counts_as_absent(server: FaultServer, t
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 501])
-def test_other_statuses_are_not_tried_again(server: FaultServer, status: int) -> None:
+def test_other_statuses_are_not_retried(server: FaultServer, status: int) -> None:
     server.plan["/items"] = busy(status)
     with pytest.raises(ResponseError, match=f"answered {status}"):
         rows_of(server)
@@ -154,7 +154,7 @@ def test_a_429_with_rate_limit_headers_waits_until_the_reset(server: FaultServer
     assert waits_of(server, reply) == [40.0]
 
 
-def test_a_good_answer_that_uses_up_the_limit_holds_the_next_request_back(
+def test_a_response_that_uses_up_the_limit_delays_the_next_request(
     server: FaultServer, settings: Settings
 ) -> None:
     used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1"}
@@ -179,7 +179,7 @@ def test_a_reset_beyond_the_longest_wait_is_left_to_the_api(server: FaultServer)
 
 
 @pytest.mark.parametrize(("status", "held"), [(429, 30.0), (503, 0.0)])
-def test_a_429_holds_all_threads_back_and_a_503_only_its_own(
+def test_a_429_pauses_all_threads_and_a_503_only_its_own(
     server: FaultServer, status: int, held: float
 ) -> None:
     fake = FakeTime()
@@ -207,9 +207,7 @@ def test_a_429_holds_all_threads_back_and_a_503_only_its_own(
     ],
     ids=["reset", "cut", "bad gzip", "bad chunks"],
 )
-def test_an_exchange_that_breaks_is_tried_again_and_counted(
-    server: FaultServer, broken: Reply
-) -> None:
+def test_an_exchange_that_breaks_is_retried_and_counted(server: FaultServer, broken: Reply) -> None:
     assert [int(wait) for wait in waits_of(server, broken, broken)] == [1, 2]
 
 
@@ -225,13 +223,15 @@ def test_a_server_that_always_resets_is_a_clear_error(
     assert len(server.arrivals) == 5
 
 
-def test_a_certificate_nobody_trusts_is_not_tried_again() -> None:
+def test_a_certificate_that_is_not_trusted_is_not_retried() -> None:
     error = requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED: self-signed certificate")
     assert not is_transient(error)
     assert is_transient(requests.exceptions.SSLError("EOF occurred in violation of protocol"))
 
 
-def test_the_usage_counts_each_try_and_the_bytes(server: FaultServer, settings: Settings) -> None:
+def test_the_usage_counts_each_attempt_and_the_bytes(
+    server: FaultServer, settings: Settings
+) -> None:
     server.plan["/items"] = (busy(503, Retry_After="0"), Reply(b'[{"id": 1}]'))
     usage = load(connector_of(server.url, items()), settings)["items"].usage
     assert (usage.requests, usage.retries) == (2, 1)

@@ -1,4 +1,4 @@
-"""Row 7: token endpoints that are slow or fail."""
+"""Token endpoints that are slow or fail give clear errors."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +53,7 @@ def test_a_failing_token_endpoint_is_a_clear_error_that_names_it(
     assert "Check client_id, client_secret" in message
 
 
-def test_a_token_endpoint_that_fails_for_a_moment_is_tried_again(
+def test_a_token_endpoint_that_fails_for_a_moment_is_retried(
     server: FaultServer, desk: Desk
 ) -> None:
     server.plan["/token"] = (Reply(status=503), Reply(reset=True), desk.give)

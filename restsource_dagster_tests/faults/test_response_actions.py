@@ -1,4 +1,4 @@
-"""`response_actions`: what the file says about certain answers (rows 3 and 8)."""
+"""`response_actions` decide what a response means."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ IGNORED = [
 
 
 @pytest.mark.parametrize(("rule", "reply"), IGNORED)
-def test_an_answer_that_the_file_says_to_ignore_is_the_end_and_0_rows(
+def test_ignore_ends_the_call_with_0_rows(
     server: FaultServer, rule: dict[str, Any], reply: Reply
 ) -> None:
     server.plan["/items"] = reply
@@ -53,7 +53,7 @@ RETRIED = [
 
 
 @pytest.mark.parametrize(("rule", "reply"), RETRIED)
-def test_an_answer_that_the_file_says_to_retry_is_asked_for_again(
+def test_retry_sends_the_request_again(
     server: FaultServer, rule: dict[str, Any], reply: Reply
 ) -> None:
     server.plan["/items"] = (reply, FIRST)
@@ -61,7 +61,7 @@ def test_an_answer_that_the_file_says_to_retry_is_asked_for_again(
     assert len(server.arrivals) == 2
 
 
-def test_an_answer_that_stays_one_to_retry_is_an_error(server: FaultServer) -> None:
+def test_a_response_to_retry_after_the_last_attempt_is_an_error(server: FaultServer) -> None:
     server.plan["/items"] = {"message": "try again"}
     rule = action(content="try again", action="retry")
     with pytest.raises(ResponseError, match=r"response_actions.*trying again did not help"):
@@ -69,9 +69,7 @@ def test_an_answer_that_stays_one_to_retry_is_an_error(server: FaultServer) -> N
     assert len(server.arrivals) == 5
 
 
-def test_an_answer_that_the_file_says_to_fail_is_not_tried_again(
-    server: FaultServer, settings: Settings
-) -> None:
+def test_fail_is_an_error_without_a_retry(server: FaultServer, settings: Settings) -> None:
     server.plan["/items"] = Reply({"message": "quota"}, status=503)
     resource = items(response_actions=[action(content="quota", action="fail")])
     outcome = load(connector_of(server.url, resource), settings)["items"]
@@ -79,7 +77,7 @@ def test_an_answer_that_the_file_says_to_fail_is_not_tried_again(
     assert outcome.usage.requests == 1
 
 
-def test_the_first_action_that_fits_counts(server: FaultServer) -> None:
+def test_the_first_action_that_matches_counts(server: FaultServer) -> None:
     rules = (
         action(status_code=404, content="gone", action="fail"),
         action(status_code="4xx", action="ignore"),
