@@ -96,6 +96,7 @@ class Cancellation:
             yield
         finally:
             with self._lock:
+                # the connection returns to the pool: an abort must not end its next request
                 self._on_abort = None
 
 

@@ -126,6 +126,7 @@ def parse_fast(raw: bytes, encoding: str | None) -> Any:
     Raises `ValueError` for what only the slow parser can judge: text that is not JSON, is in another
     encoding, or has lone surrogates or numbers that are not finite.
     """
+    # orjson reads UTF-8 only
     if (encoding and encoding.lower()) not in _UTF_8:
         raise ValueError(f"the encoding is {encoding}")
     return orjson.loads(raw)

@@ -138,6 +138,7 @@ class RenewingToken(AuthBase):
             seconds = -1.0
         if not 0 <= seconds < float("inf"):
             raise self._error("`expires_in` is no number of seconds")
+        # some servers send 0 for a lifetime that they don't know
         return seconds or float(self._credentials.default_token_expiration or 3600)
 
     def _error(self, reason: str, refusal: requests.Response | None = None) -> TokenError:

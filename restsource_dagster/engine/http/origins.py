@@ -93,6 +93,7 @@ class OriginPolicy:
         )
 
     def _is_downgrade(self, origin: Origin) -> bool:
+        # from http to https is fine: nothing is sent less safely than before
         return self.own_origin.scheme == "https" and origin.scheme != "https"
 
     def _is_listed(self, origin: Origin) -> bool:

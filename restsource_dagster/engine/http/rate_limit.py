@@ -55,6 +55,7 @@ class RateLimiter:
     @contextmanager
     def slot(self) -> Iterator[None]:
         """Hold one of the slots; wait for it, for the rate and for the end of a pause."""
+        # a cancelled request may wait here, at most until another one ends
         with self._concurrency:
             taken = self._take_slot()
             try:
@@ -62,6 +63,7 @@ class RateLimiter:
                 yield
             finally:
                 with self._changed:
+                    # it has arrived by its response, which may be earlier than assumed
                     taken.arrived_by = min(taken.arrived_by, self._clock())
                     self._changed.notify_all()
 
@@ -86,6 +88,7 @@ class RateLimiter:
 
     def _take_slot(self) -> _RequestSlot:
         with self._changed:
+            # again after each wait: a pause may have come, or another thread may have been first
             while (wait := self._seconds_to_wait()) > 0:
                 raise_if_cancelled()
                 self._wait(self._changed, wait)

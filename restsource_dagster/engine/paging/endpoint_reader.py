@@ -88,12 +88,14 @@ class RequestSender:
         )
 
     def _send(self, request: requests.Request) -> requests.Response:
+        # what `requests.Session.request` does; it takes no prepared or unprepared request object
         prepared = self.session.prepare_request(request)
         settings = self.session.merge_environment_settings(prepared.url, {}, None, None, None)
         return self.session.send(prepared, **settings)
 
     def _refused_token(self, response: requests.Response) -> RenewingToken | None:
         """Return the token if the API refused it and the file has no action for that response."""
+        # a 401 that the file ignores or retries says nothing about the token
         if response.status_code != requests.codes.unauthorized:
             return None
         if not isinstance(self.auth, RenewingToken) or matching_action(response, self.actions):
@@ -126,7 +128,7 @@ class Call:
     @property
     def is_prefetchable(self) -> bool:
         """True if the call may be sent before it is known to be needed."""
-        # POST is how many APIs search; a request that changes data is no source of rows
+        # POST is how many APIs search; the other methods may change data
         return self.method.upper() in ("GET", "HEAD", "POST")
 
 
@@ -146,9 +148,8 @@ class PageListener(Protocol):
 class PagePrefetch(Protocol):
     """Fetches pages before the page loop asks for them. `engine.prefetch` implements it."""
 
-    @property
-    def max_prefetched_calls(self) -> int:
-        """How many calls are worth prefetching at a time."""
+    max_prefetched_calls: int
+    """How many calls are worth prefetching at a time."""
 
     def page_fetcher(
         self,
@@ -200,7 +201,7 @@ class EndpointReader:
     is_selector_from_file: bool = True
     """False if dlt chose the selector, as it does for a path that ends in an id."""
     actions: Sequence[ResponseAction] = ()
-    max_pages: int = 100_000
+    max_pages: int = 100_000  # above any real API: a guard against paging without an end
     listener: PageListener | None = None
     prefetcher: PagePrefetch | None = None
     """Fetches pages before they are needed; without it each page is fetched when it is."""
@@ -221,6 +222,7 @@ class EndpointReader:
                     break
                 totals.add_page(page.response, page.body, len(page.records))
                 yield self._report_page(page.records)
+        # not reached if the caller stops early: then nothing is known of the rows it left out
         if self.listener:
             self.listener.on_call_end(totals.total_records(pages.paginator), totals.rows)
             if missing := totals.describe_missing_pages(pages.paginator):

@@ -63,6 +63,7 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
         )
     if response.status_code >= requests.codes.bad_request:
         raise UnusableBodyError(f"the API refused ({response.reason})")
+    # requests has followed every redirect that names a place
     if response.status_code >= requests.codes.multiple_choices:
         raise UnusableBodyError(
             f"the API leads elsewhere ({response.reason}) and does not say where"
@@ -73,7 +74,7 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
         return response.json()
     except (requests.exceptions.JSONDecodeError, UnicodeDecodeError) as error:
         reason = f"the answer is not JSON ({error})"
-    except RecursionError:
+    except RecursionError:  # a thousand open brackets are enough
         reason = "the answer is nested too deeply to be read"
     raise UnusableBodyError(reason)
 
@@ -82,6 +83,7 @@ KeyPath = tuple[str, ...]
 """The keys that lead to a list in a body."""
 
 _ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
+# keys beside the records that are about the page
 _PAGING_KEYS = frozenset(
     {"next", "previous", "prev", "cursor", "links", "meta", "pagination", "paging"}
 )
@@ -121,6 +123,7 @@ def detect_selector(body: Any) -> JSONPath | None:
 
 def _only_list(body: Mapping[str, Any], lists: list[tuple[KeyPath, list[Any]]]) -> KeyPath:
     candidates = [path for path, items in lists if _may_hold_records(path, items)]
+    # an id on the way to the list: the object is a record with a list in it, as an order has lines
     if len(candidates) == 1 and not any(
         _ID_KEYS & keys for keys in _keys_on_path(body, candidates[0])
     ):
@@ -201,11 +204,13 @@ class RecordReader:
             self._selector = detect_selector(body)
             if self._selector is None:
                 return []
+        # a place that was detected on one page is a guess about the next
         if self._file_selector is None:
             self._check_shape(body)
         found = jsonpath.find_values(self._selector, body)
         if not found:
             return self._empty_page(body)
+        # one match is the list of records; several, of `[*]` or a filter, are the records
         records = found[0] if len(found) == 1 else found
         if isinstance(records, list) and records:
             return records
@@ -305,6 +310,7 @@ def extract_records(
     through their values anyway. Raises `ValueError` as the reader does.
     """
     records = reader.read(body)
+    # Python's own parser loses nothing
     if not isinstance(response, ApiResponse) or not response.is_unverified:
         return records, body
     key_count = expected_key_count(records, body, response.content)

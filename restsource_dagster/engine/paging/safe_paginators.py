@@ -132,6 +132,7 @@ class TolerantLinkPaginator(JSONLinkPaginator):
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         """Read the next link. Raises `ValueError` if it is no text."""
         super().update_state(response, data)
+        # dlt takes everything but null for a link, and requests it
         link: Any = self._next_reference
         if link is None or link is False or link == "":
             self._next_reference = None
@@ -154,6 +155,7 @@ def make_paginator(config: Any, *, selects_every_record: bool) -> BasePaginator 
     if isinstance(config, BasePaginator):  # dlt sets one for a path that ends in an id
         return config
     kind = config if isinstance(config, str) else str((config or {}).get("type"))
+    # those that follow a cursor or a header lose nothing, and are dlt's
     if kind not in ours:
         return create_paginator(config)
     arguments = {} if isinstance(config, str) else dict(config)

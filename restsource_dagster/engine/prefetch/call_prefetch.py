@@ -43,6 +43,7 @@ class PrefetchStage(IntEnum):
     CANCELLED = 4
 
 
+# eq=False: two pages are one only if they are one object
 @dataclass(eq=False)
 class PrefetchedPage:
     """A page of a call that the page loop has not taken yet."""
@@ -165,6 +166,7 @@ class CallPrefetch:
         self._last_response_at = 0.0
         self._is_reading = False
         self._predicted: Iterator[requests.Request] | None = None
+        # the only request that depends on no response
         self._add(1, pages.next_request())
 
     @property
@@ -195,6 +197,7 @@ class CallPrefetch:
             return None
         if not self.budget.has_room_for(self._expected_bytes):
             return None
+        # one page may exceed the share: its size is known only when it is there
         if self.held_bytes >= self.max_bytes:
             return None
         known = self._at(number)
@@ -211,9 +214,10 @@ class CallPrefetch:
 
     def finish(self, page: PrefetchedPage, outcome: PageResponse | Exception | None) -> None:
         """Store the response of a page or its error; None if its request was cancelled."""
+        # the page loop's own requests have no cancellation and are not counted
         self.in_flight -= page.cancellation is not None
         if page.stage is PrefetchStage.CANCELLED:
-            # its memory grew until the response ended
+            # again: its memory grew until the response ended
             page.release()
         elif outcome is None:
             self.cancel()
@@ -263,6 +267,7 @@ class CallPrefetch:
             page.received = replace(page.received, digest=read.digest)
             page.keep_parsed(self._spare_bytes())
         if read is None or upcoming is None:
+            # pages after the last one were predicted wrongly
             self._cancel_after(page.number)
             self.has_ended = True
             return
@@ -285,6 +290,7 @@ class CallPrefetch:
             return None
         self.last_requested_page = number
         if first.reservation:
+            # the page loop waits for it now, so it must not fail for lack of memory
             first.reservation.is_required = True
         return first
 

@@ -52,6 +52,8 @@ class Prefetcher(PagePrefetch):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_threads = max_threads
+        # while a thread works on one call the next one is known
+        self.max_prefetched_calls = 2 * max_threads
         self._rate_limiter = rate_limiter
         # one lock for all: it is held for microseconds, and a request takes milliseconds
         self._lock = threading.Lock()
@@ -79,12 +81,6 @@ class Prefetcher(PagePrefetch):
         with self._lock:
             return self._workers.is_idle and self._scheduler.next_request() is None
 
-    @property
-    def max_prefetched_calls(self) -> int:
-        """How many calls are worth prefetching at a time."""
-        # while a thread works on one call the next one is known
-        return 2 * self._max_threads
-
     @contextmanager
     def page_fetcher(
         self,
@@ -102,6 +98,7 @@ class Prefetcher(PagePrefetch):
         """
         replay = self._replay
         if replay is not None and replay.is_replaying(resource):
+            # a recorded response is used once; a request that was not recorded is sent
             yield (
                 lambda request, page: (
                     replay.take(resource, request_key(request)) or PageResponse(send(request, page))
@@ -119,6 +116,7 @@ class Prefetcher(PagePrefetch):
         try:
             yield lambda request, page: self._fetch(prefetch, request, page)
         finally:
+            # the page loop may have stopped early, with requests still in flight
             with self._lock:
                 self._scheduler.remove(prefetch)
                 self._wake_workers()
@@ -182,6 +180,7 @@ class Prefetcher(PagePrefetch):
     def cancel_family(self, root: str) -> None:
         """Cancel the pending prefetches of a family: those of its root and all below parents."""
         with self._lock:
+            # families are loaded one after the other, so current prefetches belong to this one
             self._scheduler.cancel_current()
             self._scheduler.cancel_where(lambda prefetch: prefetch.resource == root)
             self._wake_workers()
@@ -194,6 +193,7 @@ class Prefetcher(PagePrefetch):
             in_flight = list(self._in_flight)
             self._workers.shut_down()
             self._changed.notify_all()
+        # without the lock, which a thread needs to end
         for cancellation in in_flight:
             cancellation.abort()
         self._rate_limiter.wake_waiters()
@@ -216,6 +216,7 @@ class Prefetcher(PagePrefetch):
             is_pending = page is not None and page.stage is PrefetchStage.PENDING
             if page is not None and is_pending:
                 prefetch.start(page, is_ahead=False)
+            # first: the threads send the next requests while this one sends its own
             self._wake_workers(prefetch)
         if page is None:
             return PageResponse(prefetch.send(request, number))
@@ -355,7 +356,7 @@ class PrefetchScheduler:
         prefetches = self._unclaimed.get((resource, key))
         if not prefetches:
             return None
-        prefetch = prefetches[0]
+        prefetch = prefetches[0]  # calls are made in the order in which they were prefetched
         self._unregister(prefetch)
         if prefetch.is_stale(self._clock() - STALE_SECONDS):
             self.remove(prefetch)
@@ -369,6 +370,7 @@ class PrefetchScheduler:
 
     def is_complete(self, resource: str) -> bool:
         """True if exactly one call of the resource is prefetched and all its pages are in memory."""
+        # of several calls it is not known which one is next
         found = self._unclaimed_of(resource)
         return len(found) == 1 and found[0].is_complete
 
