@@ -1,84 +1,282 @@
-"""Stands between a resource's pages and dlt: takes what can be columns, passes on the rest."""
+"""Write a resource's pages as columns, as long as the tables are those that dlt makes of its rows.
 
-from collections.abc import Callable, Iterator
+Names, types and new columns are dlt's. If that is not certain for a page (a value of another type
+than its column, a number beyond 64 bits, ...), dlt loads it row by row, and with it all pages that
+follow in the load: dlt infers types in the order of the rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import dlt
+import pyarrow as pa
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.schema import Schema
+from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 
-from restsource_dagster.engine.columnar.flatten import NotColumnarError
+from restsource_dagster.engine import dlt_compat
+from restsource_dagster.engine.columnar.flatten import (
+    FlatTable,
+    NotColumnarError,
+    SchemaRules,
+    flatten_records,
+    is_verified,
+    random_ids,
+    to_array,
+)
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
-from restsource_dagster.engine.columnar.table_writer import TableWriter
-from restsource_dagster.engine.columnar.verification import FlattenedRecords, is_verified
-from restsource_dagster.engine.dlt_compat import Container, UnsupportedDltError
+from restsource_dagster.engine.dlt_compat import (
+    Container,
+    UnsupportedDltError,
+    get_context_timezone_name,
+)
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 
-__all__ = ["ColumnLoader"]
+__all__ = ["ColumnLoader", "FlattenedRecords", "SchemaLearner", "TableWriter"]
+
+_UTC = "UTC"
+
+
+class FlattenedRecords(list[Any]):
+    """The records of a page with the tables that they flatten to."""
+
+    tables: Sequence[FlatTable]
+
+    @classmethod
+    def of(cls, records: Sequence[Any], tables: Sequence[FlatTable]) -> "FlattenedRecords":
+        """Return the records with their tables."""
+        flattened = cls(records)
+        flattened.tables = tables
+        return flattened
 
 
 class ColumnLoader:
-    """The pages of one resource during one load.
-
-    Once a page is left to dlt all others are: types are inferred in the order of the rows.
-    """
+    """Writes the pages of one resource during one load, and passes on those it leaves to dlt."""
 
     def __init__(self, table: str, parts: ParquetFiles, say: Callable[[str], None]) -> None:
+        """`table` is the table's name as the file has it. `say` gets messages for the run's log."""
         self._table = table
-        self._parts = parts
-        self._say = say
+        self._files = parts
+        self._notify = say
         self._writer: TableWriter | None = None
         self.refusal: str | None = None
-        """Why rows are loaded as rows; None as long as they are not."""
+        """Why rows are loaded one by one; None as long as they are written as columns."""
         self.rows = 0
-        """The rows taken."""
+        """The number of rows written as columns."""
 
-    def load(self, items: Iterator[Any]) -> Iterator[Any]:
-        """Take what can be columns out of what a resource yields; the rest goes on.
+    def load(self, pages: Iterator[Any]) -> Iterator[Any]:
+        """Write pages as columns; yield those that dlt has to load row by row.
 
-        Run it where the resource runs, inside dlt's extraction.
+        Runs inside dlt's extraction of the resource.
         """
-        for item in items:
-            if item and self.refusal is None:
+        for page in pages:
+            if page and self.refusal is None:
                 if self._writer is None:
-                    # so that the table is there with its hints when the first page is looked at
+                    # dlt adds the table with its hints to the schema, where the writer looks it up
                     yield dlt.mark.materialize_table_schema()
-                if self._take(item):
+                if self._write(page):
                     continue
-            yield item
+            yield page
 
-    def spread(self, records: UnverifiedRecords) -> FlattenedRecords | None:
-        """A page as sheets, if it can be columns and reading it fast lost nothing."""
+    def flatten(self, records: UnverifiedRecords) -> FlattenedRecords | None:
+        """Return a page with its tables, if parsing it the fast way lost nothing.
+
+        None if rows are loaded one by one, or if only Python's own parser can tell.
+        """
         if self._writer is None or self.refusal is not None:
             return None
         try:
-            sheets = self._writer.spread(records)
+            tables = self._writer.flatten(records)
         except NotColumnarError:
-            return None  # said when the rows come by
-        return FlattenedRecords.of(records, sheets) if is_verified(records, sheets) else None
+            return None  # `load` meets the same error and reports it
+        return FlattenedRecords.of(records, tables) if is_verified(records, tables) else None
 
-    def _take(self, records: list[Any]) -> bool:
+    def _write(self, records: list[Any]) -> bool:
+        """Return False if the page, and all that follow, are left to dlt."""
         try:
-            self._writer = self._writer or self._opened()
-            known = records.sheets if isinstance(records, FlattenedRecords) else None
-            self._writer.write(records, known or self._writer.spread(records))
+            self._writer = self._writer or self._open_writer()
+            flattened = records.tables if isinstance(records, FlattenedRecords) else None
+            self._writer.write(records, flattened or self._writer.flatten(records))
         except (NotColumnarError, UnsupportedDltError) as error:
             self._fall_back(str(error))
             return False
         self.rows += len(records)
         return True
 
-    def _opened(self) -> TableWriter:
+    def _open_writer(self) -> "TableWriter":
         schema = dlt.current.source_schema()
         return TableWriter(
             schema.naming.normalize_table_identifier(self._table),
             schema,
             Container()[DestinationCapabilitiesContext],
             dlt.current.load_package_state()["load_id"],
-            self._parts,
+            self._files,
         )
 
     def _fall_back(self, reason: str) -> None:
-        if self.refusal is None:
-            self.refusal = reason
-            if self.rows:
-                self._say(f"{self._table}: the rows that follow are loaded one by one: {reason}")
+        self.refusal = reason
+        if self.rows:
+            self._notify(f"{self._table}: the rows that follow are loaded one by one: {reason}")
+
+
+class TableWriter:
+    """Writes the pages of a root table and of the tables nested in it."""
+
+    def __init__(
+        self,
+        table: str,
+        schema: Schema,
+        caps: DestinationCapabilitiesContext,
+        load_id: str,
+        files: ParquetFiles,
+    ) -> None:
+        """`table` is in the schema. Raises `NotColumnarError` if its rows can't be columns."""
+        row_id_type = dlt_compat.json_normalizer.get_root_row_id_type(schema, table)
+        if row_id_type != "random":
+            raise NotColumnarError("its rows are identified by a hash of their content")
+        if get_context_timezone_name() != _UTC:
+            raise NotColumnarError("dlt is configured with another time zone than UTC")
+        self._table = table
+        self._schema = schema
+        self._caps = caps
+        self._load_id = load_id
+        self._files = files
+        # dlt's normalizers were made before the table was in the schema
+        schema.update_normalizers()
+        self._rules = SchemaRules(schema)
+        self._learner = SchemaLearner(schema, caps)
+        self._arrow_types: dict[str, pa.DataType] = {}
+
+    def flatten(self, records: Sequence[Any]) -> list[FlatTable]:
+        """Return the tables of a page. Raises `NotColumnarError`."""
+        return flatten_records(self._table, records, self._rules)
+
+    def write(self, records: Sequence[Any], tables: Sequence[FlatTable]) -> None:
+        """Write the tables of a page.
+
+        Raises `NotColumnarError` if one of them can't be written; then none of them is.
+        """
+        self._learn_columns(tables, records)
+        arrow_tables: dict[str, pa.Table] = {}
+        for flat in tables:
+            arrow_tables[flat.table] = self._arrow_table(flat, arrow_tables)
+        for name, rows in arrow_tables.items():
+            self._files.add(name, rows)
+
+    def _learn_columns(self, tables: Sequence[FlatTable], records: Sequence[Any]) -> None:
+        """Let dlt infer new columns from the first record that has a value for each."""
+        shown = sorted({row for flat in tables for row in self._rows_with_new_columns(flat)})
+        if shown:
+            self._learner.show(self._table, [records[row] for row in shown])
+            self._rules.clear_nesting_cache()
+
+    def _rows_with_new_columns(self, flat: FlatTable) -> list[int]:
+        known = self._columns(flat.table)
+        # even a table without fields of its own needs the columns that dlt adds
+        rows = [] if known else [flat.root_rows[0]]
+        is_complete = dlt_compat.is_complete_column
+        for name, column in flat.columns.items():
+            if column.types and not (name in known and is_complete(known[name])):
+                first = next(row for row, value in enumerate(column.values) if value is not None)
+                rows.append(flat.root_rows[first])
+        return rows
+
+    def _columns(self, table: str) -> TTableSchemaColumns:
+        found = self._schema.tables.get(table)
+        return found["columns"] if found else {}
+
+    def _arrow_table(self, flat: FlatTable, parents: dict[str, pa.Table]) -> pa.Table:
+        """Return a table with all its columns, in the schema's order.
+
+        `parents` are the page's tables that came before, by name.
+        """
+        known = self._columns(flat.table)
+        for name, values in flat.columns.items():
+            if values.types and name not in known:
+                raise NotColumnarError(f"{flat.table} has no column {name}")
+        added = self._dlt_columns(flat, parents)
+        arrays, fields = [], []
+        for name, column in known.items():
+            if not dlt_compat.is_complete_column(column):
+                if name in flat.columns and flat.columns[name].types:
+                    raise NotColumnarError(f"dlt did not infer the type of {name}")
+                continue
+            arrow_type = self._arrow_type(column)
+            array = self._array(name, column, arrow_type, flat, added)
+            nullable = dlt_compat.is_nullable_column(column)
+            if array.null_count and not nullable:
+                raise NotColumnarError(f"{name} must have a value and has none")
+            arrays.append(array)
+            fields.append(pa.field(name, arrow_type, nullable=nullable))
+        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+    def _array(
+        self,
+        name: str,
+        column: TColumnSchema,
+        arrow_type: pa.DataType,
+        flat: FlatTable,
+        added: dict[str, pa.Array],
+    ) -> pa.Array:
+        if name in added:
+            return added[name].cast(arrow_type)
+        if name in flat.columns:
+            return to_array(flat.columns[name], column, arrow_type)
+        return pa.nulls(flat.length, arrow_type)
+
+    def _dlt_columns(self, flat: FlatTable, parents: dict[str, pa.Table]) -> dict[str, pa.Array]:
+        """Return the columns that dlt adds: a row's id, its load, and its place below its parents."""
+        names = self._rules.normalizer
+        added: dict[str, pa.Array] = {names.c_dlt_id: random_ids(flat.length)}
+        if flat.parent is None:
+            added[names.c_dlt_load_id] = pa.repeat(pa.scalar(self._load_id), flat.length)
+            return added
+        ids = parents[flat.parent][names.c_dlt_id]
+        root_ids = parents[self._table][names.c_dlt_id]
+        parent_rows = pa.array(flat.parent_rows, pa.int64())
+        root_rows = pa.array(flat.root_rows, pa.int64())
+        added[names.c_dlt_parent_id] = ids.take(parent_rows).combine_chunks()
+        added[names.c_dlt_root_id] = root_ids.take(root_rows).combine_chunks()
+        added[names.c_dlt_list_idx] = pa.array(flat.positions, pa.int64())
+        return added
+
+    def _arrow_type(self, column: TColumnSchema) -> pa.DataType:
+        key = f"{column['data_type']} {column.get('precision')} {column.get('scale')} {column.get('timezone')}"
+        if key not in self._arrow_types:
+            self._arrow_types[key] = dlt_compat.get_py_arrow_datatype(column, self._caps, _UTC)
+        return self._arrow_types[key]
+
+
+class SchemaLearner:
+    """Lets a schema learn from rows what dlt's normalizer would, without writing them.
+
+    dlt has no public way to do that, so a version of dlt may lack it: see dlt_compat.py.
+    """
+
+    def __init__(self, schema: Schema, caps: DestinationCapabilitiesContext) -> None:
+        """Raises `NotColumnarError` if this version of dlt can't."""
+        config = dlt_compat.NormalizeConfiguration()
+        config.destination_capabilities = caps
+        no_storage: Any = None
+        try:
+            self._normalizer = dlt_compat.JsonLItemsNormalizer(
+                no_storage, no_storage, no_storage, schema, "", config
+            )
+            self._learn = self._normalizer._normalize_chunk
+        except (TypeError, AttributeError) as error:
+            raise NotColumnarError(
+                f"this version of dlt does not show its inference: {error}"
+            ) from None
+
+    def show(self, table: str, rows: Sequence[Any]) -> None:
+        """Let the schema learn from rows of a root table, in their order.
+
+        Raises `NotColumnarError` for rows that dlt refuses. When dlt loads them it refuses them
+        again, with its own error.
+        """
+        try:
+            # dlt's normalizer changes the rows that it is given
+            self._learn(table, deepcopy(list(rows)), may_have_pua=False, skip_write=True)
+        except Exception as error:  # noqa: BLE001 - whatever it is, dlt raises it again row by row
+            raise NotColumnarError(f"dlt refuses a row: {error}") from None

@@ -1,13 +1,12 @@
-"""From a column's values to Arrow, only where the result is that of dlt's row by row coercion.
+"""Flatten records to columns: objects become columns, lists of objects become nested tables.
 
-Why rows can't be written as columns.
+1. `flatten_records` collects the values of each column, under the names that dlt gives it.
+2. `is_verified` checks by these columns that parsing the page the fast way lost nothing.
+3. `to_array` converts a column to Arrow, where the result is that of dlt's coercion of each value.
 
-What dlt's schema says about names and nesting, asked once per name.
-
-The normalizer of dlt asks for each value. The answers come from dlt's own functions, so that both
-ways of loading give tables and columns the same names.
-
-From records to columns: objects flattened, lists taken apart, nothing converted yet.
+What differs from dlt's rows, or might, raises `NotColumnarError`. The loops here run once per column
+and page, never once per value in Python, where that can be avoided: they are most of the time of a
+load.
 """
 
 import base64
@@ -26,6 +25,7 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
 from restsource_dagster.engine import dlt_compat
+from restsource_dagster.engine.http.json_body import INT64_LIMIT, UnverifiedRecords, scan_values
 
 __all__ = [
     "ColumnValues",
@@ -33,20 +33,24 @@ __all__ = [
     "NotColumnarError",
     "SchemaRules",
     "flatten_records",
+    "is_verified",
     "random_ids",
     "to_array",
 ]
 
 
 class NotColumnarError(Exception):
-    """What columns would make of a page is not, or not surely, what dlt makes of its rows."""
+    """Columns would not, or not certainly, give the tables that dlt makes of the rows."""
 
 
 _RESERVED_PREFIX = "_dlt_"
 
 
 class SchemaRules:
-    """Names and nesting, by dlt's schema. `forget` when the schema has changed."""
+    """Names and nesting of a schema, from dlt's own functions, cached by name.
+
+    dlt's normalizer asks for each value, which is most of its time.
+    """
 
     def __init__(self, schema: Schema) -> None:
         """Raises `NotColumnarError` for a normalizer other than dlt's relational one."""
@@ -60,23 +64,24 @@ class SchemaRules:
         self._nested: dict[tuple[str, str, int], bool] = {}
 
     def clear_nesting_cache(self) -> None:
-        """Ask again whether a field is kept as JSON, for that depends on the tables there are."""
+        """Forget which fields stay JSON: that depends on the tables in the schema. Call it when the
+        schema has changed."""
         self._nested.clear()
 
     def level(self, table: str) -> int:
-        """How many levels of a root table's objects and lists become columns and tables."""
-        most: int = self.normalizer.max_nesting
-        return dlt_compat.json_normalizer.get_table_nesting_level(self.schema, table, most) or 0
+        """Return how many levels of a root table's objects and lists become columns and tables."""
+        default: int = self.normalizer.max_nesting
+        return dlt_compat.json_normalizer.get_table_nesting_level(self.schema, table, default) or 0
 
     def column_fragment(self, key: str) -> str:
-        """The part of a column's name that a field stands for. Raises `NotColumnarError`."""
+        """Return a field's part of a column's name. Raises `NotColumnarError`."""
         known = self._fragments.get(key)
         if known is None:
             known = self._fragments[key] = self._fragment(key)
         return known
 
     def column(self, path: tuple[str, ...]) -> str:
-        """The name of a column, from the fragments on its way."""
+        """Return the name of a column, from the fragments on its path."""
         known = self._columns.get(path)
         if known is None:
             naming = self.schema.naming
@@ -89,7 +94,7 @@ class SchemaRules:
         return known
 
     def table(self, path: tuple[str, ...]) -> str:
-        """The name of a nested table, from the fragments on its way."""
+        """Return the name of a nested table, from the fragments on its path."""
         known = self._tables.get(path)
         if known is None:
             known = self._tables[path] = dlt_compat.json_normalizer.shorten_fragments(
@@ -98,13 +103,13 @@ class SchemaRules:
         return known
 
     def table_fragment(self, key: str) -> str:
-        """The part of a nested table's name that a field stands for."""
+        """Return a field's part of a nested table's name."""
         return dlt_compat.json_normalizer.normalize_table_identifier(
             self.schema, self.schema.naming, key
         )
 
     def stays_json(self, table: str, column: str, level: int) -> bool:
-        """Whether an object or a list there is a column of its own."""
+        """Return True if objects and lists in a column are kept as JSON."""
         at = (table, column, level)
         known = self._nested.get(at)
         if known is None:
@@ -117,7 +122,7 @@ class SchemaRules:
         if not key or key.isspace():
             raise NotColumnarError("a field has no name")
         try:
-            key.encode()
+            key.encode()  # half of a surrogate pair, which JSON may escape, is no text in a database
         except UnicodeEncodeError:
             raise NotColumnarError("a field's name has half a character in it") from None
         name = dlt_compat.json_normalizer.normalize_identifier(self.schema, self.schema.naming, key)
@@ -129,20 +134,23 @@ class SchemaRules:
 Record = dict[str, Any]
 _EMPTY_RECORD: Record = {}
 _MAX_FLATTEN_DEPTH = 40
+"""Deeper records are left to dlt, before Python's recursion limit is near."""
 
 
 @dataclass(frozen=True)
 class ColumnValues:
-    """The values of one column, and the types among them other than `NoneType`."""
+    """The values of one column in one page."""
 
     values: Sequence[Any]
+    """One for each row; None where the row has none."""
     types: frozenset[type]
+    """The types of the values, without `NoneType`."""
     has_no_nulls: bool
-    """Whether no value is missing."""
+    """True if each row has a value."""
 
     @cached_property
     def texts(self) -> Sequence[bytes | None]:
-        """Objects and lists as dlt writes them as JSON. Raises `TypeError` if they can't be."""
+        """The objects and lists as JSON, as dlt writes it. Raises `TypeError` if they can't be JSON."""
         dump = json.dumpb
         if self.has_no_nulls:
             return [dump(value) for value in self.values]
@@ -151,30 +159,32 @@ class ColumnValues:
 
 @dataclass(frozen=True)
 class FlatTable:
-    """The rows of one table in one page.
-
-    For a nested table `parents` says for each row which row of the parent's sheet it belongs to,
-    and `positions` where it stood in that row's list; `roots` leads to the page's records.
-    """
+    """The rows of one table in one page, as columns."""
 
     table: str
+    """Its name in the destination."""
     parent: str | None
+    """The table in which it is nested; None for the root table."""
     length: int
+    """The number of rows."""
     columns: dict[str, ColumnValues]
     root_rows: Sequence[int]
-    parents: Sequence[int] = ()
+    """For each row, the index of its record in the page."""
+    parent_rows: Sequence[int] = ()
+    """For each row of a nested table, the index of its row in the parent table."""
     positions: Sequence[int] = ()
+    """For each row of a nested table, its index in the parent's list."""
     keys: int = 0
-    """The keys of all objects that became its columns."""
+    """The number of keys in all objects that became columns of this table."""
 
 
 def flatten_records(table: str, records: Sequence[Any], rules: SchemaRules) -> list[FlatTable]:
-    """The sheets of a page, each after its parent's; names as dlt's normalizer gives them.
+    """Return the tables of a page, each after its parent.
 
-    Raises `NotColumnarError` where a column would hold different kinds of things, two fields have
-    one name, or a record is no object.
+    Raises `NotColumnarError` if a field is an object in one record and a plain value in another, if
+    two fields get one name, or if a record is no object.
     """
-    if not all(issubclass(one, dict) for one in set(map(type, records))):
+    if not all(issubclass(found, dict) for found in set(map(type, records))):
         raise NotColumnarError("a record is no object")
     level = rules.level(table)
     return list(
@@ -193,18 +203,19 @@ class _Flattener:
         path: tuple[str, ...],
         rows: Sequence[Record],
         level: int,
-        roots: Sequence[int],
-        parents: Sequence[int] = (),
+        root_rows: Sequence[int],
+        parent_rows: Sequence[int] = (),
         positions: Sequence[int] = (),
     ) -> Iterator[FlatTable]:
+        """Yield a table and those nested in it. `path` are the fragments of its name."""
         if len(path) > _MAX_FLATTEN_DEPTH:
             raise NotColumnarError("the records are nested too deeply")
         columns: dict[str, ColumnValues] = {}
         lists: dict[tuple[str, ...], Sequence[Any]] = {}
         keys = self._fields(table, rows, level, columns, lists)
-        yield FlatTable(table, parent, len(rows), columns, roots, parents, positions, keys)
+        yield FlatTable(table, parent, len(rows), columns, root_rows, parent_rows, positions, keys)
         for steps, values in lists.items():
-            yield from self._nested(table, path + steps, values, level - 1, roots)
+            yield from self._nested_tables(table, path + steps, values, level - 1, root_rows)
 
     def _fields(
         self,
@@ -214,7 +225,9 @@ class _Flattener:
         columns: dict[str, ColumnValues],
         lists: dict[tuple[str, ...], Sequence[Any]],
     ) -> int:
+        """Add the fields of rows to `columns` and `lists`; return the number of their keys."""
         rules, keys = self.rules, 0
+        # the rows themselves, and then each object field of theirs as rows with a longer path
         waiting: list[tuple[Sequence[Record], int, tuple[str, ...]]] = [(rows, level, ())]
         while waiting:
             current, depth, steps = waiting.pop()
@@ -225,52 +238,56 @@ class _Flattener:
                 types = set(map(type, values))
                 is_full = NoneType not in types
                 types.discard(NoneType)
-                way = (*steps, rules.column_fragment(key))
-                name = rules.column(way)
+                column_path = (*steps, rules.column_fragment(key))
+                name = rules.column(column_path)
                 nests = not types.isdisjoint((dict, list))
                 if nests and not rules.stays_json(table, name, depth):
                     if len(types) > 1:
                         raise NotColumnarError(f"{name} is an object or a list here and not there")
                     if dict in types:
                         objects = [_EMPTY_RECORD if value is None else value for value in values]
-                        waiting.append((objects, depth - 1, way))
+                        waiting.append((objects, depth - 1, column_path))
                     else:
                         _put_once(lists, (*steps, rules.table_fragment(key)), values)
                 else:
                     _put_once(columns, name, ColumnValues(values, frozenset(types), is_full))
         return keys
 
-    def _nested(
+    def _nested_tables(
         self,
         parent: str,
         path: tuple[str, ...],
         lists: Sequence[list[Any] | None],
         level: int,
-        roots: Sequence[int],
+        root_rows: Sequence[int],
     ) -> Iterator[FlatTable]:
+        """Yield the table of a list field, and those nested in it. `lists` has one for each row."""
         items = list(chain.from_iterable(filter(None, lists)))
         if not items:
             return
         table = self.rules.table(path)
-        parents = [row for row, found in enumerate(lists) if found for _ in found]
+        parent_rows = [row for row, found in enumerate(lists) if found for _ in found]
         positions = list(chain.from_iterable(range(len(found)) for found in lists if found))
-        tops = [roots[row] for row in parents]
+        item_roots = [root_rows[row] for row in parent_rows]
         types = set(map(type, items))
         if types == {dict}:
-            yield from self._tables(table, parent, path, items, level, tops, parents, positions)
+            yield from self._tables(
+                table, parent, path, items, level, item_roots, parent_rows, positions
+            )
         elif types.isdisjoint((dict, list)):
             name = str(self.rules.normalizer.c_value)
-            cells = {
+            columns = {
                 name: ColumnValues(items, frozenset(types - {NoneType}), NoneType not in types)
             }
-            yield FlatTable(table, parent, len(items), cells, tops, parents, positions)
+            yield FlatTable(table, parent, len(items), columns, item_roots, parent_rows, positions)
         else:
             raise NotColumnarError(f"the items of {table} are of different kinds, or lists")
 
 
 def _values_by_field(rows: Sequence[Record]) -> Iterable[tuple[str, Sequence[Any]]]:
-    """The fields of rows and the values of each; None where a row lacks it."""
+    """Return the fields of rows with the values of each; None where a row lacks the field."""
     shapes = set(map(tuple, rows))
+    # most pages have rows of one shape, for which Python transposes all values in one call
     if len(shapes) == 1:
         return zip(shapes.pop(), zip(*map(dict.values, rows), strict=True), strict=True)
     keys = dict.fromkeys(chain.from_iterable(rows))
@@ -283,7 +300,65 @@ def _put_once(found: dict[Any, Any], name: Any, value: Any) -> None:
     found[name] = value
 
 
-_ID_CHARACTERS = 14  # what dlt's ten random bytes come to in base64
+_CONTAINER_TYPES = frozenset({dict, list})
+_NUMBER_TYPES = frozenset({int, float})
+_DEEP_BRACKETS = 100
+"""A text with more opening brackets may be nested too deeply, so its levels are counted."""
+
+
+def is_verified(records: UnverifiedRecords, sheets: Sequence[FlatTable]) -> bool:
+    """Whether no key of the records stood twice, and no number lost digits or is beyond 64 bits."""
+    keys_inside = _count_keys_in_json if records.is_plain_text else _count_keys
+    found = 0
+    for sheet in sheets:
+        found += sheet.keys
+        for column in sheet.columns.values():
+            inside = keys_inside(column)
+            if inside is None:
+                return False
+            found += inside
+    return found == records.key_count
+
+
+def _count_keys_in_json(column: ColumnValues) -> int | None:
+    """Return the number of keys in a column that stays JSON; None if it can't be told.
+
+    Counts them in the JSON that is stored: faster than in the objects, and right if the page has no
+    escaped quotes.
+    """
+    if column.types.isdisjoint(_CONTAINER_TYPES):
+        return 0
+    if not column.types <= _CONTAINER_TYPES:
+        return _count_keys(column)
+    try:
+        present = [text for text in column.texts if text is not None]
+    except TypeError:
+        return None
+    if any(map(_may_be_deep, present)):
+        return _count_keys(column)
+    return b"".join(present).count(b'":')
+
+
+def _may_be_deep(text: bytes) -> bool:
+    return len(text) >= 2 * _DEEP_BRACKETS and text.count(b"[") + text.count(b"{") >= _DEEP_BRACKETS
+
+
+def _count_keys(column: ColumnValues) -> int | None:
+    """Return the number of keys in a column that stays JSON; None for a number beyond 64 bits."""
+    if not column.types.isdisjoint(_NUMBER_TYPES):
+        is_plain = column.has_no_nulls and column.types <= _NUMBER_TYPES
+        numbers = (
+            column.values if is_plain else [n for n in column.values if type(n) in _NUMBER_TYPES]
+        )
+        if max(numbers) >= INT64_LIMIT or min(numbers) <= -INT64_LIMIT:
+            return None
+    if column.types.isdisjoint(_CONTAINER_TYPES):
+        return 0
+    looked = scan_values([one for one in column.values if type(one) in _CONTAINER_TYPES])
+    return None if looked is None else looked.key_count
+
+
+_ID_CHARACTERS = 14  # the length of dlt's ten random bytes in base64, without padding
 _ACCEPTED_TYPES: dict[str, frozenset[type]] = {
     "text": frozenset({str}),
     "bigint": frozenset({int}),
@@ -294,52 +369,58 @@ _ACCEPTED_TYPES: dict[str, frozenset[type]] = {
 }
 
 
-def to_array(cells: ColumnValues, column: TColumnSchema, kind: pa.DataType) -> pa.Array:
-    """The values as an array of type `kind`, the type of dlt's `column`.
+def to_array(
+    column_values: ColumnValues, column: TColumnSchema, arrow_type: pa.DataType
+) -> pa.Array:
+    """Return the values as an array of `arrow_type`, which is the type of dlt's `column`.
 
-    Raises `NotColumnarError` if dlt would coerce a value, make a variant column of it, or refuse it.
+    Raises `NotColumnarError` if dlt would convert a value, store it in a variant column, or refuse
+    it.
     """
     name, data_type = column["name"], str(column["data_type"])
-    if not cells.types:
-        return pa.nulls(len(cells.values), kind)
-    if not cells.types <= _ACCEPTED_TYPES.get(data_type, frozenset()):
-        found = ", ".join(sorted(one.__name__ for one in cells.types))
+    if not column_values.types:
+        return pa.nulls(len(column_values.values), arrow_type)
+    if not column_values.types <= _ACCEPTED_TYPES.get(data_type, frozenset()):
+        found = ", ".join(sorted(type_.__name__ for type_ in column_values.types))
         raise NotColumnarError(f"{name} is {data_type} and got {found}")
     try:
         if data_type == "timestamp":
-            array = _timestamp_array(cells.values, kind)
+            array = _timestamp_array(column_values.values, arrow_type)
         elif data_type == "json":
-            array = pa.array(cells.texts, kind)
+            array = pa.array(column_values.texts, arrow_type)
         else:
-            array = pa.array(cells.values, kind)
+            array = pa.array(column_values.values, arrow_type)
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
         raise NotColumnarError(f"{name} is {data_type}: {error}") from None
+    # JSON has no such numbers; Python's parser and dlt read `1e999` as infinity
     if data_type == "double" and not pc.all(pc.is_finite(array)).as_py():
         raise NotColumnarError(f"{name} has a number that is not finite")
     return array
 
 
 def random_ids(count: int) -> pa.Array:
-    """So many identifiers like dlt's own: random, in base64."""
+    """Return row ids like dlt's own: random, in base64."""
+    # one text for all ids, which Arrow cuts by offsets: far faster than a text for each
     text = base64.b64encode(secrets.token_bytes(count * _ID_CHARACTERS * 3 // 4 + 3))
     return pa.StringArray.from_buffers(count, _id_offsets(count), pa.py_buffer(text))
 
 
 @lru_cache(maxsize=16)  # pages are of few sizes
 def _id_offsets(count: int) -> pa.Buffer:
-    """Where each identifier starts."""
+    """Return where each id starts in the text, and the end of the last."""
     return pa.array(range(0, (count + 1) * _ID_CHARACTERS, _ID_CHARACTERS), pa.int32()).buffers()[1]
 
 
-def _timestamp_array(values: Sequence[Any], kind: pa.TimestampType) -> pa.Array:
-    """Texts in ISO 8601 as moments; without a zone they are taken for UTC, as dlt does.
+def _timestamp_array(values: Sequence[Any], arrow_type: pa.TimestampType) -> pa.Array:
+    """Return texts in ISO 8601 as moments. A text without a zone is UTC, as for dlt.
 
-    Arrow reads a text with a zone only as a moment, one without only as a wall clock.
+    Arrow parses texts with a zone only as moments, and texts without only as local times. So a
+    column that mixes them raises `ArrowInvalid`.
     """
     texts = pa.array(values, pa.string())
-    if kind.tz is None:
+    if arrow_type.tz is None:
         raise NotColumnarError("a time without a zone")
     try:
-        return pc.cast(texts, kind)
+        return pc.cast(texts, arrow_type)
     except pa.ArrowInvalid:
-        return pc.assume_timezone(pc.cast(texts, pa.timestamp(kind.unit)), kind.tz)
+        return pc.assume_timezone(pc.cast(texts, pa.timestamp(arrow_type.unit)), arrow_type.tz)

@@ -246,7 +246,7 @@ def build_family_source(
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
     cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
     feeds = _build_column_loaders(plans, parts, say) if parts else {}
-    spreads = {name: feed.spread for name, feed in feeds.items()}
+    spreads = {name: feed.flatten for name, feed in feeds.items()}
     values = {
         name: RecordSanitizer(name, normalize, say, maker.redactor, spreads.get(name))
         for name in plans

@@ -14,8 +14,8 @@ from restsource_dagster.engine.columnar.flatten import (
     NotColumnarError,
     SchemaRules,
     flatten_records,
+    is_verified,
 )
-from restsource_dagster.engine.columnar.verification import is_verified
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, object_with_duplicate_key
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.records import RecordReader, extract_records
