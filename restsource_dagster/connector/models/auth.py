@@ -1,4 +1,4 @@
-"""How requests are authenticated: dlt's four types of `auth` and their short forms.
+"""dlt's four types of `auth`, and their short forms.
 
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#authentication
 """
@@ -47,24 +47,24 @@ AUTH_ALIASES = {
     "bearertoken": "bearer",
     "token": "bearer",
 }
-"""What people and programs write for the type that they mean."""
+"""Common spellings of a type, and the type that they mean."""
 
 
 class BearerAuth(FileModel):
     """Sends `Authorization: Bearer <token>` with every request."""
 
     type: Literal["bearer"] = Field(
-        default="bearer", description="May be left out: an `auth` without a type is a bearer token."
+        default="bearer", description="Optional: an `auth` without a type is a bearer token."
     )
     token: Text | None = Field(
         default=None,
-        description="The token, best as a reference such as `${SHOP_TOKEN}`. Left out, dlt looks "
+        description="The token. Use a reference such as `${SHOP_TOKEN}`. If left out, dlt looks "
         "for it in secrets.toml and its vaults.",
     )
 
 
 class ApiKeyAuth(FileModel):
-    """Sends a key in a header, in the query or in a cookie."""
+    """Sends a key in a header, a query parameter or a cookie."""
 
     type: Literal["api_key"] = Field(description="Always `api_key`.")
     name: Text | None = Field(
@@ -73,17 +73,17 @@ class ApiKeyAuth(FileModel):
     )
     api_key: Text | None = Field(
         default=None,
-        description="The key, best as a reference such as `${SHOP_KEY}`. Left out, dlt looks for "
-        "it in secrets.toml and its vaults.",
+        description="The key. Use a reference such as `${SHOP_KEY}`. If left out, dlt looks for it "
+        "in secrets.toml and its vaults.",
     )
     location: Literal["header", "cookie", "query", "param"] | None = Field(
         default="header",
-        description="Where the key goes. `param` is another word for `query`.",
+        description="Where the key is sent. `param` is another word for `query`.",
     )
 
 
 class HttpBasicAuth(FileModel):
-    """Sends a user name and a password (HTTP Basic). Give both or neither."""
+    """Sends a user name and a password (HTTP Basic). Set both or neither."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -94,44 +94,46 @@ class HttpBasicAuth(FileModel):
     type: Literal["http_basic"] = Field(description="Always `http_basic`.")
     username: Text | None = Field(
         default=None,
-        description="The user name. Give it together with the password, or leave both out.",
+        description="The user name. Set it together with the password, or leave both out.",
     )
     password: Text | None = Field(
         default=None,
-        description="The password, best as a reference such as `${SHOP_PASSWORD}`. `null` lets "
-        "dlt look for it in secrets.toml and its vaults.",
+        description="The password. Use a reference such as `${SHOP_PASSWORD}`. If `null`, dlt "
+        "looks for it in secrets.toml and its vaults.",
     )
 
 
 class OAuth2ClientCredentialsAuth(FileModel):
-    """Fetches an access token with the OAuth 2.0 client credentials grant, and sends it."""
+    """Requests an access token with the OAuth 2.0 client credentials grant, and sends it."""
 
     type: Literal["oauth2_client_credentials"] = Field(
         description="Always `oauth2_client_credentials`."
     )
     access_token_url: Text = Field(
-        default="", description="The URL that gives out tokens. Left out, dlt looks for it."
+        default="",
+        description="The URL that issues tokens. If left out, dlt looks for it in secrets.toml and "
+        "its vaults.",
     )
     client_id: Text | None = Field(default=None, description="The client's id.")
     client_secret: Text | None = Field(
-        default=None, description="The client's secret, best as a reference such as `${SECRET}`."
+        default=None, description="The client's secret. Use a reference such as `${SECRET}`."
     )
     access_token: Text | None = Field(
-        default=None, description="A token to start with; seldom needed."
+        default=None, description="A token to start with. Rarely needed."
     )
     access_token_request_data: dict[str, Any] | None = Field(
         default=None,
-        description="More fields for the token request, for instance `scope` or `audience`.",
+        description="More fields for the token request, such as `scope` or `audience`.",
     )
     default_token_expiration: WholeNumber | None = Field(
         default=3600,
-        description="Seconds that a token is good for when the answer has no `expires_in`.",
+        description="Lifetime of a token in seconds if the response has no `expires_in`.",
     )
-    session: PythonOnly = Field(default=None, description="Python only; leave it out.")
+    session: PythonOnly = Field(default=None, description="Python only: not for files.")
 
 
 class UnknownAuth(FileModel):
-    """An `auth` whose type is none of the four: only its type is checked."""
+    """An `auth` of an unknown type. Only its type is checked."""
 
     model_config = ConfigDict(extra="allow")
 

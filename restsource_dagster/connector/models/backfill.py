@@ -1,6 +1,6 @@
-"""The `backfill` block of a resource: the history that is loaded in windows beside the live stream.
+"""The `backfill` block of a resource: its past, loaded in partitions beside the live stream.
 
-dlt doesn't have it: it is taken out of what is handed to dlt.
+This block is not part of dlt's configuration.
 """
 
 from datetime import datetime
@@ -24,7 +24,7 @@ _BOUNDARY_WORDS: dict[PartitionGranularity, str] = {
 }
 _EARLIEST_YEAR_BY_GRANULARITY = {"hourly": 2000}
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
-"""Years: a slip in the year shouldn't make millions of windows."""
+"""Years. A typing error in a year must not create millions of partitions."""
 
 
 def _parse_boundary(value: Any) -> datetime:
@@ -54,33 +54,34 @@ def _count_from_one(most: int) -> tuple[PlainValidator, WithJsonSchema]:
 
 
 class BackfillBlock(FileModel):
-    """The history of an incremental resource, loaded in windows of its cursor, newest first.
+    """Loads the past of an incremental resource in partitions of time, newest first.
 
-    The live stream starts with the window in which the connector was created; history is what
-    lies before, from `start` on. All times are UTC.
+    The live stream starts with the partition in which the connector is created. The backfill
+    loads everything from `start` up to there. All times are UTC.
     """
 
     start: PartitionBoundary = Field(
-        description="Where the history starts: a date or a time at which a window begins."
+        description="Start of the backfill: a date or time at which a partition begins."
     )
     partition: PartitionGranularity = Field(
-        description="How long a window is. Weeks start on Monday, months on the first."
+        description="Length of a partition. Weeks start on Monday, months on the first."
     )
     end: PartitionBoundary | None = Field(
         default=None,
-        description="Where the history ends; this moment itself is not part of it. Where the live "
-        "stream starts, if left out.",
+        description="End of the backfill (exclusive). If left out, the start of the live stream.",
     )
     max_parallel: Annotated[int, *_count_from_one(64)] = Field(
-        default=1, description="How many windows may be under way at once."
+        default=1, description="Maximum number of partitions that load at the same time."
     )
     max_attempts: Annotated[int, *_count_from_one(100)] = Field(
-        default=3, description="How many times a window is tried before it is left failed."
+        default=3,
+        description="Maximum number of attempts per partition. After that, the partition stays "
+        "failed.",
     )
     auto: Flag = Field(
         default=True,
-        description="Whether the windows are loaded by themselves; `false`: only when a person "
-        "asks for them.",
+        description="`true`: partitions load automatically. `false`: partitions load only when a "
+        "person starts them.",
     )
 
     @model_validator(mode="after")
@@ -115,7 +116,7 @@ class BackfillBlock(FileModel):
         return f'"{moment:%Y-%m-%dT%H:%M:%SZ}"' if moment.hour else f'"{moment:%Y-%m-%d}"'
 
     def as_backfill(self) -> Backfill:
-        """The same for the rest of the project, which needs no models."""
+        """Return the block as a `Backfill`, the form that the other packages use."""
         return Backfill(**dict(self))
 
 

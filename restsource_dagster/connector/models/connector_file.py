@@ -1,8 +1,7 @@
-"""The envelope of a connector file: who, when and how; dlt's own part is in `rest_api`.
+"""The connector file: its own fields, `http`, and dlt's `rest_api` configuration.
 
-How a connector's requests behave: the `http` part of a file, which dlt does not have.
-
-dlt's `rest_api` configuration, as far as JSON can say it: client, defaults, resources.
+`client`, `resource_defaults` and `resources` are dlt's, as far as JSON can express them. The
+other fields, such as `schedule` and `http`, are not part of dlt's configuration.
 
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#source-configuration
 """
@@ -93,13 +92,13 @@ Seconds = Annotated[float, PlainValidator(_check_seconds), _above_zero_schema(86
 
 
 class SkipChildErrors(FileModel):
-    """Goes on without the children of a parent whose call fails, up to a number of parents."""
+    """Skips a parent whose child request fails. Fails after `skip_up_to` skipped parents."""
 
     skip_up_to: Annotated[
         int,
         PlainValidator(lambda value: _check_count_up_to(value, 1_000_000)),
         _from_one_schema(1_000_000),
-    ] = Field(description="How many parents may be skipped before the family fails after all.")
+    ] = Field(description="Maximum number of skipped parents. One more fails the family.")
 
 
 def _child_error_kind(value: Any) -> str:
@@ -113,31 +112,32 @@ OnChildError = Annotated[
 
 
 class HttpSettings(FileModel):
-    """How requests behave."""
+    """Timeouts, rate limit, concurrency and allowed hosts of all requests."""
 
     timeout_seconds: Seconds = Field(
         default=60.0,
-        description="Seconds that one request may take as a whole, to the last byte of its answer.",
+        description="Maximum duration of one request in seconds, from connecting to the last byte "
+        "of the response.",
     )
     max_wait_seconds: Seconds = Field(
         default=300.0,
-        description="Seconds that the API may make a request wait altogether (`Retry-After`, rate "
-        "limits) before the resource fails.",
+        description="Maximum total wait of one request in seconds, over all its retries "
+        "(`Retry-After`, rate limits). If the API asks for more, the resource fails.",
     )
     requests_per_second: (
         Annotated[float, PlainValidator(_check_rate), _above_zero_schema(10_000)] | None
     ) = Field(
         default=None,
-        description="How many requests may start in any second, over the whole run. No limit if "
-        "left out.",
+        description="Rate limit: maximum number of requests in any second, over the whole run. If "
+        "left out, there is no limit.",
     )
     max_concurrency: Annotated[
         int, PlainValidator(lambda value: _check_count_up_to(value, 256)), _from_one_schema(256)
     ] = Field(
         default=8,
-        description="How many requests may be under way at once, over the whole run: for pages ahead "
-        "of those that are read, below several parents, for several resources. With 1, requests "
-        "are sent one by one, in order.",
+        description="Maximum number of requests in progress at the same time, over the whole run. "
+        "With more than 1, pages are prefetched, and several parents and resources are "
+        "requested at once. With 1, requests are sent one by one, in order.",
     )
     max_pages: Annotated[
         int,
@@ -145,7 +145,8 @@ class HttpSettings(FileModel):
         _from_one_schema(100_000_000),
     ] = Field(
         default=100_000,
-        description="How many pages one call may have before paging is taken for endless.",
+        description="Maximum number of pages of one call. After that, the paging counts as endless "
+        "and fails.",
     )
     allowed_hosts: Annotated[
         tuple[str, ...],
@@ -153,13 +154,13 @@ class HttpSettings(FileModel):
         WithJsonSchema({"type": "array", "items": {"type": "string"}}),
     ] = Field(
         default=(),
-        description="Other hosts that the API may lead to: links are followed there with "
-        "credentials, redirects without.",
+        description="Other hosts to which links and redirects of the API may lead. Links are "
+        "followed with credentials, redirects without.",
     )
     on_child_error: OnChildError = Field(
         default="fail",
-        description="What a failing call for one parent's children does: `fail` the family, or "
-        "skip that parent, up to a number of them.",
+        description="What happens if the request for one parent's children fails: `fail` fails the "
+        "family; an object skips this parent, up to a number of parents.",
     )
 
 
@@ -167,63 +168,65 @@ _RESOURCE_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-
 
 
 class Client(FileModel):
-    """What all endpoints of the API have in common."""
+    """Settings that all endpoints of the API share."""
 
     base_url: Text = Field(
-        description="The URL that all paths start with, such as `https://api.example.com/v1`."
+        description="The URL that all paths are relative to, such as `https://api.example.com/v1`."
     )
-    headers: dict[str, Text] | None = Field(
-        default=None, description="Headers that go with every request."
-    )
+    headers: dict[str, Text] | None = Field(default=None, description="Headers of every request.")
     auth: Auth | None = Field(
-        default=None, description="How requests are authenticated. Left out, they are not."
+        default=None,
+        description="Authentication of requests. If left out, requests are sent without it.",
     )
     paginator: Paginator | None = Field(
-        default=None, description="How pages follow one another. Left out, dlt finds out."
+        default=None, description="How the next page is found. If left out, dlt detects it."
     )
-    session: PythonOnly = Field(default=None, description="Python only; leave it out.")
+    session: PythonOnly = Field(default=None, description="Python only: not for files.")
 
 
 class ResourceBase(TableHints):
-    """What resources and their defaults have in common."""
+    """Fields that resources and their defaults share."""
 
     selected: Flag | None = Field(
         default=True,
-        description="`false`: asked for only because dependents need it, not loaded itself.",
+        description="`false`: the resource is requested for its dependent resources, but not "
+        "loaded itself.",
     )
     parallelized: Flag | None = Field(
         default=False,
-        description="dlt's; it changes nothing here. Requests are sent side by side whatever it says, "
-        "as many as `http.max_concurrency` allows.",
+        description="A field of dlt without effect here: `http.max_concurrency` sets how many "
+        "requests are sent at once.",
     )
     include_from_parent: list[Text] | None = Field(
-        default=None, description="Fields of the parent's row to copy into each row."
+        default=None, description="Fields of the parent's record to copy into each row."
     )
     mode: WriteMode | None = Field(
         default="auto",
-        description="Not dlt's. How rows are written: `auto` as columns, which is several times "
-        "faster, where that leads to the same tables, else one by one; `columnar` the same, with "
-        "nested values as JSON unless `nested` says otherwise; `rows` always one by one.",
+        description="How rows are written. `auto`: as columns, which is several times faster, if "
+        "the tables stay the same, otherwise one by one. `columnar`: like `auto`, with "
+        "nested values as JSON unless `nested` is set. `rows`: one by one. Not part of "
+        "dlt's configuration.",
     )
     nested: Literal["json", "tables"] | None = Field(
         default=None,
-        description="Not dlt's. Lists of a row as `tables` of their own, or all nested values as "
-        "`json` columns, which `max_table_nesting: 0` says, too.",
+        description="`tables`: lists in a record become tables of their own. `json`: all nested "
+        "values become JSON columns, as with `max_table_nesting: 0`. Not part of dlt's "
+        "configuration.",
     )
     processing_steps: list[PythonOnly] = Field(
-        default=[], description="Python only; leave it out.", max_length=0
+        default=[], description="Python only: not for files.", max_length=0
     )
 
 
 class ResourceDefaults(ResourceBase):
-    """Fields that all resources have unless they say otherwise.
+    """Defaults for the fields of all resources.
 
-    `params` and `json` are merged key by key, `columns` column by column; anything else that a
-    resource gives replaces the default.
+    `params` and `json` are merged key by key, `columns` column by column. Any other field of a
+    resource replaces the default.
     """
 
     endpoint: EndpointDefaults = Field(
-        default=EndpointDefaults(), description="Defaults of all endpoints."
+        default=EndpointDefaults(), description="Defaults for all endpoints."
     )
 
 
@@ -232,23 +235,23 @@ def _endpoint_kind(value: Any) -> str | None:
 
 
 class ResourceObject(ResourceBase):
-    """One kind of thing that the API knows; it becomes one table and one asset."""
+    """One kind of record of the API. It becomes one table and one asset."""
 
     name: Annotated[Text, _RESOURCE_NAME_SCHEMA] = Field(
         description="The resource's name: letters, digits, `_`, `-` and `.`. The table and the "
-        "asset are called so."
+        "asset have the same name."
     )
     endpoint: Annotated[
         Annotated[Text, Tag("#path")] | Annotated[Endpoint, Tag("#object")],
         by_kind(_endpoint_kind, "a path, or an object"),
     ] = Field(
         default=Endpoint(),
-        description="The endpoint, or just its path. Left out, the path is the resource's name.",
+        description="The endpoint, or only its path. If left out, the path is the resource's name.",
     )
     backfill: BackfillBlock | None = Field(
         default=None,
-        description="The history to load in windows beside the live stream. Not dlt's; for "
-        "incremental resources whose cursor is a time.",
+        description="Loads the past in partitions beside the live stream. For incremental "
+        "resources whose cursor is a time. Not part of dlt's configuration.",
     )
 
 
@@ -304,7 +307,7 @@ class ConnectorFile(FileModel):
     model_config = ConfigDict(title="Connector", serialize_by_alias=True)
 
     schema_: Text | None = Field(
-        default=None, alias="$schema", description="The JSON Schema, for editors."
+        default=None, alias="$schema", description="The JSON Schema of the file, for editors."
     )
     name: (
         Annotated[
@@ -318,17 +321,17 @@ class ConnectorFile(FileModel):
         | None
     ) = Field(
         default=None,
-        description="The connector's name; the file's name without its ending if left out. "
-        "Assets, job, schedule, pipeline and dataset are called after it.",
+        description="The connector's name. If left out, the file's name without its extension. "
+        "Assets, job, schedule, pipeline and dataset are named after it.",
     )
-    description: Text | None = Field(default=None, description="A text for people.")
+    description: Text | None = Field(default=None, description="A description for people.")
     owners: list[
         Annotated[
             str,
             _matching_pattern(_OWNER_PATTERN, "an e-mail address, or `team:` and a name"),
             WithJsonSchema({"type": "string", "pattern": "^(team:.+|.+@.+)$"}),
         ]
-    ] = Field(default=[], description="Who looks after it: e-mail addresses, or `team:data`.")
+    ] = Field(default=[], description="The owners: e-mail addresses, or teams such as `team:data`.")
     tags: Annotated[
         dict[str, str],
         PlainValidator(_check_tags),
@@ -345,16 +348,19 @@ class ConnectorFile(FileModel):
     ] = Field(default={}, description="Labels for Dagster's UI, such as `tier`: `gold`.")
     created_at: Moment | None = Field(
         default=None,
-        description="The moment from which the schedule counts. When the file was first seen, if "
-        "left out. UTC unless it names a time zone.",
+        description="The time from which the schedule counts. If left out, the time at which the "
+        "file is first seen. UTC unless it names a time zone.",
     )
-    schedule: Schedule = Field(description="When the connector runs by itself.")
-    http: HttpSettings = Field(default_factory=HttpSettings, description="How requests behave.")
-    client: Client = Field(description="What all endpoints of the API have in common.")
+    schedule: Schedule = Field(description="When the connector runs automatically.")
+    http: HttpSettings = Field(
+        default_factory=HttpSettings,
+        description="Timeouts, rate limit, concurrency and allowed hosts of all requests.",
+    )
+    client: Client = Field(description="Settings that all endpoints of the API share.")
     resource_defaults: ResourceDefaults | None = Field(
-        default=None, description="Fields that all resources have unless they say otherwise."
+        default=None, description="Defaults for the fields of all resources."
     )
     resources: list[ResourceOrName] = Field(
-        description="What to load: each becomes a table and an asset.",
+        description="What to load. Each resource becomes a table and an asset.",
         json_schema_extra={"minItems": 1},
     )

@@ -1,4 +1,4 @@
-"""One endpoint of an API: where to ask, with what, and how to read the answer.
+"""One endpoint of an API: its request, and how to read the response.
 
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-configuration
 """
@@ -53,85 +53,87 @@ ColumnNames = Annotated[
 
 
 class IncrementalBase(FileModel):
-    """What both ways of writing an incremental cursor have in common."""
+    """Fields that both forms of an incremental cursor share."""
 
     cursor_path: JsonPath = Field(
-        description="JSON path of the cursor in a row, such as `updated_at`: the value that "
-        "grows when a row is added or changed."
+        description="JSON path of the cursor in a record, such as `updated_at`: a value that grows "
+        "when a record is added or changed."
     )
     initial_value: Any = Field(
-        default=None, description="The cursor of the first run, when nothing is remembered yet."
+        default=None, description="The cursor of the first run, when no cursor is stored yet."
     )
     end_value: Any = Field(
         default=None,
-        description="Where to stop. With it, exactly the window from `initial_value` to "
-        "`end_value` is loaded, and the remembered cursor is neither used nor moved.",
+        description="End of the window. With it, a run loads exactly the window from "
+        "`initial_value` to `end_value`, and neither uses nor moves the stored cursor.",
     )
     last_value_func: Literal["max", "min"] | None = Field(
-        default="max", description="Whether the cursor grows (`max`) or falls (`min`)."
+        default="max", description="`max` if the cursor grows, `min` if it falls."
     )
     primary_key: ColumnNames | None = Field(
         default=None,
-        description="Columns that tell rows with the same cursor apart; the resource's primary "
-        "key if left out.",
+        description="Columns that identify rows with the same cursor. If left out, the resource's "
+        "primary key.",
     )
     lag: Number | None = Field(
         default=None,
-        description="Ask again for the last stretch: seconds for times, days for dates, else in "
-        "the cursor's own unit.",
+        description="How far before the stored cursor each run starts: seconds for times, days for "
+        "dates, otherwise the cursor's own unit.",
     )
     row_order: Literal["asc", "desc"] | None = Field(
         default=None,
-        description="The order in which the API returns rows by cursor, if it is known: lets dlt "
-        "stop early.",
+        description="The order in which the API returns records by cursor, if it is known. It lets "
+        "a run stop early.",
     )
     on_cursor_value_missing: Literal["raise", "include", "exclude"] = Field(
-        default="raise", description="What to do with a row that has no cursor."
+        default="raise", description="What to do with a record without a cursor value."
     )
     range_start: Literal["open", "closed"] | None = Field(
         default="closed",
-        description="Whether rows whose cursor equals the start are taken (`closed`) or not.",
+        description="`closed`: records whose cursor equals the start are loaded. `open`: they are "
+        "left out.",
     )
     range_end: Literal["open", "closed"] | None = Field(
         default="open",
-        description="Whether rows whose cursor equals `end_value` are taken (`closed`) or not.",
+        description="`closed`: records whose cursor equals `end_value` are loaded. `open`: they "
+        "are left out.",
     )
     allow_external_schedulers: Flag | None = Field(
-        default=None, description="Lets an outer scheduler give the window to load."
+        default=None, description="`true`: an outer scheduler sets the window to load."
     )
-    convert: PythonOnly = Field(default=None, description="Python only; leave it out.")
+    convert: PythonOnly = Field(default=None, description="Python only: not for files.")
 
 
 class EndpointIncremental(IncrementalBase):
-    """The cursor of an endpoint: each run asks only for what is new since the last one.
+    """The cursor of an endpoint: each run requests only records that are new since the last run.
 
-    Send it to the API with `{incremental.start_value}` in a parameter, or with `start_param`.
+    To send the cursor, write `{incremental.start_value}` in a parameter, or set `start_param`.
     """
 
     start_param: Text | None = Field(
-        default=None, description="The query parameter that takes the cursor to start from."
+        default=None, description="The query parameter that sends the start of the cursor."
     )
     end_param: Text | None = Field(
-        default=None, description="The query parameter that takes `end_value`."
+        default=None, description="The query parameter that sends `end_value`."
     )
 
 
 class IncrementalParam(IncrementalBase):
-    """A query parameter that takes the incremental cursor."""
+    """A query parameter that sends the incremental cursor."""
 
     type: Literal["incremental"] = Field(description="Always `incremental`.")
 
 
 class ResolveParam(FileModel):
-    """A parameter in the path that takes a field of the parent resource's rows."""
+    """A path parameter with the value of a field of the parent's record."""
 
     type: Literal["resolve"] = Field(description="Always `resolve`.")
     resource: Text = Field(description="The name of the parent resource.")
-    field: JsonPath = Field(description="JSON path of the field in a row of the parent.")
+    field: JsonPath = Field(description="JSON path of the field in the parent's record.")
 
 
 class UnknownParam(FileModel):
-    """A parameter that is an object of an unknown type: only its type is checked."""
+    """A parameter object of an unknown type. Only its type is checked."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -163,15 +165,16 @@ def _status_kind(value: Any) -> str | None:
 
 ActionName = Literal["ignore", "retry", "fail"]
 ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
-"""What a response action can do. dlt knows `ignore` only."""
+"""The names of response actions. dlt has `ignore` only."""
 _STATUS_CODE = re.compile(r"[1-9][0-9]{2}", re.ASCII)
 _STATUS_CLASS = re.compile(r"[1-5]xx", re.ASCII | re.IGNORECASE)
 
 
 class ResponseAction(FileModel):
-    """What to do with a certain answer, for instance to take a 404 as "no rows".
+    """What to do with a certain response, for example to treat a 404 as "no rows".
 
-    All that is named must hold. `header`, statuses such as `5xx`, `retry` and `fail` are not dlt's.
+    An action matches if all its conditions hold. `header`, statuses such as `5xx`, `retry` and
+    `fail` are not part of dlt's configuration.
     """
 
     status_code: (
@@ -182,20 +185,21 @@ class ResponseAction(FileModel):
         | None
     ) = Field(
         default=None,
-        description="The status code of the answers that are meant, or a class of them (`5xx`).",
+        description="The status code of the response, or a class of status codes (`5xx`).",
     )
     header: dict[str, Text] | None = Field(
         default=None,
-        description="Headers that the answers have, each with a text that it contains; an empty "
-        "text asks for the header only.",
+        description="Headers of the response, each with a text that the header contains. An empty "
+        "text matches any value.",
     )
     content: Text | None = Field(
-        default=None, description="A text that the body of the answers contains."
+        default=None, description="A text that the body of the response contains."
     )
     action: Text | None = Field(
         default=None,
-        description="`ignore`: the answer counts as an empty page, and the paging ends. `retry`: "
-        "ask again, as after a 503. `fail`: the resource fails at once, whatever the status.",
+        description="`ignore`: the response counts as an empty page, and the paging ends. `retry`: "
+        "the request is repeated, as after a 503. `fail`: the resource fails at once, "
+        "whatever the status.",
     )
 
     @property
@@ -250,31 +254,31 @@ def _body_contains(body: bytes, charset: str | None, text: str) -> bool:
 
 
 class EndpointDefaults(FileModel):
-    """An endpoint: the part of a URL after `base_url`, and all about asking it."""
+    """An endpoint: its path after `base_url`, its request, and how to read the response."""
 
     path: Text = Field(
         default="",
-        description="The path after `base_url`, or a whole URL. May hold `{resources.parent.id}` "
-        "and `{incremental.start_value}`. The resource's name if left out.",
+        description="The path after `base_url`, or a full URL. It may contain "
+        "`{resources.parent.id}` and `{incremental.start_value}`. If left out, the "
+        "resource's name.",
     )
     method: Literal["GET", "POST"] | None = Field(default="GET", description="The HTTP method.")
     params: dict[str, Param] = Field(
         default={},
-        description="Query parameters. Values may hold `{resources.parent.field}` and "
-        "`{incremental.start_value}`; write a literal brace twice: `{{`.",
+        description="Query parameters. Values may contain `{resources.parent.field}` and "
+        "`{incremental.start_value}`. Write a literal brace twice: `{{`.",
     )
     json_: dict[str, Any] = Field(
         default={},
         alias="json",
-        description="The request's body as JSON. Takes the same placeholders as `params`.",
+        description="The request's body as JSON. It may contain the same placeholders as `params`.",
     )
     data: Any = Field(
         default=None,
-        description="The request's body as a form (object) or as it is (text). Not together "
-        "with `json`.",
+        description="The request's body: a form (object) or plain text. Not together with `json`.",
     )
     headers: dict[str, Any] | None = Field(
-        default=None, description="More request headers, for this endpoint only."
+        default=None, description="Additional headers for this endpoint."
     )
     auth: Auth | None = Field(
         default=None, description="Authentication of this endpoint, instead of the client's."
@@ -284,16 +288,17 @@ class EndpointDefaults(FileModel):
     )
     data_selector: Text | None = Field(
         default=None,
-        description="JSON path of the rows in the answer, such as `data.items`. Left out, dlt "
-        "looks for the list.",
+        description="JSON path of the records in the response, such as `data.items`. If left out, "
+        "the list of records is searched for.",
     )
     response_actions: list[ResponseAction] | None = Field(
-        default=None, description="What to do with certain answers; the first that fits counts."
+        default=None,
+        description="What to do with certain responses. The first action that matches applies.",
     )
     incremental: EndpointIncremental | None = Field(
-        default=None, description="The cursor by which each run asks only for what is new."
+        default=None, description="The cursor, with which each run requests only new records."
     )
 
 
 class Endpoint(EndpointDefaults):
-    """An endpoint: the part of a URL after `base_url`, and all about asking it."""
+    """An endpoint: its path after `base_url`, its request, and how to read the response."""

@@ -105,13 +105,13 @@ Flag = Annotated[bool, Strict()]
 WholeNumber = Annotated[
     int, PlainValidator(_check_whole_number), WithJsonSchema({"type": "integer"})
 ]
-"""A whole number. dlt takes `true` for 1; so do we, with a warning."""
+"""A whole number. `true` counts as 1, as in dlt, and gives a warning."""
 Number = Annotated[float, PlainValidator(_check_number), WithJsonSchema({"type": "number"})]
-"""A number, whole or not."""
+"""A number, with or without decimals."""
 JsonPath = Annotated[
     str, PlainValidator(_check_jsonpath), WithJsonSchema({"type": "string", "format": "json-path"})
 ]
-"""A JSON path that can be read, such as `data.items` or `$.items[*]`."""
+"""A valid JSON path, such as `data.items` or `$.items[*]`."""
 MaybeJsonPath = Annotated[
     str | None,
     PlainValidator(_check_maybe_jsonpath),
@@ -119,7 +119,7 @@ MaybeJsonPath = Annotated[
 ]
 """A JSON path, or `null` or an empty text for none."""
 PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema({"type": "null"})]
-"""A field that dlt has for Python objects only."""
+"""A field of dlt that takes Python objects only."""
 
 
 def by_kind(kind: Any, expected: str) -> Any:

@@ -1,4 +1,4 @@
-"""How the pages of an answer follow one another: dlt's nine types of paginator.
+"""dlt's nine types of paginator: how the next page is found.
 
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#pagination
 """
@@ -50,7 +50,7 @@ PAGINATOR_ALIASES = {
     "none": "single_page",
     "single": "single_page",
 }
-"""What people and programs write for the type that they mean."""
+"""Common spellings of a type, and the type that they mean."""
 
 _STOP_DESCRIPTION = (
     "Stops at a page without rows. The paginator needs this, a total, a maximum or "
@@ -60,16 +60,16 @@ _HAS_MORE_DESCRIPTION = "JSON path of a boolean in the answer that says whether 
 
 
 class JsonLinkPaginator(FileModel):
-    """Follows the URL of the next page that stands in the body of the answer."""
+    """Follows the URL of the next page in the body of the response."""
 
     type: Literal["json_link", "json_response"] = Field(
-        description="`json_link`. (`json_response` is its old name.)"
+        description="`json_link`, or its old name `json_response`."
     )
     next_url_path: JsonPath = Field(default="next", description="JSON path of the next page's URL.")
 
 
 class HeaderLinkPaginator(FileModel):
-    """Follows the `Link` header of the answer, as GitHub's API has it."""
+    """Follows the `Link` header of the response, as in GitHub's API."""
 
     type: Literal["header_link"] = Field(description="Always `header_link`.")
     links_next_key: Text | None = Field(
@@ -78,120 +78,121 @@ class HeaderLinkPaginator(FileModel):
 
 
 class HeaderCursorPaginator(FileModel):
-    """Takes a cursor from a header of the answer and sends it as a query parameter."""
+    """Reads a cursor from a header of the response and sends it as a query parameter."""
 
     type: Literal["header_cursor"] = Field(description="Always `header_cursor`.")
-    cursor_key: Text | None = Field(default="next", description="The header that holds the cursor.")
+    cursor_key: Text | None = Field(default="next", description="The header with the cursor.")
     cursor_param: Text | None = Field(
-        default="cursor", description="The query parameter that takes the cursor."
+        default="cursor", description="The query parameter that sends the cursor."
     )
 
 
 class CursorPaginator(FileModel):
-    """Takes a cursor from the body of the answer and sends it with the next request."""
+    """Reads a cursor from the body of the response and sends it with the next request."""
 
     type: Literal["cursor"] = Field(description="Always `cursor`.")
     cursor_path: JsonPath = Field(
-        default="cursors.next", description="JSON path of the cursor in the answer."
+        default="cursors.next", description="JSON path of the cursor in the response."
     )
     cursor_param: Text | None = Field(
         default=None,
-        description="The query parameter that takes the cursor: `cursor`, unless "
-        "`cursor_body_path` is given.",
+        description="The query parameter that sends the cursor: `cursor`, unless "
+        "`cursor_body_path` is set.",
     )
     cursor_body_path: Text | None = Field(
         default=None,
-        description="Where the cursor goes in the JSON body of the request, dots between the "
-        "keys. Instead of `cursor_param`.",
+        description="Path of the cursor in the JSON body of the request, with dots between the "
+        "keys. Use it instead of `cursor_param`.",
     )
     stop_after_empty_page: Flag | None = Field(
-        default=False, description="Stops at a page without rows."
+        default=False, description="Stops at a page without records."
     )
     has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
 class PageNumberPaginator(FileModel):
-    """Counts pages in a query parameter or in the JSON body of the request."""
+    """Sends page numbers in a query parameter or in the JSON body of the request."""
 
     type: Literal["page_number"] = Field(description="Always `page_number`.")
     base_page: WholeNumber | None = Field(
-        default=0, description="The number of the first page: 0 or 1, as the API counts."
+        default=0, description="The number of the API's first page: 0 or 1."
     )
     page: WholeNumber | None = Field(
-        default=None, description="The page to start from; `base_page` if left out."
+        default=None, description="The page to start from. If left out, `base_page`."
     )
     page_param: Text | None = Field(
         default=None,
-        description="The query parameter that takes the number: `page`, unless `page_body_path` "
-        "is given.",
+        description="The query parameter that sends the page number: `page`, unless "
+        "`page_body_path` is set.",
     )
     page_body_path: Text | None = Field(
         default=None,
-        description="Where the number goes in the JSON body of the request. Instead of "
+        description="Path of the page number in the JSON body of the request. Use it instead of "
         "`page_param`.",
     )
     total_path: MaybeJsonPath = Field(
         default="total",
-        description="JSON path of the number of pages in the answer; `null` if it has none.",
+        description="JSON path of the total number of pages in the response; `null` if it has none.",
     )
     maximum_page: WholeNumber | None = Field(
-        default=None, description="The number at which to stop, even if there is more."
+        default=None, description="The page number at which to stop, even if there are more pages."
     )
     stop_after_empty_page: Flag | None = Field(default=True, description=_STOP_DESCRIPTION)
     has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
 class OffsetPaginator(FileModel):
-    """Asks for `limit` rows from an offset on, in query parameters or in the JSON body."""
+    """Requests `limit` records from an offset, in query parameters or in the JSON body."""
 
     type: Literal["offset"] = Field(description="Always `offset`.")
-    limit: WholeNumber = Field(description="Rows per page.")
+    limit: WholeNumber = Field(description="Records per page.")
     offset: WholeNumber | None = Field(default=0, description="The offset of the first page.")
     offset_param: Text | None = Field(
         default=None,
-        description="The query parameter that takes the offset: `offset`, unless "
-        "`offset_body_path` is given.",
+        description="The query parameter that sends the offset: `offset`, unless "
+        "`offset_body_path` is set.",
     )
     offset_body_path: Text | None = Field(
         default=None,
-        description="Where the offset goes in the JSON body of the request. Instead of "
+        description="Path of the offset in the JSON body of the request. Use it instead of "
         "`offset_param`.",
     )
     limit_param: Text | None = Field(
         default=None,
-        description="The query parameter that takes the limit: `limit`, unless `limit_body_path` "
-        "is given.",
+        description="The query parameter that sends the limit: `limit`, unless `limit_body_path` "
+        "is set.",
     )
     limit_body_path: Text | None = Field(
         default=None,
-        description="Where the limit goes in the JSON body of the request. Instead of "
+        description="Path of the limit in the JSON body of the request. Use it instead of "
         "`limit_param`.",
     )
     total_path: MaybeJsonPath = Field(
         default="total",
-        description="JSON path of the number of rows in the answer; `null` if it has none.",
+        description="JSON path of the total number of records in the response; `null` if it has "
+        "none.",
     )
     maximum_offset: WholeNumber | None = Field(
-        default=None, description="The offset at which to stop, even if there is more."
+        default=None, description="The offset at which to stop, even if there are more records."
     )
     stop_after_empty_page: Flag | None = Field(default=True, description=_STOP_DESCRIPTION)
     has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
 class SinglePagePaginator(FileModel):
-    """The answer is all there is: no further request."""
+    """The response is the only page. No further request is sent."""
 
     type: Literal["single_page"] = Field(description="Always `single_page`.")
 
 
 class AutoPaginator(FileModel):
-    """dlt looks at the first answer and picks a paginator by itself."""
+    """dlt detects the paginator from the first response."""
 
     type: Literal["auto"] = Field(description="Always `auto`.")
 
 
 class UnknownPaginator(FileModel):
-    """A paginator whose type is none of the nine: only its type is checked."""
+    """A paginator of an unknown type. Only its type is checked."""
 
     model_config = ConfigDict(extra="allow")
 

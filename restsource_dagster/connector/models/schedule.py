@@ -1,4 +1,4 @@
-"""When a connector runs by itself: the part of a file that dlt doesn't have."""
+"""The schedule of a connector. It is not part of dlt's configuration."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -41,15 +41,15 @@ Count = Annotated[
 
 
 class ManualSchedule(FileModel):
-    """No schedule and no first run: the connector runs when somebody asks for it."""
+    """No schedule and no first run: the connector runs only when a person starts it."""
 
     mode: Literal["manual"] = Field(description="Always `manual`.")
 
 
 class IntervalSchedule(FileModel):
-    """Runs again and again, a fixed time apart, all times in UTC.
+    """Runs at a fixed interval. All times are UTC.
 
-    In minutes mode the connector's time of creation sets the beat, so there is no offset.
+    In minutes mode the interval counts from `created_at`, so there is no offset.
     """
 
     model_config = ConfigDict(
@@ -62,14 +62,13 @@ class IntervalSchedule(FileModel):
     mode: Literal["minutes", "hours", "days"] = Field(description="The unit of `interval`.")
     interval: Count = Field(
         default=1,
-        description="How many minutes, hours or days lie between two runs. Must be given for "
-        "`minutes`.",
+        description="Number of minutes, hours or days between two runs. Required for `minutes`.",
         json_schema_extra={"minimum": 1},
     )
     offset: Count = Field(
         default=0,
-        description="Minutes after midnight UTC at which the first run of the day of creation "
-        "falls; less than the interval. Not for `minutes`.",
+        description="Minutes after midnight UTC of the first run on the day of creation. Less than "
+        "the interval. Not for `minutes`.",
     )
 
     @property
@@ -119,7 +118,7 @@ Schedule = Annotated[
 
 
 def parse_file_time(value: Any, expected: str) -> datetime:
-    """A date or a time of a file in UTC; `expected` says in words what it should be."""
+    """Return a date or time of a file in UTC. `expected` describes valid values for the error."""
     if not isinstance(value, str):
         refuse_type(expected)
     if not _ISO_TIME_START.fullmatch(value):
@@ -140,4 +139,4 @@ Moment = Annotated[
     PlainValidator(_check_moment),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
-"""A time in UTC; one without a time zone is taken as UTC."""
+"""A time in UTC. A time without a time zone counts as UTC."""

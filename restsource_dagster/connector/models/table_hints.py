@@ -1,9 +1,6 @@
-"""What a table is to look like: dlt's resource hints.
+"""dlt's resource hints (the form of a table) and write dispositions (how its rows are written).
 
 https://dlthub.com/docs/general-usage/resource#define-schema
-
-What happens to the rows that a table holds already: dlt's write dispositions.
-
 https://dlthub.com/docs/general-usage/incremental-loading#choosing-a-write-disposition
 """
 
@@ -53,30 +50,30 @@ ScdTime = Annotated[
 class PlainDisposition(FileModel):
     """The long form of a write disposition, without a strategy."""
 
-    disposition: DispositionName = Field(
-        description="What happens to the rows that are there already."
-    )
+    disposition: DispositionName = Field(description="What happens to the rows in the table.")
 
 
 class InsertOnly(PlainDisposition):
-    """Merge that adds rows with a new primary key and leaves those alone that are there."""
+    """Merge that inserts rows with a new primary key and keeps existing rows unchanged."""
 
     strategy: Literal["insert-only"] = Field(description="Always `insert-only`.")
 
 
 class DeleteInsert(PlainDisposition):
-    """Merge that deletes the rows with the keys that came in, then inserts: the default."""
+    """Merge that deletes the rows with the loaded keys, then inserts the loaded rows. The default."""
 
     strategy: Literal["delete-insert"] = Field(description="Always `delete-insert`.")
-    deduplicated: Flag = Field(default=False, description="The rows that come in have unique keys.")
-    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    deduplicated: Flag = Field(
+        default=False, description="`true` if the loaded rows have unique keys."
+    )
+    source_filter: Text = Field(default="", description="SQL condition on the loaded rows.")
     destination_scope: Text = Field(
         default="", description="SQL condition on the rows that may be deleted."
     )
 
 
 class Scd2(PlainDisposition):
-    """Merge that keeps the history: each version of a row with the time it was valid."""
+    """Merge that keeps each version of a row, with the time during which it was valid."""
 
     strategy: Literal["scd2"] = Field(description="Always `scd2`.")
     validity_column_names: list[Text] = Field(
@@ -84,17 +81,18 @@ class Scd2(PlainDisposition):
         description="The two columns with the start and the end of a version.",
     )
     active_record_timestamp: ScdTime = Field(
-        default=None, description="The end of a version that is still valid; `null` for none."
+        default=None, description="The end time of a version that is still valid; `null` for none."
     )
     boundary_timestamp: ScdTime = Field(
-        default=None, description="The time to stamp on versions; the time of the load if left out."
+        default=None,
+        description="The start time of new versions. If left out, the time of the load.",
     )
     row_version_column_name: Text = Field(
         default="_dlt_id", description="The column that changes when a row changes."
     )
-    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    source_filter: Text = Field(default="", description="SQL condition on the loaded rows.")
     destination_scope: Text = Field(
-        default="", description="SQL condition on the rows that may be retired."
+        default="", description="SQL condition on the rows whose version may be ended."
     )
 
 
@@ -102,10 +100,12 @@ class Upsert(PlainDisposition):
     """Merge that updates the rows with a known primary key and inserts the others."""
 
     strategy: Literal["upsert"] = Field(description="Always `upsert`.")
-    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
-    skip_unchanged_rows: Flag = Field(default=False, description="Leave rows alone that are equal.")
+    source_filter: Text = Field(default="", description="SQL condition on the loaded rows.")
+    skip_unchanged_rows: Flag = Field(
+        default=False, description="`true`: rows that are equal stay unchanged."
+    )
     row_version_column_name: Text = Field(
-        default="", description="The column that tells whether a row changed."
+        default="", description="The column that shows whether a row changed."
     )
 
 
@@ -113,18 +113,20 @@ class Cdc(PlainDisposition):
     """Merge of a stream of changes by primary key."""
 
     strategy: Literal["cdc"] = Field(description="Always `cdc`.")
-    source_filter: Text = Field(default="", description="SQL condition on the rows that came in.")
+    source_filter: Text = Field(default="", description="SQL condition on the loaded rows.")
     destination_scope: Text = Field(
         default="", description="SQL condition on the rows that may be deleted."
     )
-    skip_unchanged_rows: Flag = Field(default=False, description="Leave rows alone that are equal.")
+    skip_unchanged_rows: Flag = Field(
+        default=False, description="`true`: rows that are equal stay unchanged."
+    )
     row_version_column_name: Text = Field(
-        default="", description="The column that tells whether a row changed."
+        default="", description="The column that shows whether a row changed."
     )
 
 
 class UnknownStrategy(FileModel):
-    """A merge strategy that is none of the five: only its name is checked."""
+    """An unknown merge strategy. Only its name is checked."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -175,7 +177,7 @@ FileFormat = Literal[
 
 
 class Column(FileModel):
-    """What is known of a column before the first row is seen. Fields `x-...` are free."""
+    """Hints for a column, set before the first row is loaded. Additional fields must start with `x-`."""
 
     model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {}}})
 
@@ -188,36 +190,47 @@ class Column(FileModel):
 
     name: Text | None = Field(default=None, description="The column's name.")
     data_type: DataType | None = Field(default=None, description="The column's type.")
-    nullable: Flag | None = Field(default=None, description="Whether it may be empty.")
+    nullable: Flag | None = Field(default=None, description="`true` if the column may be empty.")
     precision: WholeNumber | None = Field(
-        default=None, description="Digits, length or time precision."
+        default=None, description="Number of digits, length of a text, or precision of a time."
     )
-    scale: WholeNumber | None = Field(default=None, description="Digits after the point.")
-    timezone: Flag | None = Field(default=None, description="Whether a timestamp has a time zone.")
-    description: Text | None = Field(default=None, description="A text for people.")
-    partition: Flag | None = Field(default=None, description="Partition the table by it.")
-    cluster: Flag | None = Field(default=None, description="Cluster the table by it.")
-    unique: Flag | None = Field(default=None, description="Its values are unique.")
-    sort: Flag | None = Field(default=None, description="Sort the table by it.")
-    primary_key: Flag | None = Field(default=None, description="It is part of the primary key.")
-    merge_key: Flag | None = Field(default=None, description="It is part of the merge key.")
-    row_key: Flag | None = Field(default=None, description="It identifies a row for dlt.")
-    parent_key: Flag | None = Field(default=None, description="It refers to the parent row.")
-    root_key: Flag | None = Field(default=None, description="It refers to the root row.")
+    scale: WholeNumber | None = Field(
+        default=None, description="Number of digits after the decimal point."
+    )
+    timezone: Flag | None = Field(
+        default=None, description="`true` if a timestamp has a time zone."
+    )
+    description: Text | None = Field(default=None, description="A description for people.")
+    partition: Flag | None = Field(default=None, description="Partition the table by this column.")
+    cluster: Flag | None = Field(default=None, description="Cluster the table by this column.")
+    unique: Flag | None = Field(default=None, description="The column's values are unique.")
+    sort: Flag | None = Field(default=None, description="Sort the table by this column.")
+    primary_key: Flag | None = Field(
+        default=None, description="The column is part of the primary key."
+    )
+    merge_key: Flag | None = Field(default=None, description="The column is part of the merge key.")
+    row_key: Flag | None = Field(default=None, description="The column identifies a row for dlt.")
+    parent_key: Flag | None = Field(
+        default=None, description="The column refers to the parent row."
+    )
+    root_key: Flag | None = Field(default=None, description="The column refers to the root row.")
     variant: Flag | None = Field(
-        default=None, description="dlt made it for values of another type."
+        default=None, description="dlt created the column for values of another type."
     )
     hard_delete: Flag | None = Field(
-        default=None, description="A value in it means: delete the row with this key."
+        default=None, description="A value in this column deletes the row with this key."
     )
     dedup_sort: Literal["asc", "desc"] | None = Field(
-        default=None, description="Which of several rows with one key to keep."
+        default=None,
+        description="Sort order that decides which of several rows with one key stays.",
     )
-    incremental: Flag | None = Field(default=None, description="It holds the incremental cursor.")
+    incremental: Flag | None = Field(
+        default=None, description="The column contains the incremental cursor."
+    )
 
 
 class NamedColumn(Column):
-    """A column in a list of columns: it needs its name."""
+    """A column in a list of columns. Its name is required."""
 
     name: Text = Field(description="The column's name.")
 
@@ -233,7 +246,7 @@ Columns = Annotated[
 
 
 class ContractByEntity(FileModel):
-    """What may change, told apart for tables, columns and types."""
+    """Which changes are allowed, set apart for tables, columns and types."""
 
     tables: Evolution | None = Field(default=None, description="New tables.")
     columns: Evolution | None = Field(default=None, description="New columns.")
@@ -251,9 +264,9 @@ SchemaContract = Annotated[
 
 
 class TableReference(FileModel):
-    """That columns of this table refer to columns of another one."""
+    """A reference of columns of this table to columns of another table."""
 
-    label: Text | None = Field(default=None, description="What the relation means.")
+    label: Text | None = Field(default=None, description="A label for the relation.")
     cardinality: (
         Literal[
             "zero_to_one",
@@ -266,19 +279,21 @@ class TableReference(FileModel):
             "many_to_many",
         ]
         | None
-    ) = Field(default=None, description="How many rows there are on either side.")
+    ) = Field(default=None, description="Number of rows on each side.")
     columns: list[Text] = Field(default=[], description="The columns of this table.")
     referenced_table: Text = Field(default="", description="The other table.")
-    referenced_columns: list[Text] = Field(default=[], description="The columns of the other one.")
-    table: Text | None = Field(default=None, description="This table; may be left out.")
+    referenced_columns: list[Text] = Field(
+        default=[], description="The columns of the other table."
+    )
+    table: Text | None = Field(default=None, description="This table. Optional.")
 
 
 class NestedHints(FileModel):
-    """Hints for a table that dlt makes of a nested list."""
+    """Hints for the table of a nested list."""
 
-    parent_table_name: Text | None = Field(default=None, description="The table above it.")
+    parent_table_name: Text | None = Field(default=None, description="The parent table.")
     write_disposition: WriteDisposition | None = Field(
-        default=None, description="What happens to the rows that are there already."
+        default=None, description="What happens to the rows in the table."
     )
     primary_key: ColumnNames | None = Field(
         default=None, description="The columns that identify a row."
@@ -286,44 +301,45 @@ class NestedHints(FileModel):
     merge_key: ColumnNames | None = Field(
         default=None, description="The columns by which rows are replaced as a group."
     )
-    columns: Columns | None = Field(default=None, description="What is known of the columns.")
-    schema_contract: SchemaContract | None = Field(default=None, description="What may change.")
-    table_format: TableFormat | None = Field(default=None, description="The table's format.")
-    file_format: FileFormat | None = Field(default=None, description="The load files' format.")
+    columns: Columns | None = Field(default=None, description="Hints for the columns.")
+    schema_contract: SchemaContract | None = Field(
+        default=None, description="Which changes of tables, columns and types are allowed."
+    )
+    table_format: TableFormat | None = Field(default=None, description="Format of the table.")
+    file_format: FileFormat | None = Field(default=None, description="Format of the load files.")
     references: list[TableReference] | None = Field(
         default=None, description="References to other tables."
     )
 
 
 class TableHints(FileModel):
-    """What the table of a resource is to look like."""
+    """Hints for the table of a resource."""
 
     table_name: Text | None = Field(
-        default=None, description="The table's name; the resource's name if left out."
+        default=None, description="The table's name. If left out, the resource's name."
     )
     primary_key: ColumnNames | None = Field(
         default=None,
-        description="The column, or the columns, that identify a row. With a primary key the "
-        "write disposition is `merge` unless another one is given.",
+        description="The column or columns that identify a row. With a primary key, the write "
+        "disposition is `merge` unless another one is set.",
     )
     merge_key: ColumnNames | None = Field(
         default=None,
-        description="The column, or the columns, by which rows are replaced as a group, such as "
-        "a day.",
+        description="The column or columns by which rows are replaced as a group, such as a day.",
     )
     write_disposition: WriteDisposition | None = Field(
         default=None,
-        description="What happens to the rows that are there already. Left out, it is derived; "
-        "see the rules below.",
+        description="What happens to the rows in the table. If left out, it is derived; see the "
+        "rules below.",
     )
-    columns: Columns | None = Field(default=None, description="What is known of the columns.")
+    columns: Columns | None = Field(default=None, description="Hints for the columns.")
     schema_contract: SchemaContract | None = Field(
-        default=None, description="Whether new tables, columns and types may come."
+        default=None, description="Whether new tables, columns and types are allowed."
     )
     table_format: TableFormat | None = Field(
-        default=None, description="The table's format, where the destination knows several."
+        default=None, description="Format of the table, if the destination supports several."
     )
-    file_format: FileFormat | None = Field(default=None, description="The load files' format.")
+    file_format: FileFormat | None = Field(default=None, description="Format of the load files.")
     references: list[TableReference] | None = Field(
         default=None, description="References to other tables."
     )
@@ -331,5 +347,6 @@ class TableHints(FileModel):
         default=None, description="Hints for the tables of nested lists, by the list's name."
     )
     max_table_nesting: WholeNumber | None = Field(
-        default=None, description="How deep nested lists become tables; deeper ones stay JSON."
+        default=None,
+        description="Number of levels of nested lists that become tables. Deeper lists stay JSON.",
     )
