@@ -1,9 +1,14 @@
-"""A connector file, read once and trusted from then on: `parse_connector`."""
+"""A connector: a file that is parsed once, by `parse_connector`, and trusted from then on.
+
+What the rest of the project works with is typed: `Client` and `HttpSettings` are the models of the
+file; each `Resource` has its endpoint and table hints as models, with the defaults merged in.
+Values that the file leaves open (`params`, JSON bodies, headers) stay JSON. References such as
+`${NAME}` stay in the texts until `Connector.resolved`.
+"""
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -11,19 +16,23 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.env_references import (
+    find_references,
+    require_references,
+    resolve_references,
+)
 from restsource_dagster.connector.models.connector_file import (
     CONNECTOR_NAME_PATTERN,
+    Client,
     ConnectorFile,
     HttpSettings,
 )
-from restsource_dagster.connector.models.fields import without_fields_unknown_to_dlt
+from restsource_dagster.connector.models.endpoint import Incremental
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
 from restsource_dagster.connector.resources import (
     Backfill,
     Disposition,
     Family,
-    Incremental,
     Resource,
     families_of,
 )
@@ -44,6 +53,7 @@ from restsource_dagster.connector.validation.schema_errors import schema_finding
 
 __all__ = [
     "Backfill",
+    "Client",
     "Connector",
     "ConnectorFile",
     "Disposition",
@@ -57,12 +67,12 @@ __all__ = [
     "parse_connector",
 ]
 
-_DLT_FIELDS = ("client", "resource_defaults", "resources")
+_FIELDS_WITH_REFERENCES = ("client", "resource_defaults", "resources")
 
 
 @dataclass(frozen=True)
 class Connector:
-    """A connector without a flaw. Holds no secret unless the file does: only references."""
+    """A connector without errors. It holds no secret unless the file does: only references."""
 
     name: str
     path: Path
@@ -73,13 +83,11 @@ class Connector:
     """UTC; None unless the file says so."""
     schedule: Schedule
     http: HttpSettings
+    client: Client
     resources: tuple[Resource, ...]
     """In the order of the file, defaults merged in."""
-    definition: ConnectorFile = field(repr=False)
     references: frozenset[str]
     """The names of the environment variables it refers to."""
-    source: Mapping[str, Any] = field(repr=False, compare=False)
-    """The file's own words for dlt; use `rest_api_config()` for a copy to hand on."""
 
     def resource(self, name: str) -> Resource:
         """The resource of that name. Raises `KeyError` naming the known ones."""
@@ -103,12 +111,15 @@ class Connector:
         self.resource(name)
         return next(family for family in self.families if name in family.names)
 
-    def rest_api_config(self) -> dict[str, Any]:
-        """dlt's `RESTAPIConfig` as the file has it: a fresh copy, references not resolved.
+    def resolved(self, environment: Mapping[str, str]) -> "Connector":
+        """The connector with all `${NAME}` replaced; it holds secrets then.
 
-        Without `backfill`, `mode` and `nested`, which dlt doesn't know.
+        Raises `MissingReferencesError` naming all variables that the environment lacks.
         """
-        return deepcopy(dict(self.source))
+        require_references(self.references, environment)
+        resources = tuple(resource.resolved(environment) for resource in self.resources)
+        client = resolve_references(self.client, environment)
+        return replace(self, client=client, resources=resources)
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":
         """A copy whose resources know their lines; `lines` maps JSON pointers to lines from 1."""
@@ -120,7 +131,7 @@ class Connector:
 
 
 def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Finding, ...]]:
-    """Checks a JSON value and makes a connector of it; never raises.
+    """Check a JSON value and make a connector of it; never raises.
 
     `path` gives the connector's name if the file has none. Returns None with at least one error,
     else the connector; warnings may come with either.
@@ -131,8 +142,8 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     if not isinstance(value, dict):
         message = "A connector file holds one object"
         return None, (Finding("", message, describe_value(value), "an object", "Start with `{`"),)
-    definition = _validate_file(value, findings)
-    resources, semantic = build_resources(value, findings)
+    file = _validate_file(value, findings)
+    resources, semantic = build_resources(value, file, findings)
     findings.extend(semantic)
     findings.extend(template_findings(value))
     wrong = {finding.pointer for finding in findings}
@@ -140,9 +151,9 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     findings.extend(warning for warning in warnings if warning.pointer not in wrong)
     name = _connector_name(value, path, findings)
     distinct = tuple(dict.fromkeys(findings))
-    if definition is None or any(finding.severity == "error" for finding in distinct):
+    if file is None or any(finding.severity == "error" for finding in distinct):
         return None, distinct
-    return _build_connector(name, path, definition, resources, value), distinct
+    return _build_connector(name, path, file, resources, value), distinct
 
 
 def _validate_file(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile | None:
@@ -177,22 +188,20 @@ def _proposed_name(stem: str) -> str:
 def _build_connector(
     name: str,
     path: Path,
-    definition: ConnectorFile,
+    file: ConnectorFile,
     resources: tuple[Resource, ...],
     value: dict[str, Any],
 ) -> Connector:
-    source = without_fields_unknown_to_dlt({key: value[key] for key in _DLT_FIELDS if key in value})
     return Connector(
         name=name,
         path=path,
-        description=definition.description,
-        owners=tuple(definition.owners),
-        tags=dict(definition.tags),
-        created_at=definition.created_at,
-        schedule=definition.schedule,
-        http=definition.http,
+        description=file.description,
+        owners=tuple(file.owners),
+        tags=dict(file.tags),
+        created_at=file.created_at,
+        schedule=file.schedule,
+        http=file.http,
+        client=file.client,
         resources=resources,
-        definition=definition,
-        references=find_references(source),
-        source=source,
+        references=find_references([value.get(field) for field in _FIELDS_WITH_REFERENCES]),
     )

@@ -166,7 +166,7 @@ _HEADINGS = {
     "ResourceObject": "Resource",
     "EndpointDefaults": "Endpoint (in resource defaults)",
     "ResponseAction": "Response action",
-    "EndpointIncremental": "Incremental cursor",
+    "Incremental": "Incremental cursor",
     "IncrementalParam": "Param: incremental",
     "ResolveParam": "Param: resolve",
     "PlainDisposition": "Write disposition",

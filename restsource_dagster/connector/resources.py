@@ -1,11 +1,16 @@
 """Resources as they are once defaults are merged in: what the rest of the project works with."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from restsource_dagster.connector.env_references import resolve_references
+from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
+from restsource_dagster.connector.models.table_hints import TableHints
+
 __all__ = [
+    "NO_PARAMS",
     "Backfill",
     "Disposition",
     "Family",
@@ -23,21 +28,20 @@ WriteMode = Literal["auto", "columnar", "rows"]
 """How rows are written: by dlt one by one, or as columns where that leads to the same tables."""
 
 
-@dataclass(frozen=True)
-class Incremental:
-    """The cursor of a resource. `lag` is in seconds for times, in days for dates."""
+NO_PARAMS: Mapping[str, Any] = {}
+"""No params, shared by all resources whose path takes none."""
 
-    cursor_path: str
-    initial_value: Any
-    end_value: Any
-    lag: float | None
-    row_order: str | None
-    start_param: str | None
-    server_side: bool
-    """The API filters by the cursor; else everything is fetched and dlt filters."""
+_FIELDS_WITH_REFERENCES = (
+    "endpoint",
+    "hints",
+    "primary_key",
+    "merge_key",
+    "foreign_endpoint",
+    "include_from_parent",
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Disposition:
     """What happens to the rows that are there already, and why (a sentence for people)."""
 
@@ -48,7 +52,7 @@ class Disposition:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Backfill:
     """The history of a resource, loaded in windows beside the live stream. Times are UTC."""
 
@@ -65,37 +69,73 @@ class Backfill:
     """Windows are asked for by themselves; else only by a person."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of a connector; it becomes one table and one asset."""
+    """One resource of a connector; it becomes one table and one asset.
+
+    The defaults of the file are merged in, as dlt merges them. Slots and shared parts keep it small:
+    a code location may hold ten thousand.
+    """
 
     name: str
     parent: str | None
-    path: str
-    """The endpoint's path as the file gives it, after defaults; not yet bound."""
-    method: str
-    table_name: str | None
+    endpoint: Endpoint
+    """The path as the file gives it; the params without those that the path takes."""
+    path_params: Mapping[str, Any]
+    """The params that the path takes, by name."""
+    hints: TableHints
+    """The table hints that the file gives."""
     primary_key: tuple[str, ...]
     merge_key: tuple[str, ...]
-    incremental: Incremental | None
     disposition: Disposition
     selected: bool
     pointer: str
     """JSON pointer of the resource in its file, such as `/resources/0`."""
     line: int = 1
     """Where it starts in its file, counted from 1."""
+    foreign_endpoint: Endpoint | None = None
+    """The endpoint without what `resource_defaults` send: for a URL of another origin than
+    `base_url`, which must not get those credentials. None if the defaults send nothing, or the path
+    is not a URL."""
+    include_from_parent: tuple[str, ...] = ()
     backfill: Backfill | None = None
-    """Its history, if the file asks for it."""
+    """The block `backfill` of the file."""
     mode: WriteMode = "auto"
     max_table_nesting: int | None = None
     """How deep nested lists become tables; None is dlt's own limit, 0 keeps them as JSON."""
     definition_key: str = ""
-    """Changes exactly when a window of its history might hold other rows than before."""
+    """Changes exactly when a partition of its backfill might hold other rows than before."""
+
+    @property
+    def path(self) -> str:
+        """The endpoint's path as the file gives it."""
+        return self.endpoint.path
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return self.endpoint.method or "GET"
+
+    @property
+    def incremental(self) -> Incremental | None:
+        """The incremental cursor."""
+        return self.endpoint.cursor
+
+    @property
+    def table_name(self) -> str | None:
+        """The table's name if the file gives one."""
+        return self.hints.table_name or None
 
     @property
     def table(self) -> str:
         """The table's name before the destination's naming convention."""
         return self.table_name or self.name
+
+    def resolved(self, environment: Mapping[str, str]) -> "Resource":
+        """The resource with all `${NAME}` replaced. All must be set."""
+        values = {name: getattr(self, name) for name in _FIELDS_WITH_REFERENCES}
+        path_params = resolve_references(self.path_params, environment, brace_doublings=1)
+        return replace(self, path_params=path_params, **resolve_references(values, environment))
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,6 @@ __all__ = [
     "UnsupportedDltError",
     "WithStateSync",
     "apply_lag",
-    "build_resource_dependency_graph",
     "count_normalized_rows",
     "create_auth",
     "create_paginator",
@@ -83,7 +82,7 @@ __all__ = [
     "reset_resource_state",
     "resolve_column_value",
     "resolve_configuration",
-    "setup_incremental_object",
+    "single_entity_path",
     "stop_telemetry",
 ]
 
@@ -159,27 +158,26 @@ try:
     # Reads the live cursor that another pipeline of the same dataset has stored.
     from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
-    # Guess the paginator and the data selector of a response where the file names none.
+    # Guess the paginator and the data selector where the file names none: of a response, or of a path
+    # that ends in an id.
     from dlt.sources.helpers.rest_client.detector import (
         NON_RECORD_KEY_PATTERNS,
         RECORD_KEY_PATTERNS,
         PaginatorFactory,
         find_all_lists,
         find_response_page_data,
+        single_entity_path,
     )
 
     # Joins `base_url` and `path` the way that dlt documents for `rest_api`.
     from dlt.sources.helpers.rest_client.utils import join_url
 
-    # Read the blocks of a connector file as `rest_api_source()` does: parents, incrementals,
-    # placeholders, auth and paginators.
+    # Make auth, paginators and the texts of placeholders as `rest_api_source()` does.
     from dlt.sources.rest_api.config_setup import (
-        build_resource_dependency_graph,
         create_auth,
         create_paginator,
         expand_placeholders,
         process_parent_data_item,
-        setup_incremental_object,
     )
 
     # The type of what a dependent resource takes from its parent's records.

@@ -2,18 +2,15 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.connector.env_references import (
-    find_references,
-    resolve_references,
-    resolve_rest_api_config,
-)
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.env_references import find_references, resolve_references
+from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.resources import Resource
 
 CORPUS = Path(__file__).parents[1] / "connectors"
 SECRETS = tuple(
@@ -56,6 +53,52 @@ def for_dlt(value: Any) -> dict[str, Any]:
     return config
 
 
+def rest_api_config(connector: Connector) -> dict[str, Any]:
+    """The connector as stock dlt takes it: defaults merged in, references not resolved."""
+    return {
+        "client": connector.client.as_json(),
+        "resources": [_resource_config(resource) for resource in connector.resources],
+    }
+
+
+def _resource_config(resource: Resource) -> dict[str, Any]:
+    endpoint = resource.endpoint.as_json()
+    if resource.path_params:
+        endpoint["params"] = {**endpoint.get("params", {}), **resource.path_params}
+    config = {"name": resource.name, "endpoint": endpoint, **resource.hints.as_json()}
+    if resource.include_from_parent:
+        config["include_from_parent"] = list(resource.include_from_parent)
+    return config
+
+
+def resolve_for_dlt(config: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration with its references resolved, and braces doubled where dlt reads them."""
+    resources = config["resources"]
+    resources = [{"name": r, "endpoint": r} if isinstance(r, str) else r for r in resources]
+    holders = [config.get("resource_defaults") or {}, *resources]
+    doubled = [
+        {
+            key: _resolve_endpoint(value, environment)
+            if key == "endpoint"
+            else resolve_references(value, environment)
+            for key, value in holder.items()
+        }
+        for holder in holders
+    ]
+    client = resolve_references(config["client"], environment) if "client" in config else {}
+    return {"client": client, "resource_defaults": doubled[0], "resources": doubled[1:]}
+
+
+def _resolve_endpoint(endpoint: Any, environment: Mapping[str, str]) -> Any:
+    if not isinstance(endpoint, dict):
+        return resolve_references(endpoint, environment, brace_doublings=2)
+    doublings = {"path": 2, "params": 1, "json": 1, "data": 1, "headers": 1}
+    return {
+        key: resolve_references(value, environment, brace_doublings=doublings.get(key, 0))
+        for key, value in endpoint.items()
+    }
+
+
 def stock_refusal(value: Any) -> str | None:
     """Why stock dlt refuses the file's part for dlt, or None if it takes it.
 
@@ -67,12 +110,8 @@ def stock_refusal(value: Any) -> str | None:
     config = for_dlt(value)
     try:
         environment = dict.fromkeys(find_references(config), "v")
-        resolve = (
-            resolve_rest_api_config
-            if isinstance(config.get("resources"), list)
-            else resolve_references
-        )
-        rest_api_source(resolve(config, environment), name="stock")
+        source: Any = resolve_references(config, environment)
+        rest_api_source(source, name="stock")
     except ConfigFieldMissingException:
         return None
     except Exception as refusal:  # noqa: BLE001 - any exception is dlt's way of refusing

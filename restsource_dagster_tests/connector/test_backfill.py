@@ -7,7 +7,6 @@ import pytest
 
 from restsource_dagster.connector.model import parse_connector
 from restsource_dagster.connector.models.backfill import BackfillBlock
-from restsource_dagster.connector.models.fields import without_fields_unknown_to_dlt
 from restsource_dagster.connector.resources import Backfill
 from restsource_dagster_tests.connector.helpers import SHOP, connector, from_corpus
 
@@ -47,13 +46,6 @@ def test_defaults_of_the_block_are_those_of_the_effective_one() -> None:
     assert BackfillBlock.model_validate(BLOCK).as_backfill() == Backfill(
         start=datetime(2024, 1, 1, tzinfo=UTC), end=None, partition="monthly"
     )
-
-
-def test_dlt_gets_the_resources_without_the_block() -> None:
-    assert all("backfill" not in r for r in from_corpus("backfill").rest_api_config()["resources"])
-    params = {"backfill": "yes"}
-    kept = {"resources": ["a", {"name": "b", "endpoint": {"params": params}}]}
-    assert without_fields_unknown_to_dlt(kept) == kept
 
 
 def test_only_the_root_of_a_family_has_the_block() -> None:

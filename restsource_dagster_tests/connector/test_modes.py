@@ -14,13 +14,12 @@ def test_columnar_keeps_nested_values_as_json_unless_told_otherwise() -> None:
     ]
 
 
-def test_dlt_is_not_told_of_it() -> None:
-    config = from_corpus("modes").rest_api_config()
+def test_they_are_no_hints_for_dlt() -> None:
+    hints = {r.name: r.hints.as_json() for r in from_corpus("modes").resources}
 
-    assert config["resource_defaults"] == {}
-    assert config["resources"] == [
-        "customers",
-        {"name": "orders"},
-        {"name": "events"},
-        {"name": "logs", "max_table_nesting": 1},
-    ]
+    assert hints == {
+        "customers": {},
+        "orders": {},
+        "events": {},
+        "logs": {"max_table_nesting": 1},
+    }

@@ -1,12 +1,6 @@
 """`${NAME}`: found anywhere, resolved everywhere or not at all."""
 
-from typing import Any
-
 import pytest
-from dlt.sources.rest_api.config_setup import (
-    build_resource_dependency_graph,
-    expand_placeholders,
-)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +8,6 @@ from restsource_dagster.connector.env_references import (
     MissingReferencesError,
     find_references,
     resolve_references,
-    resolve_rest_api_config,
     without_references,
 )
 
@@ -69,52 +62,6 @@ def test_the_original_is_left_alone() -> None:
     resolve_references(value, {"A": "1"})
 
     assert value == {"x": ["${A}"]}
-
-
-@given(st.text())
-def test_a_secret_with_braces_reaches_the_api_as_it_is(secret: str) -> None:
-    config = {"client": {"base_url": "x"}, "resources": [{"endpoint": {"params": {"k": "${S}"}}}]}
-
-    params = resolve_rest_api_config(config, {"S": secret})["resources"][0]["endpoint"]["params"]
-
-    assert expand_placeholders(params, {}) == {"k": secret}
-
-
-def test_braces_are_doubled_only_where_dlt_fills_in() -> None:
-    endpoint: dict[str, Any] = {"path": "${S}", "auth": {"token": "${S}"}, "headers": {"h": "${S}"}}
-    config = {
-        "client": {"base_url": "${S}", "auth": {"token": "${S}"}, "headers": {"h": "${S}"}},
-        "resource_defaults": {"endpoint": {"json": {"a": "${S}"}}, "table_name": "${S}"},
-        "resources": [
-            "plain",
-            {"name": "a", "endpoint": endpoint},
-            {"name": "b", "endpoint": "${S}"},
-        ],
-    }
-
-    assert resolve_rest_api_config(config, {"S": "{"}) == {
-        "client": {"base_url": "{", "auth": {"token": "{"}, "headers": {"h": "{"}},
-        "resource_defaults": {"endpoint": {"json": {"a": "{{"}}, "table_name": "{"},
-        "resources": [
-            "plain",
-            {
-                "name": "a",
-                "endpoint": {"path": "{{{{", "auth": {"token": "{"}, "headers": {"h": "{{"}},
-            },
-            {"name": "b", "endpoint": "{{{{"},
-        ],
-    }
-
-
-@given(st.text(alphabet="ab{}/"))
-def test_a_secret_with_braces_in_a_path_reaches_the_api_as_it_is(secret: str) -> None:
-    config = {"client": {"base_url": "x"}, "resources": [{"name": "a", "endpoint": "p/${S}"}]}
-
-    resolved = resolve_rest_api_config(config, {"S": secret})
-    _, resources, _ = build_resource_dependency_graph({}, resolved["resources"])
-
-    endpoint: Any = resources["a"]["endpoint"]  # type: ignore[index]
-    assert expand_placeholders(endpoint["path"], {}) == f"p/{secret}"
 
 
 @given(st.text(alphabet="${}AB_1 "))

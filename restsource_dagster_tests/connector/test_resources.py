@@ -90,40 +90,6 @@ def test_below_an_incremental_ancestor_rows_are_appended() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "server_side"),
-    [
-        ({"incremental": {"cursor_path": "ts"}}, False),
-        ({"incremental": {"cursor_path": "ts", "start_param": "since"}}, True),
-        ({"params": {"since": {"type": "incremental", "cursor_path": "ts"}}}, True),
-        (
-            {"params": {"q": "x>{incremental.start_value}"}, "incremental": {"cursor_path": "t"}},
-            True,
-        ),
-        (
-            {
-                "json": {"a": [{"b": "{incremental.last_value}"}]},
-                "incremental": {"cursor_path": "t"},
-            },
-            True,
-        ),
-        (
-            {
-                "path": "d/{day}",
-                "params": {"day": "{incremental.start_value}"},
-                "incremental": {"cursor_path": "t"},
-            },
-            True,
-        ),
-    ],
-)
-def test_it_is_known_whether_the_api_filters(endpoint: Any, server_side: bool) -> None:
-    cursor = connector(resources=[{"name": "a", "endpoint": endpoint}]).resources[0].incremental
-
-    assert cursor is not None
-    assert cursor.server_side is server_side
-
-
 def test_an_incremental_param_is_a_cursor_with_a_start_param() -> None:
     cursor = from_corpus("incremental_param").resources[0].incremental
 

@@ -9,6 +9,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.engine.windowed import (
     KEYED,
     Events,
@@ -222,7 +223,7 @@ def test_a_skipped_parent_is_reported_and_not_requested_by_the_next_window(
     }
     api.answers["/events/1/parts"] = [{"id": 7}]
     made = events.connector(parts, **KEYED)
-    source = made.rest_api_config()
+    source = rest_api_config(made)
     connector = make_connector(
         api.url, *source["resources"], http={"on_child_error": {"skip_up_to": 1}}
     )

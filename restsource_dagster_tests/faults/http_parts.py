@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from dlt.sources.helpers.rest_client.paginators import BasePaginator
+from pydantic import TypeAdapter
+
 from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.connector.models.endpoint import ResponseAction
+from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor
@@ -16,8 +20,8 @@ from restsource_dagster.engine.http.usage import UsageCounter
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
-from restsource_dagster.engine.paging.safe_paginators import make_paginator
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.source.dlt_adapter import make_paginator
 
 __all__ = [
     "At",
@@ -27,6 +31,7 @@ __all__ = [
     "endpoint_for",
     "failure_of",
     "items",
+    "paginator_of",
     "response_actions",
     "rows_of",
     "session_for",
@@ -140,6 +145,14 @@ def session_for(
     )
 
 
+def paginator_of(given: Any, *, selects_every_record: bool = True) -> BasePaginator | None:
+    """The paginator of a file's `paginator`."""
+    return make_paginator(
+        TypeAdapter[Any](Paginator).validate_python(given),
+        selects_every_record=selects_every_record,
+    )
+
+
 def endpoint_for(
     server: Place,
     *,
@@ -157,7 +170,7 @@ def endpoint_for(
         session=session
         or session_for(server, action_for=lambda response: matching_action(response, actions)),
         redactor=Redactor(),
-        paginator=make_paginator(paginator, selects_every_record=selects_every_record(selector)),
+        paginator=paginator_of(paginator, selects_every_record=selects_every_record(selector)),
         data_selector=selector,
         actions=actions,
         **more,

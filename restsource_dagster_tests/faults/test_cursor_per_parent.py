@@ -8,6 +8,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.family_cursors import ParentCursorStates
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shop_of_lines import (
     Shop,
     both_ways,
@@ -101,7 +102,7 @@ def load_with_one_cursor(connector: Connector, settings: Settings, api: ApiServe
         destination=dlt.destinations.duckdb(str(settings.data_dir / "warehouse.duckdb")),
         dataset_name="shop",
     )
-    source = rest_api_source(cast("Any", connector.rest_api_config()), name="shop", section="shop")
+    source = rest_api_source(cast("Any", rest_api_config(connector)), name="shop", section="shop")
     pipeline.run(source, loader_file_format="parquet")
 
 

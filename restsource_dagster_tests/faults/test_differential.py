@@ -11,6 +11,7 @@ from dlt.sources.rest_api import rest_api_source
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS, PAGES, SELECTORS
 from restsource_dagster_tests.faults.shapes import Shapes
 from restsource_dagster_tests.making import load, make_connector
@@ -34,7 +35,7 @@ def load_with_stock_dlt(connector: Connector, folder: Path) -> None:
         destination=dlt.destinations.duckdb(str(folder / "stock.duckdb")),
         dataset_name="shop",
     )
-    source = rest_api_source(cast("Any", connector.rest_api_config()), name="shop", section="shop")
+    source = rest_api_source(cast("Any", rest_api_config(connector)), name="shop", section="shop")
     pipeline.run(source, loader_file_format="parquet")
 
 

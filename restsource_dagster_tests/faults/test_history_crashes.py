@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.engine.windowed import Events, day, live_state
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.making import make_settings, query
@@ -52,7 +53,7 @@ class Versions(Events):
 
     @property
     def file(self) -> dict[str, Any]:
-        source = self.connector().rest_api_config()
+        source = rest_api_config(self.connector())
         return {"name": "shop", "schedule": {"mode": "manual"}, **source}
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shop_of_lines import (
     CURSOR,
     KEYS,
@@ -124,6 +125,6 @@ def test_a_dependent_that_is_added_later_loads_the_children_of_all_parents(
     for number in (1, 2):
         shop.order(number, at=number)
         shop.line(number, 1)
-    run(make_connector(api.url, connector.rest_api_config()["resources"][0]), settings)
+    run(make_connector(api.url, rest_api_config(connector)["resources"][0]), settings)
     run(connector, settings)
     assert lines(settings) == [(1, 1), (2, 1)]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
+from restsource_dagster_tests.faults.http_parts import connector_of
 from restsource_dagster_tests.faults.secret_places import CANARY, assert_clean
 
 pytestmark = pytest.mark.faults(row=16)
@@ -72,12 +73,12 @@ def test_an_exception_with_a_secret_in_its_chain_is_replaced() -> None:
 @pytest.mark.parametrize("part", ["headers", "params", "json", "data"])
 def test_literals_with_a_secrets_name_or_look_are_secrets(part: str) -> None:
     given = {"api-key": "abcd", "anything": "0123456789abcdef0123", "plain": "words of a text"}
-    config = {
-        "client": {"base_url": "https://me:passw@a.example/?sig=s1gn&page=two"},
-        "resources": [{"name": "orders", "endpoint": {part: given}}],
-    }
+    connector = connector_of(
+        "https://me:passw@a.example/?sig=s1gn&page=two",
+        {"name": "orders", "endpoint": {part: given}},
+    )
     environment = {"HTTPS_PROXY": "http://user:pr0xy@proxy.example"}
-    assert find_secrets(config, environment) == {
+    assert find_secrets(connector, environment) == {
         "abcd",
         "0123456789abcdef0123",
         "me:passw",
@@ -89,14 +90,17 @@ def test_literals_with_a_secrets_name_or_look_are_secrets(part: str) -> None:
 
 
 def test_what_is_no_secret_stays_readable() -> None:
-    config = {
-        "client": {
-            "base_url": "https://${HOST}.example.com/${TENANT}",
-            "headers": {"Accept": "application/json", "X-Version": "2024-01"},
-        },
-        "resources": [
-            {"name": "orders", "endpoint": {"params": {"sort": "updated_at", "page_token": "x"}}}
-        ],
-    }
+    connector = connector_of(
+        "https://${HOST}.example.com/${TENANT}",
+        {"name": "orders", "endpoint": {"params": {"sort": "updated_at", "page_token": "x"}}},
+        client={"headers": {"Accept": "application/json", "X-Version": "2024-01"}},
+    )
     environment = {"HOST": "api-of-shop", "TENANT": "tenant-17", "UNUSED": "whatever"}
-    assert find_secrets(config, environment) == frozenset()
+    assert find_secrets(connector, environment) == frozenset()
+
+
+def test_a_literal_that_the_path_takes_is_a_secret_by_its_name() -> None:
+    endpoint = {"path": "bot{token}/updates", "params": {"token": "123:AbCd", "limit": 5}}
+    connector = connector_of("https://a.example", {"name": "updates", "endpoint": endpoint})
+
+    assert find_secrets(connector, {}) == {"123:AbCd"}

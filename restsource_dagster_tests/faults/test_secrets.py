@@ -1,5 +1,6 @@
 """No secret appears in any message, log, event or file, whatever fails."""
 
+import json
 import logging
 import shutil
 import traceback
@@ -13,6 +14,7 @@ from dlt.pipeline import trace
 
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of, items
 from restsource_dagster_tests.faults.secret_places import (
     CANARY,
@@ -213,8 +215,8 @@ def test_dagsters_events_logs_and_metadata_hold_no_secret(
         },
     )
     settings.configs.mkdir(parents=True, exist_ok=True)
-    text = connector.definition.model_dump_json(by_alias=True, exclude_unset=True)
-    (settings.configs / "shop.json").write_text(text)
+    file = {"name": "shop", "schedule": {"mode": "manual"}, **rest_api_config(connector)}
+    (settings.configs / "shop.json").write_text(json.dumps(file))
     server.plan["/items"] = FAULTS[fault]
     job = definitions_of(settings).resolve_job_def("shop_job")
     result = job.execute_in_process(instance=instance, raise_on_error=False)

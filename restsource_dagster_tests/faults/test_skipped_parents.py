@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shop_of_lines import (
     Row,
     Shop,
@@ -83,7 +84,7 @@ def test_a_skipped_parent_has_no_row_moves_no_cursor_and_is_requested_again(
     )
     pages = {"paginator": {"type": "offset", "limit": 1, "total_path": None}}
     connector = make_connector(
-        api.url, *_with(connector.rest_api_config()["resources"], pages), http=SKIP
+        api.url, *_with(rest_api_config(connector)["resources"], pages), http=SKIP
     )
     for number in (1, 2, 3):
         shop.order(number, at=number)

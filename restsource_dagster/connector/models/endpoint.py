@@ -1,15 +1,20 @@
 """One endpoint of an API: its request, and how to read the response.
 
+Which placeholders an endpoint has, how params get into its path and what its cursor is follows
+`dlt.sources.rest_api.config_setup`. `check` and the engine both ask the model.
+
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-configuration
 """
 
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, Tag, WithJsonSchema
 
+from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -32,11 +37,18 @@ __all__ = [
     "ColumnNames",
     "Endpoint",
     "EndpointDefaults",
-    "EndpointIncremental",
+    "FieldPath",
+    "Incremental",
     "IncrementalParam",
     "ResolveParam",
     "ResponseAction",
+    "bind_path",
+    "placeholder_names",
+    "placeholders_in",
 ]
+
+FieldPath = tuple[str | int, ...]
+"""The keys and indices that lead to a value in the file."""
 
 BindType = Literal["resolve", "incremental"]
 BIND_TYPES: tuple[str, ...] = get_args(BindType)
@@ -104,7 +116,7 @@ class IncrementalBase(FileModel):
     convert: PythonOnly = Field(default=None, description="Python only: not for files.")
 
 
-class EndpointIncremental(IncrementalBase):
+class Incremental(IncrementalBase):
     """The cursor of an endpoint: each run requests only records that are new since the last run.
 
     To send the cursor, write `{incremental.start_value}` in a parameter, or set `start_param`.
@@ -295,10 +307,107 @@ class EndpointDefaults(FileModel):
         default=None,
         description="What to do with certain responses. The first action that matches applies.",
     )
-    incremental: EndpointIncremental | None = Field(
+    incremental: Incremental | None = Field(
         default=None, description="The cursor, with which each run requests only new records."
     )
 
 
 class Endpoint(EndpointDefaults):
     """An endpoint: its path after `base_url`, its request, and how to read the response."""
+
+    BRACE_DOUBLINGS: ClassVar[Mapping[str, int]] = {
+        "path": 2,
+        "params": 1,
+        "json_": 1,
+        "data": 1,
+        "headers": 1,
+    }
+    """The fields in which placeholders are filled in, and how often each is read for them."""
+
+    @property
+    def incremental_params(self) -> dict[str, IncrementalParam]:
+        """The params that take the cursor, by name. A valid endpoint has one at most."""
+        return {n: p for n, p in self.params.items() if isinstance(p, IncrementalParam)}
+
+    @property
+    def cursor(self) -> Incremental | None:
+        """The cursor: that of an incremental param, else `incremental`.
+
+        An incremental param is a cursor whose `start_param` is the name of the param.
+        """
+        for name, param in self.incremental_params.items():
+            given = {key: value for key, value in param.given.items() if key != "type"}
+            return Incremental.of({**given, "start_param": name})
+        return self.incremental
+
+    @property
+    def placeholder_prefixes(self) -> tuple[str, ...]:
+        """The first words that a placeholder of this endpoint may have."""
+        has_cursor = "incremental" in self.model_fields_set
+        return ("resources", "incremental") if has_cursor else ("resources",)
+
+    @property
+    def parent_fields(self) -> dict[str, ResolveParam]:
+        """What each call takes from a row of the parent, by placeholder. The path must be bound."""
+        fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
+        for part in self.BRACE_DOUBLINGS:
+            for name, _ in placeholders_in(getattr(self, part)):
+                if name is not None and name.startswith("resources."):
+                    _, parent, field = name.strip().split(".", maxsplit=2)
+                    found = {"type": "resolve", "resource": parent, "field": field}
+                    fields.setdefault(name, ResolveParam.of(found))
+        return fields
+
+    def mentions(self, placeholder: str) -> bool:
+        """True if a text anywhere in the request starts a placeholder such as `{incremental.`."""
+        parts = (getattr(self, part) for part in self.BRACE_DOUBLINGS)
+        return any(placeholder in text for part in parts for text, _ in _texts_in(part, ()))
+
+
+def bind_path(path: str, params: Mapping[str, Any]) -> str:
+    """Put params into a path. Other placeholders stay; doubled braces become single ones.
+
+    Raises `ValueError` for a lone brace, and for a number of thousands of digits.
+    """
+    segments = []
+    for literal, name, _, _ in string.Formatter().parse(path):
+        segments.append(literal)
+        if name:
+            segments.append(str(params[name]) if name in params else f"{{{name}}}")
+    return "".join(segments)
+
+
+def placeholder_names(text: str) -> list[str]:
+    """Return the placeholders in a text, `{}` as "". Raises `ValueError` for a lone brace."""
+    return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+
+
+def placeholders_in(value: Any, at: FieldPath = ()) -> Iterator[tuple[str | None, FieldPath]]:
+    """Yield each placeholder in the texts and keys of a value, and the place of its text.
+
+    For a text with a lone brace the name is None.
+    """
+    for text, place in _texts_in(value, at):
+        if "{" in text or "}" in text:
+            try:
+                names: list[Any] = placeholder_names(without_references(text))
+            except ValueError:
+                names = [None]
+            yield from ((name, place) for name in names)
+
+
+def _texts_in(value: Any, at: FieldPath) -> Iterator[tuple[str, FieldPath]]:
+    """Yield the texts and keys in a value, in the order of the file, without recursion."""
+    stack: list[tuple[Any, FieldPath]] = [(value, at)]
+    while stack:
+        item, place = stack.pop()
+        if isinstance(item, FileModel):
+            item = item.as_json()
+        if isinstance(item, str):
+            yield item, place
+        elif isinstance(item, dict):
+            pairs = list(item.items())
+            for key, inner in reversed(pairs):
+                stack.extend(((inner, (*place, key)), (key, (*place, key))))
+        elif isinstance(item, list):
+            stack.extend((item[index], (*place, index)) for index in reversed(range(len(item))))

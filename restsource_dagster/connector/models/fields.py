@@ -1,16 +1,16 @@
-"""What we added to dlt's resources: taken out of what is handed to dlt, which would refuse it.
+"""The building blocks of the models: the base class, exact types, and unions.
 
-The building blocks of the models: exact types, and unions told apart before they are checked.
+The models are parsed once and then trusted: `check` and the engine read the same objects. They keep
+which fields the file gives (`model_fields_set`), so that `as_json` returns the file's own words.
 
-dlt asks `isinstance`, without converting: text is text, and `true` passes for a whole number. The
+dlt asks `isinstance` and converts nothing: text is text, and `true` passes for a whole number. The
 types here do the same, and each says in words what it expects.
 """
 
 import re
 from collections.abc import Mapping
-from copy import deepcopy
 from functools import lru_cache
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -19,7 +19,6 @@ from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.validation.diagnostics import nearest_name
 
 __all__ = [
-    "WRITE_MODE_FIELDS",
     "FileModel",
     "Flag",
     "JsonPath",
@@ -28,12 +27,12 @@ __all__ = [
     "PythonOnly",
     "Text",
     "WholeNumber",
+    "as_json",
     "by_kind",
     "closest_kind",
     "is_jsonpath",
     "refuse_type",
     "refuse_value",
-    "without_fields_unknown_to_dlt",
 ]
 
 _SIMPLE_PATH = re.compile(
@@ -42,18 +41,56 @@ _SIMPLE_PATH = re.compile(
 
 
 class FileModel(BaseModel):
-    """One object of a connector file: frozen, and closed to fields that it doesn't know."""
+    """One object of a connector file: frozen, and closed to unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """A model of fields that are valid already; the others have their defaults."""
+        model: Any = cls.model_construct(cast("set[str]", _shared_names(frozenset(given))), **given)
+        return cast("Self", model)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields that the file gives, by their names in Python."""
+        names = self.model_fields_set
+        return {name: value for name, value in self.__dict__.items() if name in names}
+
+    def as_json(self) -> dict[str, Any]:
+        """The object as the file has it: what the file leaves out is left out."""
+        return {_key_of(type(self), name): as_json(value) for name, value in self.given.items()}
+
+
+@lru_cache(maxsize=4096)
+def _shared_names(names: frozenset[str]) -> frozenset[str]:
+    """One set for all models that give the same fields; each would take 200 bytes."""
+    return names
+
+
+@lru_cache(maxsize=1024)
+def _key_of(model: type[BaseModel], name: str) -> str:
+    return model.model_fields[name].alias or name
+
+
+def as_json(value: Any) -> Any:
+    """The JSON value that a model, or a container with models in it, was made of."""
+    if isinstance(value, FileModel):
+        return value.as_json()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(item) for item in value]
+    return value
+
 
 def refuse_type(expected: str) -> NoReturn:
-    """Refuses a value because it isn't `expected` (words, such as "a whole number")."""
+    """Refuse a value that isn't `expected` (words, such as "a whole number")."""
     raise PydanticCustomError("not_this", "expected {expected}", {"expected": expected})
 
 
 def refuse_value(expected: str) -> NoReturn:
-    """Refuses a value of the right type that isn't `expected`."""
+    """Refuse a value of the right type that isn't `expected`."""
     raise PydanticCustomError("not_valid", "expected {expected}", {"expected": expected})
 
 
@@ -83,7 +120,7 @@ def _check_maybe_jsonpath(value: Any) -> Any:
 
 
 def is_jsonpath(text: str) -> bool:
-    """Whether dlt can read the text as a JSON path (jsonpath-ng with its extensions)."""
+    """True if dlt can read the text as a JSON path (jsonpath-ng with its extensions)."""
     return _SIMPLE_PATH.fullmatch(text) is not None or _is_parsed_by_jsonpath_ng(text)
 
 
@@ -123,17 +160,17 @@ PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema(
 
 
 def by_kind(kind: Any, expected: str) -> Any:
-    """Tells the members of a union apart by `kind(value)`: the tag of a member, or None.
+    """Choose the member of a union by `kind(value)`, which returns its tag, or None for no member.
 
-    `expected` says in words what the value may be, for one that is none of them.
+    `expected` says in words what the value may be.
     """
     return Discriminator(kind, custom_error_type="not_this", custom_error_message=expected)
 
 
 def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) -> str:
-    """The member of a union that a `type` means, though misspelt: its tag, or `#unknown`.
+    """Return the tag of the member that a `type`, perhaps misspelt, means; `#unknown` if none.
 
-    So the other fields of the object are checked, too, instead of nothing but its type.
+    With the member known, the other fields of the object are checked as well.
     """
     if not isinstance(given, str):
         return "#unknown"
@@ -141,17 +178,3 @@ def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) ->
         return f"#{given}"
     meant = aliases.get(given.lower()) or nearest_name(given, known)
     return f"#{meant}" if meant else "#unknown"
-
-
-WRITE_MODE_FIELDS = ("mode", "nested")
-"""How the rows of a resource are written; also allowed in `resource_defaults`."""
-
-
-def without_fields_unknown_to_dlt(source: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of dlt's part of a file without the fields that dlt doesn't know."""
-    copy: dict[str, Any] = deepcopy(dict(source))
-    for resource in (copy.get("resource_defaults"), *copy.get("resources", ())):
-        if isinstance(resource, dict):
-            for name in ("backfill", *WRITE_MODE_FIELDS):
-                resource.pop(name, None)
-    return copy

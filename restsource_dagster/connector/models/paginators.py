@@ -18,7 +18,17 @@ from restsource_dagster.connector.models.fields import (
     closest_kind,
 )
 
-__all__ = ["PAGINATOR_ALIASES", "PAGINATOR_TYPES", "Paginator", "PaginatorType"]
+__all__ = [
+    "PAGINATOR_ALIASES",
+    "PAGINATOR_TYPES",
+    "CursorPaginator",
+    "HeaderCursorPaginator",
+    "HeaderLinkPaginator",
+    "OffsetPaginator",
+    "PageNumberPaginator",
+    "Paginator",
+    "PaginatorType",
+]
 
 PaginatorType = Literal[
     "json_link",

@@ -7,6 +7,7 @@ https://dlthub.com/docs/general-usage/incremental-loading#choosing-a-write-dispo
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from restsource_dagster.connector.models.endpoint import ColumnNames
 from restsource_dagster.connector.models.fields import (
@@ -22,7 +23,10 @@ from restsource_dagster.connector.models.fields import (
 __all__ = [
     "MERGE_STRATEGIES",
     "Column",
+    "DispositionName",
     "NestedHints",
+    "PlainDisposition",
+    "Scd2",
     "SchemaContract",
     "TableHints",
     "TableReference",
@@ -183,11 +187,27 @@ class Column(FileModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_extensions(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
+    def _gather_extensions(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not any(key.startswith("x-") for key in value):
             return value
-        return {key: item for key, item in value.items() if not key.startswith("x-")}
+        extensions = {key: item for key, item in value.items() if key.startswith("x-")}
+        return {**{k: v for k, v in value.items() if k not in extensions}, "x-": extensions}
 
+    def as_json(self) -> dict[str, Any]:
+        """The column as the file has it."""
+        fields = super().as_json()
+        extensions = fields.pop("x-", {})
+        return {**fields, **extensions}
+
+    def overridden_by(self, own: "Column") -> "Column":
+        """This column with the hints of another one in place of its own."""
+        given = {**self.given, **own.given}
+        if "extensions" in given:
+            given["extensions"] = {**self.extensions, **own.extensions}
+        return Column.of(given)
+
+    extensions: Annotated[dict[str, Any], SkipJsonSchema()] = Field(default={}, alias="x-")
+    """The fields `x-...`, which the file has side by side with the others."""
     name: Text | None = Field(default=None, description="The column's name.")
     data_type: DataType | None = Field(default=None, description="The column's type.")
     nullable: Flag | None = Field(default=None, description="`true` if the column may be empty.")
@@ -350,3 +370,19 @@ class TableHints(FileModel):
         default=None,
         description="Number of levels of nested lists that become tables. Deeper lists stay JSON.",
     )
+
+    @property
+    def columns_by_name(self) -> dict[str, Column]:
+        """The columns, in the order of the file."""
+        columns = self.columns or {}
+        if isinstance(columns, dict):
+            return columns
+        return {column.name: column for column in columns}
+
+    def key_columns(self, hint: Literal["primary_key", "merge_key"]) -> tuple[str, ...]:
+        """The columns of a key: the table's hint, else the columns that say they belong to it."""
+        given = getattr(self, hint)
+        if given is None:
+            columns = self.columns_by_name
+            return tuple(name for name, column in columns.items() if getattr(column, hint))
+        return tuple(given) if isinstance(given, list) else (given,) if given else ()

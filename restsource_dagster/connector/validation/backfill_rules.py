@@ -1,26 +1,25 @@
-"""Which resources have a history that can be loaded in windows, and what is wrong with the others.
+"""Which resources can be backfilled, and the key that changes when a partition is due again.
 
-A window may be loaded again at any time, and live runs go on beside it. So each row must belong to
-exactly one window or to the live stream, and loading a row again must not make two of it.
+A partition may be loaded again at any time, and live runs go on beside it. So each row must belong
+to exactly one partition or to the live stream, and loading a row again must not store it twice.
 
-A short hash of all that decides the rows of a resource's windows.
+The definition key is a short hash of all that decides the rows of a resource's partitions. When it
+changes, partitions that are loaded hold other rows than they would now, so they are due again. It
+covers, for the resource and for all that depend on it:
 
-When it changes, the windows that were loaded before hold something else than they would now, so
-they are due again. What counts, for the resource and for all that depend on it:
-
-- where and how it is asked: `base_url`, path, method, params, JSON and form bodies, headers, the
-  paginator (but not the size of a page), `data_selector`, `response_actions`;
+- the request: `base_url`, path, method, params, JSON and form bodies, headers, the paginator (but
+  not the size of a page), `data_selector`, `response_actions`;
 - the cursor: `cursor_path`, the form of `initial_value` (not the value), `start_param`,
   `end_param`, `last_value_func`, `on_cursor_value_missing`;
-- what becomes of the rows: table, keys, write disposition, `columns`, `nested_hints`,
-  `max_table_nesting`, `schema_contract`, `include_from_parent`, `selected`;
-- the length of its windows (`partition`), as the first day of a month and the month itself have
-  one partition key.
+- the table: name, keys, write disposition, `columns`, `nested_hints`, `max_table_nesting`,
+  `schema_contract`, `include_from_parent`, `selected`;
+- the length of its partitions (`partition`): the first day of a month and the month itself have one
+  partition key.
 
-What does not: the spelling and order of the file, whether something stands in the resource or in
+It leaves out: the spelling and order of the file, whether a field stands in the resource or in
 `resource_defaults`, texts for people, `schedule`, `http`, `auth` and whatever else is named like a
-credential, the other numbers of `backfill`, `lag`, `row_order`, `range_start` and `range_end`
-(not applied in windows), and how the load files are written.
+credential, the other numbers of `backfill`, `lag`, `row_order`, `range_start` and `range_end` (not
+applied in partitions), and how the load files are written.
 """
 
 import hashlib
@@ -31,8 +30,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from restsource_dagster.connector.cursor_format import (
     CursorValueError,
     IsoDate,
@@ -41,11 +38,15 @@ from restsource_dagster.connector.cursor_format import (
 )
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.models.backfill import BackfillBlock
+from restsource_dagster.connector.models.connector_file import Client
+from restsource_dagster.connector.models.endpoint import Incremental, IncrementalParam
+from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.table_hints import Column
 from restsource_dagster.connector.naming import asset_identifier
-from restsource_dagster.connector.resources import Family, Incremental, Resource, families_of
+from restsource_dagster.connector.resources import Family, Resource, families_of
 from restsource_dagster.connector.validation.diagnostics import Finding, describe_value, quoted_name
 from restsource_dagster.connector.validation.merged_resource import MergedResource
-from restsource_dagster.connector.validation.write_disposition import incremental_fields
 
 __all__ = ["definition_keys", "with_backfills"]
 
@@ -59,20 +60,22 @@ _PAGE_SIZE_PARAMS = {
     *("page[size]", "size", "_size", "count", "max_results", "maxresults", "top", "$top"),
 }
 _CURSOR_FIELDS = ("cursor_path", "start_param", "end_param")
-_ENDPOINT_FIELDS = ("path", "json", "data", "data_selector", "response_actions")
+_ENDPOINT_FIELDS = ("data", "data_selector", "response_actions")
 _HINT_FIELDS = ("nested_hints", "schema_contract")
 _IGNORED_COLUMN_FIELDS = ("name", "description", "primary_key", "merge_key")
-"""The name is the object's key, the keys are told apart from the columns."""
+"""The name is the object's key; the keys count apart from the columns."""
 
 
 def definition_keys(
-    drafts: Sequence[MergedResource], resources: Sequence[Resource], client: Mapping[str, Any]
+    resources: Sequence[Resource], client: Client, partitions: Mapping[str, str]
 ) -> dict[str, str]:
-    """The key of each resource by its name: 16 hexadecimal digits."""
-    by_name = {draft.name: draft for draft in drafts}
+    """Return the key of each resource by its name: 16 hexadecimal digits.
+
+    `partitions` are the lengths of the partitions, for resources that are backfilled.
+    """
     own = {
         resource.name: _definition_json(
-            _resource_definition(by_name[resource.name], resource, client)
+            {**_resource_definition(resource, client), "partition": partitions.get(resource.name)}
         )
         for resource in resources
     }
@@ -89,7 +92,7 @@ def definition_keys(
 def _dependent_definitions(
     name: str, children: Mapping[str, list[str]], own: Mapping[str, str]
 ) -> list[str]:
-    """What defines the dependents of a resource, at any depth, in an order of its own."""
+    """Return the definitions of the dependents of a resource, at any depth, sorted."""
     seen: set[str] = {name}
     queue = [name]
     while queue:
@@ -100,46 +103,45 @@ def _dependent_definitions(
     return sorted(own[member] for member in seen - {name})
 
 
-def _resource_definition(
-    draft: MergedResource, resource: Resource, client: Mapping[str, Any]
-) -> dict[str, Any]:
-    endpoint = draft.endpoint
-    paginator = endpoint.get("paginator") or client.get("paginator")
+def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
+    endpoint, hints = resource.endpoint, resource.hints
+    paginator = endpoint.paginator or client.paginator
     return {
-        "url": client.get("base_url"),
+        "url": client.base_url,
         "method": resource.method,
-        **{name: endpoint.get(name) for name in _ENDPOINT_FIELDS},
-        "params": _params_definition(endpoint.get("params") or {}, paginator),
-        "headers": _headers_definition(
-            {**(client.get("headers") or {}), **(endpoint.get("headers") or {})}
-        ),
+        "path": _path_definition(resource),
+        "json": as_json(endpoint.json_),
+        **{name: as_json(getattr(endpoint, name)) for name in _ENDPOINT_FIELDS},
+        "params": _params_definition(endpoint.params, paginator),
+        "headers": _headers_definition({**(client.headers or {}), **(endpoint.headers or {})}),
         "paginator": _paginator_definition(paginator),
-        "cursor": _cursor_definition(draft, resource),
+        "cursor": _cursor_definition(resource.incremental),
         "table": resource.table,
         "parent": resource.parent,
         "keys": [sorted(resource.primary_key), sorted(resource.merge_key)],
-        "disposition": _disposition_definition(draft, resource),
-        "columns": _columns_definition(draft.resource.get("columns") or {}),
-        **{name: draft.resource.get(name) for name in _HINT_FIELDS},
+        "disposition": _disposition_definition(resource),
+        "columns": _columns_definition(hints.columns_by_name),
+        **{name: as_json(getattr(hints, name)) for name in _HINT_FIELDS},
         "max_table_nesting": resource.max_table_nesting,
-        "include_from_parent": sorted(draft.resource.get("include_from_parent") or ()),
+        "include_from_parent": sorted(resource.include_from_parent),
         "not_selected": not resource.selected,
-        "partition": (draft.resource.get("backfill") or {}).get("partition"),
     }
 
 
-def _params_definition(params: Mapping[str, Any], paginator: Any) -> dict[str, Any]:
-    kind = paginator.get("type") if isinstance(paginator, dict) else paginator
-    sizes = set[str]() if kind == "single_page" else _PAGE_SIZE_PARAMS
+def _path_definition(resource: Resource) -> Any:
+    """The path, with the params that it takes: other params ask for other rows."""
+    params = {n: v for n, v in resource.path_params.items() if not _CREDENTIAL_FIELD.search(n)}
+    return [resource.path, params] if params else resource.path
+
+
+def _params_definition(params: Mapping[str, Any], paginator: Paginator | None) -> dict[str, Any]:
+    is_single = "single_page" in (paginator, getattr(paginator, "type", None))
+    sizes = set[str]() if is_single else _PAGE_SIZE_PARAMS
     return {
-        name: "incremental" if _is_incremental_param(value) else value
+        name: "incremental" if isinstance(value, IncrementalParam) else as_json(value)
         for name, value in params.items()
         if name.lower() not in sizes and not _CREDENTIAL_FIELD.search(name)
     }
-
-
-def _is_incremental_param(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") == "incremental"
 
 
 def _headers_definition(headers: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,23 +152,20 @@ def _headers_definition(headers: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _paginator_definition(paginator: Any) -> Any:
-    if isinstance(paginator, str):
-        return {"type": paginator}
-    if not isinstance(paginator, dict):
-        return None
-    return {name: value for name, value in paginator.items() if name != "limit"}
+def _paginator_definition(paginator: Paginator | None) -> dict[str, Any] | None:
+    if paginator is None or isinstance(paginator, str):
+        return {"type": paginator} if paginator else None
+    return {name: value for name, value in paginator.as_json().items() if name != "limit"}
 
 
-def _cursor_definition(draft: MergedResource, resource: Resource) -> dict[str, Any] | None:
-    given = incremental_fields(draft)
-    if resource.incremental is None:
+def _cursor_definition(cursor: Incremental | None) -> dict[str, Any] | None:
+    if cursor is None:
         return None
     return {
-        **{name: given.get(name) for name in _CURSOR_FIELDS},
-        "function": given.get("last_value_func") or "max",
-        "missing": given.get("on_cursor_value_missing") or "raise",
-        "form": _cursor_spelling(given.get("initial_value")),
+        **{name: getattr(cursor, name) for name in _CURSOR_FIELDS},
+        "function": cursor.last_value_func or "max",
+        "missing": cursor.on_cursor_value_missing or "raise",
+        "form": _cursor_spelling(cursor.initial_value),
     }
 
 
@@ -181,24 +180,24 @@ def _cursor_spelling(sample: Any) -> str | None:
     return "text" if isinstance(form, PlainText) else "number"
 
 
-def _disposition_definition(draft: MergedResource, resource: Resource) -> dict[str, Any]:
-    given = draft.resource.get("write_disposition")
+def _disposition_definition(resource: Resource) -> dict[str, Any]:
+    given = as_json(resource.hints.write_disposition)
     options = given if isinstance(given, dict) else {}
     value = resource.disposition.value
     strategy = resource.disposition.strategy or ("delete-insert" if value == "merge" else None)
     return {**options, "disposition": value, "strategy": strategy}
 
 
-def _columns_definition(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    told = {
-        name: {key: value for key, value in column.items() if key not in _IGNORED_COLUMN_FIELDS}
+def _columns_definition(columns: Mapping[str, Column]) -> dict[str, Any]:
+    hints = {
+        name: {k: v for k, v in column.as_json().items() if k not in _IGNORED_COLUMN_FIELDS}
         for name, column in columns.items()
     }
-    return _without_empty({name: _without_empty(column) for name, column in told.items()})
+    return _without_empty({name: _without_empty(column) for name, column in hints.items()})
 
 
 def _without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields without those that mean as much as being left out."""
+    """Return the fields without those that mean the same as being left out."""
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
@@ -236,54 +235,49 @@ class _BackfillRefusal:
 
 
 def with_backfills(
-    drafts: Sequence[MergedResource],
+    merged_resources: Sequence[MergedResource],
     resources: Sequence[Resource],
-    client: Mapping[str, Any],
+    client: Client | None,
     structural: Sequence[Finding],
 ) -> tuple[Resource, ...]:
-    """The resources with their definition keys and backfills; refusals go to the drafts.
+    """Return the resources with their definition keys and backfills; report refusals.
 
     A family in which `structural` found something broken is not judged: its keys and cursors may
     not be what the file means.
     """
-    keys = definition_keys(drafts, resources, client)
-    by_name = {draft.name: draft for draft in drafts}
-    blocks = {
-        resource.name: _parse_backfill_block(by_name[resource.name]) for resource in resources
-    }
+    by_name = {merged.name: merged for merged in merged_resources}
+    blocks = {resource.name: by_name[resource.name].resource.backfill for resource in resources}
     families = {name: family for family in families_of(resources) for name in family.names}
     for resource in resources:
         family = families.get(resource.name)  # none in a cycle, which is reported elsewhere
-        if blocks[resource.name] is None or family is None:
+        block = blocks[resource.name]
+        if block is None or family is None:
             continue
         if not any(_has_schema_findings(by_name[name], structural) for name in family.names):
-            _report_refusals(by_name[resource.name], resource, family)
+            _report_refusals(by_name[resource.name], resource, family, block)
+    if client is None:
+        return tuple(resources)
     made = {name: block.as_backfill() for name, block in blocks.items() if block is not None}
+    keys = definition_keys(
+        resources, client, {name: backfill.partition for name, backfill in made.items()}
+    )
     return tuple(
         replace(resource, definition_key=keys[resource.name], backfill=made.get(resource.name))
         for resource in resources
     )
 
 
-def _parse_backfill_block(draft: MergedResource) -> BackfillBlock | None:
-    given = draft.resource.get("backfill")
-    if given is None:
-        return None
-    try:
-        return BackfillBlock.model_validate(given)
-    except ValidationError:
-        return None  # it is among the structural findings
-
-
-def _has_schema_findings(draft: MergedResource, structural: Sequence[Finding]) -> bool:
-    places = (f"/resources/{draft.index}/", "/resource_defaults/")
+def _has_schema_findings(merged: MergedResource, structural: Sequence[Finding]) -> bool:
+    places = (f"/resources/{merged.index}/", "/resource_defaults/")
     return any(f"{finding.pointer}/".startswith(places) for finding in structural)
 
 
-def _report_refusals(draft: MergedResource, resource: Resource, family: Family) -> None:
-    for refusal in _backfill_refusals(draft, resource, family):
-        draft.report(
-            (*draft.at, "backfill"),
+def _report_refusals(
+    merged: MergedResource, resource: Resource, family: Family, block: BackfillBlock
+) -> None:
+    for refusal in _backfill_refusals(merged, resource, family, block):
+        merged.report(
+            (*merged.at, "backfill"),
             refusal.message,
             refusal.found,
             refusal.expected,
@@ -294,7 +288,7 @@ def _report_refusals(draft: MergedResource, resource: Resource, family: Family) 
 
 
 def _backfill_refusals(
-    draft: MergedResource, resource: Resource, family: Family
+    merged: MergedResource, resource: Resource, family: Family, block: BackfillBlock
 ) -> Iterator[_BackfillRefusal]:
     shown = quoted_name(resource.name)
     if resource.parent is not None:
@@ -312,15 +306,15 @@ def _backfill_refusals(
             '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
         )
     else:
-        yield from _cursor_refusals(draft, resource, resource.incremental)
+        yield from _cursor_refusals(resource, resource.incremental, block)
         yield from _row_refusals(resource, resource.incremental.cursor_path)
-        yield from _family_refusals(draft, family)
+        yield from _family_refusals(merged, family)
 
 
 def _cursor_refusals(
-    draft: MergedResource, resource: Resource, incremental: Incremental
+    resource: Resource, incremental: Incremental, block: BackfillBlock
 ) -> Iterator[_BackfillRefusal]:
-    if incremental_fields(draft).get("last_value_func") == "min":
+    if incremental.last_value_func == "min":
         yield _BackfillRefusal(
             "backfill-falling",
             "The cursor falls (`last_value_func` is `min`), and the windows of a history rise",
@@ -332,10 +326,10 @@ def _cursor_refusals(
             f"`end_value` makes one fixed window of {quoted_name(resource.name)} already",
             "Leave out `end_value`; `end` in `backfill` says where the history ends",
         )
-    yield from _cursor_format_refusals(draft, incremental.initial_value)
+    yield from _cursor_format_refusals(block, incremental.initial_value)
 
 
-def _cursor_format_refusals(draft: MergedResource, sample: Any) -> Iterator[_BackfillRefusal]:
+def _cursor_format_refusals(block: BackfillBlock, sample: Any) -> Iterator[_BackfillRefusal]:
     expected = "a time, a date, or seconds or milliseconds since 1970"
     if sample is None:
         yield _BackfillRefusal(
@@ -359,7 +353,7 @@ def _cursor_format_refusals(draft: MergedResource, sample: Any) -> Iterator[_Bac
             describe_value(sample),
             expected,
         )
-    elif isinstance(form, IsoDate) and draft.resource["backfill"]["partition"] == "hourly":
+    elif isinstance(form, IsoDate) and block.partition == "hourly":
         yield _BackfillRefusal(
             "backfill-cursor",
             "Hourly windows need a cursor with a time of day, and `initial_value` is a date",
@@ -423,7 +417,7 @@ def _merge_groups_cross_partitions(resource: Resource, path: str) -> bool:
     return grouped and path not in resource.merge_key
 
 
-def _family_refusals(draft: MergedResource, family: Family) -> Iterator[_BackfillRefusal]:
+def _family_refusals(merged: MergedResource, family: Family) -> Iterator[_BackfillRefusal]:
     for member in family.members[1:]:
         if member.disposition.value == "append":
             yield _BackfillRefusal(
@@ -433,7 +427,7 @@ def _family_refusals(draft: MergedResource, family: Family) -> Iterator[_Backfil
                 f'Add "primary_key" to {quoted_name(member.name)} and leave out its '
                 "`write_disposition`, so that its rows are merged",
             )
-    others = {asset_identifier(name): name for name in (draft.name, *draft.others)}
+    others = {asset_identifier(name): name for name in (merged.name, *merged.others)}
     for name in family.names:
         taken = others.get(asset_identifier(f"{name}_history"))
         if taken is not None:

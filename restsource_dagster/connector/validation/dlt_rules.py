@@ -19,11 +19,19 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from restsource_dagster.connector.env_references import without_references
-from restsource_dagster.connector.models.endpoint import ACTION_NAMES, ResponseAction
-from restsource_dagster.connector.models.fields import WRITE_MODE_FIELDS, is_jsonpath
+from restsource_dagster.connector.models.auth import Auth, HttpBasicAuth
+from restsource_dagster.connector.models.endpoint import ACTION_NAMES, FieldPath, ResponseAction
+from restsource_dagster.connector.models.fields import FileModel, is_jsonpath
+from restsource_dagster.connector.models.paginators import (
+    CursorPaginator,
+    HeaderCursorPaginator,
+    HeaderLinkPaginator,
+    OffsetPaginator,
+    PageNumberPaginator,
+    Paginator,
+)
+from restsource_dagster.connector.models.table_hints import PlainDisposition, Scd2
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
@@ -32,7 +40,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_list,
     quoted_name,
 )
-from restsource_dagster.connector.validation.merged_resource import FieldPath, MergedResource
+from restsource_dagster.connector.validation.merged_resource import MergedResource
 
 __all__ = [
     "REFUSALS",
@@ -43,42 +51,41 @@ __all__ = [
     "refusal_code",
 ]
 
-_Location = tuple[str | int, ...]
 _SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
 _EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_800
 """Seconds from 1970 to the years 1 and 10000."""
 _CONDITION_PLACEHOLDERS = {"table", "staging_table"}
 
 
-def merge_strategy_findings(given: dict[str, Any], at: _Location) -> Iterator[Finding]:
-    """What is wrong with the options of a merge; nothing for other dispositions."""
-    if given.get("disposition") != "merge":
+def merge_strategy_findings(given: PlainDisposition, at: FieldPath) -> Iterator[Finding]:
+    """Yield what is wrong with the options of a merge; nothing for other dispositions."""
+    if given.disposition != "merge":
         return
     for name in ("source_filter", "destination_scope"):
-        if isinstance(given.get(name), str) and given[name]:
-            yield from _condition_findings(given[name], (*at, name))
-    if given.get("strategy") != "scd2":
+        if condition := given.given.get(name):
+            yield from _condition_findings(condition, (*at, name))
+    if not isinstance(given, Scd2):
         return
     for name in ("active_record_timestamp", "boundary_timestamp"):
-        if not _is_dlt_time(given.get(name)):
+        moment = getattr(given, name)
+        if not _is_dlt_time(moment):
             yield Finding(
                 json_pointer((*at, name)),
                 f"`{name}` is no time",
-                describe_value(given.get(name)),
+                describe_value(moment),
                 "a time such as 2026-11-23T10:03:00Z",
             )
-    columns = given.get("validity_column_names")
-    if isinstance(columns, list) and len(columns) != 2:
+    if len(given.validity_column_names) != 2:
         yield Finding(
             json_pointer((*at, "validity_column_names")),
             "`validity_column_names` are two: the start and the end of a version",
-            f"{len(columns)} names",
+            f"{len(given.validity_column_names)} names",
             fix='Write ["valid_from", "valid_to"]',
             code="deliberate:validity-columns",
         )
 
 
-def _condition_findings(condition: str, at: _Location) -> Iterator[Finding]:
+def _condition_findings(condition: str, at: FieldPath) -> Iterator[Finding]:
     text = without_references(condition)
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
@@ -208,9 +215,7 @@ _ALL_AUTH_FIELDS = (
 )
 
 
-def refusal_code(
-    path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
-) -> str | None:
+def refusal_code(path: FieldPath, loc: Sequence[str | int], kind: str, given: Any) -> str | None:
     """The code of a structural finding if dlt would, or might, accept what it is about.
 
     `loc` is the path with the tags of the unions' members.
@@ -219,14 +224,12 @@ def refusal_code(
     return f"deliberate:{name}" if name else None
 
 
-def _refusal_name(
-    path: tuple[str | int, ...], loc: Sequence[str | int], kind: str, given: Any
-) -> str | None:
+def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: Any) -> str | None:
     if _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:]):
         return "columns"
     if path[:1] == ("resources",) and path[2:3] == ("backfill",):
         return "backfill-form"
-    if _is_resource_field(path) and path[-1] in WRITE_MODE_FIELDS:
+    if _is_resource_field(path) and path[-1] in ("mode", "nested"):
         return "mode"
     if "auth" in path:
         return _auth_refusal_name(path, kind, given)
@@ -241,19 +244,19 @@ def _refusal_name(
     return next((name for name, holds in cases if holds), None)
 
 
-def _is_resource_field(path: tuple[str | int, ...]) -> bool:
+def _is_resource_field(path: FieldPath) -> bool:
     return (path[:1], len(path)) in ((("resources",), 3), (("resource_defaults",), 2))
 
 
-def _is_column_hint(path: tuple[str | int, ...]) -> bool:
+def _is_column_hint(path: FieldPath) -> bool:
     return path[:1] == ("columns",) or (path[:1] == ("nested_hints",) and path[2:3] == ("columns",))
 
 
-def _lacks_cursor_path(path: tuple[str | int, ...], kind: str, given: Any) -> bool:
+def _lacks_cursor_path(path: FieldPath, kind: str, given: Any) -> bool:
     return path[-1] == "cursor_path" and (kind == "missing" or not given)
 
 
-def _param_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:
+def _param_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
     if path[0] == "resource_defaults":
         return "default-param"
     if _lacks_cursor_path(path, kind, given):
@@ -264,7 +267,7 @@ def _param_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> s
     return "incremental-param" if inner and inner[0] not in ("type", "resource", "field") else None
 
 
-def _auth_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> str | None:
+def _auth_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
     if kind == "extra_forbidden" and path[-1] in _ALL_AUTH_FIELDS:
         return "auth-field"
     if isinstance(given, list | dict) and path[-1] in _ALL_AUTH_FIELDS:
@@ -272,69 +275,66 @@ def _auth_refusal_name(path: tuple[str | int, ...], kind: str, given: Any) -> st
     return None
 
 
-_EXCLUSIVE_FIELDS = {
-    "offset": (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
-    "page_number": (("page_param", "page_body_path"),),
+_EXCLUSIVE_FIELDS: dict[type[FileModel], tuple[tuple[str, str], ...]] = {
+    OffsetPaginator: (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
+    PageNumberPaginator: (("page_param", "page_body_path"),),
 }
-_STOP_FIELDS = {
-    "offset": ("total_path", "maximum_offset", "has_more_path"),
-    "page_number": ("total_path", "maximum_page", "has_more_path"),
+_STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
+    OffsetPaginator: ("total_path", "maximum_offset", "has_more_path"),
+    PageNumberPaginator: ("total_path", "maximum_page", "has_more_path"),
 }
-_NEXT_PAGE_NAMES = {
-    "header_link": ("links_next_key",),
-    "header_cursor": ("cursor_key", "cursor_param"),
+_NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
+    HeaderLinkPaginator: ("links_next_key",),
+    HeaderCursorPaginator: ("cursor_key", "cursor_param"),
 }
-_START_FIELDS = {"offset": "offset", "page_number": "base_page"}
 
 
-def paginator_findings(paginator: Any, at: FieldPath) -> Iterator[Finding]:
-    """What the paginator's constructor in dlt would refuse, or could not start from."""
+def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[Finding]:
+    """Yield what the paginator's constructor in dlt would refuse, or could not start from."""
     if paginator == "offset":
         yield Finding(
             json_pointer(at),
             "An offset paginator needs its limit",
             fix='Write {"type": "offset", "limit": 100}',
         )
-    if not isinstance(paginator, dict):
+    if not isinstance(paginator, FileModel):
         return
-    kind = paginator.get("type")
     yield from _endless_findings(paginator, at)
-    for pair in _EXCLUSIVE_FIELDS.get(str(kind), ()):
-        yield from _pair_findings(paginator, pair, at)
-    if kind in _STOP_FIELDS:
-        yield from _stop_findings(paginator, str(kind), at)
-    if kind == "cursor":
-        param, body = paginator.get("cursor_param"), paginator.get("cursor_body_path")
-        if param is not None and body is not None:
-            yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
+    if isinstance(paginator, OffsetPaginator | PageNumberPaginator):
+        for pair in _EXCLUSIVE_FIELDS[type(paginator)]:
+            yield from _pair_findings(paginator, pair, at)
+        yield from _stop_findings(paginator, at)
+        yield from _start_findings(paginator, at)
+    if isinstance(paginator, CursorPaginator) and None not in (
+        paginator.cursor_param,
+        paginator.cursor_body_path,
+    ):
+        yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
 
 
-def _endless_findings(paginator: dict[str, Any], at: FieldPath) -> Iterator[Finding]:
+def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
     """Settings with which the second page is never asked for, or the first one again."""
-    kind, limit = paginator.get("type"), paginator.get("limit")
-    for name in _NEXT_PAGE_NAMES.get(str(kind), ()):
-        if name in paginator and not paginator[name]:
+    for name in _NEXT_PAGE_NAMES.get(type(paginator), ()):
+        if not getattr(paginator, name):
             yield Finding(
                 json_pointer((*at, name)),
                 f"`{name}` is empty, so the next page can't be found",
                 fix="Leave it out for the usual name, or give a name",
                 code="deliberate:no-name",
             )
-    if kind == "offset" and isinstance(limit, int) and limit < 1:
+    if isinstance(paginator, OffsetPaginator) and paginator.limit < 1:
         yield Finding(
             json_pointer((*at, "limit")),
             "A page without rows never leads to the next one",
-            found=describe_value(limit),
+            found=describe_value(paginator.limit),
             expected="a whole number from 1",
             fix='Write the size of a page, such as "limit": 100',
             code="deliberate:no-limit",
         )
 
 
-def _pair_findings(
-    paginator: dict[str, Any], pair: tuple[str, str], at: FieldPath
-) -> Iterator[Finding]:
-    param, body = (paginator.get(name) for name in pair)
+def _pair_findings(paginator: FileModel, pair: tuple[str, str], at: FieldPath) -> Iterator[Finding]:
+    param, body = (getattr(paginator, name) for name in pair)
     if param and body:
         yield _both_given_finding(pair, at)
     elif (param is not None or body is not None) and not param and not body:
@@ -355,19 +355,29 @@ def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
     )
 
 
-def _stop_findings(paginator: dict[str, Any], kind: str, at: FieldPath) -> Iterator[Finding]:
-    total, *others = _STOP_FIELDS[kind]
-    knows_end = paginator.get(total, "total") is not None
-    knows_end = knows_end or any(paginator.get(name) is not None for name in others)
-    if not knows_end and not paginator.get("stop_after_empty_page", True):
+def _stop_findings(
+    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
+) -> Iterator[Finding]:
+    stops = _STOP_FIELDS[type(paginator)]
+    knows_end = any(getattr(paginator, name) is not None for name in stops)
+    if not knows_end and not paginator.stop_after_empty_page:
         yield Finding(
             json_pointer(at),
             "Nothing tells the paginator when to stop",
-            expected=f"one of {quoted_list(_STOP_FIELDS[kind])}, or `stop_after_empty_page`",
+            expected=f"one of {quoted_list(stops)}, or `stop_after_empty_page`",
             fix='Leave out "stop_after_empty_page": false',
         )
-    start = _START_FIELDS[kind]
-    if start in paginator and paginator[start] is None and paginator.get("page") is None:
+
+
+def _start_findings(
+    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
+) -> Iterator[Finding]:
+    if isinstance(paginator, OffsetPaginator):
+        start, first = "offset", paginator.offset
+    else:
+        start = "base_page"
+        first = paginator.base_page if paginator.page is None else paginator.page
+    if first is None:
         yield Finding(
             json_pointer((*at, start)),
             f"`{start}` is null, and dlt can't count from there",
@@ -376,12 +386,13 @@ def _stop_findings(paginator: dict[str, Any], kind: str, at: FieldPath) -> Itera
         )
 
 
-def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Finding]:
-    """What dlt refuses in an `auth` whose fields are all known."""
-    if not isinstance(auth, dict):
+def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Iterator[Finding]:
+    """Yield what dlt refuses in an `auth` whose fields are all known."""
+    if auth is None or isinstance(auth, str):
         return
-    if auth.get("type") == "http_basic" and ("username" in auth) != ("password" in auth):
-        missing = "password" if "username" in auth else "username"
+    given = auth.given
+    if isinstance(auth, HttpBasicAuth) and ("username" in given) != ("password" in given):
+        missing = "password" if "username" in given else "username"
         yield Finding(
             json_pointer(at),
             f"`{missing}` is missing: dlt takes user name and password together or not at all",
@@ -390,7 +401,7 @@ def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Fi
         )
     if in_defaults:
         for name in ("token", "api_key", "username", "password", "client_id", "client_secret"):
-            if name in auth and auth[name] is None:
+            if name in given and given[name] is None:
                 yield Finding(
                     json_pointer((*at, name)),
                     f"`{name}` is null, which dlt refuses in `resource_defaults`",
@@ -398,29 +409,28 @@ def auth_findings(auth: Any, at: FieldPath, *, in_defaults: bool) -> Iterator[Fi
                 )
 
 
-def check_endpoint_rules(draft: MergedResource) -> None:
-    """Reports what dlt refuses in the endpoint when it builds or first uses the resource."""
-    endpoint = draft.endpoint
-    _add_findings(
-        draft, paginator_findings(endpoint.get("paginator"), draft.endpoint_location("paginator"))
-    )
-    in_defaults = "auth" not in draft.own_endpoint
-    place = draft.endpoint_location("auth")
-    _add_findings(draft, auth_findings(endpoint.get("auth"), place, in_defaults=in_defaults))
-    _check_incremental_params(draft)
-    _check_response_actions(draft)
-    if endpoint.get("json") and endpoint.get("data"):
-        draft.report(
-            draft.endpoint_location("data"),
+def check_endpoint_rules(merged: MergedResource) -> None:
+    """Report what dlt refuses in the endpoint when it builds or first uses the resource."""
+    endpoint = merged.endpoint
+    place = merged.endpoint_location("paginator")
+    merged.findings.extend(paginator_findings(endpoint.paginator, place))
+    in_defaults = "auth" not in merged.own_endpoint.model_fields_set
+    place = merged.endpoint_location("auth")
+    merged.findings.extend(auth_findings(endpoint.auth, place, in_defaults=in_defaults))
+    _check_incremental_params(merged)
+    _check_response_actions(merged)
+    if endpoint.json_ and endpoint.data:
+        merged.report(
+            merged.endpoint_location("data"),
             "`json` and `data` are both given, and a request has one body",
             fix="Keep `json` for a JSON body, or `data` for a form or raw text",
             code="deliberate:two-bodies",
             on_key=True,
         )
-    selector = endpoint.get("data_selector")
-    if isinstance(selector, str) and selector and not is_jsonpath(without_references(selector)):
-        draft.report(
-            draft.endpoint_location("data_selector"),
+    selector = endpoint.data_selector
+    if selector and not is_jsonpath(without_references(selector)):
+        merged.report(
+            merged.endpoint_location("data_selector"),
             "`data_selector` is not a JSON path that dlt can read",
             found=describe_value(selector),
             expected="a path such as `data.items` or `$.items[*]`",
@@ -429,30 +439,26 @@ def check_endpoint_rules(draft: MergedResource) -> None:
         )
 
 
-def _add_findings(draft: MergedResource, findings: Iterator[Finding]) -> None:
-    draft.findings.extend(findings)
-
-
-def _check_incremental_params(draft: MergedResource) -> None:
-    params = draft.endpoint.get("params", {})
-    names = [n for n, v in params.items() if isinstance(v, dict) and v.get("type") == "incremental"]
+def _check_incremental_params(merged: MergedResource) -> None:
+    params = merged.endpoint.incremental_params
+    names = list(params)
     if len(names) > 1:
-        draft.report(
-            draft.param_location(names[1]),
+        merged.report(
+            merged.param_location(names[1]),
             f"{quoted_list(names, 'and')} are all incremental, and an endpoint has one cursor",
             fix="Use `endpoint.incremental` with `start_param` and `end_param`",
         )
-    for name in names:
-        if params[name].get("end_value"):
-            draft.report(
-                (*draft.param_location(name), "end_value"),
+    for name, param in params.items():
+        if param.end_value:
+            merged.report(
+                (*merged.param_location(name), "end_value"),
                 "An incremental param has no `end_value`",
                 fix="Use `endpoint.incremental` with `end_value` and `end_param`",
                 on_key=True,
             )
-    if names and draft.endpoint.get("incremental"):
-        draft.report(
-            draft.endpoint_location("incremental"),
+    if names and merged.endpoint.incremental:
+        merged.report(
+            merged.endpoint_location("incremental"),
             f"`incremental` is not used: the param {quoted_name(names[0])} is the cursor",
             fix="Keep one of the two",
             severity="warning",
@@ -460,21 +466,17 @@ def _check_incremental_params(draft: MergedResource) -> None:
         )
 
 
-def _check_response_actions(draft: MergedResource) -> None:
-    for index, given in enumerate(draft.endpoint.get("response_actions") or ()):
-        place = (*draft.endpoint_location("response_actions"), index)
-        if isinstance(given, dict) and given.get("action") is None:
-            draft.report(
+def _check_response_actions(merged: MergedResource) -> None:
+    for index, action in enumerate(merged.endpoint.response_actions or ()):
+        place = (*merged.endpoint_location("response_actions"), index)
+        if action.action is None:
+            merged.report(
                 place,
                 "The response action doesn't say what to do",
                 fix='Add "action": "ignore"',
                 code="deliberate:no-action",
             )
-        try:
-            action = ResponseAction.model_validate(given)
-        except ValidationError:
-            continue  # reported by the schema
-        _add_findings(draft, _useless_action_findings(action, place))
+        merged.findings.extend(_useless_action_findings(action, place))
 
 
 def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:

@@ -1,12 +1,22 @@
-"""From the parts of a file that are well formed to resources, with every check on the way."""
+"""From the sound parts of a file to its resources, with every check on the way."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.models.connector_file import (
+    Client,
+    ConnectorFile,
+    ResourceDefaults,
+    ResourceObject,
+)
+from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.naming import asset_identifier, is_asset_name, table_identifier
-from restsource_dagster.connector.resources import Incremental, Resource
+from restsource_dagster.connector.resources import NO_PARAMS, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -20,62 +30,121 @@ from restsource_dagster.connector.validation.dlt_rules import (
     paginator_findings,
 )
 from restsource_dagster.connector.validation.merged_resource import (
+    Defaults,
     MergedResource,
     find_parents,
-    merge_resources,
+    merge_resource,
     report_cycles,
     report_duplicates,
 )
-from restsource_dagster.connector.validation.placeholders import bind_path, check_placeholders
+from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
 from restsource_dagster.connector.validation.write_disposition import (
     check_table_hints,
     disposition_of,
-    incremental_of,
-    key_columns,
 )
 
 __all__ = ["build_resources"]
 
+Model = TypeVar("Model", bound=FileModel)
+
 
 def build_resources(
-    value: dict[str, Any], structural: list[Finding]
+    value: dict[str, Any], file: ConnectorFile | None, structural: list[Finding]
 ) -> tuple[tuple[Resource, ...], list[Finding]]:
-    """The resources of a file and what is wrong with them beyond their structure.
+    """Return the resources of a file and the findings beyond their structure.
 
-    What `structural` found broken is left out of sight, so that it leads to no second finding.
+    `file` is None if `structural` says that something is broken. The broken parts are left out
+    then, so that they lead to no second finding, and the sound ones are checked.
     """
-    whole, broken = _without_broken(value, structural)
-    findings = list(_client_rule_findings(whole.get("client")))
-    resources = whole.get("resources")
-    if not isinstance(resources, list):
+    parts = _parts_of(file) if file else _sound_parts(value, structural)
+    findings: list[Finding] = []
+    if parts.client is not None:
+        findings.extend(paginator_findings(parts.client.paginator, ("client", "paginator")))
+        findings.extend(auth_findings(parts.client.auth, ("client", "auth"), in_defaults=False))
+    if parts.resources is None:
         return (), findings
-    if not resources:
+    if not value["resources"]:
         message = "A connector without resources has nothing to load"
         findings.append(Finding("/resources", message, code="deliberate:no-resources"))
-    defaults = whole.get("resource_defaults")
-    drafts = merge_resources(resources, defaults if isinstance(defaults, dict) else {}, broken)
-    for draft in drafts:
-        _check_resource(draft)
-    report_duplicates(drafts)
-    find_parents(drafts)
-    report_cycles(drafts)
-    _check_unique_identifiers(drafts)
-    client = whole.get("client")
+    merged_resources = _merge_all(parts)
+    report_duplicates(merged_resources)
+    find_parents(merged_resources)
+    report_cycles(merged_resources)
+    _check_unique_identifiers(merged_resources)
     made = with_backfills(
-        drafts,
-        tuple(_checked_resources(drafts)),
-        client if isinstance(client, dict) else {},
-        structural,
+        merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
     )
-    for draft in drafts:
-        findings.extend(draft.findings)
+    for merged in merged_resources:
+        findings.extend(merged.findings)
     return made, findings
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What of a file can be checked beyond its structure."""
+
+    client: Client | None
+    defaults: ResourceDefaults
+    resources: Mapping[int, ResourceObject | str] | None
+    """By index; without those that have no name. None if `resources` is no list."""
+    broken: frozenset[int] = frozenset()
+    """The indices of resources of which little more than the name is known."""
+
+
+def _parts_of(file: ConnectorFile) -> _Parts:
+    resources = dict(enumerate(file.resources))
+    return _Parts(file.client, file.resource_defaults or ResourceDefaults(), resources)
+
+
+def _merge_all(parts: _Parts) -> list[MergedResource]:
+    resources = parts.resources or {}
+    names = [item if isinstance(item, str) else item.name for item in resources.values()]
+    defaults = Defaults.of(parts.defaults)
+    merged_resources = []
+    for index, given in resources.items():
+        name = given if isinstance(given, str) else given.name
+        others = tuple(other for other in names if other != name)
+        merged = merge_resource(index, given, defaults, others)
+        merged.is_checkable = index not in parts.broken
+        _check_resource(merged)
+        merged_resources.append(merged)
+    return merged_resources
+
+
+def _sound_parts(value: dict[str, Any], structural: list[Finding]) -> _Parts:
+    whole, broken = _without_broken(value, structural)
+    given = whole.get("resources")
+    resources: dict[int, ResourceObject | str] = {}
+    for index, item in enumerate(given if isinstance(given, list) else ()):
+        name = item.get("name") if isinstance(item, dict) else item
+        if not isinstance(name, str):
+            continue
+        sound = item if isinstance(item, str) else _sound_model(ResourceObject, item)
+        if sound is None:
+            broken.add(index)
+        resources[index] = sound or ResourceObject.of({"name": name})
+    defaults = _sound_model(ResourceDefaults, whole.get("resource_defaults") or {})
+    if defaults is None:
+        broken.update(resources)
+    return _Parts(
+        client=_sound_model(Client, whole.get("client")),
+        defaults=defaults or ResourceDefaults(),
+        resources=resources if isinstance(given, list) else None,
+        broken=frozenset(broken),
+    )
+
+
+def _sound_model(model: type[Model], given: Any) -> Model | None:
+    try:
+        return model.model_validate(given)
+    except ValidationError:
+        return None
 
 
 def _without_broken(
     value: dict[str, Any], structural: list[Finding]
 ) -> tuple[dict[str, Any], set[int]]:
-    """A copy without the fields that are broken, and the resources that can't be checked."""
+    """Return a copy without the fields that are broken, and the resources that can't be checked."""
     fields = ("client", "resource_defaults", "resources")
     whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
     broken: set[int] = set()
@@ -142,74 +211,68 @@ def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
     return True
 
 
-def _client_rule_findings(client: Any) -> Iterator[Finding]:
-    if isinstance(client, dict):
-        yield from paginator_findings(client.get("paginator"), ("client", "paginator"))
-        yield from auth_findings(client.get("auth"), ("client", "auth"), in_defaults=False)
-
-
-def _check_resource(draft: MergedResource) -> None:
-    _check_asset_name(draft)
-    if not draft.is_checkable:
+def _check_resource(merged: MergedResource) -> None:
+    _check_asset_name(merged)
+    if not merged.is_checkable:
         return
-    bind_path(draft)
-    check_placeholders(draft)
-    check_endpoint_rules(draft)
-    check_table_hints(draft)
+    check_path(merged)
+    check_placeholders(merged)
+    check_endpoint_rules(merged)
+    check_table_hints(merged)
 
 
-def _check_asset_name(draft: MergedResource) -> None:
-    place = draft.at if draft.path_at == draft.at else (*draft.at, "name")
-    if find_references(draft.name):
-        draft.report(
+def _check_asset_name(merged: MergedResource) -> None:
+    place = merged.name_at
+    if find_references(merged.name):
+        merged.report(
             place, "The name of a resource can't be a reference", code="deliberate:asset-name"
         )
-    elif not is_asset_name(draft.name):
-        proposed = table_identifier(draft.name).strip("_") if draft.name.strip() else "items"
-        path = draft.endpoint["path"] or proposed
-        draft.report(
+    elif not is_asset_name(merged.name):
+        proposed = table_identifier(merged.name).strip("_") if merged.name.strip() else "items"
+        path = merged.endpoint.path or proposed
+        merged.report(
             place,
-            f"Dagster has no asset of the name {quoted_name(draft.name)}",
-            describe_value(draft.name),
+            f"Dagster has no asset of the name {quoted_name(merged.name)}",
+            describe_value(merged.name),
             "letters, digits, `_`, `-` and `.`",
             f'Write {{"name": "{proposed}", "endpoint": {describe_value(path)}}}',
             code="deliberate:asset-name",
         )
 
 
-def _check_unique_identifiers(drafts: list[MergedResource]) -> None:
+def _check_unique_identifiers(merged_resources: list[MergedResource]) -> None:
     assets: dict[str, MergedResource] = {}
     tables: dict[str, MergedResource] = {}
-    for draft in drafts:
-        if not is_asset_name(draft.name):
+    for merged in merged_resources:
+        if not is_asset_name(merged.name):
             continue
-        earlier = assets.setdefault(asset_identifier(draft.name), draft)
-        if earlier.name != draft.name:
-            _report_same_identifier(draft, earlier, "name", "asset", asset_identifier(draft.name))
+        earlier = assets.setdefault(asset_identifier(merged.name), merged)
+        if earlier.name != merged.name:
+            _report_same_identifier(merged, earlier, "name", "asset", asset_identifier(merged.name))
             continue
-        table = draft.resource.get("table_name") or draft.name
-        if not isinstance(table, str) or not table.strip():
+        table = merged.resource.table_name or merged.name
+        if not table.strip():
             continue
         identifier = table_identifier(table)
-        earlier = tables.setdefault(identifier, draft)
-        if earlier.name != draft.name:
-            field = "table_name" if draft.resource.get("table_name") else "name"
-            _report_same_identifier(draft, earlier, field, "table", identifier)
+        earlier = tables.setdefault(identifier, merged)
+        if earlier.name != merged.name:
+            field = "table_name" if merged.resource.table_name else "name"
+            _report_same_identifier(merged, earlier, field, "table", identifier)
         if identifier.startswith("_dlt"):
-            draft.report(
-                draft.place("table_name" if "table_name" in draft.own else "name"),
+            merged.report(
+                merged.place("table_name" if merged.is_own("table_name") else "name"),
                 "Tables that start with `_dlt` are dlt's own",
                 code="deliberate:reserved-table",
             )
 
 
 def _report_same_identifier(
-    draft: MergedResource, earlier: MergedResource, field: str, what: str, identifier: str
+    merged: MergedResource, earlier: MergedResource, field: str, what: str, identifier: str
 ) -> None:
-    place = draft.at if draft.path_at == draft.at else draft.place(field)
-    draft.report(
+    place = merged.at if merged.path_at == merged.at else merged.place(field)
+    merged.report(
         place,
-        f"{quoted_name(draft.name)} and {quoted_name(earlier.name)} become one {what}, "
+        f"{quoted_name(merged.name)} and {quoted_name(earlier.name)} become one {what}, "
         f"{quoted_name(identifier)}",
         fix='Give one of them another name, or its own "table_name"'
         if what == "table"
@@ -218,53 +281,45 @@ def _report_same_identifier(
     )
 
 
-def _checked_resources(drafts: list[MergedResource]) -> Iterator[Resource]:
-    by_name = {draft.name: draft for draft in drafts}
-    cursors = {draft.name: incremental_of(draft) for draft in drafts}
-    for draft in drafts:
-        if draft.is_checkable:
-            yield _build_resource(draft, cursors, _incremental_parent(draft, by_name, cursors))
+def _checked_resources(merged_resources: list[MergedResource]) -> Iterator[Resource]:
+    by_name = {merged.name: merged for merged in merged_resources}
+    for merged in merged_resources:
+        if merged.is_checkable:
+            yield _build_resource(merged, _incremental_parent(merged, by_name))
 
 
-def _incremental_parent(
-    draft: MergedResource,
-    by_name: dict[str, MergedResource],
-    cursors: dict[str, Incremental | None],
-) -> str | None:
-    seen, current = {draft.name}, draft.parent
+def _incremental_parent(merged: MergedResource, by_name: dict[str, MergedResource]) -> str | None:
+    seen, current = {merged.name}, merged.parent
     while current is not None and current not in seen:
-        if cursors[current] is not None:
+        if by_name[current].endpoint.cursor is not None:
             return current
         seen.add(current)
         current = by_name[current].parent
     return None
 
 
-def _build_resource(
-    draft: MergedResource, cursors: dict[str, Incremental | None], incremental_parent: str | None
-) -> Resource:
-    cursor = cursors[draft.name]
-    table = draft.resource.get("table_name")
+def _build_resource(merged: MergedResource, incremental_parent: str | None) -> Resource:
+    fields, hints = merged.resource, merged.hints
     return Resource(
-        name=draft.name,
-        parent=draft.parent,
-        path=draft.endpoint["path"],
-        method=draft.endpoint.get("method") or "GET",
-        table_name=table or None,
-        primary_key=key_columns(draft, "primary_key"),
-        merge_key=key_columns(draft, "merge_key"),
-        incremental=cursor,
-        disposition=disposition_of(draft, cursor is not None, incremental_parent),
-        selected=draft.resource.get("selected") is not False,
-        pointer=json_pointer(draft.at),
-        mode=draft.resource.get("mode") or "auto",
-        max_table_nesting=_max_table_nesting(draft.resource),
+        name=merged.name,
+        parent=merged.parent,
+        endpoint=merged.endpoint,
+        hints=hints,
+        primary_key=hints.key_columns("primary_key"),
+        merge_key=hints.key_columns("merge_key"),
+        disposition=disposition_of(merged, incremental_parent),
+        selected=fields.selected is not False,
+        pointer=json_pointer(merged.at),
+        path_params=merged.path_params or NO_PARAMS,
+        foreign_endpoint=merged.foreign_endpoint,
+        include_from_parent=tuple(fields.include_from_parent or ()),
+        mode=fields.mode or "auto",
+        max_table_nesting=_max_table_nesting(fields),
     )
 
 
-def _max_table_nesting(resource: Mapping[str, Any]) -> int | None:
-    """`max_table_nesting`, or what `nested` says in a word; columnar keeps JSON unless told."""
-    given: int | None = resource.get("max_table_nesting")
-    is_columnar = resource.get("mode") == "columnar"
-    nested = resource.get("nested") or ("json" if is_columnar else "tables")
+def _max_table_nesting(fields: ResourceObject) -> int | None:
+    """Return `max_table_nesting`, or what `nested` means; `columnar` keeps JSON by default."""
+    nested = fields.nested or ("json" if fields.mode == "columnar" else "tables")
+    given = fields.max_table_nesting
     return 0 if given is None and nested == "json" else given

@@ -192,7 +192,8 @@ def _field_names(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     target = _without_annotated(_without_none(_annotation_at(model, loc)))
     if not (isinstance(target, type) and issubclass(target, BaseModel)):
         return []
-    return [field.alias or name for name, field in target.model_fields.items()]
+    names = (field.alias or name for name, field in target.model_fields.items())
+    return [name for name in names if name != "x-"]  # stands for all that start so
 
 
 def _annotation_at(model: type[BaseModel], loc: Sequence[str | int]) -> Any:

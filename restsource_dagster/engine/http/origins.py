@@ -3,9 +3,9 @@
 This covers links, redirects, and endpoints that the file itself puts at another origin.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest
@@ -14,7 +14,7 @@ from urllib3.util import parse_url
 
 from restsource_dagster.engine.errors import ForeignOriginError
 
-__all__ = ["Origin", "OriginPolicy", "has_foreign_origin", "without_foreign_defaults"]
+__all__ = ["Origin", "OriginPolicy", "has_foreign_origin"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -116,10 +116,6 @@ def _ascii_host(scheme: str, host: str) -> str:
     return urlsplit(str(request.url)).hostname or ""
 
 
-# the fields of an endpoint that send something to the API
-_SENT_FIELDS = ("auth", "headers", "params", "json", "data")
-
-
 def has_foreign_origin(base_url: str, path: str) -> bool:
     """True if a path is a full URL with another origin than the base URL.
 
@@ -129,23 +125,3 @@ def has_foreign_origin(base_url: str, path: str) -> bool:
     if parts.scheme.lower() not in ("http", "https") or not parts.netloc or "{" in parts.netloc:
         return False
     return not OriginPolicy.for_url(base_url).is_own(path)
-
-
-def without_foreign_defaults(
-    endpoint: Mapping[str, Any], given: Mapping[str, Any] | None, base_url: str
-) -> Mapping[str, Any]:
-    """Return an endpoint at a foreign origin without what `resource_defaults` would send there.
-
-    `endpoint` is merged with the defaults, `given` is what the resource itself says. Credentials in
-    the defaults are meant for the API of `base_url`. Any other endpoint is returned as it is.
-    """
-    if not has_foreign_origin(base_url, str(endpoint.get("path", ""))):
-        return endpoint
-    own = dict(endpoint)
-    for name in _SENT_FIELDS:
-        own_value = (given or {}).get(name)
-        if own_value is None:
-            own.pop(name, None)
-        elif isinstance(own_value, Mapping) and isinstance(own.get(name), Mapping):
-            own[name] = {key: value for key, value in own[name].items() if key in own_value}
-    return own

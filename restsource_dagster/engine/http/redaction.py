@@ -15,7 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from restsource_dagster.connector.env_references import find_references, resolve_references
+from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.model import Client, Connector
+from restsource_dagster.connector.models.endpoint import Endpoint
+from restsource_dagster.connector.models.fields import as_json
 
 __all__ = ["Redactor", "credentials_in", "find_secrets"]
 
@@ -154,25 +157,24 @@ _NON_SECRET_NAME = re.compile(
 _LOOKS_LIKE_KEY = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9_\-.~+/=]{20,}")
 _SCHEME = re.compile(r"(basic|bearer|token|apikey|digest)\s+(?P<rest>\S.*)", re.IGNORECASE)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
-_REQUEST_PARTS = ("headers", "params", "json", "data")
 
 
-def find_secrets(config: Mapping[str, Any], environment: Mapping[str, str]) -> frozenset[str]:
+def find_secrets(connector: Connector, environment: Mapping[str, str]) -> frozenset[str]:
     """Return the secret values of a connector whose references are not resolved yet.
 
     These are the values of all referenced variables, except those in the host and path of `base_url`,
     which users need to read in messages; the secret fields of `auth`; literal values in headers,
     parameters and bodies that have a secret's name or look like a key; and the passwords of
-    `base_url` and of proxies. Raises `MissingReferences`.
+    `base_url` and of proxies. Raises `MissingReferencesError`.
     """
-    referenced = find_references(dict(config)) - _public_references(config)
-    secret = {environment[name] for name in referenced if name in environment}
-    resolved = resolve_references(dict(config), environment)
-    for holder in _client_and_endpoints(resolved):
-        secret.update(credentials_in(holder.get("auth")))
-        for part in _REQUEST_PARTS:
-            secret.update(_secret_texts(holder.get(part), named=False))
-    secret.update(_secrets_in_url(str(resolved["client"].get("base_url", ""))))
+    resolved = connector.resolved(environment)
+    referenced = connector.references - _public_references(connector)
+    secret = {environment[name] for name in referenced}
+    secret.update(_secrets_sent(resolved.client))
+    for resource in resolved.resources:
+        secret.update(_secrets_sent(resource.endpoint))
+        secret.update(_secret_texts(resource.path_params, named=False))
+    secret.update(_secrets_in_url(resolved.client.base_url))
     # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
         for spelling in (name, name.upper()):
@@ -181,40 +183,34 @@ def find_secrets(config: Mapping[str, Any], environment: Mapping[str, str]) -> f
 
 
 def credentials_in(auth: Any) -> Iterator[str]:
-    """Yield the secrets of an `auth`: the file's object, or dlt's with its secrets filled in.
+    """Yield the secrets of an `auth`: the file's model, or dlt's object with its secrets filled in.
 
     A user name and its password are also joined as HTTP Basic joins them.
     """
-    if auth is None or isinstance(auth, str):
-        return
-
-    def get(name: str) -> Any:
-        return auth.get(name) if isinstance(auth, Mapping) else getattr(auth, name, None)
-
     for field in _SECRET_AUTH_FIELDS:
-        if isinstance(value := get(field), str):
+        if isinstance(value := getattr(auth, field, None), str):
             yield value
     for name, secret in _SECRET_AUTH_PAIRS:
-        if isinstance(get(secret), str):
-            yield f"{get(name)}:{get(secret)}"
-    yield from _secret_texts(get("access_token_request_data"), named=False)
+        if isinstance(value := getattr(auth, secret, None), str):
+            yield f"{getattr(auth, name, None)}:{value}"
+    yield from _secret_texts(getattr(auth, "access_token_request_data", None), named=False)
 
 
-def _public_references(config: Mapping[str, Any]) -> frozenset[str]:
+def _public_references(connector: Connector) -> frozenset[str]:
     """Return the variables in `base_url` that are not in its user name, password or query."""
-    url = str(config["client"].get("base_url", ""))
+    url = connector.client.base_url
     place, _, query = url.partition("?")
     login, at_sign, _ = place.rpartition("@")
     public = find_references(place) - find_references(query)
     return public - find_references(login if at_sign else "")
 
 
-def _client_and_endpoints(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the client and all endpoints."""
-    defaults = config.get("resource_defaults") or {}
-    places = [defaults, *(config.get("resources") or ())]
-    holders = [config["client"], *(p.get("endpoint") for p in places if isinstance(p, Mapping))]
-    yield from (holder for holder in holders if isinstance(holder, Mapping))
+def _secrets_sent(sent: Client | Endpoint) -> Iterator[str]:
+    yield from credentials_in(sent.auth)
+    yield from _secret_texts(sent.headers, named=False)
+    if isinstance(sent, Endpoint):
+        for part in (sent.params, sent.json_, sent.data):
+            yield from _secret_texts(as_json(part), named=False)
 
 
 def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:

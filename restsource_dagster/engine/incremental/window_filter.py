@@ -3,7 +3,7 @@
 No stored cursor is read or moved: positions live as long as the call.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -164,21 +164,10 @@ class WindowFilter(RowFilter):
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
     """Return if the file passes the start, and the end, of a window to the API."""
-    texts = list(_strings_in(plan.endpoint))
-    lower = any(f"{{incremental.{name}" in text for text in texts for name in _START_PLACEHOLDERS)
-    upper = any("{incremental.end_value" in text for text in texts)
+    sends = plan.endpoint.mentions
+    lower = any(sends(f"{{incremental.{name}") for name in _START_PLACEHOLDERS)
+    upper = sends("{incremental.end_value")
     return bool(plan.start_param) or lower, bool(plan.end_param) or upper
-
-
-def _strings_in(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _strings_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings_in(item)
 
 
 def _describe_filter_cost(name: str, window: Window, api_filters: tuple[bool, bool]) -> str | None:

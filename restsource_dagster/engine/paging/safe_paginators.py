@@ -5,7 +5,6 @@ A total that is missing, null, a text or too small ends dlt's paging early or wi
 requests an empty link.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from dlt.sources.helpers.rest_client.paginators import (
@@ -17,7 +16,7 @@ from dlt.sources.helpers.rest_client.paginators import (
 )
 from requests import Response
 
-from restsource_dagster.engine.dlt_compat import PaginatorFactory, create_paginator, jsonpath
+from restsource_dagster.engine.dlt_compat import PaginatorFactory, jsonpath
 from restsource_dagster.engine.paging.totals import whole_number
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "TolerantPageNumberPaginator",
     "TolerantRangePaginator",
     "detect_paginator",
-    "make_paginator",
 ]
 
 
@@ -138,29 +136,6 @@ class TolerantLinkPaginator(JSONLinkPaginator):
             self._next_reference = None
         elif not isinstance(link, str):
             raise ValueError(f"`next_url_path` {self.next_url_path} gives {link}, no URL")
-
-
-def make_paginator(config: Any, *, selects_every_record: bool) -> BasePaginator | None:
-    """Return the paginator of a configuration; None if it has to be detected.
-
-    `selects_every_record` is True if the selected records are all records of a page. Raises
-    `ValueError` as dlt does.
-    """
-    offset = ReceivedOffsetPaginator if selects_every_record else TolerantOffsetPaginator
-    ours: Mapping[str, type[BasePaginator]] = {
-        "json_link": TolerantLinkPaginator,
-        "offset": offset,
-        "page_number": TolerantPageNumberPaginator,
-    }
-    if isinstance(config, BasePaginator):  # dlt sets one for a path that ends in an id
-        return config
-    kind = config if isinstance(config, str) else str((config or {}).get("type"))
-    # those that follow a cursor or a header lose nothing, and are dlt's
-    if kind not in ours:
-        return create_paginator(config)
-    arguments = {} if isinstance(config, str) else dict(config)
-    arguments.pop("type", None)
-    return ours[kind](**arguments)
 
 
 def detect_paginator(response: Response) -> BasePaginator:

@@ -15,7 +15,6 @@ import dlt
 from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from restsource_dagster.connector.env_references import resolve_rest_api_config
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
@@ -243,8 +242,8 @@ def open_connector_run(
     `pipeline` is the name of the dlt pipeline. Raises `MissingReferences` if the environment lacks
     variables of the file, and `ConnectorBusyError`.
     """
-    config = resolve_rest_api_config(connector.rest_api_config(), environment)
-    redactor = Redactor(find_secrets(connector.rest_api_config(), environment))
+    resolved = connector.resolved(environment)
+    redactor = Redactor(find_secrets(connector, environment))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
     with (
@@ -252,14 +251,12 @@ def open_connector_run(
         connector_workspace(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
-        closing(
-            EndpointFactory(connector, config["client"], redactor, progress, sleep)
-        ) as endpoints,
+        closing(EndpointFactory(resolved, redactor, progress, sleep)) as endpoints,
     ):
         pipelines = PipelineManager(
             pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name
         )
-        yield ConnectorRun(connector, config, endpoints, pipelines, redactor, progress, prepare)
+        yield ConnectorRun(resolved, endpoints, pipelines, redactor, progress, prepare)
 
 
 @dataclass
@@ -276,7 +273,7 @@ class ConnectorRun:
     """One run of a connector: what its families share, and how they are loaded."""
 
     connector: Connector
-    config: Mapping[str, Any]
+    """With its references resolved: it holds secrets."""
     endpoints: EndpointFactory
     pipelines: PipelineManager
     redactor: Redactor
@@ -291,10 +288,10 @@ class ConnectorRun:
 
         By name, parents first.
         """
-        # prefetching and loading ask for the same plans, and dlt's graph of resources takes a while
+        # prefetching and loading ask for the same plans
         key = (selected.root, *sorted(selected.names))
         if key not in self._plans:
-            found = build_resource_plans(selected.family, self.config, selected.names)
+            found = build_resource_plans(selected.family, self.connector, selected.names)
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 

@@ -1,10 +1,8 @@
-"""From an endpoint's placeholders to the calls that are made of it."""
+"""The calls of an endpoint: its placeholders filled in from the cursor and the parent's record."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-from dlt.extract import Incremental
 
 from restsource_dagster.engine.dlt_compat import (
     expand_placeholders,
@@ -14,6 +12,9 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.source.dlt_adapter import (
+    DltIncremental,
+)
 from restsource_dagster.engine.source.resource_plan import ResourcePlan
 
 __all__ = ["dependent_call", "root_call", "values_from_parent"]
@@ -25,10 +26,10 @@ Record = dict[str, Any]
 
 
 def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> tuple[Any, ...]:
-    """The values that a call takes from its parent, in the order of the parameters.
+    """Return the values that a call takes from its parent, in the order of the parameters.
 
-    Raises `IngestError` if the parent lacks one: a call with `None` in its path would ask for
-    something else.
+    Raises `IngestError` if the parent lacks one: a call with `None` in its path asks for something
+    else.
     """
     values = []
     for param in plan.parent_params:
@@ -45,8 +46,8 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
     return tuple(values)
 
 
-def root_call(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
-    """The one call of a resource that stands alone."""
+def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
+    """Return the one call of a resource without a parent."""
     template = _call_template(plan, incremental)
     known = {} if incremental is None else {"incremental": incremental}
     return Call(
@@ -60,9 +61,9 @@ def root_call(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
 
 
 def dependent_call(
-    plan: ResourcePlan, incremental: Incremental[Any] | None, parent: Mapping[str, Any]
+    plan: ResourcePlan, incremental: DltIncremental[Any] | None, parent: Mapping[str, Any]
 ) -> tuple[Call, Record]:
-    """The call for one record of the parent, and the fields that its records get from there."""
+    """Return the call for one record of the parent, and the parent's fields for its records."""
     template = _call_template(plan, incremental)
     filled = process_parent_data_item(
         path=template.path,
@@ -72,7 +73,7 @@ def dependent_call(
         params=dict(template.params or {}),
         request_json=dict(template.json) if template.json else None,
         request_data=template.data,
-        include_from_parent=list(plan.include_from_parent),
+        include_from_parent=list(plan.resource.include_from_parent),
         incremental=incremental,
     )
     call = replace(
@@ -86,14 +87,13 @@ def dependent_call(
     return call, filled.parent_record
 
 
-def _call_template(plan: ResourcePlan, incremental: Incremental[Any] | None) -> Call:
+def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
     """The call with its placeholders still in, and the incremental parameters set."""
     endpoint = plan.endpoint
     bound = {param.param_name for param in plan.parent_params}
-    given = endpoint.get("params") or {}
-    params = {name: value for name, value in given.items() if name not in bound}
+    params = {name: value for name, value in endpoint.params.items() if name not in bound}
     if incremental is not None and incremental.end_value is None:
-        # the live stream has no end: what only a window has to say is not sent
+        # the live stream has no end: a param that only a window can fill is left out
         params = {
             name: value
             for name, value in params.items()
@@ -104,10 +104,10 @@ def _call_template(plan: ResourcePlan, incremental: Incremental[Any] | None) -> 
     if incremental is not None and plan.end_param:
         params[plan.end_param] = incremental.end_value
     return Call(
-        path=endpoint["path"],
-        method=endpoint.get("method") or "GET",
-        headers=endpoint.get("headers"),
+        path=endpoint.path,
+        method=plan.resource.method,
+        headers=endpoint.headers,
         params=params,
-        json=endpoint.get("json"),
-        data=endpoint.get("data"),
+        json=endpoint.json_ or None,
+        data=endpoint.data,
     )

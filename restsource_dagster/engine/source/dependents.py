@@ -121,13 +121,13 @@ class ParentTracker:
         return before
 
     def _included(self, parent: Mapping[str, Any]) -> list[Any]:
-        return [parent.get(name) for name in self._plan.include_from_parent]
+        return [parent.get(name) for name in self._plan.resource.include_from_parent]
 
     def _needed_fields(self, parent: Mapping[str, Any]) -> Record:
         """What of a parent's record its calls need."""
-        fields = {param.resolve_config["field"] for param in self._plan.parent_params}
+        fields = {param.field for param in self._plan.endpoint.parent_fields.values()}
         tops = {field.split(".")[0].split("[")[0] for field in fields}
-        tops.update(self._plan.include_from_parent)
+        tops.update(self._plan.resource.include_from_parent)
         if all(top in parent for top in tops):
             return {top: parent[top] for top in tops}
         return dict(parent)

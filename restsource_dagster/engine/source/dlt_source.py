@@ -35,6 +35,7 @@ from restsource_dagster.engine.incremental.window_filter import (
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.source.calls import dependent_call, root_call
 from restsource_dagster.engine.source.dependents import ParentQueue, ParentTracker, PendingParent
+from restsource_dagster.engine.source.dlt_adapter import resource_hints
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.resource_plan import ResourcePlan
@@ -202,9 +203,8 @@ def _read_dependent_pages(parents: ParentQueue, reading: ResourceReader) -> Iter
 
 def _empty_page(plan: ResourcePlan) -> Any:
     """No rows, but the table if its columns are declared; and dependents get their turn."""
-    columns = plan.hints.get("columns") or {}
-    listed = columns.values() if isinstance(columns, Mapping) else columns
-    declared = any(column.get("data_type") for column in listed)
+    columns = plan.resource.hints.columns_by_name.values()
+    declared = any(column.data_type for column in columns)
     return dlt.mark.materialize_table_schema() if declared and plan.loaded else []
 
 
@@ -301,7 +301,9 @@ def _plan_resources(
     name, parent = plan.resource.name, plan.resource.parent
     above = pages[parent] if parent else None
     if feed is None or not is_parent:
-        made = _make_dlt_resource(_page_function(above), above, plan.hints, reading, feed)
+        made = _make_dlt_resource(
+            _page_function(above), above, resource_hints(plan.resource), reading, feed
+        )
         made.selected = plan.loaded
         pages[name] = made
         yield made
@@ -311,7 +313,7 @@ def _plan_resources(
     )
     pages[name].selected = False
     yield pages[name]
-    yield _make_dlt_resource(_loaded_items, pages[name], plan.hints, feed)
+    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), feed)
 
 
 def _make_dlt_resource(

@@ -1,19 +1,17 @@
 """How each resource is asked for: its session, credentials, paginator and limits."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.endpoint import ResponseAction
-from restsource_dagster.engine.dlt_compat import create_auth
+from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.oauth import RenewingToken
-from restsource_dagster.engine.http.origins import OriginPolicy, has_foreign_origin
+from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
@@ -21,10 +19,10 @@ from restsource_dagster.engine.http.usage import ResourceCounts
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
-from restsource_dagster.engine.paging.safe_paginators import make_paginator
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
 from restsource_dagster.engine.run.outcome import Progress
+from restsource_dagster.engine.source.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.source.resource_plan import ResourcePlan
 
 __all__ = ["EndpointFactory"]
@@ -64,17 +62,15 @@ class EndpointFactory:
     def __init__(
         self,
         connector: Connector,
-        client: Mapping[str, Any],
         redactor: Redactor,
         progress: Progress,
         sleep: Sleep | None = None,
     ) -> None:
         self._sleep = sleep
         self._http = connector.http
-        self._client = client
+        self._client = connector.client
         self._redactor = redactor
         self._progress = progress
-        self._with_selector = _resources_with_selector(connector.rest_api_config())
         self._shared_auth: AuthBase | None = None
         self._sessions: list[ApiSession] = []
         self._tallies: dict[str, ResourceCounts] = {}
@@ -147,23 +143,22 @@ class EndpointFactory:
             self._prefetcher.cancel_family(root)
 
     def _make(self, plan: ResourcePlan, tally: ResourceCounts) -> EndpointReader:
-        name, endpoint = plan.resource.name, plan.endpoint
-        base_url = self._client["base_url"]
-        foreign = has_foreign_origin(base_url, endpoint["path"])
+        name, client, endpoint = plan.resource.name, self._client, plan.endpoint
+        url = endpoint.path if plan.is_foreign else client.base_url
         return EndpointReader(
             resource=name,
-            base_url=base_url,
-            session=self._session(endpoint["path"] if foreign else base_url, plan, tally),
+            base_url=client.base_url,
+            session=self._session(url, plan, tally),
             redactor=self._redactor,
-            headers=None if foreign else self._client.get("headers"),
-            auth=self._auth(plan, tally, may_use_clients=not foreign),
+            headers=None if plan.is_foreign else client.headers,
+            auth=self._auth(plan, tally),
             paginator=make_paginator(
-                endpoint.get("paginator") or self._client.get("paginator"),
-                selects_every_record=selects_every_record(endpoint.get("data_selector")),
+                plan.paginator(client.paginator),
+                selects_every_record=selects_every_record(plan.data_selector),
             ),
-            data_selector=endpoint.get("data_selector"),
-            is_selector_from_file=name in self._with_selector,
-            actions=_response_actions(endpoint),
+            data_selector=plan.data_selector,
+            is_selector_from_file=bool(endpoint.data_selector),
+            actions=tuple(endpoint.response_actions or ()),
             max_pages=self._http.max_pages,
             listener=_PageReporter(name, tally, self._progress),
             prefetcher=self._prefetcher,
@@ -178,7 +173,7 @@ class EndpointFactory:
 
     def _session(self, url: str, plan: ResourcePlan | None, tally: ResourceCounts) -> ApiSession:
         name = plan.resource.name if plan else "token"
-        actions = _response_actions(plan.endpoint) if plan else ()
+        actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
         session = ApiSession(
             SessionRules(
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
@@ -195,19 +190,17 @@ class EndpointFactory:
         self._sessions.append(session)
         return session
 
-    def _auth(
-        self, plan: ResourcePlan, tally: ResourceCounts, *, may_use_clients: bool
-    ) -> AuthBase | None:
-        if "auth" in plan.endpoint:
-            return self._create_auth(plan.endpoint["auth"], tally)
-        if not may_use_clients:
+    def _auth(self, plan: ResourcePlan, tally: ResourceCounts) -> AuthBase | None:
+        if "auth" in plan.endpoint.model_fields_set:
+            return self._make_auth(plan.endpoint.auth, tally)
+        if plan.is_foreign:
             return None
         if self._shared_auth is None:
-            self._shared_auth = self._create_auth(self._client.get("auth"), tally)
+            self._shared_auth = self._make_auth(self._client.auth, tally)
         return self._shared_auth
 
-    def _create_auth(self, config: Any, tally: ResourceCounts) -> AuthBase | None:
-        auth = create_auth(config)
+    def _make_auth(self, given: Auth | None, tally: ResourceCounts) -> AuthBase | None:
+        auth = make_auth(given)
         # dlt may have found them in secrets.toml or a vault
         self._redactor.add_secrets(*credentials_in(auth))
         if not isinstance(auth, OAuth2ClientCredentials):
@@ -215,23 +208,3 @@ class EndpointFactory:
         # token requests pass our session, too, and belong to the token endpoint's own origin
         auth.session = self._session(auth.access_token_url, None, tally)
         return RenewingToken(auth, self._redactor)
-
-
-def _response_actions(endpoint: Mapping[str, Any]) -> tuple[ResponseAction, ...]:
-    given = endpoint.get("response_actions") or ()
-    return tuple(ResponseAction.model_validate(action) for action in given)
-
-
-def _resources_with_selector(config: Mapping[str, Any]) -> frozenset[str]:
-    """The resources whose selector is the file's: for a path that ends in an id dlt chooses one."""
-    defaults = (config.get("resource_defaults") or {}).get("endpoint") or {}
-    return frozenset(
-        item if isinstance(item, str) else item["name"]
-        for item in config["resources"]
-        if defaults.get("data_selector") or _data_selector_of(item)
-    )
-
-
-def _data_selector_of(resource: Any) -> Any:
-    endpoint = resource.get("endpoint") if isinstance(resource, Mapping) else None
-    return endpoint.get("data_selector") if isinstance(endpoint, Mapping) else None

@@ -1,45 +1,72 @@
-"""A connector file as dlt reads it: defaults merged, parents found, incrementals made."""
+"""What it takes to read the resources of a family: endpoints bound, parents' fields and cursors found."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from dlt.extract import Incremental
-
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.endpoint import Endpoint, bind_path
+from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.resources import Family, Resource
-from restsource_dagster.engine.dlt_compat import (
-    ResolvedParam,
-    build_resource_dependency_graph,
-    setup_incremental_object,
+from restsource_dagster.engine.dlt_compat import ResolvedParam
+from restsource_dagster.engine.http.origins import has_foreign_origin
+from restsource_dagster.engine.source.dlt_adapter import (
+    DltIncremental,
+    is_single_entity,
+    make_incremental,
+    make_resolved_params,
 )
-from restsource_dagster.engine.http.origins import without_foreign_defaults
 
 __all__ = ["ResourcePlan", "build_resource_plans"]
-
-_NON_HINT_KEYS = {"endpoint", "include_from_parent", "processing_steps", "parallelized"}
 
 
 @dataclass(frozen=True)
 class ResourcePlan:
-    """One resource, ready to be built: placeholders still in, secrets filled in."""
+    """One resource, ready to be read: secrets filled in, the path bound, placeholders still in."""
 
     resource: Resource
     loaded: bool
-    """False for a parent that is asked for only because its dependents need it."""
-    hints: Mapping[str, Any]
-    """dlt's resource hints: name, write_disposition, primary_key, columns, ..."""
-    endpoint: Mapping[str, Any]
-    """dlt's endpoint: path, method, params, ..."""
-    parent_params: tuple[ResolvedParam, ...]
-    """What a dependent resource takes from each record of its parent."""
-    include_from_parent: Sequence[str]
-    incremental: Incremental[Any] | None
-    start_param: str | None
-    end_param: str | None
+    """False for a parent that is read only because its dependents need it."""
+    endpoint: Endpoint
+    is_foreign: bool
+    """True if the URL is of another origin than `base_url`: the client's credentials stay here."""
+    is_single_entity: bool
+    """True if dlt takes the answer for one record, as the path ends in a placeholder."""
+    incremental: DltIncremental[Any] | None
+    """The cursor as dlt has it; a window puts its own ends in its place."""
+
+    @cached_property
+    def parent_params(self) -> tuple[ResolvedParam, ...]:
+        """What a call takes from each record of the parent, in the order of the file."""
+        return make_resolved_params(self.endpoint.parent_fields)
+
+    @property
+    def start_param(self) -> str | None:
+        """The query parameter that takes the cursor's start."""
+        cursor = self.endpoint.cursor
+        return cursor.start_param if cursor else None
+
+    @property
+    def end_param(self) -> str | None:
+        """The query parameter that takes the cursor's end."""
+        cursor = self.endpoint.cursor
+        return cursor.end_param if cursor else None
+
+    @property
+    def data_selector(self) -> str | None:
+        """The selector of the records: the file's, else dlt's choice for a single record."""
+        given = self.endpoint.data_selector
+        return "$" if given is None and self.is_single_entity else given
+
+    def paginator(self, clients: Paginator | None) -> Paginator | None:
+        """The paginator, given that of the client; None means that it is detected."""
+        default = "single_page" if self.is_single_entity else clients
+        return self.endpoint.paginator or default
 
     @property
     def appends(self) -> bool:
-        """Whether a row that comes again would be there twice."""
+        """True for `append`: a row read twice is stored twice."""
         return self.resource.disposition.value == "append"
 
     @property
@@ -50,31 +77,16 @@ class ResourcePlan:
 
 
 def build_resource_plans(
-    family: Family, config: Mapping[str, Any], loaded: Collection[str]
+    family: Family, connector: Connector, loaded: Collection[str]
 ) -> Iterator[ResourcePlan]:
-    """The plans of the members that are loaded or needed by one that is, parents first.
+    """Yield the plans of the members that are loaded or needed by one that is, parents first.
 
-    `config` is dlt's `RESTAPIConfig` with all references resolved.
+    `connector` has its references resolved.
     """
     needed = _needed_names(family, loaded)
-    defaults: Any = config.get("resource_defaults") or {}
-    _, definitions, parents = build_resource_dependency_graph(defaults, config["resources"])
-    given = {item["name"]: item for item in config["resources"] if isinstance(item, Mapping)}
-    for resource in family.members:
-        if resource.name in needed:
-            definition: Any = definitions[resource.name]
-            said = given.get(resource.name, {}).get("endpoint")
-            endpoint = without_foreign_defaults(
-                definition["endpoint"],
-                said if isinstance(said, Mapping) else None,
-                config["client"]["base_url"],
-            )
-            yield _build_resource_plan(
-                resource,
-                {**definition, "endpoint": endpoint},
-                tuple(parents[resource.name] or ()),
-                loaded=resource.name in loaded,
-            )
+    for name in family.names:
+        if name in needed:
+            yield _build_plan(connector.resource(name), connector, loaded=name in loaded)
 
 
 def _needed_names(family: Family, loaded: Collection[str]) -> set[str]:
@@ -88,34 +100,18 @@ def _needed_names(family: Family, loaded: Collection[str]) -> set[str]:
     return needed
 
 
-def _build_resource_plan(
-    resource: Resource,
-    definition: Mapping[str, Any],
-    parent_params: tuple[ResolvedParam, ...],
-    *,
-    loaded: bool,
-) -> ResourcePlan:
-    endpoint = definition["endpoint"]
-    incremental, param, _ = setup_incremental_object(
-        endpoint.get("params") or {}, endpoint.get("incremental")
-    )
+def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> ResourcePlan:
+    path = bind_path(resource.path, resource.path_params)
+    is_foreign = has_foreign_origin(connector.client.base_url, path)
+    endpoint = resource.endpoint
+    if is_foreign and resource.foreign_endpoint:
+        endpoint = resource.foreign_endpoint
+    bound = Endpoint.of({**endpoint.given, "path": path})
     return ResourcePlan(
         resource=resource,
         loaded=loaded,
-        hints=_resource_hints(definition, resource),
-        endpoint=endpoint,
-        parent_params=parent_params,
-        include_from_parent=definition.get("include_from_parent") or (),
-        incremental=incremental,
-        start_param=param.start if param else None,
-        end_param=param.end if param else None,
+        endpoint=bound,
+        is_foreign=is_foreign,
+        is_single_entity=is_single_entity(resource.path),
+        incremental=make_incremental(bound.cursor),
     )
-
-
-def _resource_hints(definition: Mapping[str, Any], resource: Resource) -> Mapping[str, Any]:
-    hints = {key: value for key, value in definition.items() if key not in _NON_HINT_KEYS}
-    if resource.disposition.derived:
-        hints["write_disposition"] = resource.disposition.value
-    if resource.max_table_nesting is not None:
-        hints["max_table_nesting"] = resource.max_table_nesting
-    return hints

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.page_iterator import PageGuard, PageIterator, PageResponse
 from restsource_dagster.engine.paging.records import RecordReader
-from restsource_dagster.engine.paging.safe_paginators import make_paginator
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
 from restsource_dagster.engine.prefetch.response_replay import request_key
 from restsource_dagster_tests.engine.prefetch.responses import response_of
+from restsource_dagster_tests.faults.http_parts import paginator_of
 
 MAX_THREADS = 8
 
@@ -24,7 +24,7 @@ def iterator_of(paginator: Any, **params: Any) -> PageIterator:
         redactor=Redactor(),
         actions=(),
         request=requests.Request("GET", "http://127.0.0.1/items", params=params),
-        paginator=make_paginator(paginator, selects_every_record=True),
+        paginator=paginator_of(paginator),
         record_reader=RecordReader("data"),
         guard=PageGuard(1000),
     )

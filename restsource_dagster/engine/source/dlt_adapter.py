@@ -1,0 +1,106 @@
+"""The models of a connector file as the objects and arguments that dlt wants.
+
+Nothing else makes dlt's dicts. References are resolved before: the models hold what is sent.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlt.extract import Incremental as DltIncremental
+from dlt.sources.helpers.rest_client.paginators import BasePaginator
+from requests.auth import AuthBase
+
+from restsource_dagster.connector.models.auth import Auth
+from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam
+from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.resources import Resource
+from restsource_dagster.engine.dlt_compat import (
+    ResolvedParam,
+    create_auth,
+    create_paginator,
+    single_entity_path,
+)
+from restsource_dagster.engine.paging.safe_paginators import (
+    ReceivedOffsetPaginator,
+    TolerantLinkPaginator,
+    TolerantOffsetPaginator,
+    TolerantPageNumberPaginator,
+)
+
+__all__ = [
+    "DltIncremental",
+    "is_single_entity",
+    "make_auth",
+    "make_incremental",
+    "make_paginator",
+    "make_resolved_params",
+    "resource_hints",
+]
+
+_NOT_DLT_CURSOR_FIELDS = {"start_param", "end_param", "convert"}
+
+
+def make_auth(auth: Auth | None) -> AuthBase | None:
+    """Return the authentication of an `auth`, or None.
+
+    dlt finds secrets that the file leaves out. Raises dlt's `ConfigFieldMissingException` for one
+    that it doesn't find.
+    """
+    made: AuthBase | None = create_auth(as_json(auth))
+    return made
+
+
+def make_paginator(
+    paginator: Paginator | None, *, selects_every_record: bool
+) -> BasePaginator | None:
+    """Return a new paginator; None means that it is detected.
+
+    `selects_every_record` is True if the selected records are all records of a page. Raises
+    `ValueError` as dlt does.
+    """
+    offset = ReceivedOffsetPaginator if selects_every_record else TolerantOffsetPaginator
+    ours: Mapping[str, type[BasePaginator]] = {
+        "json_link": TolerantLinkPaginator,
+        "json_response": TolerantLinkPaginator,
+        "offset": offset,
+        "page_number": TolerantPageNumberPaginator,
+    }
+    given = as_json(paginator)
+    arguments = {"type": given} if isinstance(given, str) else dict(given or {})
+    kind = arguments.pop("type", None)
+    if kind in ours:
+        return ours[kind](**arguments)
+    made: BasePaginator | None = create_paginator(given)
+    return made
+
+
+def is_single_entity(path: str) -> bool:
+    """True if dlt takes the answer for one record: the last part of the path is a placeholder."""
+    return bool(single_entity_path(path))
+
+
+def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:
+    """Return dlt's cursor."""
+    if cursor is None:
+        return None
+    given = cursor.as_json()
+    return DltIncremental(
+        **{name: value for name, value in given.items() if name not in _NOT_DLT_CURSOR_FIELDS}
+    )
+
+
+def make_resolved_params(fields: Mapping[str, ResolveParam]) -> tuple[ResolvedParam, ...]:
+    """Return dlt's form of what a dependent takes from each record of its parent."""
+    made: Any = ((name, field.as_json()) for name, field in fields.items())
+    return tuple(ResolvedParam(name, config) for name, config in made)
+
+
+def resource_hints(resource: Resource) -> dict[str, Any]:
+    """Return the arguments for `dlt.resource`: the name and the table hints."""
+    hints = {"name": resource.name, **resource.hints.as_json()}
+    if resource.disposition.derived:
+        hints["write_disposition"] = resource.disposition.value
+    if resource.max_table_nesting is not None:
+        hints["max_table_nesting"] = resource.max_table_nesting
+    return hints
