@@ -48,7 +48,8 @@ class FileModel(BaseModel):
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
         """A model of fields that are valid already; the others have their defaults."""
-        model: Any = cls.model_construct(cast("set[str]", _shared_names(frozenset(given))), **given)
+        names = cast("set[str]", _shared_names(frozenset(given)))
+        model: Any = cls.model_construct(names, **{**_defaults_of(cls), **given})
         return cast("Self", model)
 
     @property
@@ -66,6 +67,14 @@ class FileModel(BaseModel):
 def _shared_names(names: frozenset[str]) -> frozenset[str]:
     """One set for all models that give the same fields; each would take 200 bytes."""
     return names
+
+
+@lru_cache(maxsize=256)
+def _defaults_of(model: type[BaseModel]) -> Mapping[str, Any]:
+    """The defaults of a model's fields, shared by all its objects: nobody changes them."""
+    fields = model.model_fields.items()
+    optional = ((name, field) for name, field in fields if not field.is_required())
+    return {name: field.get_default(call_default_factory=True) for name, field in optional}
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ Which resource depends on which follows `build_resource_dependency_graph` there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from restsource_dagster.connector.models.connector_file import ResourceDefaults, ResourceObject
@@ -115,7 +116,10 @@ class MergedResource:
             for name, value in self.resource.given.items()
             if name in known and value is not None
         }
-        return TableHints.of(given)
+        try:
+            return _shared_hints(tuple(given.items()))
+        except TypeError:  # columns can't be hashed
+            return TableHints.of(given)
 
     @property
     def foreign_endpoint(self) -> Endpoint | None:
@@ -131,6 +135,12 @@ class MergedResource:
             elif isinstance(mine, dict) and isinstance(given[name], dict):
                 given[name] = {key: item for key, item in given[name].items() if key in mine}
         return Endpoint.of(given)
+
+
+@lru_cache(maxsize=4096)
+def _shared_hints(given: tuple[tuple[str, Any], ...]) -> TableHints:
+    """Hints of which most are the same for many resources, such as a primary key `id`."""
+    return TableHints.of(dict(given))
 
 
 _SENT_FIELDS = {"auth", "headers", "params", "json_", "data"}
