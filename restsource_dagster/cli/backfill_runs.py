@@ -12,11 +12,6 @@ from typing import Any
 
 import dagster as dg
 
-# For why not `execute_in_process`, see `execution`.
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import execute_run
-from dagster._core.run_coordinator import QueuedRunCoordinator
-
 from restsource_dagster.cli.backfill_windows import RequestedWindow, WindowReport
 from restsource_dagster.cli.execution import failure_text, find_job_origin
 from restsource_dagster.cli.interrupts import Interrupts
@@ -31,6 +26,15 @@ from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPla
 from restsource_dagster.orchestration.backfills.backfill_status import (
     IN_PROGRESS_STATUSES,
     TAG_PARTITION,
+)
+from restsource_dagster.orchestration.dagster_compat import (
+    assets_of_job,
+    cancel_run,
+    create_run,
+    enqueue_run,
+    execute_run,
+    read_queue_heartbeat,
+    resolve_jobs,
 )
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
@@ -53,7 +57,6 @@ __all__ = [
 ]
 
 
-_QUEUE_DAEMON_TYPE = "QUEUED_RUN_COORDINATOR"
 _HEARTBEAT_SECONDS = 120
 """How old the daemon's last heartbeat may be; it sends one every 30 seconds."""
 _POLL_SECONDS = 1.0
@@ -66,11 +69,9 @@ _STATUS_WORDS = {
 
 def is_daemon_running(instance: dg.DagsterInstance) -> bool:
     """True if a Dagster daemon starts the queued runs of this instance."""
-    if instance.is_ephemeral or not isinstance(instance.run_coordinator, QueuedRunCoordinator):
-        return False
-    heartbeat = instance.get_daemon_heartbeats().get(_QUEUE_DAEMON_TYPE)
+    heartbeat = read_queue_heartbeat(instance)
     now = datetime.now(UTC).timestamp()
-    return heartbeat is not None and now - heartbeat.timestamp < _HEARTBEAT_SECONDS
+    return heartbeat is not None and now - heartbeat < _HEARTBEAT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ class WindowRuns:
     def enqueue(self, window: RequestedWindow) -> WindowReport:
         """Put a window into the instance's queue."""
         run = self._create(window, {})
-        event = dg.DagsterEvent.job_enqueue(run)
-        self.instance.report_dagster_event(event, run_id=run.run_id)
+        enqueue_run(self.instance, run)
         return WindowReport(window, "queued", run.run_id)
 
     def wait(self, queued: Sequence[WindowReport]) -> Iterator[WindowReport]:
@@ -114,8 +114,8 @@ class WindowRuns:
     def execute(self, window: RequestedWindow, interrupts: Interrupts) -> WindowReport:
         """Load a window in this process and report the result."""
         run = self._create(window, {TAG_PROCESS: process_tag()})
-        with interrupts.cancelling(lambda: self._cancel(run)):
-            execute_run(InMemoryJob(self._job(window)), run, self.instance, raise_on_error=False)
+        with interrupts.cancelling(lambda: cancel_run(self.instance, run)):
+            execute_run(self.instance, self._job(window), run)
         return self.report(window, run.run_id)
 
     def report(self, window: RequestedWindow, run_id: str) -> WindowReport:
@@ -132,13 +132,13 @@ class WindowRuns:
 
     def _create(self, window: RequestedWindow, more: dict[str, str]) -> dg.DagsterRun:
         job = self._job(window)
-        tags = {**job.run_tags, **self._tags(window), **more}
-        return self.instance.create_run_for_job(
-            job_def=job,
-            tags=tags,
+        return create_run(
+            self.instance,
+            job,
+            tags={**self._tags(window), **more},
             run_config=self._run_config(window),
-            asset_selection=job.asset_layer.selected_asset_keys if not window.partition else None,
-            remote_job_origin=find_job_origin(self.instance, self.connector.name, job.name),
+            assets=None if window.partition else assets_of_job(job),
+            origin=find_job_origin(self.instance, self.connector.name, job.name),
         )
 
     def _tags(self, window: RequestedWindow) -> dict[str, str]:
@@ -169,7 +169,7 @@ class WindowRuns:
         if self.plan is None:
             raise ValueError(f"{self.resource} has no `backfill` block")
         asset = build_backfill_asset(self.plan, self.run_settings)
-        return _resolve_job([asset], build_backfill_job(self.plan, asset))
+        return resolve_jobs([asset], [build_backfill_job(self.plan, asset)])[0]
 
     @cached_property
     def _live_job(self) -> dg.JobDefinition:
@@ -181,10 +181,6 @@ class WindowRuns:
             job_name(self.connector.name), selection=dg.AssetSelection.assets(*keys)
         )
         return _resolve_job([build_connector_assets(self.connector, self.run_settings)], job)
-
-    def _cancel(self, run: dg.DagsterRun) -> None:
-        if not self.instance.is_ephemeral:
-            self.instance.report_run_canceling(run)
 
     def _rows(self, run_id: str) -> int:
         """Return the rows that a run loaded, with those of dependents."""
@@ -205,8 +201,3 @@ class WindowRuns:
         records = self.instance.get_records_for_run(run_id, of_type=kind).records
         events = (record.event_log_entry.dagster_event for record in records)
         return (event for event in events if event is not None)
-
-
-def _resolve_job(assets: Sequence[dg.AssetsDefinition], job: Any) -> dg.JobDefinition:
-    definitions = dg.Definitions(assets=assets, jobs=[job], executor=dg.in_process_executor)
-    return definitions.resolve_job_def(job.name)

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-# Dagster's public way to run in this process (`execute_in_process`) can't say which code location
-# a run belongs to, and the UI then neither lists it with its job nor offers to run it again.
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import execute_run
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
-
 from restsource_dagster.cli.interrupts import Interrupts
 from restsource_dagster.cli.run_records import metadata_value
 from restsource_dagster.cli.run_report import ResourceReport, RunReport
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
+from restsource_dagster.orchestration.dagster_compat import (
+    RemoteJobOrigin,
+    assets_of_job,
+    cancel_run,
+    create_run,
+    execute_run,
+    job_origin_beside,
+    job_origin_in_module,
+)
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_PROCESS,
@@ -75,23 +73,23 @@ class ConnectorExecution:
         """
         job = self._job()
         keys = frozenset(asset_key(self.connector.name, name) for name in self.resources)
-        run = self.instance.create_run_for_job(
-            job_def=job,
+        run = create_run(
+            self.instance,
+            job,
             tags={
-                **job.run_tags,
                 TAG_CONNECTOR: self.connector.name,
                 TAG_TRIGGER: "manual",
                 TAG_PROCESS: process_tag(),
                 **self.tags,
             },
             run_config=self._run_config(),
-            asset_selection=None if keys == job.asset_layer.selected_asset_keys else keys,
-            remote_job_origin=find_job_origin(self.instance, self.connector.name, job.name),
+            assets=None if keys == assets_of_job(job) else keys,
+            origin=find_job_origin(self.instance, self.connector.name, job.name),
         )
         started = time.monotonic()
-        with interrupts.cancelling(lambda: self._cancel(run)):
-            result = execute_run(InMemoryJob(job), run, self.instance, raise_on_error=False)
-        return self._report(run, result.all_events, time.monotonic() - started)
+        with interrupts.cancelling(lambda: cancel_run(self.instance, run)):
+            events = execute_run(self.instance, job, run)
+        return self._report(run, events, time.monotonic() - started)
 
     def _job(self) -> "JobDefinition":
         assets = build_connector_assets(self.connector, self.run_settings)
@@ -110,11 +108,6 @@ class ConnectorExecution:
         if self.config:
             config["ops"] = {self.connector.name: {"config": dict(self.config)}}
         return config
-
-    def _cancel(self, run: "DagsterRun") -> None:
-        """Report the cancellation: Dagster counts an unreported interruption as a failure."""
-        if not self.instance.is_ephemeral:
-            self.instance.report_run_canceling(run)
 
     def _report(
         self, run: "DagsterRun", events: Iterable["DagsterEvent"], seconds: float
@@ -150,13 +143,11 @@ def find_job_origin(instance: dg.DagsterInstance, connector: str, job: str) -> R
     records = instance.get_run_records(
         filters=dg.RunsFilter(tags={TAG_CONNECTOR: connector}), limit=_LATEST_RUNS
     )
-    known = [record.dagster_run.remote_job_origin for record in records]
-    for origin in known:
+    for record in records:
+        origin = job_origin_beside(record.dagster_run, job)
         if origin is not None:
-            return RemoteJobOrigin(origin.repository_origin, job)
-    module = LoadableTargetOrigin(module_name=_CODE_LOCATION_MODULE, working_directory=".")
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(module, location_name=_CODE_LOCATION_NAME)
-    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
+            return origin
+    return job_origin_in_module(_CODE_LOCATION_NAME, _CODE_LOCATION_MODULE, job)
 
 
 def _failed_resources(failure: Any) -> Sequence[str]:

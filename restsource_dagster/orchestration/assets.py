@@ -21,6 +21,7 @@ from restsource_dagster.connector.loader import LoadedFile
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Resource
 from restsource_dagster.connector.validation.diagnostics import problems_as_markdown
+from restsource_dagster.orchestration.dagster_compat import UnresolvedJob
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.run_config import (
     RUN_CONFIG_SCHEMA,
@@ -28,11 +29,7 @@ from restsource_dagster.orchestration.run_config import (
     read_load_config,
 )
 
-if TYPE_CHECKING:  # Dagster has no public name for what `define_asset_job` returns
-    from dagster._core.definitions.unresolved_asset_job_definition import (
-        UnresolvedAssetJobDefinition,
-    )
-
+if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
     from restsource_dagster.engine.run.outcome import CursorProgress, LoadedColumn, Outcome
 
 __all__ = [
@@ -170,17 +167,15 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         description=connector.description,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        from restsource_dagster.orchestration.op import ConnectorDltResource
+        from restsource_dagster.orchestration.op import materialize_connector
 
         config = read_load_config(context)
-        yield from ConnectorDltResource().run_connector(context, connector, runs, config)
+        yield from materialize_connector(context, connector, runs, config)
 
     return load
 
 
-def build_connector_job(
-    connector: Connector, assets: dg.AssetsDefinition
-) -> "UnresolvedAssetJobDefinition":
+def build_connector_job(connector: Connector, assets: dg.AssetsDefinition) -> UnresolvedJob:
     """The job that loads every resource of a connector that is not deselected in the file."""
     selected = [
         asset_key(connector.name, resource.name)

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
-from dagster._core.definitions.job_definition import (
-    default_job_io_manager_with_fs_io_manager_schema,
-)
 
 from restsource_dagster.connector.loader import LoadedFile, load_folder, load_wanted
 from restsource_dagster.connector.model import Connector
@@ -38,6 +34,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     build_backfill_plans,
 )
 from restsource_dagster.orchestration.backfills.backfill_sensor import build_backfill_sensor
+from restsource_dagster.orchestration.dagster_compat import require_names, resolve_jobs
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import is_job_of, owners_of
 from restsource_dagster.orchestration.run_config import RunSettings
@@ -76,10 +73,6 @@ def without_full_gc() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-
-
-_DEFAULT_JOB_RESOURCES = {"io_manager": default_job_io_manager_with_fs_io_manager_schema}
-"""What `Definitions` gives to every job."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,7 @@ def _build_one_connector(
         build_connector_job(connector, assets),
         *(build_backfill_job(plan, twin) for plan, twin in zip(plans, twins, strict=True)),
     ]
-    job, *history_jobs = _resolve_jobs([assets, *twins], unresolved)
+    job, *history_jobs = resolve_jobs([assets, *twins], unresolved)
     scheduled = isinstance(connector.schedule, IntervalSchedule)
     schedule = build_schedule(connector, created_at, job, opened) if scheduled else None
     return ConnectorDefinitions(
@@ -152,17 +145,6 @@ def _build_one_connector(
         schedule=schedule,
         histories=tuple(map(BackfillDefinitions, plans, twins, history_jobs)),
     )
-
-
-def _resolve_jobs(assets: list[dg.AssetsDefinition], jobs: list[Any]) -> list[dg.JobDefinition]:
-    """The jobs of one connector, made among its assets alone.
-
-    Left to the code location, each job would be looked for among the assets of all connectors: with a
-    thousand of them, Dagster needs a million looks. `Definitions` of one connector would do it too, and
-    would copy the assets and keep a repository for each.
-    """
-    graph = AssetGraph.from_assets(assets)
-    return [job.resolve(graph, dg.in_process_executor, _DEFAULT_JOB_RESOURCES) for job in jobs]
 
 
 def _new_job_names(part: ConnectorDefinitions, taken: set[str]) -> set[str]:
@@ -207,6 +189,7 @@ def build_definitions(
     With `job`, no more than a run of that job needs: the assets and jobs of its connector. All, if it is
     none of our jobs.
     """
+    require_names()
     settings = settings or Settings()
     path = Path(folder) if folder is not None else settings.configs
     with without_full_gc():

@@ -1,24 +1,16 @@
 """The Dagster instance that ticks ask, opened once for all of them."""
 
 from threading import Lock
-from typing import Protocol
 
 import dagster as dg
-from dagster._core.instance import InstanceRef
+
+from restsource_dagster.orchestration.dagster_compat import (
+    InstanceRef,
+    instance_ref_of,
+    open_instance_ref,
+)
 
 __all__ = ["TickInstance"]
-
-
-class _TickContext(Protocol):
-    """What the contexts of schedules and sensors have in common."""
-
-    @property
-    def instance(self) -> dg.DagsterInstance:
-        """The instance, opened for this one tick."""
-
-    @property
-    def instance_ref(self) -> InstanceRef | None:
-        """Where the instance is; None in tests that bring one."""
 
 
 class TickInstance:
@@ -33,12 +25,14 @@ class TickInstance:
         self._lock = Lock()
         self._opened: tuple[InstanceRef, dg.DagsterInstance] | None = None
 
-    def of(self, context: _TickContext) -> dg.DagsterInstance:
+    def of(
+        self, context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext
+    ) -> dg.DagsterInstance:
         """The instance of a tick."""
-        where = context.instance_ref
+        where = instance_ref_of(context)
         if where is None:
             return context.instance
         with self._lock:
             if self._opened is None or self._opened[0] != where:
-                self._opened = (where, dg.DagsterInstance.from_ref(where))
+                self._opened = (where, open_instance_ref(where))
             return self._opened[1]

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dagster_dlt import DagsterDltResource
 from dlt.common.schema import Schema
 
 from restsource_dagster.connector.model import Connector
@@ -23,6 +22,7 @@ from restsource_dagster.engine.run.outcome import Observer, Outcome
 from restsource_dagster.engine.run.window_load import ingest_window
 from restsource_dagster.orchestration.assets import materialization_metadata, table_schema
 from restsource_dagster.orchestration.backfills.backfill_plan import read_live_start_values
+from restsource_dagster.orchestration.dagster_compat import read_dlt_resource_metadata
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_PROCESS,
@@ -39,10 +39,10 @@ from restsource_dagster.orchestration.sensors.killed_runs import process_tag
 from restsource_dagster.settings import read_environment
 
 __all__ = [
-    "ConnectorDltResource",
     "RunLogObserver",
     "execute_load_request",
     "load_summary",
+    "materialize_connector",
     "read_assets_materialized_before",
     "summarize_failures",
     "tag_run",
@@ -151,63 +151,53 @@ def execute_load_request(
     )
 
 
-_DAGSTER_DLT_METADATA = ("dataset_name", "destination_name", "destination_type", "first_run")
+def materialize_connector(
+    context: dg.AssetExecutionContext,
+    connector: Connector,
+    runs: RunSettings,
+    config: LoadConfig,
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Load the selected resources and yield a result for each; fail at the end if any failed.
 
-
-class ConnectorDltResource(DagsterDltResource):
-    """dagster-dlt's resource with our engine in place of its `run`.
-
-    Its `run` drops the working folder of another run, fails in a process that has run before and
-    says nothing of an empty load; its account of a load is worth keeping, and people know it.
+    Raises `dagster.Failure` with one summary of what failed and why, or with what is wrong in the
+    run config.
     """
-
-    def run_connector(
-        self,
-        context: dg.AssetExecutionContext,
-        connector: Connector,
-        runs: RunSettings,
-        config: LoadConfig,
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        """Load the selected resources, yield a result for each; fail at the end if any failed.
-
-        Raises `dagster.Failure` with one summary of who failed and why, or with what is wrong in
-        the run config.
-        """
-        tag_run(context, {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"})
-        done = read_assets_materialized_before(context) & context.selected_asset_keys
-        if done:
-            names = ", ".join(sorted(key.path[-1] for key in done))
-            context.log.info(f"Loaded before this retry, and not loaded again: {names}")
-        wanted = {key.path[-1] for key in context.selected_asset_keys - done}
-        order = resolve_load_config(config, connector, wanted)
-        failed: list[Outcome] = []
-        for outcome in execute_load_request(context, connector, wanted, order, runs):
-            if outcome.failed:
-                failed.append(outcome)
-            elif outcome.resource in wanted:
-                context.log.info(load_summary(outcome))
-                yield dg.MaterializeResult(
-                    asset_key=asset_key(connector.name, outcome.resource),
-                    metadata=self._metadata(context, outcome),
-                )
-        if failed:
-            raise summarize_failures(connector, failed, len(wanted))
-
-    def _metadata(self, context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, Any]:
-        metadata = dict(materialization_metadata(outcome))
-        if outcome.load:
-            theirs = self.extract_resource_metadata(
-                context, outcome.load.resource, outcome.load.info, outcome.load.pipeline
+    tag_run(context, {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"})
+    done = read_assets_materialized_before(context) & context.selected_asset_keys
+    if done:
+        names = ", ".join(sorted(key.path[-1] for key in done))
+        context.log.info(f"Loaded before this retry, and not loaded again: {names}")
+    selected = {key.path[-1] for key in context.selected_asset_keys - done}
+    request = resolve_load_config(config, connector, selected)
+    failed: list[Outcome] = []
+    for outcome in execute_load_request(context, connector, selected, request, runs):
+        if outcome.failed:
+            failed.append(outcome)
+        elif outcome.resource in selected:
+            context.log.info(load_summary(outcome))
+            yield dg.MaterializeResult(
+                asset_key=asset_key(connector.name, outcome.resource),
+                metadata=_metadata_with_dagster_dlt(context, outcome),
             )
-            wanted = (*outcome.nested_tables, *_DAGSTER_DLT_METADATA)
-            metadata |= {
-                key: theirs[key] for key in wanted if key in theirs and key not in metadata
-            }
-        return metadata
+    if failed:
+        raise summarize_failures(connector, failed, len(selected))
 
-    def _extract_table_schema_metadata(self, table_name: str, schema: Schema) -> dg.TableSchema:
-        """The columns, read without taking them out of the live schema as the parent does."""
-        return table_schema(read_loaded_columns(schema, table_name))
+
+def _metadata_with_dagster_dlt(
+    context: dg.AssetExecutionContext, outcome: Outcome
+) -> Mapping[str, Any]:
+    """Return our metadata of a load, and what only dagster-dlt shows: people know its words."""
+    own = materialization_metadata(outcome)
+    if outcome.load is None:
+        return own
+    theirs = read_dlt_resource_metadata(
+        context, outcome.load, outcome.nested_tables, _read_table_schema
+    )
+    return {**theirs, **own}
+
+
+def _read_table_schema(schema: Schema, table: str) -> dg.TableSchema:
+    return table_schema(read_loaded_columns(schema, table))
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:

@@ -5,13 +5,14 @@ such runs. It writes to the same table as the live asset.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
 from restsource_dagster.connector.partitions import PARTITION_KEY_FORMATS
 from restsource_dagster.orchestration.assets import CodeReferenceSource
 from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
+from restsource_dagster.orchestration.dagster_compat import UnresolvedJob
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_DEFINITION,
@@ -22,11 +23,6 @@ from restsource_dagster.orchestration.names import (
     backfill_op_name,
 )
 from restsource_dagster.orchestration.run_config import RunSettings
-
-if TYPE_CHECKING:  # Dagster has no public name for what `define_asset_job` returns
-    from dagster._core.definitions.unresolved_asset_job_definition import (
-        UnresolvedAssetJobDefinition,
-    )
 
 __all__ = [
     "BACKFILL_PRIORITY",
@@ -77,9 +73,7 @@ def build_backfill_asset(plan: BackfillPlan, runs: RunSettings) -> dg.AssetsDefi
     return load
 
 
-def build_backfill_job(
-    plan: BackfillPlan, asset: dg.AssetsDefinition
-) -> "UnresolvedAssetJobDefinition":
+def build_backfill_job(plan: BackfillPlan, asset: dg.AssetsDefinition) -> UnresolvedJob:
     """The job that loads one window."""
     return dg.define_asset_job(
         plan.job_name,

@@ -14,12 +14,14 @@ Which windows are queued or running, whoever asked for them, and where a live ru
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import dagster as dg
-from dagster._check import CheckError
 
 from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
+from restsource_dagster.orchestration.dagster_compat import (
+    read_data_versions,
+    read_unrequested_partitions,
+)
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_DEFINITION,
@@ -148,8 +150,8 @@ def read_runs_in_progress(
     connectors = {job_name(plan.connector.name): plan.connector.name for plan in plans}
     found = BackfillRunsInProgress()
     # First the backfills: what they have requested by now is found among the runs.
-    for plan, keys in _read_unrequested_partitions(instance, by_key):
-        found.windows[plan.tag].update(keys)
+    for key, waiting in read_unrequested_partitions(instance, by_key):
+        found.windows[by_key[key].tag].update(waiting)
     for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_STATUSES)):
         selected = run.asset_selection or frozenset()
         mine = [by_key[key] for key in selected if key in by_key]
@@ -176,33 +178,6 @@ def _partition_keys_of(run: dg.DagsterRun, plan: BackfillPlan) -> Iterator[str]:
             yield key
 
 
-def _read_unrequested_partitions(
-    instance: dg.DagsterInstance, by_key: Mapping[dg.AssetKey, BackfillPlan]
-) -> Iterator[tuple[BackfillPlan, set[str]]]:
-    """The windows of backfills that people launched and that Dagster has not requested so far."""
-    # Dagster has no public way to list the backfills that people launch on the Backfills page.
-    # Imported here, for it takes its time and only code locations with histories need it.
-    from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-
-    unfinished = BulkActionsFilter(
-        statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
-    )
-    for backfill in instance.get_backfills(filters=unfinished):
-        data = backfill.asset_backfill_data
-        for key in backfill.asset_selection or ():
-            if key in by_key and data is not None:
-                waiting = _partition_keys_in(data.target_subset, key) - _partition_keys_in(
-                    data.requested_subset, key
-                )
-                yield by_key[key], waiting
-
-
-def _partition_keys_in(subset: Any, key: dg.AssetKey) -> set[str]:
-    partitions = subset.partitions_subsets_by_asset_key.get(key)
-    return set(partitions.get_partition_keys()) if partitions is not None else set()
-
-
-_TAG_DATA_VERSION = "dagster/data_version"
 _FAILED_STATUSES = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 _ENDED_STATUSES = [*_FAILED_STATUSES, dg.DagsterRunStatus.SUCCESS]
 _PLANS_PER_QUERY = 200
@@ -238,14 +213,11 @@ def read_backfill_statuses(
 
 def read_loaded_partitions(instance: dg.DagsterInstance, plan: BackfillPlan) -> frozenset[str]:
     """The windows that were last loaded under the present definition."""
-    try:
-        tags = instance.event_log_storage.get_latest_tags_by_partition(
-            plan.asset_key, dg.DagsterEventType.ASSET_MATERIALIZATION, [_TAG_DATA_VERSION]
-        )
-    except (AttributeError, TypeError, NotImplementedError, CheckError):
+    versions = read_data_versions(instance, plan.asset_key)
+    if versions is None:
         return _read_loaded_by_runs(instance, plan)
-    wanted = plan.resource.definition_key
-    return frozenset(key for key, found in tags.items() if found.get(_TAG_DATA_VERSION) == wanted)
+    current = plan.resource.definition_key
+    return frozenset(key for key, version in versions.items() if version == current)
 
 
 def _read_loaded_by_runs(instance: dg.DagsterInstance, plan: BackfillPlan) -> frozenset[str]:

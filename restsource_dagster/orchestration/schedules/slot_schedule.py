@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import dagster as dg
-from dagster._core.definitions.schedule_definition import ScheduleExecutionData
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.orchestration.dagster_compat import InstanceFreeSchedule, UnresolvedJob
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
@@ -112,9 +111,6 @@ def decide_tick(
     return StartRun(slot)
 
 
-ScheduledJob = dg.JobDefinition | UnresolvedAssetJobDefinition
-"""What `dg.define_asset_job` and `@dg.job` make; Dagster has no public name for the first."""
-
 _LIVE_RUN_STATUSES = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
@@ -184,7 +180,7 @@ class InstanceConnectorRuns:
 def build_schedule(
     connector: Connector,
     created_at: datetime,
-    job: ScheduledJob,
+    job: dg.JobDefinition | UnresolvedJob,
     opened: TickInstance | None = None,
 ) -> dg.ScheduleDefinition:
     """The schedule that runs a connector's job at its slots, switched on.
@@ -207,12 +203,12 @@ def build_schedule(
             return dg.SkipReason(decision.reason)
         return _slot_run_request(name, decision.slot)
 
-    return _SlotSchedule(
+    return InstanceFreeSchedule(
+        evaluate,
         name=schedule_name(connector.name),
         job=job,
         cron_schedule=grid.crons[0] if len(grid.crons) == 1 else list(grid.crons),
         execution_timezone="UTC",
-        execution_fn=evaluate,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=_schedule_description(schedule, created_at, grid),
         tags={TAG_CONNECTOR: connector.name},
@@ -221,20 +217,6 @@ def build_schedule(
             "created_at": format_utc(created_at),
         },
     )
-
-
-class _SlotSchedule(dg.ScheduleDefinition):
-    """A schedule whose tick needs no instance of its own.
-
-    After each evaluation Dagster opens one, in case a run request is for a dynamic partition. A slot's never is.
-    """
-
-    def evaluate_tick(self, context: dg.ScheduleEvaluationContext) -> ScheduleExecutionData:
-        answer = self._execution_fn(context)  # type: ignore[operator, misc]  # `evaluate`
-        if isinstance(answer, dg.SkipReason):
-            return ScheduleExecutionData(run_requests=[], skip_message=answer.skip_message)
-        tags = {**answer.tags, **dg.DagsterRun.tags_for_schedule(self)}
-        return ScheduleExecutionData(run_requests=[answer.with_replaced_attrs(tags=tags)])
 
 
 def _slot_run_request(connector: str, slot: datetime) -> dg.RunRequest:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import dagster as dg
 import psutil
 
+from restsource_dagster.orchestration.dagster_compat import fail_run
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import TAG_PROCESS
 
@@ -96,8 +97,7 @@ def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bo
     latest = instance.get_run_by_id(run.run_id)
     if latest is None or latest.is_finished:
         return False
-    instance.report_run_failed(latest, process_gone_text(process))
-    return True
+    return fail_run(instance, latest, process_gone_text(process))
 
 
 def process_gone_text(process: RunProcess) -> str:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 import dagster as dg
+
+from restsource_dagster.orchestration.dagster_compat import code_location_of
 
 __all__ = ["RELOAD_TIMEOUT_SECONDS", "ReloadResult", "reload_location"]
 
@@ -42,20 +44,18 @@ def reload_location(
     webserver and daemon each run a code server of their own (a `workspace.yaml` with a module),
     there is none to ask, and the webserver is, if its address is given (`http://host:3000`).
 
-    Asking the code server goes through a part of Dagster that is not public
-    (`code_location_origin.create_client().reload_code`): a test watches over it, and if a version
-    of Dagster lacks it, the result says so and what to do.
+    Asking the code server is not a documented part of Dagster: a version that lacks it is a result that
+    says so and what to do.
     """
-    origin = context.code_location_origin
-    if origin is None:
+    location = code_location_of(context)
+    if location is None:
         return ReloadResult(
             "unsupported", f"This sensor runs outside of a code location. {RELOAD_BY_HAND}"
         )
-    create_client = getattr(origin, "create_client", None)
-    if callable(create_client):
-        return _ask_code_server(create_client, timeout_seconds)
+    if location.reload is not None:
+        return _ask_code_server(location.reload, timeout_seconds)
     if webserver is not None:
-        return _ask_webserver(webserver, origin.location_name, timeout_seconds)
+        return _ask_webserver(webserver, location.name, timeout_seconds)
     return ReloadResult(
         "unsupported",
         "The connector files changed, but this code location can't be reloaded from inside: it "
@@ -63,9 +63,9 @@ def reload_location(
     )
 
 
-def _ask_code_server(create_client: Callable[[], Any], timeout_seconds: int) -> ReloadResult:
+def _ask_code_server(reload: Callable[[int], None], timeout_seconds: int) -> ReloadResult:
     try:
-        create_client().reload_code(timeout=timeout_seconds)
+        reload(timeout_seconds)
     except Exception as error:  # noqa: BLE001 - not a public API: what it raises isn't promised
         return ReloadResult(
             "failed", f"The code server did not reload: {_error_text(error)} {RELOAD_BY_HAND}"
