@@ -180,7 +180,7 @@ class WindowRuns:
         job = dg.define_asset_job(
             job_name(self.connector.name), selection=dg.AssetSelection.assets(*keys)
         )
-        return _resolve_job([build_connector_assets(self.connector, self.run_settings)], job)
+        return resolve_jobs([build_connector_assets(self.connector, self.run_settings)], [job])[0]
 
     def _rows(self, run_id: str) -> int:
         """Return the rows that a run loaded, with those of dependents."""

@@ -66,10 +66,10 @@ class RunProcess:
     @property
     def is_alive(self) -> bool:
         """Whether this host has the process, and not another one that has got its id since."""
-        return self.found is not None
+        return self.os_process is not None
 
     @property
-    def found(self) -> psutil.Process | None:
+    def os_process(self) -> psutil.Process | None:
         """The process, if it is alive."""
         try:
             process = psutil.Process(self.pid)

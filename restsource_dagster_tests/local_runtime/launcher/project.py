@@ -22,10 +22,10 @@ INSTANCE = """
 telemetry:
   enabled: false
 instance_class:
-  module: restsource_dagster.local_runtime.sqlite_storage
+  module: restsource_dagster.local_runtime
   class: LightInstance
 run_launcher:
-  module: restsource_dagster.local_runtime.run_launcher
+  module: restsource_dagster.local_runtime
   class: WarmRunLauncher
 """
 

@@ -9,7 +9,7 @@ from queue import SimpleQueue
 import psutil
 import pytest
 
-from restsource_dagster.local_runtime.fork_client import ForkFailedError, ForkServerClient
+from restsource_dagster.local_runtime.run_launcher import ForkFailedError, ForkServerClient
 from restsource_dagster_tests.processes import is_running, wait_until_gone
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -43,7 +43,7 @@ def test_a_child_that_waits_does_nothing_and_is_gone_when_it_is_dropped(
 ) -> None:
     child = server.fork("job", "no arguments that would do")
     assert is_running(child)
-    server.drop(child)
+    server.discard(child)
     wait_until_gone(child)
     other = server.fork("job", "")
     server.release(other, "another")
@@ -90,7 +90,7 @@ def test_changed_code_is_noticed_before_the_next_child(
 ) -> None:
     module = at_start(tmp_path, monkeypatch, "")
     server = ForkServerClient(lambda run_id, code: ends.put((run_id, code)))
-    server.drop(server.fork("job", ""))
+    server.discard(server.fork("job", ""))
     module.write_text("something = 'new'")
     with pytest.raises(ForkFailedError, match="code was changed"):
         server.fork("job", "")

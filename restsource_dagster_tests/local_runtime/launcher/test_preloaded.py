@@ -11,7 +11,7 @@ from restsource_dagster_tests.local_runtime.launcher.project import Project
 
 CODE = """
 import sys
-from restsource_dagster.local_runtime.preload import import_run_modules, count_threads
+from restsource_dagster.local_runtime.fork_server import import_run_modules, count_threads
 import_run_modules()
 threads, before = count_threads(), set(sys.modules)
 from dagster._cli.api import api_cli

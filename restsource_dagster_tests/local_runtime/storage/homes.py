@@ -13,7 +13,7 @@ __all__ = ["STOCK", "add_run", "make_home", "opened", "plan", "plans", "report"]
 LIGHT = """
 telemetry: {enabled: false}
 instance_class:
-  module: restsource_dagster.local_runtime.sqlite_storage
+  module: restsource_dagster.local_runtime
   class: LightInstance
 """
 STOCK = "telemetry: {enabled: false}\n"

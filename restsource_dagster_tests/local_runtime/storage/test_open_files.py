@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.events.log import EventLogEntry
 
-from restsource_dagster.local_runtime.sqlite_connections import OpenSqliteFiles, open_engine
+from restsource_dagster.local_runtime.sqlite_storage import OpenSqliteFiles, open_engine
 from restsource_dagster_tests.local_runtime.storage.homes import (
     add_run,
     make_home,
@@ -141,7 +141,7 @@ def test_no_more_than_so_many_files_stay_open(tmp_path: Path) -> None:
     def open_file(name: str) -> object:
         return open_engine(f"sqlite:///{tmp_path / name}", each_commit_on_disk=True)
 
-    files = OpenSqliteFiles(open_file, lambda _name: True, most=2)  # type: ignore[arg-type]
+    files = OpenSqliteFiles(open_file, lambda _name: True, limit=2)  # type: ignore[arg-type]
     names = ["a.db", "b.db", "c.db", "a.db"]
     for name in names:
         with files.use(name) as connection:
