@@ -1,4 +1,4 @@
-"""What `dagster dev` loads: the connectors of the configured folder."""
+"""The code location that `dagster dev` loads: the connectors of the configured folder."""
 
 import os
 
@@ -9,13 +9,14 @@ from restsource_dagster.orchestration.code_location import build_definitions
 __all__ = ["defs"]
 
 JOB_VARIABLE = "DAGSTER_RUN_JOB_NAME"
-"""Set by Dagster's launchers for containers, and by ours, where a process carries out a single run."""
+"""The job's name, in a process that executes one run: set by our launcher and Dagster's for containers."""
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location of the folder that `RESTSOURCE_CONFIGS` names.
+    """Return the definitions of the folder that `RESTSOURCE_CONFIGS` names.
 
-    In the process of a run, only the connector that it runs.
+    In the process of one run, only those of its connector.
     """
+    # A run that builds one connector instead of a thousand starts seconds earlier.
     return build_definitions(job=os.environ.get(JOB_VARIABLE))

@@ -51,9 +51,10 @@ TESTS = (
     "faults/test_cursor_boundaries.py",
     "faults/test_cursor_per_parent.py",
     # orchestration: definitions, op, schedules, sensors, backfills
+    "orchestration/test_dagster_compat.py",
     "orchestration/test_definitions.py",
-    "orchestration/test_runtime.py",
-    "orchestration/test_parts.py",
+    "orchestration/test_materializations.py",
+    "orchestration/test_connector_definitions.py",
     "orchestration/test_schedules.py",
     "orchestration/test_first_run.py",
     "orchestration/test_reload.py",
@@ -64,9 +65,10 @@ TESTS = (
     "cli/test_check.py",
     "cli/test_run.py",
     # local_runtime
-    "local_runtime/launcher/test_preloaded.py",
-    "local_runtime/launcher/test_warm.py",
+    "local_runtime/launcher/test_preloaded_modules.py",
+    "local_runtime/launcher/test_run_launcher.py",
     "local_runtime/storage",
+    "local_runtime/test_tested_versions.py",
 )
 """The tests that run, below the folder of tests: some of every package."""
 

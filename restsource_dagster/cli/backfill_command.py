@@ -255,7 +255,7 @@ def _parse_windows(
     root: Resource, plan: "BackfillPlan | None", start: str, end: str, length: str | None
 ) -> tuple[RequestedWindow, ...]:
     """Return the windows of the range. Raises `typer.BadParameter` for invalid ends or lengths."""
-    keys = frozenset(plan.due()) if plan else frozenset[str]()
+    keys = frozenset(plan.due_keys()) if plan else frozenset[str]()
     try:
         return split_requested_range(root, start, end, length, keys)
     except ValueError as error:

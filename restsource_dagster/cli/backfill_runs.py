@@ -45,7 +45,7 @@ from restsource_dagster.orchestration.names import (
     TAG_WINDOW,
     TRIGGER_BACKFILL,
     asset_key,
-    history_tag_value,
+    backfill_tag_value,
     job_name,
 )
 from restsource_dagster.orchestration.run_config import RunSettings
@@ -87,7 +87,7 @@ class WindowRuns:
 
     def names_in_progress(self) -> frozenset[str]:
         """Return the names of this resource's windows that are queued or running."""
-        tags = {TAG_HISTORY: history_tag_value(self.connector.name, self.resource)}
+        tags = {TAG_HISTORY: backfill_tag_value(self.connector.name, self.resource)}
         runs = self.instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_STATUSES, tags=tags))
         return frozenset(run.tags.get(TAG_WINDOW, "") for run in runs)
 
@@ -146,7 +146,7 @@ class WindowRuns:
         return {
             TAG_CONNECTOR: self.connector.name,
             TAG_TRIGGER: TRIGGER_BACKFILL,
-            TAG_HISTORY: history_tag_value(self.connector.name, self.resource),
+            TAG_HISTORY: backfill_tag_value(self.connector.name, self.resource),
             TAG_WINDOW: window.name,
             TAG_DEFINITION: self.connector.resource(self.resource).definition_key,
             **BACKFILL_PRIORITY,

@@ -77,7 +77,9 @@ def _read_statuses(
     )
 
     if home is None:
-        return {plan.tag: BackfillStatus(plan.due(), frozenset(), frozenset()) for plan in plans}
+        return {
+            plan.tag: BackfillStatus(plan.due_keys(), frozenset(), frozenset()) for plan in plans
+        }
     with open_instance(home) as instance:
         return read_backfill_statuses(instance, plans)
 
@@ -85,7 +87,7 @@ def _read_statuses(
 def merge_partitions(plan: "BackfillPlan", keys: Sequence[str]) -> list[tuple[str, str, int]]:
     """Return the ranges of adjacent partitions, newest first: start, end and number of partitions."""
     ranges: list[tuple[str, str, int]] = []
-    for window in sorted((plan.window(key) for key in keys), key=lambda each: each.start):
+    for window in sorted((plan.partition(key) for key in keys), key=lambda each: each.start):
         start, end = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (window.start, window.end))
         if ranges and ranges[-1][1] == start:
             first, _, number = ranges.pop()
@@ -108,9 +110,9 @@ class _BackfillReport:
         status = self.status
         failed = [key for key in status.missing if status.failures.get(key)]
         return {
-            "loaded": [key for key in status.desired if key in status.done],
+            "loaded": [key for key in status.desired if key in status.loaded],
             "in progress": [
-                key for key in sorted(status.going_on) if _is_partition_key(self.plan, key)
+                key for key in sorted(status.in_progress) if _is_partition_key(self.plan, key)
             ],
             "failed": failed,
             "missing": [key for key in status.missing if key not in failed],
@@ -141,7 +143,7 @@ class _BackfillReport:
 
 def _is_partition_key(plan: "BackfillPlan", key: str) -> bool:
     try:
-        plan.window(key)
+        plan.partition(key)
     except ValueError:  # a window of `restsource backfill` that is no partition
         return False
     return True

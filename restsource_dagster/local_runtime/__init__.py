@@ -16,10 +16,10 @@ import os
 from functools import cache
 from typing import Any
 
-__all__ = ["TESTED_VERSIONS", "VERSIONS_VARIABLE"]
+__all__ = ["TESTED_VERSIONS", "VERSIONS_VARIABLE", "unsupported_reason"]
 
-TESTED_VERSIONS = "1.12, 1.13"
-"""The minor versions of Dagster with which the tests of this package pass."""
+TESTED_VERSIONS = "1.13"
+"""The minor versions of Dagster with which the tests of this package pass, separated by commas."""
 VERSIONS_VARIABLE = "RESTSOURCE_LOCAL_RUNTIME_DAGSTER"
 _WARNED_VARIABLE = "RESTSOURCE_LOCAL_RUNTIME_WARNED"
 _PLUGINS = {
@@ -58,7 +58,7 @@ def _dagsters_own(name: str) -> Any:
 @cache
 def _is_supported() -> bool:
     """True if the plug-ins work with the installed Dagster. Log a warning once if they don't."""
-    reason = _unsupported_reason()
+    reason = unsupported_reason()
     # Child processes inherit the variable: `dagster dev` and all that it starts warn once.
     if reason is not None and _WARNED_VARIABLE not in os.environ:
         os.environ[_WARNED_VARIABLE] = "1"
@@ -70,7 +70,8 @@ def _is_supported() -> bool:
     return reason is None
 
 
-def _unsupported_reason() -> str | None:
+def unsupported_reason() -> str | None:
+    """Return why the plug-ins are off with the installed Dagster; None if they are used."""
     import dagster as dg
 
     from restsource_dagster.local_runtime.dagster_internals import find_missing_name

@@ -47,6 +47,7 @@ __all__ = [
     "ASSET_EVENTS",
     "GRPC_INFO_TAG",
     "INDEX_SHARD_NAME",
+    "REQUIRED_ATTRIBUTES",
     "CheckRunHealthResult",
     "ConfigurableClassData",
     "DagsterSqliteStorage",
@@ -65,68 +66,74 @@ __all__ = [
     "event_logs_directory",
     "execute_run_command",
     "find_missing_name",
-    "required_attributes",
+    "has_attribute",
     "runs_directory",
     "schedules_directory",
 ]
 
 
-def required_attributes() -> Mapping[type, tuple[str, ...]]:
-    """Return what the plug-ins override or call, by the class of Dagster that has it."""
-    return {
-        # storage: opened once per file instead of once per use
-        SqliteEventLogStorage: (
-            "_connect",
-            "_has_asset_key_col_on_connection",
-            "_initdb",
-            "_store_asset_event",
-            "_store_asset_event_tags",
-            "conn_string_for_shard",
-            "index_transaction",
-            "path_for_shard",
-            "prepare_insert_event",
-            "prepare_insert_event_batch",
-            "run_connection",
-            "store_event_batch",
-            "watch",
-            "wipe",
-        ),
-        SqliteEventLogStorageWatchdog: ("_process_log", "dispatch"),
-        SqliteRunStorage: ("connect", "dispose", "from_local", "has_run_stats_index_cols"),
-        SqliteScheduleStorage: ("connect", "dispose", "from_local"),
-        DagsterSqliteStorage: ("from_local",),
-        InstanceRef: ("config_defaults",),
-        # launcher: a run is tagged with its process, and marked when that is gone
-        dg.DagsterInstance: (
-            "_get_event_batch_size",
-            "add_run_tags",
-            "get_ref",
-            "report_engine_event",
-            "report_run_canceled",
-            "report_run_canceling",
-            "report_run_failed",
-        ),
-        dg.DefaultRunLauncher: (
-            "check_run_worker_health",
-            "has_instance",
-            "launch_run",
-            "supports_check_run_worker_health",
-            "terminate",
-        ),
-        dg.DagsterRun: ("job_code_origin", "remote_job_origin"),
-        # queue: the pause between two looks
-        dg.QueuedRunCoordinator: ("dequeue_interval_seconds",),
-    }
+REQUIRED_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    # storage: opened once per file instead of once per use
+    "SqliteEventLogStorage": (
+        "_connect",
+        "_initdb",
+        "_store_asset_event",
+        "_store_asset_event_tags",
+        "conn_string_for_shard",
+        "index_transaction",
+        "path_for_shard",
+        "prepare_insert_event",
+        "prepare_insert_event_batch",
+        "run_connection",
+        "store_event_batch",
+        "watch",
+        "wipe",
+    ),
+    "SqliteEventLogStorageWatchdog": ("_process_log", "dispatch"),
+    "SqliteRunStorage": ("connect", "dispose", "from_local"),
+    "SqliteScheduleStorage": ("connect", "dispose", "from_local"),
+    "DagsterSqliteStorage": ("from_local",),
+    "InstanceRef": ("config_defaults",),
+    # launcher: a run is tagged with its process, and marked when that is gone
+    "DagsterInstance": (
+        "_get_event_batch_size",
+        "add_run_tags",
+        "get_ref",
+        "report_engine_event",
+        "report_run_canceled",
+        "report_run_canceling",
+        "report_run_failed",
+    ),
+    "DefaultRunLauncher": (
+        "check_run_worker_health",
+        "has_instance",
+        "launch_run",
+        "supports_check_run_worker_health",
+        "terminate",
+    ),
+    "DagsterRun": ("job_code_origin", "remote_job_origin"),
+    # queue: the pause between two looks
+    "QueuedRunCoordinator": ("dequeue_interval_seconds",),
+}
+"""What the plug-ins override or call, by the class of Dagster that has it.
+
+Left out are overrides that only save queries: a Dagster that lacks such a method never calls ours.
+"""
+
+
+def has_attribute(owner: str, name: str) -> bool:
+    """True if a class of `REQUIRED_ATTRIBUTES` has an attribute."""
+    return hasattr(globals().get(owner) or getattr(dg, owner, None), name)
 
 
 def find_missing_name() -> str | None:
     """Return the first name that the installed Dagster lacks; None if it has all."""
     if _missing_import is not None:
         return _missing_import
-    for owner, names in required_attributes().items():
+    for owner, names in REQUIRED_ATTRIBUTES.items():
         for name in names:
-            if not hasattr(owner, name):
-                return f"{owner.__name__}.{name}"
+            if not has_attribute(owner, name):
+                return f"{owner}.{name}"
     return None
 
 

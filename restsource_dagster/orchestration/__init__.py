@@ -1,1 +1,1 @@
-"""Connectors as Dagster definitions. Only this package, `cli` and `local_runtime` import Dagster."""
+"""Connectors as Dagster definitions: assets, jobs, schedules and sensors."""

@@ -1,11 +1,7 @@
-"""One multi-asset per connector, one asset per resource.
+"""The assets of a connector: one multi-asset, with one asset per resource, and its job.
 
-Specs are made from the file alone. dlt is imported when the op runs, so that loading the code
-location needs no secret, no network and no destination.
-
-Links from assets to the lines of connector files that they come from.
-
-What a materialization shows: rows, the incremental cursor, requests, the table's columns.
+Specs come from the file alone. dlt is imported when the op runs, so the code location loads without
+secrets, network and destination.
 """
 
 import warnings
@@ -30,7 +26,7 @@ from restsource_dagster.orchestration.run_config import (
 )
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
-    from restsource_dagster.engine.run.outcome import CursorProgress, LoadedColumn, Outcome
+    from restsource_dagster.engine.run.outcome import LoadedColumn, Outcome
 
 __all__ = [
     "CodeReferenceSource",
@@ -42,8 +38,12 @@ __all__ = [
 ]
 
 
+BROKEN_FILES_GROUP = "broken_configs"
+"""The group of the assets that stand for broken files, and the first part of their keys."""
+
+
 class CodeReferenceSource:
-    """A file that assets come from; `label` tells people what the link leads to."""
+    """A connector file that assets link to. `label` is the text of the link."""
 
     def __init__(self, path: Path, label: str) -> None:
         self._path = path
@@ -54,9 +54,9 @@ class CodeReferenceSource:
         return str(self._path.absolute())
 
     def at(self, line: int) -> Mapping[str, dg.CodeReferencesMetadataValue]:
-        """The metadata of an asset that comes from this line (counted from 1)."""
+        """Return the metadata that links an asset to a line (counted from 1)."""
         with warnings.catch_warnings():
-            # Dagster calls them beta at every use; the pinned version and a test hold them in place
+            # Code references are beta: Dagster warns at each use, thousands of times for a large folder.
             warnings.simplefilter("ignore", dg.BetaWarning)
             reference = dg.LocalFileCodeReference(
                 file_path=self._absolute, line_number=line, label=self._label
@@ -66,25 +66,16 @@ class CodeReferenceSource:
 
 
 def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
-    """The metadata of one resource's load.
+    """Return the metadata of one resource's load.
 
-    Numbers are numbers, so that Dagster plots them; a cursor is a timestamp where it is one.
+    Numbers stay numbers, so Dagster plots them. A cursor value that is a time becomes a timestamp.
     """
-    # The UI shows them in this order: rows and cursor first.
+    # The UI shows metadata in this order: rows and cursor first.
     metadata: dict[str, Any] = {"rows_loaded": outcome.rows_loaded}
+    # Not every destination can count its rows. A 0 would be wrong.
     if outcome.row_count is not None:
         metadata["dagster/row_count"] = outcome.row_count
-    if outcome.cursor:
-        metadata |= _cursor_metadata(outcome.cursor)
-    if outcome.cursor_set:
-        old, new = outcome.cursor_set
-        metadata |= {
-            "incremental/set_from": _cursor_value(old),
-            "incremental/set_to": _cursor_value(new),
-        }
-    if outcome.window:
-        start, end = outcome.window
-        metadata |= {"window/start": _cursor_value(start), "window/end": _cursor_value(end)}
+    metadata |= _cursor_metadata(outcome)
     metadata |= {
         "seconds": round(outcome.seconds, 3),
         "http/requests": outcome.usage.requests,
@@ -105,20 +96,34 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     return metadata
 
 
-def _cursor_metadata(cursor: "CursorProgress") -> Mapping[str, Any]:
-    metadata: dict[str, Any] = {
-        "incremental/cursor_path": cursor.cursor_path,
-        "incremental/start_value": _cursor_value(cursor.start_value),
-        "incremental/last_value": _cursor_value(cursor.last_value),
-    }
-    if cursor.lag_seconds is not None:
-        metadata["incremental/lag_seconds"] = float(cursor.lag_seconds)
+def _cursor_metadata(outcome: "Outcome") -> Mapping[str, Any]:
+    """Return where the cursor stands, and what a person changed about it or asked for."""
+    metadata: dict[str, Any] = {}
+    if cursor := outcome.cursor:
+        metadata |= {
+            "incremental/cursor_path": cursor.cursor_path,
+            "incremental/start_value": _cursor_value(cursor.start_value),
+            "incremental/last_value": _cursor_value(cursor.last_value),
+        }
+        # A cursor that is no time has no lag.
+        if cursor.lag_seconds is not None:
+            metadata["incremental/lag_seconds"] = float(cursor.lag_seconds)
+    if outcome.cursor_set:
+        old, new = outcome.cursor_set
+        metadata |= {
+            "incremental/set_from": _cursor_value(old),
+            "incremental/set_to": _cursor_value(new),
+        }
+    if outcome.window:
+        start, end = outcome.window
+        metadata |= {"window/start": _cursor_value(start), "window/end": _cursor_value(end)}
     return metadata
 
 
 def _cursor_value(value: Any) -> Any:
     if value is None:
         return dg.MetadataValue.null()
+    # Dagster has no timestamp without a zone: such a value stays text.
     if isinstance(value, datetime) and value.tzinfo is not None:
         return dg.MetadataValue.timestamp(value)
     if isinstance(value, datetime | date):
@@ -127,7 +132,7 @@ def _cursor_value(value: Any) -> Any:
 
 
 def table_schema(columns: "tuple[LoadedColumn, ...]") -> dg.TableSchema:
-    """A table's columns in Dagster's words."""
+    """Return a table's columns as Dagster's table schema."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -142,11 +147,8 @@ def table_schema(columns: "tuple[LoadedColumn, ...]") -> dg.TableSchema:
     )
 
 
-BROKEN_FILES_GROUP = "broken_configs"
-
-
 def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.AssetsDefinition:
-    """The assets of a connector, materialized by one op that loads what is selected."""
+    """Return the assets of a connector, materialized by one op that loads the selected ones."""
     file = CodeReferenceSource(connector.path, "connector file")
     common = dg.AssetSpec(
         connector.name,
@@ -158,15 +160,17 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
     @dg.multi_asset(
         name=connector.name,
         specs=[_asset_spec(connector, each, common, file) for each in connector.resources],
+        # A person may materialize one resource, and a retry loads only those that failed.
         can_subset=True,
-        # the same for all: Dagster works it out for each op anew if it is told by an annotation
+        # One schema for all. From an annotation Dagster derives a schema for each op anew.
         config_schema=RUN_CONFIG_SCHEMA,
-        # with a limit of 1 per pool, the run queue never starts two runs of one connector, even
-        # those that the UI starts without the job and so without its tags
+        # With a limit of 1 per pool, the run queue never starts two runs of one connector, not even
+        # runs that the UI starts without the job and so without its tags.
         pool=connector.name,
         description=connector.description,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        # Imported here because it brings dlt, which the code location must load without.
         from restsource_dagster.orchestration.op import materialize_connector
 
         config = read_load_config(context)
@@ -176,7 +180,8 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
 
 
 def build_connector_job(connector: Connector, assets: dg.AssetsDefinition) -> UnresolvedJob:
-    """The job that loads every resource of a connector that is not deselected in the file."""
+    """Return the job that loads the selected resources of a connector."""
+    # With all resources deselected, the job would select nothing, which Dagster refuses.
     selected = [
         asset_key(connector.name, resource.name)
         for resource in connector.resources
@@ -186,18 +191,20 @@ def build_connector_job(connector: Connector, assets: dg.AssetsDefinition) -> Un
         job_name(connector.name),
         selection=dg.AssetSelection.assets(*(selected or assets.keys)),
         tags={TAG_CONNECTOR: connector.name},
-        description=f"Load the resources of {connector.path.name}.",
+        description=f"Loads the resources of {connector.path.name}.",
     )
 
 
 def _asset_spec(
     connector: Connector, resource: Resource, common: dg.AssetSpec, file: CodeReferenceSource
 ) -> dg.AssetSpec:
-    """`common` has what all assets of the connector have, once in memory; its tags have the kinds."""
+    # Owners and tags of all specs are those of `common`: one copy in memory for hundreds of resources.
+    # Its tags include the kinds.
     parent = [asset_key(connector.name, resource.parent)] if resource.parent else []
     return dg.AssetSpec(
         asset_key(connector.name, resource.name),
         deps=parent,
+        # A failed resource yields no materialization, and the others of the run still do.
         skippable=True,
         group_name=connector.name,
         description=_asset_description(connector, resource),
@@ -208,9 +215,9 @@ def _asset_spec(
 
 
 def _asset_description(connector: Connector, resource: Resource) -> str:
-    """What tells the resource from its siblings, then what the file says of them all.
+    """Return what distinguishes the resource, then the description of the connector.
 
-    The list of assets shows the beginning, without reading markdown.
+    The list of assets shows the beginning, as plain text.
     """
     cursor = f", incremental by {resource.incremental.cursor_path}" if resource.incremental else ""
     reason = resource.disposition.reason
@@ -234,15 +241,15 @@ def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str
 
 @lru_cache(maxsize=1_000)
 def _text_metadata(value: str) -> dg.TextMetadataValue:
-    """A text of metadata: many resources have the same, which is then in memory once."""
+    # Many resources have the same texts; each is in memory once.
     return dg.MetadataValue.text(value)
 
 
 def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
-    """An external asset that shows a broken file and its problems.
+    """Return an external asset that shows a broken file and its problems.
 
-    They are in the description for people, who read it on the whole width of the page, and in the
-    metadata for programs.
+    The description, which has the full width of the page, shows them to people; the metadata holds them
+    for programs.
     """
     first = broken.problems[0]
     problems = problems_as_markdown(broken.problems)

@@ -1,8 +1,6 @@
-"""The loader: a folder of connector files to Dagster definitions. It never raises.
+"""A folder of connector files as Dagster definitions: `build_definitions`.
 
-Making many objects that stay, without looking through all of them for garbage again and again.
-
-The definitions of each connector, made one by one: a file that Dagster can't take harms only itself.
+Each connector's definitions are built alone, so a file that Dagster rejects affects only itself.
 """
 
 import gc
@@ -36,7 +34,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
 from restsource_dagster.orchestration.backfills.backfill_sensor import build_backfill_sensor
 from restsource_dagster.orchestration.dagster_compat import require_names, resolve_jobs
 from restsource_dagster.orchestration.instance import TickInstance
-from restsource_dagster.orchestration.names import is_job_of, owners_of
+from restsource_dagster.orchestration.names import is_job_of, possible_connectors
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
 from restsource_dagster.orchestration.sensors.broken_files import build_broken_files_sensor
@@ -62,10 +60,10 @@ _NO_FULL_COLLECTION = 1_000_000
 
 @contextmanager
 def without_full_gc() -> Iterator[None]:
-    """Garbage is collected among young objects only.
+    """Collect garbage among young objects only.
 
-    While a thousand connectors become definitions, Python looks through all objects of the process
-    some ten times and finds nothing: a quarter of the time that loading takes.
+    While a thousand connectors become definitions, Python scans all objects of the process about ten times
+    and frees nothing: a quarter of the loading time.
     """
     thresholds = gc.get_threshold()
     gc.set_threshold(*thresholds[:2], _NO_FULL_COLLECTION)
@@ -77,7 +75,7 @@ def without_full_gc() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class BackfillDefinitions:
-    """The definitions of one resource's history."""
+    """The definitions of one resource's backfill."""
 
     plan: BackfillPlan
     asset: dg.AssetsDefinition
@@ -86,80 +84,85 @@ class BackfillDefinitions:
 
 @dataclass(frozen=True)
 class ConnectorDefinitions:
-    """The definitions of one connector."""
+    """The definitions of one connector. A connector that is started by hand has no schedule."""
 
     connector: Connector
     created_at: datetime
     assets: dg.AssetsDefinition
     job: dg.JobDefinition
     schedule: dg.ScheduleDefinition | None
-    histories: tuple[BackfillDefinitions, ...]
+    backfills: tuple[BackfillDefinitions, ...]
 
     @property
     def jobs(self) -> list[dg.JobDefinition]:
-        """All its jobs."""
-        return [self.job, *(history.job for history in self.histories)]
+        """The connector's own job and those of its backfills."""
+        return [self.job, *(backfill.job for backfill in self.backfills)]
 
 
 def build_connector_definitions(
-    connectors: Iterable[Connector], runs: RunSettings, opened: TickInstance
+    connectors: Iterable[Connector], runs: RunSettings, tick_instance: TickInstance
 ) -> tuple[list[ConnectorDefinitions], list[LoadedFile]]:
-    """The definitions of these connectors, and the files of which Dagster can't make any.
+    """Return the definitions of these connectors, and the files that Dagster rejects.
 
-    `opened` is what their schedules share.
+    Their schedules share `tick_instance`.
     """
-    created = CreationTimes(runs.settings.state_dir)
-    parts: list[ConnectorDefinitions] = []
-    unfit: list[LoadedFile] = []
-    taken: set[str] = set()
+    creation_times = CreationTimes(runs.settings.state_dir)
+    built: list[ConnectorDefinitions] = []
+    rejected: list[LoadedFile] = []
+    job_names: set[str] = set()
     for connector in connectors:
+        # The checks of connector files cover what Dagster refuses today. A newer one may refuse more.
         try:
-            part = _build_one_connector(connector, created.get(connector), runs, opened)
-            taken |= _new_job_names(part, taken)
-            parts.append(part)
+            created_at = creation_times.get(connector)
+            definitions = _build_one_connector(connector, created_at, runs, tick_instance)
+            job_names |= _new_job_names(definitions, job_names)
+            built.append(definitions)
         except Exception as error:  # noqa: BLE001 - one file must not take down the location
-            unfit.append(_file_refused_by_dagster(connector, error))
-    for warning in created.warnings:
+            rejected.append(_rejected_file(connector, error))
+    # Not an error: the times are usable, and a person can fix the state folder.
+    for warning in creation_times.warnings:
         dg.get_dagster_logger().warning(warning.as_text())
-    return parts, unfit
+    return built, rejected
 
 
 def _build_one_connector(
-    connector: Connector, created_at: datetime, runs: RunSettings, opened: TickInstance
+    connector: Connector, created_at: datetime, runs: RunSettings, tick_instance: TickInstance
 ) -> ConnectorDefinitions:
     assets = build_connector_assets(connector, runs)
     plans = build_backfill_plans(connector, created_at, LiveStarts(runs.settings.state_dir))
-    twins = [build_backfill_asset(plan, runs) for plan in plans]
+    backfill_assets = [build_backfill_asset(plan, runs) for plan in plans]
     unresolved = [
         build_connector_job(connector, assets),
-        *(build_backfill_job(plan, twin) for plan, twin in zip(plans, twins, strict=True)),
+        *(build_backfill_job(*pair) for pair in zip(plans, backfill_assets, strict=True)),
     ]
-    job, *history_jobs = resolve_jobs([assets, *twins], unresolved)
-    scheduled = isinstance(connector.schedule, IntervalSchedule)
-    schedule = build_schedule(connector, created_at, job, opened) if scheduled else None
+    job, *backfill_jobs = resolve_jobs([assets, *backfill_assets], unresolved)
+    has_schedule = isinstance(connector.schedule, IntervalSchedule)
     return ConnectorDefinitions(
         connector=connector,
         created_at=created_at,
         assets=assets,
         job=job,
-        schedule=schedule,
-        histories=tuple(map(BackfillDefinitions, plans, twins, history_jobs)),
+        schedule=build_schedule(connector, created_at, job, tick_instance)
+        if has_schedule
+        else None,
+        backfills=tuple(map(BackfillDefinitions, plans, backfill_assets, backfill_jobs)),
     )
 
 
-def _new_job_names(part: ConnectorDefinitions, taken: set[str]) -> set[str]:
-    """The names of its jobs. Raises `ValueError` for one that another connector's job has.
+def _new_job_names(definitions: ConnectorDefinitions, taken: set[str]) -> set[str]:
+    """Return the names of a connector's jobs. Raise `ValueError` if another connector has one of them.
 
-    The job of a history, `shop__orders_history_job`, may be that of a connector with a strange name.
+    The job `shop__orders_history_job` of a backfill may also be that of a connector
+    `shop__orders_history`.
     """
-    names = {job.name for job in part.jobs}
+    names = {job.name for job in definitions.jobs}
     if names & taken:
         raise ValueError(f"another connector has a job {', '.join(sorted(names & taken))}, too")
     return names
 
 
-def _file_refused_by_dagster(connector: Connector, error: Exception) -> LoadedFile:
-    """A file that our checks let pass and Dagster does not: still only that file's problem."""
+def _rejected_file(connector: Connector, error: Exception) -> LoadedFile:
+    """Return a valid file that Dagster rejects as one with a problem."""
     problem = Problem(
         path=connector.path,
         line=1,
@@ -180,14 +183,13 @@ def build_definitions(
     observer: "Observer | None" = None,
     job: str | None = None,
 ) -> dg.Definitions:
-    """All connectors of a folder as Dagster definitions, to load or to merge into a project's own.
+    """Return all connectors of a folder as Dagster definitions, to load or to merge into a project.
 
-    `folder` defaults to the setting `RESTSOURCE_CONFIGS`. A file that can't be used becomes an
-    asset `broken_configs/<stem>` that says why; nothing raises because of it. Each
-    file is parsed once.
+    `folder` defaults to the setting `RESTSOURCE_CONFIGS`. A broken file becomes an asset
+    `broken_configs/<stem>` that shows its problems; it raises nothing. Each file is parsed once.
 
-    With `job`, no more than a run of that job needs: the assets and jobs of its connector. All, if it is
-    none of our jobs.
+    With `job`, only what a run of that job needs: the assets and jobs of its connector. If it is none of
+    our jobs, everything. Raises `UnsupportedDagsterError` if Dagster lacks a name that all runs need.
     """
     require_names()
     settings = settings or Settings()
@@ -197,58 +199,65 @@ def build_definitions(
 
 
 def _build_from_folder(path: Path, runs: RunSettings, job: str | None) -> dg.Definitions:
-    opened = TickInstance()
-    owns = partial(is_job_of, job=job or "")
-    loaded = load_wanted(path, owners_of(job), owns) if job else load_folder(path)
-    owners = [*filter(owns, loaded.connectors)]
+    tick_instance = TickInstance()
+    has_job = partial(is_job_of, job=job or "")
+    loaded = load_wanted(path, possible_connectors(job), has_job) if job else load_folder(path)
+    owners = [*filter(has_job, loaded.connectors)]
+    # Two connectors may claim a job. Then all definitions are built, as the code server built them.
     if len(owners) == 1:
-        return _to_dagster_definitions(build_connector_definitions(owners, runs, opened)[0], [], [])
-    parts, unfit = build_connector_definitions(loaded.connectors, runs, opened)
-    broken = [*loaded.broken, *unfit]
+        built, _ = build_connector_definitions(owners, runs, tick_instance)
+        return _to_dagster_definitions(built, [], [])
+    built, rejected = build_connector_definitions(loaded.connectors, runs, tick_instance)
+    broken = [*loaded.broken, *rejected]
+    # The watcher is there even for an empty folder: it notices the first file.
     webserver = runs.settings.webserver
     sensors = [
-        build_killed_runs_sensor(opened),
+        build_killed_runs_sensor(tick_instance),
         build_watch_sensor(path, loaded.fingerprint, webserver=webserver),
-        *_build_optional_sensors(parts, broken, opened),
+        *_build_optional_sensors(built, broken, tick_instance),
     ]
-    return _to_dagster_definitions(parts, broken, sensors)
+    return _to_dagster_definitions(built, broken, sensors)
 
 
 def _to_dagster_definitions(
-    parts: list[ConnectorDefinitions], broken: list[LoadedFile], sensors: list[dg.SensorDefinition]
+    connectors: list[ConnectorDefinitions],
+    broken: list[LoadedFile],
+    sensors: list[dg.SensorDefinition],
 ) -> dg.Definitions:
+    backfills = [backfill for each in connectors for backfill in each.backfills]
     return dg.Definitions(
         assets=[
-            *(part.assets for part in parts),
-            *(history.asset for part in parts for history in part.histories),
+            *(each.assets for each in connectors),
+            *(backfill.asset for backfill in backfills),
             *map(build_broken_asset_spec, broken),
         ],
-        jobs=[job for part in parts for job in part.jobs],
-        schedules=[part.schedule for part in parts if part.schedule],
+        jobs=[job for each in connectors for job in each.jobs],
+        schedules=[each.schedule for each in connectors if each.schedule],
         sensors=sensors,
+        # Runs load one connector in one step, so a process per step would only cost time.
         executor=dg.in_process_executor,
     )
 
 
 def _build_optional_sensors(
-    parts: list[ConnectorDefinitions], broken: list[LoadedFile], opened: TickInstance
+    connectors: list[ConnectorDefinitions], broken: list[LoadedFile], tick_instance: TickInstance
 ) -> Iterable[dg.SensorDefinition]:
-    """Those that there are only if they have something to look after."""
+    """Yield the sensors that have something to do in this folder."""
     now = datetime.now(UTC)
-    if parts:
+    if connectors:
         yield build_first_run_sensor(
-            [(part.connector, part.created_at) for part in parts],
-            {part.connector.name: part.job for part in parts},
+            [(each.connector, each.created_at) for each in connectors],
+            {each.connector.name: each.job for each in connectors},
             now,
-            opened=opened,
+            tick_instance=tick_instance,
         )
-    histories = [history for part in parts for history in part.histories]
-    if any(history.plan.backfill.auto for history in histories):
+    backfills = [backfill for each in connectors for backfill in each.backfills]
+    if any(backfill.plan.backfill.auto for backfill in backfills):
         yield build_backfill_sensor(
-            [history.plan for history in histories],
-            {history.plan.job_name: history.job for history in histories},
+            [backfill.plan for backfill in backfills],
+            {backfill.plan.job_name: backfill.job for backfill in backfills},
             now,
-            opened=opened,
+            tick_instance=tick_instance,
         )
     if broken:
         yield build_broken_files_sensor(broken)

@@ -474,7 +474,7 @@ def read_data_versions(
         tags = instance.event_log_storage.get_latest_tags_by_partition(
             key, dg.DagsterEventType.ASSET_MATERIALIZATION, [_TAG_DATA_VERSION]
         )
-    except (TypeError, NotImplementedError, check_error):
+    except (AttributeError, TypeError, NotImplementedError, check_error):
         return None
     return {partition: found.get(_TAG_DATA_VERSION) for partition, found in tags.items()}
 

@@ -1,4 +1,4 @@
-"""The Dagster instance that ticks ask, opened once for all of them."""
+"""The Dagster instance that the ticks of a code location share."""
 
 from threading import Lock
 
@@ -14,25 +14,26 @@ __all__ = ["TickInstance"]
 
 
 class TickInstance:
-    """Keeps the instance open from tick to tick.
+    """Keeps one instance open for all ticks.
 
-    Opened for a single tick, as `context.instance` is, it takes longer than all else that a tick does: Dagster
-    reads the history of its database schemas each time, some 350 modules. A code location with hundreds
-    of schedules that are due every minute can't afford that.
+    `context.instance` opens an instance for a single tick. That takes longer than the rest of the tick,
+    because Dagster imports the migrations of its database schemas each time, some 350 modules. A code
+    location with hundreds of schedules that are due every minute can't afford it.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._opened: tuple[InstanceRef, dg.DagsterInstance] | None = None
 
-    def of(
+    def for_tick(
         self, context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext
     ) -> dg.DagsterInstance:
-        """The instance of a tick."""
-        where = instance_ref_of(context)
-        if where is None:
+        """Return the instance of a tick, opened by the first tick that asks for it."""
+        ref = instance_ref_of(context)
+        if ref is None:
             return context.instance
+        # Ticks run in several threads of the code server.
         with self._lock:
-            if self._opened is None or self._opened[0] != where:
-                self._opened = (where, open_instance_ref(where))
+            if self._opened is None or self._opened[0] != ref:
+                self._opened = (ref, open_instance_ref(ref))
             return self._opened[1]

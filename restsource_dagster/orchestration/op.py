@@ -1,10 +1,6 @@
-"""What happens inside a run. Imported by the op only: this module brings dlt.
+"""The op of a connector: from the run config to the engine, and from outcomes to materializations.
 
-What a retried run need not load again: all that the run before it materialized.
-
-Progress in the run's log, at a calm pace.
-
-From an order to the engine. Imported by ops only: this module brings dlt.
+Only a running op imports this module, because it imports dlt.
 """
 
 import time
@@ -52,11 +48,11 @@ _TAG_RESUME_RETRY = "dagster/is_resume_retry"
 
 
 def read_assets_materialized_before(context: dg.AssetExecutionContext) -> frozenset[dg.AssetKey]:
-    """The assets that this run's predecessors materialized, if it goes on from their failure.
+    """Return the assets that earlier attempts of this run materialized.
 
-    Dagster retries a step as a whole, and a connector is one step. A run that is executed again
-    "from failure" (by a person or by a retry policy) goes on from its parent run, which may have
-    gone on from another; a step that is tried again in the same run, from its earlier tries.
+    Dagster retries a step as a whole, and a connector is one step. A run that is re-executed "from
+    failure" (by a person or by a retry policy) continues its parent run, which may have continued
+    another. A step that is retried within a run continues its earlier attempts.
     """
     done: set[dg.AssetKey] = set()
     if context.retry_number:
@@ -88,67 +84,79 @@ _LOG_INTERVAL_SECONDS = 5.0
 
 @dataclass
 class RunLogObserver:
-    """An observer that writes to a Dagster run's log and passes everything on to `also`."""
+    """An observer that writes to a Dagster run's log and calls `next_observer`, too."""
 
     log: Any
-    also: Observer | None
-    _told: dict[str, float] = field(default_factory=dict)
+    next_observer: Observer | None
+    _logged_at: dict[str, float] = field(default_factory=dict)
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """Log at most one line per resource in five seconds."""
-        if self.also:
-            self.also.page(resource, pages, rows, rows_per_second)
+        """Log at most one line per resource in five seconds: each line is stored in the event log."""
+        if self.next_observer:
+            self.next_observer.page(resource, pages, rows, rows_per_second)
         now = time.monotonic()
-        if now - self._told.setdefault(resource, now) >= _LOG_INTERVAL_SECONDS:
-            self._told[resource] = now
+        if now - self._logged_at.setdefault(resource, now) >= _LOG_INTERVAL_SECONDS:
+            self._logged_at[resource] = now
             self.log.info(f"{resource}: {pages} pages, {rows} rows, {rows_per_second:.0f} rows/s")
 
     def phase(self, family: str, phase: str) -> None:
         """Log the phases of a family at debug level."""
-        if self.also:
-            self.also.phase(family, phase)
+        if self.next_observer:
+            self.next_observer.phase(family, phase)
         self.log.debug(f"{family}: {phase}")
 
     def message(self, text: str) -> None:
-        """Log what a person wants to know."""
-        if self.also:
-            self.also.message(text)
+        """Log a wait, a retry or a decision as a warning."""
+        if self.next_observer:
+            self.next_observer.message(text)
         self.log.warning(text)
 
 
 def execute_load_request(
     context: dg.AssetExecutionContext,
     connector: Connector,
-    wanted: Collection[str],
-    order: LoadRequest,
+    resources: Collection[str],
+    request: LoadRequest,
     runs: RunSettings,
 ) -> Iterator[Outcome]:
-    """Load what the order says, an outcome for each resource."""
+    """Load what is requested and yield an outcome for each resource."""
     observer = RunLogObserver(context.log, runs.observer)
-    if order.windows:
-        if order.left_out:
-            context.log.warning(f"Left out, as they have no cursor: {', '.join(order.left_out)}")
-        for root, span in order.windows.items():
-            context.log.info(f"{root}: the window {span.label}; the stored cursor stays as it is")
-            yield from ingest_window(
-                connector,
-                root,
-                span,
-                settings=runs.settings,
-                environment=read_environment(),
-                observer=observer,
-            )
+    if request.windows:
+        yield from _load_windows(context, connector, request, runs, observer)
         return
     yield from ingest(
         connector,
         settings=runs.settings,
         environment=read_environment(),
-        resources=wanted,
+        resources=resources,
         observer=observer,
         live_from=read_live_start_values(connector, runs.settings),
-        full_refresh=order.full_refresh,
-        set_cursor=order.set_cursor,
+        full_refresh=request.full_refresh,
+        set_cursor=request.set_cursor,
     )
+
+
+def _load_windows(
+    context: dg.AssetExecutionContext,
+    connector: Connector,
+    request: LoadRequest,
+    runs: RunSettings,
+    observer: Observer,
+) -> Iterator[Outcome]:
+    if request.without_cursor:
+        names = ", ".join(request.without_cursor)
+        context.log.warning(f"Not loaded, because they have no cursor: {names}")
+    for root, window in request.windows.items():
+        context.log.info(f"{root}: the window {window.label}; the stored cursor doesn't change")
+        yield from ingest_window(
+            connector,
+            root,
+            window,
+            settings=runs.settings,
+            # Read for each window: a run of many may take hours, and tokens in `.env` change.
+            environment=read_environment(),
+            observer=observer,
+        )
 
 
 def materialize_connector(
@@ -162,17 +170,20 @@ def materialize_connector(
     Raises `dagster.Failure` with one summary of what failed and why, or with what is wrong in the
     run config.
     """
+    # First, so that the run queue and the schedule see the run as one of this connector.
     tag_run(context, {TAG_CONNECTOR: connector.name, TAG_TRIGGER: "manual"})
     done = read_assets_materialized_before(context) & context.selected_asset_keys
     if done:
         names = ", ".join(sorted(key.path[-1] for key in done))
-        context.log.info(f"Loaded before this retry, and not loaded again: {names}")
+        context.log.info(f"Loaded before this retry and not loaded again: {names}")
     selected = {key.path[-1] for key in context.selected_asset_keys - done}
     request = resolve_load_config(config, connector, selected)
     failed: list[Outcome] = []
+    # Each result is yielded as soon as it is loaded: if the process is killed, Dagster knows of it.
     for outcome in execute_load_request(context, connector, selected, request, runs):
         if outcome.failed:
             failed.append(outcome)
+        # The engine may load a parent for its dependents although it isn't selected.
         elif outcome.resource in selected:
             context.log.info(load_summary(outcome))
             yield dg.MaterializeResult(
@@ -186,13 +197,14 @@ def materialize_connector(
 def _metadata_with_dagster_dlt(
     context: dg.AssetExecutionContext, outcome: Outcome
 ) -> Mapping[str, Any]:
-    """Return our metadata of a load, and what only dagster-dlt shows: people know its words."""
+    """Return our metadata of a load and, under other keys, dagster-dlt's, which people know."""
     own = materialization_metadata(outcome)
     if outcome.load is None:
         return own
     theirs = read_dlt_resource_metadata(
         context, outcome.load, outcome.nested_tables, _read_table_schema
     )
+    # Ours win: dagster-dlt leaves `rows_loaded` out of an empty load.
     return {**theirs, **own}
 
 
@@ -201,7 +213,10 @@ def _read_table_schema(schema: Schema, table: str) -> dg.TableSchema:
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
-    """Tag a run with its process, and with the job's tags if the UI started it without the job."""
+    """Add these tags unless the run has them, and the tag of its process.
+
+    A run that the UI starts without the job lacks the job's tags.
+    """
     tags = {**tags, **context.run.tags, TAG_PROCESS: process_tag()}
     new = {key: value for key, value in tags.items() if context.run.tags.get(key) != value}
     if new:
@@ -209,7 +224,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def load_summary(outcome: Outcome) -> str:
-    """A line about a load that went well."""
+    """Return a line for the log about a successful load."""
     nested = sum(outcome.nested_tables.values())
     more = f" and {nested} in nested tables" if nested else ""
     cursor = (
@@ -222,15 +237,15 @@ def load_summary(outcome: Outcome) -> str:
 
 
 def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
-    """One summary: each cause once, with all that went down with it."""
+    """Return one failure for a run: each cause once, with the resources that failed because of it."""
     causes: dict[tuple[str, str, str], list[str]] = {}
     for outcome in failed:
         if outcome.failure:
             cause = (outcome.failure.resource, outcome.failure.step, outcome.failure.message)
             causes.setdefault(cause, []).append(outcome.resource)
     lines = [f"{len(failed)} of {wanted} resources of {connector.name} were not loaded."]
-    for (culprit, step, message), down in causes.items():
-        others = [name for name in down if name != culprit]
+    for (culprit, step, message), names in causes.items():
+        others = [name for name in names if name != culprit]
         with_it = f" (and with it {', '.join(others)})" if others else ""
         lines.append(f"- {culprit}{with_it}, in {step}: {message}")
     rest = "Nothing" if len(failed) == wanted else "Everything else is loaded. Nothing"

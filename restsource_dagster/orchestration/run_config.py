@@ -1,7 +1,4 @@
-"""What a person may ask of a live run, in its run config: a window, a full refresh, other cursors.
-
-What every run of a code location needs to know.
-"""
+"""The run config of a connector's op: a window, a full refresh, or other cursor values."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -37,56 +34,56 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Where runs load to, and who is told of their progress besides the run's log."""
+    """What all runs of a code location share: settings, and an observer beside the run's log."""
 
     settings: Settings
     observer: "Observer | None" = None
 
 
 class WindowConfig(dg.Config):
-    """A stretch of the cursor, as `restsource backfill` takes it."""
+    """A window of cursor values, as `restsource backfill` takes it."""
 
-    # `from` is a word of Python's own
-    from_: Any = Field(alias="from", description="Where the window starts, as the API spells it.")
-    to: Any = Field(description="Where it ends; this value itself is not part of it.")
+    # `from` is a keyword of Python
+    from_: Any = Field(alias="from", description="The first cursor value, as the API spells it.")
+    to: Any = Field(description="The end of the window; this value itself is not part of it.")
 
 
 class LoadConfig(dg.Config):
-    """The run config of a connector's op. Left empty, the run goes on from the stored cursors."""
+    """The run config of a connector's op. If it is empty, the run continues from the stored cursors."""
 
     window: WindowConfig | None = Field(
         default=None,
-        description="Load only the rows whose cursor lies in this window. The stored cursors stay "
-        "as they are. Resources without a cursor are left out.",
+        description="Load only the rows whose cursor lies in this window. The stored cursors don't "
+        "change. Resources without a cursor are not loaded.",
     )
     full_refresh: bool = Field(
         default=False,
-        description="Forget the cursors of the selected resources, load all rows again and put them in "
-        "the place of those in the tables. Of a resource with a history, the live stream's part.",
+        description="Discard the cursors of the selected resources, load all rows again and replace those "
+        "in the tables. For a resource with a backfill, the rows of the live stream only.",
     )
     set_cursor: dict[str, Any] = Field(
         default_factory=dict,
-        description="Cursor values by resource: load from there on, whatever is stored.",
+        description="Cursor values by resource: load from there on instead of from the stored cursor.",
     )
 
 
 RUN_CONFIG_SCHEMA = LoadConfig.to_fields_dict()
-"""The schema of `LoadConfig`, for Dagster."""
+"""`LoadConfig` as Dagster's config schema."""
 
 
 def read_load_config(context: dg.AssetExecutionContext) -> LoadConfig:
-    """The run config of the op that is executed."""
+    """Return the run config of the op that is being executed."""
     return LoadConfig(**context.op_execution_context.op_config)
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What a run is to do, understood: windows, or a live run with or without changed cursors."""
+    """A resolved run config: windows to load, or a live run with or without changed cursors."""
 
     windows: Mapping[str, Window] = field(default_factory=dict)
-    """Spans by the root of a family; only these are loaded, if there are any."""
-    left_out: tuple[str, ...] = ()
-    """Selected resources that have no cursor and so no windows."""
+    """Windows by the root of a family. If there are any, nothing else is loaded."""
+    without_cursor: tuple[str, ...] = ()
+    """Selected resources that have no cursor, so that a window can't select their rows."""
     full_refresh: frozenset[str] = frozenset()
     set_cursor: Mapping[str, Any] = field(default_factory=dict)
 
@@ -94,10 +91,10 @@ class LoadRequest:
 def resolve_load_config(
     config: LoadConfig, connector: Connector, selected: Collection[str]
 ) -> LoadRequest:
-    """Understand the run config for these resources.
+    """Return what a run config means for the selected resources.
 
-    Cursor values are left to the engine, which knows what is stored. Raises `dagster.Failure`, which
-    is not retried, with a sentence for the person who wrote it.
+    Values of `set_cursor` are checked by the engine, which knows the stored cursor. Raises
+    `dagster.Failure` without retries, with a sentence for the author of the config.
     """
     if config.window is None:
         refreshed = frozenset(selected) if config.full_refresh else frozenset()
@@ -105,8 +102,8 @@ def resolve_load_config(
     try:
         if config.full_refresh or config.set_cursor:
             raise ValueError(
-                "`window` leaves the cursors alone, so it can't go with `full_refresh` or "
-                "`set_cursor`. Make two runs of it."
+                "`window` doesn't change cursors, so it can't be combined with `full_refresh` or "
+                "`set_cursor`. Start two runs."
             )
         return _window_request(config.window, connector, selected)
     except ValueError as error:
@@ -116,28 +113,30 @@ def resolve_load_config(
 def _window_request(
     window: WindowConfig, connector: Connector, selected: Collection[str]
 ) -> LoadRequest:
-    spans: dict[str, Window] = {}
-    left_out: list[str] = []
+    windows: dict[str, Window] = {}
+    without_cursor: list[str] = []
+    # A window is loaded by family: dependents have no cursor of their own for it.
     for family in connector.families:
         chosen = [name for name in family.names if name in selected]
         if chosen and family.root.incremental is None:
-            left_out += chosen
+            without_cursor += chosen
         elif chosen:
             form = cursor_format_of(family.root)
-            [spans[family.root.name]] = split_into_windows(
+            [windows[family.root.name]] = split_into_windows(
                 window.from_, window.to, cursor_format=form
             )
-    if not spans:
+    if not windows:
         raise ValueError(
             "`window` needs a resource with an incremental cursor, and none of "
-            f"{', '.join(left_out)} has one."
+            f"{', '.join(without_cursor)} has one."
         )
-    return LoadRequest(windows=spans, left_out=tuple(left_out))
+    return LoadRequest(windows=windows, without_cursor=tuple(without_cursor))
 
 
 def cursor_format_of(resource: Resource) -> CursorFormat | None:
-    """The form of a resource's cursor by its `initial_value`; None if that shows nothing."""
+    """Return the format of a resource's cursor by its `initial_value`; None if that is no value of one."""
     value = resource.incremental.initial_value if resource.incremental else None
+    # Without a usable value, the format of the window's own values decides.
     try:
         return None if value is None else detect_cursor_format(value)
     except CursorValueError:

@@ -1,10 +1,7 @@
-"""Where the live stream of a resource with a history began, written once.
+"""Moments that are written once to the state folder: when each connector began, and its live streams.
 
-Files that are put in place whole, by whoever is first.
-
-A moment in a state file that is written once, whoever is first.
-
-When each connector began: the moment from which its schedule counts.
+Every process that loads the files computes or reads the same moments. The first process to see a connector
+writes them, whole or not at all.
 """
 
 import os
@@ -27,29 +24,35 @@ __all__ = [
     "write_state_once",
 ]
 
+MAX_MOMENT_BYTES = 64
+"""The most bytes of a state file. A moment has 25; a large file put there by mistake is not read whole."""
+CREATION_TIMES_FOLDER = "created_at"
+LIVE_STARTS_FOLDER = "live_starts"
+EXAMPLE_CREATED_AT = "2026-11-23T10:03:00Z"
+
 
 def create_file_atomically(path: Path, content: bytes) -> bool:
-    """Put a file in place, unless it is there or another process is quicker; its folder is made, too.
+    """Create a file with its content, unless it exists. Its folder is created, too.
 
-    A hard link to a complete file either makes the name or fails: no reader sees half of it, and of
-    several processes exactly one wins. False where the file system has no hard links (some network and
-    shared folders). Raises `OSError` if the folder takes no files.
+    A hard link to a complete file either creates the name or fails: no reader sees half of it, and of
+    several processes exactly one wins. Return False if the file system has no hard links, as some network
+    and shared folders. Raises `OSError` if the folder can't be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             # A temporary file is private; the daemon may run as another user.
             os.fchmod(file.fileno(), 0o644)
-        return _link_unless_exists(name, path)
+        return _link_unless_exists(temporary, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
-def _link_unless_exists(name: str, path: Path) -> bool:
+def _link_unless_exists(source: str, path: Path) -> bool:
     try:
-        os.link(name, path)
+        os.link(source, path)
     except FileExistsError:
         return True
     except OSError:
@@ -57,12 +60,8 @@ def _link_unless_exists(name: str, path: Path) -> bool:
     return True
 
 
-MAX_MOMENT_BYTES = 64
-"""Bytes that a moment may have: it has 25, and a stray big file must not be read whole."""
-
-
 def parse_state_moment(content: bytes) -> datetime | None:
-    """The moment, UTC; None for what can't be understood or is longer than `LONGEST`."""
+    """Return the moment in UTC; None if the content is no moment or longer than `MAX_MOMENT_BYTES`."""
     if len(content) > MAX_MOMENT_BYTES:
         return None
     try:
@@ -73,13 +72,14 @@ def parse_state_moment(content: bytes) -> datetime | None:
 
 
 def write_state_once(path: Path, content: bytes) -> None:
-    """Write a file, unless it is there or another process is quicker; its folder is made, too.
+    """Write a file unless it exists. Its folder is created, too.
 
-    Raises `OSError` if the folder takes no files.
+    Raises `OSError` if the folder can't be written.
     """
     if create_file_atomically(path, content):
         return
-    # Without hard links exclusive creation lets one process win, too; a moment goes out in one write.
+    # Without hard links, exclusive creation lets one process win, too. A moment is one write, so readers
+    # see nothing or all of it.
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
@@ -90,27 +90,23 @@ def write_state_once(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-CREATION_TIMES_FOLDER = "created_at"
-EXAMPLE_CREATED_AT = "2026-11-23T10:03:00Z"
-
-
 class CreationTimes:
     """The creation time of each connector, the same in every process that loads the files.
 
-    A connector file may say its own `created_at`. For one that doesn't, the moment it was first
-    seen is written once to `<state_dir>/created_at/<connector>` and read from there ever after. It
-    is never written into the connector file. The folder is made when the first time is written.
+    A connector file may give its own `created_at`. Otherwise, the moment when it was first seen is written
+    once to `<state_dir>/created_at/<connector>` and read from there. It is never written into the connector
+    file.
 
-    The time of a connector outlives its file: one that is removed and comes back later keeps it,
-    as it keeps its tables and its incremental cursors, and its schedule goes on at the old minutes.
-    Whoever wants a fresh start deletes the state file or gives `created_at`.
+    The time outlives the connector file. A file that is removed and added again keeps it, as it keeps its
+    tables and its incremental cursors, so its schedule continues at the same minutes. Delete the state file,
+    or set `created_at`, to start afresh.
 
-    Nothing here raises, because loading must not. What went wrong is told by `warnings`:
+    Nothing here raises, because loading must not. `warnings` reports what went wrong:
 
-    - a state file that can't be understood (cut off, edited) stands for its own modification time:
-      close to the time it held, the same for all processes, and untouched by edits of the connector.
-    - where no state can be kept (a read-only disk), the connector file's modification time is used,
-      which moves with every edit. Only a `created_at` in the file is steady there.
+    - A state file that can't be read as a time (truncated, edited) counts as its modification time. That is
+      close to the time it held, the same for all processes, and edits of the connector don't change it.
+    - If no state can be kept (a read-only disk), the connector file's modification time is used, which
+      changes with every edit. Only `created_at` in the file is stable there.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -118,7 +114,7 @@ class CreationTimes:
         self._warnings: dict[Path, Problem] = {}
 
     def get(self, connector: Connector) -> datetime:
-        """The connector's creation time in UTC, to the second if it was first seen by us."""
+        """Return the connector's creation time in UTC, to the second unless the file gives it."""
         if connector.created_at is not None:
             return connector.created_at.astimezone(UTC)
         path = self._folder / connector.name
@@ -130,27 +126,27 @@ class CreationTimes:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What was wrong with state files so far, by path. The times given are usable all the same."""
+        """The problems of state files so far, by path. The times returned are usable in spite of them."""
         return tuple(self._warnings[path] for path in sorted(self._warnings))
 
     def _read(self, path: Path) -> datetime | None:
-        """The time in a state file; None if there is none. Raises OSError if it can't be read."""
+        """Return the time of a state file; None if it doesn't exist. Raises `OSError`."""
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_MOMENT_BYTES + 1)
-                written = _time_of_timestamp(os.fstat(file.fileno()).st_mtime)
+                modified_at = _time_of_timestamp(os.fstat(file.fileno()).st_mtime)
         except FileNotFoundError:
             return None
         moment = parse_state_moment(content)
         if moment is None:
-            moment = written
+            moment = modified_at
             self._warn(path, *_damaged_state_warning(content, moment))
         return moment
 
     def _first_seen(self, path: Path) -> datetime:
-        """Write now as the time, unless another process was quicker; either way what is there.
+        """Write the current time, and return what is stored: another process may have been quicker.
 
-        Raises OSError if the folder takes no files.
+        Raises `OSError` if the folder can't be written.
         """
         now = _now_to_the_second()
         write_state_once(path, f"{_format_creation_time(now)}\n".encode())
@@ -208,45 +204,42 @@ def _unusable_state_warning(connector: Connector, error: OSError) -> tuple[str, 
     )
 
 
-LIVE_STARTS_FOLDER = "live_starts"
-
-
 class LiveStarts:
-    """Where live streams begin: the first live run loads from there on, and history reaches up to it.
+    """Where live streams begin: the first live run loads from there on, and the backfill ends there.
 
-    It is the start of the window in which the connector was created, or the cursor's `initial_value`
-    if that is later, and it is fixed when the resource's `backfill` block is first seen, in
-    `<state_dir>/live_starts/<connector>.<resource>`: other windows, or another creation time, don't
-    move where the live stream has begun.
+    It is the start of the partition in which the connector was created, or the cursor's `initial_value` if
+    that is later. It is written when the resource's `backfill` block is first seen, to
+    `<state_dir>/live_starts/<connector>.<resource>`. So other partitions, or another creation time, don't
+    change where the live stream has begun.
 
-    Nothing raises, because loading must not. Where no state can be kept, or what was kept can't be
-    read, the moment is worked out anew; it then moves with `partition` and the creation time.
+    Nothing raises, because loading must not. If no state can be kept or read, the moment is computed each
+    time; it then changes with `partition` and the creation time.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self._folder = state_dir / LIVE_STARTS_FOLDER
 
     def get(self, connector: str, resource: Resource, created_at: datetime) -> datetime:
-        """The moment, UTC. Raises `ValueError` for a resource without a `backfill` block."""
-        worked_out = _compute_live_start(resource, created_at)
+        """Return the moment, UTC. Raises `ValueError` for a resource without a `backfill` block."""
+        computed = _compute_live_start(resource, created_at)
         path = self._folder / f"{connector}.{resource.name}"
         try:
-            found = _read_state_moment(path)
-            if found is None:
-                write_state_once(path, f"{worked_out.isoformat()}\n".encode())
-                found = _read_state_moment(path)
+            stored = _read_state_moment(path)
+            if stored is None:
+                write_state_once(path, f"{computed.isoformat()}\n".encode())
+                stored = _read_state_moment(path)
         except OSError:
-            return worked_out
-        return found or worked_out
+            return computed
+        return stored or computed
 
 
 def _compute_live_start(resource: Resource, created_at: datetime) -> datetime:
     if resource.backfill is None:
-        raise ValueError(f"{resource.name} has no history")
+        raise ValueError(f"{resource.name} has no backfill")
     start = live_start(resource.backfill.partition, created_at)
     initial = _initial_moment(resource)
-    # A connector that ran before it got the block began at its `initial_value`. One in the future
-    # says nothing about where a stream began.
+    # A connector that ran before it got the block began at its `initial_value`. A value in the future says
+    # nothing about where a stream began.
     return max(start, initial) if initial and initial <= datetime.now(UTC) else start
 
 
@@ -260,7 +253,7 @@ def _initial_moment(resource: Resource) -> datetime | None:
 
 
 def _read_state_moment(path: Path) -> datetime | None:
-    """The moment in a state file; None if there is none that can be understood."""
+    """Return the moment of a state file; None if it doesn't exist or can't be read as one."""
     try:
         with path.open("rb") as file:
             return parse_state_moment(file.read(MAX_MOMENT_BYTES + 1))

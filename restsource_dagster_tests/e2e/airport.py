@@ -1,4 +1,4 @@
-"""An API of flights that refuses some days at first, and the connector of their history."""
+"""An API of flights that refuses some days at first, and a connector with a backfill."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ FLIGHTS = [
 
 @dataclass
 class Airport:
-    """An API of flights that refuses some days until they are mended."""
+    """An API of flights that refuses some days until it is repaired."""
 
     url: str = ""
     refused: set[str] = field(default_factory=lambda: set(REFUSED))
@@ -47,7 +47,7 @@ def serve_airport() -> Iterator[Airport]:
 
 
 def airport(url: str) -> dict[str, Any]:
-    """A connector of flights with daily windows from `START` on, each tried once."""
+    """A connector of flights with daily partitions from `START` on, each tried once."""
     params = {"since": "{incremental.start_value}", "before": "{incremental.end_value}"}
     since = {"cursor_path": "departed_at", "initial_value": "1970-01-01T00:00:00Z"}
     flights = {

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from restsource_dagster_tests.e2e.airport import WINDOWS, Airport, airport, serve_airport
+from restsource_dagster_tests.e2e.backfill_pages import (
+    launch_backfill_of_failed_windows,
+    live_cursor_of,
+)
 from restsource_dagster_tests.e2e.browser import CHROMIUM, open_page
 from restsource_dagster_tests.e2e.graphql import Run, until
-from restsource_dagster_tests.e2e.history import launch_backfill_of_failed_windows, live_cursor_of
 from restsource_dagster_tests.e2e.project import LiveProject, processes_in, run_project
 from restsource_dagster_tests.e2e.shop import TOKEN, faulty, make_shop, plain, shop, station
 from restsource_dagster_tests.servers.api import ApiServer
@@ -55,7 +58,7 @@ def good_and_broken_files(project: LiveProject, shop_api: ApiServer) -> None:
 
 @pytest.fixture(scope="session")
 def files_dropped_at(project: LiveProject, shop_api: ApiServer, airport_api: Airport) -> float:
-    """When the shop, and the airport with its history, became connectors."""
+    """When the shop, and the airport with its backfill, became connectors."""
     project.set_variable("SHOP_TOKEN", TOKEN)
     begun = time.time()
     project.write_connector("shop", shop(shop_api.url))
@@ -72,7 +75,7 @@ def live_cursor(project: LiveProject, files_dropped_at: float) -> Mapping[str, A
 
 @pytest.fixture(scope="session")
 def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
-    """The runs of all windows once each was tried, in the order in which they started."""
+    """The runs of all partitions once each was tried, in the order in which they started."""
 
     def ended() -> list[Run]:
         runs = project.dagster.runs(history="airport/flights")
@@ -83,7 +86,7 @@ def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
 
 @pytest.fixture(scope="session")
 def launched(windows: list[Run], page: "Page", airport_api: Airport) -> None:
-    """The API is mended, and somebody has launched a backfill of the failed windows."""
+    """The API is repaired, and somebody has launched a backfill of the failed partitions."""
     airport_api.refused.clear()
     launch_backfill_of_failed_windows(page)
 

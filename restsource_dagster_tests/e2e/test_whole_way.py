@@ -1,7 +1,7 @@
 """The whole way, on real data: files, a running Dagster, tables.
 
 The tests of three files share one running project and go through its life in order: here it begins,
-`test_windows.py` loads a history, `test_working_on.py` goes on. `-m browser` alone works too. They
+`test_backfill.py` loads a history, `test_working_on.py` goes on. `-m browser` alone works too. They
 put pictures into `artifacts/`, and renew those of the documents if asked to:
 `RESTSOURCE_SCREENSHOTS=yes make test PYTEST_ARGS=restsource_dagster_tests/e2e`.
 """

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from restsource_dagster_tests.e2e.airport import FLIGHTS, REFUSED
+from restsource_dagster_tests.e2e.backfill_pages import live_cursor_of, loaded_ids
 from restsource_dagster_tests.e2e.browser import take_picture
 from restsource_dagster_tests.e2e.graphql import ASSET_JOB, until
-from restsource_dagster_tests.e2e.history import live_cursor_of, loaded_ids
 from restsource_dagster_tests.e2e.project import LiveProject
 from restsource_dagster_tests.e2e.shop import BROKEN, MISTAKES, plain
 from restsource_dagster_tests.servers.api import ApiServer
@@ -96,7 +96,7 @@ def test_materialize_in_the_browser_is_a_run_by_hand(project: LiveProject, page:
 
 
 @pytest.mark.usefixtures("good_and_broken_files")
-def test_a_mended_file_works_at_once_and_a_removed_one_is_gone(
+def test_a_fixed_file_works_at_once_and_a_removed_one_is_gone(
     project: LiveProject, shop_api: ApiServer
 ) -> None:
     project.write_connector("payments", plain(shop_api.url, "tickets"))
@@ -125,7 +125,7 @@ def test_a_scheduled_run_comes_at_its_minute_and_asks_only_from_the_cursor_on(
 
 
 @pytest.mark.browser
-def test_a_backfill_of_the_failed_windows_launched_by_clicking_completes_the_table(
+def test_a_backfill_of_the_failed_partitions_launched_by_clicking_completes_the_table(
     project: LiveProject, page: "Page", live_cursor: Mapping[str, Any], launched: None
 ) -> None:
     page.goto("/overview/backfills")

@@ -73,15 +73,15 @@ class Location:
     def tick(
         self, instance: dg.DagsterInstance | None, cursor: str | None = None
     ) -> tuple[list[dg.RunRequest], str | None, str | None]:
-        """One look of the sensor: the runs it asks for, its cursor, the reason for a skip."""
+        """Evaluate one tick; return its run requests, its cursor and the reason for a skip."""
         context = dg.build_sensor_context(
             instance=instance, cursor=cursor, definitions=self.definitions
         )
         data = self.sensor.evaluate_tick(context)
         return list(data.run_requests or ()), data.cursor, data.skip_message
 
-    def carry_out(self, request: dg.RunRequest, instance: dg.DagsterInstance) -> None:
-        """Run what was asked for, as the daemon would."""
+    def execute(self, request: dg.RunRequest, instance: dg.DagsterInstance) -> None:
+        """Execute a requested run, as the daemon would."""
         self.definitions.resolve_job_def(request.job_name or "").execute_in_process(
             instance=instance,
             asset_selection=request.asset_selection,

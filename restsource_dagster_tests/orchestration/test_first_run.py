@@ -30,7 +30,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def run_first_time(location: Location, instance: dg.DagsterInstance) -> str | None:
     requests, cursor, _ = location.tick(instance)
     for request in requests:
-        location.carry_out(request, instance)
+        location.execute(request, instance)
     return cursor
 
 
@@ -47,7 +47,7 @@ def test_a_connector_never_seen_before_is_run_as_a_whole(instance: dg.DagsterIns
     assert requests[0].tags["restsource/trigger"] == "first_run"
 
 
-def test_a_connector_is_asked_for_only_once(instance: dg.DagsterInstance) -> None:
+def test_a_connector_is_requested_only_once(instance: dg.DagsterInstance) -> None:
     location = Location(connector("shop", "orders", "customers"))
     cursor = run_first_time(location, instance)
 
@@ -93,7 +93,7 @@ def test_resources_added_later_run_without_those_that_were_there(
 
     requests, cursor, _ = grown.tick(instance, cursor)
     for request in requests:
-        grown.carry_out(request, instance)
+        grown.execute(request, instance)
 
     new = {asset_key("shop", "customers"), asset_key("shop", "refunds")}
     assert [selection(request) for request in requests] == [new]
@@ -104,7 +104,7 @@ def test_resources_added_later_run_without_those_that_were_there(
 def test_a_first_run_of_some_resources_leaves_the_others_new(instance: dg.DagsterInstance) -> None:
     location = Location(connector("shop", "orders", "customers"))
     by_hand = dg.RunRequest(job_name="shop_job", asset_selection=[asset_key("shop", "orders")])
-    location.carry_out(by_hand, instance)
+    location.execute(by_hand, instance)
 
     requests, _, _ = location.tick(instance)
 
@@ -135,7 +135,7 @@ def test_manual_mode_has_no_first_run_until_it_gets_a_schedule(
     manual = Location(connector("shop", schedule=MANUAL), connector("crm"))
     requests, cursor, _ = manual.tick(instance)
     assert [request.job_name for request in requests] == ["crm_job"]
-    manual.carry_out(requests[0], instance)
+    manual.execute(requests[0], instance)
 
     requests, _, _ = Location(connector("shop"), connector("crm")).tick(instance, cursor)
 
@@ -145,7 +145,7 @@ def test_manual_mode_has_no_first_run_until_it_gets_a_schedule(
 def test_a_resource_that_is_not_selected_is_not_waited_for(instance: dg.DagsterInstance) -> None:
     unselected = {"name": "countries", "selected": False}
     location = Location(connector("shop", "orders", unselected))
-    location.carry_out(
+    location.execute(
         dg.RunRequest(job_name="shop_job", asset_selection=[asset_key("shop", "orders")]), instance
     )
 
@@ -158,7 +158,7 @@ def test_it_waits_while_the_daemon_may_not_know_the_new_job_yet(
     early = Location(connector("shop"), now=CREATED + SETTLE / 2)
     requests, cursor, reason = early.tick(instance)
     assert (requests, cursor) == ([], None)
-    assert "loaded just now" in (reason or "")
+    assert "just loaded" in (reason or "")
 
     assert len(Location(connector("shop"), now=CREATED + SETTLE).tick(instance, cursor)[0]) == 1
 
@@ -171,7 +171,7 @@ def test_a_clock_that_was_set_back_does_not_hold_the_first_run_up(
     assert len(location.tick(instance)[0]) == 1
 
 
-def test_many_new_connectors_are_asked_for_in_several_ticks_and_each_once(
+def test_many_new_connectors_are_requested_in_several_ticks_and_each_once(
     instance: dg.DagsterInstance,
 ) -> None:
     names = [f"api_{number:03}" for number in range(2 * MAX_REQUESTS + 5)]
@@ -191,7 +191,7 @@ def test_a_tick_without_news_asks_the_instance_nothing(instance: dg.DagsterInsta
     location = Location(connector("shop"), connector("crm"))
     cursor = run_first_time(location, instance)
 
-    # A context without an instance raises as soon as it is asked for one.
+    # A context without an instance raises as soon as its instance is used.
     assert location.tick(None, cursor)[0] == []
 
 

@@ -1,4 +1,4 @@
-"""Schedules in Dagster: definition, evaluation and history, against real instances."""
+"""Schedules in Dagster: definition, evaluation and runs, against real instances."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -153,7 +153,7 @@ class TestTick:
         run_id = a_run(wiped, status=status)
         reason = evaluate(wiped, TEN_MINUTES, "2026-11-23T10:23")
         assert isinstance(reason, str)
-        assert reason.startswith(f"Run {run_id} of this connector is still going, since 20")
+        assert reason.startswith(f"Run {run_id} of this connector is still in progress, since 20")
         assert reason.endswith(
             "so the run due at 2026-11-23 10:23 UTC is not started now. "
             "The next run is due at 2026-11-23 10:33 UTC."

@@ -1,7 +1,7 @@
-"""The partitioned twin of an asset: its partitions are the windows of history.
+"""The partitioned asset of a backfill, and its job.
 
-A twin of its own, because a partitioned asset that is also run without a partition shows nothing of
-such runs. It writes to the same table as the live asset.
+It is an asset beside the live one, because a partitioned asset shows nothing of runs without a partition. Both
+write to the same table.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 BACKFILL_PRIORITY = {"dagster/priority": "-1"}
-"""Run tag: in the queue, live runs go before windows."""
+"""Run tag: the queue starts live runs before those of a backfill."""
 _PARTITION_CRONS = {
     "hourly": "0 * * * *",
     "daily": "0 0 * * *",
@@ -43,10 +43,12 @@ _PARTITION_CRONS = {
 
 
 def build_partitions_definition(plan: BackfillPlan) -> dg.TimeWindowPartitionsDefinition:
-    """Dagster's partitions with the keys of the plan's windows."""
+    """Return Dagster's partitions, with the keys of the plan's."""
     partition = plan.backfill.partition
     return dg.TimeWindowPartitionsDefinition(
         start=plan.backfill.start,
+        # A backfill that begins after the live stream has no partitions; Dagster refuses an end before
+        # the start.
         end=max(plan.end, plan.backfill.start),
         cron_schedule=_PARTITION_CRONS[partition],
         fmt=PARTITION_KEY_FORMATS[partition],
@@ -55,17 +57,20 @@ def build_partitions_definition(plan: BackfillPlan) -> dg.TimeWindowPartitionsDe
 
 
 def build_backfill_asset(plan: BackfillPlan, runs: RunSettings) -> dg.AssetsDefinition:
-    """The twin asset, materialized by an op that loads one window."""
+    """Return the asset of a backfill, materialized by an op that loads one partition."""
 
     @dg.multi_asset(
         name=backfill_op_name(plan.connector.name, plan.resource.name),
         specs=[_backfill_asset_spec(plan, runs)],
         partitions_def=build_partitions_definition(plan),
+        # A partition per run: a killed run loses one, and max_parallel counts runs.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
-        pool=plan.connector.name,  # the same as that of the live asset: see there
-        description=f"Load a window of {plan.resource.name}.",
+        # The live asset's pool: the two never run at once.
+        pool=plan.connector.name,
+        description=f"Loads a partition of the backfill of {plan.resource.name}.",
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        # Imported here because it brings dlt, which the code location must load without.
         from restsource_dagster.orchestration.backfills.partition_op import materialize_partition
 
         yield materialize_partition(context, plan, runs)
@@ -74,17 +79,18 @@ def build_backfill_asset(plan: BackfillPlan, runs: RunSettings) -> dg.AssetsDefi
 
 
 def build_backfill_job(plan: BackfillPlan, asset: dg.AssetsDefinition) -> UnresolvedJob:
-    """The job that loads one window."""
+    """Return the job that loads one partition."""
     return dg.define_asset_job(
         plan.job_name,
         selection=dg.AssetSelection.assets(*asset.keys),
         tags=backfill_run_tags(plan),
-        description=f"Load a window of {plan.resource.name}'s history ({plan.connector.path.name}).",
+        description=f"Loads a partition of the backfill of {plan.resource.name} "
+        f"({plan.connector.path.name}).",
     )
 
 
 def backfill_run_tags(plan: BackfillPlan) -> dict[str, str]:
-    """The run tags that all windows of a history have in common."""
+    """Return the run tags that all partitions of a backfill have in common."""
     return {
         TAG_CONNECTOR: plan.connector.name,
         TAG_TRIGGER: TRIGGER_BACKFILL,
@@ -98,7 +104,9 @@ def _backfill_asset_spec(plan: BackfillPlan, runs: RunSettings) -> dg.AssetSpec:
     connector, resource = plan.connector, plan.resource
     return dg.AssetSpec(
         plan.asset_key,
+        # For the graph only: it shows the two assets of a table beside each other.
         deps=[asset_key(connector.name, resource.name)],
+        # The UI marks partitions that were loaded under another definition as outdated.
         code_version=resource.definition_key,
         group_name=connector.name,
         description=_backfill_asset_description(plan),
@@ -107,21 +115,22 @@ def _backfill_asset_spec(plan: BackfillPlan, runs: RunSettings) -> dg.AssetSpec:
         tags=dict(connector.tags),
         metadata={
             **CodeReferenceSource(connector.path, "connector file").at(resource.line),
-            "window": plan.backfill.partition,
-            "history/start": dg.MetadataValue.timestamp(plan.backfill.start),
-            "history/end": dg.MetadataValue.timestamp(plan.end),
-            "auto": plan.backfill.auto,
+            "backfill/partition": plan.backfill.partition,
+            "backfill/start": dg.MetadataValue.timestamp(plan.backfill.start),
+            "backfill/end": dg.MetadataValue.timestamp(plan.end),
+            "backfill/auto": plan.backfill.auto,
         },
     )
 
 
 def _backfill_asset_description(plan: BackfillPlan) -> str:
     backfill = plan.backfill
-    loaded = "Loaded by themselves" if backfill.auto else "Loaded when somebody asks for them"
-    family = plan.connector.family_of(plan.resource.name).names[1:]
-    with_it = f" With each come its rows of {', '.join(family)}." if family else ""
+    loaded = "loaded automatically" if backfill.auto else "loaded on request"
+    dependents = plan.connector.family_of(plan.resource.name).names[1:]
+    with_it = f" Each partition includes its rows of {', '.join(dependents)}." if dependents else ""
     return (
-        f"The {backfill.partition} windows of {plan.resource.name} before its live stream, from "
+        f"The backfill of {plan.resource.name}: the rows before its live stream, from "
         f"{backfill.start:%Y-%m-%d %H:%M} up to {plan.end:%Y-%m-%d %H:%M} UTC, in the same table. "
-        f"{loaded}, newest first, beside the live runs.{with_it}"
+        f"Its {backfill.partition} partitions are {loaded}, newest first, beside the live runs."
+        f"{with_it}"
     )

@@ -1,4 +1,4 @@
-"""The histories of a connector, as its file and its creation time give them."""
+"""The plan of a backfill: which partitions a resource has, from its file and its creation time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.connector.cursor_format import detect_cursor_format
+from restsource_dagster.connector.cursor_format import CursorFormat, detect_cursor_format
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import (
     Partition,
@@ -22,7 +22,7 @@ from restsource_dagster.connector.resources import Backfill, Resource
 from restsource_dagster.orchestration.names import (
     backfill_asset_key,
     backfill_job_name,
-    history_tag_value,
+    backfill_tag_value,
 )
 from restsource_dagster.orchestration.state_files import CreationTimes, LiveStarts
 from restsource_dagster.settings import Settings
@@ -32,69 +32,70 @@ __all__ = ["BackfillPlan", "build_backfill_plans", "read_backfill_plans", "read_
 
 @dataclass(frozen=True)
 class BackfillPlan:
-    """The history of one resource: which windows there should be, and the names it goes by."""
+    """The backfill of one resource: its partitions, and its names in Dagster."""
 
     connector: Connector
     resource: Resource
     backfill: Backfill
     created_at: datetime
-    live_from: datetime
+    live_start: datetime
     """Where the live stream began, UTC."""
 
     @property
     def asset_key(self) -> dg.AssetKey:
-        """The twin asset, whose partitions are the windows."""
+        """The key of the partitioned asset."""
         return backfill_asset_key(self.connector.name, self.resource.name)
 
     @property
     def job_name(self) -> str:
-        """The job that loads one window."""
+        """The name of the job that loads one partition."""
         return backfill_job_name(self.connector.name, self.resource.name)
 
     @property
     def tag(self) -> str:
-        """What the runs of its windows are found by."""
-        return history_tag_value(self.connector.name, self.resource.name)
+        """The value of the tag by which its runs are found."""
+        return backfill_tag_value(self.connector.name, self.resource.name)
 
     @property
     def end(self) -> datetime:
-        """Where the newest window ends."""
-        return backfill_end(self.backfill, self.created_at, live_start_at=self.live_from)
+        """The end of the newest partition."""
+        return backfill_end(self.backfill, self.created_at, live_start_at=self.live_start)
 
+    # Cached: an hourly backfill of years has tens of thousands, and each tick asks for them.
     @cached_property
-    def windows(self) -> tuple[Partition, ...]:
-        """All windows, newest first; the newest may not be over yet."""
-        return backfill_partitions(self.backfill, self.created_at, live_start_at=self.live_from)
+    def partitions(self) -> tuple[Partition, ...]:
+        """All partitions, newest first. The newest may end in the future."""
+        return backfill_partitions(self.backfill, self.created_at, live_start_at=self.live_start)
 
-    def due(self, now: datetime | None = None) -> tuple[str, ...]:
-        """The keys of the windows that are over, newest first.
+    def due_keys(self, now: datetime | None = None) -> tuple[str, ...]:
+        """Return the keys of the partitions that have ended, newest first.
 
-        Only longer windows than before make one that isn't: its rows until now are partly the live
-        stream's already, and it is loaded when it is over.
+        A partition that hasn't exists only after `partition` was set to a longer one. Until its end, the
+        live stream loads part of its rows, too.
         """
         moment = now or datetime.now(UTC)
-        return tuple(window.key for window in self.windows if window.end <= moment)
+        return tuple(partition.key for partition in self.partitions if partition.end <= moment)
 
-    def window(self, key: str) -> Partition:
-        """The window of a key. Raises `ValueError` for a key that is none."""
+    def partition(self, key: str) -> Partition:
+        """Return the partition of a key. Raises `ValueError` for an invalid key."""
         return partition_of_key(self.backfill.partition, key)
 
-    def span(self, key: str) -> Window:
-        """A window in the form of the cursor. Raises `ValueError` for a key that is none."""
-        return window_of_partition(self.window(key), _plan_cursor_format(self.resource))
+    def window(self, key: str) -> Window:
+        """Return a partition as a window of cursor values. Raises `ValueError` for an invalid key."""
+        return window_of_partition(self.partition(key), _plan_cursor_format(self.resource))
 
 
 def build_backfill_plans(
-    connector: Connector, created_at: datetime, starts: LiveStarts
+    connector: Connector, created_at: datetime, live_starts: LiveStarts
 ) -> tuple[BackfillPlan, ...]:
-    """The histories of the connector's resources, in the order of the file."""
+    """Return the plans of a connector's resources, in the order of the file."""
     return tuple(
         BackfillPlan(
             connector,
             resource,
             resource.backfill,
             created_at,
-            starts.get(connector.name, resource, created_at),
+            live_starts.get(connector.name, resource, created_at),
         )
         for resource in connector.resources
         if resource.backfill is not None
@@ -102,23 +103,23 @@ def build_backfill_plans(
 
 
 def read_backfill_plans(connector: Connector, settings: Settings) -> tuple[BackfillPlan, ...]:
-    """The same for those who have neither at hand: both are kept in the state folder."""
+    """Return the plans with the creation time and the live starts of the state folder."""
     created_at = CreationTimes(settings.state_dir).get(connector)
     return build_backfill_plans(connector, created_at, LiveStarts(settings.state_dir))
 
 
 def read_live_start_values(connector: Connector, settings: Settings) -> Mapping[str, Any]:
-    """The cursor value from which a resource with a history is loaded live, by its name.
+    """Return the cursor values where live streams begin, by resource; only resources with a backfill.
 
-    It counts as long as no cursor is stored.
+    A value is used as long as no cursor is stored.
     """
     return {
-        plan.resource.name: _plan_cursor_format(plan.resource).render(plan.live_from)
+        plan.resource.name: _plan_cursor_format(plan.resource).render(plan.live_start)
         for plan in read_backfill_plans(connector, settings)
     }
 
 
-def _plan_cursor_format(resource: Resource) -> Any:
+def _plan_cursor_format(resource: Resource) -> CursorFormat:
     return detect_cursor_format(
         resource.incremental.initial_value if resource.incremental else None
     )

@@ -1,4 +1,7 @@
-"""What happens inside the run of a window. Imported by the op only: this module brings dlt."""
+"""The op of a backfill's asset: it loads one partition.
+
+Only a running op imports this module, because it imports dlt.
+"""
 
 from typing import Any
 
@@ -25,21 +28,22 @@ __all__ = ["materialize_partition"]
 def materialize_partition(
     context: dg.AssetExecutionContext, plan: BackfillPlan, runs: RunSettings
 ) -> dg.MaterializeResult[Any]:
-    """Load the window of the run's partition, with the rows of all that depend on the resource.
+    """Load the partition of this run, with the rows of all dependents of the resource.
 
-    The result's data version is the definition that it was loaded with: so Dagster itself knows
-    which windows a changed definition makes due again. Raises `dagster.Failure` with one summary.
+    The result's data version is the resource's definition key. By it Dagster knows which partitions were
+    loaded under an older definition and are due again. Raises `dagster.Failure` with one summary.
     """
-    key = context.partition_key
-    # what is under way is told by these tags, also of windows that somebody launched in the UI
+    key, resource = context.partition_key, plan.resource
+    # The backfill sensor finds runs by these tags. Runs that people launch in the UI lack them.
     tag_run(context, {**backfill_run_tags(plan), TAG_WINDOW: key})
-    span = plan.span(key)
-    context.log.info(f"{plan.resource.name}: the window {span.label}")
+    window = plan.window(key)
+    context.log.info(f"{resource.name}: the window {window.label}")
+    # All outcomes first: the asset is materialized only if every resource of the family is loaded.
     outcomes = list(
         ingest_window(
             plan.connector,
-            plan.resource.name,
-            span,
+            resource.name,
+            window,
             settings=runs.settings,
             environment=read_environment(),
             observer=RunLogObserver(context.log, runs.observer),
@@ -52,18 +56,20 @@ def materialize_partition(
         context.log.info(load_summary(outcome))
     return dg.MaterializeResult(
         asset_key=plan.asset_key,
-        data_version=dg.DataVersion(plan.resource.definition_key),
+        data_version=dg.DataVersion(resource.definition_key),
         metadata=_partition_metadata(plan, key, outcomes),
     )
 
 
 def _partition_metadata(plan: BackfillPlan, key: str, outcomes: list[Outcome]) -> dict[str, Any]:
+    """Return the metadata of the root's load, and the rows of each dependent, which has no such asset."""
     [root] = [outcome for outcome in outcomes if outcome.resource == plan.resource.name]
-    window = plan.window(key)
+    partition = plan.partition(key)
     metadata = {
         **materialization_metadata(root),
-        "window/start": dg.MetadataValue.timestamp(window.start),
-        "window/end": dg.MetadataValue.timestamp(window.end),
+        # Moments, unlike those of a live run: the UI shows both ends of the partition in time.
+        "window/start": dg.MetadataValue.timestamp(partition.start),
+        "window/end": dg.MetadataValue.timestamp(partition.end),
     }
     for outcome in outcomes:
         if outcome is not root:

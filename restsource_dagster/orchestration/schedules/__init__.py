@@ -1,1 +1,1 @@
-"""When a connector is due, and the Dagster schedule that starts it."""
+"""Schedules: when a connector is due, and the Dagster schedule that starts its runs."""

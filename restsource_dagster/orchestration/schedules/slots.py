@@ -1,14 +1,7 @@
-"""The cron strings that wake a schedule.
+"""When a connector is due: the arithmetic of slots, in UTC, and the cron strings for them.
 
-Cron can say "at these minutes of these hours", so a period that divides a day is a union of cron
-strings exactly. Any other period gets the coarsest grid that holds all of its slots, and the
-ticks in between are skipped when they come.
-
-When a connector is due: the arithmetic of slots, in UTC.
-
-A *slot* is a moment at which a connector is due: `anchor + k * period` for k = 0, 1, 2, ..., as
-far as it is later than the connector's creation. Everything here is a pure function of the
-schedule, the creation time and a moment, so two machines always agree on what is due.
+A *slot* is a moment at which a connector is due: `anchor + k * period` for k = 0, 1, 2, ..., if it is later
+than the connector's creation. All functions are pure, so two machines always agree on what is due.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +33,7 @@ _SCHEDULE_UNITS = {"minutes": timedelta(minutes=1), "hours": timedelta(hours=1),
 
 
 class RepeatingSchedule(Protocol):
-    """What is needed of a schedule that repeats: the connector file's `schedule` has it."""
+    """A schedule that repeats, such as the `schedule` of a connector file."""
 
     @property
     def mode(self) -> Literal["minutes", "hours", "days"]:
@@ -48,23 +41,23 @@ class RepeatingSchedule(Protocol):
 
     @property
     def interval(self) -> int:
-        """How many units lie between two slots, at least 1."""
+        """The number of units from one slot to the next, at least 1."""
 
     @property
     def offset(self) -> int:
-        """Minutes by which hours and days are shifted from midnight UTC; 0 for minutes."""
+        """The minutes from midnight UTC to the slots of hours and days; 0 for minutes."""
 
 
 def slot_period(schedule: RepeatingSchedule) -> timedelta:
-    """The time between two slots."""
+    """Return the time from one slot to the next."""
     return schedule.interval * _SCHEDULE_UNITS[schedule.mode]
 
 
 def slot_anchor(schedule: RepeatingSchedule, created_at: datetime) -> datetime:
-    """The moment that slots are counted from, in UTC; it need not be a slot itself.
+    """Return the moment that slots are counted from, in UTC. It need not be a slot itself.
 
-    Minutes count from the minute of creation, hours and days from the midnight (UTC) before the
-    creation plus the offset. Raises `ValueError` if `created_at` has no time zone.
+    Minutes count from the minute of creation; hours and days from the midnight (UTC) before the
+    creation, plus the offset. Raises `ValueError` if `created_at` has no time zone.
     """
     created = _require_utc(created_at, "created_at")
     if schedule.mode == "minutes":
@@ -74,18 +67,19 @@ def slot_anchor(schedule: RepeatingSchedule, created_at: datetime) -> datetime:
 
 
 def last_due(schedule: RepeatingSchedule, created_at: datetime, now: datetime) -> datetime | None:
-    """The latest slot that is not later than `now`; None while none has come yet.
+    """Return the latest slot up to `now`; None before the first slot.
 
     Raises `ValueError` if a time has no time zone.
     """
     start = slot_anchor(schedule, created_at)
+    # Floor division, so before the anchor the result is a slot before it, which the last line rejects.
     elapsed = (_require_utc(now, "now") - start) // slot_period(schedule)
     slot = start + elapsed * slot_period(schedule)
     return slot if slot > created_at else None
 
 
 def next_due(schedule: RepeatingSchedule, created_at: datetime, now: datetime) -> datetime:
-    """The first slot that is later than `now` and than the creation.
+    """Return the first slot after both `now` and the creation.
 
     Raises `ValueError` if a time has no time zone.
     """
@@ -97,7 +91,8 @@ def next_due(schedule: RepeatingSchedule, created_at: datetime, now: datetime) -
 def upcoming_slots(
     schedule: RepeatingSchedule, created_at: datetime, now: datetime
 ) -> Iterator[datetime]:
-    """All slots later than `now`, in order and without end: take as many as you show."""
+    """Yield all slots after `now`, in order, without end."""
+    # Counted on from one slot: `next_due` of each would be the same, and slower.
     slot = next_due(schedule, created_at, now)
     while True:
         yield slot
@@ -105,12 +100,12 @@ def upcoming_slots(
 
 
 def slot_tag(slot: datetime) -> str:
-    """A slot as the value of a run's slot tag: `2026-11-23T10:13:00Z`."""
+    """Return a slot as the value of a run's slot tag: `2026-11-23T10:13:00Z`."""
     return _require_utc(slot, "slot").strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_slot_tag(value: str) -> datetime | None:
-    """The slot that a tag's value names; None if a person has put something else there."""
+    """Return the slot that a tag's value names; None if the value names none, as people can edit tags."""
     try:
         slot = datetime.fromisoformat(value)
     except ValueError:
@@ -119,17 +114,16 @@ def parse_slot_tag(value: str) -> datetime | None:
 
 
 def format_utc(moment: datetime) -> str:
-    """A moment for people: `2026-11-23 10:13 UTC`, with seconds only where there are some."""
+    """Return a moment as text: `2026-11-23 10:13 UTC`, with seconds unless they are zero."""
     utc = _require_utc(moment, "moment")
     return f"{utc:%Y-%m-%d %H:%M:%S} UTC" if utc.second else f"{utc:%Y-%m-%d %H:%M} UTC"
 
 
 def schedule_in_words(schedule: RepeatingSchedule, created_at: datetime) -> str:
-    """The schedule for people, the same on every day of its life.
+    """Return a schedule as text that never changes.
 
-    `every 10 minutes at 10:13, 10:23, ... UTC` where the times of the day repeat each day (the
-    first two are named), else with the date to count from: `every 7 hours, first on 2026-11-23
-    at 14:00 UTC`.
+    `every 10 minutes at 10:13, 10:23, ... UTC` if the times repeat each day (the first two are named).
+    Otherwise with the date to count from: `every 7 hours, first on 2026-11-23 at 14:00 UTC`.
     """
     every = _every_words(schedule)
     first, second = islice(upcoming_slots(schedule, created_at, created_at), 2)
@@ -152,7 +146,7 @@ def _every_words(schedule: RepeatingSchedule) -> str:
 def _require_utc(moment: datetime, name: str) -> datetime:
     if moment.tzinfo is None:
         raise ValueError(
-            f"{name} is {moment.isoformat()}, without a time zone, so its moment is not known. "
+            f"{name} is {moment.isoformat()}, which has no time zone. "
             "Give it in UTC, for instance 2026-11-23T10:03:00Z."
         )
     return moment.astimezone(UTC)
@@ -164,19 +158,23 @@ _MINUTES_PER_DAY = DAY // _MINUTE
 
 @dataclass(frozen=True)
 class CronGrid:
-    """Cron strings, to be read in UTC, whose union has a tick at every slot of a schedule."""
+    """Cron strings in UTC that together have a tick at every slot of a schedule."""
 
     crons: tuple[str, ...]
     exact: bool
-    """Whether every tick is a slot, the time before the first one aside."""
+    """True if every tick after the first slot is a slot."""
 
 
 def cron_grid_for(schedule: RepeatingSchedule, created_at: datetime) -> CronGrid:
-    """The cron strings of a schedule.
+    """Return the cron strings of a schedule.
+
+    Cron can express "at these minutes of these hours", so a period that divides a day is exact. Any other
+    period gets the coarsest grid that contains all its slots, and the ticks between them are skipped.
 
     Raises `ValueError` if `created_at` has no time zone.
     """
     minutes = slot_period(schedule) // _MINUTE
+    # Cron repeats every day. The greatest common divisor is the longest step that does too and meets all slots.
     step = gcd(minutes, _MINUTES_PER_DAY)
     start = slot_anchor(schedule, created_at)
     phase = (start.hour * 60 + start.minute) % step
@@ -184,7 +182,7 @@ def cron_grid_for(schedule: RepeatingSchedule, created_at: datetime) -> CronGrid
 
 
 def _cron_union(step: int, phase: int) -> tuple[str, ...]:
-    """One cron string for all the hours that share their minutes: few, and easy to read."""
+    """Return one cron string for each group of hours with the same minutes."""
     minutes_of: dict[int, list[int]] = {}
     for minute_of_day in range(phase, _MINUTES_PER_DAY, step):
         hour, minute = divmod(minute_of_day, 60)
@@ -199,9 +197,10 @@ def _cron_union(step: int, phase: int) -> tuple[str, ...]:
 
 
 def _cron_field(values: Sequence[int], size: int) -> str:
-    """Evenly spaced values of a field that counts from 0 to `size - 1`, up to its end."""
+    """Return the cron field for evenly spaced values between 0 and `size - 1`."""
     if len(values) == size:
         return "*"
+    # A step needs three values to be shorter than the list.
     if len(values) < 3:
         return ",".join(map(str, values))
     start = f"{values[0]}-{size - 1}" if values[0] else "*"

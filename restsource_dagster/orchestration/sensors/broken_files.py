@@ -1,4 +1,4 @@
-"""Broken connector files: said where people look when something doesn't run."""
+"""The sensor whose tick fails while there are broken connector files: people look there first."""
 
 from collections.abc import Sequence
 
@@ -12,40 +12,43 @@ BROKEN_FILES_SENSOR = "restsource_broken_configs"
 
 INTERVAL_SECONDS = 60
 MAX_PROBLEMS_SHOWN = 100
-"""Problems told in full: the text is stored with every failed tick."""
+"""Problems in the text of a tick, which Dagster stores for every failed tick."""
 
 
 class BrokenFilesError(Exception):
-    """Connector files can't be used; the message has every problem, one a line."""
+    """Connector files have errors. The message has a line per problem."""
 
 
 def build_broken_files_sensor(broken: Sequence[LoadedFile]) -> dg.SensorDefinition:
-    """A sensor whose tick fails, once a minute, with the problems of all broken files as its text.
+    """Return a sensor that fails once a minute with the problems of all broken files.
 
-    One for all files: a broken file's name may be no legal sensor name. Without broken files it
-    skips; a project may as well leave it out then.
+    One sensor for all files, because a broken file's name may be no valid sensor name. Without broken files
+    it skips.
     """
     text = _broken_files_text(broken)
 
+    # A tick can show red without a run, an asset can't. So the sensor fails on purpose.
     @dg.sensor(
         name=BROKEN_FILES_SENSOR,
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Fails while there are connector files that can't be used, and says why.",
+        description="Fails while connector files have errors, and shows them.",
     )
     def broken_configs() -> dg.SkipReason:
         if broken:
             raise BrokenFilesError(text)
-        return dg.SkipReason("No connector file is broken.")
+        return dg.SkipReason("No connector file has errors.")
 
     return broken_configs
 
 
 def _broken_files_text(broken: Sequence[LoadedFile]) -> str:
-    files = "1 connector file is" if len(broken) == 1 else f"{len(broken)} connector files are"
+    one = len(broken) == 1
+    files = "1 connector file has errors" if one else f"{len(broken)} connector files have errors"
+    loaded = "is not loaded" if one else "are not loaded"
     lines = [problem.as_text() for file in broken for problem in file.problems]
     more = len(lines) - MAX_PROBLEMS_SHOWN
     shown = lines[:MAX_PROBLEMS_SHOWN] + (
         [f"... and {more} more: see `restsource check`"] if more > 0 else []
     )
-    return "\n".join([f"{files} broken; all others work.", *shown])
+    return "\n".join([f"{files} and {loaded}. Other connectors are unaffected.", *shown])

@@ -1,10 +1,21 @@
-"""The first run: a connector's data arrives as soon as its file does, without a click."""
+"""The sensor that starts a new connector's first run, so that its data arrives without a click.
+
+A resource is *new* if no run was ever requested for its asset and no materialization was reported. The Dagster
+instance knows both, because it stores with an asset which run was created for it. So nothing runs again after
+a restart, with a lost sensor cursor, a renamed sensor or code location, or a lost state folder (other creation
+times). The same holds for a connector that is removed and added again: its tables and incremental cursors
+still exist, and its schedule continues. A failed first run counts too: the schedule, or a person, tries again.
+
+If all selected resources of a connector are new, its whole job runs. If only some are (added to a file that
+ran before), a run loads just their assets; the engine requests what they need of a parent.
+"""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -19,13 +30,13 @@ __all__ = ["FIRST_RUN_SENSOR", "MAX_REQUESTS", "SETTLE", "build_first_run_sensor
 FIRST_RUN_SENSOR = "restsource_first_run"
 
 SETTLE = timedelta(seconds=3)
-"""No request so soon after loading: the daemon needs a moment to learn of a new job, and asking for
-one that it doesn't know yet is a failed tick (which it repeats, so nothing is lost)."""
+"""No request so soon after loading. The daemon learns of a new job a moment later, and a request for a job it
+doesn't know is a failed tick (which it repeats, so nothing is lost)."""
 MAX_REQUESTS = 50
-"""Runs asked for in one tick. The daemon creates them one by one, in which time no other sensor is
-looked at; the rest follows at the next tick."""
+"""Run requests of one tick. The daemon creates their runs one by one and evaluates no other sensor meanwhile.
+The rest follows at the next tick."""
 INTERVAL_SECONDS = 3
-"""Below the daemon's own five seconds between looks, so that it never leaves out every second one."""
+"""Shorter than the five seconds between the daemon's rounds, so that each round has a tick."""
 ASSETS_PER_QUERY = 500
 """Assets looked up in one query."""
 
@@ -37,70 +48,87 @@ def build_first_run_sensor(
     *,
     settle: timedelta = SETTLE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    opened: TickInstance | None = None,
+    tick_instance: TickInstance | None = None,
 ) -> dg.SensorDefinition:
-    """A sensor that asks once for the first run of every resource that was never asked for.
+    """Return a sensor that requests the first run of every new resource, once.
 
-    `connectors` come with their creation time; `jobs` has the job of each by connector name;
+    `connectors` come with their creation times, `jobs` holds the job of each by connector name, and
     `loaded_at` is when these definitions were built. Connectors in manual mode have no first run.
-
-    A resource is *new* if no run was ever asked to materialize its asset and nobody reported a
-    materialization: the Dagster instance itself knows, because it notes on an asset which run was
-    created for it. So nothing runs again after a restart, with a lost sensor cursor, a renamed
-    sensor or code location, a lost state folder (other creation times), or when a connector is
-    removed and put back: its tables and incremental cursors are still there, and its schedule goes
-    on. A first run that failed counts too: the schedule, or a person, tries again.
-
-    All selected resources of a connector new: one run of its whole job. Only some (added to a file
-    that ran before): one run of just those assets; what they need of a parent, the engine asks for.
-
-    The sensor cursor holds a digest of the connectors and resources that were looked after, some
-    100 bytes for any number of them. While it fits, a tick compares two strings and asks the
-    instance nothing. The run key (connector, creation time, a digest of the new resources) keeps a
-    request from being carried out twice if the daemon stops in the middle, and from being carried
-    out again for a connector all of whose assets were wiped.
     """
-    plan = sorted(
-        (_FirstRunCandidate.of(connector, created_at) for connector, created_at in connectors),
-        key=lambda newcomer: newcomer.connector,
-    )
-    plan = [newcomer for newcomer in plan if newcomer.resources]
-    known = _candidates_digest(plan)
-    instances = opened or TickInstance()
+    candidates = _first_run_candidates(connectors)
+
+    def is_settling() -> bool:
+        # A negative age means that the clock was set back: then waiting could take hours.
+        return timedelta(0) <= clock() - loaded_at < settle
+
+    first_runs = _FirstRuns(candidates, jobs, is_settling, tick_instance or TickInstance())
 
     @dg.sensor(
         name=FIRST_RUN_SENSOR,
-        jobs=[jobs[newcomer.connector] for newcomer in plan],
+        jobs=[jobs[candidate.connector] for candidate in candidates],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Runs each connector, and each resource added to one, for the first time.",
     )
     def first_run(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        progress = _FirstRunCursor.read(context.cursor, known)
-        if progress.done:
-            return dg.SkipReason(f"All {len(plan)} scheduled connectors had their first run.")
-        if timedelta(0) <= clock() - loaded_at < settle:
-            return dg.SkipReason("The definitions were loaded just now; looking at the next tick.")
-        requests: list[dg.RunRequest] = []
-        for newcomer, new in _new_resources(instances.of(context), plan, after=progress.after):
-            if len(requests) == MAX_REQUESTS:
-                break
-            if new:
-                requests.append(newcomer.request(jobs[newcomer.connector].name, new))
-            progress = _FirstRunCursor(known=known, after=newcomer.connector)
-        else:
-            progress = _FirstRunCursor(known=known, after=None, done=True)
-        if not requests:
-            context.update_cursor(progress.as_text())
-            return dg.SkipReason("Nothing new among the connectors.")
-        return dg.SensorResult(run_requests=requests, cursor=progress.as_text())
+        return first_runs.tick(context)
 
     return first_run
 
 
 @dataclass(frozen=True)
+class _FirstRuns:
+    candidates: Sequence["_FirstRunCandidate"]
+    jobs: Mapping[str, Any]
+    is_settling: Callable[[], bool]
+    tick_instance: TickInstance
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all candidates and their resources."""
+        return _short_hash([[each.connector, *sorted(each.resources)] for each in self.candidates])
+
+    def tick(self, context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        progress = _FirstRunCursor.read(context.cursor, self.digest)
+        if progress.done:
+            number = len(self.candidates)
+            return dg.SkipReason(f"All {number} scheduled connectors had their first run.")
+        if self.is_settling():
+            return dg.SkipReason(
+                "The definitions were just loaded. The next tick looks for new connectors."
+            )
+        requests, progress = self._request(self.tick_instance.for_tick(context), progress)
+        if not requests:
+            context.update_cursor(progress.as_text())
+            return dg.SkipReason("No connector or resource is new.")
+        return dg.SensorResult(run_requests=requests, cursor=progress.as_text())
+
+    def _request(
+        self, instance: dg.DagsterInstance, progress: "_FirstRunCursor"
+    ) -> tuple[list[dg.RunRequest], "_FirstRunCursor"]:
+        """Return at most `MAX_REQUESTS` requests, and the cursor after them."""
+        requests: list[dg.RunRequest] = []
+        # The cursor moves past a candidate only with its request, so the next tick starts with the others.
+        for candidate, new in _new_resources(instance, self.candidates, after=progress.after):
+            if len(requests) == MAX_REQUESTS:
+                return requests, progress
+            if new:
+                requests.append(candidate.request(self.jobs[candidate.connector].name, new))
+            progress = _FirstRunCursor(known=progress.known, after=candidate.connector)
+        return requests, _FirstRunCursor(known=progress.known, after=None, done=True)
+
+
+def _first_run_candidates(
+    connectors: Iterable[tuple[Connector, datetime]],
+) -> list["_FirstRunCandidate"]:
+    """Return the connectors that have a first run, by name: the sensor cursor counts in this order."""
+    candidates = (_FirstRunCandidate.of(*pair) for pair in connectors)
+    return sorted((each for each in candidates if each.resources), key=lambda each: each.connector)
+
+
+@dataclass(frozen=True)
 class _FirstRunCandidate:
-    """A connector that may be new, with the resources that a run of it loads."""
+    """A connector that may be new, with the resources that its runs load."""
 
     connector: str
     created_at: datetime
@@ -108,23 +136,33 @@ class _FirstRunCandidate:
 
     @classmethod
     def of(cls, connector: Connector, created_at: datetime) -> "_FirstRunCandidate":
-        manual = isinstance(connector.schedule, ManualSchedule)
-        names = () if manual else tuple(r.name for r in connector.resources if r.selected)
+        is_manual = isinstance(connector.schedule, ManualSchedule)
+        names = () if is_manual else tuple(r.name for r in connector.resources if r.selected)
         return cls(connector.name, created_at, names)
 
     def request(self, job_name: str, new: Sequence[str]) -> dg.RunRequest:
-        whole = len(new) == len(self.resources)
+        """Return the request for a run of the new resources.
+
+        The run key keeps the daemon from creating the run twice: if it is killed in the middle of a tick,
+        or if all assets of the connector are wiped.
+        """
+        is_whole = len(new) == len(self.resources)
         return dg.RunRequest(
             run_key=f"first:{self.connector}:{self.created_at.isoformat()}:{_short_hash(sorted(new))}",
             job_name=job_name,
-            asset_selection=None if whole else [asset_key(self.connector, name) for name in new],
+            # Without a selection the UI shows the run as one of the whole job.
+            asset_selection=None if is_whole else [asset_key(self.connector, name) for name in new],
             tags={TAG_CONNECTOR: self.connector, TAG_TRIGGER: "first_run"},
         )
 
 
 @dataclass(frozen=True)
 class _FirstRunCursor:
-    """The sensor cursor: which set of connectors (`known`) was looked after, and how far by name."""
+    """The sensor cursor: how far, by name, a set of connectors and resources has been examined.
+
+    `known` is a digest of the set, so the cursor has some 100 bytes for any number of connectors. While it
+    matches, a tick compares two texts and queries nothing.
+    """
 
     known: str
     after: str | None = None
@@ -136,7 +174,7 @@ class _FirstRunCursor:
 
     @classmethod
     def read(cls, text: str | None, known: str) -> "_FirstRunCursor":
-        """A cursor of another set, another version or an unreadable one means: start at the top."""
+        """Return the stored cursor; one from the start if it is of another set or can't be read."""
         try:
             value = json.loads(text or "{}")
         except ValueError:
@@ -148,40 +186,38 @@ class _FirstRunCursor:
 
 
 def _new_resources(
-    instance: dg.DagsterInstance, plan: Sequence[_FirstRunCandidate], *, after: str | None
+    instance: dg.DagsterInstance, candidates: Sequence[_FirstRunCandidate], *, after: str | None
 ) -> Iterator[tuple[_FirstRunCandidate, tuple[str, ...]]]:
-    """Each connector later than `after` by name, with those of its resources that are new."""
-    rest = [newcomer for newcomer in plan if after is None or newcomer.connector > after]
+    """Yield each candidate later than `after` by name, with its new resources."""
+    rest = [each for each in candidates if after is None or each.connector > after]
     for batch in _query_batches(rest):
-        keys = {name: asset_key(*name) for newcomer in batch for name in _asset_names(newcomer)}
-        seen = {
+        keys = {name: asset_key(*name) for each in batch for name in _asset_names(each)}
+        # A run that was created for an asset counts even if it failed or is still queued.
+        known = {
             record.asset_entry.asset_key
             for record in instance.get_asset_records(list(keys.values()))
             if record.asset_entry.last_run_id or record.asset_entry.last_materialization_record
         }
-        for newcomer in batch:
-            yield newcomer, tuple(n for c, n in _asset_names(newcomer) if keys[c, n] not in seen)
+        for each in batch:
+            yield each, tuple(n for c, n in _asset_names(each) if keys[c, n] not in known)
 
 
-def _asset_names(newcomer: _FirstRunCandidate) -> Iterable[tuple[str, str]]:
-    return ((newcomer.connector, resource) for resource in newcomer.resources)
+def _asset_names(candidate: _FirstRunCandidate) -> Iterable[tuple[str, str]]:
+    return ((candidate.connector, resource) for resource in candidate.resources)
 
 
-def _query_batches(plan: Sequence[_FirstRunCandidate]) -> Iterator[list[_FirstRunCandidate]]:
+def _query_batches(candidates: Sequence[_FirstRunCandidate]) -> Iterator[list[_FirstRunCandidate]]:
+    # A connector is never split, because its request names all its new resources.
     batch: list[_FirstRunCandidate] = []
     size = 0
-    for newcomer in plan:
-        batch.append(newcomer)
-        size += len(newcomer.resources)
+    for candidate in candidates:
+        batch.append(candidate)
+        size += len(candidate.resources)
         if size >= ASSETS_PER_QUERY:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _candidates_digest(plan: Sequence[_FirstRunCandidate]) -> str:
-    return _short_hash([[newcomer.connector, *sorted(newcomer.resources)] for newcomer in plan])
 
 
 def _short_hash(value: object) -> str:

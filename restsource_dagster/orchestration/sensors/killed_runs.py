@@ -1,8 +1,8 @@
-"""Runs whose process was killed: nobody but us notices.
+"""The processes of runs, and the sensor that marks runs whose process was killed.
 
-Dagster's default launcher can't tell whether a run's process lives. After a power cut, or a `kill -9`,
-the run would stay "in progress" for ever, hold its place in the queue and keep its connector's schedule
-back. Each run is therefore tagged with its process, and looked after by a sensor.
+Dagster's default launcher can't tell whether a run's process is alive. After a power failure or a
+`kill -9`, the run would stay in progress for ever, keep its place in the queue and block its connector's
+schedule. So each run is tagged with its process, and a sensor checks the processes.
 """
 
 import os
@@ -29,6 +29,7 @@ _INTERVAL_SECONDS = 30
 _MAX_RUNS = 200
 _EXECUTING_STATUSES = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _CLOCK_TOLERANCE_SECONDS = 2
+"""The start time of a process is computed from the uptime, so it varies by a second."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,17 @@ class RunProcess:
     host: str
     pid: int
     started: int
-    """Seconds since the epoch: another process may get the same id later."""
+    """Start time in seconds since the epoch, because another process may get the same id later."""
 
     @classmethod
     def of(cls, pid: int) -> "RunProcess":
-        """A process of this host. Raises `psutil.NoSuchProcess` if it has ended."""
+        """Return a process of this host. Raises `psutil.NoSuchProcess` if it has ended."""
         return cls(socket.gethostname(), pid, round(psutil.Process(pid).create_time()))
 
     @classmethod
     def of_run(cls, run: dg.DagsterRun) -> "RunProcess | None":
-        """The process that a run's tag names; None if it names none."""
+        """Return the process that a run's tag names; None if it names none."""
+        # From the right, because a host name may contain colons; and people can edit tags.
         host, pid, started = ("", "", "", *run.tags.get(TAG_PROCESS, "").rsplit(":", 2))[-3:]
         if not (pid.isdecimal() and started.isdecimal()):
             return None
@@ -55,25 +57,26 @@ class RunProcess:
 
     @property
     def tag(self) -> str:
-        """The same as the value of the tag `restsource/process`."""
+        """The value of the tag `restsource/process`."""
         return f"{self.host}:{self.pid}:{self.started}"
 
     @property
     def is_on_this_host(self) -> bool:
-        """Whether it is a process of this host; others can't be looked up."""
+        """True for a process of this host. Those of other hosts can't be looked up."""
         return self.host == socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether this host has the process, and not another one that has got its id since."""
+        """True if this host runs the process, and not another one with the same id."""
         return self.os_process is not None
 
     @property
     def os_process(self) -> psutil.Process | None:
-        """The process, if it is alive."""
+        """The process as psutil sees it; None if it has ended."""
         try:
             process = psutil.Process(self.pid)
             same = abs(process.create_time() - self.started) <= _CLOCK_TOLERANCE_SECONDS
+            # A process that has ended stays a zombie until its parent looks at it.
             alive = same and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return None
@@ -81,14 +84,14 @@ class RunProcess:
 
 
 def process_tag() -> str:
-    """Where this process executes a run, as the value of the tag `restsource/process`."""
+    """Return this process as the value of the tag `restsource/process`."""
     return RunProcess.of(os.getpid()).tag
 
 
 def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Mark a run as failed if its process is gone. Return True if it was marked.
+    """Mark a run as failed if its process is gone. Return True if the run was marked.
 
-    Only this host's processes can be looked up; a run of another host is left as it is.
+    A run of another host is not marked, because its process can't be looked up.
     """
     process = RunProcess.of_run(run)
     if process is None or not process.is_on_this_host or process.is_alive:
@@ -101,29 +104,31 @@ def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bo
 
 
 def process_gone_text(process: RunProcess) -> str:
-    """What to say of a run whose process is gone."""
+    """Return the failure text of a run whose process is gone."""
     return (
         f"The process of this run (PID {process.pid}) is gone: it was killed, or the machine went down. "
-        "Nothing is lost: the next run goes on from the stored cursors."
+        "Nothing is lost: the next run continues from the stored cursors."
     )
 
 
-def build_killed_runs_sensor(opened: TickInstance | None = None) -> dg.SensorDefinition:
-    """A sensor that marks runs as failed whose process is gone."""
-    instances = opened or TickInstance()
+def build_killed_runs_sensor(tick_instance: TickInstance | None = None) -> dg.SensorDefinition:
+    """Return a sensor that marks runs as failed if their process is gone."""
+    instances = tick_instance or TickInstance()
 
     @dg.sensor(
         name=KILLED_RUNS_SENSOR,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Marks runs as failed whose process was killed, so that schedules go on.",
+        description="Marks runs whose process was killed as failed, so that schedules continue.",
     )
-    def look_after_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        instance = instances.of(context)
-        going_on = instance.get_runs(dg.RunsFilter(statuses=_EXECUTING_STATUSES), limit=_MAX_RUNS)
-        ended = [run.run_id for run in going_on if fail_if_process_gone(instance, run)]
-        if ended:
-            return dg.SkipReason(f"Marked as failed, their processes are gone: {', '.join(ended)}.")
-        return dg.SkipReason("Every run in progress has its process.")
+    def mark_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        instance = instances.for_tick(context)
+        executing = instance.get_runs(dg.RunsFilter(statuses=_EXECUTING_STATUSES), limit=_MAX_RUNS)
+        marked = [run.run_id for run in executing if fail_if_process_gone(instance, run)]
+        if marked:
+            return dg.SkipReason(
+                f"Marked as failed, as their processes are gone: {', '.join(marked)}."
+            )
+        return dg.SkipReason("The process of every run in progress is alive.")
 
-    return look_after_runs
+    return mark_killed_runs

@@ -1,4 +1,4 @@
-"""Reloading the code location from inside it, as the Reload button does from outside."""
+"""Reload the code location from within, as the Reload button of the UI does."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,19 +12,18 @@ from restsource_dagster.orchestration.dagster_compat import code_location_of
 __all__ = ["RELOAD_TIMEOUT_SECONDS", "ReloadResult", "reload_location"]
 
 RELOAD_TIMEOUT_SECONDS = 50
-"""Below the 60 seconds that the daemon gives a sensor tick, so that we can still tell of it."""
+"""Less than the 60 seconds that the daemon gives a sensor tick, so that the tick reports the failure."""
 RELOAD_BY_HAND = "Click Reload beside the code location in Dagster's UI (Deployment)."
 
 
 @dataclass(frozen=True)
 class ReloadResult:
-    """How asking for a reload went; `detail` is a sentence or two for people.
+    """The result of requesting a reload; `detail` is a sentence or two for people.
 
-    - `asked`: done as far as the asked one says. `via` tells whom: the code server, which serves the
-      new definitions to webserver and daemon within a second or two; or the webserver, whose
-      definitions are new while the daemon renews its own about every minute.
+    - `asked`: `via` accepted the request. The code server serves the new definitions to webserver and daemon
+      within a second or two. The webserver has them, and the daemon renews its own about every minute.
     - `failed`: worth another try later.
-    - `unsupported`: nobody can be asked here; only a person can reload.
+    - `unsupported`: only a person can reload here.
     """
 
     outcome: Literal["asked", "failed", "unsupported"]
@@ -38,20 +37,21 @@ def reload_location(
     webserver: str | None = None,
     timeout_seconds: int = RELOAD_TIMEOUT_SECONDS,
 ) -> ReloadResult:
-    """Have the code location that this sensor is part of read its files again. Never raises.
+    """Make the code location of this sensor load its files again. Never raises.
 
-    Under `dagster dev` and `dagster code-server start` the code server itself is asked. Where
-    webserver and daemon each run a code server of their own (a `workspace.yaml` with a module),
-    there is none to ask, and the webserver is, if its address is given (`http://host:3000`).
+    Under `dagster dev` and `dagster code-server start`, webserver and daemon share a code server, which
+    reloads. If each starts its own (a `workspace.yaml` with a module), the webserver reloads, provided its
+    address is given (`http://host:3000`).
 
-    Asking the code server is not a documented part of Dagster: a version that lacks it is a result that
-    says so and what to do.
+    The code server's part is not documented by Dagster. If a version lacks it, the result says so and what
+    to do.
     """
     location = code_location_of(context)
     if location is None:
         return ReloadResult(
             "unsupported", f"This sensor runs outside of a code location. {RELOAD_BY_HAND}"
         )
+    # The shared code server first: webserver and daemon see its new definitions at once.
     if location.reload is not None:
         return _ask_code_server(location.reload, timeout_seconds)
     if webserver is not None:
@@ -66,7 +66,7 @@ def reload_location(
 def _ask_code_server(reload: Callable[[int], None], timeout_seconds: int) -> ReloadResult:
     try:
         reload(timeout_seconds)
-    except Exception as error:  # noqa: BLE001 - not a public API: what it raises isn't promised
+    except Exception as error:  # noqa: BLE001 - no documented API, so it may raise anything
         return ReloadResult(
             "failed", f"The code server did not reload: {_error_text(error)} {RELOAD_BY_HAND}"
         )
@@ -74,6 +74,7 @@ def _ask_code_server(reload: Callable[[int], None], timeout_seconds: int) -> Rel
 
 
 def _ask_webserver(address: str, location_name: str, timeout_seconds: int) -> ReloadResult:
+    # Few installations need it, and it takes long to import.
     from dagster_graphql import DagsterGraphQLClient, ReloadRepositoryLocationStatus
 
     try:
@@ -98,5 +99,6 @@ def _ask_webserver(address: str, location_name: str, timeout_seconds: int) -> Re
 
 
 def _error_text(error: Exception) -> str:
+    # gRPC errors are pages long, and the text is stored with each tick.
     text = " ".join(str(error).split())[:500].rstrip(".")
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."

@@ -1,4 +1,4 @@
-"""Launches a run of the current folder's project, tells its id and the fork server's, and waits."""
+"""Launches a run of the current folder's project, writes its id and the fork server's, and waits."""
 
 import json
 import sys

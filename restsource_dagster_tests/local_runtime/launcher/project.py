@@ -70,7 +70,7 @@ class Project:
 
     @contextmanager
     def gate(self) -> Iterator[Gate]:
-        """Holds up whoever asks for orders, until it is opened or at the end of the block."""
+        """Holds back answers for orders until it is opened, or until the end of the block."""
         gate = Gate()
         self.api.answers["/orders"] = gate
         try:
@@ -132,7 +132,7 @@ class Project:
         return event.message
 
     def engine_events(self, run_id: str) -> str:
-        """What Dagster tells of its own doings for a run."""
+        """Return the engine events of a run as text."""
         events = self.instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
         return "\n".join(event.message for event in events)
 

@@ -17,6 +17,8 @@ from restsource_dagster.local_runtime.run_launcher import is_local_run
 from restsource_dagster_tests.local_runtime.launcher.project import Project
 from restsource_dagster_tests.telling import ROOT
 
+pytestmark = pytest.mark.usefixtures("plugins")
+
 
 def test_a_run_takes_place_all_the_same_where_there_can_be_no_fork_server(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

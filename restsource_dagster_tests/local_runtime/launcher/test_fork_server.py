@@ -13,12 +13,14 @@ from restsource_dagster.local_runtime.run_launcher import ForkFailedError, ForkS
 from restsource_dagster_tests.processes import is_running, wait_until_gone
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
+pytestmark = pytest.mark.usefixtures("plugins")
+
 Ends = SimpleQueue[tuple[str, int | None]]
 
 
 @pytest.fixture
 def ends() -> Ends:
-    """The ends of runs, as they are told."""
+    """The ends of runs, as they are reported."""
     return SimpleQueue()
 
 
@@ -47,11 +49,11 @@ def test_a_child_that_waits_does_nothing_and_is_gone_when_it_is_dropped(
     wait_until_gone(child)
     other = server.fork("job", "")
     server.release(other, "another")
-    # the dropped one's end was not told before
+    # the end of the discarded one is not reported
     assert ends.get(timeout=PATIENCE_SECONDS)[0] == "another"
 
 
-def test_the_end_of_a_child_is_told_with_its_exit_code(
+def test_the_end_of_a_child_is_reported_with_its_exit_code(
     server: ForkServerClient, ends: Ends
 ) -> None:
     child = server.fork("job", "these are no arguments")

@@ -1,4 +1,4 @@
-"""What becomes of the fork server and of runs when the process that launched them comes to its end."""
+"""The fork server and its runs when the process that launched them ends."""
 
 import gc
 import json
@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.launcher.base import LaunchRunContext
 
 from restsource_dagster.local_runtime.run_launcher import WarmRunLauncher
 from restsource_dagster_tests.local_runtime.launcher.project import Project
 from restsource_dagster_tests.processes import is_running, wait_until_gone
+
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @contextmanager

@@ -23,6 +23,8 @@ from restsource_dagster_tests.local_runtime.storage.homes import (
 )
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background
 
+pytestmark = pytest.mark.usefixtures("plugins")
+
 
 def shards(home: Path) -> Path:
     return home / "history" / "runs"
@@ -124,7 +126,7 @@ def test_a_batch_that_fails_leaves_no_event_of_it(tmp_path: Path) -> None:
         assert plans(instance, run) == ["customers"]
 
 
-def test_whoever_watches_a_run_is_told_of_events_while_its_file_is_open(tmp_path: Path) -> None:
+def test_a_watcher_of_a_run_sees_events_while_its_file_is_open(tmp_path: Path) -> None:
     told: Queue[EventLogEntry] = Queue()
     with opened(tmp_path) as writer, opened(tmp_path) as reader:
         run = add_run(writer)

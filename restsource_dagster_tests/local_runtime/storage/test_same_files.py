@@ -17,6 +17,8 @@ from restsource_dagster_tests.local_runtime.storage.homes import (
     report,
 )
 
+pytestmark = pytest.mark.usefixtures("plugins")
+
 NAMES = ["customers", "items", "orders"]
 
 

@@ -1,4 +1,4 @@
-"""Histories as a code location has them, and what becomes of the runs that are asked for."""
+"""Backfills as a code location has them, and the runs that their sensor requests."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,11 +26,11 @@ from restsource_dagster_tests.making import make_connector, make_settings
 __all__ = ["CREATED", "Location", "orders"]
 
 CREATED = datetime(2024, 1, 6, 10, 3, tzinfo=UTC)
-"""Five days after the start of `orders`, so that its history has five windows."""
+"""Five days after the start of `orders`, so that its backfill has five partitions."""
 
 
 def orders(name: str = "orders", **changes: Any) -> dict[str, Any]:
-    """A resource with a daily history from 2024-01-01 on; `changes` are those of its block."""
+    """Return a resource with a daily backfill from 2024-01-01 on; `changes` are fields of its block."""
     return {
         "name": name,
         "primary_key": "id",
@@ -45,7 +45,7 @@ def orders(name: str = "orders", **changes: Any) -> dict[str, Any]:
 
 
 class Location:
-    """The histories of connectors, the sensor that fills them, and an instance's memory of runs."""
+    """The backfills of connectors, their sensor, and the runs that an instance knows."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Location:
     def tick(
         self, instance: dg.DagsterInstance, cursor: str | None = None
     ) -> tuple[list[dg.RunRequest], str | None, str | None]:
-        """One look: the runs it asks for, the sensor cursor, the reason for a skip."""
+        """Evaluate one tick; return its run requests, the sensor cursor and the reason for a skip."""
         context = dg.build_sensor_context(
             instance=instance, cursor=cursor, definitions=self.definitions
         )
@@ -92,12 +92,12 @@ class Location:
         request: dg.RunRequest,
         status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTING,
     ) -> dg.DagsterRun:
-        """The run that the daemon creates."""
+        """Return the run that the daemon creates."""
         run = dg.DagsterRun(job_name=request.job_name or "", tags={**request.tags}, status=status)
         return instance.add_run(run)
 
     def end(self, instance: dg.DagsterInstance, run: dg.DagsterRun, *, loaded: bool = True) -> None:
-        """Let a run succeed (its window is loaded) or fail."""
+        """Let a run succeed (its partition is loaded) or fail."""
         if loaded:
             [plan] = [plan for plan in self.plans if plan.job_name == run.job_name]
             self.load(instance, plan, run.tags[TAG_WINDOW])
@@ -109,12 +109,12 @@ class Location:
         )
 
     def load(self, instance: dg.DagsterInstance, plan: BackfillPlan, key: str) -> None:
-        """Note that a window was loaded under the present definition."""
+        """Record that a partition was loaded under the current definition."""
         version = {"dagster/data_version": plan.resource.definition_key}
         instance.report_runless_asset_event(
             dg.AssetMaterialization(plan.asset_key, partition=key, tags=version)
         )
 
     def tags(self, key: str) -> dict[str, str]:
-        """The tags of a run of a window of the first history."""
+        """Return the tags of a run of the first backfill."""
         return {**backfill_run_tags(self.plans[0]), TAG_WINDOW: key, "dagster/partition": key}

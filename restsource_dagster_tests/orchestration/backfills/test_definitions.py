@@ -1,4 +1,4 @@
-"""What a folder with histories becomes in Dagster."""
+"""The assets, jobs and sensor of backfills."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_the_twin_is_partitioned_and_stands_beside_the_live_asset(settings: Sett
     assert asset.op.pool == "shop"
 
 
-def test_the_live_job_does_not_run_windows(settings: Settings) -> None:
+def test_the_live_job_does_not_run_partitions(settings: Settings) -> None:
     definitions = define(settings)
     live = definitions.resolve_job_def("shop_job").asset_layer.selected_asset_keys
     assert live == {asset_key("shop", "orders"), asset_key("shop", "countries")}
@@ -49,7 +49,7 @@ def test_the_live_job_does_not_run_windows(settings: Settings) -> None:
     assert windows.asset_layer.selected_asset_keys == {backfill_asset_key("shop", "orders")}
 
 
-def test_there_is_one_sensor_for_all_histories_and_it_is_on(settings: Settings) -> None:
+def test_there_is_one_sensor_for_all_backfills_and_it_is_on(settings: Settings) -> None:
     define(settings, "till")
     sensor = define(settings).get_repository_def().get_sensor_def(BACKFILL_SENSOR)
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
@@ -60,14 +60,14 @@ def test_there_is_one_sensor_for_all_histories_and_it_is_on(settings: Settings) 
 
 
 @pytest.mark.parametrize("block", [{"auto": False}, {"auto": False, "start": "2030-01-01"}])
-def test_without_an_automatic_history_there_is_no_sensor(
+def test_without_an_automatic_backfill_there_is_no_sensor(
     settings: Settings, block: dict[str, Any]
 ) -> None:
     repository = define(settings, **block).get_repository_def()
     assert not repository.has_sensor_def(BACKFILL_SENSOR)
 
 
-def test_a_history_that_begins_after_the_live_stream_has_no_windows(settings: Settings) -> None:
+def test_a_backfill_that_begins_after_the_live_stream_has_no_partitions(settings: Settings) -> None:
     asset = define(settings, start="2030-01-01").resolve_assets_def(
         backfill_asset_key("shop", "orders")
     )
@@ -75,7 +75,7 @@ def test_a_history_that_begins_after_the_live_stream_has_no_windows(settings: Se
     assert list(asset.partitions_def.get_partition_keys()) == []
 
 
-def test_a_connector_named_like_a_history_breaks_nothing_but_itself(settings: Settings) -> None:
+def test_a_connector_named_like_a_backfill_breaks_nothing_but_itself(settings: Settings) -> None:
     define(settings)
     write_connector(settings, "shop__orders_history", NOWHERE)
     keys = {

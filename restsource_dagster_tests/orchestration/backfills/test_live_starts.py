@@ -27,23 +27,23 @@ def plan(folder: Path, created_at: datetime = CREATED, **changes: Any) -> Backfi
     return found
 
 
-def test_the_live_stream_starts_with_the_window_of_the_creation(tmp_path: Path) -> None:
-    assert plan(tmp_path, partition="monthly").live_from == datetime(2024, 5, 1, tzinfo=UTC)
+def test_the_live_stream_starts_with_the_partition_of_the_creation(tmp_path: Path) -> None:
+    assert plan(tmp_path, partition="monthly").live_start == datetime(2024, 5, 1, tzinfo=UTC)
 
 
 def test_it_stays_where_it_began_when_the_creation_time_is_edited(tmp_path: Path) -> None:
     first = plan(tmp_path)
     later = plan(tmp_path, CREATED.replace(month=6))
-    assert later.live_from == first.live_from == datetime(2024, 5, 17, tzinfo=UTC)
+    assert later.live_start == first.live_start == datetime(2024, 5, 17, tzinfo=UTC)
 
 
-def test_longer_windows_reach_up_to_where_the_live_stream_began(tmp_path: Path) -> None:
+def test_longer_partitions_reach_up_to_where_the_live_stream_began(tmp_path: Path) -> None:
     plan(tmp_path)
     monthly = plan(tmp_path, partition="monthly")
-    assert monthly.windows[0].end == datetime(2024, 6, 1, tzinfo=UTC)
+    assert monthly.partitions[0].end == datetime(2024, 6, 1, tzinfo=UTC)
     not_over = datetime(2024, 5, 20, tzinfo=UTC)
-    assert monthly.due(not_over)[0] == "2024-04-01"
-    assert monthly.due(datetime(2024, 6, 1, tzinfo=UTC))[0] == "2024-05-01"
+    assert monthly.due_keys(not_over)[0] == "2024-04-01"
+    assert monthly.due_keys(datetime(2024, 6, 1, tzinfo=UTC))[0] == "2024-05-01"
 
 
 def test_a_connector_that_began_later_than_it_was_created_leaves_no_gap(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_a_connector_that_began_later_than_it_was_created_leaves_no_gap(tmp_path
     resource["endpoint"]["incremental"]["initial_value"] = "2024-07-10T12:00:00Z"
     connector = make_connector("http://127.0.0.1:9", resource)
     [found] = build_backfill_plans(connector, CREATED, LiveStarts(tmp_path))
-    assert found.live_from == datetime(2024, 7, 10, 12, tzinfo=UTC)
-    assert found.windows[0].end == datetime(2024, 8, 1, tzinfo=UTC)
+    assert found.live_start == datetime(2024, 7, 10, 12, tzinfo=UTC)
+    assert found.partitions[0].end == datetime(2024, 8, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -61,16 +61,16 @@ def test_a_connector_that_began_later_than_it_was_created_leaves_no_gap(tmp_path
 def test_a_state_file_that_says_nothing_is_left_and_the_moment_worked_out(
     tmp_path: Path, content: str
 ) -> None:
-    first = plan(tmp_path).live_from
+    first = plan(tmp_path).live_start
     [file] = (tmp_path / "live_starts").iterdir()
     file.write_text(content)
-    assert plan(tmp_path).live_from == first
+    assert plan(tmp_path).live_start == first
     assert file.read_text() == content
 
 
 def test_where_no_state_can_be_kept_it_is_worked_out(tmp_path: Path) -> None:
     (tmp_path / "live_starts").write_text("a file where a folder should be")
-    assert plan(tmp_path).live_from == datetime(2024, 5, 17, tzinfo=UTC)
+    assert plan(tmp_path).live_start == datetime(2024, 5, 17, tzinfo=UTC)
 
 
 def test_resources_of_any_name_have_files_of_their_own(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_resources_of_any_name_have_files_of_their_own(tmp_path: Path) -> None:
         lambda moment: moment.replace(tzinfo=UTC)
     ),
 )
-def test_dagster_has_exactly_the_windows_as_partitions(partition: Any, created: datetime) -> None:
+def test_dagster_has_exactly_our_partitions(partition: Any, created: datetime) -> None:
     connector = make_connector("http://127.0.0.1:9", orders(partition=partition))
     [resource] = connector.resources
     assert resource.backfill is not None

@@ -1,4 +1,4 @@
-"""The sensor on a real instance: what it asks for, given what the instance knows."""
+"""The backfill sensor on a real instance: what it requests, given what the instance knows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield ready
 
 
-def asked(requests: list[dg.RunRequest]) -> list[str | None]:
+def requested(requests: list[dg.RunRequest]) -> list[str | None]:
     return [request.partition_key for request in requests]
 
 
-def test_the_newest_window_is_asked_for_with_all_that_tells_what_it_is(
+def test_the_newest_partition_is_requested_with_its_tags(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders())
@@ -54,7 +54,7 @@ def test_the_newest_window_is_asked_for_with_all_that_tells_what_it_is(
     assert cursor == "shop/orders"
 
 
-def test_windows_fill_newest_first_until_the_history_is_complete(
+def test_partitions_are_requested_newest_first_until_the_backfill_is_complete(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders())
@@ -66,31 +66,31 @@ def test_windows_fill_newest_first_until_the_history_is_complete(
         location.end(instance, run)
         seen.append(request.partition_key)
     assert seen == DAYS
-    assert location.tick(instance)[2] == "The history is complete."
+    assert location.tick(instance)[2] == "The backfill is complete."
 
 
-def test_the_queue_keeps_the_order_of_windows_asked_for_at_once(
+def test_the_queue_keeps_the_order_of_partitions_requested_at_once(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders(max_parallel=3))
     requests, _, _ = location.tick(instance)
     priorities = [int(request.tags["dagster/priority"]) for request in requests]
-    assert asked(requests) == DAYS[:3]
+    assert requested(requests) == DAYS[:3]
     assert priorities == [-1, -2, -3]
 
 
-def test_max_parallel_windows_are_under_way_at_once(
+def test_max_parallel_partitions_are_in_progress_at_once(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders(max_parallel=3))
     requests, _, _ = location.tick(instance)
-    assert asked(requests) == DAYS[:3]
+    assert requested(requests) == DAYS[:3]
     location.create(instance, requests[0])
-    assert asked(location.tick(instance)[0]) == DAYS[1:3]
+    assert requested(location.tick(instance)[0]) == DAYS[1:3]
 
 
 @pytest.mark.parametrize("status", [Status.FAILURE, Status.CANCELED])
-def test_a_failed_window_is_tried_again_and_in_the_end_left_failed(
+def test_a_failed_partition_is_retried_up_to_max_attempts(
     instance: dg.DagsterInstance, tmp_path: Path, status: Status
 ) -> None:
     location = Location.of(tmp_path, orders(max_attempts=2))
@@ -105,17 +105,17 @@ def test_a_failed_window_is_tried_again_and_in_the_end_left_failed(
     assert request.partition_key == DAYS[1]
     for day in DAYS[1:]:
         location.load(instance, location.plans[0], day)
-    assert location.tick(instance)[2] == "shop/orders: 4 of 5 windows loaded, 1 failed twice."
+    assert location.tick(instance)[2] == "shop/orders: 4 of 5 partitions loaded, 1 failed twice."
 
 
-def test_a_failed_window_that_a_person_retries_is_done(
+def test_a_failed_partition_that_a_person_retries_counts_as_loaded(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders(max_attempts=1))
     location.create(instance, location.tick(instance)[0][0], Status.FAILURE)
     for day in DAYS:
         location.load(instance, location.plans[0], day)
-    assert location.tick(instance)[2] == "The history is complete."
+    assert location.tick(instance)[2] == "The backfill is complete."
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_failed_window_that_a_person_retries_is_done(
     ],
     ids=["schedule", "untagged", "from the catalog"],
 )
-def test_no_window_is_asked_for_while_a_live_run_waits(
+def test_no_partition_is_requested_while_a_live_run_waits(
     instance: dg.DagsterInstance,
     tmp_path: Path,
     tags: dict[str, str],
@@ -138,10 +138,10 @@ def test_no_window_is_asked_for_while_a_live_run_waits(
     run = dg.DagsterRun(job_name=job, tags=tags, status=Status.STARTING, asset_selection=selection)
     instance.add_run(run)
     assert location.tick(instance)[2] == (
-        "shop/orders: 0 of 5 windows loaded, waiting for the live run."
+        "shop/orders: 0 of 5 partitions loaded, waiting for the live run."
     )
     location.end(instance, run, loaded=False)
-    assert asked(location.tick(instance)[0]) == DAYS[:1]
+    assert requested(location.tick(instance)[0]) == DAYS[:1]
 
 
 def test_a_live_run_of_another_connector_is_not_in_the_way(
@@ -150,7 +150,7 @@ def test_a_live_run_of_another_connector_is_not_in_the_way(
     location = Location.of(tmp_path, orders())
     tags = {"restsource/connector": "till", "restsource/trigger": "schedule"}
     instance.add_run(dg.DagsterRun(job_name="till_job", tags=tags, status=Status.STARTED))
-    assert asked(location.tick(instance)[0]) == DAYS[:1]
+    assert requested(location.tick(instance)[0]) == DAYS[:1]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_live_run_of_another_connector_is_not_in_the_way(
     ],
     ids=["one", "range"],
 )
-def test_a_window_that_a_person_launched_is_not_asked_for_again(
+def test_a_partition_that_a_person_launched_is_not_requested_again(
     instance: dg.DagsterInstance, tmp_path: Path, tags: dict[str, str]
 ) -> None:
     location = Location.of(tmp_path, orders(max_parallel=2))
@@ -177,10 +177,10 @@ def test_a_window_that_a_person_launched_is_not_asked_for_again(
             asset_selection=frozenset({key}),
         )
     )
-    assert asked(location.tick(instance)[0]) == DAYS[1:2]
+    assert requested(location.tick(instance)[0]) == DAYS[1:2]
 
 
-def test_windows_of_a_launched_backfill_count_before_they_have_runs(
+def test_partitions_of_a_launched_backfill_count_before_they_have_runs(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     from dagster._core.execution.backfill import PartitionBackfill
@@ -201,17 +201,17 @@ def test_windows_of_a_launched_backfill_count_before_they_have_runs(
             run_config=None,
         )
     )
-    assert asked(location.tick(instance)[0]) == [DAYS[1]]
+    assert requested(location.tick(instance)[0]) == [DAYS[1]]
 
 
-def test_a_changed_definition_makes_the_windows_due_again_and_back_again(
+def test_a_changed_definition_makes_the_partitions_due_until_it_is_changed_back(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     before = Location.of(tmp_path, orders(max_parallel=9))
     changed = Location.of(tmp_path, {**orders(max_parallel=9), "primary_key": "number"})
     for location in (before, changed, before, changed):
         requests, _, _ = location.tick(instance)
-        assert asked(requests) == DAYS
+        assert requested(requests) == DAYS
         for request in requests:
             location.end(instance, location.create(instance, request))
         assert location.tick(instance)[0] == []
@@ -219,17 +219,17 @@ def test_a_changed_definition_makes_the_windows_due_again_and_back_again(
     assert sorted(keys) == sorted(DAYS * 4)
 
 
-def test_an_earlier_start_adds_exactly_its_windows(
+def test_an_earlier_start_adds_exactly_its_partitions(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders())
     for day in DAYS:
         location.load(instance, location.plans[0], day)
     earlier = Location.of(tmp_path, orders(start="2023-12-30", max_parallel=9))
-    assert asked(earlier.tick(instance)[0]) == ["2023-12-31", "2023-12-30"]
+    assert requested(earlier.tick(instance)[0]) == ["2023-12-31", "2023-12-30"]
 
 
-def test_a_history_that_is_not_automatic_is_left_alone(
+def test_a_backfill_that_is_not_automatic_gets_no_request(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders(), orders("returns", auto=False))
@@ -237,20 +237,20 @@ def test_a_history_that_is_not_automatic_is_left_alone(
     assert {request.job_name for request in requests} == {"shop__orders_history_job"}
 
 
-def test_nothing_is_asked_for_right_after_loading(
+def test_nothing_is_requested_right_after_loading(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders(), now=CREATED + SETTLE / 2)
-    assert "loaded just now" in (location.tick(instance)[2] or "")
+    assert "just loaded" in (location.tick(instance)[2] or "")
 
 
-def test_a_wiped_window_is_loaded_again(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_wiped_partition_is_loaded_again(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     location = Location.of(tmp_path, orders(max_parallel=9))
     for request in location.tick(instance)[0]:
         location.end(instance, location.create(instance, request))
     instance.wipe_assets([backfill_asset_key("shop", "orders")])
     requests, _, _ = location.tick(instance)
-    assert asked(requests) == DAYS
+    assert requested(requests) == DAYS
     assert {(request.run_key or "")[-2:] for request in requests} == {":2"}
 
 
@@ -270,7 +270,7 @@ def test_a_tick_asks_for_a_bounded_number_and_then_goes_on_with_the_others(
     assert len(names) == 12
 
 
-def test_what_is_done_is_found_by_runs_where_dagster_has_no_query_for_it(
+def test_loaded_partitions_are_found_by_runs_where_dagster_has_no_query_for_them(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     location = Location.of(tmp_path, orders())
@@ -304,7 +304,7 @@ def counted_queries() -> Iterator[list[str]]:
         event.remove(Engine, "before_cursor_execute", count)
 
 
-def test_a_look_costs_one_query_per_history_and_few_for_all(
+def test_a_tick_costs_one_query_per_backfill_and_few_for_all(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     def look(number: int) -> int:
@@ -313,7 +313,9 @@ def test_a_look_costs_one_query_per_history_and_few_for_all(
             for n in range(number)
         ]
         location = Location(tmp_path, *connectors)
-        for plan in location.plans:  # nothing due: none is asked for, which would cost more
+        for (
+            plan
+        ) in location.plans:  # nothing is due, so nothing is requested, which would cost more
             for day in DAYS:
                 location.load(instance, plan, day)
         with counted_queries() as queries:
@@ -325,7 +327,9 @@ def test_a_look_costs_one_query_per_history_and_few_for_all(
     assert few <= 10
 
 
-def test_a_window_keeps_no_schedule_back(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_run_of_a_backfill_blocks_no_schedule(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
     location = Location.of(tmp_path, orders())
     [request], _, _ = location.tick(instance)
     location.create(instance, request)

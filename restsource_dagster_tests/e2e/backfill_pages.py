@@ -1,4 +1,4 @@
-"""What the tests of a history look at: its windows in the browser, its table, its live stream."""
+"""What the tests of a backfill look at: its partitions in the browser, its table, its live stream."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ HISTORY = "/assets/airport/flights_history?view=partitions"
 
 
 def launch_backfill_of_failed_windows(page: "Page") -> None:
-    """Click as a person does who wants the two failed windows tried again."""
+    """Click as a person does who wants the two failed partitions tried again."""
     page.goto(HISTORY)
     page.get_by_role("button", name="Materialize").first.click()
     dialog = page.get_by_role("dialog")

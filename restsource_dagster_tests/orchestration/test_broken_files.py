@@ -29,14 +29,16 @@ def test_the_tick_fails_with_every_problem_of_every_broken_file(tmp_path: Path) 
         build_broken_files_sensor(files).evaluate_tick(dg.build_sensor_context())
 
     told = str(error.value).splitlines()
-    assert told[0] == "2 connector files are broken; all others work."
+    assert told[0] == (
+        "2 connector files have errors and are not loaded. Other connectors are unaffected."
+    )
     assert told[1:] == [problem.as_text() for file in files for problem in file.problems]
 
 
 def test_without_broken_files_it_skips() -> None:
     data = build_broken_files_sensor([]).evaluate_tick(dg.build_sensor_context())
 
-    assert data.skip_message == "No connector file is broken."
+    assert data.skip_message == "No connector file has errors."
 
 
 def test_thousands_of_problems_are_cut_short(tmp_path: Path) -> None:

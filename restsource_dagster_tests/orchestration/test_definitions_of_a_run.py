@@ -34,7 +34,7 @@ HISTORY = {
 
 @pytest.fixture
 def shops(settings: Settings) -> Settings:
-    """Three connectors, one of them with a history."""
+    """Three connectors, one of them with a backfill."""
     for name in ("bakery", "cafe"):
         write_connector(settings, name, NOWHERE)
     write_connector(settings, "archive", NOWHERE, resources=[HISTORY])
@@ -60,7 +60,7 @@ def test_a_run_has_its_connectors_job_and_assets_and_no_other(shops: Settings) -
     assert list(repository.sensor_defs) == []
 
 
-def test_the_run_of_a_window_has_the_live_asset_that_it_depends_on(shops: Settings) -> None:
+def test_the_run_of_a_partition_has_the_live_asset_that_it_depends_on(shops: Settings) -> None:
     repository = loaded(shops, "archive__orders_history_job")
     assert keys(repository) == {"archive/orders", "archive/orders_history"}
     window = repository.get_job("archive__orders_history_job")

@@ -86,7 +86,7 @@ def test_a_time_written_by_a_person_is_understood(state: Path, content: bytes) -
         b"2026-11-23T10:03:00Z" * 5000,
     ],
 )
-def test_a_damaged_state_file_counts_from_its_own_date_and_is_told(
+def test_a_damaged_state_file_counts_from_its_own_date_with_a_warning(
     state: Path, content: bytes
 ) -> None:
     path = state_file(state, content)
@@ -108,7 +108,7 @@ def test_no_content_of_a_state_file_raises(state: Path, content: bytes) -> None:
     assert CreationTimes(state).get(connector("shop")).tzinfo is UTC
 
 
-def test_without_a_place_for_state_the_connector_files_date_counts_and_is_told(
+def test_without_a_state_folder_the_connector_files_date_counts_with_a_warning(
     tmp_path: Path,
 ) -> None:
     state = tmp_path / "state"
@@ -124,7 +124,7 @@ def test_without_a_place_for_state_the_connector_files_date_counts_and_is_told(
     assert "created_at" in (warning.fix or "")
 
 
-def test_a_folder_in_the_place_of_a_state_file_is_told(state: Path) -> None:
+def test_a_folder_in_the_place_of_a_state_file_is_a_warning(state: Path) -> None:
     (state / "created_at" / "shop").mkdir(parents=True)
     times = CreationTimes(state)
 
@@ -133,7 +133,7 @@ def test_a_folder_in_the_place_of_a_state_file_is_told(state: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_state_folder_is_told_and_the_kept_times_are_read(state: Path) -> None:
+def test_a_read_only_state_folder_is_a_warning_and_stored_times_are_read(state: Path) -> None:
     state_file(state, b"2026-11-23T10:03:00Z\n")
     (state / "created_at").chmod(0o500)
     times = CreationTimes(state)

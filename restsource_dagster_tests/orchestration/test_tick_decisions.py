@@ -1,4 +1,4 @@
-"""The decision of a tick, played through with Dagster's own stream of ticks.
+"""The decisions of ticks, simulated with Dagster's own stream of ticks.
 
 `SCHEDULE_EXAMPLES` sets how many examples each rule is tried on (60 by default).
 """
@@ -46,7 +46,7 @@ def at(text: str) -> datetime:
 
 @dataclass
 class Ledger:
-    """The runs of one connector, kept in a list; a run takes no time unless told."""
+    """The runs of one connector, kept in a list; a run takes no time unless it says so."""
 
     slots: list[datetime] = field(default_factory=list)
     now: datetime = CREATED
@@ -58,7 +58,7 @@ class Ledger:
     def in_progress(self) -> RunInProgress | None:
         if self.now >= self.busy_until:
             return None
-        return RunInProgress(run_id=f"run-{len(self.slots)}", queued=False, since=self.slots[-1])
+        return RunInProgress(run_id=f"run-{len(self.slots)}", is_queued=False, since=self.slots[-1])
 
     def tick(self, schedule: Repeat, created_at: datetime, moment: datetime) -> StartRun | SkipTick:
         """One evaluation, as the daemon does it at this moment."""
@@ -164,7 +164,7 @@ def test_a_tick_that_comes_again_starts_nothing(
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(SCHEDULES, CREATIONS, AGES, st.lists(st.floats(0, 3), min_size=1, max_size=20))
-def test_no_run_starts_while_one_is_going_and_none_is_kept_back_without_one(
+def test_no_run_starts_while_one_is_in_progress_and_none_is_blocked_without_one(
     schedule: Repeat, created_at: datetime, age: timedelta, lengths: list[float]
 ) -> None:
     begin = created_at + age
@@ -199,7 +199,7 @@ class Busy:
         """No run stands for the slot."""
 
     def in_progress(self) -> RunInProgress:
-        return RunInProgress("run-1", queued=self.queued, since=at("2026-11-23T10:13:04"))
+        return RunInProgress("run-1", is_queued=self.queued, since=at("2026-11-23T10:13:04"))
 
 
 SKIPS: dict[str, tuple[tuple[Repeat, datetime, ConnectorRuns], str]] = {
@@ -221,7 +221,7 @@ SKIPS: dict[str, tuple[tuple[Repeat, datetime, ConnectorRuns], str]] = {
     "during a run": (
         (minutes(10), at("2026-11-23T10:23"), Busy(queued=False)),
         (
-            "Run run-1 of this connector is still going, since 2026-11-23 10:13:04 UTC, so the run due"
+            "Run run-1 of this connector is still in progress, since 2026-11-23 10:13:04 UTC, so the run due"
             " at 2026-11-23 10:23 UTC is not started now. The next run is due at 2026-11-23 10:33 UTC."
         ),
     ),

@@ -1,4 +1,4 @@
-"""Windows and live runs through Dagster and the real engine, into a real table."""
+"""Runs of partitions and live runs through Dagster and the real engine, into a real table."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ ROWS = [
     {"id": number, "at": (FIRST + timedelta(hours=6 * number)).strftime("%Y-%m-%dT%H:%M:%SZ")}
     for number in range(24)
 ]
-"""Four a day for six days; the first one right at the start of a window."""
+"""Four a day for six days; the first one right at the start of a partition."""
 LINES = {
     "name": "lines",
     "primary_key": ["_orders_id", "n"],
@@ -54,7 +54,7 @@ def shop(api: ApiServer, settings: Settings) -> dg.Definitions:
 
 
 def define(api: ApiServer, settings: Settings, **changes: Any) -> dg.Definitions:
-    """The shop, created on 2024-01-05 at noon: four windows of history, two days are live."""
+    """The shop, created on 2024-01-05 at noon: four partitions, two days are live."""
     resources = [{**orders(**changes)}, LINES, "countries"]
     write_connector(
         settings, "shop", api.url, resources=resources, created_at="2024-01-05T12:00:00Z"
@@ -95,7 +95,7 @@ def materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]
     }
 
 
-def test_the_first_live_run_starts_with_the_window_of_the_creation(
+def test_the_first_live_run_starts_with_the_partition_of_the_creation(
     api: ApiServer, shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     assert run_live(shop, instance).success
@@ -104,13 +104,13 @@ def test_the_first_live_run_starts_with_the_window_of_the_creation(
 
 
 @pytest.mark.parametrize("before", [0, 2, 4], ids="{} windows before the first live run".format)
-def test_live_stream_and_windows_together_hold_every_row_once(
+def test_live_stream_and_backfill_together_hold_every_row_once(
     shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance, before: int
 ) -> None:
     keys = ["2024-01-04", "2024-01-03", "2024-01-02", "2024-01-01"]
     for key in keys[:before]:
         assert run_window(shop, instance, key).success
-    # a window is nothing that the sensor of first runs would take for one
+    # the sensor of first runs does not take the run of a partition for one
     assert instance.get_asset_records([asset_key("shop", "orders")]) == []
     assert run_live(shop, instance).success
     for key in keys[before:]:
@@ -119,7 +119,7 @@ def test_live_stream_and_windows_together_hold_every_row_once(
     assert query(settings, "SELECT count(*) FROM shop.lines") == [(48,)]
 
 
-def test_a_window_tells_what_it_loaded_and_under_which_definition(
+def test_a_partition_shows_what_it_loaded_and_under_which_definition(
     shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     result = run_window(shop, instance, "2024-01-02")
@@ -140,7 +140,7 @@ def test_a_window_tells_what_it_loaded_and_under_which_definition(
     assert (event.materialization.tags or {})["dagster/data_version"] == spec.code_version
 
 
-def test_a_window_that_is_launched_without_its_job_is_named_all_the_same(
+def test_a_partition_that_is_launched_without_its_job_gets_its_tags(
     shop: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     job = shop.resolve_implicit_global_asset_job_def()
@@ -156,7 +156,7 @@ def test_a_window_that_is_launched_without_its_job_is_named_all_the_same(
     assert tags["restsource/definition"]
 
 
-def test_a_failed_window_says_why_and_loads_nothing(
+def test_a_failed_partition_says_why_and_loads_nothing(
     api: ApiServer, shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     run_live(shop, instance)
@@ -171,7 +171,7 @@ def test_a_failed_window_says_why_and_loads_nothing(
     assert not instance.get_materialized_partitions(backfill_asset_key("shop", "orders"))
 
 
-def test_a_window_in_the_run_config_loads_it_and_leaves_the_cursor_alone(
+def test_a_window_in_the_run_config_loads_it_and_moves_no_cursor(
     api: ApiServer, shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     run_live(shop, instance)
@@ -199,7 +199,7 @@ def test_set_cursor_goes_on_from_there_and_is_recorded(
     assert ids(settings) == list(range(8, 24))
 
 
-def test_full_refresh_loads_anew_what_is_selected_and_leaves_the_history(
+def test_full_refresh_reloads_what_is_selected_and_keeps_the_backfill(
     api: ApiServer, shop: dg.Definitions, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     run_live(shop, instance)
@@ -218,13 +218,13 @@ def test_full_refresh_loads_anew_what_is_selected_and_leaves_the_history(
         ({"window": {"from": "soon", "to": "2024-01-01"}}, "the cursor is a time"),
         (
             {"window": {"from": "2024-01-01", "to": "2024-01-02"}, "full_refresh": True},
-            "Make two runs of it",
+            "Start two runs",
         ),
         ({"set_cursor": {"ordrs": 1}}, "no resource ordrs"),
         ({"set_cursor": {"orders": "soon"}}, "soon"),
     ],
 )
-def test_a_run_config_that_makes_no_sense_is_refused_before_anything_is_asked(
+def test_an_invalid_run_config_is_refused_before_any_request(
     api: ApiServer,
     shop: dg.Definitions,
     instance: dg.DagsterInstance,
@@ -238,7 +238,7 @@ def test_a_run_config_that_makes_no_sense_is_refused_before_anything_is_asked(
     assert api.seen == []
 
 
-def test_the_keys_of_the_partitions_are_those_of_the_windows(
+def test_the_keys_of_the_partitions_are_those_of_dagster(
     shop: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
     partitions = shop.resolve_assets_def(backfill_asset_key("shop", "orders")).partitions_def

@@ -21,7 +21,7 @@ from restsource_dagster.orchestration.sensors.watch_files import (
 NOW = 1_800_000_000.0
 TICK = 5.0
 LOOK = FolderObservation(
-    fingerprint="new", loaded="old", touched=NOW - 60, now=NOW, last_tick=NOW - TICK
+    fingerprint="new", loaded_fingerprint="old", modified_at=NOW - 60, now=NOW, last_tick=NOW - TICK
 )
 
 
@@ -41,8 +41,8 @@ def test_a_changed_folder_that_is_quiet_reloads_at_the_first_look() -> None:
 
 
 def test_a_file_that_is_being_written_is_left_alone_until_two_looks_agree() -> None:
-    first = decide_reload(WatchState(), replace(LOOK, touched=NOW - 0.2))
-    still = later(LOOK, fingerprint="newer", touched=NOW + TICK - 0.2)
+    first = decide_reload(WatchState(), replace(LOOK, modified_at=NOW - 0.2))
+    still = later(LOOK, fingerprint="newer", modified_at=NOW + TICK - 0.2)
     second = decide_reload(first.state, still)
     third = decide_reload(second.state, later(still))
 
@@ -51,7 +51,7 @@ def test_a_file_that_is_being_written_is_left_alone_until_two_looks_agree() -> N
 
 
 def test_a_file_dated_in_the_future_is_taken_when_two_looks_agree() -> None:
-    look = replace(LOOK, touched=NOW + 86_400)
+    look = replace(LOOK, modified_at=NOW + 86_400)
     first = decide_reload(WatchState(), look)
 
     assert [first.action, decide_reload(first.state, later(look)).action] == ["rest", "reload"]
@@ -62,7 +62,7 @@ def test_a_folder_that_never_gets_quiet_is_read_all_the_same() -> None:
     for number in range(5):
         now = NOW + number * TICK
         decision = decide_reload(
-            state, replace(LOOK, fingerprint=str(number), touched=now, now=now)
+            state, replace(LOOK, fingerprint=str(number), modified_at=now, now=now)
         )
         state = decision.state
         actions.append(decision.action)
@@ -78,7 +78,7 @@ def test_after_a_reload_that_worked_it_rests_and_has_forgotten_all_trouble() -> 
         NOW,
     )
 
-    decision = decide_reload(state, later(LOOK, loaded="new"))
+    decision = decide_reload(state, later(LOOK, loaded_fingerprint="new"))
 
     assert decision.action == "rest"
     assert (decision.state.failures, decision.state.asked_from) == (0, None)
@@ -87,7 +87,10 @@ def test_after_a_reload_that_worked_it_rests_and_has_forgotten_all_trouble() -> 
 def test_a_change_during_the_reload_is_reloaded_next() -> None:
     state = after_reload_request(WatchState(), LOOK, "code server", NOW)
 
-    assert decide_reload(state, later(LOOK, loaded="new", fingerprint="newest")).action == "reload"
+    assert (
+        decide_reload(state, later(LOOK, loaded_fingerprint="new", fingerprint="newest")).action
+        == "reload"
+    )
 
 
 @pytest.mark.parametrize("via", ["code server", "webserver"])
@@ -129,7 +132,7 @@ def test_the_pause_grows_with_each_failure_up_to_a_limit() -> None:
     assert pauses[-1] == LONGEST_BACKOFF_SECONDS
 
 
-def test_a_file_mended_while_pausing_after_a_failure_rests_at_once() -> None:
+def test_a_file_changed_back_while_pausing_after_a_failure_rests_at_once() -> None:
     state = after_failed_reload(WatchState(), LOOK, "no", NOW)
 
     decision = decide_reload(state, later(LOOK, fingerprint="old"))

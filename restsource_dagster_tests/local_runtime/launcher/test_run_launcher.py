@@ -19,6 +19,8 @@ from restsource_dagster_tests.local_runtime.launcher.project import Project, ope
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.processes import wait_until_gone
 
+pytestmark = pytest.mark.usefixtures("plugins")
+
 Status = dg.DagsterRunStatus
 
 
@@ -103,7 +105,7 @@ def test_a_fork_server_that_was_killed_is_replaced(project: Project) -> None:
     assert project.server_pid != killed
 
 
-def test_run_monitoring_is_told_whether_a_process_is_alive(project: Project) -> None:
+def test_run_monitoring_sees_whether_a_process_is_alive(project: Project) -> None:
     with project.gate() as gate:
         run_id = project.launch()
         gate.wait_until_reached()
@@ -137,10 +139,10 @@ def test_a_run_of_another_host_has_to_be_terminated_there(project: Project) -> N
 
 
 class JustEnded(RunProcess):
-    """A process that ends right after it was found."""
+    """A process that ends right after it was looked up."""
 
     @property
-    def found(self) -> psutil.Process:
+    def os_process(self) -> psutil.Process:
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
             return psutil.Process(process.pid)
 

@@ -4,10 +4,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import serialize_value
 
 from restsource_dagster_tests.local_runtime.launcher.project import Project
+
+pytestmark = pytest.mark.usefixtures("plugins")
 
 CODE = """
 import sys

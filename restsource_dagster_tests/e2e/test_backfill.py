@@ -1,6 +1,6 @@
-"""A history that fills by itself, as a person sees it: windows in the browser, some retried by hand.
+"""A backfill that runs automatically, as a person sees it: partitions in the browser, some retried by hand.
 
-The API refuses two days at first, and is then mended.
+The API refuses two days at first, and is then repaired.
 """
 
 import re
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from restsource_dagster_tests.e2e.airport import FLIGHTS, REFUSED, WINDOWS
+from restsource_dagster_tests.e2e.backfill_pages import HISTORY, loaded_ids
 from restsource_dagster_tests.e2e.browser import take_picture
 from restsource_dagster_tests.e2e.graphql import Run
-from restsource_dagster_tests.e2e.history import HISTORY, loaded_ids
 from restsource_dagster_tests.e2e.project import LiveProject
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 
 
-def test_the_first_run_is_live_and_starts_with_the_window_in_which_the_connector_was_created(
+def test_the_first_run_is_live_and_starts_with_the_partition_in_which_the_connector_was_created(
     project: LiveProject, live_cursor: Mapping[str, Any]
 ) -> None:
     shown = project.dagster.asset("airport/flights").latest
@@ -33,7 +33,7 @@ def test_the_first_run_is_live_and_starts_with_the_window_in_which_the_connector
 
 
 @pytest.mark.usefixtures("live_cursor")
-def test_windows_fill_by_themselves_newest_first_and_failed_ones_hold_up_nobody(
+def test_partitions_load_automatically_newest_first_and_failed_ones_block_no_other(
     windows: list[Run],
 ) -> None:
     tried = [run.tags["restsource/window"] for run in windows]
@@ -41,19 +41,21 @@ def test_windows_fill_by_themselves_newest_first_and_failed_ones_hold_up_nobody(
     assert sorted(tried, reverse=True) == list(WINDOWS)
     assert failed == REFUSED
     assert {run.tags["restsource/trigger"] for run in windows} == {"backfill"}
-    # Two are asked for at once, and may then change places.
+    # Two are requested at once, and may then change places.
     assert set(tried[:2]) == set(WINDOWS[:2])
 
 
 @pytest.mark.usefixtures("windows")
-def test_the_table_holds_the_rows_of_the_loaded_windows_and_no_others(project: LiveProject) -> None:
+def test_the_table_holds_the_rows_of_the_loaded_partitions_and_no_others(
+    project: LiveProject,
+) -> None:
     expected = [row["id"] for row in FLIGHTS if str(row["departed_at"])[:10] not in REFUSED]
     assert loaded_ids(project) == expected
 
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("windows")
-def test_the_grid_shows_which_windows_are_loaded_and_which_failed(page: "Page") -> None:
+def test_the_grid_shows_which_partitions_are_loaded_and_which_failed(page: "Page") -> None:
     from playwright.sync_api import expect
 
     page.goto(HISTORY)
@@ -69,7 +71,7 @@ def test_the_grid_shows_which_windows_are_loaded_and_which_failed(page: "Page") 
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("launched")
-def test_a_backfill_of_the_failed_windows_is_launched_by_clicking(page: "Page") -> None:
+def test_a_backfill_of_the_failed_partitions_is_launched_by_clicking(page: "Page") -> None:
     from playwright.sync_api import expect
 
     page.goto("/overview/backfills")

@@ -26,7 +26,8 @@ def test_it_is_opened_once_for_all_ticks_whichever_thread_they_are_in(
     with ThreadPoolExecutor(4) as pool:
         opened = set(
             pool.map(
-                lambda _: id(shared.of(dg.build_schedule_context(instance=instance))), range(20)
+                lambda _: id(shared.for_tick(dg.build_schedule_context(instance=instance))),
+                range(20),
             )
         )
     assert len(opened) == 1
@@ -34,16 +35,16 @@ def test_it_is_opened_once_for_all_ticks_whichever_thread_they_are_in(
 
 def test_another_instance_takes_the_place_of_the_one_before(instance: dg.DagsterInstance) -> None:
     shared = TickInstance()
-    first = shared.of(dg.build_sensor_context(instance))
+    first = shared.for_tick(dg.build_sensor_context(instance))
     with dg.instance_for_test() as other:
-        second = shared.of(dg.build_sensor_context(other))
+        second = shared.for_tick(dg.build_sensor_context(other))
         assert second is not first
         assert second.root_directory == other.root_directory
 
 
 def test_an_instance_that_is_only_in_memory_is_taken_as_it_is() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        assert TickInstance().of(dg.build_sensor_context(instance)) is instance
+        assert TickInstance().for_tick(dg.build_sensor_context(instance)) is instance
 
 
 def test_a_tick_sees_what_was_written_after_the_instance_was_opened(
@@ -57,7 +58,7 @@ def test_a_tick_sees_what_was_written_after_the_instance_was_opened(
         return dg.build_schedule_context(instance, scheduled_execution_time=moment)
 
     [request] = schedule.evaluate_tick(context()).run_requests or []
-    assert opened.of(context()) is not instance
+    assert opened.for_tick(context()) is not instance
     run = instance.create_run_for_job(job, tags=request.tags)
     assert schedule.evaluate_tick(
         context()

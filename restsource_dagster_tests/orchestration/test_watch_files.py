@@ -43,7 +43,7 @@ class Watch:
         return self.result
 
     def tick(self, after: float = 5.0) -> str:
-        """One look, so many seconds after the last one and after the last change in the folder."""
+        """One tick, so many seconds after the last one and after the last change in the folder."""
         files = [path.stat() for path in (self.folder, *self.folder.glob("*")) if path.exists()]
         changed = [moment for file in files for moment in (file.st_mtime, file.st_ctime)]
         self.now = max([self.now, *changed]) + after
@@ -135,7 +135,7 @@ def test_the_new_definitions_rest(watch: Watch) -> None:
     assert watch.reloads == 1
 
 
-def test_a_reload_that_fails_is_told_fails_a_tick_and_pauses(watch: Watch) -> None:
+def test_a_reload_that_fails_is_shown_fails_a_tick_and_pauses(watch: Watch) -> None:
     watch.result = FAILED
     (watch.folder / "crm.json").write_text(CONTENT)
 
@@ -164,7 +164,7 @@ def test_a_reload_that_always_fails_is_tried_seldom(watch: Watch) -> None:
     assert failures == watch.reloads
 
 
-def test_a_reload_without_effect_is_told(watch: Watch) -> None:
+def test_a_reload_without_effect_is_shown(watch: Watch) -> None:
     (watch.folder / "crm.json").write_text(CONTENT)
     watch.tick()
 
@@ -176,7 +176,7 @@ def test_a_reload_without_effect_is_told(watch: Watch) -> None:
         watch.tick()
 
 
-def test_where_nobody_can_be_asked_each_look_says_what_to_do(watch: Watch) -> None:
+def test_where_no_server_can_reload_each_tick_says_what_to_do(watch: Watch) -> None:
     watch.result = UNSUPPORTED
     (watch.folder / "crm.json").write_text(CONTENT)
 

@@ -1,4 +1,4 @@
-"""Runs whose terminal is gone."""
+"""Runs whose process is gone are marked as failed."""
 
 import subprocess
 import sys

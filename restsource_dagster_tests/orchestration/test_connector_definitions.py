@@ -1,4 +1,4 @@
-"""Each connector's definitions are made alone, and are what Dagster makes of them among all others."""
+"""The definitions of each connector are built alone, and equal those built among all others."""
 
 import gc
 
