@@ -1,6 +1,6 @@
-# `make run` and `make test` do all their own set-up; `make help` lists the rest.
+# `make run` and `make test` install all that they need. `make help` lists the other commands.
 
-# the first that runs: pyenv has commands for versions that are not switched on
+# The first version that starts: pyenv has commands for versions that are not active.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13; do \
 	$$name -c "" >/dev/null 2>&1 && { echo $$name; break; }; done)
 PORT ?= 3000
@@ -16,7 +16,7 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 	--generate-hashes --no-strip-extras --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links
 
-# The sample's data set wants them, we don't use them, and pyarrow loads them at once if they are there.
+# The sample's data set requires these, but nothing uses them, and pyarrow imports them if they are installed.
 UNUSED := --no-emit-package pandas --no-emit-package numpy
 
 .DEFAULT_GOAL := help
@@ -28,22 +28,22 @@ help: ## List the commands
 run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000, API_PORT=8001)
 	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
 
-test: .venv/dev.stamp .venv/node.stamp ## Set up, then pass the tests (PYTEST_ARGS=...)
+test: .venv/dev.stamp .venv/node.stamp ## Set up, then run the tests (PYTEST_ARGS=...)
 	@$(PYTEST) -m "not faults" $(PYTEST_ARGS)
 
-test-faults: .venv/dev.stamp ## Let APIs, networks and machines fail, and print what was survived
+test-faults: .venv/dev.stamp ## Test with failing APIs, networks and machines, and print what was survived
 	@$(PYTEST) -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
 
 test-versions: .venv/dev.stamp ## Test the oldest and newest versions with each Python (VERSIONS_ARGS=--quick)
 	@$(MEMORY) $(BIN) -m tools.versions --workers $(WORKERS) $(VERSIONS_ARGS)
 
-# dlt takes an environment variable of this name for how many processes it shall start.
+# dlt reads an environment variable of this name as the number of processes to start.
 unexport WORKERS
 
-# The tests start many processes, all of which shall find our modules compiled.
+# The tests start many processes, and each of them starts faster with compiled modules.
 test test-faults test-versions: export PYTHONDONTWRITEBYTECODE :=
 
-# They write many small files and databases: in memory, where there is plenty of it.
+# The tests write many small files and databases. They go to memory if enough is free.
 MEMORY = $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4000 { print "TMPDIR=/dev/shm" }')
 PYTEST = $(MEMORY) $(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -60,11 +60,11 @@ lint: .venv/dev.stamp ## Check format and lint rules
 types: .venv/dev.stamp ## Check types
 	@$(BIN) -m mypy
 
-docs: .venv/dev.stamp ## Write the generated documents and the JSON Schema anew
+docs: .venv/dev.stamp ## Generate the reference documents and the JSON Schema
 	@$(BIN) -m restsource_dagster.connector.reference_docs
 	@$(BIN) -m restsource_dagster.cli.reference > docs/cli.md
 
-# What others are measured in: environments of their own, for they want other versions than we do.
+# The peers of the benchmarks need other versions of libraries, so each has its own environment.
 PEERS := airbyte tap target
 PEER_STAMPS := $(PEERS:%=.venv/peers/%.stamp)
 
@@ -72,13 +72,13 @@ bench: .venv/run.stamp $(PEER_STAMPS) ## Measure everything and write docs/perfo
 	@$(BIN) -m benchmarks $(BENCH_ARGS)
 	@$(BIN) -m benchmarks.publish
 
-bench-quick: .venv/run.stamp $(PEER_STAMPS) ## Measure a little, in minutes, and print it
+bench-quick: .venv/run.stamp $(PEER_STAMPS) ## Run small benchmarks, in minutes, and print the report
 	@$(BIN) -m benchmarks --quick $(BENCH_ARGS)
 
-house: .venv/run.stamp ## Print the figures of the code beside those of before (HOUSE_ARGS=--verbose)
+house: .venv/run.stamp ## Print the figures of the code and the earlier ones (HOUSE_ARGS=--verbose)
 	@$(BIN) -m tools.house --compare tools/house_before.json $(HOUSE_ARGS)
 
-lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
+lock: .venv/setup.stamp ## Update the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
@@ -88,22 +88,22 @@ lock: .venv/setup.stamp ## Renew the pinned versions in requirements/
 	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
 		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent
 
-clean: ## Remove what was installed and built, not the data
+clean: ## Remove installed and built files, but no data
 	rm -rf .venv node_modules build dist artifacts *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-reset: ## Forget all loaded data, run history and the sample (data/, .restsource/, .dagster/)
+reset: ## Delete all loaded data, run history and the sample (data/, .restsource/, .dagster/)
 	rm -rf data .restsource sample/data
 	find .dagster -mindepth 1 -maxdepth 1 ! -name dagster.yaml -exec rm -rf {} +
 
-# The environment: Python, then the installer, then what `run` needs, then what `test` needs.
+# The environment: Python, then the installer, then the packages for `run`, then those for `test`.
 
 $(BIN):
 	@command -v "$(PYTHON)" >/dev/null || { echo "Python 3.11, 3.12 or 3.13 is needed, but there is no '$(PYTHON)'. Install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "Python 3.11, 3.12 or 3.13 is needed, but '$(PYTHON)' is another version. Say where one is: make $(MAKECMDGOALS) PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -m venv --clear .venv || { echo "No virtual environment could be made; on Debian and Ubuntu this needs the package python3-venv" >&2; exit 1; }
 
-# uv installs in seconds what takes pip most of a minute; where uv can't be had, pip does it.
+# uv installs in seconds, pip takes most of a minute. pip is used if uv is not available.
 INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
 	then $(BIN) -m uv pip install --quiet --compile-bytecode --python $(BIN) $(1) || $(BIN) -m pip install --quiet --disable-pip-version-check $(1); \
 	else $(BIN) -m pip install --quiet --disable-pip-version-check $(1); fi
@@ -122,7 +122,7 @@ INSTALL = if $(BIN) -m uv --version >/dev/null 2>&1; \
 	@$(call INSTALL,--no-deps --require-hashes -r requirements/dev.lock)
 	@touch $@
 
-# A peer that can't be had is left out of the benchmarks, which say so.
+# If a peer can't be installed, the benchmarks leave it out and say so.
 .venv/peers/%.stamp: requirements/bench-%.lock .venv/setup.stamp
 	@echo "Installing $* (only for the benchmarks) ..."
 	@"$(PYTHON)" -m venv --clear .venv/peers/$*

@@ -1,1 +1,1 @@
-"""Benchmarks: this project beside its peers and beside hand-written floors, on the same API."""
+"""Benchmarks: this project, its peers and hand-written floors on the same API."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure the cases, print the report, keep the results as JSON."""
+"""`python -m benchmarks`: measure the cases, print the report, store the results as JSON."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ _PEERS = ROOT / ".venv" / "peers"
 
 
 def main() -> int:
-    """Measure; the exit code is 1 if tables were wrong or we could not run, 2 for wrong usage."""
+    """Measure. Return 1 if tables are wrong or this project fails to run, 2 for wrong usage."""
     arguments = _arguments()
     cases = all_cases(quick=arguments.quick)
     wanted: list[str] = arguments.only or []
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _names(word: str, case: Case) -> bool:
-    """Whether a word names a case, or the group that its name begins with."""
+    """True if a word names a case, or the group that the case's name starts with."""
     return case.name == word or case.name.startswith(f"{word}_")
 
 
@@ -75,7 +75,7 @@ def _measure(cases: list[Case], arguments: argparse.Namespace) -> int:
 
 
 def _command(arguments: argparse.Namespace) -> str:
-    """How somebody else asks for the same; where things lie on this machine is left out."""
+    """Return the command that repeats the measurement, without paths of this machine."""
     words = ["make", "bench-quick" if arguments.quick else "bench"]
     own = ["--rounds", str(arguments.rounds)] if arguments.rounds != _rounds(arguments) else []
     own += ["--only", *arguments.only] if arguments.only else []
@@ -87,7 +87,7 @@ def _rounds(arguments: argparse.Namespace) -> int:
 
 
 class _Progress:
-    """Tells on standard error what goes on; standard output is the report's."""
+    """Prints progress on standard error. Standard output is for the report."""
 
     def say(self, text: str) -> None:
         """Print a line."""

@@ -1,4 +1,4 @@
-"""Medians, ratios and spreads of samples, and whether they reach a goal."""
+"""Medians, ratios and spreads of samples, and the check against a goal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from benchmarks.model import Goal, Sample
 __all__ = ["Standing", "medians", "ratios", "reached"]
 
 Samples = Mapping[str, Sequence[Sample]]
-"""The samples of each contestant of a case, a round each."""
+"""The samples of each contestant of a case, one per round."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a goal stands: its value, the least and the most of any round, and whether it is met.
+    """The result of a goal: its value, the minimum and maximum over the rounds, and if it is met.
 
-    `also_value` is the value by the goal's other measure. All are None if something was not
-    measured, `met` also if the goal has no limit.
+    `also_value` is the value by the goal's other measure. All fields are None if a measurement is
+    missing. `met` is None also if the goal has no limit.
     """
 
     value: float | None = None
@@ -27,7 +27,7 @@ class Standing:
 
 
 def medians(samples: Sequence[Sample]) -> dict[str, float]:
-    """The median of each measure that every sample has."""
+    """Return the median of each measure that all samples have."""
     if not samples:
         return {}
     shared = [name for name in samples[0] if all(name in sample for sample in samples)]
@@ -35,12 +35,12 @@ def medians(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def ratios(of: Sequence[Sample], to: Sequence[Sample], measure: str) -> list[float]:
-    """The ratios round by round: what a passing disturbance does to both sides cancels out."""
+    """Return the ratio of each round. A disturbance of one round affects both sides and cancels out."""
     return [a[measure] / b[measure] for a, b in zip(of, to, strict=True)]
 
 
 def reached(goal: Goal, samples: Samples) -> Standing:
-    """How the goal stands by these samples."""
+    """Return the result of the goal for these samples."""
     value = _value(goal, samples, goal.measure)
     if value is None:
         return Standing()

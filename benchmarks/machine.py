@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""The machine and the versions that the figures were measured with."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ _PEERS = {
 
 
 def machine() -> dict[str, str | int]:
-    """Processor, cores that this process may use, memory in bytes, system."""
+    """Return the processor, the cores that this process may use, the memory in bytes and the system."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -27,7 +27,7 @@ def machine() -> dict[str, str | int]:
 
 
 def versions(peers: Path) -> dict[str, str]:
-    """The versions of Python, of what is measured, and of the peers that are installed."""
+    """Return the versions of Python, of the measured libraries and of the installed peers."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The measures: how they are named to a reader and written."""
+"""The measures: their titles in the report and the format of their values."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure: its title in a table, and its values as text."""
+    """A measure: its title in a table, and the format of its values."""
 
     title: str
     written: Callable[[float], str]
@@ -49,4 +49,4 @@ MEASURES = {
     "daemon_cpu": Measure("CPU of the daemon for a slot", _milliseconds),
     "slot_cpu": Measure("CPU of all for a slot", _milliseconds),
 }
-"""By the name that samples use, in seconds and bytes. The work is what comes after the imports."""
+"""The measures by their name in samples, in seconds and bytes. The work starts after the imports."""

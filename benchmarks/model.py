@@ -1,4 +1,4 @@
-"""The words of the benchmarks: cases, their contestants, what is measured and what is aimed at."""
+"""The types of the benchmarks: cases, their contestants, samples and goals."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ Sample = Mapping[str, float]
 
 
 class UnableError(Exception):
-    """A contestant can't run here, and why; the others are measured without it."""
+    """A contestant can't run here. The message says why. The others are measured without it."""
 
 
 class WrongResultError(Exception):
-    """A contestant ran, and its tables are not what the API served: its figures mean nothing."""
+    """The tables of a contestant differ from the API's data, so its figures mean nothing."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What a run of the benchmarks lends its contestants.
+    """The resources that a run of the benchmarks gives to its contestants.
 
-    `api` is the address of the benchmark API, `folder` an empty folder for this one measurement,
-    `peers` the folder of the peers' own virtual environments.
+    `api` is the URL of the benchmark API, `folder` an empty folder for this one measurement,
+    `peers` the folder with the peers' virtual environments.
     """
 
     api: str
@@ -34,10 +34,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something that does the work of a case once, and is measured.
+    """A program that does the work of a case once, and is measured.
 
-    `run` raises `UnableError` or `WrongResultError`. `role` decides the colour in the plot; `note` is said
-    below the table.
+    `run` raises `UnableError` or `WrongResultError`. `role` sets the colour in the plot. `note` is
+    printed below the table.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a case is to show: a measure of one contestant, or its ratio to another's.
+    """A goal of a case: a measure of one contestant, or its ratio to another contestant's.
 
     With `to`, the value is the median of `of` divided by the median of `to`. `at_least` or
-    `at_most` is given, in the measure's unit or as a ratio; without either, the value is only
-    reported. `also` is another measure whose ratio is reported beside it. Goals are listed by `row`.
+    `at_most` is the limit, in the measure's unit or as a ratio. Without either, the value is only
+    reported. `also` is another measure, whose ratio is reported beside it. Goals are listed by `row`.
     """
 
     row: int
@@ -68,10 +68,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Case:
-    """Contestants that do the same work, measured by turns.
+    """Contestants that do the same work and are measured in turns.
 
-    `rows` is the most records of one resource that the API must hold; `shown` are the measures of
-    the case's table, the first of them is plotted. `rounds` overrides the number asked for.
+    `rows` is the maximum number of records of one resource that the API serves. `shown` are the
+    measures of the case's table; the first of them is plotted. `rounds` overrides the number of
+    rounds of the command line.
     """
 
     name: str

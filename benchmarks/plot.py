@@ -1,4 +1,4 @@
-"""The results as a plot: an SVG with a bar for each contestant of each case."""
+"""The results as a plot: an SVG with one bar per contestant of each case."""
 
 from collections.abc import Iterator
 from html import escape
@@ -17,7 +17,7 @@ _LEGEND = {"ours": "this project", "peer": "others", "floor": "hand-written floo
 
 
 def svg(document: Document) -> str:
-    """A plot of each case by the first of its shown measures; bars of one case share a scale."""
+    """Return a plot of each case by the first of its shown measures. Bars of one case share a scale."""
     body: list[str] = list(_legend())
     top = 34
     for case in document["cases"]:

@@ -1,4 +1,4 @@
-"""Run one process to its end and say what it cost, its children included."""
+"""Run one process to its end and measure its cost, including its children."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ _MORE_SETTINGS = ("NORMALIZE__", "LOAD__", "DATA_WRITER__", "RUNTIME__", "PYTHON
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: exit code, cost (`wall`, `cpu`, `rss`), and the end of its output."""
+    """The end of a process: exit code, cost (`wall`, `cpu`, `rss`), and the last part of its output."""
 
     code: int
     cost: Sample
@@ -28,7 +28,7 @@ class Ended:
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """The environment without settings of what is measured; `more` is added."""
+    """Return the environment without settings of the measured programs, plus `more`."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -40,11 +40,11 @@ def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
 def run_measured(
     command: Sequence[str], *, folder: Path, environment: Mapping[str, str], limit: float
 ) -> Ended:
-    """Run the command in the folder, its output into a file there; kill it after `limit` seconds.
+    """Run the command in the folder. Its output goes to a file there. Kill it after `limit` seconds.
 
-    CPU is user and system seconds of the process and all descendants that were waited for; `rss` is
-    the peak of the largest of them, in bytes. A process inherits the peak of the one that started
-    it, so this one must stay small: it imports nothing large.
+    CPU is the user and system seconds of the process and of all descendants that were waited for.
+    `rss` is the peak of the largest of them, in bytes. A process inherits the peak of the process
+    that starts it. So this process must stay small: it imports nothing large.
     """
     log = folder / "output.log"
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""Contestants that are programs: run afresh for each measurement, their tables looked at after."""
+"""Contestants that are programs: each measurement starts a new process, then checks its tables."""
 
 import json
 import subprocess
@@ -19,11 +19,12 @@ LIMIT_SECONDS = 1_200.0
 
 @dataclass(frozen=True)
 class Program:
-    """A module of `benchmarks.contestants` with its orders.
+    """A module of `benchmarks.contestants` with its parameters.
 
-    `api_path` is what the API is asked for ({rows}/{page_size}/{latency_ms}); `tables` are
-    questions to the loaded database with their right answers, `counts` measures that the program
-    itself must have counted so. `peer` names the virtual environment it needs, if not this one.
+    `api_path` is the first part of the API's paths ({rows}/{page_size}/{latency_ms}). `tables` maps
+    queries of the loaded database to their correct results. `counts` maps measures that the program
+    counts to their correct values. `peer` names the virtual environment that the program needs, if
+    it is another one than this.
     """
 
     module: str
@@ -35,7 +36,7 @@ class Program:
     peer: str | None = None
 
     def __call__(self, bench: Bench) -> Sample:
-        """Run it once; raises `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
+        """Run it once. Raise `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
         database, result = bench.folder / "data" / "warehouse.duckdb", bench.folder / "result.json"
         database.parent.mkdir()
         orders = bench.folder / "orders.json"
@@ -83,7 +84,7 @@ class Program:
 
 
 def _failure(ended: Ended) -> UnableError:
-    """The last line that the program said goes into the report, all it said to who looks on."""
+    """Return the error: its last line goes into the report, the whole output to the progress log."""
     last = ended.output.rpartition("\n")[2]
     error = UnableError(f"ended with code {ended.code}: {last}".replace(f"{ROOT}/", ""))
     error.add_note(ended.output)

@@ -15,19 +15,19 @@ _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 def published(text: str) -> str:
-    """What stands between the markers of the document's text."""
+    """Return the text between the markers of the document."""
     return text.split(_BEGIN)[1].split(_END, maxsplit=1)[0].strip()
 
 
 def with_results(text: str, results: str) -> str:
-    """The document's text with these results between its markers."""
+    """Return the document's text with these results between its markers."""
     before, _, rest = text.partition(_BEGIN)
     after = rest.partition(_END)[2]
     return f"{before}{_BEGIN}\n{results}\n{_END}{after}"
 
 
 def main(results: Path = LATEST) -> None:
-    """Write table and plot anew; raises `SystemExit` if nothing was measured yet."""
+    """Write the tables and the plot. Raise `SystemExit` if there are no results yet."""
     document = read_results(results)
     if document is None:
         raise SystemExit("nothing was measured yet: make bench")

@@ -1,4 +1,4 @@
-"""The rows that the benchmark API serves: like an order of a shop, all made from their number."""
+"""The records of the benchmark API: orders of a shop, each derived from its number."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -39,10 +39,10 @@ def _line(number: int, position: int) -> dict[str, Any]:
 
 
 def record(number: int) -> dict[str, Any]:
-    """The record of this number, from 1 on: 20 fields, about 740 bytes as compact JSON.
+    """Return the record with this number, from 1: 20 fields, about 740 bytes as compact JSON.
 
-    One field is an object of four, one a list of three small objects; two are times, and one is
-    null in every fourth record.
+    One field is an object of four fields, and one a list of three small objects. Two fields are
+    times, and one is null in every fourth record.
     """
     city, country, currency = _CITIES[number % len(_CITIES)]
     total = round(9.99 + (number * 7919) % 500_000 / 100, 2)
@@ -76,13 +76,13 @@ def record(number: int) -> dict[str, Any]:
 
 
 def rendered(first: int, count: int) -> bytes:
-    """`count` records from number `first` on as JSON, separated by commas, without brackets."""
+    """Return `count` records from number `first` as JSON, separated by commas, without brackets."""
     rows = [record(number) for number in range(first, first + count)]
     return json.dumps(rows, separators=(",", ":"), ensure_ascii=False)[1:-1].encode()
 
 
 def child_page(parent: int) -> bytes:
-    """The children of a parent as a whole JSON answer; their ids are unique over all parents."""
+    """Return the JSON response with the children of a parent. Ids are unique over all parents."""
     rows = [
         {"id": parent * 1_000 + position, "parent": parent, **_line(parent, position)}
         for position in range(CHILDREN_PER_PARENT)

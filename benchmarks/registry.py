@@ -1,4 +1,4 @@
-"""All cases. A new one registers here, and is measured, written down and reported with the others."""
+"""The list of all cases. A new case is added here."""
 
 from dataclasses import replace
 
@@ -21,13 +21,13 @@ _BUILDERS = (
     startup.load,
 )
 _FULL_ONLY = (startup.schedules,)
-"""Those that take their minutes whatever the size."""
+"""The cases that take minutes at any size."""
 
 
 def all_cases(*, quick: bool) -> tuple[Case, ...]:
-    """The cases, in the order of the report.
+    """Return the cases, in the order of the report.
 
-    `quick` ones are small: what they measure is mostly imports, so they have no limits to meet.
+    `quick` cases are small. They measure mostly imports, so their goals have no limits.
     """
     if quick:
         return tuple(_without_limits(build(QUICK)) for build in _BUILDERS)

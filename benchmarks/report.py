@@ -1,4 +1,4 @@
-"""The results as markdown: the goals, then a table of each case."""
+"""The results as Markdown: the goals, then one table per case."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,14 +12,14 @@ _VERDICTS = {True: "met", False: "**not met**", None: "-"}
 
 
 def markdown(document: Document) -> str:
-    """The whole report."""
+    """Return the whole report."""
     parts = [circumstances(document), goals_table(document)]
     parts += [_case(case) for case in document["cases"]]
     return "\n\n".join(parts)
 
 
 def circumstances(document: Document) -> str:
-    """Machine, versions, commands and dates in a few lines."""
+    """Return the machine, versions, commands and dates in a few lines."""
     machine, cases = document["machine"], document["cases"]
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     commands = ", ".join(f"`{text}`" for text in _distinct(case["command"] for case in cases))
@@ -31,7 +31,7 @@ def circumstances(document: Document) -> str:
 
 
 def goals_table(document: Document) -> str:
-    """Every goal with what was measured: ratio of medians, and the spread of the rounds' ratios."""
+    """Return every goal with its figures: ratio of medians, and spread of the rounds' ratios."""
     goals = [goal for case in document["cases"] for goal in case["goals"]]
     rows = [
         f"| {goal['row']} | {goal['text']} | {MEASURES[goal['measure']].title} | {_aim(goal)} "

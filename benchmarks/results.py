@@ -1,4 +1,4 @@
-"""Results as one JSON document: the machine, the versions, and each case with all its samples."""
+"""The results as one JSON document: the machine, the versions, and each case with its samples."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ __all__ = [
 ]
 
 LATEST = Path(__file__).resolve().parent / "results" / "latest.json"
-"""The results that are checked in, and that docs/performance.md shows."""
+"""The results in the repository, which docs/performance.md shows."""
 
 Document = dict[str, Any]
 
 
 class OtherCircumstancesError(Exception):
-    """Results of another machine or of other versions don't belong in one report."""
+    """The results are from different machines or versions and can't be in one report."""
 
 
 def case_document(case: Case, measured: Sequence[Measured], *, command: str) -> Document:
-    """What became of a case, with medians and verdicts, and when and how it was measured."""
+    """Return the results of a case: medians, goals, and the date and command of the measurement."""
     samples = {one.contestant.name: one.samples for one in measured}
     return {
         "name": case.name,
@@ -68,10 +68,10 @@ def merged(
     machine: Mapping[str, Any],
     versions: Mapping[str, str],
 ) -> Document:
-    """The old document with these cases in the place of theirs, new ones after the old ones.
+    """Return the old document with these cases replaced in place, and new cases at the end.
 
-    Raises `OtherCircumstancesError` if a case that stays was measured on another machine or with other
-    versions.
+    Raise `OtherCircumstancesError` if a case that stays was measured on another machine or with
+    other versions.
     """
     fresh = {case["name"]: case for case in cases}
     stay = [case for case in (old or {}).get("cases", []) if case["name"] not in fresh]
@@ -91,7 +91,7 @@ def merged(
 
 
 def read_results(file: Path) -> Document | None:
-    """The document in the file, or None if there is no such file."""
+    """Return the document in the file, or None if the file doesn't exist."""
     if not file.exists():
         return None
     document: Document = json.loads(file.read_text(encoding="utf-8"))
@@ -99,6 +99,6 @@ def read_results(file: Path) -> Document | None:
 
 
 def write_results(file: Path, document: Document) -> None:
-    """Write the document, its folder too."""
+    """Write the document. Create its folder if needed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

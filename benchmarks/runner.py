@@ -1,4 +1,4 @@
-"""Measure the contestants of a case by turns: A B C A B C ..., so that all see the same weather."""
+"""Measure the contestants of a case in turns (A B C A B C ...), under the same conditions."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,10 +14,10 @@ Say = Callable[[str], None]
 
 @dataclass
 class Measured:
-    """What became of a contestant: a sample per round, or why there are none.
+    """The result of a contestant: one sample per round, or the reason why there are none.
 
-    `wrong` tells a failure of the benchmark (tables that are not what the API served) from a
-    contestant that can't run here.
+    `wrong` is True if its tables differ from the API's data, which fails the benchmark, and False
+    if the contestant can't run here.
     """
 
     contestant: Contestant
@@ -27,12 +27,12 @@ class Measured:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this project that was measured."""
+        """True if the contestant is this project."""
         return self.contestant.role == "ours"
 
 
 def run_case(case: Case, *, api: str, peers: Path, rounds: int, say: Say) -> list[Measured]:
-    """Measure the case; a contestant that fails once is left out from then on."""
+    """Measure the case. A contestant that fails once is left out of later rounds."""
     measured = [Measured(contestant) for contestant in case.contestants]
     for number in range(1, (case.rounds or rounds) + 1):
         for one in measured:

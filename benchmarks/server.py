@@ -1,23 +1,24 @@
-"""The API that everything is measured against; it must never be what is waited for.
+"""The API of all measurements. It is fast enough that no contestant waits for it.
 
 `python -m benchmarks.server --rows 200000` renders the records, prints its port on a line and serves
-until its standard input ends, which is when the process that started it ends.
+until its standard input ends. That happens when the process that started it ends.
 
-What a request wants stands in its path, so that one server serves every case:
+The path of a request has all its settings, so one server serves every case:
 
     /{rows}/{page_size}/{latency_ms}/{resource}/{style}
 
-| style | asked with | the answer says |
+| style | parameters | the response has |
 |---|---|---|
 | `page` | `page`, from 1 | `total_pages`, `total`, `has_more` |
 | `endless` | `page`, from 1 | nothing: the page after the last one is empty |
 | `offset` | `offset`, a multiple of the page size | `total` |
 | `cursor` | `cursor` | `next_cursor`, null on the last page |
-| `link` | `page`, from 1 | `next`, an address, null on the last page |
-| `parents` | nothing | all rows in one page, no total |
-| `{id}/children` | nothing | the children of one parent |
+| `link` | `page`, from 1 | `next`, a URL, null on the last page |
+| `parents` | none | all records in one page, no total |
+| `{id}/children` | none | the children of one parent |
 
-`/requests` says how many requests there were since it was last asked. Resources share their rows.
+`/requests` returns the number of requests since the last request of `/requests`. All resources have
+the same records.
 """
 
 import argparse
@@ -34,12 +35,12 @@ __all__ = ["Api", "main"]
 
 HOST = "127.0.0.1"
 _CHUNK = 100
-"""Records are rendered in pieces of so many; page sizes are multiples of it."""
+"""Number of records that are rendered together. Page sizes are multiples of it."""
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """What the path of a request says."""
+    """The settings in the path of a request."""
 
     rows: int
     size: int
@@ -49,7 +50,7 @@ class _Asked:
 
 
 class Api:
-    """Answers by path: a status, a body in pieces, and seconds to wait before it is sent."""
+    """Returns responses by path: a status, a body in pieces, and seconds to wait before it is sent."""
 
     def __init__(self, rows: int) -> None:
         self._chunks = [rendered(first, _CHUNK) for first in range(1, rows + 1, _CHUNK)]
@@ -57,7 +58,7 @@ class Api:
         self.requests = 0
 
     def answer(self, target: str, host: str) -> tuple[int, list[bytes], float]:
-        """The answer to a GET of `target`."""
+        """Return the response to a GET of `target`."""
         url = urlsplit(target)
         if url.path == "/requests":
             counted, self.requests = self.requests, 0
@@ -112,7 +113,7 @@ class Api:
 
 
 class _Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, for clients that wait for an answer before they ask again."""
+    """HTTP/1.1 with keep-alive, for clients that send one request after the other."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

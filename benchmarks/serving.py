@@ -1,4 +1,4 @@
-"""The benchmark API as a process of its own, for as long as the benchmarks run."""
+"""The benchmark API in a process of its own, while the benchmarks run."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextmanager
 def served(rows: int) -> Iterator[str]:
-    """Serve resources of up to `rows` records; gives the address, without a slash at its end."""
+    """Serve resources of up to `rows` records. Yield the URL, without a slash at its end."""
     command = [sys.executable, "-m", "benchmarks.server", "--rows", str(rows)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True
@@ -31,6 +31,6 @@ def served(rows: int) -> Iterator[str]:
 
 
 def requests_since(api: str) -> int:
-    """How many requests reached the API since this was last asked."""
+    """Return the number of requests that reached the API since the last call."""
     with urlopen(f"{api}/requests", timeout=10) as answer:  # noqa: S310 - our own server
         return int(answer.read())

@@ -1,4 +1,4 @@
-"""The shop whose API is read: resources in dlt's words, and programs that load them."""
+"""The shop of the benchmark API: its dlt resources, and the programs that load them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -25,12 +25,12 @@ Nested = Literal["json", "tables"]
 
 
 def api_path(rows: int, *, page_size: int = 1_000, latency_ms: int = 0) -> str:
-    """What the API is to serve, as the beginning of its paths."""
+    """Return the first part of the API's paths, which sets what the API serves."""
     return f"{rows}/{page_size}/{latency_ms}"
 
 
 def resource(name: str, paging: Paging, *, page_size: int = 1_000, **more: Any) -> dict[str, Any]:
-    """A resource of orders; the total is known with `page` and `offset`."""
+    """Return a resource of orders. With `page` and `offset` the API names a total."""
     paginator: dict[str, dict[str, Any]] = {
         "page": {"type": "page_number", "base_page": 1, "total_path": "total_pages"},
         "offset": {"type": "offset", "limit": page_size, "total_path": "total"},
@@ -46,7 +46,7 @@ def resource(name: str, paging: Paging, *, page_size: int = 1_000, **more: Any) 
 
 
 def tables_of(name: str, rows: int, *, nested: Nested = "tables") -> dict[str, int]:
-    """What the database must answer when the resource is loaded whole."""
+    """Return the queries, with their results, for a database with all rows of the resource."""
     table = f"shop.{name}"
     if nested == "json":
         return {**whole_table(table, rows), f"SELECT count(lines) FROM {table}": rows}
@@ -62,7 +62,7 @@ def stock(
     loader_file_format: str | None = "parquet",
     **source: Any,
 ) -> Program:
-    """Stock dlt; without a format it takes its default; `source` is for `rest_api_source`."""
+    """Return stock dlt. Without a format it uses its default. `source` is for `rest_api_source`."""
     orders = {"resources": resources, "source": source, "loader_file_format": loader_file_format}
     return Program("stock_dlt", path, orders, tables)
 
@@ -75,26 +75,26 @@ def ours(
     defaults: Mapping[str, Any] | None = None,
     http: Mapping[str, Any] | None = None,
 ) -> Program:
-    """This project; `defaults` are the file's `resource_defaults`, `http` its `http`."""
+    """Return this project. `defaults` are the file's `resource_defaults`, `http` its `http`."""
     given = {"resource_defaults": defaults, "http": http}
     connector = {key: value for key, value in given.items() if value}
     return Program("ours", path, {"resources": resources, "connector": connector}, tables)
 
 
 def by_us(name: str, label: str, program: Callable[[Bench], Sample], note: str = "") -> Contestant:
-    """This project, in one of its ways."""
+    """Return this project with certain settings as a contestant."""
     return Contestant(name, f"restsource{label and ', '}{label}", "ours", program, note)
 
 
 def by_peer(
     name: str, label: str, program: Callable[[Bench], Sample], note: str = ""
 ) -> Contestant:
-    """Another tool."""
+    """Return another tool as a contestant."""
     return Contestant(name, label, "peer", program, note)
 
 
 def by_hand(
     name: str, label: str, program: Callable[[Bench], Sample], note: str = ""
 ) -> Contestant:
-    """A script written by hand for this API."""
+    """Return a script written by hand for this API as a contestant."""
     return Contestant(name, label, "floor", program, note)

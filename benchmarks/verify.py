@@ -1,6 +1,6 @@
-"""`python -m benchmarks.verify DATABASE`: ask a DuckDB file the questions on standard input.
+"""`python -m benchmarks.verify DATABASE`: run the queries on standard input in a DuckDB file.
 
-A process of its own, so that the one that measures stays small.
+This is a process of its own, so that the measuring process stays small.
 """
 
 import json
@@ -12,7 +12,7 @@ __all__ = ["whole_child_table", "whole_table"]
 
 
 def whole_table(table: str, rows: int) -> dict[str, int]:
-    """Questions, with their right answers, that show that a table has each of the rows once."""
+    """Return queries, with their results, that prove that a table has each row once."""
     return {
         f"SELECT count(*) FROM {table}": rows,
         f"SELECT count(DISTINCT id) FROM {table}": rows,
@@ -20,7 +20,7 @@ def whole_table(table: str, rows: int) -> dict[str, int]:
 
 
 def whole_child_table(table: str, parent: str, rows: int) -> dict[str, int]:
-    """The same for a nested table of dlt's kind, whose rows must find their parents."""
+    """Return queries that prove the same for a nested table of dlt, and that each row has its parent."""
     return {
         f"SELECT count(*) FROM {table}": rows,
         f"SELECT count(*) FROM {table} AS c JOIN {parent} AS p ON c._dlt_parent_id = p._dlt_id": rows,
@@ -28,7 +28,7 @@ def whole_child_table(table: str, parent: str, rows: int) -> dict[str, int]:
 
 
 def main() -> None:
-    """Print the answers as JSON: by question, a number or the text of an error."""
+    """Print the results as JSON: per query, a number or the text of an error."""
     questions: list[str] = json.load(sys.stdin)
     answers: dict[str, int | str] = {}
     with duckdb.connect(sys.argv[1], read_only=True) as connection:

@@ -1,7 +1,7 @@
-"""Make the sample's second database: the customers and invoices of a small firm.
+"""Create the sample's second database: the customers and invoices of a small firm.
 
-They are made up, unlike the flights, but always the same. Two views show only what lies in the past:
-a few times an hour an invoice is written or paid, and its `updated_at` says when.
+Unlike the flights, the data is invented, and it is always the same. Two views show only rows from
+the past: a few times an hour an invoice is written or paid, and its `updated_at` is that time.
 """
 
 import os
@@ -66,16 +66,16 @@ _Row = tuple[int | float | str, ...]
 
 
 def seed_billing(database: Path, *, now: datetime | None = None) -> None:
-    """Write the database, unless it is there; a finished file appears at once or not at all.
+    """Write the database, unless it exists. The finished file appears in one step, or not at all.
 
-    `now` is the moment of seeding: the rows begin 90 days before it.
+    `now` is the time of seeding. The rows start 90 days before it.
     """
     if is_seeded(database):
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     unfinished = database.with_name(f"{database.name}.{os.getpid()}.unfinished")
     unfinished.unlink(missing_ok=True)
-    chance = random.Random(1)  # noqa: S311 - the same rows every time are what we want
+    chance = random.Random(1)  # noqa: S311 - the rows must be the same every time
     moment = (now or datetime.now(UTC)).astimezone(UTC).replace(second=0, microsecond=0)
     with closing(sqlite3.connect(unfinished)) as connection, connection:
         connection.executescript(_SCHEMA)

@@ -16,7 +16,7 @@ PORT_VARIABLE = "NYC_FLIGHTS_PORT"
 
 @dataclass(frozen=True)
 class SampleVariables:
-    """What `configs/nyc_flights.json` refers to."""
+    """The variables that `configs/nyc_flights.json` refers to."""
 
     token: str = field(repr=False)
     port: int
@@ -29,11 +29,12 @@ class SampleVariables:
 def write_sample_variables(
     path: Path, *, port: int, environment: Mapping[str, str]
 ) -> SampleVariables:
-    """Bring the two variables of the sample in `path` up to date and return them.
+    """Update the two variables of the sample in `path` and return them.
 
-    The token is the environment's, else the file's, else a new random one. `dagster dev` lets the
-    file win over the environment, so what is used must be what is written. All other lines stay as
-    they are; a file that is written can then be read by its owner only, since it holds a secret.
+    The token comes from the environment, otherwise from the file, otherwise it is a new random one.
+    In `dagster dev` the file overrides the environment, so the token in use must be the one in the
+    file. All other lines stay unchanged. Only the owner can read the written file, because it
+    contains a secret.
     """
     found = dotenv_values(path)
     token = environment.get(TOKEN_VARIABLE) or found.get(TOKEN_VARIABLE)

@@ -1,4 +1,4 @@
-"""Decide which lines of a service's output a person should see; all of them go to its log file."""
+"""Choose the lines of a service's output to show. The log file has all lines."""
 
 import re
 import time
@@ -12,7 +12,7 @@ _STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?: [+-]\d{4})? - ")
 _RECORD = re.compile(rf"{_STAMP.pattern}.*? - (DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
 _NOTABLE_LEVELS = {"WARNING", "ERROR", "CRITICAL"}
 _TRACEBACK = "Traceback (most recent call last):"
-# What surrounds the messages of a chain of exceptions.
+# Lines around the messages of a chain of exceptions.
 _FRAMES = re.compile(
     r'\s*$|Stack Trace:|  File "|    |The above exception |During handling of the above exception'
 )
@@ -20,15 +20,16 @@ _SILENCE_SECONDS = 600.0
 
 
 def plain(line: str) -> str:
-    """Return the line without its end and without colours."""
+    """Return the line without its line break and colours."""
     return _COLOUR.sub("", line.rstrip())
 
 
 class NotableLines:
     """Picks warnings and errors from a log, each cut after `longest` lines.
 
-    Of a traceback it shows the messages: where in the code it was, the log tells. What was shown is
-    not shown again for ten minutes: a broken file, for instance, is told every minute.
+    Of a traceback it shows the messages only; the log has the places in the code. A message is not
+    shown again for ten minutes, because some are logged often: a broken file, for example, every
+    minute.
     """
 
     def __init__(self, longest: int = 12, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +40,7 @@ class NotableLines:
         self._said: dict[str, float] = {}
 
     def shown(self, line: str) -> str | None:
-        """Return what to show for the next (plain) line of the log; None for nothing."""
+        """Return the text to show for the next (plain) line of the log, or None."""
         if record := _RECORD.match(line):
             self._begin(notable=record[1] in _NOTABLE_LEVELS)
         elif line == _TRACEBACK:

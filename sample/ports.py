@@ -1,4 +1,4 @@
-"""Look whether a port of this machine is free."""
+"""Check if a port of this machine is free."""
 
 import socket
 
@@ -9,29 +9,29 @@ _LAST_PORT = 65535
 
 
 def port_number(text: str) -> int:
-    """Return the port that `text` names. Raises `ValueError` if it is no number from 1 to 65535."""
+    """Return the port in `text`. Raise `ValueError` if it is not a number from 1 to 65535."""
     if not (text.isdecimal() and 1 <= int(text) <= _LAST_PORT):
         raise ValueError(f"{text!r} is not a port: give a number from 1 to {_LAST_PORT}")
     return int(text)
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nobody listens on `port`, on 127.0.0.1 or on all interfaces."""
+    """True if no program listens on `port`, on 127.0.0.1 or on all interfaces."""
     with socket.socket() as probe:
-        # Without it, connections that were closed a moment ago would make the port look taken.
+        # Without it, connections that were closed a moment ago make the port look used.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
         except OSError:
             return False
-    # macOS lets one bind beside a program that listens on all interfaces, so ask for an answer too.
+    # macOS allows binding beside a program that listens on all interfaces, so connect as well.
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((HOST, port)) != 0
 
 
 def problems_with_ports(ports: dict[str, int]) -> list[str]:
-    """Return a sentence for each port that can't be used. `ports` maps a make variable to it."""
+    """Return one sentence per port that can't be used. `ports` maps make variables to ports."""
     problems: list[str] = []
     owners: dict[int, str] = {}
     for variable, port in ports.items():

@@ -1,4 +1,4 @@
-"""Start the sample API and Dagster together; what `make run` does once everything is installed."""
+"""Start the sample API and Dagster together. `make run` calls this after the installation."""
 
 import argparse
 import os
@@ -102,7 +102,7 @@ def _api(variables: SampleVariables) -> Service:
 def _dagster(port: int, variables: SampleVariables) -> Service:
     environment = {
         "DAGSTER_HOME": str(DAGSTER_HOME),
-        # dlt reports its use to its makers unless it is told not to.
+        # dlt sends telemetry unless this variable turns it off.
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "PYTHONUNBUFFERED": "1",
     }

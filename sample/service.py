@@ -1,4 +1,4 @@
-"""One service: a command in a process group of its own, its log file, and the address it answers on."""
+"""One service: a command in a process group of its own, its log file, and its health URL."""
 
 import subprocess
 import threading
@@ -19,7 +19,7 @@ _LAST_LINES = 20
 
 @dataclass(frozen=True)
 class Service:
-    """What to start. `health_path` is asked for, on `port`, until it is answered with 200."""
+    """A service to start. It is ready when `health_path` on `port` responds with 200."""
 
     name: str
     command: tuple[str, ...]
@@ -31,12 +31,12 @@ class Service:
 
 
 class RunningService:
-    """A started service. `show` gets the lines that a person should see, from another thread."""
+    """A started service. `show` is called with the lines to show, from another thread."""
 
     def __init__(
         self, service: Service, *, show: Callable[[str], None], ended: Callable[[int], None]
     ) -> None:
-        """Start the process; `ended` is called with its exit code, from another thread."""
+        """Start the process. `ended` is called with its exit code, from another thread."""
         self.service = service
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         service.log.parent.mkdir(parents=True, exist_ok=True)
@@ -55,16 +55,16 @@ class RunningService:
 
     @property
     def group(self) -> int:
-        """The number of its process group; that of the first process in it."""
+        """The id of the process group, which is the id of its first process."""
         return self._process.pid
 
     @property
     def last_lines(self) -> tuple[str, ...]:
-        """The end of its output so far, without colours."""
+        """The last lines of the output so far, without colours."""
         return tuple(self._last_lines)
 
     def answers(self) -> bool:
-        """Tell whether the service answers its health address with 200."""
+        """True if the service's health URL responds with 200."""
         connection = HTTPConnection(HOST, self.service.port, timeout=2)
         try:
             connection.request("GET", self.service.health_path, headers=dict(self.service.headers))
@@ -77,7 +77,7 @@ class RunningService:
     def _copy_output(self, show: Callable[[str], None]) -> None:
         notable = NotableLines()
         output = self._process.stdout
-        # A pipe that breaks while the service is stopped has nothing left to tell.
+        # A pipe that breaks while the service stops has no more output.
         with suppress(ValueError, OSError), self.service.log.open("w", encoding="utf-8") as log:
             for line in output or ():
                 text = plain(line)

@@ -1,4 +1,4 @@
-"""Run several services together: all of them until a signal, or none."""
+"""Run several services together, until a signal or until one of them ends."""
 
 import signal
 import subprocess
@@ -36,9 +36,9 @@ _Happening = _Signalled | _Ended
 
 
 class Supervisor:
-    """Starts services, says when each answers, and leaves no process behind.
+    """Starts services, prints when each is ready, and leaves no process behind.
 
-    `start_seconds` is how long a service may take until it answers.
+    `start_seconds` is the maximum time until a service is ready.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Supervisor:
         self._output = output
         self._start_seconds = start_seconds
         self._grace_seconds = grace_seconds
-        # Unlike an Event, it may be written to by a signal handler that interrupts its reader.
+        # Unlike an Event, a signal handler that interrupts the reader may write to it.
         self._happenings: SimpleQueue[_Happening] = SimpleQueue()
         self._running: list[RunningService] = []
         self._stopping = False
 
     def run(self, services: Sequence[Service], greetings: dict[str, str]) -> int:
-        """Run the services until a signal comes or one of them ends; return the exit code.
+        """Run the services until a signal arrives or one of them ends. Return the exit code.
 
-        0 if a signal asked for the end, 1 if a service ended by itself or didn't answer in time.
-        `greetings` holds, per service, what to say when it answers.
+        The exit code is 0 after a signal, and 1 if a service ends by itself or isn't ready in time.
+        `greetings` maps a service to the text to print when it is ready.
         """
         with self._signals(), self._guard() as groups:
             try:
@@ -76,7 +76,7 @@ class Supervisor:
             self._happenings.put(_Ended(service.name, code))
 
         def show(line: str) -> None:
-            # Services that are interrupted say so at length; that is no news.
+            # Interrupted services print long messages about it, which are of no use here.
             if not self._stopping:
                 self._say(f"{service.name}: {line}")
 
@@ -85,7 +85,7 @@ class Supervisor:
         print(f"+{running.group}", file=groups, flush=True)
 
     def _watch(self, greetings: dict[str, str]) -> str | None:
-        """Wait for the end; return what went wrong, None if a signal asked for it."""
+        """Wait for the end. Return what went wrong, or None after a signal."""
         waiting = list(self._running)
         deadline = time.monotonic() + self._start_seconds
         while True:
@@ -143,7 +143,7 @@ class Supervisor:
             yield process.stdin
 
     def _say(self, text: str) -> None:
-        # A terminal that was closed is no reason to stop stopping.
+        # The services are stopped even if the terminal is closed.
         with suppress(OSError):
             self._output.write(f"{text}\n")
             self._output.flush()

@@ -1,1 +1,1 @@
-"""The cases: what is loaded, by whom, and what is aimed at."""
+"""The cases: what is loaded, by which contestants, and the goals."""

@@ -1,4 +1,4 @@
-"""An API that takes 50 ms for every answer: who waits for one at a time, who for many?"""
+"""Cases with an API that takes 50 ms per response: how many requests are in progress at once?"""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ _SHOWN = ("wall", "work_wall", "cpu", "requests")
 
 
 def numbered(sizes: Sizes) -> Case:
-    """Pages whose addresses are known as soon as the first one has told the total."""
+    """Pages whose URLs are known after the first page, which names the total."""
     rows = sizes.pages * _PAGE
     path = api_path(rows, page_size=_PAGE, latency_ms=_LATENCY_MS)
     tables = tables_of("orders", rows)
@@ -51,7 +51,7 @@ def numbered(sizes: Sizes) -> Case:
 
 
 def independent(sizes: Sizes) -> Case:
-    """Resources that have nothing to do with one another; each page names the next one."""
+    """Independent resources. Each page links to the next one."""
     rows = sizes.pages_of_each * _PAGE
     path = api_path(rows, page_size=_PAGE, latency_ms=_LATENCY_MS)
     names = [f"orders_{number}" for number in range(1, sizes.resources + 1)]
@@ -80,7 +80,7 @@ def independent(sizes: Sizes) -> Case:
 
 
 def dependents(sizes: Sizes) -> Case:
-    """A call for each row of another resource."""
+    """One request per record of another resource."""
     parents = sizes.parents
     path = api_path(parents, page_size=_PAGE, latency_ms=_LATENCY_MS)
     tables = {

@@ -1,4 +1,4 @@
-"""Does memory grow with what there is to load?"""
+"""The case of memory: does it grow with the number of rows?"""
 
 from benchmarks.cases.sizes import Sizes
 from benchmarks.model import Case, Goal
@@ -18,7 +18,7 @@ def _loading(rows: int, mode: str) -> Program:
 
 
 def memory(sizes: Sizes) -> Case:
-    """Both modes, with five times the rows."""
+    """Both modes, with rows and with five times the rows."""
     few, many = sizes.large, sizes.huge
     contestants = tuple(
         by_us(f"{mode}_{size}", f"{mode}, {rows:,} rows", _loading(rows, mode))

@@ -1,4 +1,4 @@
-"""Other tools that read a REST API from a declaration, as whole processes."""
+"""The case of other tools that read a REST API from a declaration, as whole processes."""
 
 from benchmarks.cases.sizes import Sizes
 from benchmarks.model import Case, Contestant, Goal
@@ -11,7 +11,7 @@ _PAGE = 1_000
 
 
 def peers(sizes: Sizes) -> Case:
-    """From starting a process to rows in DuckDB, or, where a peer has no DuckDB, to rows in hand."""
+    """From the start of a process to rows in DuckDB, or to extracted records if a peer has no DuckDB."""
     rows = sizes.small
     text = f"{rows:,} rows, whole process"
     goals: list[Goal] = []

@@ -1,4 +1,4 @@
-"""How much the cases load: in full, or just enough to see that they work."""
+"""The sizes of the cases: in full, or small enough for a check that they work."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What comes before the first row: a small run, a thousand connectors, their schedules."""
+"""Cases of what happens before the first row: a small run, a thousand connectors, schedules."""
 
 import json
 import subprocess
@@ -49,13 +49,13 @@ def run(sizes: Sizes) -> Case:
             Goal(9, f"{text}: RUN_START to SUCCESS", "start_to_success", "ours", at_most=1),
         ),
         shown=("created_to_success", "created_to_start", "start_to_success", "cpu"),
-        # two whole Dagsters are started for each, whatever the size
+        # each round starts two whole Dagster instances, at any size
         rounds=None if sizes == FULL else 1,
     )
 
 
 def load(sizes: Sizes) -> Case:
-    """The code location, and the check of its files."""
+    """The load of the code location, and the check of its files."""
     number = _number(sizes)
     told = f"{number:,} connectors of ten resources"
     goals = [
@@ -109,7 +109,7 @@ def _loading(number: int) -> tuple[Contestant, ...]:
 
 
 def schedules(sizes: Sizes) -> Case:
-    """One daemon; runs succeed at once without doing anything, all else is as shipped."""
+    """One daemon. Runs succeed at once without any work. Everything else is as shipped."""
     number = _number(sizes)
     places = (
         ("hourly", f"{number:,} hourly, offsets spread", 0),
@@ -142,7 +142,7 @@ def _ticking(number: int, often: int) -> Run:
     orders = [word for name, value in numbers.items() for word in (f"--{name}", str(value))]
 
     def measured(_bench: Bench) -> Sample:
-        # a process apart: the one that measures others is small, as theirs counts from its size on
+        # a process of its own: a measured process inherits the peak memory of its parent
         command = [sys.executable, "-m", "benchmarks.startup.schedules", *orders]
         ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         return sample_of(json.loads(ended.stdout))
@@ -151,7 +151,7 @@ def _ticking(number: int, often: int) -> Run:
 
 
 def sample_of(figures: dict[str, Any]) -> dict[str, float]:
-    """The figures of `measure` as a sample; lateness is missing where no slot had a run."""
+    """Return the figures of `measure` as a sample. Lateness is missing if no slot got a run."""
     ours, cpu = figures["contestants"]["ours"], figures["contestants"]["ours"]["cpu_by_process"]
     slots = ours["slots"]
     late = {f"late_{name}": ours[f"late_{name}_s"] for name in ("median", "max")}
@@ -169,7 +169,7 @@ def _number(sizes: Sizes) -> int:
 
 
 def _able(run: Run) -> Run:
-    """What goes wrong in a process that is measured is told in the report."""
+    """Report an error of a measured process as `UnableError`."""
 
     @wraps(run)
     def told(bench: Bench) -> Sample:

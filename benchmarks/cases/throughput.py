@@ -1,4 +1,4 @@
-"""An API that answers at once: what does a row cost?"""
+"""Cases with an API that responds at once: the cost of a row."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ _LEAST = {"parse": "pyarrow", "batch": 10}
 
 
 def by_default(sizes: Sizes) -> Case:
-    """What somebody gets who sets nothing."""
+    """The default settings."""
     rows = sizes.small
     path, resources, tables = (
         api_path(rows),
@@ -60,7 +60,7 @@ def _floor(rows: int, nested: str, **how: object) -> Program:
 
 
 def modes(sizes: Sizes) -> Case:
-    """Rows and columnar mode beside stock dlt at its best and beside the floors."""
+    """Rows mode and columnar mode, stock dlt at its fastest, and the floors."""
     rows = sizes.large
     return Case(
         "modes", f"The modes, {rows:,} rows", _modes(rows), _goals_of_modes(rows), rows=rows
@@ -109,7 +109,7 @@ def _goals_of_modes(rows: int) -> tuple[Goal, ...]:
 
 
 def floors(sizes: Sizes) -> Case:
-    """The ways to write the floor by hand; the fastest is the one that others are held against."""
+    """The ways to write the floor by hand. The others are compared with the fastest."""
     rows = sizes.large
     ways: dict[str, tuple[str, dict[str, object]]] = {
         "pyarrow_1": ("pyarrow.json, page by page", {"parse": "pyarrow", "batch": 1}),

@@ -1,1 +1,1 @@
-"""What is measured: each module is a program that loads the benchmark API once, in a process of its own."""
+"""The contestants: each module is a program that loads the benchmark API once, in its own process."""

@@ -1,4 +1,4 @@
-"""airbyte-cdk: a declarative manifest, read to its end, the records dropped: extract only."""
+"""airbyte-cdk with a declarative manifest. Extract only: it counts the records and drops them."""
 
 import logging
 from typing import Any

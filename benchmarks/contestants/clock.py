@@ -1,6 +1,7 @@
-"""What every contestant's program shares: its orders, and the clock of its work.
+"""The parts that all contestants share: their parameters, and the clock of their work.
 
-Only the standard library is imported here: some contestants run in environments of their own.
+This module imports the standard library only, because some contestants run in environments of
+their own.
 """
 
 import json
@@ -14,24 +15,24 @@ __all__ = ["Clock", "read_orders"]
 
 
 def read_orders() -> dict[str, Any]:
-    """The orders in the JSON file that the command line names.
+    """Return the parameters in the JSON file that the command line names.
 
-    `base_url`, `resources` (dlt's), `folder` to work in, `database` to fill, `result` (the file
-    for the clock), and whatever the contestant takes besides.
+    They are `base_url`, `resources` (dlt's), the working `folder`, the `database` to fill, `result`
+    (the file for the clock), and the contestant's own.
     """
     orders: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     return orders
 
 
 class Clock:
-    """Counts wall and CPU seconds from now on, of this process and of its ended children."""
+    """Counts wall and CPU seconds from its creation, of this process and of its ended children."""
 
     def __init__(self) -> None:
         self._wall = time.perf_counter()
         self._cpu = _cpu_seconds()
 
     def stop(self, orders: dict[str, Any], **more: float) -> None:
-        """Write what was counted where the orders say; `more` are other measures, in seconds."""
+        """Write the counts to the file `result`. `more` are other measures, in seconds."""
         measures = {
             "work_wall": time.perf_counter() - self._wall,
             "work_cpu": _cpu_seconds() - self._cpu,

@@ -1,12 +1,12 @@
-"""Hand-written floors: the least that loads this API's pages into these very tables.
+"""Hand-written floors: the minimum that loads this API's pages into exactly these tables.
 
-Nobody would maintain such a script, and it survives nothing; it shows how much of the cost is the
-data's own. `parse` in the orders says how pages become rows, `batch` how many of them at a time:
+Such a script is hard to maintain and survives no failure. It shows how much of the cost comes from
+the data itself. The parameter `parse` sets how pages become rows, `batch` how many at a time:
 
-- `pyarrow`: pyarrow.json with the types given; DuckDB inserts from the Arrow table;
+- `pyarrow`: pyarrow.json with given types parses; DuckDB inserts from the Arrow table;
 - `duckdb`: DuckDB casts the text of the pages to its own types;
-- `orjson`: orjson makes dicts, pyarrow a struct column of them;
-- `files`: pages become files, and at the end DuckDB's `read_json` takes them all.
+- `orjson`: orjson creates dicts, pyarrow a struct column of them;
+- `files`: pages become files, and at the end DuckDB's `read_json` reads all of them.
 
 `nested` is `json` (an object and a list as JSON columns) or `tables` (the object's fields as columns,
 the list as a table of its own).

@@ -1,4 +1,4 @@
-"""The tables that the floors fill, in DuckDB's words: those that dlt makes of the same records."""
+"""The tables of the floors, in DuckDB's SQL: the same that dlt creates for these records."""
 
 __all__ = ["CUSTOMER", "LINE", "PLAIN", "create_tables", "insert", "struct_type"]
 
@@ -31,14 +31,14 @@ def _columns(columns: dict[str, str], prefix: str = "") -> str:
 
 
 def struct_type(*, json: bool) -> str:
-    """DuckDB's type of a record; with `json`, nested values stay JSON."""
+    """Return DuckDB's type of a record. With `json`, nested values stay JSON."""
     customer = "JSON" if json else f"STRUCT({_columns(CUSTOMER)})"
     lines = "JSON" if json else f"STRUCT({_columns(LINE)})[]"
     return f"STRUCT({_columns(PLAIN)}, customer {customer}, lines {lines})"
 
 
 def create_tables(*, json: bool) -> list[str]:
-    """The statements that make the tables."""
+    """Return the statements that create the tables."""
     plain = f"CREATE TABLE shop.orders ({_columns(PLAIN)}, "
     if json:
         return ["CREATE SCHEMA shop", f"{plain} customer JSON, lines JSON)"]
@@ -52,9 +52,9 @@ def create_tables(*, json: bool) -> list[str]:
 def insert(
     source: str, *, json: bool, customer: str = "r.customer", lines: str = "r.lines"
 ) -> list[str]:
-    """The statements that insert from `source`, which has one struct column `r`.
+    """Return the statements that insert from `source`, which has one struct column `r`.
 
-    With `json`, `customer` and `lines` are the expressions of those two columns.
+    With `json`, `customer` and `lines` are the expressions of these two columns.
     """
     plain = ", ".join(f'r."{name}"' for name in PLAIN)
     if json:

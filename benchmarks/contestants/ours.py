@@ -1,12 +1,12 @@
-"""This project: a connector file, run by its engine."""
+"""This project: the engine runs a connector file."""
 
 import json
 import time
 from pathlib import Path
 
-import dlt  # noqa: F401 - so that its import is not counted as work
-import duckdb  # noqa: F401 - likewise
-import pyarrow.parquet  # noqa: F401 - likewise
+import dlt  # noqa: F401 - imported before the clock starts
+import duckdb  # noqa: F401 - imported before the clock starts
+import pyarrow.parquet  # noqa: F401 - imported before the clock starts
 
 from benchmarks.contestants.clock import Clock, read_orders
 from restsource_dagster.connector.loader import load_file
@@ -16,18 +16,18 @@ from restsource_dagster.settings import Settings
 
 
 class Phases(SilentObserver):
-    """Takes the time from the first extract to the last page or, if later, the last normalize."""
+    """Measures the time from the first extract to the last page or, if later, the last normalize."""
 
     def __init__(self) -> None:
         self._began: float | None = None
         self._ended = time.perf_counter()
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:  # noqa: ARG002
-        """A page was extracted."""
+        """Note that a page is extracted."""
         self._ended = time.perf_counter()
 
     def phase(self, family: str, phase: str) -> None:  # noqa: ARG002
-        """A family begins a phase."""
+        """Note that a family starts a phase."""
         if phase == "extract" and self._began is None:
             self._began = time.perf_counter()
         if phase == "normalize":
@@ -35,7 +35,7 @@ class Phases(SilentObserver):
 
     @property
     def extract_seconds(self) -> float:
-        """Seconds from the first extract's begin to the last one's end."""
+        """Return the seconds from the start of the first extract to the end of the last."""
         return self._ended - (self._began or self._ended)
 
 

@@ -1,7 +1,7 @@
 """Singer: tap-rest-api-msdk piped into target-duckdb, each in an environment of its own.
 
-Its peak memory is the sum of the two, for they run at the same time. They take nested values as
-text, so there are no nested tables.
+Peak memory is the sum of both, because they run at the same time. They store nested values as text,
+so there are no nested tables.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""Stock dlt: its `rest_api` source and a pipeline into DuckDB, as its documentation has it."""
+"""Stock dlt: its `rest_api` source and a pipeline into DuckDB, as in its documentation."""
 
 from typing import Any
 
 import dlt
-import duckdb  # noqa: F401 - so that its import is not counted as work
-import pyarrow.parquet  # noqa: F401 - likewise
+import duckdb  # noqa: F401 - imported before the clock starts
+import pyarrow.parquet  # noqa: F401 - imported before the clock starts
 from dlt.destinations import duckdb as duckdb_destination
 from dlt.sources.rest_api import rest_api_source
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _seconds_of(pipeline: dlt.Pipeline, step: str) -> float:
-    """What dlt's own trace says of a step."""
+    """Return the seconds of a step in dlt's own trace."""
     trace = pipeline.last_trace
     assert trace is not None
     [found] = [one for one in trace.steps if one.step == step]

@@ -1,1 +1,1 @@
-"""Start-up: one small run, a thousand connectors, a thousand schedules. Each script prints one JSON object."""
+"""Start-up: a small run, a thousand connectors and schedules. Each script prints one JSON object."""

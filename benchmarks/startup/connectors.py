@@ -1,4 +1,4 @@
-"""Any number of connector files, each with ten resources, as a thousand real ones might look."""
+"""Any number of connector files, each with ten resources, similar to real ones."""
 
 import json
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def _connector(index: int, schedule: Mapping[str, Any], base_url: str) -> dict[s
 
 
 def _resource(number: int) -> Any:
-    """Six incremental ones in ten, two with a parent, two that are only a name."""
+    """Return one of ten resources: six are incremental, two have a parent, two are only a name."""
     name = f"things_{number}"
     if number % 5 == 4:
         parent = f"things_{number - 1}"

@@ -1,4 +1,4 @@
-"""A whole `dagster dev` for a benchmark, in a folder of its own."""
+"""A complete `dagster dev` for a benchmark, in a folder of its own."""
 
 import json
 import os
@@ -36,7 +36,7 @@ class Live:
     process: "subprocess.Popen[bytes]"
 
     def ask(self, query: str, **variables: Any) -> Any:
-        """The data that a GraphQL query gives. Raises `RuntimeError` with what went wrong."""
+        """Return the data of a GraphQL query. Raise `RuntimeError` with the error."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
@@ -48,7 +48,7 @@ class Live:
         return told["data"]
 
     def cpu_seconds(self) -> float:
-        """What all its processes have used so far, those that have ended included."""
+        """Return the CPU seconds of all its processes so far, including ended ones."""
         total = 0.0
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
@@ -57,7 +57,7 @@ class Live:
         return total
 
     def processes(self) -> list[psutil.Process]:
-        """All its processes."""
+        """Return all its processes."""
         found = []
         for process in psutil.process_iter():
             with suppress(OSError):
@@ -72,7 +72,7 @@ def dagster_dev(
 ) -> Iterator[Live]:
     """Start `dagster dev` in a folder whose `home` is the instance, and stop it at the end.
 
-    Raises `RuntimeError` with the end of its output if it doesn't answer, or has no jobs, in time.
+    Raise `RuntimeError` with the last part of its output if it isn't ready, or has no jobs, in time.
     """
     port = free_port()
     command = [sys.executable, "-m", "dagster", "dev", "--host", "127.0.0.1", "--port", str(port)]
@@ -102,7 +102,7 @@ def dagster_dev(
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a port that no program listens on now."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
@@ -115,7 +115,7 @@ def _wait_until_loaded(live: Live, log: Path) -> None:
         with suppress(urllib.error.URLError, ConnectionError, TimeoutError):
             if live.ask(query)["repositoriesOrError"].get("nodes"):
                 return
-        time.sleep(_LOOK_AGAIN_SECONDS)  # nothing tells when a server begins to answer
+        time.sleep(_LOOK_AGAIN_SECONDS)  # no event reports that a server is ready
     raise RuntimeError(f"dagster dev did not load:\n{log.read_text(errors='replace')[-3000:]}")
 
 

@@ -1,8 +1,8 @@
 """A thousand connectors of ten resources: the load of their code location, and `restsource check`.
 
-`python -m benchmarks.startup.load_location [--quick]` prints one JSON object. Beside ours, as many bare asset
-specs in as many multi-assets, with a job and a schedule for each. Each measurement is a process of its own, from
-its start to the last definition.
+`python -m benchmarks.startup.load_location [--quick]` prints one JSON object. This project is
+compared with the same number of bare asset specs in the same number of multi-assets, with a job and
+a schedule for each. Each measurement is a process of its own, from its start to the last definition.
 """
 
 import argparse
@@ -62,31 +62,31 @@ Sample = Mapping[str, float]
 
 
 def load_ours(folder: Path, number: int) -> Sample:
-    """Load so many connectors of ours."""
+    """Load this number of connectors."""
     write_connectors(folder / "configs", number)
     return _python(folder, _OURS.format(number=number))
 
 
 def load_bare(folder: Path, number: int) -> Sample:
-    """Load as many bare asset specs."""
+    """Load the same number of bare asset specs."""
     return _python(folder, _BARE.format(number=number))
 
 
 def check_all(folder: Path, number: int) -> Sample:
-    """Check so many files."""
+    """Check this number of files."""
     write_connectors(folder / "configs", number)
     return _python(folder, _CHECK)
 
 
 def check_one(folder: Path) -> Sample:
-    """Check one file; `beyond_python` is what it takes more than an empty program."""
+    """Check one file. `beyond_python` is the time that it takes longer than an empty program."""
     write_connectors(folder / "configs", 1)
     empty, checked = _python(folder, "pass"), _python(folder, _ONE)
     return {**checked, "beyond_python": checked["wall"] - empty["wall"]}
 
 
 def measure(*, rounds: int, number: int) -> dict[str, Any]:
-    """The figures, for so many connectors."""
+    """Return the figures for this number of connectors."""
     samples: dict[str, list[Sample]] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -98,7 +98,7 @@ def measure(*, rounds: int, number: int) -> dict[str, Any]:
             "restsource check of one": lambda: _python(folder, _ONE),
             "python -c pass": lambda: _python(folder, "pass"),
         }
-        for run in contestants.values():  # compiles what isn't compiled yet
+        for run in contestants.values():  # compiles modules that aren't compiled yet
             run()
         for index in range(rounds):
             for contestant, run in contestants.items():

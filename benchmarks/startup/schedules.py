@@ -1,12 +1,13 @@
 """A thousand connectors on schedules, one daemon: is any slot lost or late?
 
-`python -m benchmarks.startup.schedules [--quick] [--real]` prints one JSON object. 700 connectors are due
-hourly, at offsets spread over the hour, 300 every minute; with `--real` all are hourly. Without `--real`,
-runs succeed at once without doing anything (`stub_launcher`), for 300 real runs a minute are more than two
-cores can do; everything else is as shipped. With `--real`, runs load ten rows for each of ten resources.
+`python -m benchmarks.startup.schedules [--quick] [--real]` prints one JSON object. 700 connectors are
+due hourly, at offsets spread over the hour, and 300 every minute. With `--real` all are hourly.
+Without `--real`, runs succeed at once without any work (`stub_launcher`), because two cores can't do
+300 real runs a minute. Everything else is as shipped. With `--real`, runs load ten rows for each of
+ten resources.
 
-Lateness is the time from a slot to the creation of its run. A slot is lost if no run stands for it a minute
-after it was due.
+Lateness is the time from a slot to the creation of its run. A slot is lost if it has no run a minute
+after it is due.
 """
 
 import argparse
@@ -41,7 +42,7 @@ _LAUNCHER = """run_launcher:
 
 
 def measure(*, minutes: int, real: bool, connectors: int, every_minute: int) -> dict[str, Any]:
-    """The figures of so many whole minutes."""
+    """Return the figures of this number of whole minutes."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         api = stack.enter_context(tiny_api())
@@ -85,7 +86,7 @@ def _instance(folder: Path, *, real: bool) -> Any:
 
 
 def _materialize_all(instance: dg.DagsterInstance, connectors: int) -> None:
-    """Note a materialization of each asset, or a first run of each connector would be due."""
+    """Record a materialization of each asset. Without it, a first run of each connector is due."""
     for index in range(connectors):
         for number in range(RESOURCES):
             key = dg.AssetKey([f"api_{index:04d}", f"things_{number}"])
@@ -93,7 +94,7 @@ def _materialize_all(instance: dg.DagsterInstance, connectors: int) -> None:
 
 
 def _next_minute() -> datetime:
-    """The next whole minute but one: the daemon has then seen every schedule once."""
+    """Return the whole minute after the next one. By then the daemon has evaluated every schedule once."""
     now = datetime.now(UTC)
     return now.replace(second=0, microsecond=0) + timedelta(minutes=2)
 
@@ -101,7 +102,7 @@ def _next_minute() -> datetime:
 def _wait_until(moment: datetime) -> None:
     while (left := (moment - datetime.now(UTC)).total_seconds()) > 0:
         print(f"{left:.0f} s until {moment:%H:%M:%S}", file=sys.stderr, flush=True)
-        time.sleep(min(left, 60))  # the clock is what is waited for
+        time.sleep(min(left, 60))  # it waits for the clock
 
 
 def _cpu_by_process(live: Live) -> Mapping[str, float]:
@@ -150,7 +151,7 @@ def _figures(
 
 
 def _due(folder: Path, begin: datetime, end: datetime) -> Iterator[tuple[str, str]]:
-    """Every slot from `begin` on and before `end`, by the files' own words."""
+    """Return every slot from `begin` (inclusive) to `end` (exclusive), calculated from the files."""
     for path in sorted((folder / "configs").iterdir()):
         value = json.loads(path.read_text())
         moment = begin

@@ -1,9 +1,9 @@
-"""Ten rows through the daemon: from the run's creation to its success, ours beside a stock project.
+"""Ten rows through the daemon, from the run's creation to its success: this and a stock project.
 
-`python -m benchmarks.startup.small_run [--quick] [--launchers]` prints one JSON object. Both projects
-run in a `dagster dev` of their own, idle but for the one that is measured; runs are launched by turns, as the UI
-does it. The stock project has Dagster's defaults: an empty `dagster.yaml`, the multiprocess executor.
-The first run of each is not counted.
+`python -m benchmarks.startup.small_run [--quick] [--launchers]` prints one JSON object. Each project
+runs in a `dagster dev` of its own, and only the measured one is busy. Runs are launched in turns, as
+the UI does it. The stock project has Dagster's defaults: an empty `dagster.yaml`, the multiprocess
+executor. The first run of each is not counted.
 """
 
 import argparse
@@ -39,13 +39,13 @@ _PLACE = "{repositoriesOrError{... on RepositoryConnection{nodes{name location{n
 _LOOK_AGAIN_SECONDS = 0.05
 _OVER = ("SUCCESS", "FAILURE", "CANCELED")
 _AT_REST_SECONDS = 2.0
-"""Between two runs, so that what a run leaves to do is not counted for the next one."""
+"""Seconds between two runs, so that work left over from a run does not count for the next one."""
 
 Sample = Mapping[str, float]
 
 
 def measure(*, rounds: int, launchers: bool) -> dict[str, Any]:
-    """The figures; `launchers` adds our project with Dagster's own launcher."""
+    """Return the figures. `launchers` adds this project with Dagster's own launcher."""
     samples: dict[str, list[Sample]] = {}
     with ExitStack() as stack:
         api = stack.enter_context(tiny_api())
@@ -67,7 +67,7 @@ def measure(*, rounds: int, launchers: bool) -> dict[str, Any]:
 
 
 def once(folder: Path, *, stock: bool) -> Sample:
-    """The second run of a project, in a `dagster dev` of its own that is idle but for it."""
+    """Return the figures of a project's second run, in a `dagster dev` that does nothing else."""
     with tiny_api() as api:
         opened = _stock if stock else _ours
         with opened(folder / "project", api) as live:

@@ -1,4 +1,4 @@
-"""Ten rows as a stock `@dlt_assets` project loads them; the API's address is in `API`."""
+"""A stock `@dlt_assets` project that loads ten rows. The variable `API` has the API's URL."""
 
 import os
 
@@ -32,7 +32,7 @@ pipeline = dlt.pipeline(
 
 @dlt_assets(dlt_source=source, dlt_pipeline=pipeline, name="shop")
 def shop(context: dg.AssetExecutionContext, dlt: DagsterDltResource):  # type: ignore[no-untyped-def]
-    """The connector's counterpart."""
+    """The assets of the stock project."""
     yield from dlt.run(context=context)
 
 

@@ -1,4 +1,4 @@
-"""A run launcher whose runs succeed at once without doing anything: what is measured is all but the runs."""
+"""A run launcher whose runs succeed at once without any work, to measure everything else."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -19,30 +19,30 @@ class StubLauncher(RunLauncher, ConfigurableClass):
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """What the configuration says."""
+        """The configuration data."""
         return self._inst_data
 
     @classmethod
     def config_type(cls) -> Any:
-        """It takes no configuration."""
+        """The launcher has no configuration."""
         return {}
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
-        """A launcher."""
+        """Return a launcher."""
         del config_value
         return cls(inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Have the run succeed."""
+        """Report the run as started and succeeded."""
         run = context.dagster_run
         for event in (dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_SUCCESS):
             told = dg.DagsterEvent(event_type_value=event.value, job_name=run.job_name)
             self._instance.report_dagster_event(told, run.run_id)
 
     def terminate(self, run_id: str) -> bool:
-        """Nothing is ever running."""
+        """Return False: no run is ever in progress."""
         del run_id
         return False

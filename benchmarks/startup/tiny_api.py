@@ -27,12 +27,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(_BODY)
 
     def log_message(self, *_arguments: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def tiny_api() -> Iterator[str]:
-    """The address of an API whose every path answers ten rows below `data`."""
+    """Yield the URL of an API that returns ten rows under `data` for every path."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
