@@ -72,3 +72,15 @@ def test_every_promise_names_a_test_that_exists() -> None:
     known = set(re.findall(r"def (test_\w+)\(", "\n".join(file.read_text() for file in files)))
     assert named
     assert named - known == set()
+
+
+def test_every_path_in_the_table_of_changes_exists() -> None:
+    text = (ROOT / "docs/design.md").read_text()
+    table = text.split("## I want to change X: open Y")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    paths = [re.findall(r"`([\w/]+(?:\.py|/))`", row) for row in rows]
+    package = ROOT / "restsource_dagster"
+    missing = [path for row in paths for path in row if not (package / path).exists()]
+    assert len(rows) >= 25
+    assert all(paths)
+    assert missing == []
