@@ -66,7 +66,7 @@ _STOP_DESCRIPTION = (
     "Stops at a page without rows. The paginator needs this, a total, a maximum or "
     "`has_more_path` to know when to stop."
 )
-_HAS_MORE_DESCRIPTION = "JSON path of a boolean in the answer that says whether more pages follow."
+_HAS_MORE_DESCRIPTION = "JSON path of a boolean in the response: true if more pages follow."
 
 
 class JsonLinkPaginator(FileModel):

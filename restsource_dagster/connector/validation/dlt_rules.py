@@ -126,77 +126,80 @@ def _matches_time_format(text: str, form: str | None) -> bool:
 
 
 REFUSALS = {
-    "merge-without-key": "A merge that needs a key without one: delete-insert without a primary or "
-    "merge key, upsert, insert-only and cdc without a primary key. dlt appends, and rows pile up.",
-    "replace-below-incremental": "`replace` below an incremental parent. It would drop the rows of "
-    "all parents that the run didn't ask for.",
-    "same-table": "Two resources whose tables get one name (snake_case: `orderItems`, "
-    "`order-items`).",
-    "same-asset": "Two resources whose assets get one name in Dagster (`a-b`, `a.b`).",
-    "asset-name": "A resource's name that Dagster can't hold: letters, digits, `_`, `-` and `.` "
-    "only, and no reference.",
+    "merge-without-key": "A merge without the key that it needs: delete-insert without a "
+    "primary or merge key; upsert, insert-only and cdc without a primary key. dlt appends, "
+    "and each load adds the rows again.",
+    "replace-below-incremental": "`replace` below an incremental parent. It would delete the rows "
+    "of all parents that the run does not request.",
+    "same-table": "Two resources whose tables get the same name (snake_case: "
+    "`orderItems`, `order-items`).",
+    "same-asset": "Two resources whose assets get the same name in Dagster (`a-b`, `a.b`).",
+    "asset-name": "A resource's name that Dagster doesn't accept: only letters, "
+    "digits, `_`, `-` and `.` are valid, and no reference.",
     "reserved-table": "A table that starts with `_dlt`: those are dlt's own.",
-    "no-resources": "A connector without resources: nothing to load, nothing to show.",
+    "no-resources": "A connector without resources: it has nothing to load.",
     "columns": "Column hints that dlt refuses when the first rows arrive: unknown properties (other "
     "than `x-...`), unknown types.",
     "no-cursor-path": "An incremental cursor without `cursor_path`. dlt ignores it, or fails when "
     "the first page arrives.",
-    "incremental-param": "A field of the wrong type in a param of type `incremental`. dlt checks "
-    "`endpoint.incremental` and not this.",
+    "incremental-param": "A field of the wrong type in a param of type `incremental`. dlt "
+    "checks `endpoint.incremental`, but not this param.",
     "resolve-param": "An unknown field in a param of type `resolve`. dlt ignores it.",
-    "resolve-twice": "A `resolve` param that stands in the path twice. dlt fills in the first only.",
+    "resolve-twice": "A `resolve` param that is twice in the path. dlt fills in only the first.",
     "default-param": "An object of an unknown type in the params of `resource_defaults`, even where "
     "each resource overrides it.",
     "auth-field": "A field of another type of auth (`token` in `api_key`). dlt drops it.",
-    "secret-not-text": "A list or an object as a secret. dlt's check sees only a mask of it.",
+    "secret-not-text": "A list or an object as a secret. dlt masks it before its check.",
     "auto-params": "A paginator `auto` with parameters. dlt drops them.",
-    "python-only": "`processing_steps` with anything in it: a file has no Python functions.",
+    "python-only": "`processing_steps` with any value: a file can't contain Python functions.",
     "empty-placeholder": "`{}` where dlt fills in placeholders. In a path dlt drops it, elsewhere "
     "it fails at the first request.",
-    "path-braces": "Doubled braces in a path. dlt undoubles them too early and fails at the first "
-    "request.",
+    "path-braces": "Doubled braces in a path. dlt turns them into single braces too "
+    "early and fails at the first request.",
     "incremental-null": 'A placeholder `{incremental...}` with `"incremental": null`. dlt fails at '
     "the first request.",
     "incremental-attribute": "A placeholder `{incremental.NAME}` with a name that the cursor "
     "doesn't have. dlt fails at the first request.",
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
-    "no-action": "A response action without `action`. dlt fails at the first answer.",
+    "no-action": "A response action without `action`. dlt fails at the first response.",
     "no-name": "A paginator whose link, header or param has no name. dlt fails at the first page, or "
     "reads one page only.",
-    "no-limit": "An offset paginator with a limit below 1. dlt asks for one page for ever.",
+    "no-limit": "An offset paginator with a limit below 1. dlt requests the same page forever.",
     "no-start": "A paginator that starts at `null`. dlt fails at the second page.",
-    "validity-columns": "`validity_column_names` other than two. dlt fails when the table is made.",
+    "validity-columns": "`validity_column_names` with more or fewer than two names. dlt "
+    "fails when it creates the table.",
     "reference": "A table reference without columns, without the other table, or with unequal "
     "numbers of columns.",
-    "backfill-form": "A `backfill` block that isn't well formed. dlt doesn't know the block; it is "
-    "not handed on.",
-    "mode": "`mode` or `nested` with a word that is none of theirs. dlt doesn't know them; they are "
-    "not handed on.",
+    "backfill-form": "A `backfill` block that isn't valid. dlt doesn't have this "
+    "block and doesn't get it.",
+    "mode": "`mode` or `nested` with an unknown value. dlt doesn't have "
+    "these fields and doesn't get them.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
-    "backfill-below-parent": "`backfill` of a dependent resource. Its history comes with its "
-    "parent's windows.",
+    "backfill-below-parent": "`backfill` of a dependent resource. Its past is loaded with the "
+    "partitions of its parent.",
     "backfill-falling": "`backfill` with a cursor that falls (`min`).",
-    "backfill-end-value": "`backfill` with `end_value`, which is a fixed window already.",
-    "backfill-cursor": "`backfill` with an `initial_value` that is missing or no time: the ends of a "
-    "window are written in its form. Hourly windows with a date.",
+    "backfill-end-value": "`backfill` with `end_value`, which already sets a fixed window.",
+    "backfill-cursor": "`backfill` with an `initial_value` that is missing or no time, "
+    "because the ends of a partition are sent in its form. Hourly partitions with a date.",
     "backfill-replace": "`backfill` with `replace` or `skip`.",
-    "backfill-order": "`backfill` with scd2 or cdc, which count on rows in the order of time.",
-    "backfill-no-key": "`backfill` of rows that are appended, with a cursor that is no column: a "
-    "window that is loaded again could not replace its rows.",
-    "backfill-merge-key": "`backfill` with a merge key that the cursor is not part of: two windows "
-    "would delete each other's rows.",
-    "backfill-child-no-key": "`backfill` of a resource with dependents that are appended to: their "
-    "rows would be there twice when a window is loaded again.",
-    "backfill-name": "`backfill` of `orders` beside a resource `orders_history`: the history is "
-    "shown under that name.",
-    "template": "`{{ dlt.secrets['x'] }}` and its like: sent to the API as it stands.",
-    "reference-name": "`${...}` without a valid name: sent to the API as it stands.",
-    "depth": "Nesting deeper than 100 levels. dlt gives up somewhat deeper.",
-    "not-json": "NaN and infinity, which are no JSON.",
+    "backfill-order": "`backfill` with scd2 or cdc, which need rows in the order of time.",
+    "backfill-no-key": "`backfill` of appended rows with a cursor that is no column: a "
+    "partition that is loaded again could not replace its rows.",
+    "backfill-merge-key": "`backfill` with a merge key that the cursor is not part of: two "
+    "partitions would delete each other's rows.",
+    "backfill-child-no-key": "`backfill` of a resource with dependent resources that are "
+    "appended to: a partition that is loaded twice would store their rows twice.",
+    "backfill-name": "`backfill` of `orders` beside a resource `orders_history`, "
+    "which is the name of the asset of the backfill.",
+    "template": "`{{ dlt.secrets['x'] }}` and similar templates. They are sent "
+    "to the API unchanged.",
+    "reference-name": "`${...}` without a valid name. It is sent to the API unchanged.",
+    "depth": "Nesting deeper than 100 levels. dlt fails at a slightly deeper level.",
+    "not-json": "NaN and infinity, which JSON doesn't have.",
     "not-unicode": "Text with half a character (a lone surrogate), which can't be sent.",
 }
-"""By code; a finding's code is `deliberate:` and one of these."""
+"""The reasons by name. The code of such a finding is `deliberate:NAME`."""
 
 _ALL_AUTH_FIELDS = (
     "token",
