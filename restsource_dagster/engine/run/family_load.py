@@ -87,7 +87,7 @@ def failed_outcome(
     step, cause = _root_cause(error)
     if source and step == "normalize":
         # dlt finds out here that a number is too big, and doesn't know the record any more
-        oversized = (sanitizer.first_oversized for sanitizer in source.values.values())
+        oversized = (sanitizer.first_oversized for sanitizer in source.sanitizers.values())
         cause = next((known for known in oversized if known), cause)
     failed_resource = getattr(cause, "resource", None) or family.root.name
     counts = source.counts.get(resource.name) if source else None
@@ -167,7 +167,7 @@ def loaded_outcomes_of(
             window=before.window,
             columns=read_loaded_columns(schema, table),
             write_mode=redactor.snippet(
-                _describe_write_mode(source.feeds.get(resource.name)), _WRITE_MODE_CHARS
+                _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
             ),
             schema_changes=describe_schema_changes(table, before.tables, after),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
@@ -392,10 +392,10 @@ class ConnectorRun:
             self.endpoints,
             self.plans(selected),
             selected.root,
-            say=self.progress.message,
+            notify=self.progress.message,
             schema=self.pipelines.stored_schema,
             window=window,
-            parts=parquet_files,
+            files=parquet_files,
         )
         for plan in source.plans.values():
             if not plan.loaded:

@@ -45,7 +45,7 @@ class FamilyPrefetch:
 
         The pipeline is opened meanwhile, which takes about as long as a request.
         """
-        for selected in self._families[: min(1, run.endpoints.looks_ahead)]:
+        for selected in self._families[: min(1, run.endpoints.max_prefetched_calls)]:
             try:
                 root = run.plans(selected)[selected.root]
                 if root.incremental is None:
@@ -65,16 +65,16 @@ class FamilyPrefetch:
             self.prefetch_from(run, run.pipelines.open(), selected)
         except Exception:  # noqa: BLE001 - the family's load meets the same error
             return
-        run.endpoints.wait_for_first(selected.root, max_seconds)
+        run.endpoints.wait_for_first_page(selected.root, max_seconds)
 
     def prefetch_from(
         self, run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily
     ) -> None:
         """Prefetch a family, which is loaded next, and some families after it."""
-        if not run.endpoints.looks_ahead:
+        if not run.endpoints.max_prefetched_calls:
             return
         roots = [one.root for one in self._families]
-        last = roots.index(selected.root) + 1 + run.endpoints.looks_ahead
+        last = roots.index(selected.root) + 1 + run.endpoints.max_prefetched_calls
         for upcoming in self._families[self._prefetched : last]:
             try:
                 if self.loads_from_cursor(upcoming):

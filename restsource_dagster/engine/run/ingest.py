@@ -93,14 +93,14 @@ def _load_groups(
         wait_for_first_page=lambda selected, seconds: prefetch.wait_for_first_page(
             run, selected, seconds
         ),
-        is_prefetched=lambda selected: run.endpoints.is_read(selected.root),
+        is_prefetched=lambda selected: run.endpoints.is_prefetched(selected.root),
     ):
         if len(group) == 1:
             yield from run.load(group[0])
         else:
             yield from run.load_group(group)
         for selected in group:
-            run.endpoints.end_family(selected.root)
+            run.endpoints.cancel_family(selected.root)
 
 
 def _select_families(connector: Connector, wanted: Collection[str]) -> Iterator[SelectedFamily]:

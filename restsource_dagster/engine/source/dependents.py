@@ -1,7 +1,7 @@
-"""Dependent resources: below which parents to ask, once each, and what a failing call does.
+"""The parents of a dependent resource: each is requested once in a run, and may be skipped.
 
-`http.on_child_error` lets a dependent go on without some of its parents. Those are owed: they are
-kept in dlt's state and asked for again in the next run, even if the parent does not come again.
+`http.on_child_error` lets a dependent skip parents whose call fails. Skipped parents are kept in
+dlt's state and requested again in the next run, even if the parent itself does not come again.
 """
 
 import threading
@@ -26,15 +26,15 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class PendingParent:
-    """A parent to ask below."""
+    """A parent whose children are still to be requested."""
 
     parent: Record
     values: tuple[Any, ...] = ()
-    """What the call takes from it."""
+    """The values that the call takes from it."""
     key: str = ""
-    """Stands for all that is taken from it: it is asked for once in a run."""
+    """Identifies all that is taken from it. Each key is requested once in a run."""
     error: IngestError | None = None
-    """It lacks what the call needs."""
+    """Set if the parent lacks a value that the call needs."""
 
 
 class ParentTracker:
@@ -44,50 +44,52 @@ class ParentTracker:
         self,
         plan: ResourcePlan,
         cursors: FamilyCursors,
-        rule: Literal["fail"] | SkipChildErrors,
-        tally: ResourceCounts,
+        on_child_error: Literal["fail"] | SkipChildErrors,
+        counts: ResourceCounts,
         redactor: Redactor,
     ) -> None:
         self._plan = plan
         self._cursors = cursors
-        self._may_skip = rule.skip_up_to if isinstance(rule, SkipChildErrors) else 0
-        self._tally = tally
+        self._max_skipped = (
+            on_child_error.skip_up_to if isinstance(on_child_error, SkipChildErrors) else 0
+        )
+        self._counts = counts
         self._redactor = redactor
         self._lock = threading.Lock()
-        self._asked: set[str] = set()
-        self._foreseen: set[str] = set()
+        self._requested: set[str] = set()
+        self._prefetched: set[str] = set()
         self._owed: list[Record] | None = None
 
     @property
     def may_skip(self) -> bool:
-        """Whether some parents may fail."""
-        return self._may_skip > 0
+        """True if some parents may fail."""
+        return self._max_skipped > 0
 
     def queue(self, parents: Iterable[Any]) -> "ParentQueue":
-        """The parents of a page to ask below; those owed from the last run come first.
+        """Return the parents of a page as a queue; those skipped in the last run come first.
 
-        Call it in the thread that extracts.
+        Call it in the thread that extracts: it reads dlt's state.
         """
         return ParentQueue(self, self._candidates([*self._take_owed(), *parents]))
 
     def is_requested(self, key: str) -> bool:
-        """Whether a parent with this key was asked below in this run."""
-        return key in self._asked
+        """True if a parent with this key was requested in this run."""
+        return key in self._requested
 
     def mark_requested(self, key: str) -> None:
-        """A parent with this key is asked below now."""
-        self._asked.add(key)
+        """Note that a parent with this key is requested."""
+        self._requested.add(key)
 
     def is_prefetched(self, key: str) -> bool:
-        """Whether it is known that a parent with this key will be asked below, or was."""
-        return key in self._foreseen or key in self._asked
+        """True if a parent with this key was prefetched or requested."""
+        return key in self._prefetched or key in self._requested
 
     def mark_prefetched(self, key: str) -> None:
-        """A parent with this key will be asked below."""
-        self._foreseen.add(key)
+        """Note that a parent with this key is prefetched."""
+        self._prefetched.add(key)
 
     def _candidates(self, parents: Iterable[Any]) -> Iterator[PendingParent]:
-        """All but those that all loaded dependents have had."""
+        """Yield the parents that at least one loaded dependent has not seen."""
         readers = self._cursors.loaded_below(self._plan.resource.name)
         for parent in parents:
             if isinstance(parent, SeenRecord) and readers <= parent.seen_by:
@@ -100,16 +102,16 @@ class ParentTracker:
                 key = parent_key([values, self._included(parent)])
                 yield PendingParent(parent, values, key)
 
-    def skip(self, parent: Record, path: str, error: RequestError | ResponseError) -> None:
-        """Go on without a parent, and ask for it in the next run; raises `error` if too many."""
-        if self._tally.add_skipped(path) > self._may_skip:
+    def skip_parent(self, parent: Record, path: str, error: RequestError | ResponseError) -> None:
+        """Skip a parent and keep it for the next run. Raises `error` if too many are skipped."""
+        if self._counts.add_skipped(path) > self._max_skipped:
             raise error
         if self._plan.loaded and self._owed is not None:
             with self._lock:
                 self._owed.append(self._needed_fields(parent))
 
     def _take_owed(self) -> list[Record]:
-        """The parents owed from before, at the first call in a run; none at any other."""
+        """Return the parents skipped in the last run, at the first call in a run only."""
         if self._owed is not None:
             return []
         if not self._plan.loaded:
@@ -124,7 +126,7 @@ class ParentTracker:
         return [parent.get(name) for name in self._plan.resource.include_from_parent]
 
     def _needed_fields(self, parent: Mapping[str, Any]) -> Record:
-        """What of a parent's record its calls need."""
+        """Return the fields of a parent's record that its calls need."""
         fields = {param.field for param in self._plan.endpoint.parent_fields.values()}
         tops = {field.split(".")[0].split("[")[0] for field in fields}
         tops.update(self._plan.resource.include_from_parent)
@@ -134,31 +136,31 @@ class ParentTracker:
 
 
 class ParentQueue:
-    """The parents of one page, in order, each asked below once in a run."""
+    """The parents of one page, in order, each once in a run."""
 
-    def __init__(self, children: ParentTracker, candidates: Iterator[PendingParent]) -> None:
-        self._children = children
+    def __init__(self, tracker: ParentTracker, candidates: Iterator[PendingParent]) -> None:
+        self._tracker = tracker
         self._candidates = candidates
-        self._looked_at: deque[PendingParent] = deque()
+        self._buffer: deque[PendingParent] = deque()
 
-    def take(self) -> PendingParent | None:
-        """The next one; None after the last. Raises `IngestError` if the parent can't be used."""
+    def next_parent(self) -> PendingParent | None:
+        """Return the next parent; None after the last. Raises `IngestError` for an unusable one."""
         while (candidate := self._next()) is not None:
             if candidate.error is not None:
                 raise candidate.error
-            if not self._children.is_requested(candidate.key):
-                self._children.mark_requested(candidate.key)
+            if not self._tracker.is_requested(candidate.key):
+                self._tracker.mark_requested(candidate.key)
                 return candidate
         return None
 
-    def upcoming(self, most: int) -> Iterator[PendingParent]:
-        """The next ones, up to so many and as far as they can be used; some may be asked for before."""
-        while len(self._looked_at) < most and (found := next(self._candidates, None)):
-            self._looked_at.append(found)
-        for candidate in list(self._looked_at)[:most]:
+    def upcoming(self, limit: int) -> Iterator[PendingParent]:
+        """Yield the next parents up to an unusable one. Some may have been requested already."""
+        while len(self._buffer) < limit and (found := next(self._candidates, None)):
+            self._buffer.append(found)
+        for candidate in list(self._buffer)[:limit]:
             if candidate.error is not None:
                 return
             yield candidate
 
     def _next(self) -> PendingParent | None:
-        return self._looked_at.popleft() if self._looked_at else next(self._candidates, None)
+        return self._buffer.popleft() if self._buffer else next(self._candidates, None)

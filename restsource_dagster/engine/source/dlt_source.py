@@ -1,9 +1,7 @@
-"""From a connector to a dlt source.
+"""The dlt source of a family, and how the records of its resources are read.
 
-It stands where dlt's `rest_api` source stands and shares its reading of the file, but requests
-pass our session, pages our page loop, rows our cursors, and each resource has a session of its own.
-
-How the rows of a resource are read: call by call, page by page, through its cursor.
+It replaces dlt's `rest_api` source and reads a file as that one does. Requests go through the
+engine's own session, pages through its page loop, and records through its cursors.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,34 +55,34 @@ Records = list[Any]
 
 @dataclass(frozen=True)
 class ResourceReader:
-    """What it takes to read a resource."""
+    """Reads the records of one resource, call by call, page by page, through its cursor."""
 
     plan: ResourcePlan
     endpoint: EndpointReader
     cursors: FamilyCursors
-    children: ParentTracker
-    values: RecordSanitizer
+    parents: ParentTracker
+    sanitizer: RecordSanitizer
 
-    def view(self, stream: RowFilter | None) -> PlaceholderCursor | None:
-        """What the placeholders of a call see of the cursor."""
-        if stream is None or self._view is None:
+    def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
+        """Return the cursor as the placeholders of a call see it; None without a cursor."""
+        if row_filter is None or self._placeholders is None:
             return None
-        return self._view.starting_at(stream.start)
+        return self._placeholders.starting_at(row_filter.start)
 
     @cached_property
-    def _view(self) -> PlaceholderCursor | None:
+    def _placeholders(self) -> PlaceholderCursor | None:
         incremental = self.plan.incremental
         return None if incremental is None else PlaceholderCursor.of(incremental, None)
 
-    def rows(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
-        """The rows of a call that are new, page by page; then the cursor is moved."""
+    def records(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
+        """Yield the new records of a call, page by page; save the cursor after the last page."""
         may_stop = opened is not None and opened.row_filter.may_finish_early
         with closing(self.endpoint.pages(call, may_stop_early=may_stop)) as pages:
-            for number, records in enumerate(pages, 1):
-                rows = self.values.sanitize(records, number)
-                rows = opened.row_filter.filter(rows, number) if opened else rows
-                if rows:
-                    yield rows
+            for number, page in enumerate(pages, 1):
+                records = self.sanitizer.sanitize(page, number)
+                records = opened.row_filter.filter(records, number) if opened else records
+                if records:
+                    yield records
                 if opened and opened.row_filter.is_finished:
                     break
         if opened:
@@ -92,117 +90,120 @@ class ResourceReader:
             opened.save()
 
     def dependent_records(
-        self, ask: PendingParent, opened: OpenRowFilter | None
+        self, pending: PendingParent, opened: OpenRowFilter | None
     ) -> Iterator[Records]:
-        """The rows of the call below a parent, with the fields that they get from it."""
-        plan, parent = self.plan, ask.parent
-        view = self.view(opened.row_filter if opened else None)
-        call, from_parent = dependent_call(plan, view, parent)
+        """Yield the records of the call for a parent, with the fields that they get from it."""
+        parent = pending.parent
+        placeholders = self.placeholders(opened.row_filter if opened else None)
+        call, parent_fields = dependent_call(self.plan, placeholders, parent)
         pages = (
-            self._with_parent_fields(rows, from_parent, parent) for rows in self.rows(call, opened)
+            self._with_parent_fields(records, parent_fields, parent)
+            for records in self.records(call, opened)
         )
-        if not self.children.may_skip:
+        if not self.parents.may_skip:
             yield from pages
             return
         try:
-            # all or nothing: of a parent whose second page fails, not even the first is loaded
+            # all or nothing: if a later page fails, the parent is skipped and none is loaded
             yield from list(pages)
         except (RequestError, ResponseError) as error:
-            self.children.skip(parent, call.path, error)
+            self.parents.skip_parent(parent, call.path, error)
 
     def _with_parent_fields(
-        self, rows: Records, from_parent: Mapping[str, Any], parent: Record
+        self, records: Records, parent_fields: Mapping[str, Any], parent: Record
     ) -> Records:
-        """The rows with the fields that they get from their parent."""
-        again = parent.seen_by if isinstance(parent, SeenRecord) else frozenset()
+        """Return the records with the fields of their parent, seen by the same dependents."""
+        seen_by = parent.seen_by if isinstance(parent, SeenRecord) else frozenset()
         extended = []
-        for number, row in enumerate(rows, 1):
-            if from_parent:
-                self._add(row, from_parent, number)
-            if again:
-                row = SeenRecord(row)  # noqa: PLW2901 - the same row, marked
-                row.seen_by = again
-            extended.append(row)
+        for number, record in enumerate(records, 1):
+            if parent_fields:
+                self._add_parent_fields(record, parent_fields, number)
+            if seen_by:
+                record = SeenRecord(record)  # noqa: PLW2901 - the same record, marked
+                record.seen_by = seen_by
+            extended.append(record)
         return extended
 
-    def _add(self, row: Any, from_parent: Mapping[str, Any], number: int) -> None:
+    def _add_parent_fields(
+        self, record: Any, parent_fields: Mapping[str, Any], number: int
+    ) -> None:
         name = self.plan.resource.name
-        if not isinstance(row, dict):
+        if not isinstance(record, dict):
             problem = (
-                f"the record {self._shown(row)} is no object, so include_from_parent has no place "
+                f"the record {self._shown(record)} is no object, so include_from_parent has no place "
                 "in it"
             )
             raise RecordError(name, None, number, "", problem)
-        for field, value in from_parent.items():
-            if field in row and row[field] != value:
+        for field, value in parent_fields.items():
+            if field in record and record[field] != value:
                 problem = (
-                    f"the record has {self._shown(row[field])} there, and include_from_parent would "
+                    f"the record has {self._shown(record[field])} there, and include_from_parent would "
                     f"put {self._shown(value)} in its place"
                 )
                 raise RecordError(name, None, number, field, problem)
-        row.update(from_parent)
+        record.update(parent_fields)
 
     def _shown(self, value: Any) -> str:
         return self.endpoint.redactor.snippet(repr(value), _VALUE_SNIPPET_CHARS)
 
-    def foresee(self, parents: ParentQueue) -> None:
-        """Have the calls below the next parents fetched before they are made.
+    def prefetch(self, parents: ParentQueue) -> None:
+        """Prefetch the calls for the next parents.
 
-        Each is the call that would be made by now. If it is another one by the time it is made, what
-        was fetched is thrown away.
+        A call may differ by the time it is made, as the cursor moves; its prefetch is unused then.
         """
         plan = self.plan
-        for ask in parents.upcoming(self.endpoint.max_prefetched_calls):
-            if self.children.is_prefetched(ask.key):
+        for pending in parents.upcoming(self.endpoint.max_prefetched_calls):
+            if self.parents.is_prefetched(pending.key):
                 continue
-            stream = self.cursors.peek(plan, ask.values)
-            if stream is None and plan.incremental is not None:
+            row_filter = self.cursors.peek(plan, pending.values)
+            if row_filter is None and plan.incremental is not None:
                 return
-            self.children.mark_prefetched(ask.key)
+            self.parents.mark_prefetched(pending.key)
             try:
-                call, _ = dependent_call(plan, self.view(stream), ask.parent)
-            except Exception:  # noqa: BLE001 - the call itself meets the same error, and tells
+                call, _ = dependent_call(plan, self.placeholders(row_filter), pending.parent)
+            except Exception:  # noqa: BLE001 - the call itself raises the same error
                 return
-            may_stop = stream is not None and stream.may_finish_early
+            may_stop = row_filter is not None and row_filter.may_finish_early
             self.endpoint.prefetch(call, may_stop_early=may_stop, group=parents)
 
 
-def root_pages(reading: ResourceReader) -> Iterator[Any]:
-    """The pages of a resource that stands alone."""
-    opened = reading.cursors.open(reading.plan, None)
-    pages = 0
-    call = root_call(reading.plan, reading.view(opened.row_filter if opened else None))
-    for rows in reading.rows(call, opened):
-        pages += 1
-        yield rows
-    if not pages:
-        yield _empty_page(reading.plan)
+def root_pages(reader: ResourceReader) -> Iterator[Any]:
+    """Yield the pages of a resource without a parent."""
+    opened = reader.cursors.open(reader.plan, None)
+    is_empty = True
+    call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
+    for records in reader.records(call, opened):
+        is_empty = False
+        yield records
+    if is_empty:
+        yield _empty_page(reader.plan)
 
 
-def dependent_pages(items: Any, reading: ResourceReader) -> Iterator[Any]:
-    """The pages of a dependent resource: one call for each record of its parent's page.
+def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
+    """Return the pages of a dependent resource: one call for each record of its parent's page.
 
-    They come in the order of the parents. The calls below the first parents are fetched as soon as
-    the parents are known, and others while these are read.
+    They come in the order of the parents. Calls for the first parents are prefetched at once, and
+    more while these are read.
     """
-    parents = reading.children.queue(items if isinstance(items, list) else [items])
-    reading.foresee(parents)
-    return _read_dependent_pages(parents, reading)
+    parents = reader.parents.queue(items if isinstance(items, list) else [items])
+    # not in the generator, which dlt may start only after those of earlier pages
+    reader.prefetch(parents)
+    return _read_dependent_pages(parents, reader)
 
 
-def _read_dependent_pages(parents: ParentQueue, reading: ResourceReader) -> Iterator[Any]:
+def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Iterator[Any]:
     try:
-        yield _empty_page(reading.plan)
-        while (ask := parents.take()) is not None:
-            opened = reading.cursors.open(reading.plan, ask.values)
-            reading.foresee(parents)
-            yield from reading.dependent_records(ask, opened)
+        yield _empty_page(reader.plan)
+        while (pending := parents.next_parent()) is not None:
+            opened = reader.cursors.open(reader.plan, pending.values)
+            reader.prefetch(parents)
+            yield from reader.dependent_records(pending, opened)
     finally:
-        reading.endpoint.cancel_prefetches(parents)
+        reader.endpoint.cancel_prefetches(parents)
 
 
 def _empty_page(plan: ResourcePlan) -> Any:
-    """No rows, but the table if its columns are declared; and dependents get their turn."""
+    """Return a page that makes the table if the file declares columns, and runs the dependents."""
     columns = plan.resource.hints.columns_by_name.values()
     declared = any(column.data_type for column in columns)
     return dlt.mark.materialize_table_schema() if declared and plan.loaded else []
@@ -210,68 +211,71 @@ def _empty_page(plan: ResourcePlan) -> Any:
 
 @dataclass(frozen=True)
 class FamilySource:
-    """The dlt source of one family, with what its resources count."""
+    """The dlt source of one family, and what is known of its resources while it runs."""
 
     source: DltSource
     counts: Mapping[str, ResourceCounts]
     plans: Mapping[str, ResourcePlan]
-    values: Mapping[str, RecordSanitizer]
-    feeds: Mapping[str, ColumnLoader]
-    """What is written as columns; resources that are loaded as rows have none."""
+    sanitizers: Mapping[str, RecordSanitizer]
+    column_loaders: Mapping[str, ColumnLoader]
+    """Resources that are loaded as rows have none."""
 
 
 def build_family_source(
     connector: Connector,
-    maker: EndpointFactory,
+    endpoints: EndpointFactory,
     plans: Mapping[str, ResourcePlan],
     root: str,
     *,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
     schema: Schema | None = None,
     window: BackfillWindow | None = None,
-    parts: ParquetFiles | None = None,
+    files: ParquetFiles | None = None,
 ) -> FamilySource:
-    """A source of a family's resources that are loaded, or that a loaded one depends on.
+    """Return a source of a family's resources that are loaded or have dependents that are.
 
-    `plans` are theirs, `root` is the name of the one above all others. A parent that is not
-    loaded is asked for all the same, and its own incremental cursor stays where it is. Raises dlt's
-    `ConfigFieldMissingException` for a secret that is neither in the file nor where dlt looks.
-    `schema` is what the destination knows of the tables, if dlt's pipeline doesn't. With a `window`
-    only its rows are read, and no cursor is known or moved. Rows that can be columns go to `parts`.
+    `plans` are those resources' plans and `root` is the name of the root. A parent that is not
+    loaded is read all the same, and its own cursor stays where it is. `schema` is the stored schema
+    if dlt's pipeline doesn't have it. With a `window` only its rows are read, and no cursor is read
+    or moved. Rows that can be written as columns go to `files`.
+
+    Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
+    dlt looks.
     """
     if window is not None:
         plans = {**plans, root: bounded_plan(plans[root], window)}
-    tallies = {name: maker.tally(name) for name in plans}
-    # names become columns as dlt's configuration says
+    counts = {name: endpoints.counts(name) for name in plans}
+    # dlt's configuration says how names of fields become names of columns
     normalize = (schema or Schema(connector.name)).naming.normalize_identifier
-    cursors = WindowCursors(plans, say, window) if window else FamilyCursors(plans, say)
-    feeds = _build_column_loaders(plans, parts, say) if parts else {}
-    spreads = {name: feed.flatten for name, feed in feeds.items()}
-    values = {
-        name: RecordSanitizer(name, normalize, say, maker.redactor, spreads.get(name))
+    cursors = WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify)
+    loaders = _build_column_loaders(plans, files, notify) if files else {}
+    flatten = {name: loader.flatten for name, loader in loaders.items()}
+    sanitizers = {
+        name: RecordSanitizer(name, normalize, notify, endpoints.redactor, flatten.get(name))
         for name in plans
     }
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
-            rule = connector.http.on_child_error
-            children = ParentTracker(plan, cursors, rule, tallies[name], maker.redactor)
-            endpoint = maker.endpoint(plan)
-            reading = ResourceReader(plan, endpoint, cursors, children, values[name])
+            on_error = connector.http.on_child_error
+            parents = ParentTracker(plan, cursors, on_error, counts[name], endpoints.redactor)
+            reader = ResourceReader(
+                plan, endpoints.endpoint(plan), cursors, parents, sanitizers[name]
+            )
             is_parent = any(other.resource.parent == name for other in plans.values())
-            yield from _plan_resources(reading, feeds.get(name), pages, is_parent=is_parent)
+            yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=is_parent)
 
     name = connector.name
     named = {"schema": schema} if schema else {"name": name}
     source = dlt.source(resources, section=name, **named)()
-    # nested rows know their root row, so that a table can be merged into later on, too
+    # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(source, tallies, plans, values, feeds)
+    return FamilySource(source, counts, plans, sanitizers, loaders)
 
 
 def join_sources(sources: Sequence[DltSource]) -> DltSource:
-    """The first source with the resources of the others added: all of one connector, with different tables."""
+    """Add the resources of all sources to the first one. They must load different tables."""
     first = sources[0]
     for other in sources[1:]:
         first.resources.add(*other.resources.values())
@@ -279,41 +283,45 @@ def join_sources(sources: Sequence[DltSource]) -> DltSource:
 
 
 def _build_column_loaders(
-    plans: Mapping[str, ResourcePlan], parts: ParquetFiles, say: Callable[[str], None]
+    plans: Mapping[str, ResourcePlan], files: ParquetFiles, notify: Callable[[str], None]
 ) -> Mapping[str, ColumnLoader]:
     return {
-        name: ColumnLoader(plan.resource.table, parts, say)
+        name: ColumnLoader(plan.resource.table, files, notify)
         for name, plan in plans.items()
         if plan.loaded and plan.resource.mode != "rows"
     }
 
 
-def _plan_resources(
-    reading: ResourceReader,
-    feed: ColumnLoader | None,
+def _dlt_resources(
+    reader: ResourceReader,
+    loader: ColumnLoader | None,
     pages: dict[str, DltResource],
     *,
     is_parent: bool,
 ) -> Iterator[DltResource]:
-    """The resource of a plan; and, before it, the one that reads its pages if both its table and its
-    dependents need them. `pages` are those that dependents read from, by the parent's name."""
-    plan = reading.plan
+    """Yield the dlt resource of a plan.
+
+    A resource with dependents that is loaded as columns gets two: one reads the pages, which its
+    dependents take as records, and one loads them as columns. `pages` are the resources that
+    dependents read from, by the parent's name.
+    """
+    plan = reader.plan
     name, parent = plan.resource.name, plan.resource.parent
     above = pages[parent] if parent else None
-    if feed is None or not is_parent:
+    if loader is None or not is_parent:
         made = _make_dlt_resource(
-            _page_function(above), above, resource_hints(plan.resource), reading, feed
+            _page_function(above), above, resource_hints(plan.resource), reader, loader
         )
         made.selected = plan.loaded
         pages[name] = made
         yield made
         return
     pages[name] = _make_dlt_resource(
-        _page_function(above), above, {"name": f"{name} (pages)"}, reading, None
+        _page_function(above), above, {"name": f"{name} (pages)"}, reader, None
     )
     pages[name].selected = False
     yield pages[name]
-    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), feed)
+    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), loader)
 
 
 def _make_dlt_resource(
@@ -332,17 +340,17 @@ def _page_function(above: DltResource | None) -> Callable[..., Iterator[Any]]:
     return _root_items if above is None else _dependent_items
 
 
-def _root_items(reading: ResourceReader, feed: ColumnLoader | None) -> Iterator[Any]:
-    pages = root_pages(reading)
-    return feed.load(pages) if feed else pages
+def _root_items(reader: ResourceReader, loader: ColumnLoader | None) -> Iterator[Any]:
+    pages = root_pages(reader)
+    return loader.load(pages) if loader else pages
 
 
 def _dependent_items(
-    items: Any, reading: ResourceReader, feed: ColumnLoader | None
+    items: Any, reader: ResourceReader, loader: ColumnLoader | None
 ) -> Iterator[Any]:
-    pages = dependent_pages(items, reading)
-    return feed.load(pages) if feed else pages
+    pages = dependent_pages(items, reader)
+    return loader.load(pages) if loader else pages
 
 
-def _loaded_items(items: Any, feed: ColumnLoader) -> Iterator[Any]:
-    return feed.load(iter([items]))
+def _loaded_items(items: Any, loader: ColumnLoader) -> Iterator[Any]:
+    return loader.load(iter([items]))

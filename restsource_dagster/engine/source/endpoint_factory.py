@@ -1,4 +1,4 @@
-"""How each resource is asked for: its session, credentials, paginator and limits."""
+"""Builds the endpoint of each resource: its session, credentials, paginator and limits."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,14 +30,14 @@ __all__ = ["EndpointFactory"]
 
 @dataclass(frozen=True)
 class _PageReporter:
-    """Counts what arrives and says what is missing."""
+    """Counts what a resource receives and reports what is missing."""
 
     resource: str
-    tally: ResourceCounts
+    counts: ResourceCounts
     progress: Progress
 
     def on_page(self, rows: int, nulls: int) -> None:
-        self.tally.add_page(rows=rows, nulls=nulls)
+        self.counts.add_page(rows=rows, nulls=nulls)
         self.progress.page(self.resource, rows)
         if nulls:
             self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
@@ -45,7 +45,7 @@ class _PageReporter:
     def on_call_end(self, stated_total: int | None, received: int) -> None:
         if stated_total is None:
             return
-        self.tally.add_stated_total(stated_total)
+        self.counts.add_stated_total(stated_total)
         if received < stated_total:
             self.progress.message(
                 f"{self.resource}: the API named a total of {stated_total}, and {received} arrived; "
@@ -57,7 +57,10 @@ class _PageReporter:
 
 
 class EndpointFactory:
-    """Makes the endpoints of one run; they share a rate limiter and the client's token."""
+    """Builds the endpoints of one run, which share a rate limiter and the client's token.
+
+    `connector` has its references resolved.
+    """
 
     def __init__(
         self,
@@ -71,57 +74,56 @@ class EndpointFactory:
         self._client = connector.client
         self._redactor = redactor
         self._progress = progress
-        self._shared_auth: AuthBase | None = None
+        self._client_auth: AuthBase | None = None
         self._sessions: list[ApiSession] = []
-        self._tallies: dict[str, ResourceCounts] = {}
-        self._made: dict[str, EndpointReader] = {}
+        self._counts: dict[str, ResourceCounts] = {}
+        self._endpoints: dict[str, EndpointReader] = {}
         self._rate_limiter = RateLimiter(
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
         )
-        most = self._http.max_concurrency
-        self._prefetcher = Prefetcher(most, self._rate_limiter) if most > 1 else None
+        threads = self._http.max_concurrency
+        self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
 
     @property
     def redactor(self) -> Redactor:
-        """Knows all secrets of the run, also those that come to be known on the way."""
+        """Knows all secrets of the run; tokens that the API issues are added during it."""
         return self._redactor
 
     @property
-    def looks_ahead(self) -> int:
-        """How many families after the one whose turn it is may be foreseen."""
+    def max_prefetched_calls(self) -> int:
+        """The number of families after the current one whose first call may be prefetched."""
         return self._prefetcher.max_prefetched_calls if self._prefetcher else 0
 
-    def tally(self, resource: str) -> ResourceCounts:
-        """What a resource counts in this run."""
-        return self._tallies.setdefault(resource, ResourceCounts())
+    def counts(self, resource: str) -> ResourceCounts:
+        """Return the counts of a resource in this run."""
+        return self._counts.setdefault(resource, ResourceCounts())
 
     def endpoint(self, plan: ResourcePlan) -> EndpointReader:
-        """The endpoint of a resource, one for the whole run.
+        """Return the endpoint of a resource, the same one for the whole run.
 
         A full URL of another origin gets the resource's own headers and credentials, never the
         client's. Raises dlt's `ConfigFieldMissingException` for a secret that can't be found.
         """
         name = plan.resource.name
-        if name not in self._made:
-            self._made[name] = self._make(plan, self.tally(name))
-        return self._made[name]
+        if name not in self._endpoints:
+            self._endpoints[name] = self._make(plan, self.counts(name))
+        return self._endpoints[name]
 
-    def is_read(self, resource: str) -> bool:
-        """Whether all pages of the resource's next call were fetched ahead."""
+    def is_prefetched(self, resource: str) -> bool:
+        """True if all pages of the resource's next call are prefetched."""
         return self._prefetcher is not None and self._prefetcher.is_complete(resource)
 
-    def wait_for_first(self, resource: str, most: float) -> None:
-        """Wait until the first page of the resource's next call was fetched ahead, if it is at all;
-        `most` in seconds."""
+    def wait_for_first_page(self, resource: str, max_seconds: float) -> None:
+        """Wait for the first prefetched page of the resource's next call, if it has a prefetch."""
         if self._prefetcher is not None:
-            self._prefetcher.wait_for_first_page(resource, most)
+            self._prefetcher.wait_for_first_page(resource, max_seconds)
 
     @contextmanager
     def replayable(self) -> Iterator[Callable[[Collection[str]], None]]:
-        """Have calls made that may be made again without asking the API; by one thread.
+        """Record responses so that calls can be replayed without requests. Single-threaded.
 
-        What is yielded is called before, with the names of the resources.
+        Yields a function that starts the replay, and the counts, of the named resources.
         """
         with (
             self._prefetcher.recorded_responses()
@@ -129,29 +131,29 @@ class EndpointFactory:
             else nullcontext(ResponseReplay()) as replay
         ):
 
-            def start_again(names: Collection[str]) -> None:
+            def start_replay(names: Collection[str]) -> None:
                 replay.begin_replay()
                 for name in names:
-                    self.tally(name).restart()
+                    self.counts(name).restart()
                     self._progress.start_again(name)
 
-            yield start_again
+            yield start_replay
 
-    def end_family(self, root: str) -> None:
-        """Give up what was fetched for a family and was not wanted."""
+    def cancel_family(self, root: str) -> None:
+        """Cancel the pending prefetches of a family."""
         if self._prefetcher is not None:
             self._prefetcher.cancel_family(root)
 
-    def _make(self, plan: ResourcePlan, tally: ResourceCounts) -> EndpointReader:
+    def _make(self, plan: ResourcePlan, counts: ResourceCounts) -> EndpointReader:
         name, client, endpoint = plan.resource.name, self._client, plan.endpoint
         url = endpoint.path if plan.is_foreign else client.base_url
         return EndpointReader(
             resource=name,
             base_url=client.base_url,
-            session=self._session(url, plan, tally),
+            session=self._session(url, plan, counts),
             redactor=self._redactor,
             headers=None if plan.is_foreign else client.headers,
-            auth=self._auth(plan, tally),
+            auth=self._auth(plan, counts),
             paginator=make_paginator(
                 plan.paginator(client.paginator),
                 selects_every_record=selects_every_record(plan.data_selector),
@@ -160,25 +162,25 @@ class EndpointFactory:
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
             max_pages=self._http.max_pages,
-            listener=_PageReporter(name, tally, self._progress),
+            listener=_PageReporter(name, counts, self._progress),
             prefetcher=self._prefetcher,
         )
 
     def close(self) -> None:
-        """End what was fetched ahead, and close the connections of all sessions."""
+        """Cancel all prefetches and close the connections of all sessions."""
         if self._prefetcher is not None:
             self._prefetcher.close()
         for session in self._sessions:
             session.close()
 
-    def _session(self, url: str, plan: ResourcePlan | None, tally: ResourceCounts) -> ApiSession:
+    def _session(self, url: str, plan: ResourcePlan | None, counts: ResourceCounts) -> ApiSession:
         name = plan.resource.name if plan else "token"
         actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
         session = ApiSession(
             SessionRules(
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
                 rate_limiter=self._rate_limiter,
-                usage_counter=tally.usage_counter,
+                usage_counter=counts.usage_counter,
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
                 action_for=lambda response: matching_action(response, actions),
@@ -190,21 +192,21 @@ class EndpointFactory:
         self._sessions.append(session)
         return session
 
-    def _auth(self, plan: ResourcePlan, tally: ResourceCounts) -> AuthBase | None:
+    def _auth(self, plan: ResourcePlan, counts: ResourceCounts) -> AuthBase | None:
         if "auth" in plan.endpoint.model_fields_set:
-            return self._make_auth(plan.endpoint.auth, tally)
+            return self._make_auth(plan.endpoint.auth, counts)
         if plan.is_foreign:
             return None
-        if self._shared_auth is None:
-            self._shared_auth = self._make_auth(self._client.auth, tally)
-        return self._shared_auth
+        if self._client_auth is None:
+            self._client_auth = self._make_auth(self._client.auth, counts)
+        return self._client_auth
 
-    def _make_auth(self, given: Auth | None, tally: ResourceCounts) -> AuthBase | None:
+    def _make_auth(self, given: Auth | None, counts: ResourceCounts) -> AuthBase | None:
         auth = make_auth(given)
-        # dlt may have found them in secrets.toml or a vault
+        # dlt may have found secrets in secrets.toml or a vault
         self._redactor.add_secrets(*credentials_in(auth))
         if not isinstance(auth, OAuth2ClientCredentials):
             return auth
-        # token requests pass our session, too, and belong to the token endpoint's own origin
-        auth.session = self._session(auth.access_token_url, None, tally)
+        # token requests keep to the rules, too, at the token endpoint's own origin
+        auth.session = self._session(auth.access_token_url, None, counts)
         return RenewingToken(auth, self._redactor)
