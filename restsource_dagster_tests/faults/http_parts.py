@@ -1,4 +1,4 @@
-"""What the tests of HTTP faults share: short ways to a connector, a session and a failure."""
+"""Short ways to a connector, a session and a failure, for the tests of faults."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +45,7 @@ def connector_of(
     http: Mapping[str, Any] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> Connector:
-    """The connector `shop` of these resources; fails the test if the file would be refused."""
+    """Return the connector `shop` of these resources; fail the test if the file has errors."""
     value = {
         "name": "shop",
         "schedule": {"mode": "manual"},
@@ -70,13 +70,13 @@ def response_actions(given: Iterable[Mapping[str, Any]]) -> tuple[ResponseAction
 
 
 def failure_of(outcome: Outcome) -> str:
-    """Why a resource failed; fails the test if it did not."""
+    """Return why a resource failed; fail the test if it did not."""
     assert outcome.failure is not None, f"{outcome.rows_loaded} rows were loaded"
     return outcome.failure.message
 
 
 class Place(Protocol):
-    """Where a server is, or should be."""
+    """A place where a server is, or should be."""
 
     @property
     def url(self) -> str:
@@ -85,14 +85,14 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class At:
-    """A place that is none of our servers."""
+    """A place where none of our servers is."""
 
     url: str
 
 
 @dataclass
 class FakeTime:
-    """A clock that moves only when somebody sleeps; `slept` holds every nap, in seconds."""
+    """A clock that moves only by `sleep` and `wait`; `slept` has every sleep, in seconds."""
 
     now: float = 1000.0
     slept: list[float] = field(default_factory=list)
@@ -110,7 +110,7 @@ class FakeTime:
 
 @dataclass
 class Notes:
-    """An observer that keeps what it is told in words."""
+    """An observer that keeps the messages."""
 
     texts: list[str] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ def endpoint_for(
     session: ApiSession | None = None,
     **more: Any,
 ) -> EndpointReader:
-    """The endpoint of a resource `items`, without dlt's pipeline around it: quick."""
+    """Return the reader of a resource `items`. Quick: there is no dlt pipeline around it."""
     actions = response_actions(actions)
     return EndpointReader(
         resource="items",

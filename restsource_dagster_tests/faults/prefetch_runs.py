@@ -31,11 +31,16 @@ class RunResult:
 
 
 def with_and_without_prefetch(
-    folder: Path, base_url: str, *resources: Any, most: int, http: Any = None, client: Any = None
+    folder: Path,
+    base_url: str,
+    *resources: Any,
+    max_concurrency: int,
+    http: Any = None,
+    client: Any = None,
 ) -> Sequence[tuple[Connector, Settings]]:
     """A connector that sends one request at a time and one that prefetches, each with a database."""
     made = []
-    for concurrency in (1, most):
+    for concurrency in (1, max_concurrency):
         connector = connector_of(
             base_url,
             *resources,

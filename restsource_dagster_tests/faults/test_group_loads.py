@@ -147,7 +147,9 @@ def test_a_failing_family_of_a_group_fails_alone(
     names = [resource["name"] for resource in resources]
     found: dict[int, RunResult] = {}
     asked: dict[int, list[str]] = {}
-    for connector, settings in with_and_without_prefetch(tmp_path, server.url, *resources, most=8):
+    for connector, settings in with_and_without_prefetch(
+        tmp_path, server.url, *resources, max_concurrency=8
+    ):
         served(server, *names)
         server.plan["/bad"] = row if isinstance(row, Reply) else Reply([row], delay=0.3)
         server.arrivals.clear()

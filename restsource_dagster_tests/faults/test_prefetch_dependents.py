@@ -30,7 +30,7 @@ def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
 ) -> None:
     shapes = Shapes(api)
     for _ in range(2):
-        both = with_and_without_prefetch(tmp_path, api.url, *GROUPS[group], most=16)
+        both = with_and_without_prefetch(tmp_path, api.url, *GROUPS[group], max_concurrency=16)
         sequential, prefetched = (run_result(*one) for one in both)
         assert not any(fields[0] for fields in sequential.outcomes.values())
         assert prefetched == sequential
@@ -116,7 +116,7 @@ SKIP = {"on_child_error": {"skip_up_to": 5}}
 
 
 @pytest.mark.parametrize(
-    ("most", "merged", "cursors"),
+    ("max_concurrency", "merged", "cursors"),
     [
         (16, True, (True, True)),
         (2, False, (True, True)),
@@ -126,11 +126,15 @@ SKIP = {"on_child_error": {"skip_up_to": 5}}
     ids=str,
 )
 def test_families_leave_the_same_run_after_run(
-    server: FaultServer, tmp_path: Path, most: int, merged: bool, cursors: tuple[bool, bool]
+    server: FaultServer,
+    tmp_path: Path,
+    max_concurrency: int,
+    merged: bool,
+    cursors: tuple[bool, bool],
 ) -> None:
     family = Family(server, 40)
     listed = resources(orders_cursor=cursors[0], lines_cursor=cursors[1], merged=merged)
-    both = with_and_without_prefetch(tmp_path, server.url, *listed, most=most)
+    both = with_and_without_prefetch(tmp_path, server.url, *listed, max_concurrency=max_concurrency)
     for _ in range(2):
         sequential, prefetched = (run_result(*one) for one in both)
         assert not any(fields[0] for fields in sequential.outcomes.values())
@@ -159,7 +163,7 @@ def test_dependents_in_trouble_leave_the_same_run_after_run(
     family = Family(server, 30)
     family.trouble = {3: trouble, 11: trouble, 22: trouble}
     both = with_and_without_prefetch(
-        tmp_path, server.url, *resources(merged=merged), most=8, http=http
+        tmp_path, server.url, *resources(merged=merged), max_concurrency=8, http=http
     )
     for _ in range(2):
         sequential, prefetched = (run_result(*one) for one in both)
@@ -175,7 +179,9 @@ def test_a_parent_that_is_received_twice_is_requested_once(
 ) -> None:
     family = Family(server, 40)
     family.orders += family.orders[5:25]
-    both = with_and_without_prefetch(tmp_path, server.url, *resources(orders_cursor=False), most=16)
+    both = with_and_without_prefetch(
+        tmp_path, server.url, *resources(orders_cursor=False), max_concurrency=16
+    )
     sequential, prefetched = (run_result(*one) for one in both)
     assert prefetched == sequential
     assert len(server.asked("/orders/7/lines")) == 4
@@ -186,7 +192,7 @@ def test_small_pages_of_parents_use_all_allowed_requests(
 ) -> None:
     Family(server, 40, together=8)
     [_, (connector, settings)] = with_and_without_prefetch(
-        tmp_path, server.url, *resources(), most=8
+        tmp_path, server.url, *resources(), max_concurrency=8
     )
     run_result(connector, settings)
     assert server.peak == 8

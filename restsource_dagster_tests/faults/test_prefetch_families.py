@@ -87,7 +87,7 @@ def test_families_of_every_kind_leave_the_same_run_after_run(
     feeds = Feeds(server, *NAMES)
     server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
     feeds.trouble = TROUBLES[trouble]
-    both = with_and_without_prefetch(tmp_path, server.url, *EVERY_KIND, most=8)
+    both = with_and_without_prefetch(tmp_path, server.url, *EVERY_KIND, max_concurrency=8)
     for _ in range(2):
         sequential, prefetched = (run_result(*one) for one in both)
         assert prefetched == sequential
@@ -100,7 +100,9 @@ def test_families_of_every_kind_leave_the_same_run_after_run(
 def test_no_unneeded_request_is_sent(server: FaultServer, tmp_path: Path) -> None:
     feeds = Feeds(server, *NAMES)
     server.plan |= {f"/parents/{n}": [{"id": n}] for n in range(40)}
-    for connector, settings in with_and_without_prefetch(tmp_path, server.url, *EVERY_KIND, most=8):
+    for connector, settings in with_and_without_prefetch(
+        tmp_path, server.url, *EVERY_KIND, max_concurrency=8
+    ):
         server.arrivals.clear()
         for _ in range(2):
             run_result(connector, settings)

@@ -86,13 +86,15 @@ def test_the_rate_holds_over_retries_redirects_and_token_requests(
     assert server.most_within(NEARLY_A_SECOND) <= 2
 
 
-@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("max_concurrency", [1, 3])
 def test_no_more_requests_are_in_flight_than_the_file_allows(
-    server: FaultServer, settings: Settings, most: int
+    server: FaultServer, settings: Settings, max_concurrency: int
 ) -> None:
-    connector = fan_out(server, 12, delay=0.05, together=most, max_concurrency=most)
+    connector = fan_out(
+        server, 12, delay=0.05, together=max_concurrency, max_concurrency=max_concurrency
+    )
     assert loaded(connector, settings) == 12
-    assert server.peak == most
+    assert server.peak == max_concurrency
 
 
 def test_eight_requests_are_in_flight_by_default(server: FaultServer, settings: Settings) -> None:

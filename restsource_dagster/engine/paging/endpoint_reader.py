@@ -88,7 +88,7 @@ class RequestSender:
         )
 
     def _send(self, request: requests.Request) -> requests.Response:
-        # what `requests.Session.request` does; it takes no prepared or unprepared request object
+        # as `requests.Session.request` does, which takes no request object
         prepared = self.session.prepare_request(request)
         settings = self.session.merge_environment_settings(prepared.url, {}, None, None, None)
         return self.session.send(prepared, **settings)

@@ -76,9 +76,9 @@ def test_pages_that_agree_in_all_but_their_number_of_records_are_no_repetition()
     assert first_problem([page_of(size) for size in range(200, 40, -1)]) is None
 
 
-@pytest.mark.parametrize("most", [1, 2, 8])
+@pytest.mark.parametrize("max_concurrency", [1, 2, 8])
 def test_large_pages_are_distinguished_with_and_without_prefetch(
-    server: FaultServer, most: int
+    server: FaultServer, max_concurrency: int
 ) -> None:
     """A prefetch passes its digests on to the page loop."""
     pages = [page_of(120), *(changed(page_of(120), at) for at in (1, 50, 118))]
@@ -88,8 +88,8 @@ def test_large_pages_are_distinguished_with_and_without_prefetch(
         return {"data": pages[number - 1] if number <= len(pages) else []}
 
     server.plan["/items"] = answer
-    seen = read(server, most, selector="data", paginator=NUMBER)
+    seen = read(server, max_concurrency, selector="data", paginator=NUMBER)
     assert (seen.error, seen.pages) == (None, [*pages, []])
     pages[2:] = [pages[1]] * 5
-    seen = read(server, most, selector="data", paginator=NUMBER)
+    seen = read(server, max_concurrency, selector="data", paginator=NUMBER)
     assert "page 3 has the very records of page 2" in str(seen.error)

@@ -37,13 +37,13 @@ class Read:
         self.reported.append(("note", text))
 
 
-def session_of(server: Place, most: int, actions: Any = ()) -> ApiSession:
+def session_of(server: Place, max_concurrency: int, actions: Any = ()) -> ApiSession:
     """A session that does not wait before a retry."""
     rules = response_actions(actions)
     return ApiSession(
         SessionRules(
             origins=OriginPolicy.for_url(server.url),
-            rate_limiter=RateLimiter(max_concurrency=most),
+            rate_limiter=RateLimiter(max_concurrency=max_concurrency),
             usage_counter=UsageCounter(),
             action_for=lambda response: matching_action(response, rules),
             sleep=lambda _: None,
@@ -53,7 +53,7 @@ def session_of(server: Place, most: int, actions: Any = ()) -> ApiSession:
 
 def read(
     server: Place,
-    most: int,
+    max_concurrency: int,
     call: Call | None = None,
     *,
     memory_bytes: int = MEMORY_BUDGET_BYTES,
@@ -62,12 +62,16 @@ def read(
     actions: Any = (),
     **endpoint: Any,
 ) -> Read:
-    """Read `items`, or a call, with up to `most` requests in flight.
+    """Read `items`, or a call, with up to `max_concurrency` requests in flight.
 
     With `stop_after` it stops after so many pages, once all prefetches have ended.
     """
-    session, seen = session_of(server, most, actions), Read()
-    prefetcher = Prefetcher(most, session.rules.rate_limiter, memory_bytes) if most > 1 else None
+    session, seen = session_of(server, max_concurrency, actions), Read()
+    prefetcher = (
+        Prefetcher(max_concurrency, session.rules.rate_limiter, memory_bytes)
+        if max_concurrency > 1
+        else None
+    )
     made = endpoint_for(
         server, session=session, prefetcher=prefetcher, listener=seen, actions=actions, **endpoint
     )

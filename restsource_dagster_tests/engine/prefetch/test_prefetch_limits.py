@@ -26,17 +26,19 @@ def numbers(server: FaultServer, name: str = "page") -> list[int]:
     return sorted(int(arrival.query.get(name, 1)) for arrival in server.arrivals)
 
 
-@pytest.mark.parametrize("most", [2, 8, 16])
-def test_with_a_known_total_no_unneeded_request_is_sent(server: FaultServer, most: int) -> None:
+@pytest.mark.parametrize("max_concurrency", [2, 8, 16])
+def test_with_a_known_total_no_unneeded_request_is_sent(
+    server: FaultServer, max_concurrency: int
+) -> None:
     server.plan["/items"] = api(250, cap=10)
-    read(server, most, selector="data", paginator=offset(10))
+    read(server, max_concurrency, selector="data", paginator=offset(10))
     assert numbers(server, "offset") == list(range(0, 250, 10))
 
 
-@pytest.mark.parametrize("most", [2, 8, 16])
+@pytest.mark.parametrize("max_concurrency", [2, 8, 16])
 @pytest.mark.parametrize("pages_in_all", [5, 12, 40])
 def test_a_total_counts_pages_once_more_rows_than_that_have_arrived(
-    server: FaultServer, most: int, pages_in_all: int
+    server: FaultServer, max_concurrency: int, pages_in_all: int
 ) -> None:
     """At first it may be one of rows: 12 may be two pages of ten rows, or twelve."""
 
@@ -47,18 +49,18 @@ def test_a_total_counts_pages_once_more_rows_than_that_have_arrived(
 
     server.plan["/items"] = answer
     numbered = {"type": "page_number", "base_page": 1, "total_path": "total"}
-    read(server, most, selector="data", paginator=numbered)
+    read(server, max_concurrency, selector="data", paginator=numbered)
     assert numbers(server) == list(range(1, pages_in_all + 1))
 
 
-@pytest.mark.parametrize("most", [2, 8, 16])
+@pytest.mark.parametrize("max_concurrency", [2, 8, 16])
 def test_without_a_total_at_most_max_concurrency_requests_are_unneeded(
-    server: FaultServer, most: int
+    server: FaultServer, max_concurrency: int
 ) -> None:
     server.plan["/items"] = api(250)
-    read(server, most, selector="data", paginator=offset(10, total_path=None))
+    read(server, max_concurrency, selector="data", paginator=offset(10, total_path=None))
     assert set(range(0, 260, 10)) <= set(numbers(server, "offset"))
-    assert len(server.arrivals) <= 25 + most
+    assert len(server.arrivals) <= 25 + max_concurrency
 
 
 @pytest.mark.parametrize("paginator", [offset(100, total_path=None), offset(100)], ids=str)
@@ -67,9 +69,9 @@ def test_one_page_takes_the_same_requests_with_and_without_prefetch(
 ) -> None:
     server.plan["/items"] = api(7)
     read(server, 1, selector="data", paginator=paginator)
-    alone = len(server.arrivals)
+    sequential = len(server.arrivals)
     read(server, 16, selector="data", paginator=paginator)
-    assert len(server.arrivals) == 2 * alone
+    assert len(server.arrivals) == 2 * sequential
 
 
 def test_a_total_of_rows_for_page_numbers_predicts_no_pages(
@@ -107,18 +109,20 @@ def test_a_request_that_may_change_data_is_not_prefetched(
     assert (len(server.arrivals) > 2) == ahead
 
 
-@pytest.mark.parametrize("most", [2, 5])
-def test_no_more_requests_are_in_flight_than_allowed(server: FaultServer, most: int) -> None:
+@pytest.mark.parametrize("max_concurrency", [2, 5])
+def test_no_more_requests_are_in_flight_than_allowed(
+    server: FaultServer, max_concurrency: int
+) -> None:
     well = api(400, cap=10)
 
     def answer(seen: Arrival) -> Reply:
         # Only the first page tells that there are others.
         is_first = seen.query["offset"] == "0"
-        return Reply(well(seen), delay=0.02, together=1 if is_first else most)
+        return Reply(well(seen), delay=0.02, together=1 if is_first else max_concurrency)
 
     server.plan["/items"] = answer
-    read(server, most, selector="data", paginator=offset(10))
-    assert server.peak == most
+    read(server, max_concurrency, selector="data", paginator=offset(10))
+    assert server.peak == max_concurrency
 
 
 def test_with_one_request_at_a_time_nothing_is_prefetched(server: FaultServer) -> None:
@@ -134,10 +138,10 @@ class MemoryWatch:
     def __init__(self, server: FaultServer, memory_bytes: int) -> None:
         self.session = session_of(server, 8)
         self.prefetcher = Prefetcher(8, self.session.rules.rate_limiter, memory_bytes)
-        self.most = 0
+        self.peak_bytes = 0
 
     def look(self) -> None:
-        self.most = max(self.most, self.prefetcher.held_bytes)
+        self.peak_bytes = max(self.peak_bytes, self.prefetcher.held_bytes)
 
     def read(self, server: FaultServer, paginator: Any) -> int:
         endpoint = endpoint_for(
@@ -171,7 +175,7 @@ def test_memory_is_bounded_though_pages_suddenly_grow(server: FaultServer, pagin
 
     server.plan["/items"] = growing
     assert watch.read(server, paginator) == 400
-    assert 0 < watch.most <= 2_000_000
+    assert 0 < watch.peak_bytes <= 2_000_000
     assert watch.prefetcher.held_bytes == 0
 
 
@@ -186,7 +190,7 @@ def test_a_page_larger_than_the_memory_budget_is_fetched_by_the_page_loop(
     server.plan["/items"] = large
     watch = MemoryWatch(server, 300_000)
     assert watch.read(server, offset(10)) == 60
-    assert watch.most <= 300_000
+    assert watch.peak_bytes <= 300_000
 
 
 def test_parents_leave_memory_and_threads_for_their_dependents(server: FaultServer) -> None:

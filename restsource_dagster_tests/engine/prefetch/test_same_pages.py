@@ -19,7 +19,7 @@ from restsource_dagster_tests.faults.test_stated_totals import TOTALS, api, offs
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
-AHEAD = [2, 8, 16]
+CONCURRENCIES = [2, 8, 16]
 
 
 def apart_from_ports(seen: Read, server: Any) -> Read:
@@ -27,31 +27,33 @@ def apart_from_ports(seen: Read, server: Any) -> Read:
     return seen
 
 
-def assert_same(server: Any, most: int, **endpoint: Any) -> Read:
-    alone = apart_from_ports(read(server, 1, **endpoint), server)
-    assert apart_from_ports(read(server, most, **endpoint), server) == alone
-    return alone
+def assert_same(server: Any, max_concurrency: int, **endpoint: Any) -> Read:
+    sequential = apart_from_ports(read(server, 1, **endpoint), server)
+    assert apart_from_ports(read(server, max_concurrency, **endpoint), server) == sequential
+    return sequential
 
 
 @pytest.mark.parametrize("case", REPEATING)
-@pytest.mark.parametrize("most", AHEAD)
+@pytest.mark.parametrize("max_concurrency", CONCURRENCIES)
 def test_paging_that_repeats_ends_at_the_same_page(
-    server: FaultServer, case: str, most: int
+    server: FaultServer, case: str, max_concurrency: int
 ) -> None:
     server.plan["/items"], paginator, *_ = REPEATING[case]
-    assert assert_same(server, most, selector="data", paginator=paginator).error is not None
+    assert (
+        assert_same(server, max_concurrency, selector="data", paginator=paginator).error is not None
+    )
 
 
 @pytest.mark.parametrize("resource", PAGES, ids=[page["name"] for page in PAGES])
-@pytest.mark.parametrize("most", AHEAD)
+@pytest.mark.parametrize("max_concurrency", CONCURRENCIES)
 def test_a_well_behaved_api_gives_the_same_pages(
-    api: ApiServer, resource: dict[str, Any], most: int
+    api: ApiServer, resource: dict[str, Any], max_concurrency: int
 ) -> None:
     Shapes(api)
     endpoint = resource["endpoint"]
     call = Call(endpoint["path"], endpoint.get("method", "GET"), json=endpoint.get("json"))
     selector, paginator = endpoint.get("data_selector"), endpoint.get("paginator", "auto")
-    seen = assert_same(api, most, call=call, selector=selector, paginator=paginator)
+    seen = assert_same(api, max_concurrency, call=call, selector=selector, paginator=paginator)
     assert seen.pages
     assert seen.error is None
 
@@ -111,7 +113,7 @@ def link(seen: Arrival, page: int, body: Any) -> Any:
         ]
     ),
     total=st.sampled_from(["null", "a text", "shrinking", "true", "growing"]),
-    most=st.sampled_from(AHEAD),
+    max_concurrency=st.sampled_from(CONCURRENCIES),
     actions=st.sampled_from([(), ({"status_code": 404, "action": "ignore"},)]),
     may_stop_early=st.booleans(),
     memory_bytes=st.sampled_from([600_000, MEMORY_BUDGET_BYTES]),
@@ -126,7 +128,7 @@ def test_a_page_in_trouble_fails_with_and_without_prefetch(
     at: int,
     paginator: Any,
     total: str,
-    most: int,
+    max_concurrency: int,
     actions: Any,
     may_stop_early: bool,
     memory_bytes: int,
@@ -144,7 +146,7 @@ def test_a_page_in_trouble_fails_with_and_without_prefetch(
     server.plan["/items"] = answer
     assert_same(
         server,
-        most,
+        max_concurrency,
         selector="data",
         paginator=paginator,
         actions=actions,
