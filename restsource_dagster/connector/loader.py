@@ -1,10 +1,7 @@
-"""Find the connector files of a folder and load them, each with everything that is wrong with it.
+"""Finds the connector files of a folder and loads them, each with all its problems.
 
-Loading needs the files and nothing else, and never raises: a broken file harms only itself.
-
-What becomes of connector files when they are loaded.
-
-Connectors of one folder that would share a name or a dataset: the first works, others are refused.
+Loading needs nothing but the files and never raises: a broken file does not affect the others. Of
+connectors in one folder that would share a name or a dataset the first works, the others are refused.
 """
 
 import hashlib
@@ -38,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file and what became of it: `connector` is None exactly if a problem is an error."""
+    """A loaded file. `connector` is None exactly if one of its problems is an error."""
 
     path: Path
     connector: Connector | None
@@ -47,19 +44,19 @@ class LoadedFile:
 
 @dataclass(frozen=True)
 class LoadedFolder:
-    """All connector files of a folder, by name. `fingerprint` is from before they were read."""
+    """All connector files of a folder, by name. `fingerprint` was taken before they were read."""
 
     files: tuple[LoadedFile, ...]
     fingerprint: str
 
     @property
     def connectors(self) -> tuple[Connector, ...]:
-        """The connectors that work."""
+        """The connectors without errors."""
         return tuple(file.connector for file in self.files if file.connector is not None)
 
     @property
     def broken(self) -> tuple[LoadedFile, ...]:
-        """The files that don't."""
+        """The files with errors."""
         return tuple(file for file in self.files if file.connector is None)
 
     @property
@@ -69,7 +66,7 @@ class LoadedFolder:
 
 
 _ADDED = re.compile(r"(?:_staging|[x_])+$")
-"""What a name can have at its end beyond that of a namesake: dlt writes an `x` for a last underscore."""
+"""Ends in which two names of one dataset may differ: dlt writes `x` for a final underscore."""
 _WHOLE = rb"(?<![a-z0-9_])%b(?:_*staging|[x_])*(?![a-z0-9_])"
 _ESCAPE = rb"\\[uUx\r\n]"
 """An escape of JSON or YAML that can stand in the middle of a name."""
@@ -108,7 +105,7 @@ def without_duplicate_names(
 
 
 def _datasets_of(name: str) -> tuple[str, str]:
-    """The dataset that dlt loads a connector into, and the one in which it prepares the rows."""
+    """Return the dataset that dlt loads a connector into, and its staging dataset."""
     dataset = table_identifier(name)
     return dataset, f"{dataset}_staging"
 
@@ -133,14 +130,14 @@ def _duplicate_name_problem(
 
 _FILE_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
 _IGNORED_PREFIXES = (".", "~", "#")
-"""How the names of hidden files and of editors' lock, swap and backup files begin."""
+"""Prefixes of hidden files and of editors' lock, swap and backup files."""
 
 
 def find_connector_files(folder: Path) -> tuple[Path, ...]:
-    """The `.json`, `.yaml` and `.yml` files directly in a folder, by name.
+    """Return the `.json`, `.yaml` and `.yml` files directly in a folder, by name.
 
-    Hidden files and those of editors are left out. A folder or a pipe with such a name counts: that
-    it isn't a file is for `load_file` to say. Nothing, if the folder can't be read.
+    Hidden files and those of editors are left out. A folder or a pipe with such a name is included:
+    `load_file` reports that it isn't a file. Empty if the folder can't be read.
     """
     return tuple(path for path, _ in _connector_file_entries(folder))
 
@@ -161,12 +158,12 @@ def _connector_file_entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]
 
 
 def is_connector_file(path: Path) -> bool:
-    """Whether a file of this name would be loaded; nothing is said of what is in it."""
+    """True if a file of this name is loaded, whatever its content."""
     return path.suffix.lower() in _FILE_SUFFIXES and not path.name.startswith(_IGNORED_PREFIXES)
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """A text that changes when a connector file is added, changed, removed or made readable.
+    """Return a text that changes when a connector file is added, changed, removed or made readable.
 
     Reads no file: names, sizes, inodes and times are enough.
     """
@@ -184,12 +181,12 @@ def fingerprint_folder(folder: Path) -> str:
 
 
 def load_file(path: Path) -> LoadedFile:
-    """The connector of a file, or everything that is wrong with it. Never raises, never waits."""
+    """Load the connector of a file, with all its problems. Never raises, never blocks."""
     return _load_and_parse(path)[0]
 
 
 def _load_and_parse(path: Path) -> tuple[LoadedFile, Document | None]:
-    """Load a file; the document tells where its parts are, if it can be read."""
+    """Load a file; return its document too, which locates its parts, if it can be read."""
     try:
         document = read_document(path)
         if not isinstance(document, Document):
@@ -202,7 +199,7 @@ def _load_and_parse(path: Path) -> tuple[LoadedFile, Document | None]:
 def _connector_of(document: Document) -> LoadedFile:
     path = document.path
     connector, findings = parse_connector(document.value, path)
-    # What stands where the text is wrong was guessed; the text's own problem is enough.
+    # a value at a syntax error is guessed by the parser: the syntax error is enough
     said = {problem.pointer for problem in document.problems if problem.pointer}
     located = [document.located(each) for each in findings if each.pointer not in said]
     problems = tuple(sorted({*document.problems, *located}))

@@ -1,4 +1,4 @@
-"""Resources as they are once defaults are merged in: what the rest of the project works with."""
+"""Resources with their defaults merged in: what the rest of the project works with."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,10 +22,10 @@ __all__ = [
 ]
 
 PartitionGranularity = Literal["hourly", "daily", "weekly", "monthly"]
-"""How long the windows of a history are. Weeks start on Monday."""
+"""The length of a backfill's partitions. Weeks start on Monday."""
 
 WriteMode = Literal["auto", "columnar", "rows"]
-"""How rows are written: by dlt one by one, or as columns where that leads to the same tables."""
+"""How rows are written: one by one by dlt, or as columns where the tables come out the same."""
 
 
 NO_PARAMS: Mapping[str, Any] = {}
@@ -43,30 +43,30 @@ _FIELDS_WITH_REFERENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Disposition:
-    """What happens to the rows that are there already, and why (a sentence for people)."""
+    """What happens to the rows that a table holds already, and why, in one sentence."""
 
     value: Literal["append", "merge", "replace", "skip"]
     strategy: str | None
     derived: bool
-    """Not in the file, but concluded from keys and cursors."""
+    """True if it is not in the file but derived from keys and cursors."""
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """The history of a resource, loaded in windows beside the live stream. Times are UTC."""
+    """The past of a resource, loaded in partitions beside the live stream. Times are UTC."""
 
     start: datetime
-    """Where the oldest window starts."""
+    """Start of the oldest partition."""
     end: datetime | None
-    """Where the newest window ends, if before the live stream's start; None for up to there."""
+    """End of the newest partition; None for the start of the live stream."""
     partition: PartitionGranularity
     max_parallel: int = 1
-    """Windows that may be under way at once."""
+    """The number of partitions that may be loaded at once."""
     max_attempts: int = 3
-    """Times that a window is tried before it is left failed."""
+    """The number of attempts before a partition stays failed."""
     auto: bool = True
-    """Windows are asked for by themselves; else only by a person."""
+    """True if partitions are loaded without a person asking for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Resource:
         return self.table_name or self.name
 
     def resolved(self, environment: Mapping[str, str]) -> "Resource":
-        """The resource with all `${NAME}` replaced. All must be set."""
+        """Return the resource with all `${NAME}` replaced. Raises `MissingReferencesError`."""
         values = {name: getattr(self, name) for name in _FIELDS_WITH_REFERENCES}
         path_params = resolve_references(self.path_params, environment, brace_doublings=1)
         return replace(self, path_params=path_params, **resolve_references(values, environment))
@@ -140,7 +140,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Family:
-    """A resource without a parent and all that depend on it: they succeed or fail together."""
+    """A resource without a parent and all its dependents: they succeed or fail together."""
 
     root: Resource
     members: tuple[Resource, ...]
@@ -153,7 +153,7 @@ class Family:
 
 
 def families_of(resources: Iterable[Resource]) -> tuple[Family, ...]:
-    """The families of resources, in the order of their roots. Raises nothing; needs no cycles."""
+    """Return the families of resources, in the order of their roots. Cycles are left out."""
     children: dict[str | None, list[Resource]] = {}
     for resource in resources:
         children.setdefault(resource.parent, []).append(resource)

@@ -47,7 +47,7 @@ class FileModel(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """A model of fields that are valid already; the others have their defaults."""
+        """Return a model of valid fields, unchecked. The other fields have their defaults."""
         names = cast("set[str]", _shared_names(frozenset(given)))
         model: Any = cls.model_construct(names, **{**_defaults_of(cls), **given})
         return cast("Self", model)
@@ -59,19 +59,19 @@ class FileModel(BaseModel):
         return {name: value for name, value in self.__dict__.items() if name in names}
 
     def as_json(self) -> dict[str, Any]:
-        """The object as the file has it: what the file leaves out is left out."""
+        """Return the object as the file has it, without the fields that it leaves out."""
         return {_key_of(type(self), name): as_json(value) for name, value in self.given.items()}
 
 
 @lru_cache(maxsize=4096)
 def _shared_names(names: frozenset[str]) -> frozenset[str]:
-    """One set for all models that give the same fields; each would take 200 bytes."""
+    """Return one set for all models with the same fields: a set of its own takes 200 bytes."""
     return names
 
 
 @lru_cache(maxsize=256)
 def _defaults_of(model: type[BaseModel]) -> Mapping[str, Any]:
-    """The defaults of a model's fields, shared by all its objects: nobody changes them."""
+    """Return the defaults of a model's fields. Its objects share them: they are never changed."""
     fields = model.model_fields.items()
     optional = ((name, field) for name, field in fields if not field.is_required())
     return {name: field.get_default(call_default_factory=True) for name, field in optional}
@@ -83,7 +83,7 @@ def _key_of(model: type[BaseModel], name: str) -> str:
 
 
 def as_json(value: Any) -> Any:
-    """The JSON value that a model, or a container with models in it, was made of."""
+    """Return the JSON value that a model, or a container of models, was parsed from."""
     if isinstance(value, FileModel):
         return value.as_json()
     if isinstance(value, dict):

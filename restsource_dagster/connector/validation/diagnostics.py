@@ -1,6 +1,6 @@
-"""How findings name values: pointers, short renderings that hold no secret, nearest spellings.
+"""What is wrong with a connector file, and how it is shown to people, programs and Dagster's UI.
 
-What is wrong with a connector file, and how to say it to a person, a program and Dagster's UI.
+Includes how findings name values: JSON pointers, short forms without secrets, nearest spellings.
 """
 
 import difflib
@@ -34,11 +34,10 @@ _BACKTICKS = re.compile(r"`+")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a value: a `Problem` that doesn't know yet where its value is written.
+    """Something wrong with a value: a `Problem` without its line and column.
 
-    `on_key` asks for the position of the object's key instead of its value: right for a key that
-    should not be there. The texts never hold a secret. `code` names the rule where programs need to
-    know it: `deliberate:...` for what dlt itself would have accepted.
+    With `on_key` the problem is located at the object's key, for a key that should not be there.
+    The texts never contain a secret. `code` is `deliberate:NAME` for what dlt itself would accept.
     """
 
     pointer: str
@@ -51,7 +50,7 @@ class Finding:
     code: str | None = None
 
     def at(self, path: Path, line: int, column: int) -> "Problem":
-        """The same, located: `line` and `column` count from 1."""
+        """Return the problem at this place; `line` and `column` count from 1."""
         return Problem(
             path=path,
             line=line,
@@ -68,7 +67,7 @@ class Finding:
 @total_ordering
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a connector file, and where. Sorts by file and place.
+    """Something wrong with a connector file, and where. Sorts by file and place.
 
     `line` and `column` count from 1, the column in characters. `pointer` is the JSON pointer
     (RFC 6901) of the value, "" for the whole file. `message` is one sentence; `fix` says what
@@ -110,7 +109,7 @@ class Problem:
         return printable(f"{place}: {self.severity}: {pointer}") + self.explanation
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, as JSON has them."""
+        """Return all fields as JSON."""
         return {
             "path": str(self.path),
             "line": self.line,
@@ -125,14 +124,14 @@ class Problem:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with everything a terminal would act upon or can't show escaped."""
+    """Return the text on one line, with control and unprintable characters escaped."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def problems_as_markdown(problems: Iterable[Problem]) -> str:
-    """A list per file for Dagster's UI. What files hold can't become markup or a link in it."""
+    """Return a list per file for Dagster's UI. Texts from files can't become markup or links."""
     parts: list[str] = []
     for path, group in groupby(sorted(problems), key=lambda problem: problem.path):
         parts.append(f"**{_escape_markdown(str(path))}**\n")
@@ -177,17 +176,17 @@ _URL_PARTS = re.compile(r"//[^/@\s]*@|[?#].*", re.DOTALL)
 
 
 def json_pointer(path: Iterable[str | int]) -> str:
-    """The JSON pointer (RFC 6901) of a path of keys and indices; "" is the whole file."""
+    """Return the JSON pointer (RFC 6901) of a path of keys and indices; "" is the whole file."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 
 def may_be_secret(path: Iterable[str | int]) -> bool:
-    """Whether what stands at this path may be a secret: inside `auth`, or named like one."""
+    """True if the value at this path may be a secret: inside `auth`, or named like one."""
     return any(isinstance(step, str) and _SECRET_FIELD.search(step) for step in path)
 
 
 def describe_value(value: Any, path: Sequence[str | int] = ()) -> str:
-    """A value in a few words, never more than some 60 characters, and no secret in it."""
+    """Describe a value in at most some 60 characters, without secrets."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -205,12 +204,12 @@ def describe_value(value: Any, path: Sequence[str | int] = ()) -> str:
 
 
 def quoted_name(name: str) -> str:
-    """A name from the file (a field, a resource, a placeholder) in backticks, shortened."""
+    """Return a name from the file (field, resource, placeholder) in backticks, shortened."""
     return f"`{_shorten(_URL_PARTS.sub('...', name.replace('`', chr(39))))}`"
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
-    """The known spelling that is most like `name`, or None when nothing is."""
+    """Return the known spelling that is most like `name`, or None if none is close."""
     if len(name) > 2 * _MAX_SHOWN_LENGTH:
         return None
     by_folded = {_normalized_spelling(candidate): candidate for candidate in known}
@@ -222,7 +221,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def quoted_list(names: Iterable[str], last: str = "or") -> str:
-    """`a`, `b` or `c`."""
+    """Return the names as text: `a`, `b` or `c`."""
     quoted = [quoted_name(name) for name in names]
     if len(quoted) < 2:
         return "".join(quoted)

@@ -1,11 +1,8 @@
-"""What dlt refuses only when it builds paginators, authentication, cursors and hooks.
+"""Rules beyond the structure of a file: what dlt refuses later, and what this project refuses.
 
-Follows the constructors in `dlt.sources.helpers.rest_client` and `create_resources` in
-`dlt.sources.rest_api`.
-
-The options of merge strategies that dlt checks when it builds a resource.
-
-Follows `validate_write_disposition_hint` in `dlt.extract.hints`.
+dlt refuses some values only when it builds paginators, authentication, cursors, hooks and merge
+strategies. Follows the constructors in `dlt.sources.helpers.rest_client`, `create_resources` in
+`dlt.sources.rest_api` and `validate_write_disposition_hint` in `dlt.extract.hints`.
 
 What dlt accepts and this project refuses, each with its reason: the whole list.
 
@@ -101,7 +98,7 @@ def _condition_findings(condition: str, at: FieldPath) -> Iterator[Finding]:
 
 
 def _is_dlt_time(value: Any) -> bool:
-    """Whether dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
+    """True if dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
     if value is None:
         return True
     if isinstance(value, str) and not _SECONDS_TEXT.fullmatch(value):
@@ -316,7 +313,7 @@ def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[F
 
 
 def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
-    """Settings with which the second page is never asked for, or the first one again."""
+    """Yield settings with which only the first page is requested, once or forever."""
     for name in _NEXT_PAGE_NAMES.get(type(paginator), ()):
         if not getattr(paginator, name):
             yield Finding(
@@ -483,7 +480,7 @@ def _check_response_actions(merged: MergedResource) -> None:
 
 
 def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:
-    """Why a response action has no effect. What a reference stands for isn't known here."""
+    """Yield why a response action has no effect. The values of references are not known here."""
     name, status = action.action, action.status_code
     if name is not None and action.known_action is None and _is_without_references(name):
         close = nearest_name(name, ACTION_NAMES)

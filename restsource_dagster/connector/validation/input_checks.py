@@ -1,6 +1,6 @@
-"""Secrets that stand in the file itself: accepted, with a warning that doesn't repeat them.
+"""Checks of the JSON itself, wherever a value stands: depth, numbers, characters, templates, secrets.
 
-What no part of a connector file may be, whatever its place: checked before anything else.
+They run on the raw value, before and beside the models: a broken file gets all its findings at once.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 MAX_NESTING = 100
-"""Levels of nesting; dlt copies a configuration recursively and fails somewhat deeper."""
+"""Levels of nesting. dlt copies a configuration recursively and fails at deeper ones."""
 
 _FOREIGN_TEMPLATE = re.compile(
     r"\{\{\s*(?:dlt\.)?(?:secrets?|config|env|environ|vars?)\s*[.\[][^{}]*\}\}"
@@ -51,11 +52,9 @@ _NUMBER_FIELDS = {
     "scale",
 }
 
-FieldPath = tuple[str | int, ...]
-
 
 def fatal_findings(value: Any) -> list[Finding]:
-    """Findings for nesting without end, numbers that JSON doesn't have, and broken characters.
+    """Return findings for deep nesting, numbers that JSON doesn't have, and broken characters.
 
     With any of them nothing else can be checked safely.
     """
@@ -81,7 +80,7 @@ def fatal_findings(value: Any) -> list[Finding]:
 
 
 def template_findings(value: Any) -> Iterator[Finding]:
-    """Findings for templates of other systems and misspelt references, anywhere in the file."""
+    """Yield findings for templates of other systems and misspelled references."""
     for path, item in _values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, str) or ("{" not in item and "dlt." not in item):
             continue
@@ -94,7 +93,7 @@ def template_findings(value: Any) -> Iterator[Finding]:
 
 
 def boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
-    """A warning for each `true` or `false` where dlt wants a number and takes it for 1 or 0."""
+    """Yield a warning for each `true` or `false` that dlt takes for the number 1 or 0."""
     for path, item in _values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, bool) or path[-1] not in _NUMBER_FIELDS:
             continue
@@ -172,7 +171,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _values_with_paths(value: Any, *, deepest: int) -> Iterator[tuple[FieldPath, Any]]:
-    """Every value and its path, without recursion; what is deeper than `deepest` is left out."""
+    """Yield every value and its path, without recursion, down to `deepest` levels."""
     stack: list[tuple[FieldPath, Any]] = [((), value)]
     while stack:
         path, item = stack.pop()
@@ -189,7 +188,6 @@ def _encodable_key(key: Any) -> str:
     return str(key).encode("utf-8", "replace").decode()
 
 
-_Location = tuple[str | int, ...]
 _AUTH_SECRET_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
 _SECRET_PARAMETER = re.compile(
     r"^(x-)?(authorization|proxy-authorization|cookie|api[-_]?key|apikey|key|token|secret|password"
@@ -203,7 +201,7 @@ _PAGING_TOKEN = re.compile(
 
 
 def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
-    """A warning for each literal secret in `auth`, in headers and in query parameters."""
+    """Yield a warning for each literal secret in `auth`, headers and query parameters."""
     client = value.get("client")
     if isinstance(client, dict):
         yield from _auth_warnings(client.get("auth"), ("client", "auth"))
@@ -214,8 +212,8 @@ def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
             yield from _named_warnings(endpoint.get(part), (*at, part))
 
 
-def _endpoints_with_paths(value: dict[str, Any]) -> Iterator[tuple[_Location, dict[str, Any]]]:
-    places: list[tuple[_Location, Any]] = [(("resource_defaults",), value.get("resource_defaults"))]
+def _endpoints_with_paths(value: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:
+    places: list[tuple[FieldPath, Any]] = [(("resource_defaults",), value.get("resource_defaults"))]
     resources = value.get("resources")
     if isinstance(resources, list):
         places.extend((("resources", index), item) for index, item in enumerate(resources))
@@ -225,14 +223,14 @@ def _endpoints_with_paths(value: dict[str, Any]) -> Iterator[tuple[_Location, di
             yield (*at, "endpoint"), endpoint
 
 
-def _auth_warnings(auth: Any, at: _Location) -> Iterator[Finding]:
+def _auth_warnings(auth: Any, at: FieldPath) -> Iterator[Finding]:
     if isinstance(auth, dict):
         for name in _AUTH_SECRET_FIELDS:
             if _is_literal(auth.get(name)):
                 yield _literal_secret_warning((*at, name), name)
 
 
-def _named_warnings(values: Any, at: _Location) -> Iterator[Finding]:
+def _named_warnings(values: Any, at: FieldPath) -> Iterator[Finding]:
     if isinstance(values, dict):
         for name, item in values.items():
             if (
@@ -247,7 +245,7 @@ def _is_literal(item: Any) -> bool:
     return isinstance(item, str) and bool(item) and "{" not in item and not find_references(item)
 
 
-def _literal_secret_warning(at: _Location, name: str) -> Finding:
+def _literal_secret_warning(at: FieldPath, name: str) -> Finding:
     variable = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").upper() or "NAME"
     return Finding(
         json_pointer(at),

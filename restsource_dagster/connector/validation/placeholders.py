@@ -1,4 +1,4 @@
-"""Checks of placeholders: what `{...}` in an endpoint stands for, and which take a parent's field.
+"""Checks what `{...}` in an endpoint stands for, and which placeholders take a parent's field.
 
 Follows `_bind_path_params` and `build_resource_dependency_graph` in
 `dlt.sources.rest_api.config_setup`.
@@ -128,7 +128,7 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
 
 
 def _guessed_parent(merged: MergedResource, name: str) -> str:
-    """The resource that a placeholder most likely means: `orders` for `orders/{id}`."""
+    """Return the resource that a placeholder probably means: `orders` for `orders/{id}`."""
     before = re.search(rf"([\w.-]+)/[{{<:]{re.escape(name)}\b", merged.endpoint.path)
     for word in (before[1] if before else "", re.sub(r"[_-]?id$", "", name, flags=re.IGNORECASE)):
         if word and (close := nearest_name(word, merged.others)):
@@ -137,7 +137,7 @@ def _guessed_parent(merged: MergedResource, name: str) -> str:
 
 
 def _guessed_field(name: str) -> str:
-    """The field of a parent's row that a placeholder most likely means."""
+    """Return the field of a parent's record that a placeholder probably means."""
     return "id" if name.lower().endswith("id") else name
 
 
@@ -273,7 +273,7 @@ def _is_showable(name: str, place: FieldPath) -> bool:
 
 
 def _placeholder_shown(name: str, place: FieldPath) -> str:
-    """A placeholder, unless it may be part of a secret or of a text that isn't ours."""
+    """Show a placeholder unless it may be part of a secret or of a foreign text."""
     return quoted_name("{" + name + "}") if _is_showable(name, place) else "What stands in braces"
 
 

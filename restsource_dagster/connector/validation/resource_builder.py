@@ -1,4 +1,4 @@
-"""From the sound parts of a file to its resources, with every check on the way."""
+"""Builds the resources of a file from its sound parts, with every check on the way."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -81,14 +81,14 @@ def build_resources(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What of a file can be checked beyond its structure."""
+    """The parts of a file that can be checked beyond their structure."""
 
     client: Client | None
     defaults: ResourceDefaults
     resources: Mapping[int, ResourceObject | str] | None
-    """By index; without those that have no name. None if `resources` is no list."""
+    """By index, without those that have no name. None if `resources` is no list."""
     broken: frozenset[int] = frozenset()
-    """The indices of resources of which little more than the name is known."""
+    """The indices of resources of which only the name can be relied on."""
 
 
 def _parts_of(file: ConnectorFile) -> _Parts:
@@ -162,7 +162,7 @@ def _without_broken(
 
 
 def _remove_field(whole: Any, steps: list[str]) -> bool:
-    """Takes out a field that should not be there."""
+    """Remove a field that should not be there. Return False if it is not found."""
     for step in steps[:-1]:
         whole = whole[int(step)] if isinstance(whole, list) else whole.get(step)
         if not isinstance(whole, dict | list):
@@ -196,7 +196,7 @@ def _remove_from_defaults(whole: dict[str, Any], steps: list[str], broken: set[i
 
 
 def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
-    """Takes what is broken out of an endpoint; False if then nothing can be said about it."""
+    """Remove the broken part of an endpoint. Return False if the endpoint can't be checked then."""
     if not isinstance(endpoint, dict) or not steps or steps[0] == "path":
         return False
     if steps[0] == "incremental":

@@ -1,4 +1,4 @@
-"""From pydantic's errors to findings: where, what was found, what was expected, what to write."""
+"""Turns pydantic's errors into findings: where, what was found, what was expected, how to fix it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
+from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
@@ -27,8 +28,6 @@ from restsource_dagster.connector.validation.suggestions import (
 
 __all__ = ["schema_findings"]
 
-FieldPath = tuple[str | int, ...]
-
 _EXPECTED_BY_ERROR_TYPE = {
     "string_type": "text",
     "bool_type": "true or false",
@@ -40,7 +39,7 @@ _EXPECTED_BY_ERROR_TYPE = {
 
 
 def schema_findings(model: type[BaseModel], error: ValidationError, value: Any) -> list[Finding]:
-    """The findings for everything that pydantic refused in `value`."""
+    """Return the findings for everything that pydantic refused in `value`."""
     return [_finding(model, item, value) for item in error.errors(include_url=False)]
 
 
@@ -135,7 +134,7 @@ def _no_jsonpath(path: FieldPath, given: Any) -> Finding:
 
 
 def _subject(path: FieldPath) -> str:
-    """The last name of a path, with the indices after it: `auth`, `owners[0]`."""
+    """Return the last name of a path, with the indices after it: `auth`, `owners[0]`."""
     text = ""
     for step in reversed(path):
         text = f"[{step}]{text}" if isinstance(step, int) else f"{step}{text}"
@@ -154,7 +153,7 @@ def _describe_found(value: Any, path: FieldPath) -> str | None:
 
 
 def _path_in_file(loc: Sequence[str | int], value: Any) -> FieldPath:
-    """pydantic's location without the tags of unions, which are no part of the file."""
+    """Return pydantic's location without the tags of unions, which are not in the file."""
     path: list[str | int] = []
     for step in loc:
         is_field = isinstance(value, dict) and step in value
@@ -169,7 +168,7 @@ def _path_in_file(loc: Sequence[str | int], value: Any) -> FieldPath:
 
 
 def _allowed_names(model: type[BaseModel], error: Mapping[str, Any]) -> list[str]:
-    """The names that a literal may be; of all members of a union, where it tells them apart."""
+    """Return the names that a literal may be; for the tag of a union, those of all its members."""
     loc = error["loc"]
     if len(loc) > 1 and isinstance(loc[-2], str) and loc[-2].startswith("#"):
         siblings = [
@@ -197,7 +196,7 @@ def _field_names(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
 
 
 def _annotation_at(model: type[BaseModel], loc: Sequence[str | int]) -> Any:
-    """The type that the models give to what stands at a location."""
+    """Return the type that the models have at a location."""
     current: Any = model
     for step in loc:
         current = _annotation_below(_without_none(current), step)

@@ -1,4 +1,4 @@
-"""What to write instead, for the mistakes that people and programs make most often."""
+"""Suggestions for the most frequent mistakes of people and programs."""
 
 import re
 from collections.abc import Sequence
@@ -140,7 +140,7 @@ PYTHON_ONLY_FIELDS = {
 
 
 def suggest_field_name(path: Sequence[str | int], known: Sequence[str]) -> str | None:
-    """What to write for an unknown field, if it is a known other word for a field here."""
+    """Return the fix for an unknown field that is another word for a field here, or None."""
     name = str(path[-1]).lower()
     if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
         return f'Write "access_token_request_data": {{"{name}": ...}}'
@@ -151,7 +151,7 @@ def suggest_field_name(path: Sequence[str | int], known: Sequence[str]) -> str |
 
 
 def suggest_missing_field(path: Sequence[str | int]) -> str | None:
-    """An example of what is missing."""
+    """Return an example of a missing field, or None."""
     name = path[-1]
     if name == "type" and "params" in path[:-1]:
         return (
@@ -163,7 +163,7 @@ def suggest_missing_field(path: Sequence[str | int]) -> str | None:
 
 
 def suggest_value(path: Sequence[str | int], given: Any) -> str | None:
-    """What to write for a value that is no name that its field knows, or of the wrong type."""
+    """Return the fix for a value of the wrong type or with an unknown name, or None."""
     field = path[-1] if path else ""
     inner = path[-2] if len(path) > 1 and field == "type" else field
     if inner == "auth":
@@ -186,7 +186,7 @@ def _suggest_spelling(field: str | int, given: str) -> str | None:
 
 
 def python_only_finding(path: tuple[str | int, ...], given: Any) -> Finding:
-    """The finding for a field that dlt has for Python objects, which a file can't hold."""
+    """Return the finding for a field that takes Python objects, which a file can't contain."""
     field = next((str(step) for step in reversed(path) if step in PYTHON_ONLY_FIELDS), "session")
     return Finding(
         json_pointer(path),

@@ -1,4 +1,4 @@
-"""What happens to the rows that are there already: as the file says, or derived from it."""
+"""The write disposition of a resource: as the file says, or derived from keys and cursors."""
 
 from functools import lru_cache
 
