@@ -1,5 +1,8 @@
 """What a connector is once its file is read: envelope, schedule, dlt's part."""
 
+import gc
+import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -86,3 +89,23 @@ def test_parsing_leaves_the_value_alone() -> None:
     parse_connector(value, path)
 
     assert value == read(path)
+
+
+def test_a_connector_takes_few_bytes_for_each_resource() -> None:
+    endpoint = {
+        "path": "things",
+        "params": {"updated_since": "{incremental.start_value}"},
+        "incremental": {"cursor_path": "updated_at", "initial_value": "1970-01-01T00:00:00Z"},
+    }
+    names = [f"things_{number}" for number in range(200)]
+    value = json.dumps([{"name": n, "primary_key": "id", "endpoint": endpoint} for n in names])
+    connector(resources=json.loads(value))
+    tracemalloc.start()
+    try:
+        kept = connector(resources=json.loads(value))
+        gc.collect()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert taken / len(kept.resources) < 3_000
