@@ -67,7 +67,7 @@ def test_a_value_of_another_type_gets_a_column_beside_it(
 ) -> None:
     run(api, settings, [{"id": 1, "a": 1}], **hints)
     changes = fine(run(api, settings, [{"id": 2, "a": "x"}], **hints))
-    assert changes == ("column things.a__v_text (text) is new: values of a that are no bigint",)
+    assert changes == ("column things.a__v_text (text) is new: values of a that are not bigint",)
     assert things(settings, "id, a, a__v_text") == [(1, 1, None), (2, None, "x")]
 
 

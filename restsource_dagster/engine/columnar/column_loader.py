@@ -158,6 +158,7 @@ class TableWriter:
         Raises `NotColumnarError` if one of them can't be written; then none of them is.
         """
         self._learn_columns(tables, records)
+        # all tables first: if one can't be written, the whole page is left to dlt
         arrow_tables: dict[str, pa.Table] = {}
         for flat in tables:
             arrow_tables[flat.table] = self._arrow_table(flat, arrow_tables)
@@ -168,6 +169,7 @@ class TableWriter:
         """Let dlt infer new columns from the first record that has a value for each."""
         shown = sorted({row for flat in tables for row in self._rows_with_new_columns(flat)})
         if shown:
+            # the order of the rows decides the types, and nested fields may now have tables
             self._learner.show(self._table, [records[row] for row in shown])
             self._rules.clear_nesting_cache()
 
@@ -219,6 +221,7 @@ class TableWriter:
         flat: FlatTable,
         added: dict[str, pa.Array],
     ) -> pa.Array:
+        # the schema decides the type also of dlt's own columns
         if name in added:
             return added[name].cast(arrow_type)
         if name in flat.columns:

@@ -54,6 +54,7 @@ class SchemaRules:
 
     def __init__(self, schema: Schema) -> None:
         """Raises `NotColumnarError` for a normalizer other than dlt's relational one."""
+        # a subclass may name columns differently
         if type(schema.data_item_normalizer) is not dlt_compat.DataItemNormalizer:
             raise NotColumnarError("dlt is configured with another normalizer")
         self.schema = schema
@@ -194,6 +195,8 @@ def flatten_records(table: str, records: Sequence[Any], rules: SchemaRules) -> l
 
 @dataclass(frozen=True)
 class _Flattener:
+    """Flattens rows, and the objects and lists in them, table by table."""
+
     rules: SchemaRules
 
     def _tables(
@@ -236,21 +239,23 @@ class _Flattener:
             keys += sum(map(len, current))
             for key, values in _values_by_field(current):
                 types = set(map(type, values))
-                is_full = NoneType not in types
+                has_no_nulls = NoneType not in types
                 types.discard(NoneType)
                 column_path = (*steps, rules.column_fragment(key))
                 name = rules.column(column_path)
                 nests = not types.isdisjoint((dict, list))
                 if nests and not rules.stays_json(table, name, depth):
+                    # dlt makes a column and a table of such a field, depending on the rows' order
                     if len(types) > 1:
                         raise NotColumnarError(f"{name} is an object or a list here and not there")
                     if dict in types:
+                        # a missing object gives nulls, like an object without fields
                         objects = [_EMPTY_RECORD if value is None else value for value in values]
                         waiting.append((objects, depth - 1, column_path))
                     else:
                         _put_once(lists, (*steps, rules.table_fragment(key)), values)
                 else:
-                    _put_once(columns, name, ColumnValues(values, frozenset(types), is_full))
+                    _put_once(columns, name, ColumnValues(values, frozenset(types), has_no_nulls))
         return keys
 
     def _nested_tables(
@@ -306,14 +311,18 @@ _DEEP_BRACKETS = 100
 """A text with more opening brackets may be nested too deeply, so its levels are counted."""
 
 
-def is_verified(records: UnverifiedRecords, sheets: Sequence[FlatTable]) -> bool:
-    """Whether no key of the records stood twice, and no number lost digits or is beyond 64 bits."""
-    keys_inside = _count_keys_in_json if records.is_plain_text else _count_keys
+def is_verified(records: UnverifiedRecords, tables: Sequence[FlatTable]) -> bool:
+    """Return True if no object has a key twice, no number lost digits, and none exceeds 64 bits.
+
+    The fast parser keeps one of two equal keys. So the keys that arrived in `tables` are compared
+    with the number of keys in the page's text.
+    """
+    count_inside = _count_keys_in_json if records.is_plain_text else _count_keys
     found = 0
-    for sheet in sheets:
-        found += sheet.keys
-        for column in sheet.columns.values():
-            inside = keys_inside(column)
+    for flat in tables:
+        found += flat.keys
+        for column in flat.columns.values():
+            inside = count_inside(column)
             if inside is None:
                 return False
             found += inside
@@ -347,6 +356,7 @@ def _count_keys(column: ColumnValues) -> int | None:
     """Return the number of keys in a column that stays JSON; None for a number beyond 64 bits."""
     if not column.types.isdisjoint(_NUMBER_TYPES):
         is_plain = column.has_no_nulls and column.types <= _NUMBER_TYPES
+        # without nulls the values are the numbers, which saves a look at each type
         numbers = (
             column.values if is_plain else [n for n in column.values if type(n) in _NUMBER_TYPES]
         )
@@ -354,8 +364,8 @@ def _count_keys(column: ColumnValues) -> int | None:
             return None
     if column.types.isdisjoint(_CONTAINER_TYPES):
         return 0
-    looked = scan_values([one for one in column.values if type(one) in _CONTAINER_TYPES])
-    return None if looked is None else looked.key_count
+    scanned = scan_values([value for value in column.values if type(value) in _CONTAINER_TYPES])
+    return None if scanned is None else scanned.key_count
 
 
 _ID_CHARACTERS = 14  # the length of dlt's ten random bytes in base64, without padding

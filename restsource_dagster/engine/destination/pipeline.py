@@ -102,7 +102,8 @@ class PipelineManager:
     _deletions: dict[str, RowDeletion] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
     _busy: DatabaseBusyError | None = None
-    _opened: int = field(default=0)
+    _opened: int = 0
+    """The number of folders made so far."""
 
     def open(self) -> dlt.Pipeline:
         """Return the open pipeline, or open one with the destination's state and schema.
@@ -110,6 +111,7 @@ class PipelineManager:
         First removes the rows that a killed load has appended.
         """
         if self._pipeline is None:
+            # a new folder: dlt would read the state of a discarded pipeline from its old one
             self._opened += 1
             pipeline = dlt.pipeline(
                 pipeline_name=self.name,
@@ -123,6 +125,7 @@ class PipelineManager:
                 with ensure_connected(self.client):
                     undone = undo_incomplete_loads(self.client, self.dataset)
                     self.pending_overrides = read_pending_overrides(self.client, loads_table)
+                # after the rows of killed loads are gone, so that state and tables agree
                 pipeline.sync_destination()
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
             if undone:
@@ -157,15 +160,15 @@ class PipelineManager:
             self._busy = error
             raise
 
-    def prepare_load(self, moves: AppliedOverrides) -> None:
+    def prepare_load(self, overrides: AppliedOverrides) -> None:
         """Set which rows and cursors the next load replaces.
 
         Raises `IngestError` if the destination can't replace rows in one transaction.
         """
         pipeline = self.open()
-        self._overrides = moves.pending
+        self._overrides = overrides.pending
         self._deletions = {}
-        for deletion in moves.deletions:
+        for deletion in overrides.deletions:
             naming = (self.schema() or Schema(self.dataset)).naming
             table = naming.normalize_table_identifier(deletion.table)
             self._deletions[table] = replace(deletion, table=table)
@@ -176,9 +179,10 @@ class PipelineManager:
                 'cursor that is set needs a "primary_key" there, so that rows are merged. In place '
                 "of a full refresh, reset the resource and run it"
             )
+        # other destinations were refused above if there is something to replace
         if isinstance(pipeline.destination, ReplacingDestination):
             pipeline.destination.deletions = self._deletions
-        for text in moves.messages:
+        for text in overrides.messages:
             self.progress.message(text)
 
     def count_rows(self, table: str) -> int | None:
@@ -205,41 +209,56 @@ class PipelineManager:
         pipeline: dlt.Pipeline,
         families: Collection[str],
         source: DltSource,
-        parts: ParquetFiles | None,
+        columns: ParquetFiles | None,
     ) -> LoadSummary:
-        """Extract, normalize and load a source, in one load package."""
+        """Extract, normalize and load a source, in one load package.
+
+        `families` are the names of their root resources, for progress messages. `columns` are the
+        files that the source writes while dlt extracts it.
+        """
         self._enter(families, "extract")
         with infrequent_gc():
             extracted = pipeline.extract(
                 source, loader_file_format=self.warehouse.loader_file_format
             )
-        # rows that were written as columns never pass dlt's extraction, so their files join here
-        if parts and not parts.is_empty:
+        # rows that are written as columns never pass dlt's extraction, so their files join here
+        if columns and not columns.is_empty:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
-            parts.move_into(Path(package))
+            columns.move_into(Path(package))
         self._enter(families, "normalize")
         rows = count_normalized_rows(pipeline.normalize())
         self._enter(families, "load")
+        # the destination is locked from here on: other runs load while this one reads the API
         with self._locked():
             check_row_replacement(pipeline, self._deletions)
-            with ensure_connected(self.client):
-                log_pending_overrides(
-                    self.client, pipeline.list_normalized_load_packages(), self._overrides
-                )
-                pending = log_pending_load(pipeline, self.client, self._deletions)
-                delete_replaced_rows(pipeline, self.client, self._deletions)
+            pending = self._note_pending_load(pipeline)
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
             with ensure_connected(self.client):
                 clear_pending_load(self.client, pending)
                 clear_pending_overrides(self.client, self._overrides)
-                naming = pipeline.default_schema.naming
-                tables = {
-                    naming.normalize_table_identifier(str(resource.table_name))
-                    for resource in source.resources.selected.values()
-                }
-                counts = {table: read_row_count(self.client, table) for table in tables}
+                counts = self._count_loaded_tables(pipeline, source)
         return LoadSummary(rows, counts, info)
+
+    def _note_pending_load(self, pipeline: dlt.Pipeline) -> str | None:
+        """Note in the destination what a killed load recovers from; return the load's id."""
+        with ensure_connected(self.client):
+            load_ids = pipeline.list_normalized_load_packages()
+            log_pending_overrides(self.client, load_ids, self._overrides)
+            pending = log_pending_load(pipeline, self.client, self._deletions)
+            delete_replaced_rows(pipeline, self.client, self._deletions)
+        return pending
+
+    def _count_loaded_tables(
+        self, pipeline: dlt.Pipeline, source: DltSource
+    ) -> Mapping[str, int | None]:
+        """Return the row counts of the source's tables. The client is connected."""
+        naming = pipeline.default_schema.naming
+        tables = {
+            naming.normalize_table_identifier(str(resource.table_name))
+            for resource in source.resources.selected.values()
+        }
+        return {table: read_row_count(self.client, table) for table in tables}
 
     def _enter(self, families: Collection[str], phase: str) -> None:
         for family in families:

@@ -88,16 +88,18 @@ def _are_rows_known(
         # a fixed window has no stored cursor: it is read whole in each run
         if incremental.end_value is not None:
             return True
-        # no boundary row comes again, so dlt stores no hashes of rows
+        # the next run reads no row with the stored value again, so no row is remembered
         if incremental.range_start == "open" and not incremental.lag:
             return bool(known.get("incremental", {}).get(incremental.cursor_path))
         if _is_at_lower_bound(ours, known, incremental.cursor_path):
             return True
+        # the state belongs to another table, from before the file named this one
         if ours.get("table", plan.resource.table) != plan.resource.table:
             return False
         single = known.get("incremental", {}).get(incremental.cursor_path, {})
         parents = ours.get("parents", {}).get(incremental.cursor_path, {})
         return any(_has_seen_rows(state) for state in (single, *parents.values()))
+    # a dependent resource without a cursor follows the cursors of its parents
     above = list(_incremental_ancestors(plan, plans))
     follows = ours.get("follows", {})
     return not above or any(_has_seen_rows(state) for state in _follower_states(follows, above))
@@ -132,6 +134,7 @@ def _follower_states(
 
 
 def _has_seen_rows(state: StateMapping) -> bool:
+    """Return True if a state remembers rows: the engine's own, or one that stock dlt has stored."""
     return bool(state.get(SEEN_KEY) or state.get("unique_hashes"))
 
 
@@ -149,6 +152,7 @@ def log_pending_overrides(
     if client is None or not load_ids or not changes:
         return
     with ensure_connected(client):
+        # a first load: dlt creates the dataset only when it loads
         if not client.has_dataset():
             client.create_dataset()
         name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)

@@ -97,6 +97,7 @@ def describe_schema_changes(
     table: str, before: TableSnapshots, after: TableSnapshots
 ) -> tuple[str, ...]:
     """Return a sentence for each change of a table and of the tables nested in it."""
+    # the tables nested in a new table are new too: one sentence says it all
     if table not in before:
         return (f"table {table} is new",) if table in after else ()
     names = [name for name in after if name == table or name.startswith(f"{table}__")]
@@ -114,6 +115,7 @@ def _describe_table_changes(
         return
     old = before[name]
     for column, kind in new.columns.items():
+        # dlt adds its own columns, which tell a reader nothing
         if column not in old.columns and not column.startswith("_dlt_"):
             # dlt keeps values of another type than the column's in a variant column
             base = column.split(_VARIANT_INFIX, 1)[0]

@@ -1,4 +1,4 @@
-"""Pages that may or may not become columns, and what is told of how they were written."""
+"""Pages that can or can't be written as columns, and the write mode of their runs."""
 
 from restsource_dagster_tests.engine.columnar.comparing import COLUMNS, PLAIN, Pages
 
@@ -8,16 +8,16 @@ _AFTER_ONE = "columns for the first 1 rows, then rows: "
 
 CASES: dict[str, tuple[list[Pages], list[str]]] = {
     "nothing special": ([[[PLAIN, {**PLAIN, "id": 2}], [{**PLAIN, "id": 3}]]], [COLUMNS]),
-    "an integer where floats were": ([[[PLAIN, {**PLAIN, "x": 2}]]], [COLUMNS]),
-    "a float where integers were": (
+    "an integer in a column of floats": ([[[PLAIN, {**PLAIN, "x": 2}]]], [COLUMNS]),
+    "a float in a column of integers": (
         [[[PLAIN, {**PLAIN, "id": 2.5}], [PLAIN]]],
         ["rows: id is bigint and got float"],
     ),
-    "a text where numbers were": (
+    "a text in a column of numbers": (
         [[[PLAIN], [{**PLAIN, "x": "many"}], [{**PLAIN, "x": "7"}]]],
         [_AFTER_ONE + "x is double and got str"],
     ),
-    "a text where times were": (
+    "a text in a column of times": (
         [[[PLAIN], [{**PLAIN, "at": "yesterday"}]]],
         [_AFTER_ONE + "at is timestamp"],
     ),
@@ -29,7 +29,7 @@ CASES: dict[str, tuple[list[Pages], list[str]]] = {
         [[[PLAIN, {**PLAIN, "at": "2026-01-01 10:00"}]]],
         ["rows: at is timestamp"],
     ),
-    "an object where a number was": ([[[PLAIN], [{**PLAIN, "x": {"a": 1}}]]], [COLUMNS]),
+    "an object in a column of numbers": ([[[PLAIN], [{**PLAIN, "x": {"a": 1}}]]], [COLUMNS]),
     "a column that comes late": (
         [[[PLAIN], [{**PLAIN, "new": True}], [PLAIN]], [[PLAIN]]],
         [COLUMNS, COLUMNS],
@@ -59,7 +59,7 @@ CASES: dict[str, tuple[list[Pages], list[str]]] = {
         [[[{"id": 1, "a": [{"b": [{"c": [1, 2]}, {"c": []}]}, {"b": []}]}, {"id": 2, "a": []}]]],
         [COLUMNS],
     ),
-    "names that are alike": (
+    "two fields that get one column name": (
         [[[PLAIN], [{"id": 1, "myName": 1, "my_name": 1}]]],
         [_AFTER_ONE + "two fields become my_name"],
     ),
@@ -75,4 +75,4 @@ CASES: dict[str, tuple[list[Pages], list[str]]] = {
     "records of no fields": ([[[{}, PLAIN, {}]]], [COLUMNS]),
     "records that are no objects": ([[["a", "b"], ["c"]]], ["rows: a record is no object"]),
 }
-"""By name: the pages of each run, and how what is told of each begins."""
+"""By name: the pages of each run, and how the write mode of each run begins."""

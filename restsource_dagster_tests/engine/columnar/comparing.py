@@ -1,4 +1,4 @@
-"""One API loaded twice, once row by row and once as columns where that can be, to be compared."""
+"""Load one API row by row and as columns, and compare the tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ THING: dict[str, Any] = {
 
 
 def serve(api: ApiServer, pages: Pages) -> None:
-    """Answer `/things` with these pages, each with a link to the next one."""
+    """Answer `/things` with these pages, each with a link to the next."""
 
     def answer(seen: Seen) -> Any:
         number = int(seen.query.get("page", 0))
@@ -36,40 +36,40 @@ def serve(api: ApiServer, pages: Pages) -> None:
 
 
 def outcome_of(api: ApiServer, folder: Path, pages: Pages, **hints: Any) -> Outcome:
-    """Load these pages."""
+    """Load these pages and return the outcome."""
     serve(api, pages)
     connector = make_connector(api.url, {**THING, **hints})
     return load(connector, make_settings(folder))["things"]
 
 
 def compare(api: ApiServer, folder: Path, runs: list[Pages], **hints: Any) -> list[str]:
-    """Hold both ways against each other; how the second one has `written`, run by run.
+    """Assert that both ways load the same tables; return the second one's write mode by run.
 
-    A load that fails one by one has to fail as columns, too: nothing is told of such a run.
+    A run that fails row by row has to fail as columns, too. Its write mode is empty.
     """
-    by_rows, one_by_one = _loaded(api, folder / "rows", runs, mode="rows", **hints)
-    by_itself, told = _loaded(api, folder / "columns", runs, mode="auto", **hints)
-    assert by_itself == by_rows
-    assert set(one_by_one) <= {"rows", ""}
-    return told
+    row_tables, row_modes = _loaded(api, folder / "rows", runs, mode="rows", **hints)
+    column_tables, column_modes = _loaded(api, folder / "columns", runs, mode="auto", **hints)
+    assert column_tables == row_tables
+    assert set(row_modes) <= {"rows", ""}
+    return column_modes
 
 
-def assert_written(told: Sequence[str], expected: Sequence[str]) -> None:
-    """Hold what was told against how the reasons that are expected begin."""
+def assert_written(modes: Sequence[str], expected: Sequence[str]) -> None:
+    """Assert that each write mode begins as expected; `COLUMNS` has to be all of it."""
     shown = [
         text if wanted == COLUMNS else text[: len(wanted)]
-        for text, wanted in zip(told, expected, strict=True)
+        for text, wanted in zip(modes, expected, strict=True)
     ]
-    assert shown == list(expected), told
+    assert shown == list(expected), modes
 
 
 def _loaded(
     api: ApiServer, folder: Path, runs: list[Pages], **hints: Any
 ) -> tuple[Dump | None, list[str]]:
-    told = []
+    modes = []
     for pages in runs:
         outcome = outcome_of(api, folder, pages, **hints)
-        told.append(outcome.write_mode)
+        modes.append(outcome.write_mode)
         if outcome.failed:
-            return None, told
-    return dump(make_settings(folder)), told
+            return None, modes
+    return dump(make_settings(folder)), modes

@@ -1,4 +1,4 @@
-"""What is in the warehouse, in a form that two ways of loading can be compared by."""
+"""Read the warehouse in a form that two ways of loading can be compared by."""
 
 from collections import Counter
 from typing import Any
@@ -15,7 +15,7 @@ _SCHEMA = "shop"
 
 
 def dump(settings: Settings) -> Dump:
-    """All tables of the connector. Identifiers are replaced by what they lead to."""
+    """Return all tables of the connector. Row ids are replaced by the rows that they point to."""
     found = query(
         settings,
         "SELECT table_name, column_name, data_type FROM information_schema.columns "
@@ -44,14 +44,14 @@ def _rows(settings: Settings, table: str) -> list[dict[str, Any]]:
     ]
     listed = ", ".join(f'"{name}"' for name in names)
     values = query(settings, f'SELECT {listed} FROM {_SCHEMA}."{table}"')
-    made = [dict(zip(names, row, strict=True)) for row in values]
-    ids = [row["_dlt_id"] for row in made]
-    assert len(set(ids)) == len(ids), f"identifiers of {table} come twice"
-    return made
+    rows = [dict(zip(names, row, strict=True)) for row in values]
+    ids = [row["_dlt_id"] for row in rows]
+    assert len(set(ids)) == len(ids), f"row ids of {table} are not unique"
+    return rows
 
 
 def _whole(row: dict[str, Any], places: dict[str, dict[str, Any]]) -> str:
-    """A row with its parent's, and whether its root is the top of that line."""
+    """Return a row with its parent rows as text, and check its root id."""
     own = {name: value for name, value in sorted(row.items()) if not name.startswith("_dlt_")}
     parent = row.get("_dlt_parent_id")
     if parent is None:

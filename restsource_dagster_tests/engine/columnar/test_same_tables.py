@@ -1,4 +1,4 @@
-"""Rows written as columns lead to the tables that rows written one by one lead to."""
+"""Rows written as columns give the same tables as rows loaded one by one."""
 
 from pathlib import Path
 from typing import Any
@@ -48,16 +48,14 @@ RUNS = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_columns_and_rows_lead_to_the_same_tables(
-    api: ApiServer, tmp_path: Path, case: str
-) -> None:
+def test_columns_and_rows_give_the_same_tables(api: ApiServer, tmp_path: Path, case: str) -> None:
     runs, expected = CASES[case]
     assert_written(compare(api, tmp_path, runs), expected)
     assert dump(make_settings(tmp_path / "rows"))
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])
-def test_lists_below_the_nesting_that_is_asked_for_stay_json(
+def test_lists_below_max_table_nesting_stay_json(
     api: ApiServer, tmp_path: Path, levels: int
 ) -> None:
     record = {"id": 1, "o": {"p": {"q": [1]}}, "a": [{"b": [{"c": 1}], "d": {"e": 2}}], "n": [1]}
@@ -71,7 +69,7 @@ def test_hints_work_for_columns_as_for_rows(
     assert_written(compare(api, tmp_path, RUNS, **hints), expected)
 
 
-def test_what_a_contract_forbids_is_refused_either_way(api: ApiServer, tmp_path: Path) -> None:
+def test_columns_and_rows_are_refused_by_the_same_contracts(api: ApiServer, tmp_path: Path) -> None:
     frozen = {"schema_contract": {"tables": "freeze"}}
     assert compare(api, tmp_path, RUNS, **frozen) == [""]
 
@@ -82,28 +80,28 @@ def test_cursors_work_for_columns_as_for_rows(api: ApiServer, tmp_path: Path) ->
     endpoint = {**THING["endpoint"], "incremental": cursor}
     runs = [[rows[:3], rows[2:4]], [rows[2:]]]
     for name, hints in {"append": {}, "merge": MERGE}.items():
-        told = compare(api, tmp_path / name, runs, endpoint=endpoint, **hints)
-        assert_written(told, [COLUMNS, COLUMNS])
+        modes = compare(api, tmp_path / name, runs, endpoint=endpoint, **hints)
+        assert_written(modes, [COLUMNS, COLUMNS])
 
 
-def test_what_was_written_how_is_told(api: ApiServer, tmp_path: Path) -> None:
+def test_an_outcome_says_how_rows_were_written(api: ApiServer, tmp_path: Path) -> None:
     odd, next_one = {**PLAIN, "x": "many"}, {**PLAIN, "id": 2}
-    told = [
+    modes = [
         outcome_of(api, tmp_path / str(at), pages).write_mode
         for at, pages in enumerate(
             [[[PLAIN], [next_one]], [[odd, PLAIN]], [[PLAIN, next_one], [odd]]]
         )
     ]
-    assert told[0] == "columns"
-    assert told[1].startswith("rows: x is ")
-    assert told[2] == "columns for the first 2 rows, then rows: x is double and got str"
+    assert modes[0] == "columns"
+    assert modes[1].startswith("rows: x is ")
+    assert modes[2] == "columns for the first 2 rows, then rows: x is double and got str"
 
 
-def test_rows_stay_rows_if_the_file_says_so(api: ApiServer, tmp_path: Path) -> None:
+def test_mode_rows_loads_rows_one_by_one(api: ApiServer, tmp_path: Path) -> None:
     assert outcome_of(api, tmp_path, [[PLAIN]], mode="rows").write_mode == "rows"
 
 
-def test_columnar_keeps_nested_values_as_json(api: ApiServer, tmp_path: Path) -> None:
+def test_mode_columnar_keeps_nested_values_as_json(api: ApiServer, tmp_path: Path) -> None:
     outcome = outcome_of(api, tmp_path, [[PLAIN]], mode="columnar")
     assert (outcome.write_mode, outcome.nested_tables) == ("columns", {})
     assert query(make_settings(tmp_path), "SELECT items FROM shop.things") == [

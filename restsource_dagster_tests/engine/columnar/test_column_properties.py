@@ -1,4 +1,4 @@
-"""Records of any kind are loaded the same way as rows and as columns."""
+"""Random records give the same tables as rows and as columns."""
 
 import os
 from typing import Any
@@ -69,12 +69,12 @@ REGULAR_RUN = st.lists(RECORD, min_size=1, max_size=9, unique_by=lambda record: 
 
 @given(runs=st.lists(st.lists(PAGE, min_size=1, max_size=3), min_size=1, max_size=2))
 @AT_MOST
-def test_columns_and_rows_agree_on_whatever_comes(
+def test_columns_and_rows_agree_on_random_records(
     api: ApiServer, tmp_path_factory: pytest.TempPathFactory, runs: list[Pages]
 ) -> None:
-    for told in compare(api, tmp_path_factory.mktemp("tables"), runs):
+    for mode in compare(api, tmp_path_factory.mktemp("tables"), runs):
         # rows without a reason would say that columns were not tried
-        assert told != "rows"
+        assert mode != "rows"
 
 
 @given(runs=st.lists(REGULAR_RUN, min_size=1, max_size=2))
@@ -82,5 +82,5 @@ def test_columns_and_rows_agree_on_whatever_comes(
 def test_records_whose_fields_keep_their_types_become_columns(
     api: ApiServer, tmp_path_factory: pytest.TempPathFactory, runs: list[Pages]
 ) -> None:
-    told = compare(api, tmp_path_factory.mktemp("tables"), runs)
-    assert_written(told, [COLUMNS] * len(runs))
+    modes = compare(api, tmp_path_factory.mktemp("tables"), runs)
+    assert_written(modes, [COLUMNS] * len(runs))

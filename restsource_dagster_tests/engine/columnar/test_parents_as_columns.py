@@ -1,4 +1,4 @@
-"""A parent's rows become columns though its dependents need them, too."""
+"""A parent's rows are written as columns and also reach its dependents."""
 
 import re
 from collections import Counter
@@ -45,7 +45,7 @@ def family(api: ApiServer) -> ApiServer:
 def loaded(
     api: ApiServer, folder: Path, mode: str, **chosen: Any
 ) -> tuple[dict[str, Outcome], Dump, Counter[str]]:
-    """The outcomes, the tables, and what was asked for how often."""
+    """Return the outcomes, the tables, and the number of requests by URL."""
     before = len(api.seen)
     resources = [{**one, "mode": mode} for one in (THING, NOTES, MARKS)]
     settings = make_settings(folder / mode)
@@ -72,20 +72,20 @@ def test_a_parent_and_its_dependents_are_written_as_columns(
     assert counts == {name: outcome.rows_loaded for name, outcome in rows.items()}
 
 
-def test_dependents_get_the_rows_that_columns_could_not_take(
+def test_dependents_get_the_rows_that_are_not_written_as_columns(
     family: ApiServer, tmp_path: Path
 ) -> None:
     odd = [*PAGES[:1], [{**PAGES[1][0], "x": "many"}, PAGES[1][1]], *PAGES[2:]]
     serve(family, odd)
     _, rows_tables, rows_asked = loaded(family, tmp_path, "rows")
     columns, columns_tables, columns_asked = loaded(family, tmp_path, "auto")
-    told = columns["things"].write_mode
-    assert re.match("columns for the first 2 rows, then rows: x is double and got", told)
+    mode = columns["things"].write_mode
+    assert re.match("columns for the first 2 rows, then rows: x is double and got", mode)
     assert [columns[name].write_mode for name in ("notes", "marks")] == [COLUMNS, COLUMNS]
     assert (columns_tables, columns_asked) == (rows_tables, rows_asked)
 
 
-def test_a_parent_that_is_not_asked_for_is_read_and_not_written(
+def test_a_parent_that_is_not_selected_is_read_and_not_written(
     family: ApiServer, tmp_path: Path
 ) -> None:
     _, rows_tables, rows_asked = loaded(family, tmp_path, "rows", resources=["marks"])
@@ -95,7 +95,9 @@ def test_a_parent_that_is_not_asked_for_is_read_and_not_written(
     assert (columns_tables, columns_asked) == (rows_tables, rows_asked)
 
 
-def test_the_pages_of_a_parent_are_no_table_of_their_own(family: ApiServer, tmp_path: Path) -> None:
+def test_the_pages_of_a_parent_have_no_table_of_their_own(
+    family: ApiServer, tmp_path: Path
+) -> None:
     outcomes, tables, _ = loaded(family, tmp_path, "auto")
     assert set(outcomes) == {"things", "notes", "marks"}
     assert set(tables) == {"things", "things__items", "notes", "notes__words", "marks"}

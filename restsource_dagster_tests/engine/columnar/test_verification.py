@@ -1,4 +1,4 @@
-"""A page that is proved by its columns is what Python's own parser reads."""
+"""A page that its columns verify is what Python's own parser reads."""
 
 import json
 import re
@@ -36,8 +36,8 @@ RECORDS = st.lists(
 )
 
 
-def is_said_to_be_proved(raw: str, nesting: int) -> tuple[bool, Any]:
-    """Whether a page is proved where objects stay JSON from a level on, and what was read of it."""
+def verify_page(raw: str, nesting: int) -> tuple[bool, Any]:
+    """Return whether a page is verified, and its records. Objects below `nesting` levels stay JSON."""
     schema = Schema("shop")
     schema.update_table(new_table("things", columns=[]))
     schema.tables["things"]["x-normalizer"] = {"max_nesting": nesting}
@@ -47,23 +47,23 @@ def is_said_to_be_proved(raw: str, nesting: int) -> tuple[bool, Any]:
     if not isinstance(records, UnverifiedRecords):
         return False, None
     try:
-        sheets = flatten_records("things", records, SchemaRules(schema))
+        tables = flatten_records("things", records, SchemaRules(schema))
     except NotColumnarError:
         return False, None
-    return is_verified(records, sheets), list(records)
+    return is_verified(records, tables), list(records)
 
 
-def beyond(value: Any) -> bool:
-    """Whether there is a whole number beyond 64 bits somewhere."""
+def exceeds_64_bits(value: Any) -> bool:
+    """True if the value has a whole number beyond 64 bits."""
     if isinstance(value, dict):
-        return any(map(beyond, value.values()))
+        return any(map(exceeds_64_bits, value.values()))
     if isinstance(value, list):
-        return any(map(beyond, value))
+        return any(map(exceeds_64_bits, value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
 def written(value: Any, doubled: str | None, escaped: bool, ascii_only: bool) -> str:
-    """A value as JSON: with a key twice in each object, and quotes in texts written in long."""
+    """Return a value as JSON, with a key twice in each object, or with quotes in texts escaped."""
 
     def again(inner: Any) -> str:
         return written(inner, doubled, escaped, ascii_only)
@@ -88,15 +88,15 @@ def written(value: Any, doubled: str | None, escaped: bool, ascii_only: bool) ->
 )
 @example([{"id": 1, "inside": {"x": 'a":b'}}], "id", True, False, 0)
 @example([{"id": 1, "inside": {"x": 2**63}}], None, False, False, 0)
-def test_what_is_proved_is_what_was_written(
+def test_a_verified_page_has_the_records_that_were_written(
     records: Any, doubled: str | None, escaped: bool, ascii_only: bool, nesting: int
 ) -> None:
     raw = written(records, doubled, escaped, ascii_only)
-    proved, read = is_said_to_be_proved(raw, nesting)
-    slowly = json.loads(raw, object_pairs_hook=object_with_duplicate_key)
-    if proved:
-        assert read == slowly
-        assert not beyond(slowly)
+    verified, read = verify_page(raw, nesting)
+    expected = json.loads(raw, object_pairs_hook=object_with_duplicate_key)
+    if verified:
+        assert read == expected
+        assert not exceeds_64_bits(expected)
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_what_is_proved_is_what_was_written(
     ],
 )
 @pytest.mark.parametrize("nesting", [0, 5])
-def test_what_is_plain_is_proved(inside: Any, nesting: int) -> None:
+def test_a_plain_page_is_verified(inside: Any, nesting: int) -> None:
     records = [{"id": number, "inside": inside} for number in range(60)]
-    assert is_said_to_be_proved(json.dumps(records), nesting) == (True, records)
+    assert verify_page(json.dumps(records), nesting) == (True, records)
 
 
 @pytest.mark.parametrize(
@@ -127,5 +127,5 @@ def test_what_is_plain_is_proved(inside: Any, nesting: int) -> None:
         '{"a": ' * 220 + "1" + "}" * 220,
     ],
 )
-def test_what_is_not_is_read_again(inside: str) -> None:
-    assert is_said_to_be_proved(f'[{{"id": 1, "inside": {inside}}}]', 0)[0] is False
+def test_a_page_with_a_repeated_key_or_a_large_number_is_not_verified(inside: str) -> None:
+    assert verify_page(f'[{{"id": 1, "inside": {inside}}}]', 0)[0] is False
