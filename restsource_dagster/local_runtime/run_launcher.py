@@ -204,6 +204,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
         super().__init__(inst_data)
         self._lock = Lock()
         self._server: ForkServerClient | None = None
+        # Long enough ago for the first run to start a fork server.
         self._failed_at = -RETRY_SECONDS
 
     @property
@@ -230,6 +231,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
             run_id=run.run_id,
             instance_ref=self._instance.get_ref(),
         )
+        # One run at a time: the answer to an order is the next message that isn't a run's end.
         with self._lock:
             server, child = self._fork(run.job_name, dg.serialize_value(arguments))
             try:

@@ -76,6 +76,7 @@ def open_engine(address: str, *, each_commit_on_disk: bool) -> Engine:
         address,
         poolclass=QueuePool,
         pool_size=_POOL_SIZE,
+        # Threads beyond the pool must not wait: Dagster opens as many connections as it has threads.
         max_overflow=-1,
         connect_args={"timeout": _BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
     )
@@ -223,6 +224,7 @@ class OpenEventLog(SqliteEventLogStorage):
         if not _are_asset_events_of_one_run(events):
             super().store_event_batch(events)
             return
+        # The index inside of the run's transaction: if it fails, neither file has the events.
         with self.run_connection(events[0].run_id) as connection:
             connection.execute(self.prepare_insert_event_batch(events))
             with self.index_transaction() as index:

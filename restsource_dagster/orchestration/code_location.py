@@ -129,6 +129,7 @@ def _build_one_connector(
     connector: Connector, created_at: datetime, runs: RunSettings, tick_instance: TickInstance
 ) -> ConnectorDefinitions:
     assets = build_connector_assets(connector, runs)
+    # Loading the definitions records where the live streams begin, before any run does.
     plans = build_backfill_plans(connector, created_at, LiveStarts(runs.settings.state_dir))
     backfill_assets = [build_backfill_asset(plan, runs) for plan in plans]
     unresolved = [
@@ -156,6 +157,7 @@ def _new_job_names(definitions: ConnectorDefinitions, taken: set[str]) -> set[st
     `shop__orders_history`.
     """
     names = {job.name for job in definitions.jobs}
+    # Dagster would reject the whole code location for it.
     if names & taken:
         raise ValueError(f"another connector has a job {', '.join(sorted(names & taken))}, too")
     return names

@@ -301,6 +301,7 @@ def dagster_without(path: str) -> Iterator[None]:
 
 def find_name(path: str) -> Any:
     """Return what a path of `UNDOCUMENTED_NAMES` names; None if the installed Dagster lacks it."""
+    # Looked up each time: most names are used rarely, and importing them early slows down loading.
     if path in _hidden_names:
         return None
     module, _, attributes = UNDOCUMENTED_NAMES[path].path.partition(":")
@@ -355,6 +356,7 @@ def resolve_jobs(
     )
     if from_assets is None or io_manager is None or not has_resolve:
         return _resolve_jobs_in_definitions(assets, jobs)
+    # `Definitions` of one connector would copy the assets and keep a repository.
     graph = from_assets(assets)
     resources = {"io_manager": io_manager}
     return [job.resolve(graph, dg.in_process_executor, resources) for job in jobs]
@@ -397,6 +399,7 @@ class InstanceFreeSchedule(dg.ScheduleDefinition):
         if isinstance(result, dg.SkipReason):
             answer = answer_type(run_requests=[], skip_message=result.skip_message)
         else:
+            # Dagster finds a schedule's runs by this tag; its own evaluation adds it, too.
             tags = {**result.tags, _TAG_SCHEDULE: self.name}
             answer = answer_type(run_requests=[dg.RunRequest(run_key=result.run_key, tags=tags)])
         return answer  # type: ignore[no-any-return]
@@ -440,6 +443,7 @@ def code_location_of(context: dg.SensorEvaluationContext) -> CodeLocation | None
         return CodeLocation(origin.location_name, None)
 
     def reload(timeout_seconds: int) -> None:
+        # Checked at the call: the sensor reports the error with the tick.
         _require("dagster._grpc.client:DagsterGrpcClient.reload_code")
         create_client().reload_code(timeout=timeout_seconds)
 
@@ -562,6 +566,8 @@ def create_run(
 
     With `assets`, of these only. Raises `UnsupportedDagsterError`.
     """
+    # The public `execute_in_process` creates a run without an origin. The UI then neither lists it with its job
+    # nor offers to run it again.
     _require("dagster:DagsterInstance.create_run_for_job")
     _require("dagster:JobDefinition.run_tags")
     return instance.create_run_for_job(
@@ -594,6 +600,7 @@ def cancel_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 def enqueue_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Put a created run into the queue of its instance. Raises `UnsupportedDagsterError`."""
+    # The event also sets the run's status. The daemon takes it from there.
     event = _require("dagster:DagsterEvent.job_enqueue")(run)
     _require("dagster:DagsterInstance.report_dagster_event")
     instance.report_dagster_event(event, run_id=run.run_id)
@@ -634,6 +641,7 @@ def job_origin_in_module(location: str, module: str, job: str) -> RemoteJobOrigi
     target = _require("dagster._core.types.loadable_target_origin:LoadableTargetOrigin")(
         module_name=module, working_directory="."
     )
+    # The same origin as that of the code server of workspace.yaml, so the UI links the run to it.
     place = _require("dagster._core.remote_origin:ManagedGrpcPythonEnvCodeLocationOrigin")(
         target, location_name=location
     )

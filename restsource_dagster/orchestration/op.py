@@ -58,6 +58,7 @@ def read_assets_materialized_before(context: dg.AssetExecutionContext) -> frozen
     if context.retry_number:
         done |= _read_materialized_assets(context.instance, context.run.run_id)
     run: dg.DagsterRun | None = context.run
+    # Only "from failure" continues a run. Any other re-execution loads everything again.
     while run and run.parent_run_id and run.tags.get(_TAG_RESUME_RETRY) == "true":
         done |= _read_materialized_assets(context.instance, run.parent_run_id)
         run = context.instance.get_run_by_id(run.parent_run_id)
@@ -67,6 +68,7 @@ def read_assets_materialized_before(context: dg.AssetExecutionContext) -> frozen
 def _read_materialized_assets(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey]:
     found: set[dg.AssetKey] = set()
     cursor: str | None = None
+    # A run of hundreds of resources has more events than one page holds.
     while True:
         page = instance.get_records_for_run(
             run_id, cursor=cursor, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -94,6 +96,7 @@ class RunLogObserver:
         """Log at most one line per resource in five seconds: each line is stored in the event log."""
         if self.next_observer:
             self.next_observer.page(resource, pages, rows, rows_per_second)
+        # The first page only starts the clock: a load that ends within seconds logs its summary alone.
         now = time.monotonic()
         if now - self._logged_at.setdefault(resource, now) >= _LOG_INTERVAL_SECONDS:
             self._logged_at[resource] = now
@@ -130,6 +133,7 @@ def execute_load_request(
         environment=read_environment(),
         resources=resources,
         observer=observer,
+        # Read at each run: another process may have been the first to see the backfill block.
         live_from=read_live_start_values(connector, runs.settings),
         full_refresh=request.full_refresh,
         set_cursor=request.set_cursor,
@@ -204,7 +208,7 @@ def _metadata_with_dagster_dlt(
     theirs = read_dlt_resource_metadata(
         context, outcome.load, outcome.nested_tables, _read_table_schema
     )
-    # Ours win: dagster-dlt leaves `rows_loaded` out of an empty load.
+    # Ours win: a nested table may have the name of one of our keys.
     return {**theirs, **own}
 
 
@@ -217,6 +221,7 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
     A run that the UI starts without the job lacks the job's tags.
     """
+    # Tags that the run has win, except for the process: a retried run has another one.
     tags = {**tags, **context.run.tags, TAG_PROCESS: process_tag()}
     new = {key: value for key, value in tags.items() if context.run.tags.get(key) != value}
     if new:
@@ -238,6 +243,7 @@ def load_summary(outcome: Outcome) -> str:
 
 def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
     """Return one failure for a run: each cause once, with the resources that failed because of it."""
+    # A family fails as a whole, so its members share a cause.
     causes: dict[tuple[str, str, str], list[str]] = {}
     for outcome in failed:
         if outcome.failure:
@@ -250,6 +256,7 @@ def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int)
         lines.append(f"- {culprit}{with_it}, in {step}: {message}")
     rest = "Nothing" if len(failed) == wanted else "Everything else is loaded. Nothing"
     lines.append(f"{rest} of a failed resource is loaded; running again is safe.")
+    # The command line reads the failed resources from the metadata.
     return dg.Failure(
         description="\n".join(lines),
         metadata={"failed": dg.MetadataValue.json(sorted(o.resource for o in failed))},

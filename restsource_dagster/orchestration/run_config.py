@@ -99,6 +99,7 @@ def resolve_load_config(
     if config.window is None:
         refreshed = frozenset(selected) if config.full_refresh else frozenset()
         return LoadRequest(full_refresh=refreshed, set_cursor=config.set_cursor)
+    # A failure, not a config error of Dagster: the run's page shows it as one sentence.
     try:
         if config.full_refresh or config.set_cursor:
             raise ValueError(

@@ -38,6 +38,7 @@ def create_file_atomically(path: Path, content: bytes) -> bool:
     several processes exactly one wins. Return False if the file system has no hard links, as some network
     and shared folders. Raises `OSError` if the folder can't be written.
     """
+    # In the same folder, because a hard link can't cross file systems.
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
     try:
@@ -121,6 +122,7 @@ class CreationTimes:
         try:
             return self._read(path) or self._first_seen(path)
         except OSError as error:
+            # Better a schedule that shifts with edits than a connector that doesn't run.
             self._warn(path, *_unusable_state_warning(connector, error))
             return _modification_time(connector.path)
 

@@ -117,7 +117,9 @@ def test_times_of_another_zone_count_as_their_moment_in_utc() -> None:
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
-    with pytest.raises(ValueError, match="created_at is 2026-11-23T10:03:20, which has no time zone"):
+    with pytest.raises(
+        ValueError, match="created_at is 2026-11-23T10:03:20, which has no time zone"
+    ):
         slot_anchor(minutes(10), CREATED.replace(tzinfo=None))
     with pytest.raises(ValueError, match="now is 2026-11-23T10:03:20, which has no time zone"):
         last_due(minutes(10), CREATED, CREATED.replace(tzinfo=None))

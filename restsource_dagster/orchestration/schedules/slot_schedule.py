@@ -88,6 +88,7 @@ def decide_tick(
 
     Queries the runs only if the decision depends on them. Raises `ValueError` if a time has no time zone.
     """
+    # Named in every skip, because people want to know when the next run comes.
     slot = last_due(schedule, created_at, tick)
     following = format_utc(next_due(schedule, created_at, tick))
     if slot is None:
@@ -146,6 +147,7 @@ class InstanceConnectorRuns:
         """
         newest = dg.RunsFilter(job_name=job_name(self._connector))
         for run in self._instance.get_runs(newest, limit=_NEWEST_RUNS):
+            # A person may have edited the tag.
             run_slot = parse_slot_tag(run.tags.get(TAG_SLOT, ""))
             if run_slot and run_slot >= slot and _is_submitted(run):
                 return run.run_id

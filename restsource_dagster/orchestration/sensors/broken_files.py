@@ -47,6 +47,7 @@ def _broken_files_text(broken: Sequence[LoadedFile]) -> str:
     files = "1 connector file has errors" if one else f"{len(broken)} connector files have errors"
     loaded = "is not loaded" if one else "are not loaded"
     lines = [problem.as_text() for file in broken for problem in file.problems]
+    # A thousand problems would be stored every minute.
     more = len(lines) - MAX_PROBLEMS_SHOWN
     shown = lines[:MAX_PROBLEMS_SHOWN] + (
         [f"... and {more} more: see `restsource check`"] if more > 0 else []

@@ -179,6 +179,7 @@ class _FirstRunCursor:
             value = json.loads(text or "{}")
         except ValueError:
             value = {}
+        # Another set of connectors, or another version: examine all of them again, which requests nothing twice.
         if not isinstance(value, dict) or (value.get("version"), value.get("known")) != (1, known):
             return cls(known)
         after = value.get("after")

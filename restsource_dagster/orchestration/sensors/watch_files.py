@@ -104,6 +104,7 @@ class WatchState:
             value: Any = json.loads(text or "{}")
             if not isinstance(value, dict) or value.get("version") != 1:
                 return cls()
+            # A field that this version doesn't know is a TypeError, and the state starts anew.
             state = cls(**value)
         except (ValueError, TypeError):
             return cls()
@@ -212,6 +213,7 @@ def _reload_credit(state: WatchState, observed: FolderObservation) -> float:
 
 def _after_reload(state: WatchState, observed: FolderObservation) -> WatchState:
     """Return the state when the definitions match the files: an initial one, with the credit kept."""
+    # A quiet folder always has the same state.
     if state.credit >= RELOAD_BURST:
         return WatchState()
     return WatchState(credit=_reload_credit(state, observed), credit_at=observed.now)
