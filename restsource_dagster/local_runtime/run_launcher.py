@@ -44,8 +44,9 @@ __all__ = [
 ]
 
 FORK_SERVER_MODULE = "restsource_dagster.local_runtime.fork_server"
-START_SECONDS = 60.0
-"""How long a fork server may take to start. It imports for three seconds on a quiet machine."""
+START_SECONDS = 180.0
+"""How long a fork server may take to start. It imports for three seconds on a quiet machine, for a minute on one
+with twenty times as many processes as cores. One that fails to start ends, which is noticed at once."""
 ANSWER_SECONDS = 30.0
 RETRY_SECONDS = 60.0
 """How long no fork server is started after one failed."""
