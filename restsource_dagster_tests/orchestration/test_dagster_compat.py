@@ -85,8 +85,11 @@ def test_a_tick_starts_the_same_run_without_schedule_execution_data() -> None:
         build_shop({"mode": "hours"}), CREATED, build_job("shop"), TickInstance()
     )
     moment = datetime(2026, 11, 23, 12, tzinfo=UTC)
-    with dg.instance_for_test() as persistent:
-        context = dg.build_schedule_context(persistent, scheduled_execution_time=moment)
+    with (
+        dg.instance_for_test() as persistent,
+        # Dagster's own evaluation opens an instance, which ends with the context.
+        dg.build_schedule_context(persistent, scheduled_execution_time=moment) as context,
+    ):
         [quick] = schedule.evaluate_tick(context).run_requests or []
         with dagster_without("dagster._core.definitions.schedule_definition:ScheduleExecutionData"):
             [plain] = schedule.evaluate_tick(context).run_requests or []
