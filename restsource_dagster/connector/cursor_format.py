@@ -70,6 +70,7 @@ def nanoseconds_of(value: Any) -> int | None:
     return units_to_nanoseconds(number, NANOSECONDS_PER_SECOND // per_second)
 
 
+# the rows of a page have few distinct times, and each is compared several times
 @lru_cache(maxsize=4096)
 def nanoseconds_of_text(text: str) -> int | None:
     """Return an ISO 8601 date or time as nanoseconds since 1970; None for other texts.
@@ -139,6 +140,7 @@ def parse_zone(text: str) -> timezone:
     """Return the zone of `Z`, `+01`, `+0100`, `+01:00` or an empty text (UTC)."""
     if text in ("", "Z", "z"):
         return UTC
+    # an offset without minutes, +01, becomes 0100
     digits = text[1:].replace(":", "").ljust(4, "0")
     offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
     return timezone(-offset if text[0] == "-" else offset)
@@ -262,6 +264,7 @@ class EpochTime(_TimeFormat):
 
     def render(self, moment: datetime) -> int | float | str:
         """Return the moment as a number in this format."""
+        # in decimals: a float of milliseconds is off by some microseconds
         exact = Decimal(nanoseconds_since_epoch(in_utc(moment))) / (
             NANOSECONDS_PER_SECOND // self.units_per_second
         )

@@ -78,6 +78,7 @@ def partition_floor(granularity: PartitionGranularity, moment: datetime) -> date
     Weeks start on Monday, as in ISO 8601; Dagster's weekly partitions do so with `day_offset=1`.
     Raises `ValueError` for a moment without a time zone.
     """
+    # in UTC no day has 23 or 25 hours
     hour = in_utc(moment).replace(minute=0, second=0, microsecond=0)
     if granularity == "hourly":
         return hour
@@ -178,11 +179,13 @@ def backfill_partitions(
     Raises `ValueError` if `created_at` or `live_start_at` has no time zone.
     """
     end = backfill_end(backfill, created_at, live_start_at=live_start_at)
+    # recent data is of most use, so a backfill loads it first
     return partitions_between(backfill.partition, backfill.start, end)[::-1]
 
 
 MAX_WINDOWS = 100_000
 """More windows than this are refused as a typing error."""
+# 18 digits fit 64 bits, and `re.ASCII` keeps out digits of other scripts
 _WINDOW_LENGTH = re.compile(r"(\d{1,18})\s*([a-zA-Z]*)", re.ASCII)
 _WINDOW_UNITS = {
     "s": timedelta(seconds=1),
@@ -286,6 +289,7 @@ def _window_bounds(start: Any, end: Any, window: str, cursor_format: CursorForma
     """Yield the start of each window, then the end of the last one."""
     count, bound = 0, start
     while bound < end:
+        # checked on the way: seconds since 1970 would be billions of windows
         if count > MAX_WINDOWS:
             raise ValueError(
                 f"A window of {window} would give more than {MAX_WINDOWS:,} windows. Choose a "

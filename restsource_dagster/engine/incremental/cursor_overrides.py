@@ -78,6 +78,7 @@ class CursorOverrides:
         for name, value in {**self.live_from, **self.set_cursor}.items():
             incremental = known[name].incremental
             if incremental is not None and incremental.initial_value is not None:
+                # for the error only: the stored cursor may show another format, and is read later
                 parse_cursor_value(name, value, incremental.initial_value)
 
     @property
@@ -98,7 +99,9 @@ class CursorOverrides:
         fresh = {name for name, change in again.items() if change.get("refresh")}
         values = {name: change["set"] for name, change in again.items() if "set" in change}
         asked = {name: value for name, value in self.set_cursor.items() if name in names}
+        # a new `set_cursor` replaces a pending full refresh
         refresh = (names & set(self.full_refresh)) | (fresh - asked.keys())
+        # a full refresh makes a pending `set_cursor` void
         values = {name: value for name, value in values.items() if name not in refresh}
         return CursorOverrides(
             {name: value for name, value in self.live_from.items() if name in names},
@@ -252,6 +255,7 @@ class _ResourceOverride:
         old = self._stored_cursor()
         sample = incremental.initial_value if old is None else old
         new = value if sample is None else parse_cursor_value(self.resource.name, value, sample)
+        # before anything of the own cursor changes, because it may refuse
         self._move_followers(new)
         place = (
             self._resource_state()
@@ -280,8 +284,10 @@ class _ResourceOverride:
         live_start = self._restsource_state().get(
             LIVE_START_KEY, overrides.live_from.get(resource.name)
         )
+        # with it go the remembered rows, the positions of dependents and the appended windows
         resources = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
         resources.pop(resource.name, None)
+        # `replace` empties the table by itself
         if resource.disposition.value in ("append", "merge"):
             if live_start is None:
                 self.applied.deletions.append(RowDeletion(resource.table, None))
@@ -325,6 +331,7 @@ class _ResourceOverride:
     def _delete_from(self, start: Any, *, nulls: bool) -> None:
         """Have the load delete the rows from `start` on; with `nulls`, those without a cursor too."""
         incremental = self.resource.incremental
+        # the deletion is SQL, so the cursor must be a column
         column = cursor_column(incremental.cursor_path) if incremental else None
         if column is None:
             raise resource_error(

@@ -112,6 +112,7 @@ def _value_as_moment(value: Any) -> datetime | None:
         return datetime.combine(value, time(), UTC)
     if isinstance(value, str):
         return text_as_moment(value)
+    # in Python a bool is an int, too
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         per_second = epoch_units_per_second(value)
         return None if per_second is None else datetime.fromtimestamp(value / per_second, UTC)

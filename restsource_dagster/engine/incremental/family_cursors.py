@@ -170,11 +170,13 @@ class FamilyCursors:
         name = plan.resource.name
         readers = self.loaded_below(name)
         for reader in readers:
+            # each of them has positions in these rows, which are void for an empty table
             self._reset_if_renamed(self._plans[reader])
         rules = _rules_from_lower_bound(CursorRules.of(name, plan.incremental), parent)
         own = self._own_position(plan, rules, parent, saves) if plan.loaded else None
         followers = {
             reader: self._follower_position(plan, reader, rules, parent, saves)
+            # sorted, so that the stored state has one order
             for reader in sorted(readers - {name})
         }
         if rules.end_value is not None:
@@ -313,6 +315,7 @@ class FamilyCursors:
         )
 
         def save() -> None:
+            # a call without rows stores nothing: it would evict another parent
             if position.is_changed:
                 state: ResourceState = {}
                 position.save(state)

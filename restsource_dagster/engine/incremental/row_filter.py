@@ -30,6 +30,7 @@ Notify = Callable[[str], None]
 class SeenRecord(dict[str, Any]):
     """A parent record that the dependents in `seen_by` have read before; they skip it."""
 
+    # a subclass, because a plain dict takes no attributes, and dlt must see a dict
     seen_by: frozenset[str] = frozenset()
 
 
@@ -147,6 +148,7 @@ class RowFilter:
             or rules.end_value is not None
         ):
             return False
+        # each of these has to look at every row
         if not self._field or self._row_order or rules.descending or rules.excludes_start:
             return False
         try:
@@ -253,6 +255,7 @@ class RowFilter:
                 f"{before!r}, so all pages are read. Remove row_order"
             )
             self._row_order = None
+            # an earlier row of the page may have set it, by the order that doesn't hold
             self.is_finished = False
 
     def _error(self, problem: str, page: int, number: int) -> RecordError:

@@ -72,6 +72,7 @@ class WindowCursors(FamilyCursors):
             row_filter = WindowFilter(rules, None, {}, self._notify)
             row_filter.set_window(self._window, api_filters_of(plan))
         else:
+            # dependents are merged, so they start anew in each window
             row_filter = RowFilter(rules, Position(rules, {}, remembers=False), {}, self._notify)
         return OpenRowFilter(row_filter, lambda: None)
 
@@ -151,6 +152,7 @@ class WindowFilter(RowFilter):
         self._check_row_order(value)
         if self.window.accepted.contains(value):
             return True
+        # `accepted` is the start of `requested`, so this row is after it
         if self.window.requested.contains(value):
             self._left_to_live += 1
             return False

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dlt
@@ -142,6 +143,7 @@ def loaded_outcomes_of(
     redactor: Redactor,
 ) -> Iterator[Outcome]:
     """Yield the outcomes of a family's resources that were loaded."""
+    # read once: dlt parses both from files each time
     schema, state = pipeline.default_schema, pipeline.state
     after = read_table_snapshots(schema)
     for resource in resources:
@@ -211,12 +213,12 @@ class SelectedFamily:
     family: Family
     selected: Sequence[Resource]
 
-    @property
+    @cached_property
     def root(self) -> str:
         """The name of the family's root resource."""
         return self.family.root.name
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """The names of the resources that are loaded."""
         return [resource.name for resource in self.selected]
@@ -247,6 +249,7 @@ def open_connector_run(
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
     with (
+        # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
         connector_workspace(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
@@ -301,6 +304,7 @@ class ConnectorRun:
         try:
             outcomes = self._load_package(attempt)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
+            # its local state may have cursors whose rows were not loaded
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
             outcomes = [
@@ -309,6 +313,7 @@ class ConnectorRun:
                 )
                 for resource in selected.selected
             ]
+        # outside of the `try`: an error of the caller is not one of the family
         yield from outcomes
 
     def load_group(self, families: Sequence[SelectedFamily]) -> Iterator[Outcome]:
@@ -327,6 +332,7 @@ class ConnectorRun:
             else:
                 yield from outcomes
                 return
+            # which family failed is unknown: normalize and load see the package as a whole
             start_replay([name for selected in families for name in selected.names])
             roots = ", ".join(selected.root for selected in families)
             self.progress.message(
@@ -340,6 +346,7 @@ class ConnectorRun:
         pipeline = self.pipelines.open()
         options = self._prepare_group(pipeline, attempt.families)
         self.pipelines.prepare_load(options.overrides)
+        # after the overrides, so that a changed cursor starts at its new value
         before = LoadBaseline(
             attempt.started,
             # the extraction changes the pipeline's state in place
@@ -370,6 +377,7 @@ class ConnectorRun:
         self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions
     ) -> LoadSummary:
         with self.pipelines.parquet_files() as parquet_files:
+            # all families are checked before a row of any is extracted
             for selected in attempt.families:
                 source = self._build_source(selected, options.window, parquet_files)
                 attempt.sources.append(source)

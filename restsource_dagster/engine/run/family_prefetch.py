@@ -33,52 +33,52 @@ class FamilyPrefetch:
 
     def __init__(
         self,
+        run: ConnectorRun,
         families: Sequence[SelectedFamily],
         loads_from_cursor: Callable[[SelectedFamily], bool],
     ) -> None:
+        self._run = run
         self._families = families
         self.loads_from_cursor = loads_from_cursor
-        self._prefetched = 0  # how many of the families, from the first one on
+        self._roots = [selected.root for selected in families]
+        self._families_ahead = run.endpoints.max_prefetched_calls
+        # how many of the families, from the first one on, were prefetched or can't be
+        self._prefetched = 0
 
-    def start(self, run: ConnectorRun) -> None:
+    def start(self) -> None:
         """Request the first page of all, if it depends on no cursor.
 
         The pipeline is opened meanwhile, which takes about as long as a request.
         """
-        for selected in self._families[: min(1, run.endpoints.max_prefetched_calls)]:
+        for selected in self._families[: min(1, self._families_ahead)]:
             try:
-                root = run.plans(selected)[selected.root]
+                root = self._run.plans(selected)[selected.root]
                 if root.incremental is None:
                     # just one page: if the destination can't be opened, it was requested in vain
-                    run.endpoints.endpoint(root).prefetch_for_later(
+                    self._run.endpoints.endpoint(root).prefetch_for_later(
                         root_call(root, None), may_stop_early=True
                     )
                     self._prefetched = 1
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
 
-    def wait_for_first_page(
-        self, run: ConnectorRun, selected: SelectedFamily, max_seconds: float
-    ) -> None:
+    def wait_for_first_page(self, selected: SelectedFamily, max_seconds: float) -> None:
         """Wait until the first page of a family is fetched, or is known not to be prefetched."""
         try:
-            self.prefetch_from(run, run.pipelines.open(), selected)
+            self.prefetch_from(self._run.pipelines.open(), selected)
         except Exception:  # noqa: BLE001 - the family's load meets the same error
             return
-        run.endpoints.wait_for_first_page(selected.root, max_seconds)
+        self._run.endpoints.wait_for_first_page(selected.root, max_seconds)
 
-    def prefetch_from(
-        self, run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily
-    ) -> None:
+    def prefetch_from(self, pipeline: dlt.Pipeline, selected: SelectedFamily) -> None:
         """Prefetch a family, which is loaded next, and some families after it."""
-        if not run.endpoints.max_prefetched_calls:
+        if not self._families_ahead:
             return
-        roots = [one.root for one in self._families]
-        last = roots.index(selected.root) + 1 + run.endpoints.max_prefetched_calls
+        last = self._roots.index(selected.root) + 1 + self._families_ahead
         for upcoming in self._families[self._prefetched : last]:
             try:
                 if self.loads_from_cursor(upcoming):
-                    _prefetch_family(run, pipeline, upcoming)
+                    _prefetch_family(self._run, pipeline, upcoming)
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
         self._prefetched = max(self._prefetched, last)

@@ -1,4 +1,4 @@
-"""Loads the resources of a connector from where their cursors stand: a live run.
+"""Loads the resources of a connector from their stored cursors: a live run.
 
 Families that are small and already fetched share a load package, a *load group*.
 """
@@ -60,14 +60,17 @@ def ingest(
     """
     wanted = _selected_names(connector, resources)
     overrides = CursorOverrides(live_from or {}, full_refresh, set_cursor or {})
+    # before the lock: a wrong argument should not wait for another run
     overrides.check(connector, wanted)
     families = list(_select_families(connector, wanted))
 
     def overrides_for(run: ConnectorRun, selected: SelectedFamily) -> CursorOverrides:
+        # what an earlier run left pending is known once the pipeline is open
         return overrides.for_family(run.pipelines.pending_overrides, selected.names)
 
     def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
-        prefetch.prefetch_from(run, pipeline, selected)
+        # the families after this one are fetched while it is loaded
+        prefetch.prefetch_from(pipeline, selected)
         return LoadOptions(_override_cursors(overrides_for(run, selected), run, pipeline, selected))
 
     with open_connector_run(
@@ -79,8 +82,8 @@ def ingest(
         pipeline=connector.name,
         prepare=prepare,
     ) as run:
-        prefetch = FamilyPrefetch(families, lambda one: overrides_for(run, one).is_empty)
-        prefetch.start(run)
+        prefetch = FamilyPrefetch(run, families, lambda one: overrides_for(run, one).is_empty)
+        prefetch.start()
         yield from _load_groups(families, run, prefetch)
 
 
@@ -90,9 +93,7 @@ def _load_groups(
     for group in group_families(
         families,
         loads_from_cursor=prefetch.loads_from_cursor,
-        wait_for_first_page=lambda selected, seconds: prefetch.wait_for_first_page(
-            run, selected, seconds
-        ),
+        wait_for_first_page=prefetch.wait_for_first_page,
         is_prefetched=lambda selected: run.endpoints.is_prefetched(selected.root),
     ):
         if len(group) == 1:
@@ -100,6 +101,7 @@ def _load_groups(
         else:
             yield from run.load_group(group)
         for selected in group:
+            # a prefetch that was not used holds memory and connections
             run.endpoints.cancel_family(selected.root)
 
 
@@ -191,6 +193,7 @@ def group_families(
         if waiting and may_share(group[0], math.inf):
             ends_at = clock() + _MAX_GROUP_WAIT_SECONDS
             while waiting and not _may_share_table(group, waiting[0]):
+                # after the time is up the wait is 0 or less: a fetched family still joins
                 if not may_share(waiting[0], ends_at - clock()):
                     break
                 group.append(waiting.popleft())

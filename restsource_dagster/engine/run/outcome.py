@@ -106,6 +106,7 @@ class Outcome:
     schema_changes: tuple[str, ...] = ()
     """The changes of its tables' schemas by this load, in sentences."""
     failure: Failure | None = None
+    # live objects: their text would fill the log, and no two compare equal
     load: DltLoad | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -158,10 +159,12 @@ class Progress:
         """Count a page with so many rows."""
         now = time.monotonic()
         with self._lock:
+            # from the first page on: the rate is that of the pages, without the login before them
             started = self._started.setdefault(resource, now)
             self._pages[resource] += 1
             self._rows[resource] += rows
             pages, total = self._pages[resource], self._rows[resource]
+        # the clock has not moved at the first page
         rate = total / (now - started) if now > started else float(total)
         # outside the lock: an observer that waits must not stop the other threads
         self._observer.page(resource, pages, total, rate)

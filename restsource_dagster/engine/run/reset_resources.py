@@ -42,6 +42,7 @@ def reset_resources(
         )
     progress = Progress(observer or SilentObserver(), str)
     configure_dlt()
+    # under the lock: a run in progress would write the tables again
     with connector_workspace(
         settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
     ) as folder:

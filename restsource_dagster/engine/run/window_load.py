@@ -78,10 +78,12 @@ def ingest_window(
     """
     check_backfillable(connector, resource)
     family = connector.family_of(resource)
+    # with no resource of the family selected in the file, the root is what was asked for
     members = [member for member in family.members if member.selected] or [family.root]
 
     def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
         appends = family.root.disposition.value == "append"
+        # merged rows need no deletion, and may overlap those of the live stream
         if not appends or family.root not in selected.selected:
             return LoadOptions(window=BackfillWindow(window, window))
         return _prepare_append(run, pipeline, selected, window)
@@ -193,6 +195,7 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
     if position.get("last_value") is not None and is_same_table:
         if lower_bound is not None:
             rules = replace(rules, initial_value=lower_bound)
+        # with the lag taken off, as the live run does
         return Position(rules, position, remembers=False).start
     if lower_bound is None and root.backfill is None:
         raise resource_error(
@@ -206,6 +209,7 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
 def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
     """Return dlt's state of live runs as the destination has it; empty before the first one."""
     with (
+        # DuckDB's file is open in one process at a time
         run.pipelines.warehouse.locked(run.progress.message),
         pipeline.destination_client() as client,
     ):

@@ -45,6 +45,7 @@ def connector_workspace(
         yield Path(tempfile.mkdtemp(prefix="run-", dir=work.absolute()))
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        # before the lock is released: afterwards the file is the next run's
         owner.unlink(missing_ok=True)
         lock.release()
 
