@@ -1,4 +1,4 @@
-"""Cursor values are read as moments, and moments written as the API spells them."""
+"""Cursor values are parsed as moments, and moments are rendered in the API's format."""
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal

@@ -130,7 +130,7 @@ def test_each_row_lies_in_exactly_one_partition_or_in_the_live_stream(
     )
     windows = [window_of_partition(partition, cursor_format) for partition in partitions]
     live = cursor_format.comparison_key(cursor_format.render(live_start(granularity, created)))
-    # seconds and milliseconds can't be told apart by their digits, numbers or texts
+    # seconds and milliseconds can't be distinguished by their digits, numbers or texts
     row_format = cursor_format if isinstance(cursor_format, EpochTime) else other_format
     boundaries = [
         start,

@@ -1,6 +1,6 @@
-"""Random histories: windows in any order, repeated and failing, late rows, live runs in between.
+"""Random backfills: windows in any order, repeated and failing, late rows, live runs in between.
 
-`HISTORY_EXAMPLES` sets how many there are (3 by default).
+`WINDOW_EXAMPLES` sets how many there are (3 by default).
 """
 
 import os
@@ -26,7 +26,7 @@ from restsource_dagster_tests.engine.windowed import BOTH_ENDS, Events, live_sta
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
-EXAMPLES = int(os.environ.get("HISTORY_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("WINDOW_EXAMPLES", "3"))
 FIRST = datetime(2024, 2, 27, tzinfo=UTC)
 WINDOWS = 4
 NUMBERS: list[Any] = [0, -5, "40"]
@@ -34,7 +34,7 @@ NUMBERS: list[Any] = [0, -5, "40"]
 
 @dataclass
 class Axis:
-    """A cursor of a kind: places on it are counted in eighths of a window from the first one on."""
+    """A kind of cursor. A place is a number of eighths of a window after the start of the first one."""
 
     sample: Any
     days: int = 1
@@ -50,8 +50,8 @@ class Axis:
         number = int(self.sample) + place * 3
         return str(number) if isinstance(self.sample, str) else number
 
-    def spelt(self, place: int, spelling: int) -> Any:
-        """The same place, perhaps written in another way."""
+    def spelled(self, place: int, spelling: int) -> Any:
+        """The cursor value of a place, possibly in another spelling."""
         moment = FIRST + place * self.step
         if isinstance(self.form, IsoTime) and self.form.zone and spelling:
             other = IsoTime(digits=6, zone=("+02:00", "-05:30", "+00:00")[spelling % 3])
@@ -75,7 +75,7 @@ class World:
     lag: bool
     count: int = 0
     newest: int = 8 * WINDOWS
-    begun: bool = False
+    has_live_rows: bool = False
     log: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -90,13 +90,13 @@ class World:
         self.connector = self.events.connector(cursor=cursor, **more)
 
     def add(self, place: int, spelling: int) -> None:
-        """An event, with a list in it."""
+        """Add an event, with a list in it."""
         self.count += 1
-        row = {"id": self.count, "at": self.axis.spelt(place, spelling), "tags": [1, 2]}
+        row = {"id": self.count, "at": self.axis.spelled(place, spelling), "tags": [1, 2]}
         self.events.rows.append(row)
 
     def add_newest(self, places: int) -> None:
-        """Events that come in time."""
+        """Add an event that is newer than all others."""
         self.newest += places
         self.add(self.newest, 0)
 
@@ -105,10 +105,10 @@ class World:
         outcomes = ingest(self.connector, settings=self.settings, environment={}, live_from=start)
         for outcome in outcomes:
             assert outcome.failed == self.events.failing, outcome.failure
-        self.begun = self.begun or not self.events.failing
+        self.has_live_rows = self.has_live_rows or not self.events.failing
 
     def load(self, number: int) -> None:
-        before = live_state(self.settings) if self.begun else None
+        before = live_state(self.settings) if self.has_live_rows else None
         outcome = load_window(self.connector, self.settings, self.axis.window(number))["events"]
         assert outcome.failed == self.events.failing, outcome.failure
         assert before is None or live_state(self.settings) == before
@@ -179,7 +179,7 @@ def test_windows_and_live_runs_in_any_order_leave_exactly_the_rows_of_the_api(
             world.add(place, spelling)
         world.add_newest(0)
         if not world.has_block:
-            world.live()  # without a block nobody could tell where it will begin
+            world.live()  # without a block it is unknown where it will start
         for step in path:
             act(world, step)
         for number in reversed(range(WINDOWS)):

@@ -1,4 +1,4 @@
-"""Windows of history, loaded beside the live stream."""
+"""Backfill windows, loaded beside the live stream."""
 
 import threading
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_window_requests_both_ends_and_loads_the_rows_between_them(
     connector = events.connector(**more)
     load(connector, settings)
     outcome = load_window(connector, settings, window_of(day(2), day(4)))["events"]
-    assert events.asked[-1] == (day(2), day(4))
+    assert events.requested_ranges[-1] == (day(2), day(4))
     assert (outcome.failed, outcome.rows_loaded, outcome.records_received) == (False, 2, 3)
     assert (outcome.window, outcome.cursor) == ((day(2), day(4)), None)
     assert stored(settings) == [1, 2, 3, 4, 5, 6, 7]
@@ -107,7 +107,7 @@ def test_a_window_that_fails_leaves_the_table_as_it_is(api: ApiServer, settings:
 
 
 @pytest.mark.parametrize(
-    ("cursor", "words"),
+    ("cursor", "message_part"),
     [
         ({"end_param": None}, "names no param for the end of a window"),
         ({"start_param": None}, "names no param for the start of a window"),
@@ -115,18 +115,18 @@ def test_a_window_that_fails_leaves_the_table_as_it_is(api: ApiServer, settings:
     ],
 )
 def test_an_end_that_the_api_does_not_filter_by_is_filtered_here_and_the_cost_reported(
-    api: ApiServer, settings: Settings, cursor: dict[str, Any], words: str
+    api: ApiServer, settings: Settings, cursor: dict[str, Any], message_part: str
 ) -> None:
     events = Events(api, *(event(n, day(n)) for n in range(1, 10)))
     notes = Notes()
     connector = events.connector(cursor=cursor, **KEYED)
     load_window(connector, settings, window_of(day(4), day(6)), observer=notes)
     assert stored(settings) == [4, 5]
-    assert any(words in message for message in notes.messages)
+    assert any(message_part in message for message in notes.messages)
     received = len([row for row in events.rows if row["id"] >= 4 or "start_param" in cursor])
     received = 6 if cursor == {"start_param": None} else received
-    told = f"received {received} rows for the 2 rows of the window"
-    assert any(told in message for message in notes.messages), notes.messages
+    message_start = f"received {received} rows for the 2 rows of the window"
+    assert any(message_start in message for message in notes.messages), notes.messages
 
 
 def test_placeholders_get_the_ends_and_a_live_run_sends_no_end(
@@ -140,7 +140,7 @@ def test_placeholders_get_the_ends_and_a_live_run_sends_no_end(
     notes = Notes()
     load_window(connector, settings, window_of(day(2), day(4)), observer=notes)
     load(connector, settings)
-    assert events.asked == [(day(2), day(4)), (day(1), None)]
+    assert events.requested_ranges == [(day(2), day(4)), (day(1), None)]
     assert notes.messages == []
 
 
@@ -198,11 +198,11 @@ def test_dependents_are_requested_for_the_rows_of_the_window(
         api.answers[f"/events/{number}/parts"] = [{"n": 1}, {"n": 2}]
     connector = events.connector(parts, **KEYED)
     load(connector, settings)
-    before, asked = live_state(settings), len(api.seen)
+    before, requests_before = live_state(settings), len(api.seen)
     for number in range(1, 7):
         api.answers[f"/events/{number}/parts"] = [{"n": 1}, {"n": 2}, {"n": 3}]
     outcomes = load_window(connector, settings, window_of(day(2), day(4)))
-    assert sorted((seen.path, seen.query.get("after")) for seen in api.seen[asked:]) == [
+    assert sorted((seen.path, seen.query.get("after")) for seen in api.seen[requests_before:]) == [
         ("/events", None),
         ("/events/2/parts", "0"),
         ("/events/3/parts", "0"),
@@ -240,7 +240,7 @@ def test_windows_and_the_live_stream_meet_with_an_open_start_and_a_lag(
     events = Events(api, *rows)
     connector = events.connector(cursor={"range_start": "open", "lag": 86400})
     _first_live_run(connector, settings, day(5))
-    assert events.asked == [(day(5), None)]
+    assert events.requested_ranges == [(day(5), None)]
     for start in (3, 1):
         load_window(connector, settings, window_of(day(start), day(start + 2)))
     events.rows.append(event(18, day(7)))
@@ -277,18 +277,18 @@ def test_a_window_waits_for_a_live_run_and_changes_nothing_of_it(
     connector = events.connector()
     load(connector, settings)
     events.rows.append(event(9, day(9)))
-    asked, free = threading.Event(), threading.Event()
+    requested, free = threading.Event(), threading.Event()
 
     def slow(seen: Seen) -> Any:
         if seen.query.get("until") is None:
-            asked.set()
+            requested.set()
             free.wait(PATIENCE_SECONDS)
         return events.answer(seen)
 
     api.answers["/events"] = slow
     notes = Notes()
     live = Background(load, connector, settings)
-    wait_for(asked, "the live run's request")
+    wait_for(requested, "the live run's request")
     window = Background(load_window, connector, settings, window_of(day(2), day(5)), observer=notes)
     notes.wait_for("another run of shop is in progress")
     free.set()
@@ -302,7 +302,7 @@ CURSOR = {"cursor_path": "at", "initial_value": day(1)}
 
 
 @pytest.mark.parametrize(
-    ("resource", "words"),
+    ("resource", "message_part"),
     [
         ({"name": "events"}, "it has no cursor"),
         (
@@ -327,10 +327,10 @@ CURSOR = {"cursor_path": "at", "initial_value": day(1)}
     ],
 )
 def test_a_resource_whose_windows_cannot_be_loaded_again_is_refused(
-    api: ApiServer, settings: Settings, resource: dict[str, Any], words: str
+    api: ApiServer, settings: Settings, resource: dict[str, Any], message_part: str
 ) -> None:
     connector = make_connector(api.url, {"name": "events", **resource})
-    with pytest.raises(IngestError, match=words):
+    with pytest.raises(IngestError, match=message_part):
         load_window(connector, settings, window_of(day(1), day(2)))
     assert api.seen == []
 

@@ -1,4 +1,4 @@
-"""Runs that begin a live stream, set a cursor, or load everything again."""
+"""Runs that start a live stream, set a cursor, or load all rows again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,9 +32,11 @@ PARTS: dict[str, Any] = {
 
 
 def run(
-    connector: Connector, settings: Settings, resources: list[str] | None = None, **asked: Any
+    connector: Connector, settings: Settings, resources: list[str] | None = None, **overrides: Any
 ) -> Mapping[str, Outcome]:
-    outcomes = ingest(connector, settings=settings, environment={}, resources=resources, **asked)
+    outcomes = ingest(
+        connector, settings=settings, environment={}, resources=resources, **overrides
+    )
     return {outcome.resource: outcome for outcome in outcomes}
 
 
@@ -57,7 +59,7 @@ def test_the_live_stream_starts_at_live_from_and_continues_from_its_cursor(
     assert first.cursor_set is None
     assert second.cursor is not None
     assert second.cursor.start_value == day(5)
-    assert [since for since, _ in events.asked] == [day(3), day(5)]
+    assert [since for since, _ in events.requested_ranges] == [day(3), day(5)]
     assert stored(settings) == [3, 4, 5]
 
 
@@ -67,7 +69,7 @@ def test_a_lag_never_reads_rows_before_the_live_stream(api: ApiServer, settings:
     run(connector, settings, live_from={"events": day(3)})
     events.rows.append(event(5, day(3, 1)))
     run(connector, settings)
-    assert [since for since, _ in events.asked] == [day(3), day(3)]
+    assert [since for since, _ in events.requested_ranges] == [day(3), day(3)]
     assert stored(settings) == [3, 4, 5]
 
 
@@ -96,10 +98,10 @@ def test_a_cursor_that_is_set_back_loads_the_rows_from_there_again_once(
     events.rows += [event(6, day(3, 1)), event(7, day(1, 1))]
     outcome = run(connector, settings, set_cursor={"events": "2024-01-03"})["events"]
     assert outcome.cursor_set == (day(5), day(3))
-    assert events.asked[-1] == (day(3), None)
+    assert events.requested_ranges[-1] == (day(3), None)
     assert stored(settings) == [1, 2, 3, 4, 5, 6]
     load(connector, settings)
-    assert events.asked[-1] == (day(5), None)
+    assert events.requested_ranges[-1] == (day(5), None)
     assert stored(settings) == [1, 2, 3, 4, 5, 6]
 
 
@@ -129,7 +131,7 @@ def test_a_run_that_fails_sets_no_cursor(
     events.failing = False
     assert stored(settings) == [1, 2, 3]
     load(connector, settings)
-    assert events.asked[-1] == (day(3), None)
+    assert events.requested_ranges[-1] == (day(3), None)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +157,9 @@ def test_dependents_continue_from_the_cursor_that_is_set(
         api.answers[f"/events/{number}/parts"] = [{"n": 1}]
     connector = events.connector(PARTS, **KEYED)
     load(connector, settings)
-    asked = len(api.seen)
+    requests_before = len(api.seen)
     run(connector, settings, set_cursor={"events": day(3)})
-    assert sorted(seen.path for seen in api.seen[asked:]) == [
+    assert sorted(seen.path for seen in api.seen[requests_before:]) == [
         "/events",
         "/events/3/parts",
         "/events/4/parts",
@@ -178,7 +180,7 @@ def test_a_full_refresh_replaces_the_table_and_resets_a_cursor_that_was_set(
     events.rows = [event(1, tags=["one"]), event(7)]
     outcome = run(connector, settings, full_refresh=["events"])["events"]
     assert outcome.cursor_set == (day(4), day(1))
-    assert events.asked[-1] == (day(1), None)
+    assert events.requested_ranges[-1] == (day(1), None)
     assert stored(settings) == [1, 7]
     assert query(settings, "SELECT value__v_text FROM shop.events__tags") == [("one",)]
     assert not any("is loaded by" in change for change in outcome.schema_changes)
@@ -209,7 +211,7 @@ def test_a_full_refresh_keeps_the_rows_of_the_backfill(
     events.rows = [event(n) for n in (1, 4, 6)]
     outcome = run(connector, settings, full_refresh=["events"])["events"]
     assert outcome.cursor_set == (day(5), day(4))
-    assert events.asked[-1] == (day(4), None)
+    assert events.requested_ranges[-1] == (day(4), None)
     assert stored(settings) == [1, 2, 3, 4, 6]
 
 
@@ -230,11 +232,11 @@ def test_a_family_is_refreshed_together(api: ApiServer, settings: Settings) -> N
     assert stored(settings, "n", "parts") == [2]
 
 
-# --- what makes no sense --------------------------------------------------------------------------
+# --- what can't work --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("overrides", "message_part"),
     [
         ({"set_cursor": {"countries": 1}}, "has no cursor"),
         ({"set_cursor": {"parts": 1}}, "a cursor for each events"),
@@ -245,13 +247,13 @@ def test_a_family_is_refreshed_together(api: ApiServer, settings: Settings) -> N
     ],
 )
 def test_an_override_that_cannot_work_is_refused_before_the_first_request(
-    api: ApiServer, settings: Settings, asked: dict[str, Any], words: str
+    api: ApiServer, settings: Settings, overrides: dict[str, Any], message_part: str
 ) -> None:
     parts = {**PARTS, "endpoint": {"path": PARTS["endpoint"]}}
     parts["endpoint"]["incremental"] = {"cursor_path": "n", "initial_value": 0}
     connector = Events(api).connector("countries", parts, **KEYED)
-    with pytest.raises(IngestError, match=words):
-        run(connector, settings, **asked)
+    with pytest.raises(IngestError, match=message_part):
+        run(connector, settings, **overrides)
     assert api.seen == []
 
 

@@ -1,4 +1,4 @@
-"""The ends of many cursor values at once are those that looking at each gives."""
+"""The least and greatest of many cursor values at once are those of comparing one by one."""
 
 from datetime import UTC
 from functools import reduce
@@ -21,8 +21,8 @@ SPELLINGS = st.sampled_from(
 
 
 @given(st.lists(TIMES, min_size=1), SPELLINGS)
-def test_times_in_one_spelling_have_the_ends_that_their_order_has(moments, spelt) -> None:  # type: ignore[no-untyped-def]
-    values = [spelt(moment) for moment in moments]
+def test_times_in_one_spelling_have_the_ends_that_their_order_has(moments, spell) -> None:  # type: ignore[no-untyped-def]
+    values = [spell(moment) for moment in moments]
     order = CursorOrder()
     least = reduce(lambda one, other: other if order.is_before(other, one) else one, values)
     greatest = reduce(lambda one, other: other if order.is_after(other, one) else one, values)

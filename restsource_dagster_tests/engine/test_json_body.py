@@ -1,4 +1,4 @@
-"""JSON that is read fast is what it says, or it is read again."""
+"""JSON that is parsed fast has the values of the text, or it is parsed again."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ JSON = st.recursive(
 )
 
 
-def answer(raw: bytes, encoding: str | None = None) -> requests.Response:
+def respond(raw: bytes, encoding: str | None = None) -> requests.Response:
     response = ApiResponse()
     response._content = raw
     response.status_code = 200
@@ -39,7 +39,7 @@ def answer(raw: bytes, encoding: str | None = None) -> requests.Response:
 
 
 def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
-    response = answer(raw)
+    response = respond(raw)
     records, _ = extract_records(response, RecordReader(selector), response.json())
     return RecordSanitizer("things", str.lower, lambda _: None, Redactor()).sanitize(records, 1)
 
@@ -47,7 +47,7 @@ def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
 @given(JSON)
 def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
     raw = json.dumps(value).encode("utf-8", "surrogatepass")
-    response = answer(raw)
+    response = respond(raw)
     expected = json.loads(raw, object_pairs_hook=object_with_duplicate_key)
     read = response.json()
     if isinstance(response, ApiResponse) and response.is_unverified:
@@ -60,7 +60,7 @@ def test_any_document_is_read_as_python_reads_it(value: Any) -> None:
 @given(st.lists(st.dictionaries(st.text('ab:" ', max_size=3), JSON, max_size=3), min_size=1))
 def test_records_are_verified_or_parsed_again(records: list[dict[str, Any]]) -> None:
     raw = json.dumps({"data": records}).encode("utf-8", "surrogatepass")
-    response = answer(raw)
+    response = respond(raw)
     read, _ = extract_records(response, RecordReader("data"), response.json())
     if isinstance(read, UnverifiedRecords):
         looked = scan_values(read)
@@ -70,7 +70,7 @@ def test_records_are_verified_or_parsed_again(records: list[dict[str, Any]]) -> 
 @pytest.mark.parametrize("colon", [":", " :", " : ", "\t:\n"])
 def test_a_duplicate_key_is_found_with_any_spacing(colon: str) -> None:
     raw = f"""{{"data": [{{"id"{colon}1, "id"{colon}2}}]}}""".encode()
-    response = answer(raw)
+    response = respond(raw)
     read, _ = extract_records(response, RecordReader("data"), response.json())
     assert isinstance(read, UnverifiedRecords)
     looked = scan_values(read)
@@ -87,7 +87,7 @@ def test_a_number_beyond_64_bits_keeps_its_digits() -> None:
 
 
 def test_a_cursor_beside_the_records_keeps_its_digits() -> None:
-    response = answer(b'{"data": [{"id": 1}], "next": 123456789012345678901234567}')
+    response = respond(b'{"data": [{"id": 1}], "next": 123456789012345678901234567}')
     _, body = extract_records(response, RecordReader("data"), response.json())
     assert body["next"] == 123456789012345678901234567
     assert response.json() == body
@@ -95,14 +95,14 @@ def test_a_cursor_beside_the_records_keeps_its_digits() -> None:
 
 @pytest.mark.parametrize("raw", [b'[{"a": 1e400}]', rb'[{"a": "\ud800"}]'])
 def test_json_that_is_not_strict_is_left_to_the_slow_parser(raw: bytes) -> None:
-    response = answer(raw)
+    response = respond(raw)
     assert repr(response.json()) == repr(json.loads(raw))
     assert isinstance(response, ApiResponse)
     assert not response.is_unverified
 
 
 def test_text_in_another_encoding_is_decoded_by_it() -> None:
-    response = answer('[{"city": "Zürich"}]'.encode("latin-1"), "iso-8859-1")
+    response = respond('[{"city": "Zürich"}]'.encode("latin-1"), "iso-8859-1")
     assert response.json() == [{"city": "Zürich"}]
-    response = answer('[{"city": "Zürich"}]'.encode("utf-16"))
+    response = respond('[{"city": "Zürich"}]'.encode("utf-16"))
     assert response.json() == [{"city": "Zürich"}]

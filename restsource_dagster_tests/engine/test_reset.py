@@ -1,4 +1,4 @@
-"""Forgetting what was loaded."""
+"""Resets of resources."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def test_a_reset_drops_the_tables_and_the_cursor_and_all_rows_are_loaded_again(
     assert set(reset_resources(connector, ["events"], settings)) == {"events", "events__tags"}
     assert tables(settings) == {"countries"}
     outcomes = load(connector, settings)
-    assert events.asked[-1] == (day(1), None)
+    assert events.requested_ranges[-1] == (day(1), None)
     assert not any(outcome.failed for outcome in outcomes.values())
     assert stored(settings) == [1, 2]
 

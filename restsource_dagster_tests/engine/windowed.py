@@ -39,7 +39,7 @@ def day(number: int, hour: int = 0) -> str:
 
 
 def event(number: int, at: Any = None, **more: Any) -> Row:
-    """An event, of the day of its number unless it is said when."""
+    """An event; without `at`, of the day of its number."""
     return {"id": number, "at": at or day(number), **more}
 
 
@@ -73,7 +73,7 @@ class Events:
         ]
 
     @property
-    def asked(self) -> list[tuple[str | None, str | None]]:
+    def requested_ranges(self) -> list[tuple[str | None, str | None]]:
         """The ends of each request."""
         return [
             (seen.query.get("since"), seen.query.get("until")) for seen in self.api.asked("/events")
@@ -82,7 +82,7 @@ class Events:
     def connector(
         self, *others: Any, cursor: Mapping[str, Any] | None = None, **more: Any
     ) -> Connector:
-        """Events with a cursor and no key: appended to, unless `more` says otherwise."""
+        """A connector of events with a cursor. Without a key in `more` they are appended."""
         incremental = {"cursor_path": "at", "initial_value": INITIAL, **BOTH_ENDS, **(cursor or {})}
         kept = {name: value for name, value in incremental.items() if value is not None}
         events = {"name": "events", "endpoint": {"path": "events", "incremental": kept}, **more}
@@ -105,7 +105,7 @@ def load_window(
 
 
 def live_state(settings: Settings) -> list[tuple[Any, ...]]:
-    """All that the warehouse has of dlt's state of live runs."""
+    """The rows of dlt's state of live runs in the warehouse."""
     sql = "SELECT * FROM shop._dlt_pipeline_state WHERE pipeline_name = 'shop' ORDER BY ALL"
     return query(settings, sql)
 

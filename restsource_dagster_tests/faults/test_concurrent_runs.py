@@ -17,7 +17,7 @@ from restsource_dagster_tests.waiting import PATIENCE_SECONDS, Background, wait_
 
 
 class Gate:
-    """An API of events that answers when it is told to."""
+    """An API of events that holds its responses back until it is opened."""
 
     def __init__(self, api: ApiServer) -> None:
         self._asked = threading.Event()

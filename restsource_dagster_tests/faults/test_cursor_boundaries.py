@@ -172,7 +172,7 @@ def test_descending_order_stops_early_and_loads_the_whole_boundary(
     connector = events(api, filters=False, row_order="desc")
     feed.rows = [{"id": number, "at": number} for number in range(30, 0, -1)]
     run(connector, settings)
-    # rows that share the newest value; the one that was there stands first, a page ahead
+    # rows that share the newest value; the one already stored comes first, a page before
     fresh = [{"id": number, "at": 30} for number in range(31, 38)]
     feed.rows = [feed.rows[0], *fresh, *feed.rows[1:]]
     before = len(api.asked("/events"))

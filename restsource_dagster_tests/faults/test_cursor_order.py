@@ -1,4 +1,4 @@
-"""How cursor values are ordered and shifted, and what a position takes, whatever comes."""
+"""Cursor values are ordered and shifted by their kind; a position accepts each row once."""
 
 from collections import Counter
 from decimal import Decimal
@@ -28,9 +28,9 @@ def test_numbers_are_ordered_as_numbers(pair: list[float]) -> None:
 
 @given(st.datetimes(), st.datetimes())
 def test_times_are_ordered_as_times(one: Any, other: Any) -> None:
-    spelt = one.isoformat() + "Z", other.isoformat().replace("T", " ")
-    assert CursorOrder().is_after(*spelt) == (one > other)
-    assert CursorOrder().is_same(*spelt) == (one == other)
+    spellings = one.isoformat() + "Z", other.isoformat().replace("T", " ")
+    assert CursorOrder().is_after(*spellings) == (one > other)
+    assert CursorOrder().is_same(*spellings) == (one == other)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Dependent resources with a cursor: it is kept per parent."""
+"""A dependent resource with a cursor has one per parent."""
 
 from typing import Any, cast
 

@@ -1,4 +1,4 @@
-"""Runs that Dagster executes again from a failure load only what failed."""
+"""Runs that Dagster retries from a failure load only what failed."""
 
 from collections.abc import Iterator
 

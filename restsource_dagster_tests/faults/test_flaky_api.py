@@ -1,4 +1,4 @@
-"""An API that fails now and then, for 200 runs; in the end the tables are the API's."""
+"""200 runs against an API that fails now and then; in the end the tables have the API's rows."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class FlakyShop(GrowingShop):
         self._dice = random.Random(seed)
         super().__init__(server, disposition, flat=True)
 
-    def serve(self, path: str, answer: Any) -> None:
+    def serve(self, path: str, respond: Any) -> None:
         def flaky(arrival: Arrival) -> Reply:
             fault = self._fault()
             self.faults[fault] += 1
@@ -42,8 +42,8 @@ class FlakyShop(GrowingShop):
                 return Reply({"error": "slow down"}, status=429, headers={"Retry-After": "1"})
             if fault == "truncated" and self._dice.random() < 0.5:
                 # with a Content-Length that fits: no retry can know, and the run fails
-                return Reply(json.dumps(answer(arrival)).encode()[:-5])
-            return Reply(answer(arrival), cut=20 if fault == "truncated" else None)
+                return Reply(json.dumps(respond(arrival)).encode()[:-5])
+            return Reply(respond(arrival), cut=20 if fault == "truncated" else None)
 
         super().serve(path, flaky)
 

@@ -1,4 +1,4 @@
-"""Families that are loaded in one package."""
+"""Families that share a load package."""
 
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,9 @@ def packages(settings: Settings) -> list[int]:
     return sorted(loads.count(load) for load in set(loads))
 
 
-def told(connector: Connector, settings: Settings) -> tuple[list[str], dict[str, str]]:
+def messages_and_failures(
+    connector: Connector, settings: Settings
+) -> tuple[list[str], dict[str, str]]:
     """What a run says, and the failures by resource."""
     notes = Notes()
     outcomes = list(ingest(connector, settings=settings, environment={}, observer=notes))
@@ -125,7 +127,7 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], Any]] = {
         {"id": 2, "word": None},
     ),
     "a row that is none": ({"primary_key": "id", "incremental": AT}, "two"),
-    "a key that stands twice": (
+    "a duplicate key": (
         {"primary_key": "id", "incremental": AT},
         Reply(b'[{"at":1,"at":2}]'),
     ),

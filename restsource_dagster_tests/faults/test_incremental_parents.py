@@ -1,4 +1,4 @@
-"""Below an incremental parent, and subsets of a family."""
+"""Families below an incremental parent, and runs of a part of a family."""
 
 import pytest
 

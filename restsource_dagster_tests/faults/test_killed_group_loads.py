@@ -1,4 +1,4 @@
-"""Runs killed while several families are loaded in one go; the next one leaves exactly the right rows.
+"""Runs killed while a group of families is loaded; the next one leaves exactly the right rows.
 
 `FAULTS_KILLS` sets how many kills there are (4 by default).
 """

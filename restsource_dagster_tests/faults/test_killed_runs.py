@@ -1,4 +1,4 @@
-"""Runs killed at any moment; the next one leaves exactly the rows of an undisturbed history.
+"""Runs killed at any moment; the next one leaves exactly the rows of undisturbed runs.
 
 `FAULTS_KILLS` sets how many kills per disposition there are (4 by default; the whole campaign has
 50).

@@ -1,4 +1,4 @@
-"""Values that JSON allows and a table does not."""
+"""Values that JSON has and a table can't store: changed with a message, or refused by name."""
 
 import json
 from decimal import Decimal
@@ -19,9 +19,9 @@ pytestmark = pytest.mark.faults(row=14)
 
 
 def load_things(
-    api: ApiServer, settings: Settings, answer: Any, notes: Notes | None = None, **more: Any
+    api: ApiServer, settings: Settings, response: Any, notes: Notes | None = None, **more: Any
 ) -> Outcome:
-    api.answers["/things"] = answer if isinstance(answer, Answer) else Answer(answer)
+    api.answers["/things"] = response if isinstance(response, Answer) else Answer(response)
     thing = {"name": "things", "write_disposition": "replace", **more}
     return load(make_connector(api.url, thing), settings, observer=notes)["things"]
 
@@ -51,7 +51,7 @@ def test_records_beside_a_null_item_lose_nothing(api: ApiServer, settings: Setti
     load_things(api, settings, raw('[null, {"id": 1180591620717411303424}]'))
     assert things(settings, "id") == [(Decimal(2**70),)]
     text = message(load_things(api, settings, raw('[null, {"id": 1, "id": 2}]')))
-    assert "the key stands twice in one object" in text
+    assert "the key is there twice in one object" in text
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_a_lone_surrogate_in_a_name_is_refused(api: ApiServer, settings: Setting
 def test_a_duplicate_key_is_refused_by_name(
     api: ApiServer, settings: Settings, text: str, field: str
 ) -> None:
-    assert (f"resource things, page 1, row 2, field {field}: the key stands twice") in message(
+    assert (f"resource things, page 1, row 2, field {field}: the key is there twice") in message(
         load_things(api, settings, raw(text))
     )
 
@@ -222,8 +222,8 @@ def test_a_duplicate_key_is_refused_by_name(
 def test_a_duplicate_key_outside_of_the_records_does_not_matter(
     api: ApiServer, settings: Settings
 ) -> None:
-    answer = raw('{"meta": {"a": 1, "a": 2}, "data": [{"id": 1, "x": 2, "x": 2}]}')
-    load_things(api, settings, answer, endpoint={"path": "things", "data_selector": "data"})
+    response = raw('{"meta": {"a": 1, "a": 2}, "data": [{"id": 1, "x": 2, "x": 2}]}')
+    load_things(api, settings, response, endpoint={"path": "things", "data_selector": "data"})
     assert things(settings, "id, x") == [(1, 2)]
 
 

@@ -1,4 +1,4 @@
-"""Row 16: what is shown of a row is cut, and no half of a secret is left where it is."""
+"""A row that a message quotes is cut and redacted; no part of a secret is left in it."""
 
 from typing import Any
 
@@ -83,7 +83,7 @@ def test_a_parents_value_is_cut_and_redacted_in_the_error_of_a_dependent(
 def test_the_reason_why_rows_were_not_written_as_columns_has_no_secret(
     server: FaultServer, settings: Settings
 ) -> None:
-    """The reason shows the value that did not fit, and stands in metadata."""
+    """The reason quotes the value that did not fit, and is shown in metadata."""
     server.plan["/things"] = [{"at": "2026-01-01T00:00:00Z"}, {"at": f"{SECRET}{'x' * 5000}"}]
     outcome = load(connector_of(server.url, THINGS, client=CLIENT), settings)["things"]
     assert outcome.write_mode.startswith("rows: at is timestamp")

@@ -1,4 +1,4 @@
-"""Changes between runs, of the data and of the file: the table evolves, or the load is refused."""
+"""The data or the file changes between runs: the table evolves, or the load is refused."""
 
 from typing import Any
 
@@ -207,8 +207,8 @@ def test_two_loads_in_one_process_and_one_without_rows_are_reported_correctly(
     first = run(api, settings, [{"id": 1, "a": 1}], **MERGED)
     second = run(api, settings, [{"id": 1, "a": 1}], **MERGED)
     none = run(api, settings, [], **MERGED)
-    told = [(outcome.rows_loaded, outcome.row_count) for outcome in (first, second, none)]
-    assert told == [(1, 1), (1, 1), (0, 1)]
+    counts = [(outcome.rows_loaded, outcome.row_count) for outcome in (first, second, none)]
+    assert counts == [(1, 1), (1, 1), (0, 1)]
     assert [column.name for column in none.columns][:2] == ["id", "a"]
 
 

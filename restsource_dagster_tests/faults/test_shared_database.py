@@ -1,4 +1,4 @@
-"""Several connectors, and people, with one database."""
+"""Several connectors, and people, use one database."""
 
 import subprocess
 import sys

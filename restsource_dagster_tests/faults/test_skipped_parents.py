@@ -1,4 +1,4 @@
-"""Calls below a parent that fail: the family fails, or the parent is skipped and owed."""
+"""Failed calls below a parent: the family fails, or the parent is skipped and requested again."""
 
 from typing import Any
 
@@ -93,13 +93,13 @@ def test_a_skipped_parent_has_no_row_moves_no_cursor_and_is_requested_again(
     broken = [True]
 
     def paged(number: int) -> Any:
-        def answer(seen: Seen) -> Any:
+        def respond(seen: Seen) -> Any:
             offset = int(seen.query["offset"])
             if broken[0] and number == 1 and offset == 1:
                 return GONE
             return since(shop.lines[number], seen)[offset : offset + 1]
 
-        return answer
+        return respond
 
     for number in (1, 2, 3):
         api.answers[f"/orders/{number}/lines"] = paged(number)
@@ -109,10 +109,10 @@ def test_a_skipped_parent_has_no_row_moves_no_cursor_and_is_requested_again(
     broken[0] = False
     assert run(connector, settings)["lines"].skipped == ()
     assert lines(settings) == [(1, 1), (1, 2), *expected]
-    asked = shop.asked(1)
+    requests_before = shop.asked(1)
     run(connector, settings)
     assert lines(settings) == [(1, 1), (1, 2), *expected]
-    assert shop.asked(1) == asked
+    assert shop.asked(1) == requests_before
 
 
 def _with(resources: list[Row], more: Row) -> list[Row]:

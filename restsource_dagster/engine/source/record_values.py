@@ -143,7 +143,9 @@ class RecordSanitizer:
         """Raise an error for keys that can't be stored; remember them if they can with any values."""
         if DUPLICATE_KEY in value:
             twice = value.pop(DUPLICATE_KEY)
-            raise _UnloadableValueError((*path, twice), "the key stands twice in one object")
+            raise _UnloadableValueError(
+                (*path, twice), "the key is there twice in one object, with different values"
+            )
         columns: dict[str, str] = {}
         is_loadable = True
         for key in keys:

@@ -1,6 +1,6 @@
 """Windows and refreshes killed at any moment: a repetition leaves exactly the API's rows.
 
-`HISTORY_KILLS` sets how many kills there are per case (2 by default).
+`WINDOW_KILLS` sets how many kills there are per case (2 by default).
 """
 
 import os
@@ -20,7 +20,7 @@ from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=4)
 
-KILLS = int(os.environ.get("HISTORY_KILLS", "2"))
+KILLS = int(os.environ.get("WINDOW_KILLS", "2"))
 WINDOW = ("events", day(3), day(6))
 ROWS = (
     "SELECT e.id, e.version, t.value FROM shop.events e "
@@ -62,7 +62,7 @@ def found(settings: Settings) -> list[tuple[Any, ...]]:
     return query(settings, ROWS)
 
 
-def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeated(
+def test_a_killed_window_leaves_the_old_or_the_new_rows_and_is_exact_when_repeated(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
@@ -96,7 +96,7 @@ def test_a_window_killed_at_any_moment_is_whole_old_or_new_and_exact_when_repeat
 @pytest.mark.parametrize(
     "asked", [{"full_refresh": ["events"]}, {"set_cursor": {"events": day(4)}}]
 )
-def test_a_cursor_change_killed_at_any_moment_is_made_good_by_the_next_run(
+def test_the_run_after_a_killed_cursor_override_completes_it(
     api: ApiServer, tmp_path: Path, nursery: Nursery, asked: dict[str, Any]
 ) -> None:
     events, settings, dice = Versions(api), make_settings(tmp_path), random.Random(KILLS)
