@@ -34,6 +34,7 @@ __all__ = [
     "AppliedOverrides",
     "CursorOverrides",
     "apply_overrides",
+    "check_resources_exist",
     "cursor_column",
     "parse_cursor_value",
     "require_incremental",
@@ -59,12 +60,8 @@ class CursorOverrides:
 
         `wanted` are the names of the resources that the run loads.
         """
+        check_resources_exist(connector, {*self.live_from, *self.full_refresh, *self.set_cursor})
         known = {resource.name: resource for resource in connector.resources}
-        for name in (*self.live_from, *self.full_refresh, *self.set_cursor):
-            if name not in known:
-                raise UnknownResourceError(
-                    f"connector {connector.name} has no resource {name}; it has {', '.join(known)}"
-                )
         for name in {*self.full_refresh, *self.set_cursor} - set(wanted):
             raise resource_error(
                 name, "it is not loaded in this run, so its cursor can't change. Select it, too"
@@ -158,6 +155,17 @@ def _check_cursor_settable(resource: Resource) -> None:
         )
     if incremental.end_value is not None:
         raise resource_error(resource.name, "with `end_value` no cursor is stored")
+
+
+def check_resources_exist(connector: Connector, names: Collection[str]) -> None:
+    """Raise `UnknownResourceError` if the connector lacks one of the resources."""
+    known = [resource.name for resource in connector.resources]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise UnknownResourceError(
+            f"connector {connector.name} has no resource {', '.join(unknown)}; "
+            f"it has {', '.join(known)}"
+        )
 
 
 def resource_error(name: str, why: str) -> IngestError:

@@ -14,12 +14,12 @@ import dlt
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.destination.replace_rows import can_replace_rows
-from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
     CursorOverrides,
     apply_overrides,
+    check_resources_exist,
 )
 from restsource_dagster.engine.run.family_load import (
     ConnectorRun,
@@ -149,13 +149,7 @@ def _override_cursors(
 def _selected_names(connector: Connector, resources: Collection[str] | None) -> set[str]:
     if resources is None:
         return {resource.name for resource in connector.resources if resource.selected}
-    known = [resource.name for resource in connector.resources]
-    unknown = sorted(set(resources) - set(known))
-    if unknown:
-        raise UnknownResourceError(
-            f"connector {connector.name} has no resource {', '.join(unknown)}; "
-            f"it has {', '.join(known)}"
-        )
+    check_resources_exist(connector, resources)
     return set(resources)
 
 

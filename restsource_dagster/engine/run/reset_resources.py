@@ -9,7 +9,7 @@ from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.recovery import clear_pending_overrides
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.errors import UnknownResourceError
+from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
 from restsource_dagster.engine.run.outcome import Observer, Progress, SilentObserver
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
@@ -33,13 +33,7 @@ def reset_resources(
 
     Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`.
     """
-    known = [resource.name for resource in connector.resources]
-    unknown = sorted(set(resources or ()) - set(known))
-    if unknown:
-        raise UnknownResourceError(
-            f"connector {connector.name} has no resource {', '.join(unknown)}; "
-            f"it has {', '.join(known)}"
-        )
+    check_resources_exist(connector, resources or ())
     progress = Progress(observer or SilentObserver(), str)
     configure_dlt()
     # under the lock: a run in progress would write the tables again

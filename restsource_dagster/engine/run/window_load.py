@@ -22,10 +22,10 @@ from restsource_dagster.engine.dlt_compat import (
     WithStateSync,
     load_pipeline_state_from_destination,
 )
-from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
+    check_resources_exist,
     cursor_column,
     require_incremental,
     resource_error,
@@ -105,10 +105,8 @@ def check_backfillable(connector: Connector, resource: str) -> None:
 
     The error names the resource and the way out. Raises `UnknownResourceError`, too.
     """
-    try:
-        root = connector.resource(resource)
-    except KeyError as error:
-        raise UnknownResourceError(str(error.args[0])) from None
+    check_resources_exist(connector, [resource])
+    root = connector.resource(resource)
     if root.parent is not None:
         top = connector.family_of(resource).root.name
         raise resource_error(
