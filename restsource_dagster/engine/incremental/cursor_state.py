@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -14,12 +15,12 @@ from restsource_dagster.engine.incremental.ordering import (
     IncomparableError,
     text_as_moment,
 )
-from restsource_dagster.engine.run.outcome import CursorProgress
 
 __all__ = [
     "FLOOR_KEY",
     "LIVE_START_KEY",
     "STATE_KEY",
+    "CursorProgress",
     "ResourceState",
     "StateMapping",
     "lag_seconds",
@@ -74,6 +75,20 @@ def read_cursor(state: StateMapping, connector: str, resource: Resource) -> Any:
     parents = stored.get(STATE_KEY, {}).get("parents", {}).get(path, {})
     single = stored.get("incremental", {}).get(path, {})
     return _newest_value(entry.get("last_value") for entry in (*parents.values(), single))
+
+
+@dataclass(frozen=True)
+class CursorProgress:
+    """An incremental cursor before and after a run.
+
+    `lag_seconds` is how far `last_value` is behind the present; None if the cursor is not a time (an
+    id, for example).
+    """
+
+    cursor_path: str
+    start_value: Any
+    last_value: Any
+    lag_seconds: float | None
 
 
 def read_cursor_progress(

@@ -12,9 +12,9 @@ from dlt.common.pipeline import LoadInfo
 from dlt.extract import DltResource
 
 from restsource_dagster.engine.http.usage import Usage
+from restsource_dagster.engine.incremental.cursor_state import CursorProgress
 
 __all__ = [
-    "CursorProgress",
     "DltLoad",
     "Failure",
     "LoadedColumn",
@@ -23,20 +23,6 @@ __all__ = [
     "Progress",
     "SilentObserver",
 ]
-
-
-@dataclass(frozen=True)
-class CursorProgress:
-    """An incremental cursor before and after a run.
-
-    `lag_seconds` is how far `last_value` is behind the present; None if the cursor is not a time (an
-    id, for example).
-    """
-
-    cursor_path: str
-    start_value: Any
-    last_value: Any
-    lag_seconds: float | None
 
 
 @dataclass(frozen=True)
