@@ -166,6 +166,7 @@ class WindowFilter(RowFilter):
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
     """Return if the file passes the start, and the end, of a window to the API."""
+    # a placeholder may be in the path, the params, the headers or the body
     sends = plan.endpoint.mentions
     lower = any(sends(f"{{incremental.{name}") for name in _START_PLACEHOLDERS)
     upper = sends("{incremental.end_value")
