@@ -26,7 +26,6 @@ from restsource_dagster.orchestration.run_config import (
 )
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
-    from restsource_dagster.engine.incremental.cursor_state import CursorProgress
     from restsource_dagster.engine.run.outcome import LoadedColumn, Outcome
 
 __all__ = [
