@@ -182,3 +182,13 @@ def test_order_and_spelling_of_the_file_leave_the_key() -> None:
     written = json.loads(json.dumps(FILE, indent=7))
 
     assert key(shuffled) == key(written) == key(FILE)
+
+
+def test_a_param_that_the_path_takes_decides_the_rows_unless_it_is_a_credential() -> None:
+    shop = key(changed((f"{AT}.path", "shops/{shop}/orders"), (f"{AT}.params.shop", "eu")))
+    other = key(changed((f"{AT}.path", "shops/{shop}/orders"), (f"{AT}.params.shop", "us")))
+    token = key(changed((f"{AT}.path", "{token}/orders"), (f"{AT}.params.token", "a")))
+    renewed = key(changed((f"{AT}.path", "{token}/orders"), (f"{AT}.params.token", "b")))
+
+    assert shop != other
+    assert token == renewed

@@ -166,3 +166,25 @@ def test_braces_are_doubled_only_where_placeholders_are_filled_in() -> None:
         "headers": {"h": "{{"},
         "json": {"a": "{{"},
     }
+
+
+def test_columns_of_one_resource_are_not_those_of_another() -> None:
+    own = {"name": "a", "columns": {"at": {"data_type": "timestamp"}}}
+    plans = plans_of("plain", own, "last", resource_defaults=DEFAULTS)
+
+    expected = {"id": {"data_type": "bigint"}, "at": {"nullable": False}, "z": {"unique": True}}
+    for name in ("plain", "last"):
+        columns = plans[name].resource.hints.columns_by_name
+        assert {key: column.as_json() for key, column in columns.items()} == expected
+
+
+def test_a_url_of_another_origin_gets_nothing_that_the_defaults_send() -> None:
+    endpoint = {"path": "https://b.example/x", "params": {"page": 1}}
+    defaults = {
+        "endpoint": {"headers": {"X-Api-Key": "k"}, "params": {"token": "t"}, "json": {"a": 1}}
+    }
+    plans = plans_of({"name": "a", "endpoint": endpoint}, "own", resource_defaults=defaults)
+
+    assert plans["a"].is_foreign
+    assert plans["a"].endpoint.as_json() == endpoint
+    assert plans["own"].endpoint.headers == {"X-Api-Key": "k"}
