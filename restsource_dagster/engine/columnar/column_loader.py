@@ -54,11 +54,11 @@ class FlattenedRecords(list[Any]):
 class ColumnLoader:
     """Writes the pages of one resource during one load, and passes on those it leaves to dlt."""
 
-    def __init__(self, table: str, parts: ParquetFiles, say: Callable[[str], None]) -> None:
-        """`table` is the table's name as the file has it. `say` gets messages for the run's log."""
+    def __init__(self, table: str, files: ParquetFiles, notify: Callable[[str], None]) -> None:
+        """`table` is the table's name as the file has it. `notify` gets messages for the run's log."""
         self._table = table
-        self._files = parts
-        self._notify = say
+        self._files = files
+        self._notify = notify
         self._writer: TableWriter | None = None
         self.refusal: str | None = None
         """Why rows are loaded one by one; None as long as they are written as columns."""
