@@ -15,7 +15,7 @@ from dlt.pipeline import trace
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.connector.stock_dlt import rest_api_config
-from restsource_dagster_tests.faults.http_parts import Notes, connector_of, items
+from restsource_dagster_tests.faults.http_parts import Notes, connector_of, failure_of, items
 from restsource_dagster_tests.faults.secret_places import (
     CANARY,
     FAULTS,
@@ -229,3 +229,14 @@ def test_dagsters_events_logs_and_metadata_hold_no_secret(
         assert_clean(f"{record!r} {record.user_message}", record.user_message)
     for name in ("logs", "storage"):
         assert_clean_files(Path(instance.root_directory) / name)
+
+
+def test_a_secret_that_is_nowhere_fails_its_resource_by_name_and_no_other(
+    server: FaultServer, settings: Settings
+) -> None:
+    server.plan["/items"] = [{"id": 1}]
+    server.plan["/open"] = [{"id": 1}]
+    connector = connector_of(server.url, items(auth="api_key"), "open")
+    outcomes = load(connector, settings)
+    assert "api_key" in failure_of(outcomes["items"])
+    assert outcomes["open"].rows_loaded == 1

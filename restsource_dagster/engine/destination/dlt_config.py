@@ -68,7 +68,8 @@ def _set_workers() -> None:
 
 
 def _provider(name: str, values: dict[str, Any]) -> CustomLoaderDocProvider:
-    return CustomLoaderDocProvider(name, lambda: values, supports_secrets=False)
+    # None, the default for locations, breaks the text of dlt's error about a missing secret
+    return CustomLoaderDocProvider(name, lambda: values, supports_secrets=False, locations=[])
 
 
 def _restart_runtime() -> None:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
+import requests
+from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
@@ -54,6 +55,20 @@ class _PageReporter:
 
     def on_message(self, text: str) -> None:
         self.progress.message(f"{self.resource}: {text}")
+
+
+@dataclass(frozen=True)
+class _CookieKey(AuthBase):
+    """Sends an API key in a cookie, which dlt's own class doesn't implement."""
+
+    name: str
+    key: str
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        cookies = request.headers.get("Cookie")  # those that the API has set
+        own = f"{self.name}={self.key}"
+        request.headers["Cookie"] = f"{cookies}; {own}" if cookies else own
+        return request
 
 
 class EndpointFactory:
@@ -205,6 +220,8 @@ class EndpointFactory:
         auth = make_auth(given)
         # dlt may have found secrets in secrets.toml or a vault
         self._redactor.add_secrets(*credentials_in(auth))
+        if isinstance(auth, APIKeyAuth) and auth.location == "cookie":
+            return _CookieKey(str(auth.name), str(auth.api_key))
         if not isinstance(auth, OAuth2ClientCredentials):
             return auth
         # token requests keep to the rules, too, at the token endpoint's own origin

@@ -1,0 +1,131 @@
+"""Dependent resources, and how requests behave (`http`)."""
+
+import asyncio
+from typing import Any
+
+from restsource_dagster_tests.agreement.rows import Result, Row, by, page, refused
+from restsource_dagster_tests.servers.api import Answer, Seen
+
+__all__ = ["ROWS"]
+
+BROKEN = Answer({"error": "broken"}, 500)
+
+
+def child(name: str, gives: Any, endpoint: Any = None, first: Any = None, **row: Any) -> Row:
+    """A resource that is asked for below each of two parents: `NAME/1` and `NAME/2`."""
+    parent = f"{name}_parent"
+    placeholder = f"{name}/{{resources.{parent}.id}}"
+    return Row(
+        name,
+        {"path": placeholder} if endpoint is None else endpoint,
+        gives=gives,
+        more=[{"name": parent, "endpoint": {"data_selector": "items", "paginator": "single_page"}}],
+        paths={"_parent": page(1, 2), "/1": first or page(11), "/2": page(12)},
+        **row,
+    )
+
+
+def http(name: str, answers: Any, endpoint: Any = None, **row: Any) -> Row:
+    settings = row.pop("settings")
+    return Row(name, endpoint or {}, answers, file={"http": settings}, **row)
+
+
+async def slow(_: Seen) -> Any:
+    """Rows after a second."""
+    await asyncio.sleep(1)
+    return page(1)
+
+
+def elsewhere(seen: Seen) -> Any:
+    """A page that leads to the same server under another name."""
+    port = seen.headers["host"].rsplit(":", 1)[-1]
+    return page(2) if "p" in seen.query else page(1, next=f"http://localhost:{port}{seen.path}?p=2")
+
+
+def numbered(pages: int) -> Any:
+    return by("page", {str(n): page(n) if n < pages else page() for n in range(pages + 1)})
+
+
+def asked(result: Result) -> list[str | None]:
+    return result.asked("page")
+
+
+NUMBERS = {"paginator": {"type": "page_number", "total_path": None}}
+LINK = {"paginator": "json_link"}
+
+ROWS = (
+    child("by_placeholder", [11, 12]),
+    child(
+        "by_param",
+        [11, 12],
+        {
+            "path": "by_param/{id}",
+            "params": {"id": {"type": "resolve", "resource": "by_param_parent", "field": "id"}},
+        },
+    ),
+    refused(
+        "by_param_of_nothing",
+        endpoint={
+            "path": "a/{id}",
+            "params": {"id": {"type": "resolve", "resource": "nothing", "field": "id"}},
+        },
+    ),
+    refused(
+        "param_not_in_the_path",
+        endpoint={"params": {"id": {"type": "resolve", "resource": "a", "field": "id"}}},
+    ),
+    child(
+        "include",
+        [1, 2],
+        see=lambda r: r.table('"_include_parent_id"'),
+        resource={"include_from_parent": ["id"]},
+    ),
+    child("include_null", [11, 12], resource={"include_from_parent": None}),
+    child("child_fails", None, first=BROKEN, fails="500"),
+    child(
+        "child_fails_too",
+        None,
+        first=BROKEN,
+        fails="500",
+        file={"http": {"on_child_error": "fail"}},
+    ),
+    child(
+        "child_skipped", [12], first=BROKEN, file={"http": {"on_child_error": {"skip_up_to": 1}}}
+    ),
+    refused("skip_none", file={"http": {"on_child_error": {"skip_up_to": 0}}}),
+    http("in_time", page(1), settings={"timeout_seconds": 30}, gives=[1]),
+    http("too_slow", slow, settings={"timeout_seconds": 0.2}, fails="timeout_seconds"),
+    refused("no_time", file={"http": {"timeout_seconds": 0}}),
+    http(
+        "waits_too_long",
+        Answer({}, 429, {"Retry-After": "100"}),
+        settings={"max_wait_seconds": 2},
+        fails="max_wait_seconds",
+    ),
+    refused("no_wait", file={"http": {"max_wait_seconds": -1}}),
+    http(
+        "few_requests",
+        numbered(3),
+        NUMBERS,
+        settings={"requests_per_second": 2, "max_concurrency": 1},
+        see=lambda result: result.outcome.seconds > 0.9,
+        gives=True,
+    ),
+    http("any_requests", page(1), settings={"requests_per_second": None}, gives=[1]),
+    refused("no_requests", file={"http": {"requests_per_second": 0}}),
+    http(
+        "one_by_one",
+        numbered(2),
+        NUMBERS,
+        settings={"max_concurrency": 1},
+        see=asked,
+        gives=["0", "1", "2"],
+    ),
+    refused("none_at_once", file={"http": {"max_concurrency": 0}}),
+    http("many_pages", numbered(3), NUMBERS, settings={"max_pages": 4}, gives=[0, 1, 2]),
+    http("too_many_pages", numbered(3), NUMBERS, settings={"max_pages": 2}, fails="max_pages"),
+    refused("no_pages", file={"http": {"max_pages": 0}}),
+    http("allowed_host", elsewhere, LINK, settings={"allowed_hosts": ["{other}"]}, gives=[1, 2]),
+    http("other_host", elsewhere, LINK, settings={}, fails="allowed_hosts"),
+    refused("host_with_scheme", file={"http": {"allowed_hosts": ["https://a.example.com"]}}),
+)

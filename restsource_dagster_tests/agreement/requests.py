@@ -1,0 +1,176 @@
+"""What is sent: authentication, headers, bodies and params, and how requests behave (`http`)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from restsource_dagster_tests.agreement.rows import Result, Row, page, refused
+from restsource_dagster_tests.servers.api import Answer, Seen
+
+__all__ = ["ROWS"]
+
+TOKEN_ANSWER = {"access_token": "fresh", "token_type": "bearer", "expires_in": 3600}
+
+
+def header(name: str) -> Callable[[Result], Any]:
+    return lambda result: result.seen[0].headers.get(name)
+
+
+def param(name: str) -> Callable[[Result], Any]:
+    return lambda result: result.seen[0].query.get(name)
+
+
+def body(result: Result) -> bytes:
+    return result.seen[0].body
+
+
+def method(result: Result) -> str:
+    return result.seen[0].method
+
+
+def auth(name: str, given: Any, see: Callable[[Result], Any], gives: Any, **more: Any) -> Row:
+    return Row(name, {"auth": given}, page(1), gives, see, **more)
+
+
+def oauth(name: str, answer: Any = TOKEN_ANSWER, gives: str = "Bearer fresh", **fields: Any) -> Row:
+    """OAuth 2.0; the token endpoint is below the row's path."""
+    given = {
+        "type": "oauth2_client_credentials",
+        "access_token_url": f"{{api}}/{name}/token",
+        "client_id": "${USER_NAME}",
+        "client_secret": "${PASSWORD}",
+        **fields,
+    }
+    return auth(name, given, header("authorization"), gives, paths={"/token": answer})
+
+
+def needs(**fields: str) -> Callable[[Seen], Any]:
+    """A token if the request has these fields in its form, else 400."""
+
+    def answer(seen: Seen) -> Any:
+        sent = dict(pair.split("=", 1) for pair in seen.body.decode().split("&"))
+        fine = all(sent.get(name) == value for name, value in fields.items())
+        return TOKEN_ANSWER if fine else Answer({"error": f"sent {sorted(sent)}"}, 400)
+
+    return answer
+
+
+def sent(name: str, endpoint: dict[str, Any], see: Callable[[Result], Any], gives: Any) -> Row:
+    return Row(name, endpoint, page(1), gives, see)
+
+
+AUTHORIZATION = header("authorization")
+
+ROWS = (
+    auth("no_auth", None, AUTHORIZATION, None),
+    auth("bearer", {"type": "bearer", "token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),
+    auth("bearer_by_default", {"token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),
+    auth("bearer_literal", {"token": "t0ken"}, AUTHORIZATION, "Bearer t0ken", says="warning"),
+    auth(
+        "api_key",
+        {"type": "api_key", "api_key": "${TOKEN}"},
+        AUTHORIZATION,
+        "t0ken",
+    ),
+    *(
+        auth(
+            f"api_key_{location}",
+            {"type": "api_key", "name": "X-Key", "api_key": "${TOKEN}", "location": location},
+            see,
+            gives,
+        )
+        for location, see, gives in (
+            ("header", header("x-key"), "t0ken"),
+            ("query", param("X-Key"), "t0ken"),
+            ("param", param("X-Key"), "t0ken"),
+            ("cookie", header("cookie"), "X-Key=t0ken"),
+        )
+    ),
+    # null has dlt look where it looks for secrets, also for what has a default
+    *(
+        auth(f"api_key_{name}_null", given, AUTHORIZATION, None, fails=f"`{name}`")
+        for name in ("name", "location")
+        for given in ({"type": "api_key", "api_key": "${TOKEN}", name: None},)
+    ),
+    auth(
+        "http_basic",
+        {"type": "http_basic", "username": "${USER_NAME}", "password": "${PASSWORD}"},
+        AUTHORIZATION,
+        "Basic YW5uOnBhc3Mgd29yZA==",
+    ),
+    refused(
+        "http_basic_half", endpoint={"auth": {"type": "http_basic", "username": "${USER_NAME}"}}
+    ),
+    *(
+        auth(f"word_{word}", word, AUTHORIZATION, gives)
+        for word, gives in (
+            ("bearer", "Bearer t0ken"),
+            ("api_key", "t0ken"),
+            ("http_basic", "Basic YW5uOnBhc3Mgd29yZA=="),
+        )
+    ),
+    auth(
+        "word_oauth",
+        "oauth2_client_credentials",
+        AUTHORIZATION,
+        "Bearer fresh",
+        paths={"/token": TOKEN_ANSWER},
+    ),
+    refused("word_unknown_auth", endpoint={"auth": "digest"}),
+    refused("type_unknown_auth", endpoint={"auth": {"type": "digest"}}),
+    Row(
+        "auth_of_the_client",
+        {},
+        page(1),
+        "Bearer t0ken",
+        AUTHORIZATION,
+        file={"client": {"auth": {"token": "${TOKEN}"}, "headers": {"X-Client": "a"}}},
+    ),
+    oauth("oauth"),
+    oauth("oauth_client_id", needs(client_id="ann"), client_id="${USER_NAME}"),
+    oauth("oauth_client_secret", needs(client_secret="pass+word"), client_secret="${PASSWORD}"),
+    oauth("oauth_data", needs(scope="read"), access_token_request_data={"scope": "read"}),
+    *(
+        auth(f"oauth_{name}_null", given, AUTHORIZATION, None, fails=f"`{name}`")
+        for name in ("access_token_request_data", "default_token_expiration")
+        for given in ({"type": "oauth2_client_credentials", name: None},)
+    ),
+    oauth("oauth_expires", {"access_token": "fresh"}, default_token_expiration=60),
+    oauth("oauth_token", access_token="${TOKEN}"),
+    sent("headers", {"headers": {"X-Own": "b"}}, header("x-own"), "b"),
+    sent("headers_null", {"headers": None}, header("x-own"), None),
+    Row(
+        "headers_of_the_client",
+        {"headers": {"X-Own": "b"}},
+        page(1),
+        ("a", "b"),
+        lambda result: (header("x-client")(result), header("x-own")(result)),
+        file={"client": {"auth": {"token": "${TOKEN}"}, "headers": {"X-Client": "a"}}},
+    ),
+    Row(
+        "headers_of_the_client_null",
+        {},
+        page(1),
+        [1],
+        file={"client": {"headers": None}},
+    ),
+    sent("get", {"method": "GET"}, method, "GET"),
+    sent("post", {"method": "POST"}, method, "POST"),
+    sent("method_null", {"method": None}, method, "GET"),
+    sent(
+        "params",
+        {"params": {"a": "b", "n": 1}},
+        lambda r: dict(r.seen[0].query),
+        {"a": "b", "n": "1"},
+    ),
+    sent("params_list", {"params": {"a": ["b", "c"]}}, param("a"), "c"),
+    sent("params_null", {"params": {"a": None}}, param("a"), None),
+    sent("json_body", {"method": "POST", "json": {"a": {"b": 1}}}, body, b'{"a": {"b": 1}}'),
+    sent("form", {"method": "POST", "data": {"a": "b c"}}, body, b"a=b+c"),
+    sent("raw", {"method": "POST", "data": "<a/>"}, body, b"<a/>"),
+    refused("two_bodies", endpoint={"method": "POST", "data": {"a": 1}, "json": {"a": 1}}),
+    Row("selector", {"data_selector": "a.b"}, {"a": {"b": [{"id": 1}]}}, [1]),
+    Row("selector_all", {"data_selector": "a[*].b"}, {"a": [{"b": {"id": 1}}]}, [1]),
+    Row("selector_null", {"data_selector": None}, page(1), [1]),
+    Row("selector_of_nothing", {"data_selector": "rows"}, page(1), fails="rows"),
+    refused("selector_no_path", endpoint={"data_selector": "a["}),
+)
