@@ -99,8 +99,22 @@ def make_resolved_params(fields: Mapping[str, ResolveParam]) -> tuple[ResolvedPa
 def resource_hints(resource: Resource) -> dict[str, Any]:
     """Return the arguments for `dlt.resource`: the name and the table hints."""
     hints = {"name": resource.name, **resource.hints.as_json()}
+    for table in (hints, *(hints.get("nested_hints") or {}).values()):
+        if table.get("columns"):
+            table["columns"] = _without_nulls(table["columns"])
     if resource.disposition.derived:
         hints["write_disposition"] = resource.disposition.value
     if resource.max_table_nesting is not None:
         hints["max_table_nesting"] = resource.max_table_nesting
     return hints
+
+
+def _without_nulls(columns: Any) -> Any:
+    """Return columns without hints that are null: dlt stores no values of a column of type null."""
+    if isinstance(columns, Mapping):
+        return {name: _given(column) for name, column in columns.items()}
+    return [_given(column) for column in columns]
+
+
+def _given(column: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: hint for name, hint in column.items() if hint is not None}

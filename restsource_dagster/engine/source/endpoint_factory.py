@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import requests
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
@@ -62,7 +62,7 @@ class _CookieKey(AuthBase):
     """Sends an API key in a cookie, which dlt's own class doesn't implement."""
 
     name: str
-    key: str
+    key: str = field(repr=False)
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         cookies = request.headers.get("Cookie")  # those that the API has set
