@@ -98,6 +98,7 @@ def _resolve_model(model: BaseModel, environment: Mapping[str, str], doublings: 
     }
     if all(fields[name] is given[name] for name in given):
         return model
+    # not validated: what a variable holds need not be valid in a file, such as a path with braces
     return type(model).model_construct(model.model_fields_set, **fields)
 
 

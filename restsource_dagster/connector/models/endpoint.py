@@ -343,12 +343,14 @@ class Endpoint(EndpointDefaults):
     @property
     def placeholder_prefixes(self) -> tuple[str, ...]:
         """The first words that a placeholder of this endpoint may have."""
+        # dlt looks only for the field: with `"incremental": null` a placeholder fails in a run
         has_cursor = "incremental" in self.model_fields_set
         return ("resources", "incremental") if has_cursor else ("resources",)
 
     @property
     def parent_fields(self) -> dict[str, ResolveParam]:
         """What each call takes from a row of the parent, by placeholder. The path must be bound."""
+        # in the order of the file: the values, in this order, are the key of a stored cursor
         fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
         for part in self.BRACE_DOUBLINGS:
             for name, _ in placeholders_in(getattr(self, part)):

@@ -201,6 +201,7 @@ class Column(FileModel):
 
     def overridden_by(self, own: "Column") -> "Column":
         """This column with the hints of another one in place of its own."""
+        # only what is given: a default of `own` must not replace a hint of this column
         given = {**self.given, **own.given}
         if "extensions" in given:
             given["extensions"] = {**self.extensions, **own.extensions}

@@ -125,6 +125,7 @@ class MergedResource:
     def foreign_endpoint(self) -> Endpoint | None:
         """See `Resource.foreign_endpoint`."""
         given, own = self.endpoint.given, self.own_endpoint
+        # a reference may stand for a URL; its value is known in a run only
         is_url = any(sign in self.endpoint.path for sign in ("://", "${"))
         if not is_url or not given.keys() & _SENT_FIELDS:
             return None
@@ -163,6 +164,7 @@ class Defaults:
         """The defaults before the first resource."""
         endpoint = given.endpoint.given
         if "params" in endpoint:
+            # a copy, as params are taken out of it; shared by all resources without params
             endpoint["params"] = dict(endpoint["params"])
         return cls(given, endpoint, frozenset(endpoint.get("params", ())))
 
@@ -180,6 +182,7 @@ def merge_resource(
     endpoint = {**defaults.endpoint, **own.given}
     for part in ("params", "json_"):
         if part in own.model_fields_set:
+            # dlt merges these two key by key; of all other fields the resource's own wins
             endpoint[part] = {**defaults.endpoint.get(part, {}), **getattr(own, part)}
     return MergedResource(
         index=index,

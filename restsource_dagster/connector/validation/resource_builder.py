@@ -106,6 +106,7 @@ def _merge_all(parts: _Parts) -> list[MergedResource]:
         others = tuple(other for other in names if other != name)
         merged = merge_resource(index, given, defaults, others)
         merged.is_checkable = index not in parts.broken
+        # before the next one is merged: the path may take a param out of the defaults
         _check_resource(merged)
         merged_resources.append(merged)
     return merged_resources
@@ -125,6 +126,7 @@ def _sound_parts(value: dict[str, Any], structural: list[Finding]) -> _Parts:
         resources[index] = sound or ResourceObject.of({"name": name})
     defaults = _sound_model(ResourceDefaults, whole.get("resource_defaults") or {})
     if defaults is None:
+        # without its defaults a resource means something else: no key, no cursor
         broken.update(resources)
     return _Parts(
         client=_sound_model(Client, whole.get("client")),

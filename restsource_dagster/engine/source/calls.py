@@ -90,6 +90,7 @@ def dependent_call(
 def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
     """The call with its placeholders still in, and the incremental parameters set."""
     endpoint = plan.endpoint
+    # params of type `resolve` stand in the path
     bound = {param.param_name for param in plan.parent_params}
     params = {name: value for name, value in endpoint.params.items() if name not in bound}
     if incremental is not None and incremental.end_value is None:

@@ -66,6 +66,7 @@ def make_paginator(
         "offset": offset,
         "page_number": TolerantPageNumberPaginator,
     }
+    # only what the file gives, so that dlt's own defaults apply to the rest
     given = as_json(paginator)
     arguments = {"type": given} if isinstance(given, str) else dict(given or {})
     kind = arguments.pop("type", None)
@@ -102,6 +103,7 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
     for table in (hints, *(hints.get("nested_hints") or {}).values()):
         if table.get("columns"):
             table["columns"] = _without_nulls(table["columns"])
+    # dlt would derive nothing: without a write disposition it appends
     if resource.disposition.derived:
         hints["write_disposition"] = resource.disposition.value
     if resource.max_table_nesting is not None:

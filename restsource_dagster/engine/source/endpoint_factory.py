@@ -208,6 +208,7 @@ class EndpointFactory:
         return session
 
     def _auth(self, plan: ResourcePlan, counts: ResourceCounts) -> AuthBase | None:
+        # `"auth": null` is given, too: no credentials, not the client's
         if "auth" in plan.endpoint.model_fields_set:
             return self._make_auth(plan.endpoint.auth, counts)
         if plan.is_foreign:
