@@ -96,7 +96,7 @@ def test_no_file_but_its_own_is_parsed_for_a_run(
     write_connector(shops, "cafe", api.url, resources=["orders"])
     definitions_of(shops)
     told = in_a_process_of_its_own(shops, tmp_path, "cafe_job")
-    assert told == {"success": True, "models": 1}
+    assert told == {"success": True, "connectors": ["cafe"]}
     assert query(shops, "select id from cafe.orders") == [(1,)]
 
 
@@ -107,9 +107,9 @@ def in_a_process_of_its_own(settings: Settings, folder: Path, job: str) -> Any:
         "from restsource_dagster.definitions import defs\n"
         "job = defs().resolve_job_def(os.environ['DAGSTER_RUN_JOB_NAME'])\n"
         "success = job.execute_in_process().success\n"
-        "from restsource_dagster.connector.model import ConnectorFile\n"
-        "models = sum(type(each) is ConnectorFile for each in gc.get_objects())\n"
-        "print(json.dumps({'success': success, 'models': models}))\n"
+        "from restsource_dagster.connector.model import Connector\n"
+        "connectors = sorted({each.name for each in gc.get_objects() if type(each) is Connector})\n"
+        "print(json.dumps({'success': success, 'connectors': connectors}))\n"
     )
     variables = {
         "DAGSTER_RUN_JOB_NAME": job,
