@@ -11,9 +11,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import duckdb
 import pytest
+from pydantic import ValidationError
 
 from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.models.connector_file import ConnectorFile
 from restsource_dagster.connector.validation.diagnostics import Problem
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
@@ -24,7 +27,9 @@ from restsource_dagster_tests.agreement import (
     paginators,
     requests,
     response_actions,
+    tables,
 )
+from restsource_dagster_tests.agreement.coverage import Option, known_options, used_options
 from restsource_dagster_tests.agreement.rows import Result, Row
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -34,6 +39,7 @@ GROUPS: Mapping[str, Sequence[Row]] = {
     "cursors": cursors.ROWS,
     "families": families.ROWS,
     "requests": requests.ROWS,
+    "tables": tables.ROWS,
 }
 ENVIRONMENT = {"TOKEN": "t0ken", "USER_NAME": "ann", "PASSWORD": "pass word"}
 
@@ -47,6 +53,47 @@ SECRETS = {
     "ACCESS_TOKEN_URL": "{api}/word_oauth/token",
 }
 """What dlt finds where it looks for secrets that the file leaves out."""
+
+
+ELSEWHERE = {
+    "Cdc": "not agreed yet: on DuckDB the rows of earlier loads are lost",
+    "Column.extensions": "not agreed yet: an `x-...` hint of a declared column was not in the schema",
+    "NestedHints": "not agreed yet: a run fails with a KeyError for columns without a name",
+    "TableHints.nested_hints": "the same",
+    "Upsert.row_version_column_name": "not agreed yet: rows of earlier loads are lost",
+    "BackfillBlock": "tests of backfills",
+    "ResourceObject.backfill": "tests of backfills",
+    "ConnectorFile": "tests of the envelope",
+    "IntervalSchedule": "tests of schedules",
+    "ManualSchedule": "tests of schedules",
+    "UnknownAuth": "only to report a misspelt type",
+    "UnknownPaginator": "only to report a misspelt type",
+    "UnknownParam": "only to report a misspelt type",
+    "UnknownStrategy": "only to report a misspelt type",
+}
+"""Models whose options need no row here, and why."""
+SAME_VALUES = ("Client", "NestedHints")
+"""Models whose fields have rows, but not for each value: they share the types of other fields."""
+
+
+def test_every_option_of_the_models_has_a_row() -> None:
+    used = {option for rows in GROUPS.values() for row in rows for option in options_of(row)}
+    missing = [
+        str(option)
+        for option in known_options() - used
+        if option.model not in ELSEWHERE
+        and str(option) not in ELSEWHERE
+        and not (option.model in SAME_VALUES and option.value is not ...)
+    ]
+    assert not missing, "\n".join(sorted(missing))
+
+
+def options_of(row: Row) -> set[Option]:
+    """The options that a row uses, if its file has the right structure."""
+    try:
+        return used_options(ConnectorFile.model_validate(file_of([row], "http://127.0.0.1:80")))
+    except ValidationError:
+        return set()
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -197,6 +244,9 @@ def effect_disagreements(row: Row, result: Result) -> Iterator[str]:
     if bool(row.fails) != bool(result.failure) or row.fails not in result.failure:
         yield f"{row.name}: {result.failure[:300] or 'does not fail'}"
     elif not row.fails or row.gives is not None:
-        seen = row.see(result)
+        try:
+            seen = row.see(result)
+        except (AssertionError, LookupError, duckdb.Error) as error:
+            seen = repr(error)
         if seen != row.gives:
             yield f"{row.name}: gives {seen}, expected {row.gives}"
