@@ -91,7 +91,7 @@ class BackfillBlock(FileModel):
             self._check("end", self.end)
             if self.end <= self.start:
                 _refuse_backfill(
-                    "end", "`end` must be later than `start`: it is where the history ends"
+                    "end", "`end` must be later than `start`: it is where the backfill ends"
                 )
         return self
 
@@ -99,7 +99,9 @@ class BackfillBlock(FileModel):
         earliest = _EARLIEST_YEAR_BY_GRANULARITY.get(self.partition, _EARLIEST_YEAR)
         if not earliest <= moment.year < _LATEST_YEAR:
             years = f"{earliest} and {_LATEST_YEAR}"
-            _refuse_backfill(field, f"`{field}` of {self.partition} windows lies between {years}")
+            _refuse_backfill(
+                field, f"`{field}` of {self.partition} partitions lies between {years}"
+            )
         before, after = (
             partition_floor(self.partition, moment),
             partition_ceiling(self.partition, moment),
@@ -107,7 +109,7 @@ class BackfillBlock(FileModel):
         if before != moment:
             _refuse_backfill(
                 field,
-                f"`{field}` is not where a {self.partition} window begins, "
+                f"`{field}` is not where a {self.partition} partition begins, "
                 f"{_BOUNDARY_WORDS[self.partition]} (UTC): write {self._written(before)} or "
                 f"{self._written(after)}",
             )

@@ -294,14 +294,14 @@ def _backfill_refusals(
     if resource.parent is not None:
         yield _BackfillRefusal(
             "backfill-below-parent",
-            f"The history of {shown} is loaded with that of {quoted_name(family.root.name)}, whose "
-            "windows decide which rows it is asked for",
+            f"The backfill of {shown} is part of that of {quoted_name(family.root.name)}, whose "
+            "partitions decide which parents it is requested for",
             f"Move `backfill` to {quoted_name(family.root.name)}",
         )
     elif resource.incremental is None:
         yield _BackfillRefusal(
             "backfill-not-incremental",
-            f"A history is loaded in windows of the incremental cursor, and {shown} has none",
+            f"A backfill is loaded in partitions of the incremental cursor, and {shown} has none",
             'Add "incremental": {"cursor_path": "updated_at", "initial_value": '
             '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
         )
@@ -317,14 +317,14 @@ def _cursor_refusals(
     if incremental.last_value_func == "min":
         yield _BackfillRefusal(
             "backfill-falling",
-            "The cursor falls (`last_value_func` is `min`), and the windows of a history rise",
+            "The cursor is descending (`last_value_func` is `min`), and partitions need an ascending one",
             f"Leave `backfill` out and use {_BACKFILL_COMMAND}, or order the API by a cursor that grows",
         )
     if incremental.end_value is not None:
         yield _BackfillRefusal(
             "backfill-end-value",
             f"`end_value` makes one fixed window of {quoted_name(resource.name)} already",
-            "Leave out `end_value`; `end` in `backfill` says where the history ends",
+            "Leave out `end_value`; `end` in `backfill` says where the backfill ends",
         )
     yield from _cursor_format_refusals(block, incremental.initial_value)
 
@@ -334,7 +334,7 @@ def _cursor_format_refusals(block: BackfillBlock, sample: Any) -> Iterator[_Back
     if sample is None:
         yield _BackfillRefusal(
             "backfill-cursor",
-            "The ends of a window are written as the API spells its cursor, and nothing shows how: "
+            "The ends of a partition are sent in the form of the API's cursor, and nothing shows that form: "
             "the cursor has no `initial_value`",
             'Add "initial_value" to the cursor in the API\'s own form, such as '
             '"2024-01-01T00:00:00Z"',
@@ -348,7 +348,7 @@ def _cursor_format_refusals(block: BackfillBlock, sample: Any) -> Iterator[_Back
     if form is None or not form.is_time:
         yield _BackfillRefusal(
             "backfill-cursor",
-            "`backfill` cuts time into windows, and `initial_value` is no time",
+            "`backfill` cuts time into partitions, and `initial_value` is no time",
             _suggest_cursor_format(sample),
             describe_value(sample),
             expected,
@@ -356,7 +356,7 @@ def _cursor_format_refusals(block: BackfillBlock, sample: Any) -> Iterator[_Back
     elif isinstance(form, IsoDate) and block.partition == "hourly":
         yield _BackfillRefusal(
             "backfill-cursor",
-            "Hourly windows need a cursor with a time of day, and `initial_value` is a date",
+            "Hourly partitions need a cursor with a time of day, and `initial_value` is a date",
             'Write "partition": "daily", or an `initial_value` with a time if the API has one',
             describe_value(sample),
         )
@@ -383,20 +383,20 @@ def _row_refusals(resource: Resource, path: str) -> Iterator[_BackfillRefusal]:
     if disposition.value in ("replace", "skip"):
         yield _BackfillRefusal(
             "backfill-replace",
-            f"With {disposition.value} a window leaves nothing of the others in the table",
+            f"With {disposition.value} a partition leaves no row of the others in the table",
             'Add "primary_key" and write "merge", or write "append"',
         )
     elif disposition.strategy in ("scd2", "cdc"):
         yield _BackfillRefusal(
             "backfill-order",
-            f"Merge ({disposition.strategy}) counts on rows coming in the order of time, and a "
-            "history is loaded newest first, beside the live stream",
+            f"Merge ({disposition.strategy}) needs rows in the order of time, and a "
+            "backfill is loaded newest first, beside the live runs",
             'Use the plain "merge", or leave `backfill` out',
         )
     elif disposition.value == "append" and not _PLAIN_FIELD.fullmatch(path):
         yield _BackfillRefusal(
             "backfill-no-key",
-            f"{quoted_name(resource.name)} is appended to, so a window that is loaded again "
+            f"{quoted_name(resource.name)} is appended to, so a partition that is loaded again "
             f"replaces the rows between its ends, and {quoted_name(path)} is not the name of a "
             "column",
             'Add "primary_key": "id" (the column that identifies a row) and leave out '
@@ -406,7 +406,7 @@ def _row_refusals(resource: Resource, path: str) -> Iterator[_BackfillRefusal]:
         yield _BackfillRefusal(
             "backfill-merge-key",
             f"Rows are replaced in groups of {', '.join(resource.merge_key)}, and a group may lie "
-            "in two windows: each would delete the other's rows",
+            "in two partitions: each would delete the other's rows",
             'Use "primary_key" alone, or take the cursor into the merge key',
         )
 
@@ -423,7 +423,7 @@ def _family_refusals(merged: MergedResource, family: Family) -> Iterator[_Backfi
             yield _BackfillRefusal(
                 "backfill-child-no-key",
                 f"{quoted_name(member.name)} depends on {quoted_name(family.root.name)} and is "
-                "appended to: its rows would be there twice when a window is loaded again",
+                "appended to: its rows would be stored twice when a partition is loaded again",
                 f'Add "primary_key" to {quoted_name(member.name)} and leave out its '
                 "`write_disposition`, so that its rows are merged",
             )
@@ -433,7 +433,7 @@ def _family_refusals(merged: MergedResource, family: Family) -> Iterator[_Backfi
         if taken is not None:
             yield _BackfillRefusal(
                 "backfill-name",
-                f"The history of {quoted_name(name)} is shown under the name of the resource "
+                f"The backfill of {quoted_name(name)} has the asset name of the resource "
                 f"{quoted_name(taken)}",
                 f'Give {quoted_name(taken)} another name; "table_name" keeps its table',
             )

@@ -145,7 +145,7 @@ def suggest_field_name(path: Sequence[str | int], known: Sequence[str]) -> str |
     if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
         return f'Write "access_token_request_data": {{"{name}": ...}}'
     if path[:1] == ("resource_defaults",) and name == "backfill":
-        return "Write `backfill` in each incremental resource whose history is to be loaded"
+        return "Write `backfill` in each incremental resource whose past is to be loaded"
     meant = next((word for word in _FIELD_SYNONYMS.get(name, "").split() if word in known), None)
     return f"Write `{meant}`" if meant else None
 
