@@ -15,12 +15,12 @@ if TYPE_CHECKING:  # the process that hands out the tests needs none of it
     from restsource_dagster_tests.servers.api import ApiServer
 
 HERE = Path(__file__).parent
-ONE_PROJECT = "e2e/test_w"
-"""Files whose tests share a running project, in this order; the longest of all."""
+ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_working_on.py")
+"""Files whose tests share a running project, in the order in which they continue each other."""
 LONG = (
-    ONE_PROJECT,
-    *(f"faults/test_{name}" for name in ("load_flaky", "ahead", "load_c", "diff", "load", "hist")),
-    *("cli/", "engine/", "orchestration/", "sample/", "e2e/"),
+    *ONE_PROJECT,
+    *(f"faults/test_{name}" for name in ("flaky", "prefetch", "killed", "differential")),
+    *("agreement/", "faults/", "cli/", "engine/", "orchestration/", "sample/", "e2e/"),
 )
 """Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
 
@@ -43,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return ONE_PROJECT if f"/{ONE_PROJECT}" in file else file
+            return ONE_PROJECT[0] if file.endswith(ONE_PROJECT) else file
 
     return ByFile(config, log)
 

@@ -106,6 +106,10 @@ class Resource:
     definition_key: str = ""
     """Changes exactly when a partition of its backfill might hold other rows than before."""
 
+    def __hash__(self) -> int:
+        """Return the hash of the name, because the endpoint's JSON values have none."""
+        return hash(self.name)
+
     @property
     def path(self) -> str:
         """The endpoint's path as the file gives it."""
