@@ -26,7 +26,10 @@ SCHEMA_CANT_SAY = {
     "backfill_start_within",
     "created_at_no_time",  # a time
     "incremental_bad_path",  # a JSON path
+    "incremental_path_of_many",
+    "incremental_path_of_many_in_defaults",
     "paginator_bad_path",
+    "placeholder_of_many",
     "schedule_offset_too_big",  # one field less than another
 }
 """Structural problems that need more than a schema."""

@@ -19,9 +19,9 @@ from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
-    JsonPath,
     Number,
     PythonOnly,
+    SingleValuePath,
     Text,
     WholeNumber,
     by_kind,
@@ -67,7 +67,7 @@ ColumnNames = Annotated[
 class IncrementalBase(FileModel):
     """Fields that both forms of an incremental cursor share."""
 
-    cursor_path: JsonPath = Field(
+    cursor_path: SingleValuePath = Field(
         description="JSON path of the cursor in a record, such as `updated_at`: a value that grows "
         "when a record is added or changed."
     )
@@ -141,7 +141,7 @@ class ResolveParam(FileModel):
 
     type: Literal["resolve"] = Field(description="Always `resolve`.")
     resource: Text = Field(description="The name of the parent resource.")
-    field: JsonPath = Field(description="JSON path of the field in the parent's record.")
+    field: SingleValuePath = Field(description="JSON path of the field in the parent's record.")
 
 
 class UnknownParam(FileModel):

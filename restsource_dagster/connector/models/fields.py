@@ -25,11 +25,13 @@ __all__ = [
     "MaybeJsonPath",
     "Number",
     "PythonOnly",
+    "SingleValuePath",
     "Text",
     "WholeNumber",
     "as_json",
     "by_kind",
     "closest_kind",
+    "finds_one_value",
     "is_jsonpath",
     "refuse_type",
     "refuse_value",
@@ -128,20 +130,61 @@ def _check_maybe_jsonpath(value: Any) -> Any:
     return value if value is None or value == "" else _check_jsonpath(value)
 
 
+def _check_single_value_path(value: Any) -> Any:
+    if not finds_one_value(without_references(_check_jsonpath(value))):
+        raise PydanticCustomError("path_of_many", "a JSON path that can match several values")
+    return value
+
+
 def is_jsonpath(text: str) -> bool:
     """True if dlt can read the text as a JSON path (jsonpath-ng with its extensions)."""
-    return _SIMPLE_PATH.fullmatch(text) is not None or _is_parsed_by_jsonpath_ng(text)
+    return _SIMPLE_PATH.fullmatch(text) is not None or _parsed_path(text) is not None
+
+
+def finds_one_value(path: str) -> bool:
+    """True if a JSON path matches at most one value of a record, whatever the record is.
+
+    A path with `[*]`, `..`, a slice, a filter or several names does not.
+    """
+    return _SIMPLE_PATH.fullmatch(path) is not None or not _finds_many(_parsed_path(path))
 
 
 @lru_cache(maxsize=4096)
-def _is_parsed_by_jsonpath_ng(text: str) -> bool:
+def _parsed_path(text: str) -> Any:
+    """Return what jsonpath-ng makes of a path; None for text that is none."""
     from jsonpath_ng.ext.parser import parse
 
     try:
-        parse(text)
+        return parse(text)
     except Exception:  # noqa: BLE001 - the parser raises anything for text that is no path
-        return False
-    return True
+        return None
+
+
+_STEPS_TO_MANY = frozenset(
+    (
+        "Descendants",
+        "Filter",
+        "Intersect",
+        "Keys",
+        "Slice",
+        "Union",
+        "Where",
+        "WhereNot",
+        "Wildcard",
+    )
+)
+"""The classes of jsonpath-ng whose matches may be several, without the underscore of some."""
+
+
+def _finds_many(step: Any) -> bool:
+    # names of fields, or indices of a list: `a,b`, `[0,1]`
+    names = (*getattr(step, "fields", ()), *getattr(step, "indices", ()))
+    return (
+        type(step).__name__.lstrip("_") in _STEPS_TO_MANY
+        or len(names) > 1
+        or "*" in names
+        or any(_finds_many(part) for part in getattr(step, "__dict__", {}).values())
+    )
 
 
 Text = Annotated[str, Strict()]
@@ -158,6 +201,12 @@ JsonPath = Annotated[
     str, PlainValidator(_check_jsonpath), WithJsonSchema({"type": "string", "format": "json-path"})
 ]
 """A valid JSON path, such as `data.items` or `$.items[*]`."""
+SingleValuePath = Annotated[
+    str,
+    PlainValidator(_check_single_value_path),
+    WithJsonSchema({"type": "string", "format": "json-path"}),
+]
+"""A JSON path that matches at most one value of a record."""
 MaybeJsonPath = Annotated[
     str | None,
     PlainValidator(_check_maybe_jsonpath),

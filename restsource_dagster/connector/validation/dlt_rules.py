@@ -191,6 +191,8 @@ REFUSALS = {
     "which is the name of the asset of the backfill.",
     "template": "`{{ dlt.secrets['x'] }}` and similar templates. They are sent "
     "to the API unchanged.",
+    "many-values": "A `cursor_path`, or the path in a placeholder, that can match several values of "
+    "a record: `[*]`, `..`, slices, filters. dlt takes the first one and drops the others.",
     "reference-name": "`${...}` without a valid name. It is sent to the API unchanged.",
     "depth": "Nesting deeper than 100 levels. dlt fails at a slightly deeper level.",
     "not-json": "NaN and infinity, which JSON doesn't have.",
@@ -220,7 +222,8 @@ def refusal_code(path: FieldPath, loc: Sequence[str | int], kind: str, given: An
 
     `loc` is the path with the tags of the unions' members.
     """
-    name = _refusal_name(path, loc, kind, given)
+    is_of_many = kind == "path_of_many"
+    name = "many-values" if is_of_many else _refusal_name(path, loc, kind, given)
     return f"deliberate:{name}" if name else None
 
 

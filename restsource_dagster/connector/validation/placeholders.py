@@ -17,7 +17,7 @@ from restsource_dagster.connector.models.endpoint import (
     placeholder_names,
     placeholders_in,
 )
-from restsource_dagster.connector.models.fields import is_jsonpath
+from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
 from restsource_dagster.connector.validation.diagnostics import (
     may_be_secret,
     nearest_name,
@@ -201,7 +201,7 @@ _INCREMENTAL_ATTRIBUTES = (
     "allow_external_schedulers",
 )
 """The attributes of dlt's `Incremental` that a placeholder can show."""
-_SHOWABLE_NAME = re.compile(r"[\w.-]+")
+_SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 
 
 def check_placeholders(merged: MergedResource) -> None:
@@ -294,6 +294,8 @@ def _add_parent_field(merged: MergedResource, name: str, place: FieldPath) -> No
     parts = name.strip().split(".", maxsplit=2)
     if len(parts) == 3 and is_jsonpath(parts[2]):
         merged.resolved.setdefault(name, place)
+        if not finds_one_value(parts[2]):
+            _report_many_values(merged, name, place)
         return
     merged.report(
         place,
@@ -302,6 +304,18 @@ def _add_parent_field(merged: MergedResource, name: str, place: FieldPath) -> No
         fix=f"Write `{{resources.{parts[1]}.id}}`"
         if len(parts) == 2 and parts[1] and _is_showable(name, place)
         else None,
+    )
+
+
+def _report_many_values(merged: MergedResource, name: str, place: FieldPath) -> None:
+    merged.report(
+        place,
+        f"{_placeholder_shown(name, place)} can match several values of a parent's record, and each "
+        "call takes one",
+        expected="a path without `[*]`, `..`, slices and filters",
+        fix="Write the path of one value, such as `{resources.<parent>.items[0].id}`; or load the "
+        "items as a resource of their own, and take it as the parent",
+        code="deliberate:many-values",
     )
 
 

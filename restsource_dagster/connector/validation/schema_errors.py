@@ -63,6 +63,7 @@ def _finding_by_error_type(
         "python_only": lambda: python_only_finding(path, given),
         "too_long": lambda: python_only_finding(path, given),
         "jsonpath": lambda: _no_jsonpath(path, given),
+        "path_of_many": lambda: _path_of_many(path, given),
     }
     return by_kind[kind]() if kind in by_kind else _wrong_value(error, path)
 
@@ -130,6 +131,17 @@ def _no_jsonpath(path: FieldPath, given: Any) -> Finding:
         describe_value(given, path),
         "a path such as `data.items` or `$.items[*]`",
         "Put a name with spaces or other special characters in quotes: `'first name'`",
+    )
+
+
+def _path_of_many(path: FieldPath, given: Any) -> Finding:
+    return Finding(
+        json_pointer(path),
+        f"{_subject(path)} can match several values of a record, and one is needed",
+        describe_value(given, path),
+        "a path without `[*]`, `..`, slices and filters",
+        'Write the path of one value, such as `items[0].id`; or set "data_selector" to the list, '
+        "so that each of its items is a record",
     )
 
 

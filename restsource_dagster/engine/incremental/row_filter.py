@@ -196,6 +196,9 @@ class RowFilter:
             value = row.get(self._field)
         else:
             found = jsonpath.find_values(self._path, row)
+            if len(found) > 1:
+                # the file can hold the path as a reference, whose value `check` doesn't know
+                raise self._error("the record has several values there", page, number)
             value = found[0] if found else None
         if value is None and self.rules.on_missing == "raise":
             raise self._error(

@@ -34,9 +34,10 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
     values = []
     for param in plan.parent_params:
         found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
-        if not found or found[0] is None:
+        if len(found) != 1 or found[0] is None:
+            problem = f"{len(found)} values of" if len(found) > 1 else "no"
             error = IngestError(
-                f"resource {plan.resource.name}: a record of {plan.resource.parent} has no "
+                f"resource {plan.resource.name}: a record of {plan.resource.parent} has {problem} "
                 f"{param.resolve_config['field']!r}, which {param.param_name!r} needs: "
                 f"{redactor.snippet(str(parent), _PARENT_SNIPPET_CHARS)}"
             )
