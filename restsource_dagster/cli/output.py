@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
@@ -52,6 +52,8 @@ def _plain(text: str, **_style: Any) -> str:
     return text
 
 
+_UNLIMITED_WIDTH = 10_000
+"""Columns without a terminal, so that no line is wrapped or cut."""
 EXIT_FAILED = 1
 """Exit code: a problem in a file, or a failed resource."""
 EXIT_INTERRUPTED = 130
@@ -61,10 +63,18 @@ EXIT_OUTPUT_CLOSED = 141
 
 
 def result_console() -> "Console":
-    """Return a console for results, see `ResultConsole`."""
-    from restsource_dagster.cli.console import ResultConsole
+    """Return a console for tables: colours on a terminal only; without one, no line is wrapped or cut."""
+    from rich.console import Console  # slow to import, and `check` prints no tables
 
-    return ResultConsole()
+    class ResultConsole(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            """Let `main` handle it, as for all other output."""
+            raise BrokenPipeError
+
+    console = ResultConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _UNLIMITED_WIDTH
+    return console
 
 
 def print_notice(message: str) -> None:

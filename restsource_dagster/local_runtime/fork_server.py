@@ -42,7 +42,6 @@ _RUN_MODULES = (
     "dagster._cli.api",
     "restsource_dagster.definitions",
     "restsource_dagster.orchestration.op",
-    "restsource_dagster.orchestration.backfills.partition_op",
     # what `dagster.yaml` names
     "restsource_dagster.local_runtime.run_launcher",
     "restsource_dagster.local_runtime.sqlite_storage",

@@ -31,16 +31,18 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     BackfillPlan,
     build_backfill_plans,
 )
-from restsource_dagster.orchestration.backfills.backfill_sensor import build_backfill_sensor
+from restsource_dagster.orchestration.backfills.backfill_status import build_backfill_sensor
 from restsource_dagster.orchestration.dagster_compat import require_names, resolve_jobs
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import is_job_of, possible_connectors
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
-from restsource_dagster.orchestration.sensors.broken_files import build_broken_files_sensor
 from restsource_dagster.orchestration.sensors.first_run import build_first_run_sensor
 from restsource_dagster.orchestration.sensors.killed_runs import build_killed_runs_sensor
-from restsource_dagster.orchestration.sensors.watch_files import build_watch_sensor
+from restsource_dagster.orchestration.sensors.watch_files import (
+    build_broken_files_sensor,
+    build_watch_sensor,
+)
 from restsource_dagster.orchestration.state_files import CreationTimes, LiveStarts
 from restsource_dagster.settings import Settings
 

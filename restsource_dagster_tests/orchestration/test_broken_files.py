@@ -5,7 +5,7 @@ import pytest
 
 from restsource_dagster.connector.loader import LoadedFile, load_file
 from restsource_dagster.connector.validation.diagnostics import Problem
-from restsource_dagster.orchestration.sensors.broken_files import (
+from restsource_dagster.orchestration.sensors.watch_files import (
     MAX_PROBLEMS_SHOWN,
     BrokenFilesError,
     build_broken_files_sensor,

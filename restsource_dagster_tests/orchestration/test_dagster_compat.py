@@ -29,7 +29,7 @@ from restsource_dagster.orchestration.dagster_compat import (
 )
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
-from restsource_dagster.orchestration.sensors.reload import reload_location
+from restsource_dagster.orchestration.sensors.watch_files import reload_location
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.orchestration.backfills.cases import Location, orders
 from restsource_dagster_tests.orchestration.scheduled_shop import CREATED, build_job, build_shop

@@ -22,7 +22,10 @@ from dagster._core.remote_origin import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._grpc.client import DagsterGrpcClient
 
-from restsource_dagster.orchestration.sensors.reload import RELOAD_TIMEOUT_SECONDS, reload_location
+from restsource_dagster.orchestration.sensors.watch_files import (
+    RELOAD_TIMEOUT_SECONDS,
+    reload_location,
+)
 from restsource_dagster_tests.ports import closed_port, reserve_ports
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 

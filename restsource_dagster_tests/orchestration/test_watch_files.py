@@ -7,8 +7,11 @@ import dagster as dg
 import pytest
 
 from restsource_dagster.connector.loader import fingerprint_folder
-from restsource_dagster.orchestration.sensors.reload import ReloadResult
-from restsource_dagster.orchestration.sensors.watch_files import ReloadError, build_watch_sensor
+from restsource_dagster.orchestration.sensors.watch_files import (
+    ReloadError,
+    ReloadResult,
+    build_watch_sensor,
+)
 
 ASKED = ReloadResult("asked", "Asked.", "code server")
 FAILED = ReloadResult("failed", "The code server did not reload: it is gone.")

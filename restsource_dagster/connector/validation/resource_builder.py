@@ -1,8 +1,9 @@
-"""Builds the resources of a file from its sound parts, with every check on the way."""
+"""Build the resources of a file from its sound parts, with every check on the way."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -15,8 +16,9 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceObject,
 )
 from restsource_dagster.connector.models.fields import FileModel
+from restsource_dagster.connector.models.table_hints import DispositionName, PlainDisposition
 from restsource_dagster.connector.naming import asset_identifier, is_asset_name, table_identifier
-from restsource_dagster.connector.resources import NO_PARAMS, Resource
+from restsource_dagster.connector.resources import NO_PARAMS, Disposition, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -27,6 +29,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 from restsource_dagster.connector.validation.dlt_rules import (
     auth_findings,
     check_endpoint_rules,
+    merge_strategy_findings,
     paginator_findings,
 )
 from restsource_dagster.connector.validation.merged_resource import (
@@ -38,12 +41,119 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
 )
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
-from restsource_dagster.connector.validation.write_disposition import (
-    check_table_hints,
-    disposition_of,
-)
 
-__all__ = ["build_resources"]
+__all__ = [
+    "build_resources",
+    "check_table_hints",
+    "disposition_of",
+]
+
+_STRATEGIES_BY_PRIMARY_KEY = ("upsert", "insert-only", "cdc")
+
+
+def disposition_of(merged: MergedResource, incremental_parent: str | None) -> Disposition:
+    """Return the write disposition and its reason; report refusals.
+
+    `incremental_parent` names the nearest of its parents that has a cursor.
+    """
+    given, incremental = merged.resource.write_disposition, merged.endpoint.cursor is not None
+    primary, merge = (merged.resource.key_columns(hint) for hint in ("primary_key", "merge_key"))
+    if given is None:
+        return _derive_disposition(primary, incremental, incremental_parent)
+    value: DispositionName = given if isinstance(given, str) else given.disposition
+    strategy = None if isinstance(given, str) else getattr(given, "strategy", None)
+    where = "" if merged.is_own("write_disposition") else " in `resource_defaults`"
+    reason = f"{value}, as the file says{where}"
+    disposition = Disposition(value, strategy, derived=False, reason=reason)
+    if value == "merge":
+        _check_keys(merged, strategy or "delete-insert", primary, merge)
+    if value == "replace":
+        _check_replace(merged, incremental, incremental_parent)
+    return disposition
+
+
+@lru_cache(maxsize=4096)  # most resources of a code location have one of a few
+def _derive_disposition(
+    primary: tuple[str, ...], incremental: bool, incremental_parent: str | None
+) -> Disposition:
+    if primary:
+        key = ", ".join(primary)
+        return _derived_disposition(
+            "merge", f"merge, because the resource has a primary key ({key})"
+        )
+    if incremental:
+        return _derived_disposition(
+            "append", "append, because the resource is incremental and has no primary key"
+        )
+    if incremental_parent:
+        reason = (
+            f"append, because its parent {incremental_parent} is incremental and it has no "
+            "primary key"
+        )
+        return _derived_disposition("append", reason)
+    return _derived_disposition(
+        "replace", "replace, because the resource has neither a primary key nor a cursor"
+    )
+
+
+def _derived_disposition(value: DispositionName, reason: str) -> Disposition:
+    return Disposition(value, None, derived=True, reason=reason)
+
+
+def _check_keys(
+    merged: MergedResource, strategy: str, primary: tuple[str, ...], merge: tuple[str, ...]
+) -> None:
+    if strategy in _STRATEGIES_BY_PRIMARY_KEY and not primary:
+        needed = "a primary key"
+    elif strategy == "delete-insert" and not primary and not merge:
+        needed = "a primary key or a merge key"
+    else:
+        return
+    merged.report(
+        merged.place("write_disposition"),
+        f"Merge ({strategy}) needs {needed}, and {quoted_name(merged.name)} has none: rows would "
+        "pile up",
+        fix='Add "primary_key": "id" (the column that identifies a row), or write "append"',
+        code="deliberate:merge-without-key",
+    )
+
+
+def _check_replace(
+    merged: MergedResource, incremental: bool, incremental_parent: str | None
+) -> None:
+    if incremental_parent:
+        merged.report(
+            merged.place("write_disposition"),
+            f"Replace would drop the rows of all parents that {quoted_name(incremental_parent)}, "
+            "which is incremental, doesn't bring this time",
+            fix='Add "primary_key" and write "merge", or write "append"',
+            code="deliberate:replace-below-incremental",
+        )
+    elif incremental:
+        merged.report(
+            merged.place("write_disposition"),
+            "With replace and a cursor, each run leaves only the newest rows in the table",
+            fix='Leave out `incremental`, or write "merge" or "append"',
+            severity="warning",
+        )
+
+
+def check_table_hints(merged: MergedResource) -> None:
+    """Report what dlt refuses in the hints when it builds the resource or makes the table."""
+    given = merged.resource.write_disposition
+    if isinstance(given, PlainDisposition):
+        merged.findings.extend(merge_strategy_findings(given, merged.place("write_disposition")))
+    for index, reference in enumerate(merged.resource.references or ()):
+        ours, theirs = reference.columns, reference.referenced_columns
+        if not (reference.referenced_table and ours and len(ours) == len(theirs)):
+            merged.report(
+                (*merged.place("references"), index),
+                "A reference names its columns, the other table, and as many columns there",
+                fix='{"columns": ["customer_id"], "referenced_table": "customers", '
+                '"referenced_columns": ["id"]}',
+                code="deliberate:reference",
+            )
+
 
 Model = TypeVar("Model", bound=FileModel)
 

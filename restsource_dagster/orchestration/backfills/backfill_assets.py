@@ -71,7 +71,7 @@ def build_backfill_asset(plan: BackfillPlan, runs: RunSettings) -> dg.AssetsDefi
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         # Imported here because it brings dlt, which the code location must load without.
-        from restsource_dagster.orchestration.backfills.partition_op import materialize_partition
+        from restsource_dagster.orchestration.op import materialize_partition
 
         yield materialize_partition(context, plan, runs)
 

@@ -1,36 +1,136 @@
-"""The sensor that watches the folder: a new, changed or removed connector file takes effect without a click.
+"""The sensors for connector files: one reloads the code location when a file changes, one shows broken files.
 
-It reloads the code location when the folder differs from what the definitions were built from. The rules for when
-it does (`decide_reload`) are pure functions of what is observed, so tests need no folder and no clock.
+The code location is reloaded when the folder differs from what the definitions were built from. The rules for
+when (`decide_reload`) are pure functions of what is observed, so tests need no folder and no clock.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import dagster as dg
 
-from restsource_dagster.connector.loader import find_connector_files, fingerprint_folder
-from restsource_dagster.orchestration.sensors.reload import ReloadResult, reload_location
+from restsource_dagster.connector.loader import LoadedFile, find_connector_files, fingerprint_folder
+from restsource_dagster.orchestration.dagster_compat import code_location_of
 
 __all__ = [
+    "BROKEN_FILES_SENSOR",
+    "RELOAD_TIMEOUT_SECONDS",
     "WATCH_SENSOR",
+    "BrokenFilesError",
     "FolderObservation",
     "ReloadError",
+    "ReloadResult",
     "WatchDecision",
     "WatchState",
     "after_failed_reload",
     "after_reload_request",
+    "build_broken_files_sensor",
     "build_watch_sensor",
     "decide_reload",
+    "reload_location",
 ]
 
+RELOAD_TIMEOUT_SECONDS = 50
+"""Less than the 60 seconds that the daemon gives a sensor tick, so that the tick reports the failure."""
+RELOAD_BY_HAND = "Click Reload beside the code location in Dagster's UI (Deployment)."
+
+
+@dataclass(frozen=True)
+class ReloadResult:
+    """The result of requesting a reload; `detail` is a sentence or two for people.
+
+    - `asked`: `via` accepted the request. The code server serves the new definitions to webserver and daemon
+      within a second or two. The webserver has them, and the daemon renews its own about every minute.
+    - `failed`: worth another try later.
+    - `unsupported`: only a person can reload here.
+    """
+
+    outcome: Literal["asked", "failed", "unsupported"]
+    detail: str
+    via: Literal["code server", "webserver"] | None = None
+
+
+def reload_location(
+    context: dg.SensorEvaluationContext,
+    *,
+    webserver: str | None = None,
+    timeout_seconds: int = RELOAD_TIMEOUT_SECONDS,
+) -> ReloadResult:
+    """Make the code location of this sensor load its files again. Never raises.
+
+    Under `dagster dev` and `dagster code-server start`, webserver and daemon share a code server, which
+    reloads. If each starts its own (a `workspace.yaml` with a module), the webserver reloads, provided its
+    address is given (`http://host:3000`).
+
+    The code server's part is not documented by Dagster. If a version lacks it, the result says so and what
+    to do.
+    """
+    location = code_location_of(context)
+    if location is None:
+        return ReloadResult(
+            "unsupported", f"This sensor runs outside of a code location. {RELOAD_BY_HAND}"
+        )
+    # The shared code server first: webserver and daemon see its new definitions at once.
+    if location.reload is not None:
+        return _ask_code_server(location.reload, timeout_seconds)
+    if webserver is not None:
+        return _ask_webserver(webserver, location.name, timeout_seconds)
+    return ReloadResult(
+        "unsupported",
+        "The connector files changed, but this code location can't be reloaded from inside: it "
+        f"has no code server of its own (start Dagster with `dagster dev`). {RELOAD_BY_HAND}",
+    )
+
+
+def _ask_code_server(reload: Callable[[int], None], timeout_seconds: int) -> ReloadResult:
+    try:
+        reload(timeout_seconds)
+    except Exception as error:  # noqa: BLE001 - no documented API, so it may raise anything
+        return ReloadResult(
+            "failed", f"The code server did not reload: {_error_text(error)} {RELOAD_BY_HAND}"
+        )
+    return ReloadResult("asked", "The code server loaded the connector files again.", "code server")
+
+
+def _ask_webserver(address: str, location_name: str, timeout_seconds: int) -> ReloadResult:
+    # Few installations need it, and it takes long to import.
+    from dagster_graphql import DagsterGraphQLClient, ReloadRepositoryLocationStatus
+
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        client = DagsterGraphQLClient(
+            parts.hostname or "",
+            port_number=parts.port,
+            use_https=parts.scheme == "https",
+            path_prefix=parts.path.rstrip("/"),
+            timeout=timeout_seconds,
+        )
+        answer = client.reload_repository_location(location_name)
+    except Exception as error:  # noqa: BLE001 - a network client: any failure is the answer's text
+        return ReloadResult(
+            "failed",
+            f"The webserver at {address} did not reload: {_error_text(error)} {RELOAD_BY_HAND}",
+        )
+    if answer.status is not ReloadRepositoryLocationStatus.SUCCESS:
+        reason = answer.message or answer.failure_type or "it gave no reason."
+        return ReloadResult("failed", f"The webserver at {address} did not reload: {reason}")
+    return ReloadResult("asked", "The webserver loaded the connector files again.", "webserver")
+
+
+def _error_text(error: Exception) -> str:
+    # gRPC errors are pages long, and the text is stored with each tick.
+    text = " ".join(str(error).split())[:500].rstrip(".")
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
 WATCH_SENSOR = "restsource_watch"
-INTERVAL_SECONDS = 3
+WATCH_INTERVAL_SECONDS = 3
 """Shorter than the five seconds between the daemon's rounds, so that each round has a tick."""
 QUIET_SECONDS = 1.0
 """A folder without changes for so long is taken as complete: an editor or `cp` has finished by then."""
@@ -270,7 +370,7 @@ def build_watch_sensor(
 
     @dg.sensor(
         name=WATCH_SENSOR,
-        minimum_interval_seconds=INTERVAL_SECONDS,
+        minimum_interval_seconds=WATCH_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reloads this code location when a connector file is added, changed or removed.",
     )
@@ -331,3 +431,50 @@ def _last_modified(folder: Path) -> float:
         except OSError:  # removed since it was listed; the fingerprint will differ
             continue
     return max(times)
+
+
+BROKEN_FILES_SENSOR = "restsource_broken_configs"
+
+BROKEN_FILES_INTERVAL_SECONDS = 60
+MAX_PROBLEMS_SHOWN = 100
+"""Problems in the text of a tick, which Dagster stores for every failed tick."""
+
+
+class BrokenFilesError(Exception):
+    """Connector files have errors. The message has a line per problem."""
+
+
+def build_broken_files_sensor(broken: Sequence[LoadedFile]) -> dg.SensorDefinition:
+    """Return a sensor that fails once a minute with the problems of all broken files.
+
+    One sensor for all files, because a broken file's name may be no valid sensor name. Without broken files
+    it skips.
+    """
+    text = _broken_files_text(broken)
+
+    # A tick can show red without a run, an asset can't. So the sensor fails on purpose.
+    @dg.sensor(
+        name=BROKEN_FILES_SENSOR,
+        minimum_interval_seconds=BROKEN_FILES_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Fails while connector files have errors, and shows them.",
+    )
+    def broken_configs() -> dg.SkipReason:
+        if broken:
+            raise BrokenFilesError(text)
+        return dg.SkipReason("No connector file has errors.")
+
+    return broken_configs
+
+
+def _broken_files_text(broken: Sequence[LoadedFile]) -> str:
+    one = len(broken) == 1
+    files = "1 connector file has errors" if one else f"{len(broken)} connector files have errors"
+    loaded = "is not loaded" if one else "are not loaded"
+    lines = [problem.as_text() for file in broken for problem in file.problems]
+    # A thousand problems would be stored every minute.
+    more = len(lines) - MAX_PROBLEMS_SHOWN
+    shown = lines[:MAX_PROBLEMS_SHOWN] + (
+        [f"... and {more} more: see `restsource check`"] if more > 0 else []
+    )
+    return "\n".join([f"{files} and {loaded}. Other connectors are unaffected.", *shown])

@@ -17,7 +17,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     BackfillPlan,
     build_backfill_plans,
 )
-from restsource_dagster.orchestration.backfills.backfill_sensor import build_backfill_sensor
+from restsource_dagster.orchestration.backfills.backfill_status import build_backfill_sensor
 from restsource_dagster.orchestration.names import TAG_WINDOW
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.state_files import LiveStarts

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from restsource_dagster.orchestration.assets import BROKEN_FILES_GROUP
-from restsource_dagster.orchestration.backfills.backfill_sensor import BACKFILL_SENSOR
+from restsource_dagster.orchestration.backfills.backfill_status import BACKFILL_SENSOR
 from restsource_dagster.orchestration.names import asset_key, backfill_asset_key
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.orchestration.backfills.cases import orders

@@ -11,8 +11,11 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from restsource_dagster.orchestration.backfills.backfill_sensor import MAX_REQUESTS, SETTLE
-from restsource_dagster.orchestration.backfills.backfill_status import read_loaded_partitions
+from restsource_dagster.orchestration.backfills.backfill_status import (
+    MAX_REQUESTS,
+    SETTLE,
+    read_loaded_partitions,
+)
 from restsource_dagster.orchestration.names import asset_key, backfill_asset_key
 from restsource_dagster.orchestration.schedules.slot_schedule import InstanceConnectorRuns
 from restsource_dagster_tests.making import make_connector
