@@ -108,7 +108,7 @@ def _drop_resources(
 ) -> tuple[str, ...]:
     with stdout_to_stderr(), show_progress(connector, bars=False) as observer:
         from restsource_dagster.engine.errors import IngestError
-        from restsource_dagster.engine.run.reset_resources import reset_resources
+        from restsource_dagster.engine.run.reset import reset_resources
 
         try:
             return reset_resources(connector, wanted, settings, observer)

@@ -201,7 +201,7 @@ try:
 except ImportError as error:
     _missing.append(error)
 
-# The first page of the families that come next (engine/run/family_prefetch.py), planned on a copy of
+# The first page of the families that come next (engine/run/ingest.py), planned on a copy of
 # a resource's state. Without these names each family asks for its first page in its turn.
 try:
     from dlt.common.configuration.resolve import inject_section

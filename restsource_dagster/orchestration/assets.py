@@ -26,7 +26,8 @@ from restsource_dagster.orchestration.run_config import (
 )
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
-    from restsource_dagster.engine.run.outcome import LoadedColumn, Outcome
+    from restsource_dagster.engine.destination.tables import LoadedColumn
+    from restsource_dagster.engine.run.outcome import Outcome
 
 __all__ = [
     "CodeReferenceSource",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restsource_dagster.engine.incremental.window_filter import api_filters_of
-from restsource_dagster.engine.source.resource_plan import ResourcePlan, build_resource_plans
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
 from restsource_dagster_tests.connector.helpers import connector
 from restsource_dagster_tests.connector.stock_dlt import for_dlt, resolve_for_dlt
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import UnknownResourceError
-from restsource_dagster.engine.run.reset_resources import dependents_of, reset_resources
+from restsource_dagster.engine.run.reset import dependents_of, reset_resources
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import Events, day, load_window, stored, window_of
 from restsource_dagster_tests.faults.watching import Notes

@@ -13,15 +13,15 @@ from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
-from restsource_dagster.engine.http.usage import UsageCounter
+from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
+from restsource_dagster.engine.plan.dlt_adapter import make_paginator
+from restsource_dagster.engine.progress import UsageCounter
 from restsource_dagster.engine.run.outcome import Outcome
-from restsource_dagster.engine.source.dlt_adapter import make_paginator
 
 __all__ = [
     "At",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of
 from restsource_dagster_tests.making import load

@@ -9,9 +9,13 @@ import pytest
 import requests
 
 from restsource_dagster.engine.errors import RateLimitedError, RequestError, ResponseError
-from restsource_dagster.engine.http.rate_limit import RateLimiter
-from restsource_dagster.engine.http.retry import is_transient, rate_limit_resets_in, retry_after
 from restsource_dagster.engine.http.session import ApiSession
+from restsource_dagster.engine.http.waits import (
+    RateLimiter,
+    is_transient,
+    rate_limit_resets_in,
+    retry_after,
+)
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
     FakeTime,

@@ -25,7 +25,6 @@ from restsource_dagster.engine.destination.recovery import (
 )
 from restsource_dagster.engine.destination.replace_rows import (
     ReplacingDestination,
-    RowDeletion,
     can_replace_rows,
     check_row_replacement,
     delete_replaced_rows,
@@ -38,8 +37,8 @@ from restsource_dagster.engine.destination.tables import (
 from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import WithStateSync, count_normalized_rows
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
-from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
-from restsource_dagster.engine.run.outcome import Progress
+from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
+from restsource_dagster.engine.progress import Progress
 
 __all__ = ["LoadSummary", "PipelineManager", "infrequent_gc"]
 

@@ -1,7 +1,7 @@
 """Leave no row twice and no row out after a load that was killed.
 
 dlt loads each table in a transaction of its own, so a killed run leaves some tables with the new
-rows and others without. Three things make that safe:
+rows and others without. Two things make that safe:
 
 - `log_pending_load`: Merged and replaced tables are right again after the next run. Appended rows
   would stay and come again, so each load first notes the tables that it appends to. If it does not
@@ -9,12 +9,10 @@ rows and others without. Three things make that safe:
 - `log_pending_overrides`: A full refresh, or a cursor that is set back, replaces rows and moves the
   cursor, which are two transactions. If the run is killed between them, the rows are new and the
   cursor is old. So the override is noted first, and the next run applies it again.
-- `check_safe_to_append`: A cursor can tell new rows from loaded ones only if it has seen every row
-  of the table. If the file changes how a table is loaded, the run fails instead.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,16 +26,11 @@ from restsource_dagster.engine.dlt_compat import (
     SqlClientNotAvailable,
     get_nested_tables,
 )
-from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.incremental.cursor_state import read_lower_bound
-from restsource_dagster.engine.incremental.position import SEEN_KEY
-from restsource_dagster.engine.source.resource_plan import ResourcePlan
 
 __all__ = [
     "PENDING_LOADS_TABLE",
     "PENDING_OVERRIDES_TABLE",
     "PendingOverride",
-    "check_safe_to_append",
     "clear_pending_load",
     "clear_pending_overrides",
     "log_pending_load",
@@ -46,97 +39,6 @@ __all__ = [
     "sql_client_of",
     "undo_incomplete_loads",
 ]
-
-StateMapping = Mapping[str, Any]
-
-
-def check_safe_to_append(
-    plans: Mapping[str, ResourcePlan],
-    state: StateMapping,
-    count_rows: Callable[[str], int | None],
-    *,
-    family: Mapping[str, ResourcePlan] | None = None,
-) -> None:
-    """Raise `IngestError` if rows that are in a table already could be appended again.
-
-    `plans` are the resources to check, by name; `family` is all of the family, if it has more.
-    `state` is dlt's state of the connector's source. `count_rows` counts a table's rows.
-    """
-    for plan in plans.values():
-        name = plan.resource.name
-        known = state.get("resources", {}).get(name, {})
-        if not plan.loaded or not plan.appends or _are_rows_known(plan, family or plans, known):
-            continue
-        if count_rows(plan.resource.table):
-            error = IngestError(
-                f"resource {name}: the table {plan.resource.table} has rows from before it was "
-                "appended to by this cursor, and nobody can tell which of them the API would send "
-                'again. Give it another "table_name", or a "primary_key" so that rows are merged, '
-                "or empty the table."
-            )
-            error.resource = name
-            raise error
-
-
-def _are_rows_known(
-    plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: StateMapping
-) -> bool:
-    """Return True if the cursor has seen all rows of the table, or if there is no cursor."""
-    ours = known.get("restsource", {})
-    incremental = plan.incremental
-    if incremental is not None:
-        # a fixed window has no stored cursor: it is read whole in each run
-        if incremental.end_value is not None:
-            return True
-        # the next run reads no row with the stored value again, so no row is remembered
-        if incremental.range_start == "open" and not incremental.lag:
-            return bool(known.get("incremental", {}).get(incremental.cursor_path))
-        if _is_at_lower_bound(ours, known, incremental.cursor_path):
-            return True
-        # the state belongs to another table, from before the file named this one
-        if ours.get("table", plan.resource.table) != plan.resource.table:
-            return False
-        single = known.get("incremental", {}).get(incremental.cursor_path, {})
-        parents = ours.get("parents", {}).get(incremental.cursor_path, {})
-        return any(_has_seen_rows(state) for state in (single, *parents.values()))
-    # a dependent resource without a cursor follows the cursors of its parents
-    above = list(_incremental_ancestors(plan, plans))
-    follows = ours.get("follows", {})
-    return not above or any(_has_seen_rows(state) for state in _follower_states(follows, above))
-
-
-def _is_at_lower_bound(ours: StateMapping, known: StateMapping, path: str) -> bool:
-    """Return True if the cursor stands where its stream begins: no older row is read again."""
-    last = known.get("incremental", {}).get(path, {}).get("last_value")
-    begins = read_lower_bound(ours)
-    return begins is not None and last in (None, begins)
-
-
-def _incremental_ancestors(
-    plan: ResourcePlan, plans: Mapping[str, ResourcePlan]
-) -> Iterator[ResourcePlan]:
-    """Yield the parents of a dependent resource, at any depth, that have a cursor."""
-    parent = plan.resource.parent
-    while parent:
-        above = plans[parent]
-        if above.incremental is not None and above.incremental.end_value is None:
-            yield above
-        parent = above.resource.parent
-
-
-def _follower_states(
-    follows: StateMapping, above: Iterable[ResourcePlan]
-) -> Iterator[StateMapping]:
-    """Yield what a dependent resource has stored for each record of these parents."""
-    for plan in above:
-        for states in follows.get(plan.resource.name, {}).values():
-            yield from states.values()
-
-
-def _has_seen_rows(state: StateMapping) -> bool:
-    """Return True if a state remembers rows: the engine's own, or one that stock dlt has stored."""
-    return bool(state.get(SEEN_KEY) or state.get("unique_hashes"))
-
 
 PENDING_OVERRIDES_TABLE = "_restsource_changes"
 """A table of each dataset: one row for each cursor override of a load in progress."""

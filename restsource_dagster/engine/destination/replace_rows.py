@@ -22,7 +22,6 @@ and compares each.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
 from restsource_dagster.connector.cursor_format import (
-    CursorFormat,
-    CursorValueError,
     IsoDate,
     IsoTime,
 )
@@ -49,13 +46,12 @@ from restsource_dagster.engine.dlt_compat import (
     get_nested_tables,
     get_root_table,
 )
+from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, RowDeletion
 
 __all__ = [
-    "CursorRange",
     "DeletionsByTable",
     "ReplaceRowsClient",
     "ReplacingDestination",
-    "RowDeletion",
     "SqlStatement",
     "can_replace_rows",
     "check_row_replacement",
@@ -66,44 +62,6 @@ __all__ = [
 _VALUES_PER_STATEMENT = 1000
 _VARIANT_PREFIX = "v_"
 _NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
-
-
-@dataclass(frozen=True)
-class CursorRange:
-    """The cursor values from `start` up to, but without, `end`."""
-
-    field: str
-    """The name of the cursor in the records."""
-    form: CursorFormat
-    """How cursor values are written."""
-    start: Any
-    end: Any = None
-    """None for a range without an end."""
-    nulls: bool = False
-    """True if rows without a cursor value belong to the range."""
-
-    @cached_property
-    def _keys(self) -> tuple[Any, Any]:
-        end = None if self.end is None else self.form.comparison_key(self.end)
-        return self.form.comparison_key(self.start), end
-
-    def holds(self, value: Any) -> bool:
-        """Return True if a value is in the range; False for a value that can't be compared."""
-        start, end = self._keys
-        try:
-            key = self.form.comparison_key(value)
-        except CursorValueError:
-            return False
-        return bool(start <= key and (end is None or key < end))
-
-
-@dataclass(frozen=True)
-class RowDeletion:
-    """The rows of a root table that a load replaces."""
-
-    table: str
-    cursor_range: CursorRange | None
-    """None for all rows."""
 
 
 DeletionsByTable = Mapping[str, RowDeletion]

@@ -12,9 +12,9 @@ from typing import Any
 from dlt.common.schema import Schema
 
 from restsource_dagster.engine.dlt_compat import DatabaseUndefinedRelation, SqlClientBase
-from restsource_dagster.engine.run.outcome import LoadedColumn
 
 __all__ = [
+    "LoadedColumn",
     "SqlClient",
     "TableSnapshot",
     "TableSnapshots",
@@ -135,9 +135,6 @@ def _key_names(key: tuple[str, ...]) -> str:
     return ", ".join(key) or "none"
 
 
-_COLUMN_HINTS = ("primary_key", "merge_key", "unique", "row_key", "parent_key", "sort", "partition")
-
-
 def read_row_count(client: SqlClient | None, table: str) -> int | None:
     """Return the number of rows of a table: 0 if it does not exist, None without an SQL client."""
     if client is None:
@@ -149,6 +146,19 @@ def read_row_count(client: SqlClient | None, table: str) -> int | None:
         except DatabaseUndefinedRelation:
             return 0
     return int(rows[0][0]) if rows else None
+
+
+@dataclass(frozen=True)
+class LoadedColumn:
+    """A column of a loaded table. `data_type` is dlt's name of the type."""
+
+    name: str
+    data_type: str
+    nullable: bool
+    hints: tuple[str, ...] = ()
+
+
+_COLUMN_HINTS = ("primary_key", "merge_key", "unique", "row_key", "parent_key", "sort", "partition")
 
 
 def read_loaded_columns(schema: Schema, table: str) -> tuple[LoadedColumn, ...]:

@@ -24,25 +24,26 @@ from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
 from restsource_dagster.engine.http.cancellation import (
+    Deadline,
     RequestCancelled,
     Sleep,
     count_received_bytes,
     end_on_abort,
+    install_deadlines,
     raise_if_cancelled,
 )
-from restsource_dagster.engine.http.deadline import Deadline, install_deadlines
 from restsource_dagster.engine.http.json_body import object_with_duplicate_key, parse_fast
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.retry import (
+from restsource_dagster.engine.http.waits import (
     ActionFor,
+    RateLimiter,
     Retrier,
     is_transient,
     rate_limit_resets_in,
     requested_wait_seconds,
 )
-from restsource_dagster.engine.http.usage import UsageCounter
+from restsource_dagster.engine.progress import UsageCounter
 
 __all__ = ["ApiResponse", "ApiSession", "SessionRules"]
 

@@ -6,6 +6,7 @@ the load, or not at all.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import (
@@ -17,7 +18,6 @@ from restsource_dagster.connector.cursor_format import (
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Incremental, Resource
 from restsource_dagster.connector.validation.diagnostics import describe_value
-from restsource_dagster.engine.destination.replace_rows import CursorRange, RowDeletion
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.incremental.cursor_state import (
@@ -33,6 +33,8 @@ from restsource_dagster.engine.incremental.position import SEEN_KEY
 __all__ = [
     "AppliedOverrides",
     "CursorOverrides",
+    "CursorRange",
+    "RowDeletion",
     "apply_overrides",
     "check_resources_exist",
     "cursor_column",
@@ -173,6 +175,44 @@ def resource_error(name: str, why: str) -> IngestError:
     error = IngestError(f"resource {name}: {why}.")
     error.resource = name
     return error
+
+
+@dataclass(frozen=True)
+class CursorRange:
+    """The cursor values from `start` up to, but without, `end`."""
+
+    field: str
+    """The name of the cursor in the records."""
+    form: CursorFormat
+    """How cursor values are written."""
+    start: Any
+    end: Any = None
+    """None for a range without an end."""
+    nulls: bool = False
+    """True if rows without a cursor value belong to the range."""
+
+    @cached_property
+    def _keys(self) -> tuple[Any, Any]:
+        end = None if self.end is None else self.form.comparison_key(self.end)
+        return self.form.comparison_key(self.start), end
+
+    def holds(self, value: Any) -> bool:
+        """Return True if a value is in the range; False for a value that can't be compared."""
+        start, end = self._keys
+        try:
+            key = self.form.comparison_key(value)
+        except CursorValueError:
+            return False
+        return bool(start <= key and (end is None or key < end))
+
+
+@dataclass(frozen=True)
+class RowDeletion:
+    """The rows of a root table that a load replaces."""
+
+    table: str
+    cursor_range: CursorRange | None
+    """None for all rows."""
 
 
 PipelineState = dict[str, Any]

@@ -5,11 +5,14 @@
 - A dependent resource also has a position in the rows of each incremental resource above it. So it
   requests each of these rows once and misses none, whether it is loaded with its parent or without.
 - A window that has both ends in the file is appended once; the windows appended are stored.
+
+A cursor can tell new rows from loaded ones only if it has seen every row of the table. If the file
+changes how a table is loaded, `check_safe_to_append` fails the run.
 """
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
@@ -21,18 +24,20 @@ from restsource_dagster.engine.incremental.cursor_state import (
     LIVE_START_KEY,
     STATE_KEY,
     ResourceState,
+    StateMapping,
     read_lower_bound,
     restsource_state,
 )
 from restsource_dagster.engine.incremental.ordering import CursorOrder
-from restsource_dagster.engine.incremental.position import CursorRules, Position
+from restsource_dagster.engine.incremental.position import SEEN_KEY, CursorRules, Position
 from restsource_dagster.engine.incremental.row_filter import RowFilter
-from restsource_dagster.engine.source.resource_plan import ResourcePlan
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = [
     "FamilyCursors",
     "OpenRowFilter",
     "ParentCursorStates",
+    "check_safe_to_append",
     "parent_key",
     "was_window_appended",
 ]
@@ -372,3 +377,91 @@ def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) ->
 def _state_unless_bounded(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:
     """Return the state, or none of it for a window with both ends in the file."""
     return {} if rules.end_value is not None else state
+
+
+def check_safe_to_append(
+    plans: Mapping[str, ResourcePlan],
+    state: StateMapping,
+    count_rows: Callable[[str], int | None],
+    *,
+    family: Mapping[str, ResourcePlan] | None = None,
+) -> None:
+    """Raise `IngestError` if rows that are in a table already could be appended again.
+
+    `plans` are the resources to check, by name; `family` is all of the family, if it has more.
+    `state` is dlt's state of the connector's source. `count_rows` counts a table's rows.
+    """
+    for plan in plans.values():
+        name = plan.resource.name
+        known = state.get("resources", {}).get(name, {})
+        if not plan.loaded or not plan.appends or _are_rows_known(plan, family or plans, known):
+            continue
+        if count_rows(plan.resource.table):
+            error = IngestError(
+                f"resource {name}: the table {plan.resource.table} has rows from before it was "
+                "appended to by this cursor, and nobody can tell which of them the API would send "
+                'again. Give it another "table_name", or a "primary_key" so that rows are merged, '
+                "or empty the table."
+            )
+            error.resource = name
+            raise error
+
+
+def _are_rows_known(
+    plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: StateMapping
+) -> bool:
+    """Return True if the cursor has seen all rows of the table, or if there is no cursor."""
+    ours = known.get(STATE_KEY, {})
+    incremental = plan.incremental
+    if incremental is not None:
+        # a fixed window has no stored cursor: it is read whole in each run
+        if incremental.end_value is not None:
+            return True
+        # the next run reads no row with the stored value again, so no row is remembered
+        if incremental.range_start == "open" and not incremental.lag:
+            return bool(known.get("incremental", {}).get(incremental.cursor_path))
+        if _is_at_lower_bound(ours, known, incremental.cursor_path):
+            return True
+        # the state belongs to another table, from before the file named this one
+        if ours.get("table", plan.resource.table) != plan.resource.table:
+            return False
+        single = known.get("incremental", {}).get(incremental.cursor_path, {})
+        parents = ours.get("parents", {}).get(incremental.cursor_path, {})
+        return any(_has_seen_rows(state) for state in (single, *parents.values()))
+    # a dependent resource without a cursor follows the cursors of its parents
+    above = list(_incremental_ancestors(plan, plans))
+    follows = ours.get("follows", {})
+    return not above or any(_has_seen_rows(state) for state in _follower_states(follows, above))
+
+
+def _is_at_lower_bound(ours: StateMapping, known: StateMapping, path: str) -> bool:
+    """Return True if the cursor stands where its stream begins: no older row is read again."""
+    last = known.get("incremental", {}).get(path, {}).get("last_value")
+    begins = read_lower_bound(ours)
+    return begins is not None and last in (None, begins)
+
+
+def _incremental_ancestors(
+    plan: ResourcePlan, plans: Mapping[str, ResourcePlan]
+) -> Iterator[ResourcePlan]:
+    """Yield the parents of a dependent resource, at any depth, that have a cursor."""
+    parent = plan.resource.parent
+    while parent:
+        above = plans[parent]
+        if above.incremental is not None and above.incremental.end_value is None:
+            yield above
+        parent = above.resource.parent
+
+
+def _follower_states(
+    follows: StateMapping, above: Iterable[ResourcePlan]
+) -> Iterator[StateMapping]:
+    """Yield what a dependent resource has stored for each record of these parents."""
+    for plan in above:
+        for states in follows.get(plan.resource.name, {}).values():
+            yield from states.values()
+
+
+def _has_seen_rows(state: StateMapping) -> bool:
+    """Return True if a state remembers rows: the engine's own, or one that stock dlt has stored."""
+    return bool(state.get(SEEN_KEY) or state.get("unique_hashes"))

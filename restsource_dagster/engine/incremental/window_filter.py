@@ -16,7 +16,7 @@ from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, 
 from restsource_dagster.engine.incremental.ordering import IncomparableError
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 from restsource_dagster.engine.incremental.row_filter import Record, RowFilter
-from restsource_dagster.engine.source.resource_plan import ResourcePlan
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = ["BackfillWindow", "WindowCursors", "WindowFilter", "bounded_plan"]
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import requests
 
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
-from restsource_dagster.engine.http.rate_limit import RateLimiter
+from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import FetchPage, PagePrefetch, SendRequest
 from restsource_dagster.engine.paging.page_iterator import PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (

@@ -22,7 +22,6 @@ from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
-from restsource_dagster.engine.destination.recovery import check_safe_to_append
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
     describe_schema_changes,
@@ -33,18 +32,13 @@ from restsource_dagster.engine.destination.warehouse import warehouse_from_setti
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
-from restsource_dagster.engine.http.usage import Usage
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.cursor_state import read_cursor_progress
+from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
-from restsource_dagster.engine.run.outcome import (
-    DltLoad,
-    Failure,
-    Observer,
-    Outcome,
-    Progress,
-    SilentObserver,
-)
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
+from restsource_dagster.engine.progress import Observer, Progress, SilentObserver, Usage
+from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.source.dlt_source import (
     FamilySource,
@@ -52,7 +46,6 @@ from restsource_dagster.engine.source.dlt_source import (
     join_sources,
 )
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
-from restsource_dagster.engine.source.resource_plan import ResourcePlan, build_resource_plans
 from restsource_dagster.settings import Settings
 
 __all__ = [

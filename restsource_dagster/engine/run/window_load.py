@@ -16,7 +16,6 @@ from dlt.extract import Incremental
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import Window
 from restsource_dagster.connector.resources import Resource
-from restsource_dagster.engine.destination.replace_rows import CursorRange, RowDeletion
 from restsource_dagster.engine.dlt_compat import (
     DestinationUndefinedEntity,
     WithStateSync,
@@ -25,6 +24,8 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
+    CursorRange,
+    RowDeletion,
     check_resources_exist,
     cursor_column,
     require_incremental,
@@ -38,13 +39,14 @@ from restsource_dagster.engine.incremental.cursor_state import (
 )
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
+from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.family_load import (
     ConnectorRun,
     LoadOptions,
     SelectedFamily,
     open_connector_run,
 )
-from restsource_dagster.engine.run.outcome import Observer, Outcome
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 
 __all__ = ["backfill_pipeline_name", "check_backfillable", "ingest_window"]

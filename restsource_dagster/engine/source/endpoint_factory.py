@@ -13,18 +13,17 @@ from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
-from restsource_dagster.engine.http.usage import ResourceCounts
+from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
+from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
-from restsource_dagster.engine.run.outcome import Progress
-from restsource_dagster.engine.source.dlt_adapter import make_auth, make_paginator
-from restsource_dagster.engine.source.resource_plan import ResourcePlan
+from restsource_dagster.engine.progress import Progress, ResourceCounts
 
 __all__ = ["EndpointFactory"]
 

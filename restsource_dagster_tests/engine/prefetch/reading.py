@@ -7,12 +7,12 @@ from typing import Any
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.rate_limit import RateLimiter
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
-from restsource_dagster.engine.http.usage import UsageCounter
+from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
+from restsource_dagster.engine.progress import UsageCounter
 from restsource_dagster_tests.faults.http_parts import Place, endpoint_for, response_actions
 from restsource_dagster_tests.waiting import wait_until
 

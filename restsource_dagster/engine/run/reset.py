@@ -10,7 +10,7 @@ from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.recovery import clear_pending_overrides
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
-from restsource_dagster.engine.run.outcome import Observer, Progress, SilentObserver
+from restsource_dagster.engine.progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.settings import Settings

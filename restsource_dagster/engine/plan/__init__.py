@@ -1,0 +1,1 @@
+"""What each resource asks the API for."""

@@ -1,0 +1,233 @@
+"""What it takes to read the resources of a family, and the calls that read them.
+
+A plan has the secrets filled in, the path bound, and the cursor and the parent's fields found. A call
+has its placeholders filled in from the cursor and the parent's record.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.endpoint import Endpoint, bind_path
+from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.resources import Family, Resource
+from restsource_dagster.engine.dlt_compat import (
+    ResolvedParam,
+    expand_placeholders,
+    jsonpath,
+    process_parent_data_item,
+)
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.http.origins import has_foreign_origin
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.plan.dlt_adapter import (
+    DltIncremental,
+    is_single_entity,
+    make_incremental,
+    make_resolved_params,
+)
+
+__all__ = [
+    "ResourcePlan",
+    "build_resource_plans",
+    "dependent_call",
+    "root_call",
+    "values_from_parent",
+]
+
+
+@dataclass(frozen=True)
+class ResourcePlan:
+    """One resource, ready to be read: secrets filled in, the path bound, placeholders still in."""
+
+    resource: Resource
+    loaded: bool
+    """False for a parent that is read only because its dependents need it."""
+    endpoint: Endpoint
+    is_foreign: bool
+    """True if the URL is of another origin than `base_url`: the client's credentials stay here."""
+    is_single_entity: bool
+    """True if dlt takes the answer for one record, as the path ends in a placeholder."""
+    incremental: DltIncremental[Any] | None
+    """The cursor as dlt has it; a window puts its own ends in its place."""
+
+    @cached_property
+    def parent_params(self) -> tuple[ResolvedParam, ...]:
+        """What a call takes from each record of the parent, in the order of the file."""
+        return make_resolved_params(self.endpoint.parent_fields)
+
+    @property
+    def start_param(self) -> str | None:
+        """The query parameter that takes the cursor's start."""
+        cursor = self.endpoint.cursor
+        return cursor.start_param if cursor else None
+
+    @property
+    def end_param(self) -> str | None:
+        """The query parameter that takes the cursor's end."""
+        cursor = self.endpoint.cursor
+        return cursor.end_param if cursor else None
+
+    @property
+    def data_selector(self) -> str | None:
+        """The selector of the records: the file's, else dlt's choice for a single record."""
+        given = self.endpoint.data_selector
+        return "$" if given is None and self.is_single_entity else given
+
+    def paginator(self, clients: Paginator | None) -> Paginator | None:
+        """The paginator, given that of the client; None means that it is detected."""
+        default = "single_page" if self.is_single_entity else clients
+        return self.endpoint.paginator or default
+
+    @property
+    def appends(self) -> bool:
+        """True for `append`: a row read twice is stored twice."""
+        return self.resource.disposition.value == "append"
+
+    @property
+    def identity(self) -> Any:
+        """The fields that tell rows with the same cursor apart; None is all of them."""
+        given = self.incremental.primary_key if self.incremental else None
+        return (self.resource.primary_key or None) if given is None else (given or None)
+
+
+def build_resource_plans(
+    family: Family, connector: Connector, loaded: Collection[str]
+) -> Iterator[ResourcePlan]:
+    """Yield the plans of the members that are loaded or needed by one that is, parents first.
+
+    `connector` has its references resolved.
+    """
+    needed = _needed_names(family, loaded)
+    for name in family.names:
+        if name in needed:
+            yield _build_plan(connector.resource(name), connector, loaded=name in loaded)
+
+
+def _needed_names(family: Family, loaded: Collection[str]) -> set[str]:
+    needed: set[str] = set()
+    parents = {member.name: member.parent for member in family.members}
+    for name in loaded:
+        current: str | None = name
+        while current:
+            needed.add(current)
+            current = parents[current]
+    return needed
+
+
+def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> ResourcePlan:
+    # only now: the value of a reference may be a whole URL, or have braces of its own
+    path = bind_path(resource.path, resource.path_params)
+    is_foreign = has_foreign_origin(connector.client.base_url, path)
+    endpoint = resource.endpoint
+    if is_foreign and resource.foreign_endpoint:
+        endpoint = resource.foreign_endpoint
+    bound = Endpoint.of({**endpoint.given, "path": path})
+    return ResourcePlan(
+        resource=resource,
+        loaded=loaded,
+        endpoint=bound,
+        is_foreign=is_foreign,
+        # dlt decides before it binds the path: `{id}` at the end counts, whatever is put there
+        is_single_entity=is_single_entity(resource.path),
+        incremental=make_incremental(bound.cursor),
+    )
+
+
+_PARENT_SNIPPET_CHARS = 200
+_END_VALUE_PLACEHOLDER = "{incremental.end_value"
+
+Record = dict[str, Any]
+
+
+def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> tuple[Any, ...]:
+    """Return the values that a call takes from its parent, in the order of the parameters.
+
+    Raises `IngestError` if the parent lacks one: a call with `None` in its path asks for something
+    else.
+    """
+    values = []
+    for param in plan.parent_params:
+        found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
+        if len(found) != 1 or found[0] is None:
+            problem = f"{len(found)} values of" if len(found) > 1 else "no"
+            error = IngestError(
+                f"resource {plan.resource.name}: a record of {plan.resource.parent} has {problem} "
+                f"{param.resolve_config['field']!r}, which {param.param_name!r} needs: "
+                f"{redactor.snippet(str(parent), _PARENT_SNIPPET_CHARS)}"
+            )
+            error.resource = plan.resource.name
+            raise error
+        values.append(found[0])
+    return tuple(values)
+
+
+def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
+    """Return the one call of a resource without a parent."""
+    template = _call_template(plan, incremental)
+    known = {} if incremental is None else {"incremental": incremental}
+    return Call(
+        path=expand_placeholders(template.path, known),
+        method=template.method,
+        headers=expand_placeholders(template.headers, known),
+        params=expand_placeholders(template.params, known),
+        json=expand_placeholders(template.json, known, preserve_value_type=True),
+        data=expand_placeholders(template.data, known),
+    )
+
+
+def dependent_call(
+    plan: ResourcePlan, incremental: DltIncremental[Any] | None, parent: Mapping[str, Any]
+) -> tuple[Call, Record]:
+    """Return the call for one record of the parent, and the parent's fields for its records."""
+    template = _call_template(plan, incremental)
+    filled = process_parent_data_item(
+        path=template.path,
+        item=dict(parent),
+        resolved_params=list(plan.parent_params),
+        headers=dict(template.headers) if template.headers else None,
+        params=dict(template.params or {}),
+        request_json=dict(template.json) if template.json else None,
+        request_data=template.data,
+        include_from_parent=list(plan.resource.include_from_parent),
+        incremental=incremental,
+    )
+    call = replace(
+        template,
+        path=filled.path,
+        headers=filled.headers,
+        params=filled.params,
+        json=filled.json,
+        data=filled.data,
+    )
+    return call, filled.parent_record
+
+
+def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
+    """The call with its placeholders still in, and the incremental parameters set."""
+    endpoint = plan.endpoint
+    # params of type `resolve` stand in the path
+    bound = {param.param_name for param in plan.parent_params}
+    params = {name: value for name, value in endpoint.params.items() if name not in bound}
+    if incremental is not None and incremental.end_value is None:
+        # the live stream has no end: a param that only a window can fill is left out
+        params = {
+            name: value
+            for name, value in params.items()
+            if _END_VALUE_PLACEHOLDER not in str(value)
+        }
+    if incremental is not None and plan.start_param:
+        params[plan.start_param] = incremental.last_value
+    if incremental is not None and plan.end_param:
+        params[plan.end_param] = incremental.end_value
+    return Call(
+        path=endpoint.path,
+        method=plan.resource.method,
+        headers=endpoint.headers,
+        params=params,
+        json=endpoint.json_ or None,
+        data=endpoint.data,
+    )

@@ -1,0 +1,154 @@
+"""What a run tells while it is in progress: messages and phases for an observer, counts per resource."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = [
+    "Observer",
+    "Progress",
+    "ResourceCounts",
+    "SilentObserver",
+    "Usage",
+    "UsageCounter",
+]
+
+
+class Observer(Protocol):
+    """Receives the progress of a run. Called often and from any thread: return fast, don't raise."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Handle a page that arrived. `pages` and `rows` are the resource's totals in this run."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """Handle a family's new phase: extract, normalize or load. `family` is its root's name."""
+
+    def message(self, text: str) -> None:
+        """Handle a sentence for the person who watches: a wait, a retry, a decision."""
+
+
+class SilentObserver:
+    """An observer that ignores everything."""
+
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Do nothing."""
+
+    def phase(self, family: str, phase: str) -> None:
+        """Do nothing."""
+
+    def message(self, text: str) -> None:
+        """Do nothing."""
+
+
+class Progress:
+    """Counts the pages and rows of one run, per resource, and reports to an observer. Thread-safe.
+
+    Messages pass through `redact`, so that they have no secrets.
+    """
+
+    def __init__(self, observer: Observer, redact: Callable[[str], str]) -> None:
+        self._observer = observer
+        self._redact = redact
+        self._lock = threading.Lock()
+        self._started: dict[str, float] = {}
+        self._pages: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+
+    def page(self, resource: str, rows: int) -> None:
+        """Count a page with so many rows."""
+        now = time.monotonic()
+        with self._lock:
+            # from the first page on: the rate is that of the pages, without the login before them
+            started = self._started.setdefault(resource, now)
+            self._pages[resource] += 1
+            self._rows[resource] += rows
+            pages, total = self._pages[resource], self._rows[resource]
+        # the clock has not moved at the first page
+        rate = total / (now - started) if now > started else float(total)
+        # outside the lock: an observer that waits must not stop the other threads
+        self._observer.page(resource, pages, total, rate)
+
+    def start_again(self, resource: str) -> None:
+        """Set a resource's counts to zero: its pages arrive again."""
+        with self._lock:
+            self._started.pop(resource, None)
+            self._pages[resource] = self._rows[resource] = 0
+
+    def phase(self, family: str, phase: str) -> None:
+        """Report a family's new phase."""
+        self._observer.phase(family, phase)
+
+    def message(self, text: str) -> None:
+        """Report a sentence, with secrets redacted."""
+        self._observer.message(self._redact(text))
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The requests of a resource: how many were sent, how many of these were retries, bytes read."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+
+
+class UsageCounter:
+    """Counts the requests of a resource. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._usage = Usage()
+
+    def add(self, *, requests: int = 0, retries: int = 0, bytes_read: int = 0) -> None:
+        """Add to the counts."""
+        with self._lock:
+            usage = self._usage
+            # replaced, never changed: `usage` hands it out without a lock
+            self._usage = Usage(
+                usage.requests + requests, usage.retries + retries, usage.bytes + bytes_read
+            )
+
+    @property
+    def usage(self) -> Usage:
+        """The counts so far."""
+        return self._usage
+
+
+class ResourceCounts:
+    """Counts one resource's requests, records, stated total and skipped parents. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.usage_counter = UsageCounter()
+        self._lock = threading.Lock()
+        self.received = 0
+        """Items received, nulls included."""
+        self.stated_total: int | None = None
+        """The sum of the totals that the API stated; None if it stated none."""
+        self.nulls = 0
+        self.skipped: tuple[str, ...] = ()
+        """The paths of the calls that failed and were skipped."""
+
+    def restart(self) -> None:
+        """Reset all counts but the requests: the same pages are about to be read again."""
+        with self._lock:
+            self.received, self.stated_total, self.nulls, self.skipped = 0, None, 0, ()
+
+    def add_page(self, *, rows: int, nulls: int) -> None:
+        """Add a page of `rows` items, `nulls` of which are null."""
+        with self._lock:
+            self.received += rows
+            self.nulls += nulls
+
+    def add_stated_total(self, total: int) -> None:
+        """Add the total that the API stated for a call that has ended."""
+        with self._lock:
+            self.stated_total = (self.stated_total or 0) + total
+
+    def add_skipped(self, path: str) -> int:
+        """Add a skipped call; return how many there are now."""
+        with self._lock:
+            self.skipped = (*self.skipped, path)
+            return len(self.skipped)
