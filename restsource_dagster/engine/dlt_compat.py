@@ -33,6 +33,7 @@ __all__ = [
     "Container",
     "DataItemNormalizer",
     "DatabaseUndefinedRelation",
+    "DestinationException",
     "DestinationUndefinedEntity",
     "DuckDbClient",
     "DuckDbClientConfiguration",
@@ -77,6 +78,7 @@ __all__ = [
     "jsonpath",
     "known_sections",
     "load_pipeline_state_from_destination",
+    "normalize_table_identifiers",
     "pipeline_drop",
     "process_parent_data_item",
     "reset_resource_state",
@@ -121,6 +123,7 @@ try:
 
     # Tell a table or dataset that does not exist yet from a failure of the destination.
     from dlt.common.destination.exceptions import (
+        DestinationException,
         DestinationUndefinedEntity,
         SqlClientNotAvailable,
     )
@@ -129,8 +132,13 @@ try:
     # Stops the telemetry that dlt has started on import. See `RuntimeConfiguration` above.
     from dlt.common.runtime.telemetry import stop_telemetry
 
-    # Find the tables nested in a table and the root of a nested one, as the load does.
-    from dlt.common.schema.utils import get_nested_tables, get_root_table
+    # Find the tables nested in a table and the root of a nested one, as the load does; name the tables
+    # and columns of a resource's hints as the extraction does.
+    from dlt.common.schema.utils import (
+        get_nested_tables,
+        get_root_table,
+        normalize_table_identifiers,
+    )
 
     # Reads the table's name from the name of a load file.
     from dlt.common.storages import ParsedLoadJobFileName
@@ -330,6 +338,12 @@ UNDOCUMENTED_ATTRIBUTES = (
         _NO_RUN,
     ),
     UndocumentedAttributes(
+        "dlt.extract.DltResource",
+        ("compute_nested_table_schemas", "compute_table_schema"),
+        "tell what the file says of a table from what the stored schema says",
+        _NO_RUN,
+    ),
+    UndocumentedAttributes(
         "dlt.common.schema.Schema",
         (
             "data_item_normalizer",
@@ -413,8 +427,9 @@ UNDOCUMENTED_ATTRIBUTES = (
             "make_qualified_table_name",
             "native_connection",
             "with_alternative_dataset_name",
+            "with_staging_dataset",
         ),
-        "count rows, note pending loads and delete replaced rows",
+        "count rows, note pending loads, delete replaced rows and drop constraints",
         _NO_RUN,
     ),
     UndocumentedAttributes(

@@ -1,7 +1,7 @@
 """Open a dlt pipeline for a run, load with it, and discard it after a failure."""
 
 import gc
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,13 +29,22 @@ from restsource_dagster.engine.destination.replace_rows import (
     check_row_replacement,
     delete_replaced_rows,
 )
+from restsource_dagster.engine.destination.table_settings import (
+    WithdrawnSettings,
+    drop_not_null,
+    withdraw_settings,
+)
 from restsource_dagster.engine.destination.tables import (
     SqlClient,
     ensure_connected,
     read_row_count,
 )
 from restsource_dagster.engine.destination.warehouse import Warehouse
-from restsource_dagster.engine.dlt_compat import WithStateSync, count_normalized_rows
+from restsource_dagster.engine.dlt_compat import (
+    SqlJobClientWithStagingDataset,
+    WithStateSync,
+    count_normalized_rows,
+)
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
 from restsource_dagster.engine.progress import Progress
@@ -72,6 +81,8 @@ class LoadSummary:
     """All rows of the resources' tables after the load; None if the destination has no SQL."""
     info: LoadInfo
     """dlt's own result."""
+    withdrawn: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By root table, a sentence for each setting that the file does not have any more."""
 
 
 @dataclass
@@ -215,6 +226,7 @@ class PipelineManager:
         `families` are the names of their root resources, for progress messages. `columns` are the
         files that the source writes while dlt extracts it.
         """
+        withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
         with infrequent_gc():
             extracted = pipeline.extract(
@@ -230,6 +242,7 @@ class PipelineManager:
         # the destination is locked from here on: other runs load while this one reads the API
         with self._locked():
             check_row_replacement(pipeline, self._deletions)
+            self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline)
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
@@ -237,7 +250,27 @@ class PipelineManager:
                 clear_pending_load(self.client, pending)
                 clear_pending_overrides(self.client, self._overrides)
                 counts = self._count_loaded_tables(pipeline, source)
-        return LoadSummary(rows, counts, info)
+        return LoadSummary(rows, counts, info, withdrawn.changes)
+
+    def _withdraw_settings(self, pipeline: dlt.Pipeline, source: DltSource) -> WithdrawnSettings:
+        """Take out of the schema what the file does not say of the source's tables."""
+        # a pipeline without a schema loads with the source's, which is then the destination's
+        schema = pipeline.default_schema if pipeline.default_schema_name else source.schema
+        withdrawn = withdraw_settings(schema, source.resources.selected.values())
+        for changes in withdrawn.changes.values():
+            for change in changes:
+                self.progress.message(change)
+        return withdrawn
+
+    def _drop_not_null(self, pipeline: dlt.Pipeline, withdrawn: WithdrawnSettings) -> None:
+        """Let the database store nulls where the file allows them now. The destination is locked."""
+        # files have a client for reading with SQL, and nothing to alter
+        if (
+            self.client
+            and withdrawn.nullable
+            and isinstance(pipeline.destination_client(), SqlJobClientWithStagingDataset)
+        ):
+            drop_not_null(self.client, withdrawn.nullable)
 
     def _note_pending_load(self, pipeline: dlt.Pipeline) -> str | None:
         """Note in the destination what a killed load recovers from; return the load's id."""

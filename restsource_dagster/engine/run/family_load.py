@@ -164,7 +164,10 @@ def loaded_outcomes_of(
             write_mode=redactor.snippet(
                 _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
             ),
-            schema_changes=describe_schema_changes(table, before.tables, after),
+            schema_changes=(
+                *loaded.withdrawn.get(table, ()),
+                *describe_schema_changes(table, before.tables, after),
+            ),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
             load=DltLoad(pipeline, source.source.resources[resource.name], loaded.info),
         )

@@ -1,0 +1,200 @@
+"""What the file does not say of a table is not in force, whatever the stored schema says.
+
+dlt merges the hints of a resource into the stored schema and never takes one out of it. So a
+`merge_key`, a contract or a strategy that was taken out of the file would stay in force. This module
+takes it out of the schema before a load. The form of a column in the database (type, precision,
+scale, time zone) and the table's format stay: the destination's table has them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dlt.common.schema import Schema
+from dlt.extract import DltResource
+
+from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
+from restsource_dagster.engine.dlt_compat import (
+    DestinationException,
+    get_nested_tables,
+    normalize_table_identifiers,
+)
+from restsource_dagster.engine.errors import IngestError
+
+__all__ = ["WithdrawnSettings", "drop_not_null", "withdraw_settings"]
+
+_TABLE_FORM = frozenset(
+    {
+        *("name", "parent", "resource", "columns", "write_disposition", "table_format"),
+        *("x-normalizer", "x-loader", "x-extractor"),
+    }
+)
+"""What a stored table keeps: its place, and what dlt itself notes on it."""
+_NORMALIZER_SETTINGS = ("max_nesting", "evolve-columns-once")
+"""What dlt's normalizer is told by a resource; its other notes are about data that it has seen."""
+_COLUMN_FORM = frozenset(
+    {"name", "data_type", "precision", "scale", "timezone", "variant", "x-normalizer"}
+)
+"""What a stored column keeps: the form that it has in the database."""
+_DLT_COLUMNS = ("_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_root_id", "_dlt_list_idx")
+_ROW_VERSION = "x-row-version"
+_FILE_NAMES = {
+    "x-merge-strategy": "the merge strategy",
+    "x-stage-data-deduplicated": "deduplicated",
+    "x-merge-source-filter": "source_filter",
+    "x-merge-destination-scope": "destination_scope",
+    "x-merge-skip-unchanged-rows": "skip_unchanged_rows",
+    "x-boundary-timestamp": "boundary_timestamp",
+    "x-active-record-timestamp": "active_record_timestamp",
+    "x-valid-from": "the start of a version",
+    "x-valid-to": "the end of a version",
+    _ROW_VERSION: "row_version_column_name",
+}
+"""What the file calls dlt's hints."""
+
+Table = dict[str, Any]
+
+
+@dataclass
+class WithdrawnSettings:
+    """What a load has taken out of the stored schema because the file does not say it."""
+
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    """A sentence for each setting, by root table."""
+    nullable: list[tuple[str, str]] = field(default_factory=list)
+    """Table and column of each `nullable: false`, which the database enforces, too."""
+
+
+def withdraw_settings(schema: Schema, resources: Iterable[DltResource]) -> WithdrawnSettings:
+    """Take out of the stored schema what these resources don't say of their tables.
+
+    Raises `IngestError` if a nested table has become one with a key of its own, or the reverse.
+    """
+    withdrawn = WithdrawnSettings()
+    for resource in resources:
+        computed = {str(table["name"]): table for table in _computed_tables(schema, resource)}
+        root = next(iter(computed))
+        if root not in schema.tables:
+            continue
+        _check_nesting(schema, root, resource.name, computed)
+        # a nested table with a key of its own is a root table for dlt
+        tops = [name for name, table in computed.items() if not table.get("parent")]
+        for stored in (one for top in tops for one in get_nested_tables(schema.tables, top)):
+            said = computed.get(str(stored["name"]), {"columns": {}})
+            changes = list(_withdraw_from_table(schema, stored, said, withdrawn.nullable))
+            withdrawn.changes.setdefault(root, []).extend(changes)
+    return withdrawn
+
+
+def _computed_tables(schema: Schema, resource: DltResource) -> Iterator[Table]:
+    """Yield the table that a resource describes, and those of its nested hints, as dlt does."""
+    root: Any = resource.compute_table_schema()
+    nested: Any = resource.compute_nested_table_schemas(root["name"], schema.naming)
+    for table in (root, *nested):
+        named: Any = normalize_table_identifiers(table, schema.naming)
+        yield named
+
+
+def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[str, Table]) -> None:
+    """Raise `IngestError` for a table below `root` that is nested in the schema or in the file only."""
+    below = f"{root}{schema.naming.PATH_SEPARATOR}"
+    for name, stored in schema.tables.items():
+        if not name.startswith(below) or not stored.get("columns"):
+            continue
+        is_nested = bool(stored.get("parent"))
+        said = computed.get(name)
+        own_key = said is not None and not said.get("parent")
+        if is_nested != own_key or stored.get("resource", resource) != resource:
+            continue
+        has, had = ("a key of its own", "none") if own_key else ("no key of its own", "one")
+        error = IngestError(
+            f"resource {resource}: by its `nested_hints` the table {name} has {has} now, and it "
+            f"was made with {had}, which a table can't change. Give the resource another "
+            '"table_name", or reset it.'
+        )
+        error.resource = resource
+        raise error
+
+
+def _withdraw_from_table(
+    schema: Schema, stored: Any, said: Table, nullable: list[tuple[str, str]]
+) -> Iterator[str]:
+    """Take out of a stored table what `said` does not have; yield a sentence for each setting."""
+    table = stored["name"]
+    for hint in [*stored]:
+        # a nested table is written as its root is, unless the file says otherwise
+        is_form = hint in _TABLE_FORM and not (hint == "write_disposition" and "parent" in stored)
+        if is_form or hint in said:
+            continue
+        # dlt also notes there the format that a load was written in
+        if stored.pop(hint) and hint != "file_format":
+            yield _sentence(hint, table)
+    notes = stored.get("x-normalizer", {})
+    for hint in _NORMALIZER_SETTINGS:
+        if hint in notes and hint not in said.get("x-normalizer", {}):
+            del notes[hint]
+            if hint == "max_nesting":
+                yield _sentence("max_table_nesting", table)
+    own = {schema.naming.normalize_identifier(name) for name in _DLT_COLUMNS}
+    for name, column in stored["columns"].items():
+        said_of_column = said["columns"].get(name, {})
+        if name in own:
+            _restore_row_key(column, said_of_column)
+            continue
+        if column.get("nullable") is False and said_of_column.get("nullable", True):
+            nullable.append((table, name))
+        for hint in _withdraw_from_column(column, said_of_column):
+            yield _sentence(hint, f"{table}.{name}")
+
+
+def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
+    """Take out of a stored column what `said` does not have; return the hints to tell of."""
+    hints = [hint for hint in column if hint not in _COLUMN_FORM and hint not in said]
+    given = {hint: column.pop(hint) for hint in hints}
+    if given.get("primary_key") or given.get("merge_key"):
+        # a key needs values, and a changed primary key is told with the other schema changes
+        given.update(primary_key=None, nullable=None)
+    needs_value = given.pop("nullable", None) is False
+    return [*(hint for hint, value in given.items() if value), *(["nullable"] * needs_value)]
+
+
+def _restore_row_key(column: Any, said: Mapping[str, Any]) -> None:
+    """Make the id of rows a key again, which it is not while scd2 keeps the hash of a row there."""
+    if _ROW_VERSION in column and _ROW_VERSION not in said:
+        del column[_ROW_VERSION]
+        column.update(row_key=True, unique=True)
+
+
+def _sentence(hint: str, where: str) -> str:
+    shown = _FILE_NAMES.get(hint, hint)
+    return f"{shown} of {where} is no longer in the file, and no longer in force"
+
+
+def drop_not_null(client: SqlClient, columns: Iterable[tuple[str, str]]) -> None:
+    """Let the database store rows without a value in these columns, given as table and column.
+
+    Raises `IngestError` with the statement to run if the destination has another one for it.
+    """
+    with ensure_connected(client):
+        for table, column in columns:
+            _drop_not_null(client, table, column)
+            # rows on their way to a merged or replaced table pass a table of the same form
+            with client.with_staging_dataset():
+                _drop_not_null(client, table, column)
+
+
+def _drop_not_null(client: SqlClient, table: str, column: str) -> None:
+    name = client.escape_column_name(column)
+    if not has_column(client, table, name):
+        return
+    statement = (
+        f"ALTER TABLE {client.make_qualified_table_name(table)} ALTER COLUMN {name} DROP NOT NULL"
+    )
+    try:
+        client.execute_sql(statement)
+    except DestinationException as error:
+        raise IngestError(
+            f"the column {column} of {table} needs a value in the destination, and the file does "
+            f"not say so any more. The destination refuses to change it ({error}). Do there what "
+            f"this statement means, and run again: {statement}"
+        ) from error
