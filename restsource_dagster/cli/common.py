@@ -159,10 +159,17 @@ def find_dagster_home() -> Path | None:
 def open_instance(home: Path | None) -> "Iterator[dg.DagsterInstance]":
     """Open the Dagster instance of a folder, or without one an instance in memory.
 
-    Raises `typer.BadParameter` if it can't be opened.
+    Raises `typer.BadParameter` if it can't be opened, `typer.Exit` if the installed Dagster lacks a
+    name that the command needs meanwhile, which it prints.
     """
+    from restsource_dagster.orchestration.dagster_compat import UnsupportedDagsterError
+
     with _create_instance(home) as instance:
-        yield instance
+        try:
+            yield instance
+        except UnsupportedDagsterError as error:
+            print_notice(str(error))
+            raise typer.Exit(EXIT_FAILED) from error
 
 
 def _create_instance(home: Path | None) -> "dg.DagsterInstance":

@@ -11,6 +11,7 @@ import pytest
 
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.orchestration.dagster_compat import dagster_without
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, on_terminal, start
 from restsource_dagster_tests.servers.api import Answer, Seen
@@ -209,3 +210,13 @@ def test_interrupted_run_ends_in_dagster_too_and_the_next_one_works(
     assert shop.runs()[0].status == status
     shop.api.answers["/countries"] = {"data": [{"code": "DE"}]}
     assert invoke("run", "shop", "countries").exit_code == 0
+
+
+def test_a_dagster_that_lacks_a_name_is_reported_without_a_traceback(shop: Project) -> None:
+    with dagster_without("dagster:DagsterInstance.create_run_for_job"):
+        result = invoke("run", "shop", "countries")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    (line,) = (line for line in result.stderr.splitlines() if "create_run_for_job" in line)
+    assert line.startswith(f"Dagster {dg.__version__} has no ")
+    assert "Install a version of Dagster" in line
