@@ -35,6 +35,7 @@ from restsource_dagster.connector.resources import (
     Family,
     Resource,
     families_of,
+    resolved_resources,
 )
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -117,8 +118,8 @@ class Connector:
         Raises `MissingReferencesError` naming all variables that the environment lacks.
         """
         require_references(self.references, environment)
-        resources = tuple(resource.resolved(environment) for resource in self.resources)
         client = resolve_references(self.client, environment)
+        resources = resolved_resources(self.resources, environment)
         return replace(self, client=client, resources=resources)
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":
@@ -146,8 +147,8 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     resources, semantic = build_resources(value, file, findings)
     findings.extend(semantic)
     findings.extend(template_findings(value))
-    wrong = {finding.pointer for finding in findings}
     warnings = (*literal_secret_warnings(value), *boolean_warnings(value))
+    wrong = {finding.pointer for finding in findings}
     findings.extend(warning for warning in warnings if warning.pointer not in wrong)
     name = _connector_name(value, path, findings)
     distinct = tuple(dict.fromkeys(findings))

@@ -19,6 +19,7 @@ __all__ = [
     "Resource",
     "WriteMode",
     "families_of",
+    "resolved_resources",
 ]
 
 PartitionGranularity = Literal["hourly", "daily", "weekly", "monthly"]
@@ -34,6 +35,7 @@ NO_PARAMS: Mapping[str, Any] = {}
 _FIELDS_WITH_REFERENCES = (
     "endpoint",
     "hints",
+    "table",
     "primary_key",
     "merge_key",
     "foreign_endpoint",
@@ -81,10 +83,16 @@ class Resource:
     parent: str | None
     endpoint: Endpoint
     """The path as the file gives it; the params without those that the path takes."""
+    method: str
+    """The HTTP method: GET or POST."""
+    incremental: Incremental | None
+    """The incremental cursor of the endpoint."""
     path_params: Mapping[str, Any]
     """The params that the path takes, by name."""
     hints: TableHints
     """The table hints that the file gives."""
+    table: str
+    """The table's name before the destination's naming convention."""
     primary_key: tuple[str, ...]
     merge_key: tuple[str, ...]
     disposition: Disposition
@@ -111,35 +119,23 @@ class Resource:
         return hash(self.name)
 
     @property
-    def path(self) -> str:
-        """The endpoint's path as the file gives it."""
-        return self.endpoint.path
-
-    @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return self.endpoint.method or "GET"
-
-    @property
-    def incremental(self) -> Incremental | None:
-        """The incremental cursor."""
-        return self.endpoint.cursor
-
-    @property
     def table_name(self) -> str | None:
         """The table's name if the file gives one."""
         return self.hints.table_name or None
 
-    @property
-    def table(self) -> str:
-        """The table's name before the destination's naming convention."""
-        return self.table_name or self.name
 
-    def resolved(self, environment: Mapping[str, str]) -> "Resource":
-        """Return the resource with all `${NAME}` replaced. Raises `MissingReferencesError`."""
-        values = {name: getattr(self, name) for name in _FIELDS_WITH_REFERENCES}
-        path_params = resolve_references(self.path_params, environment, brace_doublings=1)
-        return replace(self, path_params=path_params, **resolve_references(values, environment))
+def resolved_resources(
+    resources: Iterable[Resource], environment: Mapping[str, str]
+) -> tuple[Resource, ...]:
+    """Return the resources with all `${NAME}` replaced. Raises `MissingReferencesError`."""
+    return tuple(_resolved_resource(resource, environment) for resource in resources)
+
+
+def _resolved_resource(resource: Resource, environment: Mapping[str, str]) -> Resource:
+    values = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
+    path_params = resolve_references(resource.path_params, environment, brace_doublings=1)
+    made = replace(resource, path_params=path_params, **resolve_references(values, environment))
+    return replace(made, incremental=made.endpoint.cursor) if resource.incremental else made
 
 
 @dataclass(frozen=True)

@@ -222,14 +222,14 @@ def _asset_description(connector: Connector, resource: Resource) -> str:
     """
     cursor = f", incremental by {resource.incremental.cursor_path}" if resource.incremental else ""
     reason = resource.disposition.reason
-    own = f"{resource.method} {resource.path}{cursor}. {reason[:1].upper()}{reason[1:]}."
+    own = f"{resource.method} {resource.endpoint.path}{cursor}. {reason[:1].upper()}{reason[1:]}."
     return f"{own}\n\n{connector.description}" if connector.description else own
 
 
 def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
         **file.at(resource.line),
-        "endpoint": _text_metadata(f"{resource.method} {resource.path}"),
+        "endpoint": _text_metadata(f"{resource.method} {resource.endpoint.path}"),
         "write_disposition": _text_metadata(resource.disposition.value),
         "write_disposition/reason": _text_metadata(resource.disposition.reason),
     }

@@ -15,7 +15,11 @@ def disposition(resource: Any, **parts: Any) -> Disposition:
 def test_a_string_resource_is_name_and_path() -> None:
     countries = connector(resources=["countries"]).resources[0]
 
-    assert (countries.name, countries.path, countries.method) == ("countries", "countries", "GET")
+    assert (countries.name, countries.endpoint.path, countries.method) == (
+        "countries",
+        "countries",
+        "GET",
+    )
     assert (countries.table, countries.table_name, countries.pointer) == (
         "countries",
         None,

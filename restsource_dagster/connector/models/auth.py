@@ -155,5 +155,5 @@ Auth = Annotated[
     | Annotated[HttpBasicAuth, Tag("#http_basic")]
     | Annotated[OAuth2ClientCredentialsAuth, Tag("#oauth2_client_credentials")]
     | Annotated[UnknownAuth, Tag("#unknown")],
-    by_kind(_auth_kind, "the name of a type of auth, or an object"),
+    by_kind(_auth_kind, custom_error_message="the name of a type of auth, or an object"),
 ]

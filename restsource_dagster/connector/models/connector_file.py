@@ -107,7 +107,9 @@ def _child_error_kind(value: Any) -> str:
 
 OnChildError = Annotated[
     Annotated[Literal["fail"], Tag("#fail")] | Annotated[SkipChildErrors, Tag("#skip")],
-    by_kind(_child_error_kind, '`fail`, or an object such as {"skip_up_to": 10}'),
+    by_kind(
+        _child_error_kind, custom_error_message='`fail`, or an object such as {"skip_up_to": 10}'
+    ),
 ]
 
 
@@ -243,7 +245,7 @@ class ResourceObject(ResourceBase):
     )
     endpoint: Annotated[
         Annotated[Text, Tag("#path")] | Annotated[Endpoint, Tag("#object")],
-        by_kind(_endpoint_kind, "a path, or an object"),
+        by_kind(_endpoint_kind, custom_error_message="a path, or an object"),
     ] = Field(
         default=Endpoint(),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
@@ -262,7 +264,7 @@ def _resource_kind(value: Any) -> str | None:
 ResourceOrName = Annotated[
     Annotated[Text, Tag("#name"), _RESOURCE_NAME_SCHEMA]
     | Annotated[ResourceObject, Tag("#object")],
-    by_kind(_resource_kind, "the name of a resource, or an object"),
+    by_kind(_resource_kind, custom_error_message="the name of a resource, or an object"),
 ]
 
 CONNECTOR_NAME_PATTERN = "[a-z][a-z0-9_]{0,63}"

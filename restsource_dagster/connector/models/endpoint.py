@@ -44,7 +44,6 @@ __all__ = [
     "ResponseAction",
     "bind_path",
     "placeholder_names",
-    "placeholders_in",
 ]
 
 FieldPath = tuple[str | int, ...]
@@ -60,7 +59,7 @@ def _names_kind(value: Any) -> str | None:
 
 ColumnNames = Annotated[
     Annotated[Text, Tag("#one")] | Annotated[list[Text], Tag("#many")],
-    by_kind(_names_kind, "the name of a column, or a list of names"),
+    by_kind(_names_kind, custom_error_message="the name of a column, or a list of names"),
 ]
 
 
@@ -167,7 +166,7 @@ Param = Annotated[
     | Annotated[ResolveParam, Tag("#resolve")]
     | Annotated[IncrementalParam, Tag("#incremental")]
     | Annotated[UnknownParam, Tag("#unknown")],
-    by_kind(_param_kind, "a value"),
+    by_kind(_param_kind, custom_error_message="a value"),
 ]
 
 
@@ -192,7 +191,7 @@ class ResponseAction(FileModel):
     status_code: (
         Annotated[
             Annotated[WholeNumber, Tag("#number")] | Annotated[Text, Tag("#text")],
-            by_kind(_status_kind, "a status code such as 404"),
+            by_kind(_status_kind, custom_error_message="a status code such as 404"),
         ]
         | None
     ) = Field(
@@ -352,13 +351,30 @@ class Endpoint(EndpointDefaults):
         """What each call takes from a row of the parent, by placeholder. The path must be bound."""
         # in the order of the file: the values, in this order, are the key of a stored cursor
         fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
-        for part in self.BRACE_DOUBLINGS:
-            for name, _ in placeholders_in(getattr(self, part)):
-                if name is not None and name.startswith("resources."):
-                    _, parent, field = name.strip().split(".", maxsplit=2)
-                    found = {"type": "resolve", "resource": parent, "field": field}
-                    fields.setdefault(name, ResolveParam.of(found))
+        for name, _ in self.placeholders:
+            if name is not None and name.startswith("resources."):
+                _, parent, field = name.strip().split(".", maxsplit=2)
+                found = {"type": "resolve", "resource": parent, "field": field}
+                fields.setdefault(name, ResolveParam.of(found))
         return fields
+
+    @property
+    def placeholders(self) -> list[tuple[str | None, FieldPath]]:
+        """Each placeholder of the request, and the place of its text, such as `("params", "since")`.
+
+        For a text with a lone brace the name is None.
+        """
+        found: list[tuple[str | None, FieldPath]] = []
+        for part in self.BRACE_DOUBLINGS:
+            for text, place in _texts_in(getattr(self, part), (part,)):
+                if "{" in text or "}" in text:
+                    try:
+                        names = placeholder_names(without_references(text))
+                    except ValueError:
+                        found.append((None, place))
+                    else:
+                        found.extend((name, place) for name in names)
+        return found
 
     def mentions(self, placeholder: str) -> bool:
         """True if a text anywhere in the request starts a placeholder such as `{incremental.`."""
@@ -382,20 +398,6 @@ def bind_path(path: str, params: Mapping[str, Any]) -> str:
 def placeholder_names(text: str) -> list[str]:
     """Return the placeholders in a text, `{}` as "". Raises `ValueError` for a lone brace."""
     return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
-
-
-def placeholders_in(value: Any, at: FieldPath = ()) -> Iterator[tuple[str | None, FieldPath]]:
-    """Yield each placeholder in the texts and keys of a value, and the place of its text.
-
-    For a text with a lone brace the name is None.
-    """
-    for text, place in _texts_in(value, at):
-        if "{" in text or "}" in text:
-            try:
-                names: list[Any] = placeholder_names(without_references(text))
-            except ValueError:
-                names = [None]
-            yield from ((name, place) for name in names)
 
 
 def _texts_in(value: Any, at: FieldPath) -> Iterator[tuple[str, FieldPath]]:

@@ -9,7 +9,7 @@ types here do the same, and each says in words what it expects.
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, NoReturn, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Strict, WithJsonSchema
@@ -217,12 +217,11 @@ PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema(
 """A field of dlt that takes Python objects only."""
 
 
-def by_kind(kind: Any, expected: str) -> Any:
-    """Choose the member of a union by `kind(value)`, which returns its tag, or None for no member.
+by_kind = partial(Discriminator, custom_error_type="not_this")
+"""Choose the member of a union by a function of the value, which returns its tag, or None for no member.
 
-    `expected` says in words what the value may be.
-    """
-    return Discriminator(kind, custom_error_type="not_this", custom_error_message=expected)
+`custom_error_message` says in words what the value may be.
+"""
 
 
 def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) -> str:

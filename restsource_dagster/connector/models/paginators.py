@@ -230,5 +230,5 @@ Paginator = Annotated[
     | Annotated[SinglePagePaginator, Tag("#single_page")]
     | Annotated[AutoPaginator, Tag("#auto")]
     | Annotated[UnknownPaginator, Tag("#unknown")],
-    by_kind(_paginator_kind, "the name of a type of paginator, or an object"),
+    by_kind(_paginator_kind, custom_error_message="the name of a type of paginator, or an object"),
 ]

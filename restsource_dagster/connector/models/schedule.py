@@ -113,7 +113,9 @@ def _schedule_kind(value: Any) -> str | None:
 
 Schedule = Annotated[
     Annotated[ManualSchedule, Tag("#manual")] | Annotated[IntervalSchedule, Tag("#interval")],
-    by_kind(_schedule_kind, 'an object such as {"mode": "hours", "interval": 1}'),
+    by_kind(
+        _schedule_kind, custom_error_message='an object such as {"mode": "hours", "interval": 1}'
+    ),
 ]
 
 

@@ -157,7 +157,9 @@ WriteDisposition = Annotated[
     | Annotated[Scd2, Tag("#scd2")]
     | Annotated[Cdc, Tag("#cdc")]
     | Annotated[UnknownStrategy, Tag("#unknown")],
-    by_kind(_disposition_kind, "the name of a write disposition, or an object"),
+    by_kind(
+        _disposition_kind, custom_error_message="the name of a write disposition, or an object"
+    ),
 ]
 
 Evolution = Literal["evolve", "discard_value", "freeze", "discard_row"]
@@ -262,7 +264,9 @@ def _columns_kind(value: Any) -> str | None:
 
 Columns = Annotated[
     Annotated[dict[str, Column], Tag("#named")] | Annotated[list[NamedColumn], Tag("#list")],
-    by_kind(_columns_kind, "an object of columns by name, or a list of columns"),
+    by_kind(
+        _columns_kind, custom_error_message="an object of columns by name, or a list of columns"
+    ),
 ]
 
 
@@ -280,7 +284,7 @@ def _contract_kind(value: Any) -> str | None:
 
 SchemaContract = Annotated[
     Annotated[Evolution, Tag("#name")] | Annotated[ContractByEntity, Tag("#parts")],
-    by_kind(_contract_kind, "the name of a mode, or an object"),
+    by_kind(_contract_kind, custom_error_message="the name of a mode, or an object"),
 ]
 
 

@@ -137,9 +137,10 @@ def scan(tokens: Iterable[Token]) -> Iterator[tuple[SourceNode, str, int | None]
                 parent, is_object = stack[-1]
                 if is_object:
                     earlier = parent.children.get(key)
-                    node = parent.add(key, offset, key_offset)
+                    node = SourceNode(key, offset, key_offset, parent)
                 else:
-                    node = parent.add(str(len(parent.children)), offset)
+                    node = SourceNode(str(len(parent.children)), offset, None, parent)
+                parent.children[node.token] = node
             yield node, raw, earlier.key if earlier else None
             if raw in CLOSING:
                 awaits_key = raw == "{"

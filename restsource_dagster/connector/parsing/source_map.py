@@ -26,11 +26,6 @@ class SourceNode:
     parent: "SourceNode | None" = field(default=None, repr=False)
     children: dict[str, "SourceNode"] = field(default_factory=dict, repr=False)
 
-    def add(self, token: str, value: int, key: int | None = None) -> "SourceNode":
-        """Add a child and return it. It replaces a child with the same token."""
-        child = self.children[token] = SourceNode(token, value, key, self)
-        return child
-
     @property
     def pointer(self) -> str:
         """The JSON pointer (RFC 6901) of the value, "" for the root."""

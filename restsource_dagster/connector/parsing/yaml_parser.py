@@ -244,7 +244,9 @@ class _Builder:
             self.root.value = offset
             return self.root
         container = self._stack[-1]
-        return container.node.add(container.next_token, offset, container.key_offset)
+        parent, token = container.node, container.next_token
+        node = parent.children[token] = SourceNode(token, offset, container.key_offset, parent)
+        return node
 
     def _add_value(self, value: Any, size: int, depth: int, offset: int) -> None:
         """Put a complete value into the list or object around it."""

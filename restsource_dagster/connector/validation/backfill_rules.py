@@ -45,7 +45,12 @@ from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.table_hints import Column
 from restsource_dagster.connector.naming import asset_identifier
 from restsource_dagster.connector.resources import Family, Resource, families_of
-from restsource_dagster.connector.validation.diagnostics import Finding, describe_value, quoted_name
+from restsource_dagster.connector.validation.diagnostics import (
+    Finding,
+    describe_value,
+    json_pointer,
+    quoted_name,
+)
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
 __all__ = ["definition_keys", "with_backfills"]
@@ -131,7 +136,7 @@ def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
 def _path_definition(resource: Resource) -> Any:
     """The path, with the params that it takes: other params ask for other rows."""
     params = {n: v for n, v in resource.path_params.items() if not _CREDENTIAL_FIELD.search(n)}
-    return [resource.path, params] if params else resource.path
+    return [resource.endpoint.path, params] if params else resource.endpoint.path
 
 
 def _params_definition(params: Mapping[str, Any], paginator: Paginator | None) -> dict[str, Any]:
@@ -240,13 +245,16 @@ def with_backfills(
     client: Client | None,
     structural: Sequence[Finding],
 ) -> tuple[Resource, ...]:
-    """Return the resources with their definition keys and backfills; report refusals.
+    """Return the resources with their backfills and definition keys; report refusals.
 
+    Only a file with a backfill has definition keys: nothing else reads them.
     A family in which `structural` found something broken is not judged: its keys and cursors may
     not be what the file means.
     """
     by_name = {merged.name: merged for merged in merged_resources}
     blocks = {resource.name: by_name[resource.name].resource.backfill for resource in resources}
+    if not any(blocks.values()):
+        return tuple(resources)
     families = {name: family for family in families_of(resources) for name in family.names}
     for resource in resources:
         family = families.get(resource.name)  # none in a cycle, which is reported elsewhere
@@ -268,7 +276,7 @@ def with_backfills(
 
 
 def _has_schema_findings(merged: MergedResource, structural: Sequence[Finding]) -> bool:
-    places = (f"/resources/{merged.index}/", "/resource_defaults/")
+    places = (f"{json_pointer(merged.at)}/", "/resource_defaults/")
     return any(f"{finding.pointer}/".startswith(places) for finding in structural)
 
 

@@ -415,11 +415,10 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
 def check_endpoint_rules(merged: MergedResource) -> None:
     """Report what dlt refuses in the endpoint when it builds or first uses the resource."""
     endpoint = merged.endpoint
-    place = merged.endpoint_location("paginator")
-    merged.findings.extend(paginator_findings(endpoint.paginator, place))
+    paginator_at, auth_at = (merged.endpoint_location(name) for name in ("paginator", "auth"))
+    merged.findings.extend(paginator_findings(endpoint.paginator, paginator_at))
     in_defaults = "auth" not in merged.own_endpoint.model_fields_set
-    place = merged.endpoint_location("auth")
-    merged.findings.extend(auth_findings(endpoint.auth, place, in_defaults=in_defaults))
+    merged.findings.extend(auth_findings(endpoint.auth, auth_at, in_defaults=in_defaults))
     _check_incremental_params(merged)
     _check_response_actions(merged)
     if endpoint.json_ and endpoint.data:

@@ -37,7 +37,9 @@ __all__ = [
 class MergedResource:
     """One resource while it is checked."""
 
-    index: int
+    name: str
+    at: FieldPath
+    """Where the resource is written."""
     given: ResourceObject
     """As the file gives it; a short form written out."""
     resource: ResourceObject
@@ -52,23 +54,13 @@ class MergedResource:
     """False if a broken part would lead to findings that are none."""
     path_params: dict[str, Any] = field(default_factory=dict)
     bound_path: str = ""
-    """The path with its params, references left out; "" if that failed."""
+    """A path with braces, its params filled in and references left out; "" if that failed."""
     parent: str | None = None
     resolved: dict[str, FieldPath] = field(default_factory=dict)
     """Placeholders that take a field of the parent, and where each is written."""
     findings: list[Finding] = field(default_factory=list)
     others: tuple[str, ...] = ()
     """The names of the other resources."""
-
-    @property
-    def name(self) -> str:
-        """The resource's name."""
-        return self.given.name
-
-    @property
-    def at(self) -> FieldPath:
-        """Where the resource is written."""
-        return ("resources", self.index)
 
     @property
     def name_at(self) -> FieldPath:
@@ -89,6 +81,13 @@ class MergedResource:
             return self.path_at
         is_own = name in {field.rstrip("_") for field in self.own_endpoint.model_fields_set}
         return (*(self.at if is_own else ("resource_defaults",)), "endpoint", name)
+
+    def text_location(self, steps: FieldPath) -> FieldPath:
+        """Where a text of the request is written; `steps` lead to it from the endpoint's model."""
+        part, *inner = steps
+        if part == "params":
+            return (*self.param_location(str(inner[0])), *inner[1:])
+        return (*self.endpoint_location(str(part).rstrip("_")), *inner)
 
     def param_location(self, name: str) -> FieldPath:
         """Where a query parameter is written."""
@@ -124,10 +123,11 @@ class MergedResource:
     @property
     def foreign_endpoint(self) -> Endpoint | None:
         """See `Resource.foreign_endpoint`."""
+        # A reference may stand for a URL; its value is known in a run only.
+        if "://" not in self.endpoint.path and "${" not in self.endpoint.path:
+            return None
         given, own = self.endpoint.given, self.own_endpoint
-        # a reference may stand for a URL; its value is known in a run only
-        is_url = any(sign in self.endpoint.path for sign in ("://", "${"))
-        if not is_url or not given.keys() & _SENT_FIELDS:
+        if not given.keys() & _SENT_FIELDS:
             return None
         for name in _SENT_FIELDS & given.keys():
             mine = getattr(own, name)
@@ -173,19 +173,21 @@ def merge_resource(
     index: int, given: ResourceObject | str, defaults: Defaults, others: tuple[str, ...]
 ) -> MergedResource:
     """Merge a resource with the defaults."""
-    path_at: FieldPath = ("resources", index)
+    at: FieldPath = ("resources", index)
+    path_at = at
     if isinstance(given, str):
         own = Endpoint.of({"path": given})
         given = ResourceObject.of({"name": given})
     else:
-        own, path_at = _own_endpoint(index, given)
+        own, path_at = _own_endpoint(at, given)
     endpoint = {**defaults.endpoint, **own.given}
     for part in ("params", "json_"):
         if part in own.model_fields_set:
             # dlt merges these two key by key; of all other fields the resource's own wins
             endpoint[part] = {**defaults.endpoint.get(part, {}), **getattr(own, part)}
     return MergedResource(
-        index=index,
+        name=given.name,
+        at=at,
         given=given,
         resource=_merge_fields(given, defaults.given),
         own_endpoint=own,
@@ -196,8 +198,7 @@ def merge_resource(
     )
 
 
-def _own_endpoint(index: int, given: ResourceObject) -> tuple[Endpoint, FieldPath]:
-    at: FieldPath = ("resources", index)
+def _own_endpoint(at: FieldPath, given: ResourceObject) -> tuple[Endpoint, FieldPath]:
     endpoint = given.endpoint
     if isinstance(endpoint, str):
         return Endpoint.of({"path": endpoint}), (*at, "endpoint")
@@ -236,7 +237,7 @@ def report_duplicates(merged_resources: Sequence[MergedResource]) -> None:
             merged.report(
                 merged.name_at,
                 f"The name {quoted_name(merged.name)} is taken by the resource at "
-                f"`/resources/{earlier.index}`",
+                f"`{json_pointer(earlier.at)}`",
                 fix=f'Give it another name, such as "{_free_name(merged.name, first)}"; its path '
                 "can stay",
             )

@@ -9,13 +9,11 @@ from typing import Any
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.endpoint import (
-    Endpoint,
     FieldPath,
     IncrementalParam,
     ResolveParam,
     bind_path,
     placeholder_names,
-    placeholders_in,
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
 from restsource_dagster.connector.validation.diagnostics import (
@@ -51,7 +49,8 @@ def check_path(merged: MergedResource) -> None:
     ]
     _report_unused_resolve_params(merged, unbound)
     _warn_other_styles(merged, path)
-    if not all(bound):
+    # Only a path with braces can hold a placeholder once its params are filled in.
+    if not all(bound) or ("{" not in path and "}" not in path):
         return
     values = {name: without_references(str(v)) for name, v in merged.path_params.items()}
     merged.bound_path = bind_path(path, values)
@@ -207,17 +206,10 @@ _SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 def check_placeholders(merged: MergedResource) -> None:
     """Check every placeholder of the endpoint and note those that take a parent's field."""
     _check_bound_path(merged)
-    for part in Endpoint.BRACE_DOUBLINGS:
-        if part != "path":
-            _check_part(merged, getattr(merged.endpoint, part), part.rstrip("_"))
-
-
-def _check_part(merged: MergedResource, value: Any, part: str) -> None:
-    at = merged.endpoint_location(part)
-    for name, found_at in placeholders_in(value, at):
-        place = found_at
-        if part == "params":
-            place = (*merged.param_location(str(place[len(at)])), *place[len(at) + 1 :])
+    for name, steps in merged.endpoint.placeholders:
+        if steps[0] == "path":  # its params are bound first, see above
+            continue
+        place = merged.text_location(steps)
         if name is None:
             _report_lone_brace(merged, place)
         elif not name:

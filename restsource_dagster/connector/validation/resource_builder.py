@@ -44,20 +44,25 @@ from restsource_dagster.connector.validation.placeholders import check_path, che
 
 __all__ = [
     "build_resources",
-    "check_table_hints",
-    "disposition_of",
 ]
 
 _STRATEGIES_BY_PRIMARY_KEY = ("upsert", "insert-only", "cdc")
 
 
-def disposition_of(merged: MergedResource, incremental_parent: str | None) -> Disposition:
+def _disposition_of(
+    merged: MergedResource,
+    primary: tuple[str, ...],
+    merge: tuple[str, ...],
+    incremental_parent: str | None,
+    *,
+    incremental: bool,
+) -> Disposition:
     """Return the write disposition and its reason; report refusals.
 
-    `incremental_parent` names the nearest of its parents that has a cursor.
+    `primary` and `merge` are the columns of its keys; `incremental_parent` names the nearest of its
+    parents that has a cursor.
     """
-    given, incremental = merged.resource.write_disposition, merged.endpoint.cursor is not None
-    primary, merge = (merged.resource.key_columns(hint) for hint in ("primary_key", "merge_key"))
+    given = merged.resource.write_disposition
     if given is None:
         return _derive_disposition(primary, incremental, incremental_parent)
     value: DispositionName = given if isinstance(given, str) else given.disposition
@@ -138,7 +143,7 @@ def _check_replace(
         )
 
 
-def check_table_hints(merged: MergedResource) -> None:
+def _check_table_hints(merged: MergedResource) -> None:
     """Report what dlt refuses in the hints when it builds the resource or makes the table."""
     given = merged.resource.write_disposition
     if isinstance(given, PlainDisposition):
@@ -330,16 +335,18 @@ def _check_resource(merged: MergedResource) -> None:
     check_path(merged)
     check_placeholders(merged)
     check_endpoint_rules(merged)
-    check_table_hints(merged)
+    _check_table_hints(merged)
 
 
 def _check_asset_name(merged: MergedResource) -> None:
+    if is_asset_name(merged.name):
+        return
     place = merged.name_at
     if find_references(merged.name):
         merged.report(
             place, "The name of a resource can't be a reference", code="deliberate:asset-name"
         )
-    elif not is_asset_name(merged.name):
+    else:
         proposed = table_identifier(merged.name).strip("_") if merged.name.strip() else "items"
         path = merged.endpoint.path or proposed
         merged.report(
@@ -411,19 +418,26 @@ def _incremental_parent(merged: MergedResource, by_name: dict[str, MergedResourc
 
 
 def _build_resource(merged: MergedResource, incremental_parent: str | None) -> Resource:
-    fields, hints = merged.resource, merged.hints
+    fields, hints, foreign_endpoint = merged.resource, merged.hints, merged.foreign_endpoint
+    cursor = merged.endpoint.cursor
+    primary, merge = hints.key_columns("primary_key"), hints.key_columns("merge_key")
     return Resource(
         name=merged.name,
         parent=merged.parent,
         endpoint=merged.endpoint,
+        method=merged.endpoint.method or "GET",
+        incremental=cursor,
         hints=hints,
-        primary_key=hints.key_columns("primary_key"),
-        merge_key=hints.key_columns("merge_key"),
-        disposition=disposition_of(merged, incremental_parent),
+        table=hints.table_name or merged.name,
+        primary_key=primary,
+        merge_key=merge,
+        disposition=_disposition_of(
+            merged, primary, merge, incremental_parent, incremental=cursor is not None
+        ),
         selected=fields.selected is not False,
         pointer=json_pointer(merged.at),
         path_params=merged.path_params or NO_PARAMS,
-        foreign_endpoint=merged.foreign_endpoint,
+        foreign_endpoint=foreign_endpoint,
         include_from_parent=tuple(fields.include_from_parent or ()),
         mode=fields.mode or "auto",
         max_table_nesting=_max_table_nesting(fields),

@@ -120,7 +120,7 @@ def _needed_names(family: Family, loaded: Collection[str]) -> set[str]:
 
 def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> ResourcePlan:
     # only now: the value of a reference may be a whole URL, or have braces of its own
-    path = bind_path(resource.path, resource.path_params)
+    path = bind_path(resource.endpoint.path, resource.path_params)
     is_foreign = has_foreign_origin(connector.client.base_url, path)
     endpoint = resource.endpoint
     if is_foreign and resource.foreign_endpoint:
@@ -132,7 +132,7 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
         endpoint=bound,
         is_foreign=is_foreign,
         # dlt decides before it binds the path: `{id}` at the end counts, whatever is put there
-        is_single_entity=is_single_entity(resource.path),
+        is_single_entity=is_single_entity(resource.endpoint.path),
         incremental=make_incremental(bound.cursor),
     )
 
