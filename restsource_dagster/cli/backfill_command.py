@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,11 +80,15 @@ class BackfillResult:
     reports: Sequence[WindowReport] = ()
     queued: bool = False
     """True if a daemon loads the windows."""
+    ended: bool = True
+    """False if the command does not wait until the windows are loaded."""
     interrupted: bool = False
 
     @property
     def failed(self) -> bool:
-        """True if a window ended and is not loaded."""
+        """True if a window is not loaded; while the daemon loads them, if one failed."""
+        if self.ended:
+            return any(report.status != "loaded" for report in self.reports)
         return any(report.status in ("failed", "canceled") for report in self.reports)
 
 
@@ -111,7 +115,18 @@ def print_backfill_result(
     for report in result.reports:
         if report.failure:
             console.print(Text(printable(f"{report.window.name}: {report.failure}"), "red"))
+        elif result.ended and report.status in ("queued", "in progress"):
+            console.print(
+                Text(printable(f"{report.window.name}: {_unfinished_text(report)}"), "red")
+            )
     console.print(_backfill_summary(request, result, dry_run=dry_run))
+
+
+def _unfinished_text(report: WindowReport) -> str:
+    return (
+        f"not loaded by this command: run {report.run_id} has it and has not ended. Run the command "
+        "again when it has, or terminate that run in the UI first"
+    )
 
 
 def _backfill_summary(request: BackfillRequest, result: BackfillResult, *, dry_run: bool) -> Text:
@@ -119,9 +134,10 @@ def _backfill_summary(request: BackfillRequest, result: BackfillResult, *, dry_r
     windows = f"{number:,} window{'' if number == 1 else 's'}"
     if dry_run:
         return Text(f"{windows}. Nothing was started.", "bold")
-    if result.queued and not request.wait:
+    if not result.ended:
+        queued = sum(report.status == "queued" for report in result.reports)
         where = f"`restsource history {request.connector.name}` shows their progress"
-        return Text(f"{len(result.reports):,} of {windows} put into the queue; {where}.", "bold")
+        return Text(f"{queued:,} of {windows} put into the queue; {where}.", "bold")
     counts = Counter(report.status for report in result.reports)
     parts = [f"{count:,} {status}" for status, count in counts.items()]
     rows = sum(report.rows_loaded or 0 for report in result.reports)
@@ -219,7 +235,7 @@ def backfill(
     --wait it waits until they have ended. Without a daemon, the command loads them itself, one after
     the other.
 
-    Exit code 1 if a window failed; the others are loaded.
+    Exit code 1 if a window is not loaded when the command ends; the others are loaded.
 
     Example: restsource backfill shop orders --from 2024-01-01 --to 2024-07-01 --window 1mo
     """
@@ -295,37 +311,48 @@ def _execute_backfill(request: BackfillRequest) -> BackfillResult:
             RunSettings(request.settings),
             instance,
         )
-        windows = _without_windows_in_progress(runs, request.windows)
+        in_progress = _windows_in_progress(runs, request.windows)
+        known = {report.window for report in in_progress}
+        windows = [window for window in request.windows if window not in known]
         if is_daemon_running(instance):
-            return _enqueue_windows(runs, windows, wait=request.wait)
+            return _enqueue_windows(runs, windows, in_progress, wait=request.wait)
         print_notice(
             "No Dagster daemon is running for this instance. Loading in this process, newest first."
         )
-        return _execute_windows(runs, windows, interrupts)
+        result = _execute_windows(runs, windows, interrupts)
+        # another command may have loaded them meanwhile
+        others = [runs.report(report.window, str(report.run_id)) for report in in_progress]
+        return replace(result, reports=[*result.reports, *others])
 
 
-def _without_windows_in_progress(
+def _windows_in_progress(
     runs: "WindowRuns", windows: Iterable[RequestedWindow]
-) -> list[RequestedWindow]:
-    """Return the windows that are neither queued nor running; print a line for each of the others."""
-    in_progress = runs.names_in_progress()
-    left = []
-    for window in windows:
-        if window.name in in_progress:
-            print_notice(
-                printable(f"{window.name} is in progress already and is not started again.")
-            )
-        else:
-            left.append(window)
-    return left
+) -> list[WindowReport]:
+    """Return reports of the windows that are queued or running, and print a line for each."""
+    run_ids = runs.runs_in_progress()
+    found = [
+        WindowReport(window, "in progress", run_ids[window.name])
+        for window in windows
+        if window.name in run_ids
+    ]
+    for report in found:
+        print_notice(
+            printable(f"{report.window.name} is in progress already and is not started again.")
+        )
+    return found
 
 
 def _enqueue_windows(
-    runs: "WindowRuns", windows: Iterable[RequestedWindow], *, wait: bool
+    runs: "WindowRuns",
+    windows: Iterable[RequestedWindow],
+    in_progress: Sequence[WindowReport],
+    *,
+    wait: bool,
 ) -> BackfillResult:
-    queued = [runs.enqueue(window) for window in windows]
+    """Put windows into the daemon's queue; with `wait`, follow them and those in progress."""
+    queued = [*in_progress, *(runs.enqueue(window) for window in windows)]
     if not wait:
-        return BackfillResult(queued, queued=True)
+        return BackfillResult(queued, queued=True, ended=False)
     ended: dict[str | None, WindowReport] = {report.run_id: report for report in queued}
     interrupted = False
     with show_window_progress(f"{runs.connector.name}/{runs.resource}", len(queued)) as count:

@@ -4,7 +4,7 @@ Imports Dagster, so `restsource backfill` imports it only when there is somethin
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,10 +23,7 @@ from restsource_dagster.orchestration.backfills.backfill_assets import (
     build_backfill_job,
 )
 from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
-from restsource_dagster.orchestration.backfills.backfill_status import (
-    IN_PROGRESS_STATUSES,
-    TAG_PARTITION,
-)
+from restsource_dagster.orchestration.backfills.backfill_status import TAG_PARTITION
 from restsource_dagster.orchestration.dagster_compat import (
     assets_of_job,
     cancel_run,
@@ -49,7 +46,11 @@ from restsource_dagster.orchestration.names import (
     job_name,
 )
 from restsource_dagster.orchestration.run_config import RunSettings
-from restsource_dagster.orchestration.sensors.killed_runs import process_tag
+from restsource_dagster.orchestration.sensors.killed_runs import (
+    fail_if_process_gone,
+    process_tag,
+    read_unfinished_runs,
+)
 
 __all__ = [
     "WindowRuns",
@@ -85,11 +86,11 @@ class WindowRuns:
     instance: dg.DagsterInstance
     log_level: str = field(default="CRITICAL")
 
-    def names_in_progress(self) -> frozenset[str]:
-        """Return the names of this resource's windows that are queued or running."""
+    def runs_in_progress(self) -> Mapping[str, str]:
+        """Return the runs of this resource's windows that are queued or running: ids by window."""
         tags = {TAG_HISTORY: backfill_tag_value(self.connector.name, self.resource)}
-        runs = self.instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_STATUSES, tags=tags))
-        return frozenset(run.tags.get(TAG_WINDOW, "") for run in runs)
+        runs = read_unfinished_runs(self.instance, tags)
+        return {run.tags.get(TAG_WINDOW, ""): run.run_id for run in runs}
 
     def enqueue(self, window: RequestedWindow) -> WindowReport:
         """Put a window into the instance's queue."""
@@ -98,16 +99,29 @@ class WindowRuns:
         return WindowReport(window, "queued", run.run_id)
 
     def wait(self, queued: Sequence[WindowReport]) -> Iterator[WindowReport]:
-        """Yield a report of each queued window as it ends."""
+        """Yield a report of each queued window as it ends.
+
+        Stops early, with windows left, if runs are still queued and the daemon is gone.
+        """
         open_runs = {report.run_id: report for report in queued if report.run_id}
         pause = threading.Event()
+        instance = self.instance
         while open_runs:
-            ids = list(open_runs)
-            known = {run.run_id: run for run in self.instance.get_runs(dg.RunsFilter(run_ids=ids))}
+            ids, is_waiting = list(open_runs), False
+            known = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=ids))}
             for run_id in ids:
                 run = known.get(run_id)
-                if run is None or run.status in _STATUS_WORDS:  # None: the run was deleted
+                # None: the run was deleted
+                if (
+                    run is None
+                    or run.status in _STATUS_WORDS
+                    or fail_if_process_gone(instance, run)
+                ):
                     yield self.report(open_runs.pop(run_id).window, run_id)
+                elif run.status == dg.DagsterRunStatus.QUEUED:
+                    is_waiting = True
+            if is_waiting and not is_daemon_running(instance):
+                return
             if open_runs:
                 pause.wait(_POLL_SECONDS)
 
@@ -195,6 +209,9 @@ class WindowRuns:
     def _failure(self, run_id: str) -> str:
         events = self._events(run_id, dg.DagsterEventType.STEP_FAILURE)
         texts = [failure_text(event.step_failure_data) for event in events]
+        if not texts:  # no op failed: the process was killed, or never began
+            ends = self._events(run_id, dg.DagsterEventType.RUN_FAILURE)
+            texts = [event.message for event in ends if event.message]
         return "\n".join(texts) or "The run failed before it started; its page in the UI says why."
 
     def _events(self, run_id: str, kind: dg.DagsterEventType) -> Iterable[dg.DagsterEvent]:

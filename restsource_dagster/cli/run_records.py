@@ -17,6 +17,7 @@ from restsource_dagster.orchestration.names import (
     TRIGGER_BACKFILL,
     asset_key,
 )
+from restsource_dagster.orchestration.sensors.killed_runs import fail_if_process_gone
 
 __all__ = [
     "LastMaterialization",
@@ -61,6 +62,10 @@ def read_last_run(instance: dg.DagsterInstance, connector: Connector) -> LastRun
         )
         live = [r for r in records if r.dagster_run.tags.get(TAG_TRIGGER) != TRIGGER_BACKFILL]
         if live:
+            if fail_if_process_gone(instance, live[0].dagster_run):
+                live = list(
+                    instance.get_run_records(dg.RunsFilter(run_ids=[live[0].dagster_run.run_id]))
+                )
             return _to_last_run(live[0])
     return None
 

@@ -2,18 +2,25 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Timer
+from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
 from restsource_dagster.cli.app import main
+from restsource_dagster.cli.backfill_runs import _HEARTBEAT_SECONDS
+from restsource_dagster.orchestration.sensors.killed_runs import RunProcess, process_tag
 from restsource_dagster_tests.cli.project import Project
-from restsource_dagster_tests.cli.runner import invoke
-from restsource_dagster_tests.cli.stock import ROWS, ids, write_stock
+from restsource_dagster_tests.cli.runner import invoke, start
+from restsource_dagster_tests.cli.stock import ROWS, answer_orders, ids, write_stock
 from restsource_dagster_tests.servers.api import Answer, Seen
 
 RANGE = ("--from", "2024-01-02", "--to", "2024-01-04")
@@ -172,3 +179,92 @@ def test_wrong_usage_is_told_and_nothing_is_asked(
     assert stock.runs() == []
     assert stock.api.seen == []
     assert ROWS
+
+
+def test_a_killed_backfill_does_not_block_its_window(stock: Project) -> None:
+    answer = answer_orders(ROWS)
+    killed: list[subprocess.Popen[str]] = []
+
+    def kill(seen: Seen) -> dict[str, Any]:
+        if killed and len(stock.api.seen) == 2:
+            killed.pop().kill()
+        return answer(seen)
+
+    stock.api.answers["/orders"] = kill
+    process = start("backfill", "shop", "orders", *RANGE, folder=stock.folder)
+    killed.append(process)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert ids(stock) == list(range(8, 12))
+    history = json.loads(invoke("history", "shop", "--json").stdout)
+    assert history["histories"][0]["in_progress"]["windows"] == 0
+    again = invoke("backfill", "shop", "orders", *RANGE)
+    assert again.exit_code == 0, again.output
+    assert "in progress already" not in again.output
+    assert ids(stock) == list(range(4, 12))
+
+
+@contextmanager
+def window_in_progress(project: Project, window: str, process: str) -> Iterator[dg.DagsterRun]:
+    """A run of a window that another process has begun."""
+    with project.instance() as instance:
+        tags = {
+            "restsource/history": "shop/orders",
+            "restsource/window": window,
+            "restsource/process": process,
+        }
+        run = instance.create_run_for_job(nothing, tags=tags)
+        began = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name="nothing")
+        instance.report_dagster_event(began, run_id=run.run_id)
+        yield run
+
+
+@dg.job
+def nothing() -> None: ...
+
+
+def test_a_window_that_another_process_loads_is_not_counted_as_loaded(stock: Project) -> None:
+    with window_in_progress(stock, "2024-01-03", process_tag()) as run:
+        result = invoke("backfill", "shop", "orders", *RANGE)
+        as_json = invoke("backfill", "shop", "orders", *RANGE, "--json")
+    assert result.exit_code == as_json.exit_code == 1
+    assert f"2024-01-03: not loaded by this command: run {run.run_id}" in result.stdout
+    assert result.stdout.splitlines()[-1] == "2 windows: 1 loaded, 1 in progress; 4 rows"
+    newest, oldest = json.loads(as_json.stdout)["windows"]
+    assert (newest["status"], newest["run_id"]) == ("in progress", run.run_id)
+    assert oldest["status"] == "loaded"
+
+
+def test_waiting_ends_when_the_daemon_is_gone(stock: Project) -> None:
+    with daemon(stock) as instance:
+        invoke("backfill", "shop", "orders", *RANGE)
+        # old enough for nobody to wait for it once this test has slept for no time at all
+        last = time.time() - _HEARTBEAT_SECONDS + 2
+        instance.add_daemon_heartbeat(DaemonHeartbeat(last, QUEUE, "x"))
+        result = invoke("backfill", "shop", "orders", *RANGE, "--wait")
+    assert result.exit_code == 1
+    assert "2024-01-03: not loaded by this command" in result.stdout
+
+
+def test_waiting_ends_when_the_process_of_a_run_is_gone(stock: Project) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    tag = RunProcess.of(process.pid).tag
+    day = ("--from", "2024-01-03", "--to", "2024-01-04")
+    with daemon(stock), window_in_progress(stock, "2024-01-03", tag):
+        Timer(1, lambda: process.communicate(b"end\n")).start()
+        result = invoke("backfill", "shop", "orders", *day, "--wait")
+    assert result.exit_code == 1
+    assert "is gone" in result.stdout
+
+
+def test_the_list_of_connectors_shows_a_killed_run_as_failed(stock: Project) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    tag = RunProcess.of(process.pid).tag
+    process.wait()
+    with stock.instance() as instance:
+        tags = {"restsource/connector": "shop", "restsource/process": tag}
+        run = instance.create_run_for_job(nothing, tags=tags)
+        began = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, job_name="nothing")
+        instance.report_dagster_event(began, run_id=run.run_id)
+    listed = json.loads(invoke("list", "--json").stdout)
+    assert listed["connectors"][0]["last_run"]["status"] == "FAILURE"

@@ -14,6 +14,7 @@ from restsource_dagster.orchestration.sensors.killed_runs import (
     build_killed_runs_sensor,
     fail_if_process_gone,
     process_tag,
+    read_unfinished_runs,
 )
 
 
@@ -23,10 +24,11 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield ready
 
 
-def started_run(instance: dg.DagsterInstance, process: str) -> dg.DagsterRun:
-    @dg.job
-    def nothing() -> None: ...
+@dg.job
+def nothing() -> None: ...
 
+
+def started_run(instance: dg.DagsterInstance, process: str) -> dg.DagsterRun:
     run = instance.create_run_for_job(nothing, tags={TAG_CONNECTOR: "shop", TAG_PROCESS: process})
     instance.handle_new_event(
         dg.EventLogEntry(  # type: ignore[no-untyped-call]
@@ -105,3 +107,26 @@ def test_the_sensor_fails_dead_runs_and_says_which(instance: dg.DagsterInstance,
     assert dead.run_id in (reason or "")
     assert status(instance, dead) is dg.DagsterRunStatus.FAILURE
     assert status(instance, alive) is dg.DagsterRunStatus.STARTED
+
+
+def test_a_run_that_is_executed_again_is_not_taken_for_the_killed_one(
+    instance: dg.DagsterInstance, gone: str
+) -> None:
+    killed = started_run(instance, gone)
+    fail_if_process_gone(instance, killed)
+    # Dagster copies the tags, and a queued run has no process yet
+    again = instance.create_run_for_job(
+        nothing, tags=killed.tags, parent_run_id=killed.run_id, root_run_id=killed.run_id
+    )
+    instance.report_engine_event("queued", again)
+    assert not fail_if_process_gone(instance, again)
+    assert status(instance, again) is dg.DagsterRunStatus.NOT_STARTED
+
+
+def test_unfinished_runs_are_those_whose_process_may_be_alive(
+    instance: dg.DagsterInstance, gone: str
+) -> None:
+    dead, alive = started_run(instance, gone), started_run(instance, process_tag())
+    assert [run.run_id for run in read_unfinished_runs(instance)] == [alive.run_id]
+    assert status(instance, dead) is dg.DagsterRunStatus.FAILURE
+    assert read_unfinished_runs(instance, {TAG_CONNECTOR: "other"}) == []

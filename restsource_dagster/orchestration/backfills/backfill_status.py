@@ -34,6 +34,7 @@ from restsource_dagster.orchestration.names import (
     TRIGGER_BACKFILL,
     job_name,
 )
+from restsource_dagster.orchestration.sensors.killed_runs import read_unfinished_runs
 
 __all__ = [
     "BACKFILL_SENSOR",
@@ -125,14 +126,6 @@ def _times_in_words(number: int) -> str:
     return {1: "once", 2: "twice"}.get(number, f"{number} times")
 
 
-# NOT_STARTED is left out: such a run was created, and if its creator was killed, nothing will submit it.
-IN_PROGRESS_STATUSES = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.MANAGED,
-    dg.DagsterRunStatus.CANCELING,
-]
 TAG_PARTITION = "dagster/partition"
 _TAGS_PARTITION_RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
@@ -159,7 +152,7 @@ def read_runs_in_progress(
     # First the backfills of the UI: what they request during these queries is found among the runs.
     for key, unrequested in read_unrequested_partitions(instance, by_key):
         found.partition_keys[by_key[key].tag].update(unrequested)
-    for run in instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_STATUSES)):
+    for run in read_unfinished_runs(instance):
         selected = run.asset_selection or frozenset()
         # Runs of ours have a tag or a job of ours. Runs of the UI only select our assets.
         plan = by_tag.get(run.tags.get(TAG_HISTORY, "")) or by_job.get(run.job_name)

@@ -33,7 +33,10 @@ from restsource_dagster.orchestration.schedules.slots import (
     schedule_in_words,
     slot_tag,
 )
-from restsource_dagster.orchestration.sensors.killed_runs import fail_if_process_gone
+from restsource_dagster.orchestration.sensors.killed_runs import (
+    IN_PROGRESS_STATUSES,
+    fail_if_process_gone,
+)
 
 __all__ = [
     "ConnectorRuns",
@@ -112,14 +115,6 @@ def decide_tick(
     return StartRun(slot)
 
 
-# NOT_STARTED is left out: see `InstanceConnectorRuns`.
-_IN_PROGRESS_STATUSES = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.MANAGED,
-    dg.DagsterRunStatus.CANCELING,
-]
 _NEWEST_RUNS = 10
 _OLDEST_RUNS = 20
 
@@ -163,13 +158,11 @@ class InstanceConnectorRuns:
         """
         # Few runs are in progress at a time, so all of them are cheaper to read than those of one tag.
         records = self._instance.get_run_records(
-            dg.RunsFilter(statuses=_IN_PROGRESS_STATUSES), limit=_OLDEST_RUNS, ascending=True
+            dg.RunsFilter(statuses=IN_PROGRESS_STATUSES), limit=_OLDEST_RUNS, ascending=True
         )
         if len(records) == _OLDEST_RUNS:
             records = self._instance.get_run_records(
-                dg.RunsFilter(
-                    statuses=_IN_PROGRESS_STATUSES, tags={TAG_CONNECTOR: self._connector}
-                ),
+                dg.RunsFilter(statuses=IN_PROGRESS_STATUSES, tags={TAG_CONNECTOR: self._connector}),
                 ascending=True,
             )
         return next(

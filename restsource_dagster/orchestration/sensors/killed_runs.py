@@ -1,4 +1,4 @@
-"""The processes of runs, and the sensor that marks runs whose process was killed.
+"""The processes of runs: which runs are in progress, and the sensor that marks killed ones as failed.
 
 Dagster's default launcher can't tell whether a run's process is alive. After a power failure or a
 `kill -9`, the run would stay in progress for ever, keep its place in the queue and block its connector's
@@ -7,6 +7,7 @@ schedule. So each run is tagged with its process, and a sensor checks the proces
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import dagster as dg
@@ -17,16 +18,30 @@ from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import TAG_PROCESS
 
 __all__ = [
+    "IN_PROGRESS_STATUSES",
     "KILLED_RUNS_SENSOR",
     "RunProcess",
     "build_killed_runs_sensor",
     "fail_if_process_gone",
+    "process_gone_text",
     "process_tag",
+    "read_unfinished_runs",
 ]
 
 KILLED_RUNS_SENSOR = "restsource_runs"
 _INTERVAL_SECONDS = 30
 _MAX_RUNS = 200
+IN_PROGRESS_STATUSES = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.MANAGED,
+    dg.DagsterRunStatus.CANCELING,
+]
+"""The statuses of a run that is queued or executing.
+
+NOT_STARTED is left out: such a run was created, and if its creator was killed, nothing will submit it.
+"""
 _EXECUTING_STATUSES = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 _CLOCK_TOLERANCE_SECONDS = 2
 """The start time of a process is computed from the uptime, so it varies by a second."""
@@ -96,11 +111,35 @@ def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bo
     process = RunProcess.of_run(run)
     if process is None or not process.is_on_this_host or process.is_alive:
         return False
+    if _has_tag_of_parent(instance, run):
+        return False
     # The run may have ended in order after it was read. Its process is gone, so this status is final.
     latest = instance.get_run_by_id(run.run_id)
     if latest is None or latest.is_finished:
         return False
     return fail_run(instance, latest, process_gone_text(process))
+
+
+def _has_tag_of_parent(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return True if the run's tag names the process of the run that it executes again.
+
+    Dagster copies the tags of a run that is executed again. The new run's own process is tagged when
+    its op begins.
+    """
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    return parent is not None and parent.tags.get(TAG_PROCESS) == run.tags.get(TAG_PROCESS)
+
+
+def read_unfinished_runs(
+    instance: dg.DagsterInstance, tags: Mapping[str, str] | None = None
+) -> list[dg.DagsterRun]:
+    """Return the runs that are queued or executing, newest first; with `tags` only those.
+
+    Runs whose process is gone are marked as failed and left out, so that no reader of the instance has
+    to wait for the sensor, which needs a daemon.
+    """
+    runs = instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS_STATUSES, tags=dict(tags or {})))
+    return [run for run in runs if not fail_if_process_gone(instance, run)]
 
 
 def process_gone_text(process: RunProcess) -> str:
