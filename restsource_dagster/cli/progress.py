@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -12,31 +11,13 @@ from rich.text import Text
 from restsource_dagster.cli.output import print_notice
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.engine.progress import Observer, SilentObserver
 
-__all__ = ["RunObserver", "show_progress"]
-
-
-class RunObserver(Protocol):
-    """Receives the progress of a run. The engine's `Observer` is the same, but imports dlt."""
-
-    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """A page arrived; `pages` and `rows` are totals of this run."""
-
-    def phase(self, family: str, phase: str) -> None:
-        """A family, by the name of its root, enters a phase such as `extract`."""
-
-    def message(self, text: str) -> None:
-        """A sentence for the user."""
+__all__ = ["show_progress"]
 
 
-class _LineObserver:
-    """Without a terminal: prints messages only, one per line."""
-
-    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
-        """Print nothing: the run's log in Dagster shows it."""
-
-    def phase(self, family: str, phase: str) -> None:
-        """Print nothing: the run's log in Dagster shows it."""
+class _LineObserver(SilentObserver):
+    """Without a terminal: prints messages only. The run's log in Dagster shows pages and phases."""
 
     def message(self, text: str) -> None:
         print_notice(printable(text))
@@ -88,7 +69,7 @@ class _BarObserver:
 
 
 @contextmanager
-def show_progress(connector: Connector, *, bars: bool) -> Iterator[RunObserver]:
+def show_progress(connector: Connector, *, bars: bool) -> Iterator[Observer]:
     """Show a run's progress on standard error: bars on a terminal if `bars` is set, else lines."""
     if not (bars and Console(stderr=True).is_terminal):
         yield _LineObserver()

@@ -21,6 +21,7 @@ from restsource_dagster.connector.env_references import (
     require_references,
     resolve_references,
 )
+from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import (
     CONNECTOR_NAME_PATTERN,
     Client,
@@ -30,7 +31,6 @@ from restsource_dagster.connector.models.connector_file import (
 from restsource_dagster.connector.models.endpoint import Incremental
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
 from restsource_dagster.connector.resources import (
-    Backfill,
     Disposition,
     Family,
     Resource,

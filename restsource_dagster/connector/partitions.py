@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from restsource_dagster.connector.cursor_format import (
     CursorFormat,
@@ -27,7 +27,6 @@ from restsource_dagster.connector.cursor_format import (
     detect_cursor_format,
     in_utc,
 )
-from restsource_dagster.connector.resources import Backfill, PartitionGranularity
 from restsource_dagster.connector.validation.diagnostics import describe_value
 
 __all__ = [
@@ -35,9 +34,8 @@ __all__ = [
     "PARTITION_GRANULARITIES",
     "PARTITION_KEY_FORMATS",
     "Partition",
+    "PartitionGranularity",
     "Window",
-    "backfill_end",
-    "backfill_partitions",
     "live_start",
     "next_partition_start",
     "partition_ceiling",
@@ -48,6 +46,8 @@ __all__ = [
     "window_of_partition",
 ]
 
+PartitionGranularity = Literal["hourly", "daily", "weekly", "monthly"]
+"""The length of a backfill's partitions. Weeks start on Monday."""
 PARTITION_GRANULARITIES: tuple[PartitionGranularity, ...] = get_args(PartitionGranularity)
 PARTITION_KEY_FORMATS: dict[PartitionGranularity, str] = {
     "hourly": "%Y-%m-%d-%H:%M",
@@ -152,35 +152,6 @@ def live_start(granularity: PartitionGranularity, created_at: datetime) -> datet
     partition, and the backfill loads all before it.
     """
     return partition_floor(granularity, created_at)
-
-
-def backfill_end(
-    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
-) -> datetime:
-    """Return the end of a backfill: the live stream's start, or the file's `end` if that is earlier.
-
-    `live_start_at` is where the live stream really started, if known. It is later than the creation
-    for a connector that ran before it had a `backfill` block, or had shorter partitions then. The
-    backfill extends to the end of its partition, so that no rows are missing between the two.
-    """
-    end = live_start(backfill.partition, created_at)
-    if live_start_at is not None:
-        end = max(end, partition_ceiling(backfill.partition, live_start_at))
-    return end if backfill.end is None else min(end, backfill.end)
-
-
-def backfill_partitions(
-    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
-) -> tuple[Partition, ...]:
-    """Return the partitions of a resource's backfill, newest first.
-
-    For `live_start_at` see `backfill_end`.
-
-    Raises `ValueError` if `created_at` or `live_start_at` has no time zone.
-    """
-    end = backfill_end(backfill, created_at, live_start_at=live_start_at)
-    # recent data is of most use, so a backfill loads it first
-    return partitions_between(backfill.partition, backfill.start, end)[::-1]
 
 
 MAX_WINDOWS = 100_000

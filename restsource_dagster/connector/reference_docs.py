@@ -176,7 +176,6 @@ _HEADINGS = {
     "Scd2": "Merge: scd2",
     "Cdc": "Merge: cdc",
     "NamedColumn": "Column in a list",
-    "BackfillBlock": "Backfill",
     "ContractByEntity": "Schema contract",
     "TableReference": "Table reference",
     "NestedHints": "Hints for a nested table",

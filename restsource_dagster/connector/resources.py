@@ -2,28 +2,23 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Literal
 
 from restsource_dagster.connector.env_references import resolve_references
+from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
 from restsource_dagster.connector.models.table_hints import TableHints
 
 __all__ = [
     "NO_PARAMS",
-    "Backfill",
     "Disposition",
     "Family",
     "Incremental",
-    "PartitionGranularity",
     "Resource",
     "WriteMode",
     "families_of",
     "resolved_resources",
 ]
-
-PartitionGranularity = Literal["hourly", "daily", "weekly", "monthly"]
-"""The length of a backfill's partitions. Weeks start on Monday."""
 
 WriteMode = Literal["auto", "columnar", "rows"]
 """How rows are written: one by one by dlt, or as columns where the tables come out the same."""
@@ -52,23 +47,6 @@ class Disposition:
     derived: bool
     """True if it is not in the file but derived from keys and cursors."""
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Backfill:
-    """The past of a resource, loaded in partitions beside the live stream. Times are UTC."""
-
-    start: datetime
-    """Start of the oldest partition."""
-    end: datetime | None
-    """End of the newest partition; None for the start of the live stream."""
-    partition: PartitionGranularity
-    max_parallel: int = 1
-    """The number of partitions that may be loaded at once."""
-    max_attempts: int = 3
-    """The number of attempts before a partition stays failed."""
-    auto: bool = True
-    """True if partitions are loaded without a person asking for them."""
 
 
 @dataclass(frozen=True, slots=True)

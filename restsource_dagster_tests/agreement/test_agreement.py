@@ -61,7 +61,7 @@ ELSEWHERE = {
     "NestedHints": "not agreed yet: a run fails with a KeyError for columns without a name",
     "TableHints.nested_hints": "the same",
     "Upsert.row_version_column_name": "not agreed yet: rows of earlier loads are lost",
-    "BackfillBlock": "tests of backfills",
+    "Backfill": "tests of backfills",
     "ResourceObject.backfill": "tests of backfills",
     "ConnectorFile": "tests of the envelope",
     "IntervalSchedule": "tests of schedules",

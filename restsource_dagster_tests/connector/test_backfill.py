@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 
 from restsource_dagster.connector.model import parse_connector
-from restsource_dagster.connector.models.backfill import BackfillBlock
-from restsource_dagster.connector.resources import Backfill
 from restsource_dagster_tests.connector.helpers import SHOP, connector, from_corpus
 
 BLOCK = {"start": "2024-01-01", "partition": "monthly"}
@@ -28,24 +26,25 @@ def refusals(*resources: Any) -> list[str]:
 def test_a_block_is_kept_with_its_defaults_and_times_in_utc() -> None:
     months, hours, *_, none = from_corpus("backfill").resources
 
-    assert months.backfill == Backfill(
-        start=datetime(2024, 1, 1, tzinfo=UTC), end=None, partition="monthly"
-    )
-    assert hours.backfill == Backfill(
-        start=datetime(2024, 1, 1, 6, tzinfo=UTC),
-        end=datetime(2024, 3, 1, 6, tzinfo=UTC),
-        partition="hourly",
-        max_parallel=2,
-        max_attempts=5,
-        auto=False,
-    )
+    assert months.backfill
+    assert hours.backfill
+    assert dict(months.backfill) == {
+        "start": datetime(2024, 1, 1, tzinfo=UTC),
+        "end": None,
+        "partition": "monthly",
+        "max_parallel": 1,
+        "max_attempts": 3,
+        "auto": True,
+    }
+    assert dict(hours.backfill) == {
+        "start": datetime(2024, 1, 1, 6, tzinfo=UTC),
+        "end": datetime(2024, 3, 1, 6, tzinfo=UTC),
+        "partition": "hourly",
+        "max_parallel": 2,
+        "max_attempts": 5,
+        "auto": False,
+    }
     assert none.backfill is None
-
-
-def test_defaults_of_the_block_are_those_of_the_effective_one() -> None:
-    assert BackfillBlock.model_validate(BLOCK).as_backfill() == Backfill(
-        start=datetime(2024, 1, 1, tzinfo=UTC), end=None, partition="monthly"
-    )
 
 
 def test_only_the_root_of_a_family_has_the_block() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restsource_dagster.connector.cursor_format import CursorFormat, EpochTime, IsoDate
+from restsource_dagster.connector.models.backfill import Backfill, backfill_partitions
 from restsource_dagster.connector.partitions import (
     PARTITION_GRANULARITIES,
-    backfill_partitions,
+    PartitionGranularity,
     live_start,
     next_partition_start,
     partition_ceiling,
@@ -22,7 +23,6 @@ from restsource_dagster.connector.partitions import (
     partitions_between,
     window_of_partition,
 )
-from restsource_dagster.connector.resources import Backfill, PartitionGranularity
 from restsource_dagster_tests.connector.cursors import CURSOR_FORMATS, moments, moments_between
 
 granularities = st.sampled_from(PARTITION_GRANULARITIES)
@@ -126,7 +126,7 @@ def test_each_row_lies_in_exactly_one_partition_or_in_the_live_stream(
         cursor_format = CURSOR_FORMATS[0]
     start = partition_floor(granularity, created - length * LONGEST[granularity])
     partitions = backfill_partitions(
-        Backfill(start=start, end=None, partition=granularity), created
+        Backfill.of({"start": start, "end": None, "partition": granularity}), created
     )
     windows = [window_of_partition(partition, cursor_format) for partition in partitions]
     live = cursor_format.comparison_key(cursor_format.render(live_start(granularity, created)))
@@ -180,7 +180,7 @@ def test_the_live_stream_starts_with_the_partition_of_the_creation() -> None:
 
 
 def test_the_newest_partition_comes_first() -> None:
-    backfill = Backfill(start=at("2024-01-01"), end=None, partition="monthly")
+    backfill = Backfill.of({"start": at("2024-01-01"), "end": None, "partition": "monthly"})
 
     keys = [partition.key for partition in backfill_partitions(backfill, at("2024-05-17"))]
 
@@ -188,8 +188,10 @@ def test_the_newest_partition_comes_first() -> None:
 
 
 def test_the_backfill_ends_where_the_file_says_if_that_is_earlier() -> None:
-    early = Backfill(start=at("2024-01-01"), end=at("2024-03-01"), partition="monthly")
-    late = Backfill(start=at("2024-01-01"), end=at("2030-01-01"), partition="monthly")
+    early = Backfill.of(
+        {"start": at("2024-01-01"), "end": at("2024-03-01"), "partition": "monthly"}
+    )
+    late = Backfill.of({"start": at("2024-01-01"), "end": at("2030-01-01"), "partition": "monthly"})
 
     assert [partition.key for partition in backfill_partitions(early, at("2024-05-17"))] == [
         "2024-02-01",
@@ -199,13 +201,13 @@ def test_the_backfill_ends_where_the_file_says_if_that_is_earlier() -> None:
 
 
 def test_a_backfill_has_no_partitions_after_the_start_of_the_live_stream() -> None:
-    future = Backfill(start=at("2025-01-01"), end=None, partition="daily")
+    future = Backfill.of({"start": at("2025-01-01"), "end": None, "partition": "daily"})
 
     assert backfill_partitions(future, at("2024-05-17")) == ()
 
 
 def test_a_backfill_extends_to_the_start_of_an_older_live_stream() -> None:
-    backfill = Backfill(start=at("2024-01-01"), end=None, partition="monthly")
+    backfill = Backfill.of({"start": at("2024-01-01"), "end": None, "partition": "monthly"})
     created = at("2024-05-17T10:03:00")
 
     later = backfill_partitions(backfill, created, live_start_at=at("2024-05-17"))
@@ -232,7 +234,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
 
 
 def test_the_partitions_of_two_hundred_resources_are_computed_fast() -> None:
-    backfill = Backfill(start=at("2019-05-01"), end=None, partition="monthly")
+    backfill = Backfill.of({"start": at("2019-05-01"), "end": None, "partition": "monthly"})
     started = time.process_time()
     for _ in range(200):
         backfill_partitions(backfill, at("2024-05-17"))

@@ -78,7 +78,7 @@ def test_literals_with_a_secrets_name_or_look_are_secrets(part: str) -> None:
         {"name": "orders", "endpoint": {part: given}},
     )
     environment = {"HTTPS_PROXY": "http://user:pr0xy@proxy.example"}
-    assert find_secrets(connector, environment) == {
+    assert find_secrets(connector, connector.resolved(environment), environment) == {
         "abcd",
         "0123456789abcdef0123",
         "me:passw",
@@ -96,11 +96,11 @@ def test_what_is_no_secret_stays_readable() -> None:
         client={"headers": {"Accept": "application/json", "X-Version": "2024-01"}},
     )
     environment = {"HOST": "api-of-shop", "TENANT": "tenant-17", "UNUSED": "whatever"}
-    assert find_secrets(connector, environment) == frozenset()
+    assert find_secrets(connector, connector.resolved(environment), environment) == frozenset()
 
 
 def test_a_literal_that_the_path_takes_is_a_secret_by_its_name() -> None:
     endpoint = {"path": "bot{token}/updates", "params": {"token": "123:AbCd", "limit": 5}}
     connector = connector_of("https://a.example", {"name": "updates", "endpoint": endpoint})
 
-    assert find_secrets(connector, {}) == {"123:AbCd"}
+    assert find_secrets(connector, connector.resolved({}), {}) == {"123:AbCd"}

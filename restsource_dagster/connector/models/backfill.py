@@ -11,10 +11,16 @@ from pydantic_core import PydanticCustomError
 
 from restsource_dagster.connector.models.fields import FileModel, Flag, refuse_type, refuse_value
 from restsource_dagster.connector.models.schedule import parse_file_time
-from restsource_dagster.connector.partitions import partition_ceiling, partition_floor
-from restsource_dagster.connector.resources import Backfill, PartitionGranularity
+from restsource_dagster.connector.partitions import (
+    Partition,
+    PartitionGranularity,
+    live_start,
+    partition_ceiling,
+    partition_floor,
+    partitions_between,
+)
 
-__all__ = ["BackfillBlock"]
+__all__ = ["Backfill", "backfill_end", "backfill_partitions"]
 
 _BOUNDARY_WORDS: dict[PartitionGranularity, str] = {
     "hourly": "at a full hour",
@@ -53,7 +59,7 @@ def _count_from_one(most: int) -> tuple[PlainValidator, WithJsonSchema]:
     return PlainValidator(check), WithJsonSchema(schema)
 
 
-class BackfillBlock(FileModel):
+class Backfill(FileModel):
     """Loads the past of an incremental resource in partitions of time, newest first.
 
     The live stream starts with the partition in which the connector is created. The backfill
@@ -117,10 +123,35 @@ class BackfillBlock(FileModel):
     def _written(self, moment: datetime) -> str:
         return f'"{moment:%Y-%m-%dT%H:%M:%SZ}"' if moment.hour else f'"{moment:%Y-%m-%d}"'
 
-    def as_backfill(self) -> Backfill:
-        """Return the block as a `Backfill`, the form that the other packages use."""
-        return Backfill(**dict(self))
-
 
 def _refuse_backfill(field: str, message: str) -> None:
     raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})
+
+
+def backfill_end(
+    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
+) -> datetime:
+    """Return the end of a backfill: the live stream's start, or the file's `end` if that is earlier.
+
+    `live_start_at` is where the live stream really started, if known. It is later than the creation
+    for a connector that ran before it had a `backfill` block, or had shorter partitions then. The
+    backfill extends to the end of its partition, so that no rows are missing between the two.
+    """
+    end = live_start(backfill.partition, created_at)
+    if live_start_at is not None:
+        end = max(end, partition_ceiling(backfill.partition, live_start_at))
+    return end if backfill.end is None else min(end, backfill.end)
+
+
+def backfill_partitions(
+    backfill: Backfill, created_at: datetime, *, live_start_at: datetime | None = None
+) -> tuple[Partition, ...]:
+    """Return the partitions of a resource's backfill, newest first.
+
+    For `live_start_at` see `backfill_end`.
+
+    Raises `ValueError` if `created_at` or `live_start_at` has no time zone.
+    """
+    end = backfill_end(backfill, created_at, live_start_at=live_start_at)
+    # recent data is of most use, so a backfill loads it first
+    return partitions_between(backfill.partition, backfill.start, end)[::-1]

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from restsource_dagster.connector.models.auth import Auth
-from restsource_dagster.connector.models.backfill import BackfillBlock
+from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -250,7 +250,7 @@ class ResourceObject(ResourceBase):
         default=Endpoint(),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
     )
-    backfill: BackfillBlock | None = Field(
+    backfill: Backfill | None = Field(
         default=None,
         description="Loads the past in partitions beside the live stream. For incremental "
         "resources whose cursor is a time. Not part of dlt's configuration.",

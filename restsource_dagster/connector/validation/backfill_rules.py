@@ -37,7 +37,7 @@ from restsource_dagster.connector.cursor_format import (
     detect_cursor_format,
 )
 from restsource_dagster.connector.env_references import find_references
-from restsource_dagster.connector.models.backfill import BackfillBlock
+from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.endpoint import Incremental, IncrementalParam
 from restsource_dagster.connector.models.fields import as_json
@@ -265,7 +265,7 @@ def with_backfills(
             _report_refusals(by_name[resource.name], resource, family, block)
     if client is None:
         return tuple(resources)
-    made = {name: block.as_backfill() for name, block in blocks.items() if block is not None}
+    made = {name: block for name, block in blocks.items() if block is not None}
     keys = definition_keys(
         resources, client, {name: backfill.partition for name, backfill in made.items()}
     )
@@ -281,7 +281,7 @@ def _has_schema_findings(merged: MergedResource, structural: Sequence[Finding]) 
 
 
 def _report_refusals(
-    merged: MergedResource, resource: Resource, family: Family, block: BackfillBlock
+    merged: MergedResource, resource: Resource, family: Family, block: Backfill
 ) -> None:
     for refusal in _backfill_refusals(merged, resource, family, block):
         merged.report(
@@ -296,7 +296,7 @@ def _report_refusals(
 
 
 def _backfill_refusals(
-    merged: MergedResource, resource: Resource, family: Family, block: BackfillBlock
+    merged: MergedResource, resource: Resource, family: Family, block: Backfill
 ) -> Iterator[_BackfillRefusal]:
     shown = quoted_name(resource.name)
     if resource.parent is not None:
@@ -320,7 +320,7 @@ def _backfill_refusals(
 
 
 def _cursor_refusals(
-    resource: Resource, incremental: Incremental, block: BackfillBlock
+    resource: Resource, incremental: Incremental, block: Backfill
 ) -> Iterator[_BackfillRefusal]:
     if incremental.last_value_func == "min":
         yield _BackfillRefusal(
@@ -337,7 +337,7 @@ def _cursor_refusals(
     yield from _cursor_format_refusals(block, incremental.initial_value)
 
 
-def _cursor_format_refusals(block: BackfillBlock, sample: Any) -> Iterator[_BackfillRefusal]:
+def _cursor_format_refusals(block: Backfill, sample: Any) -> Iterator[_BackfillRefusal]:
     expected = "a time, a date, or seconds or milliseconds since 1970"
     if sample is None:
         yield _BackfillRefusal(

@@ -159,15 +159,16 @@ _SCHEME = re.compile(r"(basic|bearer|token|apikey|digest)\s+(?P<rest>\S.*)", re.
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-def find_secrets(connector: Connector, environment: Mapping[str, str]) -> frozenset[str]:
-    """Return the secret values of a connector whose references are not resolved yet.
+def find_secrets(
+    connector: Connector, resolved: Connector, environment: Mapping[str, str]
+) -> frozenset[str]:
+    """Return the secret values of a connector; `resolved` is the same with its references resolved.
 
     These are the values of all referenced variables, except those in the host and path of `base_url`,
     which users need to read in messages; the secret fields of `auth`; literal values in headers,
     parameters and bodies that have a secret's name or look like a key; and the passwords of
-    `base_url` and of proxies. Raises `MissingReferencesError`.
+    `base_url` and of proxies.
     """
-    resolved = connector.resolved(environment)
     referenced = connector.references - _public_references(connector)
     secret = {environment[name] for name in referenced}
     secret.update(_secrets_sent(resolved.client))
@@ -209,8 +210,7 @@ def _secrets_sent(sent: Client | Endpoint) -> Iterator[str]:
     yield from credentials_in(sent.auth)
     yield from _secret_texts(sent.headers, named=False)
     if isinstance(sent, Endpoint):
-        for part in (sent.params, sent.json_, sent.data):
-            yield from _secret_texts(as_json(part), named=False)
+        yield from _secret_texts(as_json([sent.params, sent.json_, sent.data]), named=False)
 
 
 def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:

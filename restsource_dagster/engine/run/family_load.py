@@ -241,7 +241,7 @@ def open_connector_run(
     variables of the file, and `ConnectorBusyError`.
     """
     resolved = connector.resolved(environment)
-    redactor = Redactor(find_secrets(connector, environment))
+    redactor = Redactor(find_secrets(connector, resolved, environment))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
     with (

@@ -10,15 +10,18 @@ import dagster as dg
 
 from restsource_dagster.connector.cursor_format import CursorFormat, detect_cursor_format
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.backfill import (
+    Backfill,
+    backfill_end,
+    backfill_partitions,
+)
 from restsource_dagster.connector.partitions import (
     Partition,
     Window,
-    backfill_end,
-    backfill_partitions,
     partition_of_key,
     window_of_partition,
 )
-from restsource_dagster.connector.resources import Backfill, Resource
+from restsource_dagster.connector.resources import Resource
 from restsource_dagster.orchestration.names import (
     backfill_asset_key,
     backfill_job_name,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.partitions import backfill_partitions
+from restsource_dagster.connector.models.backfill import backfill_partitions
 from restsource_dagster.orchestration.backfills.backfill_assets import build_partitions_definition
 from restsource_dagster.orchestration.backfills.backfill_plan import (
     BackfillPlan,
