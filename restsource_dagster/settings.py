@@ -40,6 +40,12 @@ class Settings(BaseSettings):
         description="How much memory DuckDB uses for a load, such as `1GB`. What does not fit goes to a "
         "temporary folder beside the database. Empty: DuckDB's own limit, most of the machine.",
     )
+    checkpoint_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds after which a long extract loads what it has read so far, before it goes on. A "
+        "run that fails or is killed later keeps these rows, and the next one continues after them.",
+    )
     webserver: str | None = Field(
         default=None,
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, if it and the "

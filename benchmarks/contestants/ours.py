@@ -33,6 +33,9 @@ class Phases(SilentObserver):
         if phase == "normalize":
             self._ended = time.perf_counter()
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        """Ignore it: a checkpoint is followed by an extract."""
+
     @property
     def extract_seconds(self) -> float:
         """Return the seconds from the start of the first extract to the end of the last."""

@@ -49,6 +49,9 @@ class _BarObserver:
             if member.name in self._tasks:
                 self._progress.update(self._tasks[member.name], phase=phase)
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        self._progress.update(self._task(resource), phase=f"{rows:,} rows loaded")
+
     def message(self, text: str) -> None:
         self._progress.console.print(Text(printable(text)))
 

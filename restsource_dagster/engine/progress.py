@@ -26,6 +26,9 @@ class Observer(Protocol):
     def phase(self, family: str, phase: str) -> None:
         """Handle a family's new phase: extract, normalize or load. `family` is its root's name."""
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        """Handle a checkpoint: so many rows of this run are loaded, and reading goes on."""
+
     def message(self, text: str) -> None:
         """Handle a sentence for the person who watches: a wait, a retry, a decision."""
 
@@ -37,6 +40,9 @@ class SilentObserver:
         """Do nothing."""
 
     def phase(self, family: str, phase: str) -> None:
+        """Do nothing."""
+
+    def checkpoint(self, resource: str, rows: int) -> None:
         """Do nothing."""
 
     def message(self, text: str) -> None:
@@ -80,6 +86,10 @@ class Progress:
     def phase(self, family: str, phase: str) -> None:
         """Report a family's new phase."""
         self._observer.phase(family, phase)
+
+    def checkpoint(self, resource: str, rows: int) -> None:
+        """Report a checkpoint of a resource, with the rows of this run that are loaded."""
+        self._observer.checkpoint(resource, rows)
 
     def message(self, text: str) -> None:
         """Report a sentence, with secrets redacted."""

@@ -90,6 +90,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     if outcome.stated_total is not None:
         metadata |= {"api/total": outcome.stated_total, "api/received": outcome.records_received}
     metadata["written_as"] = outcome.write_mode
+    if outcome.checkpoints:
+        metadata["checkpoints"] = outcome.checkpoints
     if outcome.schema_changes:
         metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:

@@ -115,6 +115,12 @@ class RunLogObserver:
             self.next_observer.phase(family, phase)
         self.log.debug(f"{family}: {phase}")
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        """Log a checkpoint."""
+        if self.next_observer:
+            self.next_observer.checkpoint(resource, rows)
+        self.log.info(f"{resource}: checkpoint, {rows} rows are loaded and stay if the run fails")
+
     def message(self, text: str) -> None:
         """Log a wait, a retry or a decision as a warning."""
         if self.next_observer:
@@ -261,8 +267,15 @@ def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int)
         others = [name for name in names if name != culprit]
         with_it = f" (and with it {', '.join(others)})" if others else ""
         lines.append(f"- {culprit}{with_it}, in {step}: {message}")
-    rest = "Nothing" if len(failed) == wanted else "Everything else is loaded. Nothing"
-    lines.append(f"{rest} of a failed resource is loaded; running again is safe.")
+    lines += [
+        f"- {outcome.resource}: {outcome.rows_loaded} rows that came before the failure are loaded; the "
+        "next run continues after them."
+        for outcome in failed
+        if outcome.rows_loaded
+    ]
+    rest = "" if len(failed) == wanted else "Everything else is loaded. "
+    more = "more " if any(outcome.rows_loaded for outcome in failed) else ""
+    lines.append(f"{rest}Nothing {more}of a failed resource is loaded; running again is safe.")
     # The command line reads the failed resources from the metadata.
     return dg.Failure(
         description="\n".join(lines),

@@ -120,6 +120,9 @@ class Notes:
     def phase(self, family: str, phase: str) -> None:
         return
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        return
+
     def message(self, text: str) -> None:
         self.texts.append(text)
 

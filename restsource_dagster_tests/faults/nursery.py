@@ -156,6 +156,9 @@ class _Teller:
     def phase(self, family: str, phase: str) -> None:
         _tell(phase=phase, family=family)
 
+    def checkpoint(self, resource: str, rows: int) -> None:
+        _tell(checkpoint=resource, rows=rows)
+
     def message(self, text: str) -> None:
         _tell(message=text)
 

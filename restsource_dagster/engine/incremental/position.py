@@ -90,6 +90,7 @@ class Position:
         self._key = key
         stored = state.get("last_value")
         self._stored = self.last_value = rules.initial_value if stored is None else stored
+        self._before_newest: Any = None
         self.start = self._start_after(self.last_value)
         self._seen_before = _read_seen(state) if self.remembers else []
         self._unmatched = Counter(digest for _, digest in self._seen_before)
@@ -126,6 +127,19 @@ class Position:
         self.is_changed = True
         self._advance(newest)
 
+    @property
+    def start_after_step_back(self) -> Any:
+        """The value where a run would start after `step_back`; None if it would start anew."""
+        return self._start_after(self._before_newest)
+
+    def step_back(self) -> None:
+        """Move back to the value before the newest one, None if only one was read.
+
+        More rows with the newest value may follow on a page that was not read, and an API may send
+        only rows after the value that it is asked for.
+        """
+        self.last_value = self._before_newest
+
     def save(self, state: ResourceState) -> None:
         """Write the position into dlt's state, in dlt's form.
 
@@ -158,7 +172,7 @@ class Position:
             self.last_value is None or self._order.is_after(value, self.last_value)
         )
         if is_newer:
-            self.last_value = value
+            self._before_newest, self.last_value = self.last_value, value
         return is_newer
 
     def _digest(self, row: Mapping[str, Any]) -> str:

@@ -106,6 +106,33 @@ class RowFilter:
         ordered, is_bounded = self.rules.row_order, self.rules.end_value is not None
         return self.has_nothing_new or ordered == "desc" or (is_bounded and ordered == "asc")
 
+    @property
+    def can_continue_later(self) -> bool:
+        """True if another call, from the cursor on, would send all rows that are still to be read.
+
+        That needs the oldest rows first, and a newer row than at the start of this call, so that each
+        call gets further than the last one.
+        """
+        rules = self.rules
+        if self._row_order != ("desc" if rules.descending else "asc") or self.has_nothing_new:
+            return False
+        # with `lag` each call would read the rows within it again
+        if rules.end_value is not None or rules.lag or rules.excludes_start:
+            return False
+        positions = self._positions
+        if any(position.remembers for position in positions):
+            return False
+        starts = [position.start_after_step_back for position in positions]
+        return all(
+            start is not None and (self.start is None or self._order.is_after(start, self.start))
+            for start in starts
+        )
+
+    def continue_later(self) -> None:
+        """Move all positions back to where a later call must start. See `can_continue_later`."""
+        for position in self._positions:
+            position.step_back()
+
     def filter(self, rows: list[Record], page: int) -> list[Record]:
         """Return the rows of a page that pass; `rows` itself if all do.
 
@@ -175,13 +202,16 @@ class RowFilter:
                 f"{self.rules.path} (on_cursor_value_missing is exclude)"
             )
 
+    @property
+    def _positions(self) -> list[Position]:
+        return [*([self.own] if self.own else []), *self.followers.values()]
+
     def _oldest_start(self) -> Any:
         """Return the oldest start of all positions."""
         if self.own and self.own.remembers:
             # rows before its start are in the table and would be appended twice
             return self.own.start
-        positions = [*([self.own] if self.own else []), *self.followers.values()]
-        starts = [position.start for position in positions]
+        starts = [position.start for position in self._positions]
         if any(start is None for start in starts):
             return None
         oldest = starts[0] if starts else self.rules.initial_value

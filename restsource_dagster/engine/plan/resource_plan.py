@@ -66,6 +66,12 @@ class ResourcePlan:
         return cursor.start_param if cursor else None
 
     @property
+    def sends_start(self) -> bool:
+        """True if the API is asked for the records from the cursor's start on."""
+        placeholders = ("{incremental.start_value", "{incremental.last_value")
+        return bool(self.start_param) or any(map(self.endpoint.mentions, placeholders))
+
+    @property
     def end_param(self) -> str | None:
         """The query parameter that takes the cursor's end."""
         cursor = self.endpoint.cursor

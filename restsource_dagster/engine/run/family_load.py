@@ -5,11 +5,13 @@ arrive together or not at all. A family that fails does not affect the others.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import dlt
@@ -40,6 +42,7 @@ from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_res
 from restsource_dagster.engine.progress import Observer, Progress, SilentObserver, Usage
 from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.engine.source.checkpoint import Checkpoint, can_load_in_parts
 from restsource_dagster.engine.source.dlt_source import (
     FamilySource,
     build_family_source,
@@ -56,6 +59,7 @@ __all__ = [
     "SelectedFamily",
     "failed_outcome",
     "failure_reason",
+    "join_parts",
     "loaded_outcomes_of",
     "open_connector_run",
 ]
@@ -76,8 +80,12 @@ def failed_outcome(
     source: FamilySource | None,
     started: float,
     redactor: Redactor,
+    loaded: Outcome | None = None,
 ) -> Outcome:
-    """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`."""
+    """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`.
+
+    `loaded` is the outcome of the parts that were loaded before.
+    """
     step, cause = _root_cause(error)
     if source and step == "normalize":
         # dlt finds out here that a number is too big, and doesn't know the record any more
@@ -85,12 +93,34 @@ def failed_outcome(
         cause = next((known for known in oversized if known), cause)
     failed_resource = getattr(cause, "resource", None) or family.root.name
     counts = source.counts.get(resource.name) if source else None
-    return Outcome(
-        resource=resource.name,
-        table=resource.table,
+    return replace(
+        loaded or Outcome(resource.name, resource.table, 0.0),
         seconds=time.monotonic() - started,
         usage=counts.usage_counter.usage if counts else Usage(),
         failure=Failure(failed_resource, step, redactor(_error_message(cause))),
+    )
+
+
+def join_parts(parts: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a resource that was loaded in parts."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return last
+    nested: Counter[str] = Counter()
+    for part in parts:
+        nested.update(part.nested_tables)
+    cursor = last.cursor
+    if cursor and first.cursor:
+        cursor = replace(cursor, start_value=first.cursor.start_value)
+    return replace(
+        last,
+        # the total is that of the last part's call, and the records are those of all
+        stated_total=None,
+        rows_loaded=sum(part.rows_loaded for part in parts),
+        cursor=cursor,
+        nested_tables=dict(nested),
+        schema_changes=tuple(change for part in parts for change in part.schema_changes),
+        checkpoints=len(parts) - 1,
     )
 
 
@@ -220,6 +250,11 @@ class SelectedFamily:
         return [resource.name for resource in self.selected]
 
 
+def _join_all_parts(parts: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Return the outcome of each resource, given those of each part."""
+    return [join_parts(outcomes) for outcomes in zip(*parts, strict=True)]
+
+
 PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily], LoadOptions]
 """Called before the load of a family, with the open pipeline; returns the options of the load."""
 
@@ -255,7 +290,15 @@ def open_connector_run(
         pipelines = PipelineManager(
             pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name
         )
-        yield ConnectorRun(resolved, endpoints, pipelines, redactor, progress, prepare)
+        yield ConnectorRun(
+            resolved,
+            endpoints,
+            pipelines,
+            redactor,
+            progress,
+            prepare,
+            settings.checkpoint_seconds,
+        )
 
 
 @dataclass
@@ -263,6 +306,10 @@ class _LoadAttempt:
     """A load of some families in one package. `sources` has those that were built so far."""
 
     families: Sequence[SelectedFamily]
+    checkpoint: Checkpoint | None = None
+    """Where the extract may end early; None if it may not."""
+    is_continued: bool = False
+    """True if the families are loaded in parts, and this is not the first one."""
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
 
@@ -278,6 +325,8 @@ class ConnectorRun:
     redactor: Redactor
     progress: Progress
     prepare: PrepareLoad
+    checkpoint_seconds: float
+    """How long an extract may take before what it has read is loaded."""
     _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -295,22 +344,49 @@ class ConnectorRun:
         return self._plans[key]
 
     def load(self, selected: SelectedFamily) -> Iterator[Outcome]:
-        """Load a family; yield an outcome for each of its selected resources. Never raises."""
+        """Load a family; yield an outcome for each of its selected resources. Never raises.
+
+        A long extract is loaded in parts.
+        """
+        parts: list[Sequence[Outcome]] = []
         attempt = _LoadAttempt([selected])
         try:
-            outcomes = self._load_package(attempt)
+            while True:
+                attempt = _LoadAttempt(
+                    [selected],
+                    Checkpoint(self.checkpoint_seconds),
+                    is_continued=bool(parts),
+                    started=attempt.started,
+                )
+                parts.append(self._load_package(attempt))
+                if not self._continues(attempt, parts):
+                    break
+            outcomes = _join_all_parts(parts)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             # its local state may have cursors whose rows were not loaded
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
+            loaded: Sequence[Outcome | None] = _join_all_parts(parts)
             outcomes = [
                 failed_outcome(
-                    error, selected.family, resource, source, attempt.started, self.redactor
+                    error, selected.family, resource, source, attempt.started, self.redactor, before
                 )
-                for resource in selected.selected
+                for resource, before in zip_longest(selected.selected, loaded)
             ]
         # outside of the `try`: an error of the caller is not one of the family
         yield from outcomes
+
+    def _continues(self, attempt: _LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
+        """Return True if another part follows. Raises the error that ended this one."""
+        checkpoint = attempt.checkpoint
+        if checkpoint is None:
+            return False
+        if checkpoint.error:
+            raise checkpoint.error
+        if checkpoint.is_reached:
+            for outcome in _join_all_parts(parts):
+                self.progress.checkpoint(outcome.resource, outcome.rows_loaded)
+        return checkpoint.is_reached
 
     def load_group(self, families: Sequence[SelectedFamily]) -> Iterator[Outcome]:
         """Load the new rows of several families in one package; if that fails, one by one.
@@ -340,7 +416,9 @@ class ConnectorRun:
     def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
         pipeline = self.pipelines.open()
-        options = self._prepare_group(pipeline, attempt.families)
+        options = LoadOptions()
+        if not attempt.is_continued:
+            options = self._prepare_group(pipeline, attempt.families)
         self.pipelines.prepare_load(options.overrides)
         # after the overrides, so that a changed cursor starts at its new value
         before = LoadBaseline(
@@ -375,7 +453,13 @@ class ConnectorRun:
         with self.pipelines.parquet_files() as parquet_files:
             # all families are checked before a row of any is extracted
             for selected in attempt.families:
-                source = self._build_source(selected, options.window, parquet_files)
+                source = self._build_source(
+                    selected,
+                    options.window,
+                    parquet_files,
+                    # cursors that are changed and rows that are replaced need one load
+                    attempt.checkpoint if options == LoadOptions() else None,
+                )
                 attempt.sources.append(source)
                 self._check_source(pipeline, source, options)
             return self.pipelines.run(
@@ -390,7 +474,13 @@ class ConnectorRun:
         selected: SelectedFamily,
         window: BackfillWindow | None,
         parquet_files: ParquetFiles | None,
+        checkpoint: Checkpoint | None,
     ) -> FamilySource:
+        # a parent that is skipped is requested again by the next load, and that would be at once
+        may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
+        sends_start = self.plans(selected)[selected.root].sends_start
+        if may_skip or not sends_start or not can_load_in_parts(selected.selected):
+            checkpoint = None
         source = build_family_source(
             self.connector,
             self.endpoints,
@@ -400,6 +490,7 @@ class ConnectorRun:
             schema=self.pipelines.stored_schema,
             window=window,
             files=parquet_files,
+            checkpoint=checkpoint,
         )
         for plan in source.plans.values():
             if not plan.loaded:

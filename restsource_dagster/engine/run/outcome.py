@@ -75,11 +75,16 @@ class Outcome:
     """The rows loaded into each nested table, by its name."""
     schema_changes: tuple[str, ...] = ()
     """The changes of its tables' schemas by this load, in sentences."""
+    checkpoints: int = 0
+    """How often rows were loaded before all were read."""
     failure: Failure | None = None
     # live objects: their text would fill the log, and no two compare equal
     load: DltLoad | None = field(default=None, repr=False, compare=False)
 
     @property
     def failed(self) -> bool:
-        """True if an error kept this resource from being loaded; then none of its rows is."""
+        """True if an error kept this resource from being loaded.
+
+        Only rows up to a checkpoint before the error are loaded then.
+        """
         return self.failure is not None

@@ -24,6 +24,7 @@ from restsource_dagster.engine.incremental.window_filter import (
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.progress import ResourceCounts
+from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.resource_reader import (
@@ -62,13 +63,15 @@ def build_family_source(
     schema: Schema | None = None,
     window: BackfillWindow | None = None,
     files: ParquetFiles | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FamilySource:
     """Return a source of a family's resources that are loaded or have dependents that are.
 
     `plans` are those resources' plans and `root` is the name of the root. A parent that is not
     loaded is read all the same, and its own cursor stays where it is. `schema` is the stored schema
     if dlt's pipeline doesn't have it. With a `window` only its rows are read, and no cursor is read
-    or moved. Rows that can be written as columns go to `files`.
+    or moved. Rows that can be written as columns go to `files`. The root's call
+    ends early at the `checkpoint`.
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
@@ -92,7 +95,12 @@ def build_family_source(
             on_error = connector.http.on_child_error
             parents = ParentTracker(plan, cursors, on_error, counts[name], endpoints.redactor)
             reader = ResourceReader(
-                plan, endpoints.endpoint(plan), cursors, parents, sanitizers[name]
+                plan,
+                endpoints.endpoint(plan),
+                cursors,
+                parents,
+                sanitizers[name],
+                checkpoint if name == root else None,
             )
             is_parent = any(other.resource.parent == name for other in plans.values())
             yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=is_parent)

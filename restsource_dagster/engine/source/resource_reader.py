@@ -16,7 +16,13 @@ from typing import Any, Literal
 import dlt
 
 from restsource_dagster.connector.models.connector_file import SkipChildErrors
-from restsource_dagster.engine.errors import IngestError, RecordError, RequestError, ResponseError
+from restsource_dagster.engine.errors import (
+    IngestError,
+    PagingError,
+    RecordError,
+    RequestError,
+    ResponseError,
+)
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.family_cursors import (
     FamilyCursors,
@@ -36,6 +42,7 @@ from restsource_dagster.engine.plan.resource_plan import (
     values_from_parent,
 )
 from restsource_dagster.engine.progress import ResourceCounts
+from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 
 __all__ = [
@@ -204,6 +211,8 @@ class ResourceReader:
     cursors: FamilyCursors
     parents: ParentTracker
     sanitizer: RecordSanitizer
+    checkpoint: Checkpoint | None = None
+    """Ends the call early if it is due; None if the call is always read to its end."""
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
@@ -217,10 +226,13 @@ class ResourceReader:
         return None if incremental is None else PlaceholderCursor.of(incremental, None)
 
     def records(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
-        """Yield the new records of a call, page by page; save the cursor after the last page."""
+        """Yield the new records of a call, page by page; save the cursor after the last page.
+
+        That is the last page before the checkpoint, if there is one and it is reached.
+        """
         may_stop = opened is not None and opened.row_filter.may_finish_early
         with closing(self.endpoint.pages(call, may_stop_early=may_stop)) as pages:
-            for number, page in enumerate(pages, 1):
+            for number, page in enumerate(self._until_checkpoint(pages, opened), 1):
                 records = self.sanitizer.sanitize(page, number)
                 records = opened.row_filter.filter(records, number) if opened else records
                 if records:
@@ -230,6 +242,33 @@ class ResourceReader:
         if opened:
             opened.row_filter.report()
             opened.save()
+
+    def _until_checkpoint(
+        self, pages: Iterator[Records], opened: OpenRowFilter | None
+    ) -> Iterator[Records]:
+        """Yield the pages up to the checkpoint or the first error, if the rest can be read later."""
+        checkpoint = self.checkpoint
+        if checkpoint is None or opened is None:
+            yield from pages
+            return
+        row_filter = opened.row_filter
+        try:
+            for page in pages:
+                yield page
+                checkpoint.add_page(len(page))
+                if checkpoint.is_due and row_filter.can_continue_later:
+                    checkpoint.is_reached = True
+                    break
+            else:
+                return
+        except PagingError:
+            # paging that repeats itself may not have sent what it seems to have sent
+            raise
+        except IngestError as error:
+            if not row_filter.can_continue_later:
+                raise
+            checkpoint.error = error
+        row_filter.continue_later()
 
     def dependent_records(
         self, pending: PendingParent, opened: OpenRowFilter | None
