@@ -32,6 +32,7 @@ FAULTS: Mapping[int, str] = {
     18: "two hundred runs of a flaky API",
     19: "the same rows as dlt, where the API behaves",
     20: "many requests at once, pages fetched ahead",
+    21: "a wall or a kill in the middle of a long load",
 }
 _PROPERTY = "row of the table of faults"
 _SHOWN = ("passed", "failed", "skipped")

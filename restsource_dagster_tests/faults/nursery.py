@@ -120,14 +120,16 @@ class Nursery:
         hurried: bool = False,
         window: tuple[str, Any, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
+        checkpoint_seconds: float = 60.0,
     ) -> Run:
         """Run the connector of this file's content, with settings below `folder`.
 
         `hurried` runs do not wait before they try a request again. `window` is a resource and both
         ends of the window of its history to load; `asked` are more arguments for a live run.
+        `checkpoint_seconds` is the setting.
         """
         order = {"file": file, "folder": str(folder), "hurried": hurried}
-        order |= {"window": window, "asked": dict(asked or {})}
+        order |= {"window": window, "asked": dict(asked or {}), "seconds": checkpoint_seconds}
         assert self._process.stdin is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return Run(self._events)
@@ -174,7 +176,9 @@ def _run(order: Event) -> int:
     connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
     assert connector is not None, findings
     common: dict[str, Any] = {
-        "settings": make_settings(Path(order["folder"])),
+        "settings": make_settings(Path(order["folder"])).model_copy(
+            update={"checkpoint_seconds": order["seconds"]}
+        ),
         "environment": {},
         "observer": _Teller(),
         "sleep": (lambda _: None) if order["hurried"] else time.sleep,

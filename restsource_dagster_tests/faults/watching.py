@@ -13,6 +13,7 @@ class Notes:
     def __init__(self) -> None:
         self.messages: list[str] = []
         self.phases: list[tuple[str, str]] = []
+        self.checkpoints: list[tuple[str, int]] = []
         self._changed = threading.Condition()
 
     def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
@@ -22,6 +23,9 @@ class Notes:
         with self._changed:
             self.phases.append((family, phase))
             self._changed.notify_all()
+
+    def checkpoint(self, resource: str, rows: int) -> None:
+        self.checkpoints.append((resource, rows))
 
     def message(self, text: str) -> None:
         with self._changed:

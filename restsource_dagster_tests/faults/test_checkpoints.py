@@ -1,0 +1,258 @@
+"""A long load is stored in parts: what came before a failure or a kill stays, and is not lost."""
+
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.source.checkpoint import Checkpoint
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.nursery import Nursery
+from restsource_dagster_tests.faults.watching import Notes
+from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+
+pytestmark = pytest.mark.faults(row=21)
+
+ROWS = 60
+PAGE = 5
+WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
+ORDERED = {"cursor_path": "at", "initial_value": 0, "start_param": "since", "row_order": "asc"}
+
+
+class Orders:
+    """Orders, oldest first, three for each value of the cursor, in pages of five."""
+
+    def __init__(self, api: ApiServer) -> None:
+        self.api = api
+        self.rows = [{"id": number, "at": 1 + number // 3} for number in range(ROWS)]
+        self.is_wanted: Callable[[int, int], bool] = lambda at, since: at >= since
+        self.requests_left = 1_000_000
+        api.answers["/orders"] = self.answer
+        for row in self.rows:
+            api.answers[f"/orders/{row['id']}/lines"] = [{"line": row["id"] * 10}]
+
+    def answer(self, seen: Seen) -> Any:
+        self.requests_left -= 1
+        if self.requests_left < 0:
+            return WALL
+        since = int(seen.query.get("since", 0))
+        rows = [row for row in self.rows if self.is_wanted(row["at"], since)]
+        start = int(seen.query.get("offset", 0))
+        return {"data": rows[start : start + PAGE], "total": len(rows)}
+
+    @property
+    def asked_since(self) -> list[str]:
+        """The `since` of each call, repeated ones once."""
+        return list(dict.fromkeys(seen.query["since"] for seen in self.api.asked("/orders")))
+
+
+@pytest.fixture
+def orders(api: ApiServer) -> Orders:
+    return Orders(api)
+
+
+def resource(cursor: dict[str, Any] = ORDERED, **more: Any) -> dict[str, Any]:
+    endpoint = {
+        "path": "orders",
+        "data_selector": "data",
+        "paginator": {"type": "offset", "limit": PAGE, "total_path": "total"},
+        "incremental": cursor,
+    }
+    return {"name": "orders", "primary_key": "id", "endpoint": endpoint, **more}
+
+
+LINES = {
+    "name": "lines",
+    "primary_key": "line",
+    "endpoint": {"path": "orders/{resources.orders.id}/lines"},
+}
+
+
+def in_parts(settings: Settings) -> Settings:
+    """Settings with a checkpoint after each page."""
+    return settings.model_copy(update={"checkpoint_seconds": 1e-9})
+
+
+def ids(settings: Settings, table: str = "orders", key: str = "id") -> list[Any]:
+    return [row[0] for row in query(settings, f"SELECT {key} FROM shop.{table} ORDER BY {key}")]
+
+
+def ran(outcomes: dict[str, Outcome], name: str = "orders") -> Outcome:
+    assert outcomes[name].failure is None, outcomes[name].failure
+    return outcomes[name]
+
+
+def test_rows_before_a_wall_stay_and_the_next_run_goes_on_after_them(
+    orders: Orders, settings: Settings
+) -> None:
+    connector = make_connector(orders.api.url, resource())
+    loaded: list[int] = []
+    for _ in range(10):
+        orders.requests_left = 4
+        outcome = load(connector, settings)["orders"]
+        loaded.append(len(ids(settings)))
+        if not outcome.failed:
+            break
+        assert "asks to wait" in str(outcome.failure)
+        assert outcome.rows_loaded > 0
+    assert ids(settings) == list(range(ROWS))
+    assert loaded == sorted(set(loaded)), "each run gets further"
+
+
+def test_a_wall_without_an_order_of_rows_loads_nothing(orders: Orders, settings: Settings) -> None:
+    cursor = {key: value for key, value in ORDERED.items() if key != "row_order"}
+    orders.requests_left = 4
+    outcome = load(make_connector(orders.api.url, resource(cursor)), settings)["orders"]
+    assert outcome.failed
+    assert outcome.rows_loaded == 0
+    orders.requests_left = 1_000
+    ran(load(make_connector(orders.api.url, resource(cursor)), settings))
+    assert orders.asked_since == ["0"]
+    assert ids(settings) == list(range(ROWS))
+
+
+def test_a_long_load_is_stored_in_parts(orders: Orders, settings: Settings) -> None:
+    notes = Notes()
+    connector = make_connector(orders.api.url, resource())
+    outcome = ran(load(connector, in_parts(settings), observer=notes))
+    assert ids(settings) == list(range(ROWS))
+    assert outcome.checkpoints == len(notes.checkpoints) > 3
+    assert outcome.row_count == ROWS
+    assert outcome.cursor is not None
+    assert (outcome.cursor.start_value, outcome.cursor.last_value) == (0, ROWS // 3)
+    counts = [rows for _, rows in notes.checkpoints]
+    assert counts == sorted(counts)
+    assert counts[0] == PAGE
+
+
+def test_a_short_load_has_no_checkpoint(orders: Orders, settings: Settings) -> None:
+    outcome = ran(load(make_connector(orders.api.url, resource()), settings))
+    assert outcome.checkpoints == 0
+    assert orders.asked_since == ["0"]
+
+
+@pytest.mark.parametrize("strategy", ["delete-insert", "upsert", "insert-only"])
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+def test_every_merge_of_single_rows_gives_the_same_table_in_parts(
+    orders: Orders, settings: Settings, strategy: str, mode: str
+) -> None:
+    disposition = {"disposition": "merge", "strategy": strategy}
+    connector = make_connector(orders.api.url, resource(write_disposition=disposition, mode=mode))
+    assert ran(load(connector, in_parts(settings))).checkpoints > 3
+    assert ids(settings) == list(range(ROWS))
+
+
+def test_an_api_that_sends_only_rows_after_the_cursor_loses_none_at_a_checkpoint(
+    orders: Orders, settings: Settings
+) -> None:
+    # a page ends between rows with the same value, and the rest of them must still come
+    orders.is_wanted = lambda at, since: at > since
+    assert ran(load(make_connector(orders.api.url, resource()), in_parts(settings))).checkpoints > 3
+    assert ids(settings) == list(range(ROWS))
+
+
+def test_dependents_are_stored_with_their_parents_in_parts(
+    orders: Orders, settings: Settings
+) -> None:
+    connector = make_connector(orders.api.url, resource(), LINES)
+    outcomes = load(connector, in_parts(settings))
+    assert ran(outcomes).checkpoints > 3
+    assert ran(outcomes, "lines").row_count == ROWS
+    assert ids(settings, "lines", "line") == [number * 10 for number in range(ROWS)]
+
+
+def test_a_wall_below_a_parent_keeps_the_parts_before_it(
+    orders: Orders, settings: Settings
+) -> None:
+    connector = make_connector(orders.api.url, resource(), LINES)
+    orders.api.answers["/orders/40/lines"] = WALL
+    outcomes = load(connector, in_parts(settings))
+    assert outcomes["lines"].failed
+    assert 0 < len(ids(settings)) < ROWS
+    kept = ids(settings)
+    assert ids(settings, "lines", "line") == [number * 10 for number in kept]
+    orders.api.answers["/orders/40/lines"] = [{"line": 400}]
+    ran(load(connector, in_parts(settings)), "lines")
+    assert ids(settings, "lines", "line") == [number * 10 for number in range(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("why", "more"),
+    [
+        ("appended", {"write_disposition": "append"}),
+        ("replaced", {"write_disposition": "replace"}),
+        ("history", {"write_disposition": {"disposition": "merge", "strategy": "scd2"}}),
+        ("merge key", {"merge_key": "at"}),
+        ("lag", {"cursor": {**ORDERED, "lag": 2}}),
+        ("exclusive", {"cursor": {**ORDERED, "range_start": "open"}}),
+        ("window", {"cursor": {**ORDERED, "end_value": 1000}}),
+        ("not asked", {"cursor": {"cursor_path": "at", "row_order": "asc"}}),
+        ("descending", {"cursor": {**ORDERED, "row_order": "desc"}}),
+    ],
+)
+def test_a_load_that_parts_could_make_wrong_is_stored_as_a_whole(
+    orders: Orders, settings: Settings, why: str, more: dict[str, Any]
+) -> None:
+    if why == "not asked":
+        orders.api.answers["/orders"] = lambda _: {"data": orders.rows, "total": ROWS}
+    if why == "descending":
+        orders.rows.reverse()
+    outcome = ran(load(make_connector(orders.api.url, resource(**more)), in_parts(settings)))
+    assert outcome.checkpoints == 0
+    assert outcome.row_count == ROWS
+
+
+def test_rows_that_are_not_in_order_are_stored_as_a_whole(
+    orders: Orders, settings: Settings
+) -> None:
+    random.Random(7).shuffle(orders.rows)
+    orders.rows.sort(key=lambda row: row["id"] >= PAGE)
+    orders.rows[1], orders.rows[0] = orders.rows[0], orders.rows[1]
+    ran(load(make_connector(orders.api.url, resource()), in_parts(settings)))
+    assert ids(settings) == list(range(ROWS))
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.mark.parametrize("part", [1, 3, 6])
+def test_a_killed_run_goes_on_after_its_last_checkpoint(
+    orders: Orders, nursery: Nursery, tmp_path: Path, part: int
+) -> None:
+    file = {
+        "name": "shop",
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": orders.api.url},
+        "resources": [resource(), LINES],
+    }
+    run = nursery.start(file, tmp_path, checkpoint_seconds=1e-9)
+    for _ in range(part):
+        run.wait_for("checkpoint", "orders")
+    run.kill()
+    assert run.end()["ended"] != 0
+    before = len(orders.api.asked("/orders"))
+    nursery.start(file, tmp_path, checkpoint_seconds=60).finish()
+    folder = Settings(data_dir=tmp_path / "data")
+    assert ids(folder) == list(range(ROWS))
+    assert ids(folder, "lines", "line") == [number * 10 for number in range(ROWS)]
+    first = orders.api.asked("/orders")[before]
+    assert int(first.query["since"]) >= part, "the rows before the checkpoint are not asked for"
+
+
+def test_a_checkpoint_is_due_after_its_seconds_or_its_rows() -> None:
+    now = [0.0]
+    checkpoint = Checkpoint(60, rows=10, clock=lambda: now[0])
+    checkpoint.add_page(9)
+    assert not checkpoint.is_due
+    checkpoint.add_page(1)
+    assert checkpoint.is_due
+    later = Checkpoint(60, rows=10, clock=lambda: now[0])
+    now[0] = 60.0
+    assert later.is_due
