@@ -45,7 +45,7 @@ from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.settings import Settings
 
 if TYPE_CHECKING:  # both import Dagster
-    from restsource_dagster.cli.backfill_runs import WindowRuns
+    from restsource_dagster.cli.execution import WindowRuns
     from restsource_dagster.orchestration.backfills.backfill_plan import BackfillPlan
 
 __all__ = [
@@ -300,7 +300,7 @@ def _execute_backfill(request: BackfillRequest) -> BackfillResult:
         interrupts = stack.enter_context(watch_interrupts())
         stack.enter_context(stdout_to_stderr())
 
-        from restsource_dagster.cli.backfill_runs import WindowRuns, is_daemon_running
+        from restsource_dagster.cli.execution import WindowRuns, is_daemon_running
         from restsource_dagster.orchestration.run_config import RunSettings
 
         instance = stack.enter_context(open_instance(request.dagster_home))
@@ -378,6 +378,7 @@ def _execute_windows(
                 break
             reports.append(report)
             count.add(report)
+            # Ctrl-C ends the run in progress; the windows after it must not start.
             if interrupts.press_count:
                 break
     return BackfillResult(reports, interrupted=interrupts.press_count > 0)

@@ -70,15 +70,18 @@ def check(
 def _load_paths(paths: Sequence[Path], configs: Path | None) -> tuple[LoadedFile, ...]:
     if not paths:
         return load_folder(read_settings(configs).configs).files
+    # A link to nowhere is there: it is reported as a broken file.
     missing = [path for path in paths if not (path.exists() or path.is_symlink())]
     if missing:
         names = ", ".join(printable(str(path)) for path in missing)
         raise typer.BadParameter(f"there is no {names}", param_hint="PATH")
+    # By path, so that a file that is named twice counts once.
     loaded: dict[Path, LoadedFile] = {}
     alone = [path for path in paths if not _is_folder(path)]
     for path in paths:
         files = load_folder(path).files if _is_folder(path) else ()
         loaded.update((file.path, file) for file in files)
+    # Together, so that two files with one connector name are found.
     loaded.update((file.path, file) for file in load_files(alone))
     return tuple(loaded[path] for path in sorted(loaded))
 

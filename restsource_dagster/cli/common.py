@@ -89,6 +89,7 @@ def find_connector(settings: "Settings", name: str) -> Connector:
 
     Raises `typer.BadParameter` if there is none, `typer.Exit` if its file has errors, which it prints.
     """
+    # Parses few of the other files: a folder may hold a thousand.
     folder = load_wanted(settings.configs, {name}, lambda connector: connector.name == name)
     for connector in folder.connectors:
         if connector.name == name:
@@ -117,6 +118,7 @@ def find_resources(connector: Connector, names: Sequence[str]) -> tuple[str, ...
                 f"{connector.name} has no resource {_unknown_name_text(name, known)}",
                 param_hint="RESOURCE",
             )
+    # In the order of the file, and each once.
     if names:
         return tuple(name for name in known if name in names)
     selected = tuple(resource.name for resource in connector.resources if resource.selected)

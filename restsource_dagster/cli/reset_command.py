@@ -24,7 +24,7 @@ from restsource_dagster.cli.output import (
     result_console,
     stdout_to_stderr,
 )
-from restsource_dagster.cli.progress import show_progress
+from restsource_dagster.cli.progress_bars import show_progress
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.settings import Settings

@@ -27,7 +27,7 @@ from restsource_dagster.cli.output import (
     result_console,
     stdout_to_stderr,
 )
-from restsource_dagster.cli.progress import show_progress
+from restsource_dagster.cli.progress_bars import show_progress
 from restsource_dagster.cli.run_report import RunReport
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
@@ -135,6 +135,7 @@ def _execute_with_progress(
             resources=wanted,
             run_settings=RunSettings(settings, observer),
             instance=stack.enter_context(open_instance(home)),
+            # The log and the bars would write over one another.
             log_level="INFO" if verbose else "CRITICAL",
             config=config,
         )

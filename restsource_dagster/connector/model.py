@@ -109,6 +109,7 @@ class Connector:
 
     def family_of(self, name: str) -> Family:
         """The family that a resource belongs to. Raises `KeyError` naming the known resources."""
+        # For its error, which names the known resources.
         self.resource(name)
         return next(family for family in self.families if name in family.names)
 
@@ -117,6 +118,7 @@ class Connector:
 
         Raises `MissingReferencesError` naming all variables that the environment lacks.
         """
+        # First, so that the error names all that is missing, not only what the first part lacks.
         require_references(self.references, environment)
         client = resolve_references(self.client, environment)
         resources = resolved_resources(self.resources, environment)
@@ -148,6 +150,7 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     findings.extend(semantic)
     findings.extend(template_findings(value))
     warnings = (*literal_secret_warnings(value), *boolean_warnings(value))
+    # A value with an error needs no warning as well.
     wrong = {finding.pointer for finding in findings}
     findings.extend(warning for warning in warnings if warning.pointer not in wrong)
     name = _connector_name(value, path, findings)

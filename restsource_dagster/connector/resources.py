@@ -111,8 +111,10 @@ def resolved_resources(
 
 def _resolved_resource(resource: Resource, environment: Mapping[str, str]) -> Resource:
     values = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
+    # dlt reads a path twice for placeholders, and puts these in at the first reading.
     path_params = resolve_references(resource.path_params, environment, brace_doublings=1)
     made = replace(resource, path_params=path_params, **resolve_references(values, environment))
+    # An incremental param holds the cursor, so the resolved endpoint says what it is.
     return replace(made, incremental=made.endpoint.cursor) if resource.incremental else made
 
 
@@ -137,6 +139,7 @@ def families_of(resources: Iterable[Resource]) -> tuple[Family, ...]:
         children.setdefault(resource.parent, []).append(resource)
     families = []
     for root in children.get(None, []):
+        # Level by level, so that each member comes after its parent.
         members, position = [root], 0
         while position < len(members):
             members.extend(children.get(members[position].name, []))

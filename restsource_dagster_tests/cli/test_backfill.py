@@ -16,7 +16,7 @@ import pytest
 from dagster._daemon.types import DaemonHeartbeat
 
 from restsource_dagster.cli.app import main
-from restsource_dagster.cli.backfill_runs import _HEARTBEAT_SECONDS
+from restsource_dagster.cli.execution import _HEARTBEAT_SECONDS
 from restsource_dagster.orchestration.sensors.killed_runs import RunProcess, process_tag
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, start

@@ -145,6 +145,7 @@ def _auth_kind(value: Any) -> str | None:
         return "#name"
     if not isinstance(value, dict):
         return None
+    # dlt takes an object without a type for a bearer token.
     return closest_kind(value.get("type", "bearer"), AUTH_TYPES, AUTH_ALIASES)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from restsource_dagster.connector.models.fields import FileModel, Flag, refuse_type, refuse_value
+from restsource_dagster.connector.models.fields import FileModel, Flag, count_from_one
 from restsource_dagster.connector.models.schedule import parse_file_time
 from restsource_dagster.connector.partitions import (
     Partition,
@@ -48,17 +48,6 @@ PartitionBoundary = Annotated[
 ]
 
 
-def _count_from_one(most: int) -> tuple[PlainValidator, WithJsonSchema]:
-    def check(value: Any) -> int:
-        expected = f"a whole number from 1 to {most}"
-        if isinstance(value, bool) or not isinstance(value, int):
-            refuse_type(expected)
-        return value if 1 <= value <= most else refuse_value(expected)
-
-    schema = {"type": "integer", "minimum": 1, "maximum": most}
-    return PlainValidator(check), WithJsonSchema(schema)
-
-
 class Backfill(FileModel):
     """Loads the past of an incremental resource in partitions of time, newest first.
 
@@ -76,10 +65,10 @@ class Backfill(FileModel):
         default=None,
         description="End of the backfill (exclusive). If left out, the start of the live stream.",
     )
-    max_parallel: Annotated[int, *_count_from_one(64)] = Field(
+    max_parallel: Annotated[int, *count_from_one(64)] = Field(
         default=1, description="Maximum number of partitions that load at the same time."
     )
-    max_attempts: Annotated[int, *_count_from_one(100)] = Field(
+    max_attempts: Annotated[int, *count_from_one(100)] = Field(
         default=3,
         description="Maximum number of attempts per partition. After that, the partition stays "
         "failed.",

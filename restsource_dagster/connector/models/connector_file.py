@@ -22,6 +22,7 @@ from restsource_dagster.connector.models.fields import (
     PythonOnly,
     Text,
     by_kind,
+    count_from_one,
     refuse_type,
     refuse_value,
 )
@@ -47,6 +48,7 @@ _HOST_PATTERN = re.compile(
 
 
 def _check_number_up_to(value: Any, expected: str, most: float) -> float:
+    # `True` is an `int` in Python; here no rule of dlt makes it pass for a number.
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse_type(expected)
     if not 0 < value <= most or not math.isfinite(value):
@@ -62,30 +64,18 @@ def _check_rate(value: Any) -> float:
     return _check_number_up_to(value, "a number of requests above 0 and up to 10,000", 10_000)
 
 
-def _check_count_up_to(value: Any, most: int) -> int:
-    expected = f"a whole number from 1 to {most:,}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        refuse_type(expected)
-    if not 1 <= value <= most:
-        refuse_value(expected)
-    return int(value)
-
-
 def _check_hosts(value: Any) -> tuple[str, ...]:
     expected = "a list of hosts, such as `files.example.com` or `files.example.com:8443`"
     if not isinstance(value, list) or not all(isinstance(host, str) for host in value):
         refuse_type(expected)
     if not all(_HOST_PATTERN.fullmatch(host) for host in value):
         refuse_value(expected)
+    # Names of hosts have no case (RFC 4343).
     return tuple(host.lower() for host in value)
 
 
 def _above_zero_schema(most: float) -> WithJsonSchema:
     return WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": most})
-
-
-def _from_one_schema(most: int) -> WithJsonSchema:
-    return WithJsonSchema({"type": "integer", "minimum": 1, "maximum": most})
 
 
 Seconds = Annotated[float, PlainValidator(_check_seconds), _above_zero_schema(86_400)]
@@ -94,11 +84,9 @@ Seconds = Annotated[float, PlainValidator(_check_seconds), _above_zero_schema(86
 class SkipChildErrors(FileModel):
     """Skips a parent whose child request fails. Fails after `skip_up_to` skipped parents."""
 
-    skip_up_to: Annotated[
-        int,
-        PlainValidator(lambda value: _check_count_up_to(value, 1_000_000)),
-        _from_one_schema(1_000_000),
-    ] = Field(description="Maximum number of skipped parents. One more fails the family.")
+    skip_up_to: Annotated[int, *count_from_one(1_000_000)] = Field(
+        description="Maximum number of skipped parents. One more fails the family."
+    )
 
 
 def _child_error_kind(value: Any) -> str:
@@ -133,19 +121,13 @@ class HttpSettings(FileModel):
         description="Rate limit: maximum number of requests in any second, over the whole run. If "
         "left out, there is no limit.",
     )
-    max_concurrency: Annotated[
-        int, PlainValidator(lambda value: _check_count_up_to(value, 256)), _from_one_schema(256)
-    ] = Field(
+    max_concurrency: Annotated[int, *count_from_one(256)] = Field(
         default=8,
         description="Maximum number of requests in progress at the same time, over the whole run. "
         "With more than 1, pages are prefetched, and several parents and resources are "
         "requested at once. With 1, requests are sent one by one, in order.",
     )
-    max_pages: Annotated[
-        int,
-        PlainValidator(lambda value: _check_count_up_to(value, 100_000_000)),
-        _from_one_schema(100_000_000),
-    ] = Field(
+    max_pages: Annotated[int, *count_from_one(100_000_000)] = Field(
         default=100_000,
         description="Maximum number of pages of one call. After that, the paging counts as endless "
         "and fails.",
@@ -269,6 +251,7 @@ ResourceOrName = Annotated[
 
 CONNECTOR_NAME_PATTERN = "[a-z][a-z0-9_]{0,63}"
 """The pattern of a connector's name."""
+# The patterns of owners and tags are Dagster's own checks: it refuses them only when the code location loads.
 _OWNER_PATTERN = re.compile(
     r"team:.+|\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}\b", re.DOTALL
 )

@@ -335,6 +335,7 @@ class Endpoint(EndpointDefaults):
         An incremental param is a cursor whose `start_param` is the name of the param.
         """
         for name, param in self.incremental_params.items():
+            # The type says where the cursor stands, which `Incremental` says by `start_param`.
             given = {key: value for key, value in param.given.items() if key != "type"}
             return Incremental.of({**given, "start_param": name})
         return self.incremental
@@ -411,6 +412,7 @@ def _texts_in(value: Any, at: FieldPath) -> Iterator[tuple[str, FieldPath]]:
             yield item, place
         elif isinstance(item, dict):
             pairs = list(item.items())
+            # Reversed, because a stack gives the last one back first.
             for key, inner in reversed(pairs):
                 stack.extend(((inner, (*place, key)), (key, (*place, key))))
         elif isinstance(item, list):

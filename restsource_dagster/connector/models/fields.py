@@ -31,12 +31,14 @@ __all__ = [
     "as_json",
     "by_kind",
     "closest_kind",
+    "count_from_one",
     "finds_one_value",
     "is_jsonpath",
     "refuse_type",
     "refuse_value",
 ]
 
+# jsonpath-ng is slow to import, and most paths are dotted names. `where` and `wherenot` are its operators.
 _SIMPLE_PATH = re.compile(
     r"(?!where(?:not)?\b)[A-Za-z_]\w*(?:\.(?!where(?:not)?\b)[A-Za-z_]\w*)*", re.ASCII
 )
@@ -215,6 +217,19 @@ MaybeJsonPath = Annotated[
 """A JSON path, or `null` or an empty text for none."""
 PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema({"type": "null"})]
 """A field of dlt that takes Python objects only."""
+
+
+def count_from_one(most: int) -> tuple[PlainValidator, WithJsonSchema]:
+    """Return the validator and the schema of a whole number from 1 to `most`. `true` is refused."""
+    expected = f"a whole number from 1 to {most:,}"
+
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            refuse_type(expected)
+        return value if 1 <= value <= most else refuse_value(expected)
+
+    schema = {"type": "integer", "minimum": 1, "maximum": most}
+    return PlainValidator(check), WithJsonSchema(schema)
 
 
 by_kind = partial(Discriminator, custom_error_type="not_this")

@@ -214,6 +214,7 @@ def _paginator_kind(value: Any) -> str | None:
         return "#name"
     if not isinstance(value, dict):
         return None
+    # `json_response` is dlt's former name of `json_link`.
     return closest_kind(value.get("type"), PAGINATOR_TYPES, PAGINATOR_ALIASES).replace(
         "json_response", "json_link"
     )

@@ -26,6 +26,7 @@ __all__ = [
 
 SCHEDULE_MODES = ("minutes", "hours", "days", "manual")
 _LONGEST_PERIOD = timedelta(days=3650)
+# `datetime.fromisoformat` also takes week dates and dates without hyphens, which people misread.
 _ISO_TIME_START = re.compile(r"\d{4}-\d\d-\d\d([T ].+)?")
 
 
@@ -108,6 +109,7 @@ def _schedule_kind(value: Any) -> str | None:
     if not isinstance(value, dict):
         return None
     kind = closest_kind(value.get("mode"), SCHEDULE_MODES, {"once": "manual", "daily": "days"})
+    # With any other mode, known or not, the fields are checked as those of an interval.
     return {"#manual": "#manual"}.get(kind, "#interval")
 
 

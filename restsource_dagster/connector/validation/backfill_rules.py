@@ -56,10 +56,13 @@ from restsource_dagster.connector.validation.merged_resource import MergedResour
 __all__ = ["definition_keys", "with_backfills"]
 
 _KEY_LENGTH = 16
+# No part is zero, so that two formats never show it in the same way.
 _EXAMPLE_TIME = datetime(2024, 1, 31, 13, 45, 30, 123_456, tzinfo=UTC)
+# A renewed credential brings the same rows.
 _CREDENTIAL_FIELD = re.compile(
     r"token|secret|passw|api[-_]?key|authorization|cookie|credential|signature", re.IGNORECASE
 )
+# The size of a page decides in how many requests the rows arrive, not which.
 _PAGE_SIZE_PARAMS = {
     *("limit", "_limit", "page[limit]", "per_page", "perpage", "page_size", "pagesize"),
     *("page[size]", "size", "_size", "count", "max_results", "maxresults", "top", "$top"),
@@ -89,6 +92,7 @@ def definition_keys(
         if resource.parent is not None:
             children.setdefault(resource.parent, []).append(resource.name)
     return {
+        # Dependents are loaded with a partition, so a change in one of them makes it due again.
         name: _definition_hash([text, *_dependent_definitions(name, children, own)])
         for name, text in own.items()
     }
@@ -140,6 +144,7 @@ def _path_definition(resource: Resource) -> Any:
 
 
 def _params_definition(params: Mapping[str, Any], paginator: Paginator | None) -> dict[str, Any]:
+    # With one page only, its size does decide which rows arrive.
     is_single = "single_page" in (paginator, getattr(paginator, "type", None))
     sizes = set[str]() if is_single else _PAGE_SIZE_PARAMS
     return {
@@ -153,6 +158,7 @@ def _headers_definition(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name.lower(): value
         for name, value in headers.items()
+        # Says who asks, not for what.
         if name.lower() != "user-agent" and not _CREDENTIAL_FIELD.search(name)
     }
 
@@ -189,6 +195,7 @@ def _disposition_definition(resource: Resource) -> dict[str, Any]:
     given = as_json(resource.hints.write_disposition)
     options = given if isinstance(given, dict) else {}
     value = resource.disposition.value
+    # dlt's default, so that leaving it out and writing it have one key.
     strategy = resource.disposition.strategy or ("delete-insert" if value == "merge" else None)
     return {**options, "disposition": value, "strategy": strategy}
 

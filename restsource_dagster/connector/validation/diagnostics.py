@@ -6,7 +6,7 @@ Includes how findings name values: JSON pointers, short forms without secrets, n
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import total_ordering
 from itertools import groupby
 from pathlib import Path
@@ -90,6 +90,7 @@ class Problem:
         return self._order() < other._order()
 
     def _order(self) -> tuple[str | int, ...]:
+        # None and text can't be compared.
         texts = (self.pointer, self.message, self.found, self.expected, self.fix, self.severity)
         return (str(self.path), self.line, self.column, *(text or "" for text in texts))
 
@@ -110,17 +111,7 @@ class Problem:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as JSON."""
-        return {
-            "path": str(self.path),
-            "line": self.line,
-            "column": self.column,
-            "pointer": self.pointer,
-            "severity": self.severity,
-            "message": self.message,
-            "found": self.found,
-            "expected": self.expected,
-            "fix": self.fix,
-        }
+        return {**asdict(self), "path": str(self.path)}
 
 
 def printable(text: str) -> str:
@@ -151,6 +142,7 @@ def _escape_markdown(text: str) -> str:
 
 
 def _markdown_code(text: str) -> str:
+    # Markdown ends code at a run of backticks as long as the one that opens it.
     longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
@@ -166,12 +158,14 @@ def _escaped(char: str) -> str:
 
 
 _MAX_SHOWN_LENGTH = 40
+# Rather too much than too little: a value not shown costs a look into the file, a shown one a new key.
 _SECRET_FIELD = re.compile(
     r"token|secret|passw|pwd|pass$|api[-_ ]?key|apikey|authorization|cookie|credential|signature"
     r"|access[-_ ]?key|subscription[-_ ]?key|private|session|x-auth|passphrase|app[-_]?key"
     r"|^(key|sig|auth|jwt|bearer|app[-_]?id|pat|hapikey|username|user|client_id)$",
     re.IGNORECASE,
 )
+# A login before the host, and credentials in the query or the fragment.
 _URL_PARTS = re.compile(r"//[^/@\s]*@|[?#].*", re.DOTALL)
 
 
@@ -187,6 +181,7 @@ def may_be_secret(path: Iterable[str | int]) -> bool:
 
 def describe_value(value: Any, path: Sequence[str | int] = ()) -> str:
     """Describe a value in at most some 60 characters, without secrets."""
+    # Before the numbers: `True` is an `int` in Python.
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -210,9 +205,11 @@ def quoted_name(name: str) -> str:
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """Return the known spelling that is most like `name`, or None if none is close."""
+    # No known name is so long, and difflib takes long for long texts.
     if len(name) > 2 * _MAX_SHOWN_LENGTH:
         return None
     by_folded = {_normalized_spelling(candidate): candidate for candidate in known}
+    # One wrong letter is a larger part of a short name.
     cutoff = 0.6 if len(name) < 10 else 0.75
     close = difflib.get_close_matches(
         _normalized_spelling(name), list(by_folded), n=1, cutoff=cutoff
@@ -237,6 +234,7 @@ def _describe_text(value: str, path: Sequence[str | int]) -> str:
 
 
 def _describe_number(value: float) -> str:
+    # Python refuses to write whole numbers of thousands of digits.
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a whole number of more than 20 digits"
     return repr(value)
@@ -244,6 +242,7 @@ def _describe_number(value: float) -> str:
 
 def _shorten(text: str) -> str:
     text = text if len(text) <= _MAX_SHOWN_LENGTH else text[: _MAX_SHOWN_LENGTH - 3] + "..."
+    # A lone surrogate can't be printed.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

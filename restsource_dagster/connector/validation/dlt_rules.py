@@ -4,10 +4,8 @@ dlt refuses some values only when it builds paginators, authentication, cursors,
 strategies. Follows the constructors in `dlt.sources.helpers.rest_client`, `create_resources` in
 `dlt.sources.rest_api` and `validate_write_disposition_hint` in `dlt.extract.hints`.
 
-What dlt accepts and this project refuses, each with its reason: the whole list.
-
-dlt checks a configuration when it builds the source. What it lets pass there and what then fails,
-or silently does something else, is refused here while the file is open in the editor.
+Other values dlt accepts, and then fails or silently does something else. They are refused here, while
+the file is open in the editor. `REFUSALS` lists them all, each with its reason.
 """
 
 import re
@@ -83,6 +81,7 @@ def merge_strategy_findings(given: PlainDisposition, at: FieldPath) -> Iterator[
 
 
 def _condition_findings(condition: str, at: FieldPath) -> Iterator[Finding]:
+    # A variable may hold braces, which are no placeholders of the file.
     text = without_references(condition)
     try:
         names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
@@ -228,6 +227,7 @@ def refusal_code(path: FieldPath, loc: Sequence[str | int], kind: str, given: An
 
 
 def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: Any) -> str | None:
+    # The order matters: a column may be called `auth` or `params`.
     if _is_column_hint(path[2:] if path[:1] == ("resources",) else path[1:]):
         return "columns"
     if path[:1] == ("resources",) and path[2:3] == ("backfill",):
@@ -402,6 +402,7 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
             fix=f'Write "{missing}": "${{NAME}}", or "{missing}": null to have dlt look for it '
             "in secrets.toml",
         )
+    # In a resource `null` means that dlt looks for the secret; in defaults it fails its check.
     if in_defaults:
         for name in ("token", "api_key", "username", "password", "client_id", "client_secret"):
             if name in given and given[name] is None:

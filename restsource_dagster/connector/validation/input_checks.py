@@ -28,6 +28,7 @@ __all__ = [
 MAX_NESTING = 100
 """Levels of nesting. dlt copies a configuration recursively and fails at deeper ones."""
 
+# Templates as dbt and Jinja write them, and `dlt.secrets[...]` of Python: people paste them in.
 _FOREIGN_TEMPLATE = re.compile(
     r"\{\{\s*(?:dlt\.)?(?:secrets?|config|env|environ|vars?)\s*[.\[][^{}]*\}\}"
     r"|\{\{\s*(?:env_var|env|var|secret)\s*\([^{}]*\}\}"
@@ -37,6 +38,7 @@ _QUOTED_NAME = re.compile(r"['\"]([\w.]+)['\"]")
 _DOTTED_NAME = re.compile(r"\b(?:secrets?|config|env|environ|vars?)\.(\w[\w.]*)")
 _BROKEN_REFERENCE = re.compile(r"(?<!\$)\$\{(?!(?:[A-Za-z_][A-Za-z0-9_]*\}))([^{}]{0,60})")
 
+# `True` is an `int` in Python, so dlt accepts a boolean in these.
 _NUMBER_FIELDS = {
     "limit",
     "offset",
@@ -63,11 +65,13 @@ def fatal_findings(value: Any) -> list[Finding]:
         if len(path) >= MAX_NESTING and isinstance(item, dict | list):
             findings.append(
                 Finding(
+                    # The first steps only: the pointer of such a value can be as long as the file.
                     json_pointer(path[:3]),
                     f"Nested deeper than {MAX_NESTING} levels",
                     code=_input_refusal_code("depth"),
                 )
             )
+            # One is enough: with it nothing else can be checked safely.
             break
         if isinstance(item, float) and not math.isfinite(item):
             message = "NaN and infinity are no JSON"
@@ -84,6 +88,7 @@ def template_findings(value: Any) -> Iterator[Finding]:
     for path, item in _values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, str) or ("{" not in item and "dlt." not in item):
             continue
+        # People may explain there how a template is written.
         if path and path[-1] == "description":
             continue
         if match := _FOREIGN_TEMPLATE.search(item):
@@ -99,6 +104,7 @@ def boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
             continue
         if path[0] not in ("client", "resources", "resource_defaults"):
             continue
+        # What goes to the API as it stands may well be `true` there.
         if not {"params", "json", "data", "headers", "access_token_request_data"} & {*path[:-1]}:
             yield Finding(
                 json_pointer(path),
@@ -123,6 +129,7 @@ def _template_finding(path: FieldPath, template: str) -> Finding:
 
 
 def _reference_finding(path: FieldPath, name: str) -> Finding:
+    # After a `${` that is part of a password, the rest of the password follows.
     shown = "" if may_be_secret(path) and not re.fullmatch(r"[\w.:-]+", name) else name
     return Finding(
         json_pointer(path),
@@ -195,6 +202,7 @@ _SECRET_PARAMETER = re.compile(
     r"|subscription-key|ocp-apim-subscription-key|hapikey|appid|client_secret)$",
     re.IGNORECASE,
 )
+# Tokens of pages are no credentials, whatever they are called.
 _PAGING_TOKEN = re.compile(
     r"page[-_]?token|next[-_]?token|continuation|sync[-_]?token", re.IGNORECASE
 )

@@ -98,6 +98,7 @@ def _take_path_param(merged: MergedResource, name: str) -> bool:
         return False
     merged.path_params[name] = params.pop(name)
     try:
+        # Python refuses to write whole numbers of thousands of digits.
         str(value)
     except ValueError:
         merged.report(merged.param_location(name), "The number is too long for a path")
@@ -154,6 +155,7 @@ def _report_unused_resolve_params(merged: MergedResource, unbound: set[str]) -> 
 
 
 def _warn_other_styles(merged: MergedResource, path: str) -> None:
+    # In a query a colon is part of a value, such as a time.
     for match in _OTHER_PLACEHOLDER_STYLES.finditer(path.split("?", maxsplit=1)[0]):
         name = match[1] or match[2]
         merged.report(

@@ -238,6 +238,7 @@ def _sound_parts(value: dict[str, Any], structural: list[Finding]) -> _Parts:
         sound = item if isinstance(item, str) else _sound_model(ResourceObject, item)
         if sound is None:
             broken.add(index)
+        # Others may depend on it, and its name is known.
         resources[index] = sound or ResourceObject.of({"name": name})
     defaults = _sound_model(ResourceDefaults, whole.get("resource_defaults") or {})
     if defaults is None:
@@ -263,10 +264,12 @@ def _without_broken(
 ) -> tuple[dict[str, Any], set[int]]:
     """Return a copy without the fields that are broken, and the resources that can't be checked."""
     fields = ("client", "resource_defaults", "resources")
+    # A copy, because checks of the whole value follow.
     whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
     broken: set[int] = set()
     for finding in structural:
         steps = [s.replace("~1", "/").replace("~0", "~") for s in finding.pointer.split("/")[1:]]
+        # Without a key that should not be there, the rest means the same.
         if finding.on_key and _remove_field(whole, steps):
             continue
         if steps[:1] == ["resources"] and len(steps) > 1:
@@ -317,11 +320,13 @@ def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
     if not isinstance(endpoint, dict) or not steps or steps[0] == "path":
         return False
     if steps[0] == "incremental":
+        # Not removed: other rules would then report that there is no cursor.
         endpoint["incremental"] = {"cursor_path": "broken"}
     elif steps[0] == "params":
         params = endpoint.get("params")
         if not isinstance(params, dict) or len(steps) == 1:
             return False
+        # Not removed: its placeholder would be reported as bound to nothing.
         params[steps[1]] = "broken"
     else:
         endpoint.pop(steps[0], None)
@@ -408,6 +413,7 @@ def _checked_resources(merged_resources: list[MergedResource]) -> Iterator[Resou
 
 
 def _incremental_parent(merged: MergedResource, by_name: dict[str, MergedResource]) -> str | None:
+    # Parents may form a cycle, which is reported elsewhere.
     seen, current = {merged.name}, merged.parent
     while current is not None and current not in seen:
         if by_name[current].endpoint.cursor is not None:

@@ -38,9 +38,12 @@ _AUTH_EXAMPLES = {
     "http_basic": '"http_basic" with `username` and `password`',
     "bearer": '"bearer" with `token`',
 }
+# Other tools have a word for "no authentication"; here the field is left out.
 _NO_AUTH = ("none", "no_auth", "noauth", "null", "anonymous", "")
 _JWT_AUTH = ("jwt", "oauth_jwt", "oauthjwt", "service_account")
 
+# Words of HTTP and of other ingestion tools, which are too far from ours for a comparison of letters.
+# Of several meanings the first that is known at the place counts.
 _FIELD_SYNONYMS = {
     "header_name": "name",
     "header": "name",
@@ -152,6 +155,7 @@ PYTHON_ONLY_FIELDS = {
 def suggest_field_name(path: Sequence[str | int], known: Sequence[str]) -> str | None:
     """Return the fix for an unknown field that is another word for a field here, or None."""
     name = str(path[-1]).lower()
+    # OAuth has them as fields of its own; dlt sends whatever stands in the token request.
     if name in ("scope", "scopes", "audience") and "access_token_request_data" in known:
         return f'Write "access_token_request_data": {{"{name}": ...}}'
     if path[:1] == ("resource_defaults",) and name == "backfill":
@@ -190,6 +194,7 @@ def _suggest_spelling(field: str | int, given: str) -> str | None:
         return f"Write {word}" if word.startswith(('"', "{")) else f'Write "{word}"'
     if field == "method" and given.upper() in ("GET", "POST"):
         return f'Write "{given.upper()}"'
+    # Longer ones fit no column of whole numbers: they are identifiers, and text is right.
     if re.fullmatch(r"-?\d{1,19}", given):
         return f"Leave out the quotes: {given}"
     return None
@@ -249,6 +254,7 @@ def _finding_by_error_type(
     kind, given = error["type"], error["input"]
     if kind == "rule":
         return _broken_rule(error["ctx"], path, value)
+    # Functions, because each reads what only an error of its own type has.
     by_kind: dict[str, Callable[[], Finding]] = {
         "extra_forbidden": lambda: _unknown_field(model, error["loc"], path),
         "missing": lambda: _missing_field(path),
@@ -305,6 +311,7 @@ def _unknown_literal(model: type[BaseModel], error: Mapping[str, Any], path: Fie
     names = _allowed_names(model, error)
     given = error["input"]
     fix = suggest_value(path, given)
+    # A word with a known correction, such as a type of auth, is shown: it is no secret.
     hidden = may_be_secret(path) and fix is None
     if fix is None and isinstance(given, str) and (close := nearest_name(given, names)):
         fix = f'Write "{close}"'
