@@ -236,10 +236,10 @@ except ImportError:
         return "UTC"
 
 
-if not TYPE_CHECKING:
+if _missing and not TYPE_CHECKING:
 
     def __getattr__(name: str) -> NoReturn:
-        """Raise `UnsupportedDltError` for a name that this version of dlt lacks."""
+        """Raise `UnsupportedDltError` for a name of a feature that this version of dlt lacks."""
         if name in __all__:
             raise UnsupportedDltError("; ".join(map(str, _missing)))
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

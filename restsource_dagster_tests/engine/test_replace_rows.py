@@ -8,7 +8,7 @@ import pytest
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
 
-from restsource_dagster.engine.destination import replace_rows, warehouse
+from restsource_dagster.engine.destination import replace_rows
 from restsource_dagster.engine.destination.replace_rows import can_replace_rows
 from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
 from restsource_dagster.settings import Settings
@@ -40,7 +40,7 @@ def test_a_load_with_a_client_that_does_not_replace_rows_is_refused(
     api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if a version of dlt no longer asked a destination for its `client_class`."""
-    monkeypatch.setattr(warehouse._DuckDBDestination, "client_class", DuckDbClient)
+    monkeypatch.setattr(replace_rows.DuckDBDestination, "client_class", DuckDbClient)
     shown = failure_of_a_replacing_load(api, settings)
     assert f"dlt {dlt.__version__}" in shown
     assert "does not load with the client that replaces rows" in shown

@@ -20,7 +20,6 @@ from restsource_dagster.engine.destination.recovery import (
     log_pending_load,
     log_pending_overrides,
     read_pending_overrides,
-    sql_client_of,
     undo_incomplete_loads,
 )
 from restsource_dagster.engine.destination.replace_rows import (
@@ -36,11 +35,12 @@ from restsource_dagster.engine.destination.table_settings import (
 )
 from restsource_dagster.engine.destination.tables import (
     SqlClient,
-    ensure_connected,
     read_row_count,
 )
 from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import (
+    ConfigurationException,
+    SqlClientNotAvailable,
     SqlJobClientWithStagingDataset,
     WithStateSync,
     count_normalized_rows,
@@ -104,13 +104,13 @@ class PipelineManager:
     stored_schema: Schema | None = None
     """The destination's schema if this pipeline has no state there: its first load crashed, or the
     connector's other pipeline loaded first."""
-    client: SqlClient | None = None
-    """The SQL client of the open pipeline; None if the destination has no SQL."""
     pending_overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
     """Cursor overrides, by resource, of a load that was killed."""
     _overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
     _deletions: dict[str, RowDeletion] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
+    _client: SqlClient | None = None
+    """The SQL client of the open pipeline; None if the destination has no SQL."""
     _busy: DatabaseBusyError | None = None
     _opened: int = 0
     """The number of folders made so far."""
@@ -129,12 +129,14 @@ class PipelineManager:
                 destination=self.warehouse.destination(),
                 dataset_name=self.dataset,
             )
+            undone = 0
             with self._locked():
-                self.client = sql_client_of(pipeline)
-                loads_table = Schema(self.dataset).loads_table_name
-                with ensure_connected(self.client):
-                    undone = undo_incomplete_loads(self.client, self.dataset)
-                    self.pending_overrides = read_pending_overrides(self.client, loads_table)
+                self._client = _sql_client_of(pipeline)
+                with self._connected() as client:
+                    if client is not None:
+                        loads_table = Schema(self.dataset).loads_table_name
+                        undone = undo_incomplete_loads(client, loads_table)
+                        self.pending_overrides = read_pending_overrides(client, loads_table)
                 # after the rows of killed loads are gone, so that state and tables agree
                 pipeline.sync_destination()
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
@@ -170,6 +172,18 @@ class PipelineManager:
             self._busy = error
             raise
 
+    @contextmanager
+    def _connected(self) -> Iterator[SqlClient | None]:
+        """Yield the SQL client, connected for the block; None if the destination has no SQL.
+
+        One connection serves several steps: opening one takes longer than most statements.
+        """
+        if self._client is None:
+            yield None
+            return
+        with self._client:
+            yield self._client
+
     def prepare_load(self, overrides: AppliedOverrides) -> None:
         """Set which rows and cursors the next load replaces.
 
@@ -197,8 +211,17 @@ class PipelineManager:
 
     def count_rows(self, table: str) -> int | None:
         """Return the number of rows of a table; None if the destination has no SQL."""
-        with self._locked():
-            return read_row_count(self.client, table)
+        with self._locked(), self._connected() as client:
+            return None if client is None else read_row_count(client, table)
+
+    def forget_overrides(self, resources: Collection[str] | None) -> None:
+        """Forget the pending overrides of resources, all with None. The destination is locked."""
+        # without a pending one the table of overrides may not exist
+        if self.pending_overrides:
+            with self._connected() as client:
+                if client is not None:
+                    forgotten = self.pending_overrides if resources is None else resources
+                    clear_pending_overrides(client, forgotten)
 
     def discard(self) -> None:
         """Discard the open pipeline, so that the next `open` starts from the destination's state."""
@@ -241,15 +264,18 @@ class PipelineManager:
         self._enter(families, "load")
         # the destination is locked from here on: other runs load while this one reads the API
         with self._locked():
-            check_row_replacement(pipeline, self._deletions)
-            self._drop_not_null(pipeline, withdrawn)
+            if self._deletions:
+                check_row_replacement(pipeline, self._deletions)
+            if withdrawn.nullable:
+                self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline)
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
-            with ensure_connected(self.client):
-                clear_pending_load(self.client, pending)
-                clear_pending_overrides(self.client, self._overrides)
-                counts = self._count_loaded_tables(pipeline, source)
+            with self._connected() as client:
+                if client is not None:
+                    clear_pending_load(client, pending)
+                    clear_pending_overrides(client, self._overrides)
+                counts = _count_loaded_tables(pipeline, source, client)
         return LoadSummary(rows, counts, info, withdrawn.changes)
 
     def _withdraw_settings(self, pipeline: dlt.Pipeline, source: DltSource) -> WithdrawnSettings:
@@ -265,36 +291,47 @@ class PipelineManager:
     def _drop_not_null(self, pipeline: dlt.Pipeline, withdrawn: WithdrawnSettings) -> None:
         """Let the database store nulls where the file allows them now. The destination is locked."""
         # files have a client for reading with SQL, and nothing to alter
-        if (
-            self.client
-            and withdrawn.nullable
-            and isinstance(pipeline.destination_client(), SqlJobClientWithStagingDataset)
-        ):
-            drop_not_null(self.client, withdrawn.nullable)
+        if isinstance(pipeline.destination_client(), SqlJobClientWithStagingDataset):
+            with self._connected() as client:
+                if client is not None:
+                    drop_not_null(client, withdrawn.nullable)
 
     def _note_pending_load(self, pipeline: dlt.Pipeline) -> str | None:
         """Note in the destination what a killed load recovers from; return the load's id."""
-        with ensure_connected(self.client):
-            load_ids = pipeline.list_normalized_load_packages()
-            log_pending_overrides(self.client, load_ids, self._overrides)
-            pending = log_pending_load(pipeline, self.client, self._deletions)
-            delete_replaced_rows(pipeline, self.client, self._deletions)
-        return pending
-
-    def _count_loaded_tables(
-        self, pipeline: dlt.Pipeline, source: DltSource
-    ) -> Mapping[str, int | None]:
-        """Return the row counts of the source's tables. The client is connected."""
-        naming = pipeline.default_schema.naming
-        tables = {
-            naming.normalize_table_identifier(str(resource.table_name))
-            for resource in source.resources.selected.values()
-        }
-        return {table: read_row_count(self.client, table) for table in tables}
+        with self._connected() as client:
+            if client is None:
+                return None
+            if self._overrides:
+                load_ids = pipeline.list_normalized_load_packages()
+                log_pending_overrides(client, load_ids, self._overrides)
+            pending = log_pending_load(pipeline, client, self._deletions)
+            if self._deletions:
+                delete_replaced_rows(pipeline, client, self._deletions)
+            return pending
 
     def _enter(self, families: Collection[str], phase: str) -> None:
         for family in families:
             self.progress.phase(family, phase)
+
+
+def _sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
+    """Return the destination's SQL client; None if it has no SQL. Keep it: making one is slow."""
+    try:
+        return pipeline.sql_client()
+    except (SqlClientNotAvailable, ConfigurationException):
+        return None
+
+
+def _count_loaded_tables(
+    pipeline: dlt.Pipeline, source: DltSource, client: SqlClient | None
+) -> Mapping[str, int | None]:
+    """Return the row counts of the source's tables; None for each if the destination has no SQL."""
+    naming = pipeline.default_schema.naming
+    tables = {
+        naming.normalize_table_identifier(str(resource.table_name))
+        for resource in source.resources.selected.values()
+    }
+    return {table: None if client is None else read_row_count(client, table) for table in tables}
 
 
 def _read_stored_schema(pipeline: dlt.Pipeline, name: str) -> Schema | None:

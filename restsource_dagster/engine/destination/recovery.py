@@ -9,6 +9,8 @@ rows and others without. Two things make that safe:
 - `log_pending_overrides`: A full refresh, or a cursor that is set back, replaces rows and moves the
   cursor, which are two transactions. If the run is killed between them, the rows are new and the
   cursor is old. So the override is noted first, and the next run applies it again.
+
+All functions take an SQL client that is connected.
 """
 
 import json
@@ -19,11 +21,9 @@ from typing import Any
 import dlt
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
+from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
-    ConfigurationException,
     DatabaseUndefinedRelation,
-    SqlClientNotAvailable,
     get_nested_tables,
 )
 
@@ -36,7 +36,6 @@ __all__ = [
     "log_pending_load",
     "log_pending_overrides",
     "read_pending_overrides",
-    "sql_client_of",
     "undo_incomplete_loads",
 ]
 
@@ -48,62 +47,49 @@ PendingOverride = Mapping[str, Any]
 
 
 def log_pending_overrides(
-    client: SqlClient | None, load_ids: Sequence[str], changes: Mapping[str, PendingOverride]
+    client: SqlClient, load_ids: Sequence[str], changes: Mapping[str, PendingOverride]
 ) -> None:
     """Note the cursor overrides of a load before it begins, by resource."""
-    if client is None or not load_ids or not changes:
+    if not load_ids:
         return
-    with ensure_connected(client):
-        # a first load: dlt creates the dataset only when it loads
-        if not client.has_dataset():
-            client.create_dataset()
-        name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
-        with client.begin_transaction():
+    # a first load: dlt creates the dataset only when it loads
+    if not client.has_dataset():
+        client.create_dataset()
+    name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
+    with client.begin_transaction():
+        client.execute_sql(
+            f"CREATE TABLE IF NOT EXISTS {name} (load_id VARCHAR(64) NOT NULL, "
+            "resource VARCHAR(1024) NOT NULL, change VARCHAR(4096) NOT NULL)"
+        )
+        for resource, change in changes.items():
             client.execute_sql(
-                f"CREATE TABLE IF NOT EXISTS {name} (load_id VARCHAR(64) NOT NULL, "
-                "resource VARCHAR(1024) NOT NULL, change VARCHAR(4096) NOT NULL)"
+                f"INSERT INTO {name} (load_id, resource, change) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
+                load_ids[0],
+                resource,
+                json.dumps(change, default=str),
             )
-            for resource, change in changes.items():
-                client.execute_sql(
-                    f"INSERT INTO {name} (load_id, resource, change) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
-                    load_ids[0],
-                    resource,
-                    json.dumps(change, default=str),
-                )
 
 
-def clear_pending_overrides(client: SqlClient | None, resources: Iterable[str]) -> None:
+def clear_pending_overrides(client: SqlClient, resources: Iterable[str]) -> None:
     """Delete the notes on these resources: their load is complete."""
-    names = list(resources)
-    if client is None or not names:
-        return
-    with ensure_connected(client):
-        name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
-        for resource in names:
-            client.execute_sql(f"DELETE FROM {name} WHERE resource = %s", resource)  # noqa: S608 - dlt quotes it
+    name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
+    for resource in resources:
+        client.execute_sql(f"DELETE FROM {name} WHERE resource = %s", resource)  # noqa: S608 - dlt quotes it
 
 
-def read_pending_overrides(
-    client: SqlClient | None, loads_table: str
-) -> dict[str, PendingOverride]:
+def read_pending_overrides(client: SqlClient, loads_table: str) -> dict[str, PendingOverride]:
     """Return the cursor overrides, by resource, whose load is not complete.
 
     `loads_table` is dlt's table of complete loads.
     """
-    if client is None:
+    name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
+    try:
+        pending = client.execute_sql(f"SELECT load_id, resource, change FROM {name}")  # noqa: S608 - dlt quotes it
+    except DatabaseUndefinedRelation:  # no load has had overrides yet
         return {}
-    with ensure_connected(client):
-        name = client.make_qualified_table_name(PENDING_OVERRIDES_TABLE)
-        loads = client.make_qualified_table_name(loads_table)
-        try:
-            pending = client.execute_sql(f"SELECT load_id, resource, change FROM {name}")  # noqa: S608 - dlt quotes it
-        except DatabaseUndefinedRelation:  # no load has had overrides yet
-            return {}
-        if not pending:
-            return {}
-        # dlt adds a load here once all of its tables and the state are loaded
-        done = client.execute_sql(f"SELECT load_id FROM {loads} WHERE status = 0")  # noqa: S608 - dlt quotes it
-    complete = {row[0] for row in done or ()}
+    if not pending:
+        return {}
+    complete = _read_completed_loads(client, loads_table)
     return {
         resource: json.loads(text)
         for load_id, resource, text in sorted(pending, key=tuple)
@@ -128,7 +114,7 @@ class _AppendedTable:
 
 
 def log_pending_load(
-    pipeline: dlt.Pipeline, client: SqlClient | None, replaced: Collection[str] = ()
+    pipeline: dlt.Pipeline, client: SqlClient, replaced: Collection[str] = ()
 ) -> str | None:
     """Note the appended tables of the next load; return its id, None if it appends to no table.
 
@@ -139,70 +125,57 @@ def log_pending_load(
     if len(load_ids) != 1:
         return None
     appended = list(_appended_tables(pipeline, load_ids[0], replaced))
-    if not appended or client is None:
+    if not appended:
         return None
-    with ensure_connected(client):
-        if not client.has_dataset():
-            client.create_dataset()
-        name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
-        with client.begin_transaction():
+    if not client.has_dataset():
+        client.create_dataset()
+    name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
+    with client.begin_transaction():
+        client.execute_sql(
+            f"CREATE TABLE IF NOT EXISTS {name} (load_id VARCHAR(64) NOT NULL, "
+            "position INTEGER NOT NULL, table_name VARCHAR(1024) NOT NULL, "
+            "parent_name VARCHAR(1024))"
+        )
+        for row in appended:
             client.execute_sql(
-                f"CREATE TABLE IF NOT EXISTS {name} (load_id VARCHAR(64) NOT NULL, "
-                "position INTEGER NOT NULL, table_name VARCHAR(1024) NOT NULL, "
-                "parent_name VARCHAR(1024))"
+                f"INSERT INTO {name} (load_id, position, table_name, parent_name) "  # noqa: S608 - dlt quotes it
+                "VALUES (%s, %s, %s, %s)",
+                row.load_id,
+                row.position,
+                row.table,
+                row.parent,
             )
-            for row in appended:
-                client.execute_sql(
-                    f"INSERT INTO {name} (load_id, position, table_name, parent_name) "  # noqa: S608 - dlt quotes it
-                    "VALUES (%s, %s, %s, %s)",
-                    row.load_id,
-                    row.position,
-                    row.table,
-                    row.parent,
-                )
     return load_ids[0]
 
 
-def clear_pending_load(client: SqlClient | None, load_id: str | None) -> None:
+def clear_pending_load(client: SqlClient, load_id: str | None) -> None:
     """Delete the note on a load that is complete."""
-    if client is not None and load_id:
-        with ensure_connected(client):
-            name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
-            client.execute_sql(f"DELETE FROM {name} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it
+    if load_id:
+        name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
+        client.execute_sql(f"DELETE FROM {name} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it
 
 
-def undo_incomplete_loads(client: SqlClient | None, name: str) -> int:
+def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
     """Delete the rows that incomplete loads have appended; return the number of such loads.
 
-    `name` is the name of the dataset's schema. No other process may load into the dataset: the
+    `loads_table` is dlt's table of complete loads. No other process may load into the dataset: the
     connector's lock keeps them out.
     """
-    if client is None:
+    pending = _read_pending_loads(client)
+    if not pending:
         return 0
-    with ensure_connected(client):
-        pending = _read_pending_loads(client)
-        if not pending:
-            return 0
-        # a run may be killed after its load is complete and before its note is deleted
-        incomplete = {row.load_id for row in pending} - _read_completed_loads(client, name)
-        # and before the load has created its tables
-        existing = [
-            row for row in pending if row.load_id in incomplete and has_column(client, row.table)
-        ]
-        with client.begin_transaction():
-            for row in existing:
-                _delete_load_rows(client, row)
-            notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)
-            client.execute_sql(f"DELETE FROM {notes}")  # noqa: S608 - dlt quotes it
-        return len(incomplete)
-
-
-def sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
-    """Return the destination's SQL client; None if it has no SQL. Keep it: making one is slow."""
-    try:
-        return pipeline.sql_client()
-    except (SqlClientNotAvailable, ConfigurationException):
-        return None
+    # a run may be killed after its load is complete and before its note is deleted
+    incomplete = {row.load_id for row in pending} - _read_completed_loads(client, loads_table)
+    # and before the load has created its tables
+    existing = [
+        row for row in pending if row.load_id in incomplete and has_column(client, row.table)
+    ]
+    with client.begin_transaction():
+        for row in existing:
+            _delete_load_rows(client, row)
+        notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)
+        client.execute_sql(f"DELETE FROM {notes}")  # noqa: S608 - dlt quotes it
+    return len(incomplete)
 
 
 def _appended_tables(
@@ -248,9 +221,10 @@ def _read_pending_loads(client: SqlClient) -> list[_AppendedTable]:
     return [_AppendedTable(*row) for row in rows or ()]
 
 
-def _read_completed_loads(client: SqlClient, pipeline: str) -> set[str]:
-    name = client.make_qualified_table_name(Schema(pipeline).loads_table_name)
+def _read_completed_loads(client: SqlClient, loads_table: str) -> set[str]:
+    name = client.make_qualified_table_name(loads_table)
     try:
+        # dlt adds a load here once all of its tables and the state are loaded
         rows = client.execute_sql(f"SELECT load_id FROM {name} WHERE status = 0")  # noqa: S608 - dlt quotes it
     except DatabaseUndefinedRelation:
         return set()

@@ -11,7 +11,7 @@ new ones. Readers never see a part.
 
 dlt's documented way to change how a destination loads is a destination class whose `client_class`
 is a client of one's own. A destination supports row replacement if its class has the mixin
-`ReplacingDestination` and its client the mixin `ReplaceRowsClient`, as DuckDB's in warehouse.py.
+`ReplacingDestination` and its client the mixin `ReplaceRowsClient`, as `DuckDBDestination` has.
 `check_row_replacement` asks before the load whether dlt uses them.
 
 Times are compared as times, like the rows that come from the API. If the database compares a column
@@ -23,19 +23,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dlt
-from dlt.common.destination import AnyDestination, Destination
+from dlt.common.configuration import configspec
+from dlt.common.destination import AnyDestination, Destination, DestinationCapabilitiesContext
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
+from dlt.destinations import duckdb as duckdb_destination
 
 from restsource_dagster.connector.cursor_format import (
     IsoDate,
     IsoTime,
 )
-from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
+from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
+    DuckDbClient,
+    DuckDbClientConfiguration,
     FollowupJobRequest,
     LoadJob,
     PreparedTableSchema,
@@ -50,6 +54,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, 
 
 __all__ = [
     "DeletionsByTable",
+    "DuckDBDestination",
     "ReplaceRowsClient",
     "ReplacingDestination",
     "SqlStatement",
@@ -89,7 +94,7 @@ def deletion_statements(
     conditions = _row_conditions(client, schema, deletion) if chain else ()
     return [
         SqlStatement(
-            f"DELETE FROM {_qualified_name(client, table)} WHERE "  # noqa: S608 - dlt quotes it
+            f"DELETE FROM {client.make_qualified_table_name(table)} WHERE "  # noqa: S608 - dlt quotes it
             f"{_nested_condition(client, schema, table, condition.sql)}",
             condition.values,
         )
@@ -114,7 +119,7 @@ def _nested_condition(client: SqlClient, schema: Schema, table: str, condition: 
         return condition
     key, parent_key = (client.escape_column_name(name) for name in ("_dlt_id", "_dlt_parent_id"))
     return (
-        f"{parent_key} IN (SELECT {key} FROM {_qualified_name(client, parent)} "  # noqa: S608 - dlt quotes it
+        f"{parent_key} IN (SELECT {key} FROM {client.make_qualified_table_name(parent)} "  # noqa: S608 - dlt quotes it
         f"WHERE {_nested_condition(client, schema, parent, condition)})"
     )
 
@@ -168,7 +173,7 @@ def _range_conditions(
         return
     prefilter = _text_prefilter(cursor_range, column, name)
     found = client.execute_sql(
-        f"SELECT DISTINCT {name} FROM {_qualified_name(client, table)} "  # noqa: S608 - dlt quotes it
+        f"SELECT DISTINCT {name} FROM {client.make_qualified_table_name(table)} "  # noqa: S608 - dlt quotes it
         f"WHERE {name} IS NOT NULL{prefilter.sql}",
         *prefilter.values,
     )
@@ -232,10 +237,6 @@ def _text_prefilter(cursor_range: CursorRange, column: TColumnSchema, name: str)
     if not last:
         return SqlStatement(f" AND ({name} >= %s OR {other})", (first,))
     return SqlStatement(f" AND (({name} >= %s AND {name} < %s) OR {other})", (first, last))
-
-
-def _qualified_name(client: SqlClient, table: str) -> str:
-    return client.make_qualified_table_name(table)
 
 
 class _ReplaceRowsJob(SqlLoadJob):
@@ -304,6 +305,44 @@ class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
         return client
 
 
+@configspec(init=False)
+class _DuckDBConfiguration(DuckDbClientConfiguration):
+    def __str__(self) -> str:
+        # dlt builds the same text with SQLAlchemy, whose import takes as long as a small load
+        return f"duckdb:///{self.credentials.database}"
+
+
+class _DuckDBClient(ReplaceRowsClient, DuckDbClient):
+    """dlt's DuckDB client, whose loads can replace rows."""
+
+
+class DuckDBDestination(ReplacingDestination, duckdb_destination):
+    """dlt's DuckDB destination, whose loads can replace rows."""
+
+    spec = cast("Any", _DuckDBConfiguration)
+    # dlt stores the name of its own class in a pipeline's state, whichever destination loads
+    destination_type = "dlt.destinations.duckdb"
+    client_class = cast("Any", _DuckDBClient)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
+
+    def capabilities(
+        self, config: Any = None, naming: Any = None
+    ) -> DestinationCapabilitiesContext:
+        """Return what the destination can do, resolved once for each naming convention.
+
+        dlt asks dozens of times in each load, and resolves the whole configuration each time.
+        """
+        if config is not None:
+            return super().capabilities(config, naming)
+        key = naming and (type(naming), naming.max_length)
+        if key not in self._capabilities:
+            self._capabilities[key] = super().capabilities(None, naming)
+        return self._capabilities[key].copy()  # dlt changes what it is given
+
+
 def can_replace_rows(destination: AnyDestination) -> bool:
     """Return True if loads into the destination can replace rows in one transaction."""
     return isinstance(destination, ReplacingDestination) and bool(
@@ -347,18 +386,18 @@ def check_row_replacement(pipeline: dlt.Pipeline, deletions: DeletionsByTable) -
 
 
 def delete_replaced_rows(
-    pipeline: dlt.Pipeline, client: SqlClient | None, deletions: DeletionsByTable
+    pipeline: dlt.Pipeline, client: SqlClient, deletions: DeletionsByTable
 ) -> None:
-    """Delete the rows that the next load replaces by no rows at all: dlt makes no job for them."""
-    if client is None or not deletions:
-        return
+    """Delete the rows that the next load replaces by no rows at all: dlt makes no job for them.
+
+    `client` is connected.
+    """
     schema = pipeline.default_schema
     for table in deletions.keys() - _roots_with_files(pipeline):
-        with ensure_connected(client):
-            statements = deletion_statements(client, schema, deletions[table])
-            with client.begin_transaction():
-                for statement in statements:
-                    client.execute_sql(statement.sql, *statement.values)
+        statements = deletion_statements(client, schema, deletions[table])
+        with client.begin_transaction():
+            for statement in statements:
+                client.execute_sql(statement.sql, *statement.values)
 
 
 def _roots_with_files(pipeline: dlt.Pipeline) -> set[str]:

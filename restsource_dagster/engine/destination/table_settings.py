@@ -13,7 +13,7 @@ from typing import Any
 from dlt.common.schema import Schema
 from dlt.extract import DltResource
 
-from restsource_dagster.engine.destination.tables import SqlClient, ensure_connected, has_column
+from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
     DestinationException,
     get_nested_tables,
@@ -173,14 +173,13 @@ def _sentence(hint: str, where: str) -> str:
 def drop_not_null(client: SqlClient, columns: Iterable[tuple[str, str]]) -> None:
     """Let the database store rows without a value in these columns, given as table and column.
 
-    Raises `IngestError` with the statement to run if the destination has another one for it.
+    `client` is connected. Raises `IngestError` with the statement to run if the destination has another one for it.
     """
-    with ensure_connected(client):
-        for table, column in columns:
+    for table, column in columns:
+        _drop_not_null(client, table, column)
+        # rows on their way to a merged or replaced table pass a table of the same form
+        with client.with_staging_dataset():
             _drop_not_null(client, table, column)
-            # rows on their way to a merged or replaced table pass a table of the same form
-            with client.with_staging_dataset():
-                _drop_not_null(client, table, column)
 
 
 def _drop_not_null(client: SqlClient, table: str, column: str) -> None:

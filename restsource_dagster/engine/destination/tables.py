@@ -1,11 +1,6 @@
-"""Read the destination's tables: row counts by SQL, columns and their changes from dlt's schema.
-
-`ensure_connected` shares one connection between steps: opening one takes longer than most
-statements.
-"""
+"""Read the destination's tables: row counts by SQL, columns and their changes from dlt's schema."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +14,6 @@ __all__ = [
     "TableSnapshot",
     "TableSnapshots",
     "describe_schema_changes",
-    "ensure_connected",
     "has_column",
     "read_loaded_columns",
     "read_row_count",
@@ -29,19 +23,6 @@ __all__ = [
 SqlClient = SqlClientBase[Any]
 
 _VARIANT_INFIX = "__v_"
-
-
-@contextmanager
-def ensure_connected(client: SqlClient | None) -> Iterator[None]:
-    """Keep a client connected during the block: by its open connection, or by one for the block.
-
-    Does nothing without a client.
-    """
-    if client is None or client.native_connection:
-        yield
-        return
-    with client:
-        yield
 
 
 def has_column(client: SqlClient, table: str, column: str = "1") -> bool:
@@ -135,16 +116,13 @@ def _key_names(key: tuple[str, ...]) -> str:
     return ", ".join(key) or "none"
 
 
-def read_row_count(client: SqlClient | None, table: str) -> int | None:
-    """Return the number of rows of a table: 0 if it does not exist, None without an SQL client."""
-    if client is None:
-        return None
+def read_row_count(client: SqlClient, table: str) -> int | None:
+    """Return the number of rows of a table, 0 if it does not exist. `client` is connected."""
     name = client.make_qualified_table_name(table)
-    with ensure_connected(client):
-        try:
-            rows = client.execute_sql(f"SELECT count(*) FROM {name}")  # noqa: S608 - dlt quotes it
-        except DatabaseUndefinedRelation:
-            return 0
+    try:
+        rows = client.execute_sql(f"SELECT count(*) FROM {name}")  # noqa: S608 - dlt quotes it
+    except DatabaseUndefinedRelation:
+        return 0
     return int(rows[0][0]) if rows else None
 
 

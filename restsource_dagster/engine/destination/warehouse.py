@@ -6,29 +6,22 @@ it, and waits for other processes.
 
 import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import duckdb
 import tenacity
-from dlt.common.configuration import configspec
-from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
-from dlt.destinations import duckdb as duckdb_destination
+from dlt.common.destination import AnyDestination
 
-from restsource_dagster.engine.destination.replace_rows import (
-    ReplaceRowsClient,
-    ReplacingDestination,
-)
-from restsource_dagster.engine.dlt_compat import DuckDbClient, DuckDbClientConfiguration
+from restsource_dagster.engine.destination.replace_rows import DuckDBDestination
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.settings import Settings
 
 __all__ = [
     "DATABASE_NAME",
-    "DUCKDB_TYPE",
     "DuckDBFile",
     "OtherDestination",
     "Warehouse",
@@ -36,58 +29,12 @@ __all__ = [
 ]
 
 DATABASE_NAME = "warehouse.duckdb"
-DUCKDB_TYPE = "dlt.destinations.duckdb"
 LOCK_WAIT_SECONDS = 900.0
 _FIRST_NOTICE_SECONDS = 1.0
 _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 LoaderFileFormat = Literal["parquet"]
 Notify = Callable[[str], None]
-
-
-@configspec(init=False)
-class _DuckDBConfiguration(DuckDbClientConfiguration):
-    def __str__(self) -> str:
-        # dlt builds the same text with SQLAlchemy, whose import takes as long as a small load
-        return f"duckdb:///{self.credentials.database}"
-
-
-class _DuckDBClient(ReplaceRowsClient, DuckDbClient):
-    """dlt's DuckDB client, whose loads can replace rows."""
-
-
-class _DuckDBDestination(ReplacingDestination, duckdb_destination):
-    """dlt's DuckDB destination, whose loads can replace rows."""
-
-    spec = cast("Any", _DuckDBConfiguration)
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
-
-    @property
-    def destination_type(self) -> str:
-        """The name that dlt stores in a pipeline's state: that of dlt's own class."""
-        return DUCKDB_TYPE
-
-    @property
-    def client_class(self) -> type[Any]:
-        """The client that loads."""
-        return _DuckDBClient
-
-    def capabilities(
-        self, config: Any = None, naming: Any = None
-    ) -> DestinationCapabilitiesContext:
-        """Return what the destination can do, resolved once for each naming convention.
-
-        dlt asks dozens of times in each load, and resolves the whole configuration each time.
-        """
-        if config is not None:
-            return super().capabilities(config, naming)
-        key = naming and (type(naming), naming.max_length)
-        if key not in self._capabilities:
-            self._capabilities[key] = super().capabilities(None, naming)
-        return self._capabilities[key].copy()  # dlt changes what it is given
 
 
 class Warehouse(Protocol):
@@ -100,7 +47,7 @@ class Warehouse(Protocol):
     def destination(self) -> "str | AnyDestination":
         """Return what `dlt.pipeline` takes as its destination."""
 
-    def locked(self, notify: Notify) -> AbstractContextManager[None]:
+    def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Lock the destination for the block. Calls `notify` with the process it waits for."""
 
 
@@ -125,22 +72,14 @@ class DuckDBFile:
             # destination does not, and a killed run would leave a table empty
             "supports_transactions": True,
         }
-        return cast("AnyDestination", _DuckDBDestination(**settings))
+        return cast("AnyDestination", DuckDBDestination(**settings))
 
-    @contextmanager
-    def locked(self, notify: Notify) -> Iterator[None]:
+    def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Keep the file open in this process, so that dlt's connections don't have to wait.
 
         Raises `DatabaseBusyError` if another process keeps the file open for too long.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._connect(notify)
-        try:
-            yield
-        finally:
-            connection.close()
-
-    def _connect(self, notify: Notify) -> duckdb.DuckDBPyConnection:
         started = time.monotonic()
         notified: set[str] = set()
 
@@ -184,7 +123,7 @@ class OtherDestination:
         """Return dlt's name of the destination."""
         return self.name
 
-    def locked(self, notify: Notify) -> AbstractContextManager[None]:  # noqa: ARG002 - nothing to wait for
+    def locked(self, notify: Notify) -> AbstractContextManager[object]:  # noqa: ARG002 - nothing to wait for
         """Do nothing: such a destination serves several writers."""
         return nullcontext()
 

@@ -7,7 +7,6 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager
-from restsource_dagster.engine.destination.recovery import clear_pending_overrides
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
 from restsource_dagster.engine.progress import Observer, Progress, SilentObserver
@@ -91,9 +90,6 @@ def _drop_tables(
         if drop.is_empty:
             return ()
         drop()
-        if pipelines.pending_overrides:
-            # an override to apply again would delete rows of the new table
-            clear_pending_overrides(
-                pipelines.client, pipelines.pending_overrides if resources is None else resources
-            )
+        # an override to apply again would delete rows of the new table
+        pipelines.forget_overrides(resources)
     return tuple(drop.info["tables_with_data"])
