@@ -9,6 +9,7 @@ from typing import Protocol
 
 __all__ = [
     "Observer",
+    "PageReporter",
     "Progress",
     "ResourceCounts",
     "SilentObserver",
@@ -162,3 +163,34 @@ class ResourceCounts:
         with self._lock:
             self.skipped = (*self.skipped, path)
             return len(self.skipped)
+
+
+@dataclass(frozen=True)
+class PageReporter:
+    """Counts what one resource receives, and reports what is missing. Thread-safe."""
+
+    resource: str
+    counts: ResourceCounts
+    progress: Progress
+
+    def on_page(self, rows: int, nulls: int) -> None:
+        """Count a page of `rows` items, `nulls` of which are null."""
+        self.counts.add_page(rows=rows, nulls=nulls)
+        self.progress.page(self.resource, rows)
+        if nulls:
+            self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
+
+    def on_call_end(self, stated_total: int | None, received: int) -> None:
+        """Report the rows that are missing if fewer arrived than the API stated."""
+        if stated_total is None:
+            return
+        self.counts.add_stated_total(stated_total)
+        if received < stated_total:
+            self.progress.message(
+                f"{self.resource}: the API named a total of {stated_total}, and {received} arrived; "
+                f"{stated_total - received} are missing"
+            )
+
+    def on_message(self, text: str) -> None:
+        """Report a sentence about the resource."""
+        self.progress.message(f"{self.resource}: {text}")

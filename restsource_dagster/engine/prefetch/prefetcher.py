@@ -17,10 +17,10 @@ from restsource_dagster.engine.paging.endpoint_reader import FetchPage, PagePref
 from restsource_dagster.engine.paging.page_iterator import PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,
+    MemoryBudget,
     PrefetchedPage,
     PrefetchStage,
 )
-from restsource_dagster.engine.prefetch.memory_budget import MemoryBudget
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction
 from restsource_dagster.engine.prefetch.response_replay import ResponseReplay, request_key
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import requests
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
@@ -23,37 +24,9 @@ from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
-from restsource_dagster.engine.progress import Progress, ResourceCounts
+from restsource_dagster.engine.progress import PageReporter, Progress, ResourceCounts
 
 __all__ = ["EndpointFactory"]
-
-
-@dataclass(frozen=True)
-class _PageReporter:
-    """Counts what a resource receives and reports what is missing."""
-
-    resource: str
-    counts: ResourceCounts
-    progress: Progress
-
-    def on_page(self, rows: int, nulls: int) -> None:
-        self.counts.add_page(rows=rows, nulls=nulls)
-        self.progress.page(self.resource, rows)
-        if nulls:
-            self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
-
-    def on_call_end(self, stated_total: int | None, received: int) -> None:
-        if stated_total is None:
-            return
-        self.counts.add_stated_total(stated_total)
-        if received < stated_total:
-            self.progress.message(
-                f"{self.resource}: the API named a total of {stated_total}, and {received} arrived; "
-                f"{stated_total - received} are missing"
-            )
-
-    def on_message(self, text: str) -> None:
-        self.progress.message(f"{self.resource}: {text}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +59,8 @@ class EndpointFactory:
         self._sleep = sleep
         self._http = connector.http
         self._client = connector.client
-        self._redactor = redactor
+        self.redactor = redactor
+        """Knows all secrets of the run; tokens that the API issues are added during it."""
         self._progress = progress
         self._client_auth: AuthBase | None = None
         self._sessions: list[ApiSession] = []
@@ -98,11 +72,6 @@ class EndpointFactory:
         )
         threads = self._http.max_concurrency
         self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
-
-    @property
-    def redactor(self) -> Redactor:
-        """Knows all secrets of the run; tokens that the API issues are added during it."""
-        return self._redactor
 
     @property
     def max_prefetched_calls(self) -> int:
@@ -165,7 +134,7 @@ class EndpointFactory:
             resource=name,
             base_url=client.base_url,
             session=self._session(url, plan, counts),
-            redactor=self._redactor,
+            redactor=self.redactor,
             headers=None if plan.is_foreign else client.headers,
             auth=self._auth(plan, counts),
             paginator=make_paginator(
@@ -176,7 +145,7 @@ class EndpointFactory:
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
             max_pages=self._http.max_pages,
-            listener=_PageReporter(name, counts, self._progress),
+            listener=PageReporter(name, counts, self._progress),
             prefetcher=self._prefetcher,
         )
 
@@ -197,10 +166,10 @@ class EndpointFactory:
                 usage_counter=counts.usage_counter,
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
-                action_for=lambda response: matching_action(response, actions),
+                action_for=partial(matching_action, actions=actions),
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
-                redactor=self._redactor,
+                redactor=self.redactor,
             )
         )
         self._sessions.append(session)
@@ -219,11 +188,11 @@ class EndpointFactory:
     def _make_auth(self, given: Auth | None, counts: ResourceCounts) -> AuthBase | None:
         auth = make_auth(given)
         # dlt may have found secrets in secrets.toml or a vault
-        self._redactor.add_secrets(*credentials_in(auth))
+        self.redactor.add_secrets(*credentials_in(auth))
         if isinstance(auth, APIKeyAuth) and auth.location == "cookie":
             return _CookieKey(str(auth.name), str(auth.api_key))
         if not isinstance(auth, OAuth2ClientCredentials):
             return auth
         # token requests keep to the rules, too, at the token endpoint's own origin
         auth.session = self._session(auth.access_token_url, None, counts)
-        return RenewingToken(auth, self._redactor)
+        return RenewingToken(auth, self.redactor)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.prefetch.memory_budget import MemoryBudget, MemoryReservation
+from restsource_dagster.engine.prefetch.call_prefetch import MemoryBudget, MemoryReservation
 
 SIZES = st.integers(0, 400)
 
