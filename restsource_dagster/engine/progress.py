@@ -111,21 +111,17 @@ class UsageCounter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._usage = Usage()
+        self.usage = Usage()
+        """The counts so far."""
 
     def add(self, *, requests: int = 0, retries: int = 0, bytes_read: int = 0) -> None:
         """Add to the counts."""
         with self._lock:
-            usage = self._usage
-            # replaced, never changed: `usage` hands it out without a lock
-            self._usage = Usage(
+            usage = self.usage
+            # replaced, never changed: others read it without the lock
+            self.usage = Usage(
                 usage.requests + requests, usage.retries + retries, usage.bytes + bytes_read
             )
-
-    @property
-    def usage(self) -> Usage:
-        """The counts so far."""
-        return self._usage
 
 
 class ResourceCounts:

@@ -5,25 +5,28 @@ than its column, a number beyond 64 bits, ...), dlt loads it row by row, and wit
 follow in the load: dlt infers types in the order of the rows.
 """
 
+import base64
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import lru_cache
 from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns
 
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.columnar.flatten import (
+    ColumnValues,
     FlatTable,
     NotColumnarError,
     SchemaRules,
     flatten_records,
     is_verified,
-    random_ids,
-    to_array,
 )
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.dlt_compat import (
@@ -225,13 +228,13 @@ class TableWriter:
         if name in added:
             return added[name].cast(arrow_type)
         if name in flat.columns:
-            return to_array(flat.columns[name], column, arrow_type)
+            return _to_array(flat.columns[name], column, arrow_type)
         return pa.nulls(flat.length, arrow_type)
 
     def _dlt_columns(self, flat: FlatTable, parents: dict[str, pa.Table]) -> dict[str, pa.Array]:
         """Return the columns that dlt adds: a row's id, its load, and its place below its parents."""
         names = self._rules.normalizer
-        added: dict[str, pa.Array] = {names.c_dlt_id: random_ids(flat.length)}
+        added: dict[str, pa.Array] = {names.c_dlt_id: _random_ids(flat.length)}
         if flat.parent is None:
             added[names.c_dlt_load_id] = pa.repeat(pa.scalar(self._load_id), flat.length)
             return added
@@ -249,6 +252,74 @@ class TableWriter:
         if key not in self._arrow_types:
             self._arrow_types[key] = dlt_compat.get_py_arrow_datatype(column, self._caps, _UTC)
         return self._arrow_types[key]
+
+
+_ID_CHARACTERS = 14  # the length of dlt's ten random bytes in base64, without padding
+_ACCEPTED_TYPES: dict[str, frozenset[type]] = {
+    "text": frozenset({str}),
+    "bigint": frozenset({int}),
+    "double": frozenset({float, int}),
+    "bool": frozenset({bool}),
+    "timestamp": frozenset({str}),
+    "json": frozenset({dict, list}),
+}
+
+
+def _to_array(
+    column_values: ColumnValues, column: TColumnSchema, arrow_type: pa.DataType
+) -> pa.Array:
+    """Return the values as an array of `arrow_type`, which is the type of dlt's `column`.
+
+    Raises `NotColumnarError` if dlt would convert a value, store it in a variant column, or refuse
+    it.
+    """
+    name, data_type = column["name"], str(column["data_type"])
+    if not column_values.types:
+        return pa.nulls(len(column_values.values), arrow_type)
+    if not column_values.types <= _ACCEPTED_TYPES.get(data_type, frozenset()):
+        found = ", ".join(sorted(type_.__name__ for type_ in column_values.types))
+        raise NotColumnarError(f"{name} is {data_type} and got {found}")
+    try:
+        if data_type == "timestamp":
+            array = _timestamp_array(column_values.values, arrow_type)
+        elif data_type == "json":
+            array = pa.array(column_values.texts, arrow_type)
+        else:
+            array = pa.array(column_values.values, arrow_type)
+    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+        raise NotColumnarError(f"{name} is {data_type}: {error}") from None
+    # JSON has no such numbers; Python's parser and dlt read `1e999` as infinity
+    if data_type == "double" and not pc.all(pc.is_finite(array)).as_py():
+        raise NotColumnarError(f"{name} has a number that is not finite")
+    return array
+
+
+def _random_ids(count: int) -> pa.Array:
+    """Return row ids like dlt's own: random, in base64."""
+    # one text for all ids, which Arrow cuts by offsets: far faster than a text for each
+    text = base64.b64encode(secrets.token_bytes(count * _ID_CHARACTERS * 3 // 4 + 3))
+    return pa.StringArray.from_buffers(count, _id_offsets(count), pa.py_buffer(text))
+
+
+@lru_cache(maxsize=16)  # pages are of few sizes
+def _id_offsets(count: int) -> pa.Buffer:
+    """Return where each id starts in the text, and the end of the last."""
+    return pa.array(range(0, (count + 1) * _ID_CHARACTERS, _ID_CHARACTERS), pa.int32()).buffers()[1]
+
+
+def _timestamp_array(values: Sequence[Any], arrow_type: pa.TimestampType) -> pa.Array:
+    """Return texts in ISO 8601 as moments. A text without a zone is UTC, as for dlt.
+
+    Arrow parses texts with a zone only as moments, and texts without only as local times. So a
+    column that mixes them raises `ArrowInvalid`.
+    """
+    texts = pa.array(values, pa.string())
+    if arrow_type.tz is None:
+        raise NotColumnarError("a time without a zone")
+    try:
+        return pc.cast(texts, arrow_type)
+    except pa.ArrowInvalid:
+        return pc.assume_timezone(pc.cast(texts, pa.timestamp(arrow_type.unit)), arrow_type.tz)
 
 
 class SchemaLearner:

@@ -2,27 +2,21 @@
 
 1. `flatten_records` collects the values of each column, under the names that dlt gives it.
 2. `is_verified` checks by these columns that parsing the page the fast way lost nothing.
-3. `to_array` converts a column to Arrow, where the result is that of dlt's coercion of each value.
 
 What differs from dlt's rows, or might, raises `NotColumnarError`. The loops here run once per column
 and page, never once per value in Python, where that can be avoided: they are most of the time of a
 load.
 """
 
-import base64
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from types import NoneType
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from dlt.common import json
 from dlt.common.schema import Schema
-from dlt.common.schema.typing import TColumnSchema
 
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.http.json_body import INT64_LIMIT, UnverifiedRecords, scan_values
@@ -34,8 +28,6 @@ __all__ = [
     "SchemaRules",
     "flatten_records",
     "is_verified",
-    "random_ids",
-    "to_array",
 ]
 
 
@@ -366,71 +358,3 @@ def _count_keys(column: ColumnValues) -> int | None:
         return 0
     scanned = scan_values([value for value in column.values if type(value) in _CONTAINER_TYPES])
     return None if scanned is None else scanned.key_count
-
-
-_ID_CHARACTERS = 14  # the length of dlt's ten random bytes in base64, without padding
-_ACCEPTED_TYPES: dict[str, frozenset[type]] = {
-    "text": frozenset({str}),
-    "bigint": frozenset({int}),
-    "double": frozenset({float, int}),
-    "bool": frozenset({bool}),
-    "timestamp": frozenset({str}),
-    "json": frozenset({dict, list}),
-}
-
-
-def to_array(
-    column_values: ColumnValues, column: TColumnSchema, arrow_type: pa.DataType
-) -> pa.Array:
-    """Return the values as an array of `arrow_type`, which is the type of dlt's `column`.
-
-    Raises `NotColumnarError` if dlt would convert a value, store it in a variant column, or refuse
-    it.
-    """
-    name, data_type = column["name"], str(column["data_type"])
-    if not column_values.types:
-        return pa.nulls(len(column_values.values), arrow_type)
-    if not column_values.types <= _ACCEPTED_TYPES.get(data_type, frozenset()):
-        found = ", ".join(sorted(type_.__name__ for type_ in column_values.types))
-        raise NotColumnarError(f"{name} is {data_type} and got {found}")
-    try:
-        if data_type == "timestamp":
-            array = _timestamp_array(column_values.values, arrow_type)
-        elif data_type == "json":
-            array = pa.array(column_values.texts, arrow_type)
-        else:
-            array = pa.array(column_values.values, arrow_type)
-    except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise NotColumnarError(f"{name} is {data_type}: {error}") from None
-    # JSON has no such numbers; Python's parser and dlt read `1e999` as infinity
-    if data_type == "double" and not pc.all(pc.is_finite(array)).as_py():
-        raise NotColumnarError(f"{name} has a number that is not finite")
-    return array
-
-
-def random_ids(count: int) -> pa.Array:
-    """Return row ids like dlt's own: random, in base64."""
-    # one text for all ids, which Arrow cuts by offsets: far faster than a text for each
-    text = base64.b64encode(secrets.token_bytes(count * _ID_CHARACTERS * 3 // 4 + 3))
-    return pa.StringArray.from_buffers(count, _id_offsets(count), pa.py_buffer(text))
-
-
-@lru_cache(maxsize=16)  # pages are of few sizes
-def _id_offsets(count: int) -> pa.Buffer:
-    """Return where each id starts in the text, and the end of the last."""
-    return pa.array(range(0, (count + 1) * _ID_CHARACTERS, _ID_CHARACTERS), pa.int32()).buffers()[1]
-
-
-def _timestamp_array(values: Sequence[Any], arrow_type: pa.TimestampType) -> pa.Array:
-    """Return texts in ISO 8601 as moments. A text without a zone is UTC, as for dlt.
-
-    Arrow parses texts with a zone only as moments, and texts without only as local times. So a
-    column that mixes them raises `ArrowInvalid`.
-    """
-    texts = pa.array(values, pa.string())
-    if arrow_type.tz is None:
-        raise NotColumnarError("a time without a zone")
-    try:
-        return pc.cast(texts, arrow_type)
-    except pa.ArrowInvalid:
-        return pc.assume_timezone(pc.cast(texts, pa.timestamp(arrow_type.unit)), arrow_type.tz)

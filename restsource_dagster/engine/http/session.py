@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,8 +39,6 @@ from restsource_dagster.engine.http.waits import (
     RateLimiter,
     Retrier,
     is_transient,
-    rate_limit_resets_in,
-    requested_wait_seconds,
 )
 from restsource_dagster.engine.progress import UsageCounter
 
@@ -206,7 +203,12 @@ class _Transport(HTTPAdapter):
     def __init__(self, rules: SessionRules) -> None:
         self._rules = rules
         self._retrier = Retrier(
-            rules.action_for, rules.max_wait_seconds, self._report_retry, rules.sleep
+            rules.action_for,
+            rules.rate_limiter,
+            rules.usage_counter,
+            rules.max_wait_seconds,
+            rules.on_wait,
+            rules.sleep,
         )
         super().__init__(pool_maxsize=_POOL_SIZE)
 
@@ -246,14 +248,8 @@ class _Transport(HTTPAdapter):
         longer needed.
         """
         self._rules.origins.check(str(request.url))
-
-        def attempt() -> requests.Response:
-            with self._rules.rate_limiter.slot():
-                response = self._exchange(request, verify=verify, cert=cert, proxies=proxies)
-            self._respect_rate_limit(response)
-            return response
-
-        return self._retrier.run(attempt)
+        options = {"verify": verify, "cert": cert, "proxies": proxies}
+        return self._retrier.run(lambda: self._exchange(request, **options))
 
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request once and read the whole body within `timeout_seconds`."""
@@ -287,25 +283,6 @@ class _Transport(HTTPAdapter):
             # the rest of the body is still in the connection, so it can't be used again
             response.close()
             raise
-
-    def _respect_rate_limit(self, response: requests.Response) -> None:
-        """Pause the whole run when the API says that its rate limit is used up.
-
-        A limit that resets later than `max_wait_seconds` is left to the API to enforce: its refusal
-        then ends the run with a clear error.
-        """
-        if response.status_code == requests.codes.too_many_requests:
-            wait = requested_wait_seconds(response)
-        else:
-            wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
-        if wait and wait <= self._rules.max_wait_seconds:
-            self._rules.rate_limiter.pause(wait)
-            if response.ok:  # a refused request reports its wait itself, before its retry
-                self._rules.on_wait(f"the API's rate limit is used up for another {wait:.0f} s")
-
-    def _report_retry(self, text: str) -> None:
-        self._rules.usage_counter.add(retries=1)
-        self._rules.on_wait(text)
 
 
 class _RedactingFilter(logging.Filter):

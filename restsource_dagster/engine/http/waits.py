@@ -17,6 +17,7 @@ import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
 from restsource_dagster.engine.http.cancellation import Sleep, cancellable_sleep, raise_if_cancelled
+from restsource_dagster.engine.progress import UsageCounter
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -26,7 +27,6 @@ __all__ = [
     "Retrier",
     "is_transient",
     "rate_limit_resets_in",
-    "requested_wait_seconds",
     "retry_after",
 ]
 
@@ -155,15 +155,17 @@ _RESET_HEADERS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
 @dataclass(frozen=True)
 class Retrier:
-    """Sends a request again while its outcome may be temporary.
+    """Sends a request within the rate limit, and again while its outcome may be temporary.
 
-    `max_wait_seconds` limits all waits of one request together. `on_retry` gets a sentence before
-    each wait. `sleep` waits; without it a wait ends early when the request is cancelled.
+    `max_wait_seconds` limits all waits of one request together. `on_wait` gets a sentence about each
+    wait. `sleep` waits; without it a wait ends early when the request is cancelled.
     """
 
     action_for: ActionFor
+    rate_limiter: RateLimiter
+    usage_counter: UsageCounter
     max_wait_seconds: float
-    on_retry: Callable[[str], None]
+    on_wait: Callable[[str], None]
     sleep: Sleep | None = None
 
     def run(self, attempt: Callable[[], requests.Response]) -> requests.Response:
@@ -181,7 +183,28 @@ class Retrier:
             retry_error_callback=_last_result,
             sleep=lambda seconds: cancellable_sleep(seconds, self.sleep),
         )
-        return retrying(attempt)
+        return retrying(self._send, attempt)
+
+    def _send(self, attempt: Callable[[], requests.Response]) -> requests.Response:
+        with self.rate_limiter.slot():
+            response = attempt()
+        self._respect_rate_limit(response)
+        return response
+
+    def _respect_rate_limit(self, response: requests.Response) -> None:
+        """Pause the whole run when the API says that its rate limit is used up.
+
+        A limit that resets later than `max_wait_seconds` is left to the API to enforce: its refusal
+        then ends the run with a clear error.
+        """
+        if response.status_code == requests.codes.too_many_requests:
+            wait = _requested_wait_seconds(response)
+        else:
+            wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
+        if wait and wait <= self.max_wait_seconds:
+            self.rate_limiter.pause(wait)
+            if response.ok:  # a refused request reports its wait itself, before its retry
+                self.on_wait(f"the API's rate limit is used up for another {wait:.0f} s")
 
     def _should_retry(self, response: requests.Response) -> bool:
         action = self.action_for(response)
@@ -199,7 +222,8 @@ class Retrier:
         return state.attempt_number >= MAX_ATTEMPTS_WITH_RETRY_AFTER
 
     def _report_retry(self, state: tenacity.RetryCallState) -> None:
-        self.on_retry(
+        self.usage_counter.add(retries=1)
+        self.on_wait(
             f"{_describe_attempt(state)}; waiting {state.upcoming_sleep:.1f} s before try "
             f"{state.attempt_number + 1}"
         )
@@ -210,7 +234,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _RETRIED_ERRORS) and "CERTIFICATE_VERIFY_FAILED" not in str(error)
 
 
-def requested_wait_seconds(response: requests.Response) -> float | None:
+def _requested_wait_seconds(response: requests.Response) -> float | None:
     """Return the seconds that a response asks to wait; None if it doesn't ask."""
     now = datetime.now(UTC)
     asked = retry_after(response.headers, now)
@@ -257,7 +281,7 @@ def _wait_seconds(state: tenacity.RetryCallState) -> float:
 def _requested_wait(state: tenacity.RetryCallState) -> float | None:
     if state.outcome is None or state.outcome.failed:
         return None
-    return requested_wait_seconds(state.outcome.result())
+    return _requested_wait_seconds(state.outcome.result())
 
 
 def _describe_attempt(state: tenacity.RetryCallState) -> str:

@@ -72,11 +72,8 @@ class EndpointFactory:
         )
         threads = self._http.max_concurrency
         self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
-
-    @property
-    def max_prefetched_calls(self) -> int:
+        self.max_prefetched_calls = self._prefetcher.max_prefetched_calls if self._prefetcher else 0
         """The number of families after the current one whose first call may be prefetched."""
-        return self._prefetcher.max_prefetched_calls if self._prefetcher else 0
 
     def counts(self, resource: str) -> ResourceCounts:
         """Return the counts of a resource in this run."""
