@@ -165,6 +165,17 @@ def test_a_secret_that_dlt_finds_itself_is_hidden_too(
     assert server.arrivals[0].has(PLAIN)
 
 
+def test_a_secret_of_the_connector_outvotes_one_of_all_programs(
+    server: FaultServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for the request that is sent ahead, before dlt has the source."""
+    monkeypatch.setenv("CREDENTIALS__API_KEY", "of-another-program")
+    monkeypatch.setenv("SOURCES__SHOP__CREDENTIALS__API_KEY", PLAIN)
+    auth = {"type": "api_key", "name": "X-Api-Key", "location": "header"}
+    load(connector_of(server.url, items(), client={"auth": auth}), settings)
+    assert [arrived.has(PLAIN) for arrived in server.arrivals] == [True]
+
+
 @pytest.mark.parametrize("value", [f"{PLAIN}\n", f" {PLAIN}", f"{PLAIN}\u2713"])
 def test_a_secret_that_no_header_can_carry_is_hidden_in_the_error(
     server: FaultServer, settings: Settings, value: str

@@ -28,6 +28,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import (
 from restsource_dagster.engine.incremental.cursor_state import resource_state_in
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, check_safe_to_append
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, root_call
 from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.family_load import (
@@ -76,14 +77,10 @@ def ingest(
     overrides.check(connector, wanted)
     families = list(_select_families(connector, wanted))
 
-    def overrides_for(run: ConnectorRun, selected: SelectedFamily) -> CursorOverrides:
-        # what an earlier run left pending is known once the pipeline is open
-        return overrides.for_family(run.pipelines.pending_overrides, selected.names)
-
     def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
         # the families after this one are fetched while it is loaded
         prefetch.prefetch_from(pipeline, selected)
-        return LoadOptions(_override_cursors(overrides_for(run, selected), run, pipeline, selected))
+        return LoadOptions(_override_cursors(overrides, run, pipeline, selected))
 
     with open_connector_run(
         connector,
@@ -94,7 +91,7 @@ def ingest(
         pipeline=connector.name,
         prepare=prepare,
     ) as run:
-        prefetch = FamilyPrefetch(run, families, lambda one: overrides_for(run, one).is_empty)
+        prefetch = FamilyPrefetch(run, families, overrides)
         prefetch.start()
         yield from _load_groups(families, run, prefetch)
 
@@ -131,7 +128,8 @@ def _override_cursors(
     selected: SelectedFamily,
 ) -> AppliedOverrides:
     """Apply the overrides of a family to the pipeline's state."""
-    if overrides.is_empty:
+    ours = _family_overrides(overrides, run, selected)
+    if ours.is_empty:
         return AppliedOverrides()
     plans = run.plans(selected)
     descending = {
@@ -141,7 +139,7 @@ def _override_cursors(
     }
     with pipeline.managed_state() as state:
         applied = apply_overrides(
-            overrides,
+            ours,
             selected.family,
             selected.names,
             cast("dict[str, Any]", state),
@@ -156,6 +154,13 @@ def _override_cursors(
             if deletion.table not in applied.started_tables
         ]
     return applied
+
+
+def _family_overrides(
+    overrides: CursorOverrides, run: ConnectorRun, selected: SelectedFamily
+) -> CursorOverrides:
+    # what an earlier run left pending is known once the pipeline is open
+    return overrides.for_family(run.pipelines.pending_overrides, selected.names)
 
 
 def _selected_names(connector: Connector, resources: Collection[str] | None) -> set[str]:
@@ -231,19 +236,18 @@ def _folded_table_name(table: str) -> str:
 class FamilyPrefetch:
     """Prefetches the first calls of the next families as the run proceeds.
 
-    `loads_from_cursor` returns True for a family that is loaded from its stored cursor, without an
-    override. No error is raised: the family meets the same one when it is loaded, and reports it.
+    No error is raised: the family meets the same one when it is loaded, and reports it.
     """
 
     def __init__(
         self,
         run: ConnectorRun,
         families: Sequence[SelectedFamily],
-        loads_from_cursor: Callable[[SelectedFamily], bool],
+        overrides: CursorOverrides,
     ) -> None:
         self._run = run
         self._families = families
-        self.loads_from_cursor = loads_from_cursor
+        self._overrides = overrides
         self._roots = [selected.root for selected in families]
         self._families_ahead = run.endpoints.max_prefetched_calls
         # how many of the families, from the first one on, were prefetched or can't be
@@ -259,12 +263,15 @@ class FamilyPrefetch:
                 root = self._run.plans(selected)[selected.root]
                 if root.incremental is None:
                     # just one page: if the destination can't be opened, it was requested in vain
-                    self._run.endpoints.endpoint(root).prefetch_for_later(
-                        root_call(root, None), may_stop_early=True
-                    )
+                    endpoint = _endpoint_of(self._run, root)
+                    endpoint.prefetch_for_later(root_call(root, None), may_stop_early=True)
                     self._prefetched = 1
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
+
+    def loads_from_cursor(self, selected: SelectedFamily) -> bool:
+        """Return True if a family is loaded from its stored cursor, without an override."""
+        return _family_overrides(self._overrides, self._run, selected).is_empty
 
     def wait_for_first_page(self, selected: SelectedFamily, max_seconds: float) -> None:
         """Wait until the first page of a family is fetched, or is known not to be prefetched."""
@@ -292,7 +299,7 @@ def _prefetch_family(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
     """Start fetching the pages of the family's root, as its load would request them now."""
     plans = run.plans(selected)
     root = plans[selected.root]
-    endpoint = run.endpoints.endpoint(root)
+    endpoint = _endpoint_of(run, root)
     stored = {name: resource_state_in(pipeline.state, run.connector.name, name) for name in plans}
     state = {name: _mutable_copy(one) for name, one in stored.items() if one}
     # raises if the load will: then nothing has to be fetched
@@ -306,6 +313,13 @@ def _prefetch_family(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
     )
     may_stop = row_filter is not None and row_filter.may_finish_early
     endpoint.prefetch_for_later(root_call(root, cursor), may_stop_early=may_stop)
+
+
+def _endpoint_of(run: ConnectorRun, root: ResourcePlan) -> EndpointReader:
+    # where a source's load would be: dlt looks up the secrets that the file leaves out by the source,
+    # and elsewhere it would find those of another program
+    with _injected_state(run.connector.name, {}):
+        return run.endpoints.endpoint(root)
 
 
 def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> RowFilter | None:

@@ -94,20 +94,17 @@ def build_family_source(
         for name, plan in plans.items():
             on_error = connector.http.on_child_error
             parents = ParentTracker(plan, cursors, on_error, counts[name], endpoints.redactor)
+            # only here: dlt looks secrets up by the source that it is about to extract
+            endpoint = endpoints.endpoint(plan)
+            own_checkpoint = checkpoint if name == root else None
             reader = ResourceReader(
-                plan,
-                endpoints.endpoint(plan),
-                cursors,
-                parents,
-                sanitizers[name],
-                checkpoint if name == root else None,
+                plan, endpoint, cursors, parents, sanitizers[name], own_checkpoint
             )
             is_parent = any(other.resource.parent == name for other in plans.values())
             yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=is_parent)
 
-    name = connector.name
-    named = {"schema": schema} if schema else {"name": name}
-    source = dlt.source(resources, section=name, **named)()
+    named = {"schema": schema} if schema else {"name": connector.name}
+    source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
     return FamilySource(source, counts, plans, sanitizers, loaders)
