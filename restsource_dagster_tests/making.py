@@ -8,9 +8,9 @@ import duckdb
 
 from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
-from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
 __all__ = ["load", "make_connector", "make_settings", "query"]

@@ -23,7 +23,7 @@ FORBIDDEN = {
 ENGINE_ORDER = (
     "errors.py",
     "dlt_compat.py",
-    "progress.py",
+    "run_progress.py",
     "http",
     "paging",
     "prefetch",

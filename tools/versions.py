@@ -21,7 +21,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NEWEST_TESTS", "TESTS", "Result", "Target", "find_python", "main", "supported_pythons", "targets"]
+__all__ = [
+    "NEWEST_TESTS",
+    "TESTS",
+    "Result",
+    "Target",
+    "find_python",
+    "main",
+    "supported_pythons",
+    "targets",
+]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _ENVIRONMENTS = _ROOT / ".venv" / "versions"

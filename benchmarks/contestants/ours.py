@@ -10,8 +10,8 @@ import pyarrow.parquet  # noqa: F401 - imported before the clock starts
 
 from benchmarks.contestants.clock import Clock, read_orders
 from restsource_dagster.connector.loader import load_file
-from restsource_dagster.engine.progress import SilentObserver
 from restsource_dagster.engine.run.ingest import ingest
+from restsource_dagster.engine.run_progress import SilentObserver
 from restsource_dagster.settings import Settings
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from restsource_dagster.cli.output import print_notice
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
-from restsource_dagster.engine.progress import Observer, SilentObserver
+from restsource_dagster.engine.run_progress import Observer, SilentObserver
 
 __all__ = ["show_progress"]
 

@@ -47,7 +47,7 @@ from restsource_dagster.orchestration.state_files import CreationTimes, LiveStar
 from restsource_dagster.settings import Settings
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
-    from restsource_dagster.engine.progress import Observer
+    from restsource_dagster.engine.run_progress import Observer
 
 __all__ = [
     "BackfillDefinitions",

@@ -13,10 +13,10 @@ from dlt.common.schema import Schema
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.destination.tables import read_loaded_columns
-from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.window_load import ingest_window
+from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.orchestration.assets import materialization_metadata, table_schema
 from restsource_dagster.orchestration.backfills.backfill_assets import backfill_run_tags
 from restsource_dagster.orchestration.backfills.backfill_plan import (

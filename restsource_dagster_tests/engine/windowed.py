@@ -7,9 +7,9 @@ from typing import Any
 from restsource_dagster.connector.cursor_format import detect_cursor_format
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import Window
-from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.window_load import ingest_window
+from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen

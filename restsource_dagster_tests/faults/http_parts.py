@@ -20,8 +20,8 @@ from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReade
 from restsource_dagster.engine.paging.records import selects_every_record
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_paginator
-from restsource_dagster.engine.progress import UsageCounter
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run_progress import UsageCounter
 
 __all__ = [
     "At",

@@ -47,7 +47,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
-from restsource_dagster.engine.progress import Progress
+from restsource_dagster.engine.run_progress import Progress
 
 __all__ = ["LoadSummary", "PipelineManager", "infrequent_gc"]
 

@@ -40,7 +40,7 @@ from restsource_dagster.engine.http.waits import (
     Retrier,
     is_transient,
 )
-from restsource_dagster.engine.progress import UsageCounter
+from restsource_dagster.engine.run_progress import UsageCounter
 
 __all__ = ["ApiResponse", "ApiSession", "SessionRules"]
 

@@ -17,7 +17,7 @@ import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
 from restsource_dagster.engine.http.cancellation import Sleep, cancellable_sleep, raise_if_cancelled
-from restsource_dagster.engine.progress import UsageCounter
+from restsource_dagster.engine.run_progress import UsageCounter
 
 __all__ = [
     "MAX_ATTEMPTS",

@@ -39,9 +39,9 @@ from restsource_dagster.engine.incremental.cursor_state import read_cursor_progr
 from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
-from restsource_dagster.engine.progress import Observer, Progress, SilentObserver, Usage
 from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver, Usage
 from restsource_dagster.engine.source.checkpoint import Checkpoint, can_load_in_parts
 from restsource_dagster.engine.source.dlt_source import (
     FamilySource,

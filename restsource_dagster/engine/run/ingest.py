@@ -30,7 +30,6 @@ from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, 
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, root_call
-from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.family_load import (
     ConnectorRun,
     LoadOptions,
@@ -38,6 +37,7 @@ from restsource_dagster.engine.run.family_load import (
     open_connector_run,
 )
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
 __all__ = [

@@ -10,7 +10,7 @@ from dlt.extract import DltResource
 
 from restsource_dagster.engine.destination.tables import LoadedColumn
 from restsource_dagster.engine.incremental.cursor_state import CursorProgress
-from restsource_dagster.engine.progress import Usage
+from restsource_dagster.engine.run_progress import Usage
 
 __all__ = [
     "DltLoad",

@@ -9,9 +9,9 @@ from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
-from restsource_dagster.engine.progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
 from restsource_dagster.settings import Settings
 
 __all__ = ["dependents_of", "reset_resources"]

@@ -39,7 +39,6 @@ from restsource_dagster.engine.incremental.cursor_state import (
 )
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
-from restsource_dagster.engine.progress import Observer
 from restsource_dagster.engine.run.family_load import (
     ConnectorRun,
     LoadOptions,
@@ -47,6 +46,7 @@ from restsource_dagster.engine.run.family_load import (
     open_connector_run,
 )
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
 __all__ = ["backfill_pipeline_name", "check_backfillable", "ingest_window"]

@@ -23,7 +23,7 @@ from restsource_dagster.engine.incremental.window_filter import (
 )
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
-from restsource_dagster.engine.progress import ResourceCounts
+from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.record_values import RecordSanitizer

@@ -41,7 +41,7 @@ from restsource_dagster.engine.plan.resource_plan import (
     root_call,
     values_from_parent,
 )
-from restsource_dagster.engine.progress import ResourceCounts
+from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 

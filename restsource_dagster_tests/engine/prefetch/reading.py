@@ -12,7 +12,7 @@ from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
-from restsource_dagster.engine.progress import UsageCounter
+from restsource_dagster.engine.run_progress import UsageCounter
 from restsource_dagster_tests.faults.http_parts import Place, endpoint_for, response_actions
 from restsource_dagster_tests.waiting import wait_until
 
