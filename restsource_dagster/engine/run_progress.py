@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -51,38 +50,15 @@ class SilentObserver:
 
 
 class Progress:
-    """Counts the pages and rows of one run, per resource, and reports to an observer. Thread-safe.
-
-    Messages pass through `redact`, so that they have no secrets.
-    """
+    """Reports one run to an observer, from any thread, and redacts the secrets in messages."""
 
     def __init__(self, observer: Observer, redact: Callable[[str], str]) -> None:
         self._observer = observer
         self._redact = redact
-        self._lock = threading.Lock()
-        self._started: dict[str, float] = {}
-        self._pages: Counter[str] = Counter()
-        self._rows: Counter[str] = Counter()
 
-    def page(self, resource: str, rows: int) -> None:
-        """Count a page with so many rows."""
-        now = time.monotonic()
-        with self._lock:
-            # from the first page on: the rate is that of the pages, without the login before them
-            started = self._started.setdefault(resource, now)
-            self._pages[resource] += 1
-            self._rows[resource] += rows
-            pages, total = self._pages[resource], self._rows[resource]
-        # the clock has not moved at the first page
-        rate = total / (now - started) if now > started else float(total)
-        # outside the lock: an observer that waits must not stop the other threads
-        self._observer.page(resource, pages, total, rate)
-
-    def start_again(self, resource: str) -> None:
-        """Set a resource's counts to zero: its pages arrive again."""
-        with self._lock:
-            self._started.pop(resource, None)
-            self._pages[resource] = self._rows[resource] = 0
+    def page(self, resource: str, pages: int, rows: int, rows_per_second: float) -> None:
+        """Report a page. `pages` and `rows` are the resource's totals in this run."""
+        self._observer.page(resource, pages, rows, rows_per_second)
 
     def phase(self, family: str, phase: str) -> None:
         """Report a family's new phase."""
@@ -130,24 +106,33 @@ class ResourceCounts:
     def __init__(self) -> None:
         self.usage_counter = UsageCounter()
         self._lock = threading.Lock()
+        self._started: float | None = None
+        self.pages = 0
         self.received = 0
         """Items received, nulls included."""
         self.stated_total: int | None = None
         """The sum of the totals that the API stated; None if it stated none."""
-        self.nulls = 0
         self.skipped: tuple[str, ...] = ()
         """The paths of the calls that failed and were skipped."""
 
     def restart(self) -> None:
         """Reset all counts but the requests: the same pages are about to be read again."""
         with self._lock:
-            self.received, self.stated_total, self.nulls, self.skipped = 0, None, 0, ()
+            self._started, self.pages, self.received = None, 0, 0
+            self.stated_total, self.skipped = None, ()
 
-    def add_page(self, *, rows: int, nulls: int) -> None:
-        """Add a page of `rows` items, `nulls` of which are null."""
+    def add_page(self, rows: int) -> tuple[int, int, float]:
+        """Add a page of `rows` items; return all pages, all items, and the items per second."""
+        now = time.monotonic()
         with self._lock:
+            # from the first page on: the rate is that of the pages, without the login before them
+            self._started = now if self._started is None else self._started
+            self.pages += 1
             self.received += rows
-            self.nulls += nulls
+            seconds = now - self._started
+            # the clock has not moved at the first page
+            rate = self.received / seconds if seconds > 0 else float(self.received)
+            return self.pages, self.received, rate
 
     def add_stated_total(self, total: int) -> None:
         """Add the total that the API stated for a call that has ended."""
@@ -171,8 +156,8 @@ class PageReporter:
 
     def on_page(self, rows: int, nulls: int) -> None:
         """Count a page of `rows` items, `nulls` of which are null."""
-        self.counts.add_page(rows=rows, nulls=nulls)
-        self.progress.page(self.resource, rows)
+        # outside the lock of the counts: an observer that waits must not stop the other threads
+        self.progress.page(self.resource, *self.counts.add_page(rows))
         if nulls:
             self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
 

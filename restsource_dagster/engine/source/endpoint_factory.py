@@ -115,7 +115,6 @@ class EndpointFactory:
                 replay.begin_replay()
                 for name in names:
                     self.counts(name).restart()
-                    self._progress.start_again(name)
 
             yield start_replay
 
