@@ -14,6 +14,7 @@ __all__ = [
     "RateLimitedError",
     "RecordError",
     "RequestError",
+    "ResourceError",
     "ResponseError",
     "TokenError",
     "UnknownResourceError",
@@ -40,6 +41,17 @@ class IngestError(Exception):
             self.resource = resource
             text = f"resource {resource}, page {page}: {text}"
         self.args = (redact(text),)
+
+
+class ResourceError(IngestError):
+    """A resource can't be loaded as the file or the command asks.
+
+    `problem` says why and the way out, without the last full stop.
+    """
+
+    def __init__(self, resource: str, problem: str) -> None:
+        super().__init__(f"resource {resource}: {problem}.")
+        self.resource = resource
 
 
 class UnknownResourceError(IngestError):

@@ -19,7 +19,7 @@ from restsource_dagster.engine.dlt_compat import (
     get_nested_tables,
     normalize_table_identifiers,
 )
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import IngestError, ResourceError
 
 __all__ = ["WithdrawnSettings", "drop_not_null", "withdraw_settings"]
 
@@ -107,13 +107,12 @@ def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[s
         if is_nested != own_key or stored.get("resource", resource) != resource:
             continue
         has, had = ("a key of its own", "none") if own_key else ("no key of its own", "one")
-        error = IngestError(
-            f"resource {resource}: by its `nested_hints` the table {name} has {has} now, and it "
+        raise ResourceError(
+            resource,
+            f"by its `nested_hints` the table {name} has {has} now, and it "
             f"was made with {had}, which a table can't change. Give the resource another "
-            '"table_name", or reset it.'
+            '"table_name", or reset it',
         )
-        error.resource = resource
-        raise error
 
 
 def _withdraw_from_table(

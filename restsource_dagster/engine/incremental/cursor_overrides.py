@@ -19,7 +19,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Incremental, Resource
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import jsonpath
-from restsource_dagster.engine.errors import IngestError, UnknownResourceError
+from restsource_dagster.engine.errors import ResourceError, UnknownResourceError
 from restsource_dagster.engine.incremental.cursor_state import (
     FLOOR_KEY,
     LIVE_START_KEY,
@@ -40,7 +40,6 @@ __all__ = [
     "cursor_column",
     "parse_cursor_value",
     "require_incremental",
-    "resource_error",
 ]
 
 
@@ -58,18 +57,18 @@ class CursorOverrides:
     set_cursor: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, connector: Connector, wanted: Collection[str]) -> None:
-        """Raise `IngestError` for an override that can't work; it names the resource and a way out.
+        """Raise `ResourceError` for an override that can't work; it names the resource and a way out.
 
         `wanted` are the names of the resources that the run loads.
         """
         check_resources_exist(connector, {*self.live_from, *self.full_refresh, *self.set_cursor})
         known = {resource.name: resource for resource in connector.resources}
         for name in {*self.full_refresh, *self.set_cursor} - set(wanted):
-            raise resource_error(
+            raise ResourceError(
                 name, "it is not loaded in this run, so its cursor can't change. Select it, too"
             )
         for name in set(self.full_refresh) & set(self.set_cursor):
-            raise resource_error(
+            raise ResourceError(
                 name, "full_refresh and set_cursor contradict each other. Leave one out"
             )
         for name in self.set_cursor:
@@ -112,14 +111,14 @@ class CursorOverrides:
 def parse_cursor_value(name: str, value: Any, sample: Any) -> Any:
     """Return a value, or a text that a person typed, in the form of the API's cursor.
 
-    `sample` is a cursor value of the API. Raises `IngestError` if the value has another form.
+    `sample` is a cursor value of the API. Raises `ResourceError` if the value has another form.
     """
     cursor_format = detect_cursor_format(sample)
     try:
         parsed = cursor_format.parse(value)
         rendered = _render_cursor_value(parsed, cursor_format)
     except (CursorValueError, ValueError) as error:
-        raise resource_error(
+        raise ResourceError(
             name,
             f"{describe_value(value)} is no value of its cursor, which is "
             f"{cursor_format.description}, for example {describe_value(sample)}",
@@ -135,9 +134,9 @@ def _render_cursor_value(parsed: Any, cursor_format: CursorFormat) -> Any:
 
 
 def require_incremental(resource: Resource) -> Incremental:
-    """Return the resource's cursor. Raise `IngestError` if it has none."""
+    """Return the resource's cursor. Raise `ResourceError` if it has none."""
     if resource.incremental is None:
-        raise resource_error(resource.name, "it has no cursor")
+        raise ResourceError(resource.name, "it has no cursor")
     return resource.incremental
 
 
@@ -150,13 +149,13 @@ def cursor_column(cursor_path: str) -> str | None:
 def _check_cursor_settable(resource: Resource) -> None:
     incremental = require_incremental(resource)
     if resource.parent is not None:
-        raise resource_error(
+        raise ResourceError(
             resource.name,
             f"it has a cursor for each {resource.parent}. Use full_refresh, or set the cursor of the "
             "resource that it depends on",
         )
     if incremental.end_value is not None:
-        raise resource_error(resource.name, "with `end_value` no cursor is stored")
+        raise ResourceError(resource.name, "with `end_value` no cursor is stored")
 
 
 def check_resources_exist(connector: Connector, names: Collection[str]) -> None:
@@ -168,13 +167,6 @@ def check_resources_exist(connector: Connector, names: Collection[str]) -> None:
             f"connector {connector.name} has no resource {', '.join(unknown)}; "
             f"it has {', '.join(known)}"
         )
-
-
-def resource_error(name: str, why: str) -> IngestError:
-    """Return an error that names the resource; `why` is a sentence without its full stop."""
-    error = IngestError(f"resource {name}: {why}.")
-    error.resource = name
-    return error
 
 
 @dataclass(frozen=True)
@@ -246,14 +238,14 @@ def apply_overrides(
     """Change the cursors of a family in dlt's state, and return what that requires.
 
     `source` is dlt's name of the connector's source, `descending` are the resources whose newest
-    cursor value is the least. Raises `IngestError` if a change would store rows twice or lose some.
+    cursor value is the least. Raises `ResourceError` if a change would store rows twice or lose some.
     """
     applied = AppliedOverrides()
     members = {member.name: member for member in family.members if member.name in loaded}
     for resource in members.values():
         appended = resource.disposition.value == "append"
         if resource.name in descending and appended and resource.name not in overrides.full_refresh:
-            raise resource_error(
+            raise ResourceError(
                 resource.name,
                 "its cursor descends and its rows are appended, so some would be stored twice. Use "
                 "full_refresh",
@@ -382,7 +374,7 @@ class _ResourceOverride:
         # the deletion is SQL, so the cursor must be a column
         column = cursor_column(incremental.cursor_path) if incremental else None
         if column is None:
-            raise resource_error(
+            raise ResourceError(
                 self.resource.name,
                 f"the cursor is no column of the table, so its rows from {start} on can't be "
                 "found. Reset the resource instead",
@@ -393,14 +385,14 @@ class _ResourceOverride:
     def _move_followers(self, new: Any) -> None:
         """Move the positions of dependents in this resource's rows to the new value, too.
 
-        Raises `IngestError` for a dependent that is appended to: it would read parents again.
+        Raises `ResourceError` for a dependent that is appended to: it would read parents again.
         """
         incremental = require_incremental(self.resource)
         for member in self.family.members[1:]:
             if member.name not in self.loaded:
                 continue
             if member.disposition.value == "append":
-                raise resource_error(
+                raise ResourceError(
                     self.resource.name,
                     f"{member.name} depends on it and is appended to, so its rows could be stored "
                     "twice. Use full_refresh for both, or add a primary_key to it",
@@ -412,19 +404,19 @@ class _ResourceOverride:
                 entry.pop(SEEN_KEY, None)
 
     def _check_parents(self, refreshed: Collection[str]) -> None:
-        """Raise `IngestError` if a full refresh would not read all records of the parents."""
+        """Raise `ResourceError` if a full refresh would not read all records of the parents."""
         for above in _ancestors(self.resource, self.family):
             name, others = self.resource.name, f"{self.resource.name} depends on {above.name}"
             ours = resource_state_in(self.state, self.source, above.name).get(STATE_KEY, {})
             if LIVE_START_KEY in ours:
-                raise resource_error(
+                raise ResourceError(
                     name,
                     f"{others}, whose older rows are loaded by a backfill, so this run does not "
                     "read all parents. Load the partitions again, or reset the family",
                 )
             appended = above.disposition.value == "append" and above.incremental is not None
             if appended and above.name in self.loaded and above.name not in refreshed:
-                raise resource_error(
+                raise ResourceError(
                     name,
                     f"{others}, whose old rows are not read again, because they would be appended "
                     f"twice. Refresh {above.name}, too, or run {name} alone",

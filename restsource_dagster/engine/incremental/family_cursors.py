@@ -19,7 +19,7 @@ from typing import Any
 
 import dlt
 
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.cursor_state import (
     LIVE_START_KEY,
     STATE_KEY,
@@ -46,20 +46,19 @@ __all__ = [
 def was_window_appended(rules: CursorRules, windows: Sequence[Sequence[Any]]) -> bool:
     """Return True if the rules' window is in `windows`, a list of `[start, end]` appended before.
 
-    Raises `IngestError` if it overlaps one of them: some of its rows would be stored twice.
+    Raises `ResourceError` if it overlaps one of them: some of its rows would be stored twice.
     """
     order = CursorOrder(descending=rules.descending)
     for start, end in windows:
         if order.is_same(start, rules.initial_value) and order.is_same(end, rules.end_value):
             return True
         if order.is_before(start, rules.end_value) and order.is_before(rules.initial_value, end):
-            error = IngestError(
-                f"resource {rules.resource}: the rows from {start} to {end} were appended before, "
-                f"and {rules.initial_value} to {rules.end_value} overlaps them. Choose a window "
-                'that does not, another "table_name", or a "primary_key" so that rows are merged.'
+            raise ResourceError(
+                rules.resource,
+                f"the rows from {start} to {end} were appended before, and {rules.initial_value} to "
+                f"{rules.end_value} overlaps them. Choose a window that does not, another "
+                '"table_name", or a "primary_key" so that rows are merged',
             )
-            error.resource = rules.resource
-            raise error
     return False
 
 
@@ -83,7 +82,7 @@ class ParentCursorStates:
     """The states of a cursor below each parent, stored in dlt's state. Thread-safe.
 
     With `evicts`, the parents read least recently are dropped when there are too many; without it,
-    one parent too many is an `IngestError`. `default` is the state of parents without one: the single
+    one parent too many is a `ResourceError`. `default` is the state of parents without one: the single
     cursor that dlt stored for all parents, if dlt's own source loaded the table before.
     """
 
@@ -120,17 +119,18 @@ class ParentCursorStates:
             return state
 
     def put(self, parent: str, state: Mapping[str, Any]) -> None:
-        """Store the state below a parent. Raises `IngestError` if there are too many to store."""
+        """Store the state below a parent. Raises `ResourceError` if there are too many to store."""
         with self._lock:
             self._states.pop(parent, None)
             self._states[parent] = dict(state)
             if len(self._states) <= self._max_parents:
                 return
             if not self._evicts:
-                raise IngestError(
-                    f"resource {self._resource}: more than {self._max_parents:,} parents. These "
-                    "are too many to store a cursor for each, so some rows would be appended "
-                    'twice. Add a "primary_key", so that rows are merged.'
+                raise ResourceError(
+                    self._resource,
+                    f"more than {self._max_parents:,} parents. These are too many to store a cursor "
+                    'for each, so some rows would be appended twice. Add a "primary_key", so that '
+                    "rows are merged",
                 )
             del self._states[next(iter(self._states))]
 
@@ -386,7 +386,7 @@ def check_safe_to_append(
     *,
     family: Mapping[str, ResourcePlan] | None = None,
 ) -> None:
-    """Raise `IngestError` if rows that are in a table already could be appended again.
+    """Raise `ResourceError` if rows that are in a table already could be appended again.
 
     `plans` are the resources to check, by name; `family` is all of the family, if it has more.
     `state` is dlt's state of the connector's source. `count_rows` counts a table's rows.
@@ -397,14 +397,12 @@ def check_safe_to_append(
         if not plan.loaded or not plan.appends or _are_rows_known(plan, family or plans, known):
             continue
         if count_rows(plan.resource.table):
-            error = IngestError(
-                f"resource {name}: the table {plan.resource.table} has rows from before it was "
-                "appended to by this cursor, and nobody can tell which of them the API would send "
-                'again. Give it another "table_name", or a "primary_key" so that rows are merged, '
-                "or empty the table."
+            raise ResourceError(
+                name,
+                f"the table {plan.resource.table} has rows from before it was appended to by this "
+                "cursor, and nobody can tell which of them the API would send again. Give it another "
+                '"table_name", or a "primary_key" so that rows are merged, or empty the table',
             )
-            error.resource = name
-            raise error
 
 
 def _are_rows_known(

@@ -11,7 +11,7 @@ from dlt.common import json
 from dlt.extract import Incremental
 
 from restsource_dagster.engine.dlt_compat import resolve_column_value
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cursor_lag
 
 __all__ = ["SEEN_KEY", "CursorRules", "Position", "digest_of"]
@@ -143,7 +143,7 @@ class Position:
     def save(self, state: ResourceState) -> None:
         """Write the position into dlt's state, in dlt's form.
 
-        Raises `IngestError` if there are too many rows to remember.
+        Raises `ResourceError` if there are too many rows to remember.
         """
         state["initial_value"] = self._rules.initial_value
         state["start_value"] = self._stored
@@ -191,11 +191,12 @@ class Position:
                 seen.setdefault(value, []).extend([digest] * times)
                 count += times
         if count > MAX_REMEMBERED_ROWS:
-            raise IngestError(
-                f"resource {self._rules.resource}: more than {MAX_REMEMBERED_ROWS:,} rows have the "
+            raise ResourceError(
+                self._rules.resource,
+                f"more than {MAX_REMEMBERED_ROWS:,} rows have the "
                 f"newest value of {self._rules.path}, lie within its lag or have no value. These "
                 'are too many to remember, so some would be appended twice. Add a "primary_key", '
-                "so that rows are merged."
+                "so that rows are merged",
             )
         return [[value, digests] for value, digests in seen.items()]
 

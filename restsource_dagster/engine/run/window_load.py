@@ -21,6 +21,7 @@ from restsource_dagster.engine.dlt_compat import (
     WithStateSync,
     load_pipeline_state_from_destination,
 )
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
@@ -29,7 +30,6 @@ from restsource_dagster.engine.incremental.cursor_overrides import (
     check_resources_exist,
     cursor_column,
     require_incremental,
-    resource_error,
 )
 from restsource_dagster.engine.incremental.cursor_state import (
     STATE_KEY,
@@ -74,7 +74,7 @@ def ingest_window(
     as times. Dependents are requested for these rows. No stored cursor is read or moved.
 
     A failure is an outcome, not an exception. Raises, before the first request,
-    `UnknownResourceError`, `IngestError` if the resource can't be loaded in windows,
+    `UnknownResourceError`, `ResourceError` if the resource can't be loaded in windows,
     `MissingReferences` and `ConnectorBusyError`. `sleep` replaces the wait, in seconds, before a
     request is retried.
     """
@@ -103,7 +103,7 @@ def ingest_window(
 
 
 def check_backfillable(connector: Connector, resource: str) -> None:
-    """Raise `IngestError` if loading a window twice, or beside the live stream, would go wrong.
+    """Raise `ResourceError` if loading a window twice, or beside the live stream, would go wrong.
 
     The error names the resource and the way out. Raises `UnknownResourceError`, too.
     """
@@ -111,19 +111,19 @@ def check_backfillable(connector: Connector, resource: str) -> None:
     root = connector.resource(resource)
     if root.parent is not None:
         top = connector.family_of(resource).root.name
-        raise resource_error(
+        raise ResourceError(
             resource, f"it is loaded with the windows of {top}. Ask for {top} instead"
         )
     if root.incremental is None:
-        raise resource_error(
+        raise ResourceError(
             resource, "a window is a range of the incremental cursor, and it has no cursor"
         )
     if root.incremental.end_value is not None:
-        raise resource_error(resource, "`end_value` makes one fixed window of it already")
+        raise ResourceError(resource, "`end_value` makes one fixed window of it already")
     _check_write_disposition(root)
     for member in connector.family_of(resource).members[1:]:
         if member.selected and member.disposition.value != "merge":
-            raise resource_error(
+            raise ResourceError(
                 member.name,
                 f"its rows would be stored twice when a window of {resource} is loaded again. Add "
                 'a "primary_key", so that they are merged',
@@ -133,18 +133,18 @@ def check_backfillable(connector: Connector, resource: str) -> None:
 def _check_write_disposition(root: Resource) -> None:
     disposition, incremental = root.disposition, require_incremental(root)
     if disposition.value not in ("append", "merge"):
-        raise resource_error(
+        raise ResourceError(
             root.name,
             f"with {disposition.value} each window removes the rows of the others. Use merge, with "
             "a primary_key, or append",
         )
     if disposition.strategy in ("scd2", "cdc"):
-        raise resource_error(
+        raise ResourceError(
             root.name,
             f"merge ({disposition.strategy}) needs rows in the order of time. Use the plain merge",
         )
     if disposition.value == "append" and not cursor_column(incremental.cursor_path):
-        raise resource_error(
+        raise ResourceError(
             root.name,
             f"{incremental.cursor_path} is not the name of a column, so the rows of a window can't "
             'be found in the table to be replaced. Add a "primary_key", so that they are merged',
@@ -179,14 +179,14 @@ def _prepare_append(
 def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> Any:
     """Return the cursor value that the next live run reads from.
 
-    None if it has not started and starts after the backfill. Raises `IngestError` if that is unknown.
+    None if it has not started and starts after the backfill. Raises `ResourceError` if that is unknown.
     """
     root, name = selected.family.root, run.connector.name
     stored = resource_state_in(_read_live_state(run, pipeline), name, root.name)
     plan = run.plans(SelectedFamily(selected.family, [root]))[root.name]
     rules = CursorRules.of(root.name, cast("Incremental[Any]", plan.incremental))
     if rules.descending:
-        raise resource_error(root.name, "its cursor descends, and windows ascend")
+        raise ResourceError(root.name, "its cursor descends, and windows ascend")
     ours: StateMapping = stored.get(STATE_KEY, {})
     position: StateMapping = stored.get("incremental", {}).get(rules.path, {})
     lower_bound = read_lower_bound(ours)
@@ -198,7 +198,7 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
         # with the lag taken off, as the live run does
         return Position(rules, position, remembers=False).start
     if lower_bound is None and root.backfill is None:
-        raise resource_error(
+        raise ResourceError(
             root.name,
             "its rows are appended and it has never been loaded, so it is unknown where the live "
             "stream will start. Run it once, or add a primary_key or a `backfill` block",
