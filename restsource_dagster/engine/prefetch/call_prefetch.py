@@ -227,7 +227,6 @@ class CallPrefetch:
         page_bytes: int | None = None,
     ) -> None:
         self.resource = resource
-        self.key = request_key(pages.request)
         self.send = send
         self.budget = budget
         self.max_bytes = budget.max_bytes
@@ -257,7 +256,8 @@ class CallPrefetch:
         self._is_reading = False
         self._predicted: Iterator[requests.Request] | None = None
         # the only request that depends on no response
-        self._add(1, pages.next_request())
+        self.key = self._add(1, pages.next_request()).key
+        """Identifies the call, among those of its resource."""
 
     @property
     def held_bytes(self) -> int:

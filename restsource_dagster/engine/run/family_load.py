@@ -190,10 +190,10 @@ def loaded_outcomes_of(
             else read_cursor_progress(before.state, state, connector, resource),
             cursor_set=before.overridden_cursors.get(resource.name),
             window=before.window,
-            columns=read_loaded_columns(schema, table),
             write_mode=redactor.snippet(
                 _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
             ),
+            columns=read_loaded_columns(schema, table),
             schema_changes=(
                 *loaded.withdrawn.get(table, ()),
                 *describe_schema_changes(table, before.tables, after),
