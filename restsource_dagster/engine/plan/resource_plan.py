@@ -96,6 +96,7 @@ class ResourcePlan:
     @property
     def identity(self) -> Any:
         """The fields that tell rows with the same cursor apart; None is all of them."""
+        # an empty key in the `incremental` outvotes that of the resource: all fields count
         given = self.incremental.primary_key if self.incremental else None
         return (self.resource.primary_key or None) if given is None else (given or None)
 
@@ -156,6 +157,7 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
     else.
     """
     values = []
+    # as dlt finds them, so that a call and the key of its parent never disagree
     for param in plan.parent_params:
         found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
         if len(found) != 1 or found[0] is None:

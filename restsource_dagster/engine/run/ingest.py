@@ -316,8 +316,8 @@ def _prefetch_family(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
 
 
 def _endpoint_of(run: ConnectorRun, root: ResourcePlan) -> EndpointReader:
-    # where a source's load would be: dlt looks up the secrets that the file leaves out by the source,
-    # and elsewhere it would find those of another program
+    # dlt looks up secrets that the file leaves out by the source that is extracted: outside of one it
+    # would find what is set for all programs
     with _injected_state(run.connector.name, {}):
         return run.endpoints.endpoint(root)
 

@@ -100,6 +100,7 @@ def build_family_source(
             reader = ResourceReader(
                 plan, endpoint, cursors, parents, sanitizers[name], own_checkpoint
             )
+            # dependents read records, and a page that is written as columns yields none
             is_parent = any(other.resource.parent == name for other in plans.values())
             yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=is_parent)
 
@@ -112,6 +113,7 @@ def build_family_source(
 
 def join_sources(sources: Sequence[DltSource]) -> DltSource:
     """Add the resources of all sources to the first one. They must load different tables."""
+    # one source is one extraction, and so one load package
     first = sources[0]
     for other in sources[1:]:
         first.resources.add(*other.resources.values())

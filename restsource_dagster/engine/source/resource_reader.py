@@ -128,6 +128,7 @@ class ParentTracker:
         """Yield the parents that at least one loaded dependent has not seen."""
         readers = self._cursors.loaded_below(self._plan.resource.name)
         for parent in parents:
+            # an earlier run has requested below it for each resource that this run loads
             if isinstance(parent, SeenRecord) and readers <= parent.seen_by:
                 continue
             try:
@@ -142,6 +143,7 @@ class ParentTracker:
         """Skip a parent and keep it for the next run. Raises `error` if too many are skipped."""
         if self._counts.add_skipped(path) > self._max_skipped:
             raise error
+        # the state is that of the table: a parent that is read for its dependents only has none
         if self._plan.loaded and self._owed is not None:
             with self._lock:
                 self._owed.append(self._needed_fields(parent))
@@ -166,6 +168,7 @@ class ParentTracker:
         fields = {param.field for param in self._plan.endpoint.parent_fields.values()}
         tops = {field.split(".")[0].split("[")[0] for field in fields}
         tops.update(self._plan.resource.include_from_parent)
+        # else a path that this can't cut apart, such as a quoted name: keep the whole record
         if all(top in parent for top in tops):
             return {top: parent[top] for top in tops}
         return dict(parent)
@@ -185,6 +188,7 @@ class ParentQueue:
             if candidate.error is not None:
                 raise candidate.error
             if not self._tracker.is_requested(candidate.key):
+                # before its call: the queue of another page may hold the same parent
                 self._tracker.mark_requested(candidate.key)
                 return candidate
         return None
@@ -300,6 +304,7 @@ class ResourceReader:
             if parent_fields:
                 self._add_parent_fields(record, parent_fields, number)
             if seen_by:
+                # on the record itself, as dlt hands nothing else to the dependents below
                 record = SeenRecord(record)  # noqa: PLW2901 - the same record, marked
                 record.seen_by = seen_by
             extended.append(record)
@@ -337,6 +342,7 @@ class ResourceReader:
             if self.parents.is_prefetched(pending.key):
                 continue
             row_filter = self.cursors.peek(plan, pending.values)
+            # where the cursor starts is known from the first call on; a guess would be in vain
             if row_filter is None and plan.incremental is not None:
                 return
             self.parents.mark_prefetched(pending.key)
@@ -380,6 +386,7 @@ def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Itera
             reader.prefetch(parents)
             yield from reader.dependent_records(pending, opened)
     finally:
+        # dlt closes the generator in its middle when another resource fails
         reader.endpoint.cancel_prefetches(parents)
 
 
