@@ -46,8 +46,10 @@ def _build_application(names: Collection[str]) -> typer.Typer:
         help="Ingest REST APIs, each described by one file.\n\n"
         "Exit codes: 0 fine, 1 a problem in a file or a failed resource, 2 wrong usage.",
         no_args_is_help=True,
+        # typer's completion adds two options that edit the start-up files of the user's shell.
         add_completion=False,
         rich_markup_mode=None,
+        # typer's tracebacks print local variables, and those can hold secrets.
         pretty_exceptions_enable=False,
     )
     made.callback()(_group_callback)
@@ -73,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = _run_application(arguments)
+        # Here rather than at the end of the process: there a closed pipe is a traceback, here an
+        # exit code.
         sys.stdout.flush()
     except BrokenPipeError:
         discard_stdout()
@@ -82,9 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_application(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # With all commands built, `check` would wait a second for the import of Dagster.
     wanted = given[:1] if given and given[0] in _COMMANDS else _COMMANDS
     try:
         _build_application(wanted)(given, prog_name="restsource")
+    # click ends every command with `sys.exit`, also one that succeeds.
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
         if code == EXIT_INTERRUPTED:

@@ -271,6 +271,7 @@ def _parse_windows(
     root: Resource, plan: "BackfillPlan | None", start: str, end: str, length: str | None
 ) -> tuple[RequestedWindow, ...]:
     """Return the windows of the range. Raises `typer.BadParameter` for invalid ends or lengths."""
+    # A partition that has not ended has no key in Dagster yet, so its window is a run of its own.
     keys = frozenset(plan.due_keys()) if plan else frozenset[str]()
     try:
         return split_requested_range(root, start, end, length, keys)
@@ -295,11 +296,14 @@ def _execute_backfill(request: BackfillRequest) -> BackfillResult:
         print_notice(
             f"Not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
         )
+    # The file overrides the environment, as in `dagster dev`: both read the same secrets.
     load_dotenv(Path.cwd() / ".env", override=True)
     with ExitStack() as stack:
         interrupts = stack.enter_context(watch_interrupts())
         stack.enter_context(stdout_to_stderr())
 
+        # Here, because importing Dagster takes a second and can print: the arguments are valid by
+        # now, and standard output is redirected.
         from restsource_dagster.cli.execution import WindowRuns, is_daemon_running
         from restsource_dagster.orchestration.run_config import RunSettings
 
@@ -311,6 +315,7 @@ def _execute_backfill(request: BackfillRequest) -> BackfillResult:
             RunSettings(request.settings),
             instance,
         )
+        # Before any run is created: two runs of one window would send its requests twice.
         in_progress = _windows_in_progress(runs, request.windows)
         known = {report.window for report in in_progress}
         windows = [window for window in request.windows if window not in known]
@@ -353,6 +358,7 @@ def _enqueue_windows(
     queued = [*in_progress, *(runs.enqueue(window) for window in windows)]
     if not wait:
         return BackfillResult(queued, queued=True, ended=False)
+    # A window keeps the report `queued` if Ctrl-C comes before its run ends.
     ended: dict[str | None, WindowReport] = {report.run_id: report for report in queued}
     interrupted = False
     with show_window_progress(f"{runs.connector.name}/{runs.resource}", len(queued)) as count:

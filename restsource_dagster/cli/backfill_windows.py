@@ -95,6 +95,7 @@ def _matching_partition_key(
     if partition_floor(partition, start) != start or next_partition_start(partition, start) != end:
         return None
     key = str(start.strftime(PARTITION_KEY_FORMATS[partition]))
+    # Dagster refuses a run with a partition key that its partitions don't have (yet).
     return key if key in partition_keys else None
 
 
@@ -164,8 +165,11 @@ def show_window_progress(name: str, windows: int) -> Iterator[WindowCounter]:
         with Progress(
             *columns,
             console=console,
+            # rich would put its own file in place of `sys.stdout`, which is redirected already.
             redirect_stdout=False,
             redirect_stderr=False,
+            # rich's own period is 30 seconds, in which a long window doesn't end: no estimate at
+            # all.
             speed_estimate_period=_SPEED_ESTIMATE_SECONDS,
         ) as progress:
             task = progress.add_task(printable(name), total=windows, failed="0", rows="0")

@@ -97,6 +97,7 @@ def _result_lines(files: Sequence[LoadedFile], style: Style, *, quiet: bool) -> 
     if not quiet:
         for file in files:
             yield from _derived_dispositions(file, style)
+    # The last line: a long list of problems scrolls the first lines away.
     yield _check_summary(files, style)
 
 
@@ -104,6 +105,7 @@ def _problem_line(problem: Problem, style: Style) -> str:
     place = style(printable(f"{problem.path}:{problem.line}:{problem.column}"), bold=True)
     severity = style(problem.severity, fg=_COLOURS[problem.severity], bold=True)
     pointer = style(f"{printable(problem.pointer)}: ", fg="cyan") if problem.pointer else ""
+    # Editors, terminals and CI systems make a link of `file:line:column:` at the start of a line.
     return f"{place}: {severity}: {pointer}{problem.explanation}"
 
 

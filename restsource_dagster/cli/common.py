@@ -67,6 +67,7 @@ def read_settings(configs: Path | None) -> "Settings":
     try:
         settings = Settings() if configs is None else Settings(configs=configs)
     except ValidationError as error:
+        # Names only: pydantic's message quotes the value, and a destination may contain a password.
         names = ", ".join(f"RESTSOURCE_{fault['loc'][0]}".upper() for fault in error.errors())
         raise typer.BadParameter(f"the setting {names} can't be read; see .env") from error
     if not settings.configs.is_dir():
@@ -94,6 +95,8 @@ def find_connector(settings: "Settings", name: str) -> Connector:
     for connector in folder.connectors:
         if connector.name == name:
             return connector
+    # A broken file has no connector, so no parsed name. A connector is named after its file by
+    # default.
     broken = [file for file in folder.broken if file.path.stem == name]
     for file in broken:
         for problem in file.problems:
@@ -146,6 +149,7 @@ def find_dagster_home() -> Path | None:
 
     given = read_environment().get("DAGSTER_HOME")
     if given:
+        # Dagster refuses a relative path in DAGSTER_HOME.
         home = Path(given).expanduser().absolute()
         if not home.is_dir():
             raise typer.BadParameter(
@@ -178,6 +182,7 @@ def _create_instance(home: Path | None) -> "dg.DagsterInstance":
     import dagster as dg
 
     if home is None:
+        # An instance without a folder has no dagster.yaml in which telemetry could be switched off.
         return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
     try:
         return dg.DagsterInstance.from_config(str(home))

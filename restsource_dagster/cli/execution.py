@@ -120,6 +120,8 @@ class ConnectorExecution:
             job = dg.define_asset_job(
                 job_name(self.connector.name), selection=dg.AssetSelection.assets(*keys)
             )
+        # Dagster's default executor starts a process per step. Progress bars and Ctrl-C work in
+        # this one only.
         definitions = dg.Definitions(assets=[assets], jobs=[job], executor=dg.in_process_executor)
         return definitions.resolve_job_def(job.name)
 
@@ -133,6 +135,7 @@ class ConnectorExecution:
         self, run: dg.DagsterRun, events: Iterable[dg.DagsterEvent], seconds: float
     ) -> RunReport:
         events = tuple(events)
+        # `run` is immutable and still has the status with which it was created.
         ended = self.instance.get_run_by_id(run.run_id)
         loaded = {
             event.asset_key.path[-1]: event.step_materialization_data.materialization.metadata
@@ -183,6 +186,7 @@ def failure_text(failure: Any) -> str:
     if data and data.description:
         return str(data.description)
     error = failure.error
+    # Dagster wraps the error of an op in errors of its own; the op's is the innermost cause.
     while error is not None and error.cause is not None:
         error = error.cause
     if error is None:
@@ -262,6 +266,7 @@ class WindowRuns:
         instance = self.instance
         while open_runs:
             ids, is_waiting = list(open_runs), False
+            # One query for all windows: a backfill can have thousands.
             known = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=ids))}
             for run_id in ids:
                 run = known.get(run_id)
@@ -269,6 +274,8 @@ class WindowRuns:
                 if (
                     run is None
                     or run.status in _STATUS_WORDS
+                    # A killed process stores no end, so without this look the command would wait
+                    # forever.
                     or fail_if_process_gone(instance, run)
                 ):
                     yield self.report(open_runs.pop(run_id).window, run_id)
@@ -324,7 +331,9 @@ class WindowRuns:
     def _run_config(self, window: RequestedWindow) -> dict[str, Any]:
         config: dict[str, Any] = {}
         if self.log_level != "INFO":
+            # Dagster's log would mix with the lines and bars of the windows.
             config["loggers"] = {"console": {"config": {"log_level": self.log_level}}}
+        # The run of a partition takes its window from the partition key, which the UI shows.
         if not window.partition:
             config["ops"] = {self.connector.name: {"config": dict(window.run_config)}}
         return config
@@ -343,6 +352,7 @@ class WindowRuns:
     def _live_job(self) -> dg.JobDefinition:
         """The connector's job, limited to this resource and its selected dependents."""
         family = self.connector.family_of(self.resource)
+        # The user named the root, so it is loaded even if the file deselects it.
         names = [m.name for m in family.members if m.selected or m is family.root]
         keys = [asset_key(self.connector.name, name) for name in names]
         job = dg.define_asset_job(

@@ -58,6 +58,7 @@ def history(
     reports = [_BackfillReport(plan, statuses[plan.tag]) for plan in plans]
     if as_json:
         resources = [report.as_dict() for report in reports]
+        # Scripts read this document, so it keeps the name `histories`.
         print_json({"connector": connector.name, "histories": resources})
     elif reports:
         for report in reports:

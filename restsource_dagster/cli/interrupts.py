@@ -12,6 +12,7 @@ from restsource_dagster.cli.output import EXIT_INTERRUPTED, print_notice
 
 __all__ = ["Interrupts", "watch_interrupts"]
 
+# Ends the waiting thread: `sigwait` has no timeout, and macOS lacks `sigtimedwait`.
 _WAKE_SIGNAL = signal.SIGUSR1
 
 
@@ -40,6 +41,7 @@ class Interrupts:
             print_notice(
                 "Stopped at once. No table is half loaded; the next run continues from the last load."
             )
+            # This is not the main thread, in which `sys.exit` could end the process.
             os._exit(EXIT_INTERRUPTED)
         print_notice("Stopping... (Ctrl-C again to stop at once)")
         with self._lock:
@@ -64,6 +66,7 @@ def watch_interrupts() -> Iterator[Interrupts]:
         return
     main_thread = threading.get_ident()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Before any other thread starts: a new thread inherits the mask of the one that starts it.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, _WAKE_SIGNAL})
 
     def wait() -> None:

@@ -196,6 +196,8 @@ def _print_list(
         table = Table(*_LIST_COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for overview in overviews:
             table.add_row(*_list_row(overview))
+        # With the console's own soft wrap, a long cell would break the columns instead of its own
+        # text.
         console.print(table, soft_wrap=False)
     else:
         console.print("No connectors.")

@@ -114,6 +114,8 @@ def stdout_to_stderr() -> Iterator[None]:
     Dagster and dlt print while a run is in progress; standard output is for results only.
     """
     sys.stdout.flush()
+    # The descriptor, not only `sys.stdout`: child processes and C libraries write to number 1
+    # directly.
     kept = os.dup(1)
     try:
         os.dup2(2, 1)

@@ -44,6 +44,7 @@ class _BarObserver:
         if family != self._family:
             self.end_family()
             self._family = family
+        # The root's bar appears with the phase, before its first page arrives.
         self._task(family)
         for member in self._connector.family_of(family).members:
             if member.name in self._tasks:
@@ -61,6 +62,8 @@ class _BarObserver:
             return
         for member in self._connector.family_of(self._family).members:
             if member.name in self._tasks:
+                # A bar stops its clock when it has a total and reaches it; the number of pages is
+                # never known before.
                 self._progress.update(self._tasks[member.name], total=1, completed=1, phase="")
 
     def _task(self, resource: str) -> TaskID:
@@ -88,7 +91,11 @@ def show_progress(connector: Connector, *, bars: bool) -> Iterator[Observer]:
             TimeElapsedColumn(),
         )
         with Progress(
-            *columns, console=console, redirect_stdout=False, redirect_stderr=False
+            # rich would put its own file in place of `sys.stdout`, which is redirected already.
+            *columns,
+            console=console,
+            redirect_stdout=False,
+            redirect_stderr=False,
         ) as progress:
             observer = _BarObserver(progress, connector)
             yield observer

@@ -70,6 +70,7 @@ def reset(
     # Wiped before, so that after a kill no partition counts as loaded whose rows are gone; and again
     # after, for partitions that were loaded in between.
     _wipe_backfill_assets(connector, wanted, home)
+    # None also drops the tables of resources that the file no longer has.
     dropped = _drop_resources(connector, wanted if resources else None, settings)
     backfills = _wipe_backfill_assets(connector, wanted, home)
     if as_json:
@@ -121,6 +122,8 @@ def _wipe_backfill_assets(
     connector: Connector, wanted: Collection[str], home: Path | None
 ) -> tuple[str, ...]:
     """Wipe the backfill assets of these resources in Dagster. Return the resources that have one."""
+    # A partition loads a whole family, so its root's partitions are due again if a dependent is
+    # reset.
     roots = {connector.family_of(name).root for name in wanted}
     wiped = tuple(
         resource.name

@@ -95,6 +95,7 @@ def run(
         print_notice(
             f"This run is not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
         )
+    # The file overrides the environment, as in `dagster dev`: both read the same secrets.
     load_dotenv(Path.cwd() / ".env", override=True)
     config = _op_config(connector, wanted, set_cursor or [], full_refresh=full_refresh)
     report, interrupted = _execute_with_progress(

@@ -27,6 +27,7 @@ __all__ = [
     "read_last_run",
 ]
 
+# Each key is a variable of the SQL statement, and SQLite before 3.32 takes 999 of them.
 _ASSETS_PER_QUERY = 500
 _MAX_BACKFILL_RUNS = 500
 """How many runs of backfills are skipped in search of a live run."""
@@ -62,6 +63,8 @@ def read_last_run(instance: dg.DagsterInstance, connector: Connector) -> LastRun
         )
         live = [r for r in records if r.dagster_run.tags.get(TAG_TRIGGER) != TRIGGER_BACKFILL]
         if live:
+            # The run of a killed process is STARTED forever. It is marked as failed, then read
+            # again.
             if fail_if_process_gone(instance, live[0].dagster_run):
                 live = list(
                     instance.get_run_records(dg.RunsFilter(run_ids=[live[0].dagster_run.run_id]))

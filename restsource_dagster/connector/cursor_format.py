@@ -40,6 +40,7 @@ __all__ = [
     "units_to_nanoseconds",
 ]
 
+# `re.ASCII`: otherwise `\d` matches the digits of every script, and `int` reads them.
 ISO_TIME = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})(?:(?P<separator>[T ])(?P<minutes>\d{2}:\d{2})"
     r"(?P<seconds>:\d{2}(?:(?P<point>[.,])(?P<fraction>\d+))?)?"
@@ -87,6 +88,8 @@ def nanoseconds_of_text(text: str) -> int | None:
         whole = nanoseconds_since_epoch(local.replace(tzinfo=parse_zone(found["zone"] or "")))
     except ValueError:
         return None
+    # Cut at nine digits, a nanosecond. Some APIs send more, and `int` of them all would be another
+    # unit.
     return whole + int((found["fraction"] or "")[:9].ljust(9, "0"))
 
 
@@ -185,6 +188,8 @@ class _TimeFormat(CursorFormat):
 
     def parse(self, value: Any) -> datetime:
         try:
+            # `datetime` has microseconds. Comparisons use nanoseconds, so nothing is decided by
+            # this value.
             return EPOCH_START + timedelta(microseconds=self.comparison_key(value) // 1000)
         except OverflowError as error:
             raise CursorValueError(f"{describe_value(value)} is after the year 9999") from error
@@ -343,6 +348,7 @@ def detect_cursor_format(value: Any) -> CursorFormat:
     included, are plain numbers.
     """
     if isinstance(value, date):
+        # Also a `datetime`, which is a subclass of `date`.
         value = value.isoformat()
     if isinstance(value, str) and nanoseconds_of_text(value) is not None:
         return _iso_format(value)

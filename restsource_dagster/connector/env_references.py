@@ -14,6 +14,7 @@ __all__ = [
     "without_references",
 ]
 
+# The escape comes first: in `$${NAME}` the second `$` must not start a reference.
 _REFERENCE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 Value = TypeVar("Value")

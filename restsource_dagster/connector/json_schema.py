@@ -13,6 +13,8 @@ def connector_schema() -> dict[str, Any]:
     `restsource check` also finds what a schema can't express: placeholders, parents, keys of a merge,
     JSON paths.
     """
+    # By alias, as in the file: `$schema` is no name in Python, and `json` is a method of pydantic's
+    # models.
     schema = _without_unknown_models(ConnectorFile.model_json_schema(by_alias=True))
     schema["$defs"] = {
         name: part for name, part in schema["$defs"].items() if not name.startswith("Unknown")

@@ -164,10 +164,13 @@ def _unreadable(path: Path, error: OSError | ValueError) -> Finding:
 
 
 def _decode(content: bytes) -> str | Finding | LocatedFinding:
+    # The byte order marks of UTF-16, as some Windows editors save. UTF-8 never has these bytes.
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return Finding("", "The file is not in UTF-8", "UTF-16", "UTF-8",
                        "Save it again with the encoding UTF-8")  # fmt: skip
     try:
+        # `-sig` drops the byte order mark of UTF-8, which JSON doesn't allow (RFC 8259, section
+        # 8.1).
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         good = content[: error.start].decode("utf-8-sig", errors="replace")
@@ -239,6 +242,8 @@ def without_duplicate_names(
         if file.connector is None:
             yield file
             continue
+        # By folder: `check` takes files of several folders, and each is a set of connectors of its
+        # own.
         keys = [(file.path.parent, dataset) for dataset in _datasets_of(file.connector.name)]
         first = next((taken[key] for key in keys if key in taken), None)
         if first is None:
@@ -252,6 +257,7 @@ def without_duplicate_names(
 def _datasets_of(name: str) -> tuple[str, str]:
     """Return the dataset that dlt loads a connector into, and its staging dataset."""
     dataset = table_identifier(name)
+    # dlt merges by way of the staging dataset, so a connector of that name would load into it.
     return dataset, f"{dataset}_staging"
 
 
@@ -290,6 +296,7 @@ def find_connector_files(folder: Path) -> tuple[Path, ...]:
 def _connector_file_entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]:
     try:
         with os.scandir(folder) as entries:
+            # `scandir` has no order, and of two namesakes the first one loads.
             return sorted(
                 (
                     (folder / entry.name, entry)
@@ -320,7 +327,10 @@ def fingerprint_folder(folder: Path) -> str:
         except OSError:
             seen = "unreadable"
         else:
+            # The change time and the inode show what the modification time can't: a new mode or
+            # owner, and a file that replaces another one and has its old time.
             seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+        # `repr`, because a name that isn't UTF-8 holds surrogates, which `encode` refuses.
         digest.update(f"{entry.name!r} {seen}\n".encode())
     return digest.hexdigest()
 
@@ -419,6 +429,8 @@ def _load_all(
 ) -> LoadedFolder:
     """Load the files of a folder that aren't loaded yet."""
     before = fingerprint_folder(folder)
+    # The fingerprint was taken first: a file that changes while it is read gives another one at the
+    # next look.
     missing = _folder_problem(folder)
     if missing is not None:
         return LoadedFolder((LoadedFile(folder, None, (missing,)),), before)

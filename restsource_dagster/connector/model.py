@@ -68,6 +68,8 @@ __all__ = [
     "parse_connector",
 ]
 
+# The other fields, such as `name` and `schedule`, are read when definitions load, without an
+# environment.
 _FIELDS_WITH_REFERENCES = ("client", "resource_defaults", "resources")
 
 
@@ -154,6 +156,7 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     wrong = {finding.pointer for finding in findings}
     findings.extend(warning for warning in warnings if warning.pointer not in wrong)
     name = _connector_name(value, path, findings)
+    # A mistake in `resource_defaults` is found once for each resource that it is merged into.
     distinct = tuple(dict.fromkeys(findings))
     if file is None or any(finding.severity == "error" for finding in distinct):
         return None, distinct
@@ -185,6 +188,7 @@ def _connector_name(value: dict[str, Any], path: Path, findings: list[Finding]) 
 
 
 def _proposed_name(stem: str) -> str:
+    # 60 of 64 characters, so that the prefix `api_` fits, too.
     name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:60]
     return name if name[:1].isalpha() else f"api_{name}".strip("_")
 

@@ -11,6 +11,7 @@ _BREAK_BEFORE_WORD = re.compile(r"([^_])([A-Z][a-z]+)")
 _BREAK_AFTER_LOWER = re.compile(r"([a-z0-9])([A-Z])")
 _LEADING_DIGITS = re.compile(r"^\d+")
 _UNDERSCORES = re.compile(r"__+")
+# dlt's spellings of these characters: `a+b` becomes `axb`.
 _REDUCED = str.maketrans("+-*@|", "x_xal")
 
 
@@ -37,5 +38,6 @@ def table_identifier(name: str) -> str:
     text = _BREAK_AFTER_LOWER.sub(r"\1_\2", text).lower()
     if _LEADING_DIGITS.match(text):
         text = "_" + text
+    # An `x` for each final underscore keeps `a` and `a_` two tables.
     stripped = text.rstrip("_")
     return _UNDERSCORES.sub("_", stripped + "x" * (len(text) - len(stripped)))

@@ -233,6 +233,7 @@ def _model_section(name: str, parts: dict[str, Any]) -> str:
     rows = [
         f"| `{field}` | {_type_words(about)} | {_default_cell(field, about, required)} "
         f"| {_cell(about.get('description') or _referenced_description(about, parts))} |"
+        # The sort is stable: required fields first, and all in the order of the model.
         for field, about in sorted(part["properties"].items(), key=lambda f: f[0] not in required)
         if not about.get("description", "").startswith("Python only")
     ]
@@ -285,6 +286,7 @@ def _heading(name: str) -> str:
 
 
 def _anchor(name: str) -> str:
+    # GitHub's rule for the anchor of a heading.
     kept = "".join(c for c in _heading(name).lower() if c.isalnum() or c in " -_")
     return kept.replace(" ", "-")
 

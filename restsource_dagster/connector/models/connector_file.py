@@ -257,6 +257,7 @@ _OWNER_PATTERN = re.compile(
 )
 _TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+# Dagster acts on its own tags, for example on a priority or a concurrency key.
 _RESERVED_TAGS = ("dagster/", "restsource/")
 
 
@@ -347,5 +348,6 @@ class ConnectorFile(FileModel):
     )
     resources: list[ResourceOrName] = Field(
         description="What to load. Each resource becomes a table and an asset.",
+        # Only in the schema: for an empty list, `build_resources` has a message of its own.
         json_schema_extra={"minItems": 1},
     )

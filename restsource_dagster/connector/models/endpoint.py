@@ -206,6 +206,8 @@ class ResponseAction(FileModel):
     content: Text | None = Field(
         default=None, description="A text that the body of the response contains."
     )
+    # Any text, because dlt accepts any and a reference may stand here. `check` warns of an unknown
+    # word.
     action: Text | None = Field(
         default=None,
         description="`ignore`: the response counts as an empty page, and the paging ends. `retry`: "
@@ -245,6 +247,7 @@ class ResponseAction(FileModel):
             self.has_condition
             and (self.status_code is None or status in (self.statuses or ()))
             and all(
+                # Media types and most tokens in headers have no case (RFC 9110).
                 name in headers and text.lower() in headers[name].lower()
                 for name, text in (self.header or {}).items()
             )

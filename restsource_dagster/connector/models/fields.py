@@ -53,6 +53,7 @@ class FileModel(BaseModel):
     def of(cls, given: Mapping[str, Any]) -> Self:
         """Return a model of valid fields, unchecked. The other fields have their defaults."""
         names = cast("set[str]", _shared_names(frozenset(given)))
+        # With the defaults given: `model_construct` would copy each of them for each object.
         model: Any = cls.model_construct(names, **{**_defaults_of(cls), **given})
         return cast("Self", model)
 
@@ -162,6 +163,7 @@ def _parsed_path(text: str) -> Any:
         return None
 
 
+# By name: importing the classes would import the slow parser for every file.
 _STEPS_TO_MANY = frozenset(
     (
         "Descendants",

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 SCHEDULE_MODES = ("minutes", "hours", "days", "manual")
+# A longer period is a typing error, for example minutes in place of seconds.
 _LONGEST_PERIOD = timedelta(days=3650)
 # `datetime.fromisoformat` also takes week dates and dates without hyphens, which people misread.
 _ISO_TIME_START = re.compile(r"\d{4}-\d\d-\d\d([T ].+)?")

@@ -192,6 +192,7 @@ class Column(FileModel):
     def _gather_extensions(cls, value: Any) -> Any:
         if not isinstance(value, dict) or not any(key.startswith("x-") for key in value):
             return value
+        # pydantic has no fields by prefix, and with `extra="allow"` a misspelt hint would pass.
         extensions = {key: item for key, item in value.items() if key.startswith("x-")}
         return {**{k: v for k, v in value.items() if k not in extensions}, "x-": extensions}
 

@@ -93,6 +93,8 @@ def exceeded_limit(text: str) -> LocatedFinding | None:
 
     Empty lists and objects count as two values.
     """
+    # Signs inside texts count, too, so these counts are upper bounds. Nearly no file needs its
+    # tokens here.
     brackets = text.count("[") + text.count("{")
     if brackets <= MAX_DEPTH and brackets + text.count(",") < MAX_VALUES:
         return None
@@ -401,6 +403,7 @@ def _unusable(*findings: LocatedFinding) -> ParsedText:
 def _parse(text: str) -> ParsedText:
     decoder = _Decoder()
     try:
+        # First the decoder, which is written in C: a valid file needs no tokens of ours.
         value = decoder.decode(text)
     except json.JSONDecodeError:
         corrected = correct_json(text)
@@ -421,6 +424,7 @@ def _parsed(
     *,
     odd: bool,
 ) -> ParsedText:
+    # The decoder has a hook for numbers and objects, but none for texts.
     if odd or _SURROGATE_ESCAPE.search(text):
         findings = (*findings, *islice(_odd_values(text, tokens()), MAX_MISTAKES))
         value = replace_surrogates(value)

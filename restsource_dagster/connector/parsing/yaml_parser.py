@@ -72,6 +72,7 @@ def parse_yaml(text: str) -> ParsedText:
         usable = builder.complete
         if not usable:
             builder.findings.append(LocatedFinding(0, empty_file()))
+    # Complete if only a second document is refused: then the first one is checked.
     except _StopReadingError:
         usable = builder.complete
     except Exception as error:  # noqa: BLE001 - PyYAML itself fails on some texts, e.g. "\Uffffffff"
@@ -214,6 +215,7 @@ class _Builder:
     def _close(self) -> None:
         closed = self._stack.pop()
         if closed.is_key:
+            # A stand-in, so that the value after this key has a place.
             self._key("?", closed.node.value)
             return
         self._remember(closed.anchor, _Anchor(closed.value, closed.size, closed.depth))
@@ -231,6 +233,7 @@ class _Builder:
         if len(self._stack) + anchor.depth > MAX_DEPTH:
             self._stop(offset, too_deep())
         self._add_node(offset)
+        # Before the copy: ten lines of aliases for aliases can stand for billions of values.
         if self._size + anchor.size > MAX_VALUES:
             self._stop(offset, too_many_values())
         self._add_value(copy.deepcopy(anchor.value), anchor.size, anchor.depth, offset)
@@ -250,6 +253,7 @@ class _Builder:
 
     def _add_value(self, value: Any, size: int, depth: int, offset: int) -> None:
         """Put a complete value into the list or object around it."""
+        # The values inside a list or an object were counted when they were added to it.
         self._size += size if not isinstance(value, (dict, list)) else 1
         if self._size > MAX_VALUES:
             self._stop(offset, too_many_values())
@@ -271,6 +275,7 @@ def _read_scalar(event: yaml.ScalarEvent, pointer: Callable[[], str]) -> tuple[A
     text: str = event.value
     if event.tag is not None:
         return text, _tagged(pointer())
+    # PyYAML's mark of a quoted scalar, which is a text whatever it holds.
     if not event.implicit[0]:
         return _read_quoted(text, pointer)
     if text in _WORDS:

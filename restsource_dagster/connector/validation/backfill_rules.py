@@ -55,6 +55,7 @@ from restsource_dagster.connector.validation.merged_resource import MergedResour
 
 __all__ = ["definition_keys", "with_backfills"]
 
+# 64 bits are enough for the resources of a code location, and fit into a tag of a run.
 _KEY_LENGTH = 16
 # No part is zero, so that two formats never show it in the same way.
 _EXAMPLE_TIME = datetime(2024, 1, 31, 13, 45, 30, 123_456, tzinfo=UTC)
@@ -127,6 +128,7 @@ def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
         "cursor": _cursor_definition(resource.incremental),
         "table": resource.table,
         "parent": resource.parent,
+        # The order of a key's columns doesn't change which rows are the same.
         "keys": [sorted(resource.primary_key), sorted(resource.merge_key)],
         "disposition": _disposition_definition(resource),
         "columns": _columns_definition(hints.columns_by_name),
@@ -442,6 +444,8 @@ def _family_refusals(merged: MergedResource, family: Family) -> Iterator[_Backfi
                 f'Add "primary_key" to {quoted_name(member.name)} and leave out its '
                 "`write_disposition`, so that its rows are merged",
             )
+    # Two assets with one key would keep the whole code location from loading, not only this
+    # connector.
     others = {asset_identifier(name): name for name in (merged.name, *merged.others)}
     for name in family.names:
         taken = others.get(asset_identifier(f"{name}_history"))

@@ -200,6 +200,7 @@ def describe_value(value: Any, path: Sequence[str | int] = ()) -> str:
 
 def quoted_name(name: str) -> str:
     """Return a name from the file (field, resource, placeholder) in backticks, shortened."""
+    # A backtick (here replaced by an apostrophe, 39) would end the quotation.
     return f"`{_shorten(_URL_PARTS.sub('...', name.replace('`', chr(39))))}`"
 
 

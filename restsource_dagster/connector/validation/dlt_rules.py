@@ -49,6 +49,7 @@ __all__ = [
 _SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
 _EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_800
 """Seconds from 1970 to the years 1 and 10000."""
+# dlt fills in these two names with `str.format` when it writes the SQL of a merge.
 _CONDITION_PLACEHOLDERS = {"table", "staging_table"}
 
 

@@ -218,6 +218,7 @@ def _merge_fields(given: ResourceObject, defaults: ResourceDefaults) -> Resource
 def _merge_columns(given: ResourceObject, defaults: ResourceDefaults) -> dict[str, Column]:
     """The columns by name, each merged hint by hint if both have some, as dlt does."""
     own, merged = given.columns_by_name, dict(defaults.columns_by_name)
+    # An empty `columns` is given on purpose: it removes the hints of the defaults.
     if "columns" in given.model_fields_set and not own:
         return {}
     for name, column in own.items():
