@@ -186,5 +186,5 @@ def test_a_webserver_shows_a_new_file_after_a_reload(project: Path) -> None:
 
         result = reload_location(context(managed()), webserver=f"http://127.0.0.1:{port}")
 
-        assert (result.outcome, result.via) == ("asked", "webserver")
+        assert (result.outcome, result.via) == ("asked", "webserver"), result
         assert assets() == {"first", "second"}

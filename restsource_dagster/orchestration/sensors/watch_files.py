@@ -104,12 +104,14 @@ def _ask_webserver(address: str, location_name: str, timeout_seconds: int) -> Re
 
     try:
         parts = urlsplit(address if "://" in address else f"http://{address}")
+        # Dagster 1.12.0 has no such parameter, and most addresses need none.
+        prefix: dict[str, Any] = {"path_prefix": path} if (path := parts.path.rstrip("/")) else {}
         client = DagsterGraphQLClient(
             parts.hostname or "",
             port_number=parts.port,
             use_https=parts.scheme == "https",
-            path_prefix=parts.path.rstrip("/"),
             timeout=timeout_seconds,
+            **prefix,
         )
         answer = client.reload_repository_location(location_name)
     except Exception as error:  # noqa: BLE001 - a network client: any failure is the answer's text
