@@ -123,6 +123,24 @@ its own cursor value: the newest partition is loaded first, and older versions c
 
 For other cursors, such as ids, `restsource backfill` loads any range.
 
+## Pages
+
+A run reads pages as dlt does, except where dlt would load a part of the rows and report success:
+
+- A page is empty if the list in it has no items before a filter in `data_selector`. dlt stops at a page
+  whose records are all filtered out.
+- A path of a paginator means the key that is spelt so, dots included: `@odata.nextLink` needs no quotes.
+- `null`, an empty text or `false` at `next_url_path`, `cursor_path` or in a header is the end. If the
+  place itself was in no answer of the resource, in this run or an earlier one, it may be misspelt. The
+  resource fails if the answer names a next page elsewhere, states a larger total, or is a full page (as
+  many rows as `limit`, `per_page`, `$top` or a similar param asks for); otherwise the log says so, once.
+- Without a paginator the next link of OData is followed, too. A next page that the answer names and that
+  can't be followed fails the resource. `"paginator": "single_page"` says that the first page is all.
+- An error beside rows, such as `{"data": [...], "errors": [...]}` or `"success": false`, fails the
+  resource, unless the endpoint has `"partial_errors": "load"`. Fields of a row, and of an object with an
+  id that the rows belong to, are data.
+- JSON is UTF-8 unless the response names another charset; bytes that are no such text are refused.
+
 ## Warnings
 
 A connector with warnings runs. They are about: a secret in the file; `true` for a number; `<id>` or

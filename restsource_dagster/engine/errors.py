@@ -16,6 +16,7 @@ __all__ = [
     "RequestError",
     "ResourceError",
     "ResponseError",
+    "ResponseTooLargeError",
     "TokenError",
     "UnknownResourceError",
 ]
@@ -148,6 +149,16 @@ class ResponseError(IngestError):
             f"answered {self.status} ({content_type}). {advice}"
         )
         super().__init__(f"{redact(text).rstrip()}\nBody: {_body_snippet(response, redact)}")
+
+
+class ResponseTooLargeError(IngestError):
+    """A response is larger than `http.max_response_mb`."""
+
+    def __init__(self, max_mb: int) -> None:
+        super().__init__(
+            f"the answer is larger than {max_mb} MB unpacked (http.max_response_mb), so it was not "
+            "read to its end. Ask for smaller pages, or raise http.max_response_mb."
+        )
 
 
 class RecordError(IngestError):

@@ -3,7 +3,7 @@
 from itertools import cycle
 from typing import Any
 
-from restsource_dagster_tests.agreement.rows import Handler, Result, Row, page
+from restsource_dagster_tests.agreement.rows import Handler, Result, Row, page, refused
 from restsource_dagster_tests.servers.api import Answer
 
 __all__ = ["ROWS"]
@@ -33,7 +33,14 @@ def useless(name: str, **rule: Any) -> Row:
     return Row(name, {"response_actions": actions}, GONE, fails="answered 404", says="no effect")
 
 
+BROKEN = page(1, errors=[{"message": "row 2 timed out"}])
+
+
 ROWS = (
+    Row("partial_errors_default", {}, BROKEN, fails="says in `errors` that something failed"),
+    Row("partial_errors_fail", {"partial_errors": "fail"}, BROKEN, fails="says in `errors`"),
+    Row("partial_errors_load", {"partial_errors": "load"}, BROKEN, [1]),
+    refused("partial_errors_unknown", endpoint={"partial_errors": "ignore"}),
     action("ignore_404", status_code=404),
     action("ignore_404_text", status_code="404"),
     action("ignore_404_spaces", status_code=" 404 "),

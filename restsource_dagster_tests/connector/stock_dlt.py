@@ -50,6 +50,8 @@ def for_dlt(value: Any) -> dict[str, Any]:
         if isinstance(resource, dict):
             for name in ("mode", "nested"):
                 resource.pop(name, None)
+            if isinstance(resource.get("endpoint"), dict):
+                resource["endpoint"].pop("partial_errors", None)
     return config
 
 

@@ -40,8 +40,9 @@ def respond(raw: bytes, encoding: str | None = None) -> requests.Response:
 
 def records_of(raw: bytes, selector: str | None = "data") -> list[Any]:
     response = respond(raw)
-    records, _ = extract_records(response, RecordReader(selector), response.json())
-    return RecordSanitizer("things", str.lower, lambda _: None, Redactor()).sanitize(records, 1)
+    selection, _ = extract_records(response, RecordReader(selector), response.json())
+    sanitizer = RecordSanitizer("things", str.lower, lambda _: None, Redactor())
+    return sanitizer.sanitize(selection.records, 1)
 
 
 @given(JSON)

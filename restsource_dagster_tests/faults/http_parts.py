@@ -17,7 +17,7 @@ from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
-from restsource_dagster.engine.paging.records import selects_every_record
+from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_paginator
 from restsource_dagster.engine.run.outcome import Outcome
@@ -148,11 +148,11 @@ def session_for(
     )
 
 
-def paginator_of(given: Any, *, selects_every_record: bool = True) -> BasePaginator | None:
+def paginator_of(given: Any, *, knows_page_size: bool = True) -> BasePaginator | None:
     """The paginator of a file's `paginator`."""
     return make_paginator(
         TypeAdapter[Any](Paginator).validate_python(given),
-        selects_every_record=selects_every_record,
+        knows_page_size=knows_page_size,
     )
 
 
@@ -173,7 +173,7 @@ def endpoint_for(
         session=session
         or session_for(server, action_for=lambda response: matching_action(response, actions)),
         redactor=Redactor(),
-        paginator=paginator_of(paginator, selects_every_record=selects_every_record(selector)),
+        paginator=paginator_of(paginator, knows_page_size=knows_page_size(selector)),
         data_selector=selector,
         actions=actions,
         **more,

@@ -146,15 +146,12 @@ def test_without_another_end_an_unreadable_total_is_an_error(
         count_of(server, offset(stop_after_empty_page=False))
 
 
-def test_with_a_selector_that_filters_the_offset_moves_by_the_page_size(
-    server: FaultServer,
-) -> None:
+@pytest.mark.parametrize("stops", [True, False])
+def test_with_a_selector_that_filters_all_records_arrive(server: FaultServer, stops: bool) -> None:
     server.plan["/items"] = api(250)
-    found = rows_of(server, selector="data[?(@.id > 100)]", paginator=offset())
-    # the first page has none, which is the end for dlt, too
-    assert found == []
-    kept = {**offset(), "stop_after_empty_page": False}
-    assert len(rows_of(server, selector="data[?(@.id > 100)]", paginator=kept)) == 149
+    paginator = offset(stop_after_empty_page=stops)
+    # the first page has none
+    assert len(rows_of(server, selector="data[?(@.id > 100)]", paginator=paginator)) == 149
 
 
 def test_a_stated_total_that_is_not_reached_is_reported(
@@ -255,3 +252,103 @@ def test_a_failed_page_reports_no_missing_rows(server: FaultServer, settings: Se
         Reply(status=400) if seen.query["offset"] == "50" else (api(90, cap=50)(seen))
     )
     assert "page 2" in failure_of(load(connector, settings)["items"])
+
+
+def counted(**totals: int) -> Callable[[Arrival], Any]:
+    """Five rows, those from `since` on, beside totals that don't change."""
+
+    def answer(seen: Arrival) -> Any:
+        since = int(seen.query.get("since", 0))
+        return {"data": [{"id": n, "t": n} for n in range(5) if n >= since], **totals}
+
+    return answer
+
+
+SINCE = {
+    "params": {"since": "{incremental.start_value}"},
+    "incremental": {"cursor_path": "t", "initial_value": 0},
+}
+
+
+@pytest.mark.parametrize("paginator", ["single_page", offset(5), pages(), "auto"])
+@pytest.mark.parametrize("total", ["total", "count", "recordsTotal"])
+def test_the_total_of_the_whole_table_is_not_compared_with_the_rows_of_a_filter(
+    server: FaultServer, settings: Settings, paginator: Any, total: str
+) -> None:
+    notes = Notes()
+    endpoint = {"data_selector": "data", "paginator": paginator, **SINCE}
+    if isinstance(paginator, dict):
+        endpoint["paginator"] = {**paginator, "total_path": total}
+    connector = connector_of(server.url, {**items(**endpoint), "primary_key": "id"})
+    server.plan["/items"] = once(counted(**{total: 5}))
+    load(connector, settings, observer=notes)
+    assert load(connector, settings, observer=notes)["items"].rows_loaded == 1
+    assert notes.texts == []
+
+
+def once(answer: Callable[[Arrival], Any]) -> Callable[[Arrival], Any]:
+    """The same answer, without rows on any page but the first."""
+
+    def decide(seen: Arrival) -> Any:
+        is_first = seen.query.get("offset", "0") == "0" and seen.query.get("page", "1") == "1"
+        found = answer(seen)
+        return found if is_first else {**found, "data": []}
+
+    return decide
+
+
+def test_a_total_is_compared_in_the_first_load_and_one_of_the_filter_always(
+    server: FaultServer, settings: Settings
+) -> None:
+    notes = Notes()
+    endpoint = {"data_selector": "data", "paginator": "single_page", **SINCE}
+    connector = connector_of(server.url, {**items(**endpoint), "primary_key": "id"})
+    server.plan["/items"] = counted(total=9)
+    load(connector, settings, observer=notes)
+    server.plan["/items"] = counted(recordsTotal=9, recordsFiltered=3)
+    outcome = load(connector, settings, observer=notes)["items"]
+    assert (outcome.stated_total, outcome.records_received) == (3, 1)
+    assert notes.texts == [
+        "items: the API named a total of 9, and 5 arrived; 4 are missing",
+        "items: the API named a total of 3, and 1 arrived; 2 are missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_compared"),
+    [
+        ({"params": {"per_page": 100, "sort": "id", "api_key": "k"}}, True),
+        ({"params": {"status": "open"}}, False),
+        ({"path": "items?status=open"}, False),
+        ({"method": "POST", "json": {"status": "open"}}, False),
+    ],
+)
+def test_a_total_is_compared_unless_the_file_asks_for_some_of_the_rows(
+    server: FaultServer, settings: Settings, endpoint: dict[str, Any], is_compared: bool
+) -> None:
+    notes = Notes()
+    server.plan["/items"] = counted(total=9)
+    given = {"path": "items", "data_selector": "data", "paginator": "single_page", **endpoint}
+    connector = connector_of(server.url, {"name": "items", "endpoint": given})
+    outcome = load(connector, settings, observer=notes)["items"]
+    assert (outcome.stated_total, len(notes.texts)) == ((9, 1) if is_compared else (None, 0))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"Total-Records": "950"},
+        {"X-Total": "950"},
+        {"X-WP-Total": "950"},
+        {"X-Pagination-Total-Count": "950"},
+        {"Content-Range": "items 0-1/950"},
+        {"Content-Range": "0-1/950"},
+    ],
+    ids=str,
+)
+def test_a_total_in_a_header_counts(
+    server: FaultServer, settings: Settings, header: dict[str, str]
+) -> None:
+    server.plan["/items"] = Reply([{"id": 1}], headers=header)
+    outcome = load(connector_of(server.url, items(paginator="single_page")), settings)["items"]
+    assert outcome.stated_total == 950

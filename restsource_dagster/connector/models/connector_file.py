@@ -132,6 +132,11 @@ class HttpSettings(FileModel):
         description="Maximum number of pages of one call. After that, the paging counts as endless "
         "and fails.",
     )
+    max_response_mb: Annotated[int, *count_from_one(1_000_000)] = Field(
+        default=256,
+        description="Maximum size of one response in megabytes, unpacked. A resource with a larger one "
+        "fails; the rest of that response is not read.",
+    )
     allowed_hosts: Annotated[
         tuple[str, ...],
         PlainValidator(_check_hosts),

@@ -309,6 +309,12 @@ class EndpointDefaults(FileModel):
         default=None,
         description="What to do with certain responses. The first action that matches applies.",
     )
+    partial_errors: Literal["fail", "load"] = Field(
+        default="fail",
+        description='What to do with rows beside an error, as in `{"data": [...], "errors": [...]}`: '
+        "`fail`: the resource fails. `load`: the rows are loaded, and the log has a line. Not part of "
+        "dlt's configuration.",
+    )
     incremental: Incremental | None = Field(
         default=None, description="The cursor, with which each run requests only new records."
     )

@@ -172,6 +172,8 @@ REFUSALS = {
     "block and doesn't get it.",
     "mode": "`mode` or `nested` with an unknown value. dlt doesn't have "
     "these fields and doesn't get them.",
+    "partial-errors": "`partial_errors` with an unknown value. dlt doesn't have this field and doesn't "
+    "get it.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
     "backfill-below-parent": "`backfill` of a dependent resource. Its past is loaded with the "
     "partitions of its parent.",
@@ -242,6 +244,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     cases = (
         ("no-action", path[-1:] == ("action",) and given == []),
         ("python-only", "processing_steps" in path),
+        ("partial-errors", path[-1:] == ("partial_errors",)),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )

@@ -1,7 +1,7 @@
 """Open a dlt pipeline for a run, load with it, and discard it after a failure."""
 
 import gc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -243,11 +243,13 @@ class PipelineManager:
         families: Collection[str],
         source: DltSource,
         columns: ParquetFiles | None,
+        check: Callable[[], None],
     ) -> LoadSummary:
         """Extract, normalize and load a source, in one load package.
 
         `families` are the names of their root resources, for progress messages. `columns` are the
-        files that the source writes while dlt extracts it.
+        files that the source writes while dlt extracts it. `check` is called after the extraction; if
+        it raises, nothing is loaded.
         """
         withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
@@ -255,6 +257,7 @@ class PipelineManager:
             extracted = pipeline.extract(
                 source, loader_file_format=self.warehouse.loader_file_format
             )
+        check()
         # rows that are written as columns never pass dlt's extraction, so their files join here
         if columns and not columns.is_empty:
             package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path

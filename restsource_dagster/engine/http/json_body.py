@@ -16,6 +16,7 @@ from itertools import chain
 from typing import Any
 
 import orjson
+from requests.utils import guess_json_utf
 
 __all__ = [
     "DUPLICATE_KEY",
@@ -23,6 +24,7 @@ __all__ = [
     "ObjectShape",
     "UnverifiedRecords",
     "ValueScan",
+    "decode_json",
     "expected_key_count",
     "object_with_duplicate_key",
     "parse_fast",
@@ -130,6 +132,22 @@ def parse_fast(raw: bytes, encoding: str | None) -> Any:
     if (encoding and encoding.lower()) not in _UTF_8:
         raise ValueError(f"the encoding is {encoding}")
     return orjson.loads(raw)
+
+
+def decode_json(raw: bytes, charset: str | None) -> str:
+    """Return the text of a JSON body. `charset` is the one that the response names.
+
+    Without one, or with one that does not exist, it is UTF-8, or UTF-16 or -32 by its first bytes
+    (https://www.rfc-editor.org/rfc/rfc8259#section-8.1). Raises `UnicodeDecodeError`: a guess, or
+    replaced characters, would be other data than the API sent.
+    """
+    if charset and charset.lower() not in _UTF_8:
+        try:
+            return raw.decode(charset)
+        except LookupError:
+            charset = None
+    by_first_bytes = guess_json_utf(raw) if raw else None  # type: ignore[no-untyped-call]
+    return raw.decode(by_first_bytes or "utf-8")
 
 
 def expected_key_count(records: list[Any], body: Any, raw: bytes) -> int | None:

@@ -5,13 +5,16 @@ are applied in the transport, below requests' own handling of redirects, because
 redirect is a request of its own.
 """
 
+import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from email.message import Message
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +25,7 @@ from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
+from restsource_dagster.engine.errors import ResponseTooLargeError
 from restsource_dagster.engine.http.cancellation import (
     Deadline,
     RequestCancelled,
@@ -31,7 +35,11 @@ from restsource_dagster.engine.http.cancellation import (
     install_deadlines,
     raise_if_cancelled,
 )
-from restsource_dagster.engine.http.json_body import object_with_duplicate_key, parse_fast
+from restsource_dagster.engine.http.json_body import (
+    decode_json,
+    object_with_duplicate_key,
+    parse_fast,
+)
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.waits import (
@@ -47,6 +55,9 @@ __all__ = ["ApiResponse", "ApiSession", "SessionRules"]
 _LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 # requests reads a body in pieces so small that handling them takes longer than receiving them
 _CHUNK_BYTES = 256 * 1024
+# a compressed piece may be a thousand times larger when it is unpacked, all of it at once
+_COMPRESSED_CHUNK_BYTES = 64 * 1024
+_MEGABYTE = 1_000_000
 # more than can be under way at once, so that urllib3 never throws a connection away
 _POOL_SIZE = 256
 _NEUTRAL_HEADERS = frozenset(
@@ -76,6 +87,7 @@ class SessionRules:
     usage_counter: UsageCounter
     timeout_seconds: float = 60.0
     max_wait_seconds: float = 300.0
+    max_response_mb: int = 256
     action_for: ActionFor = lambda _: None
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
@@ -87,24 +99,41 @@ class ApiResponse(requests.Response):
 
     is_unverified = False
     """True if the JSON was parsed fast and may have lost digits or a duplicate key (`json_body`)."""
+    max_mb: int | None = None
+    """The most megabytes of the unpacked body; None without a limit."""
+    asked_at: float = 0.0
+    """When its request was sent, by the monotonic clock."""
+    answered_at: float = 0.0
+    """When the last byte of it arrived."""
 
     @cached_property
     def _parsed(self) -> Any:
         try:
             fast = parse_fast(self.content, self.encoding)
         except ValueError:
-            return super().json(object_pairs_hook=object_with_duplicate_key)
+            return self._parse_slowly()
         self.is_unverified = True
         return fast
+
+    def _parse_slowly(self) -> Any:
+        text = decode_json(self.content, self.encoding)
+        try:
+            return json.loads(text, object_pairs_hook=object_with_duplicate_key)
+        except json.JSONDecodeError as error:
+            raise requests.exceptions.JSONDecodeError(error.msg, error.doc, error.pos) from None
 
     def parse_strictly(self) -> Any:
         """Parse the body again with Python's own parser, which loses nothing, and return the JSON."""
         self.is_unverified = False
-        self._parsed = super().json(object_pairs_hook=object_with_duplicate_key)
+        self._parsed = self._parse_slowly()
         return self._parsed
 
     def json(self, **kwargs: Any) -> Any:
-        """Return the body as JSON. Raises `requests.exceptions.JSONDecodeError`."""
+        """Return the body as JSON. It is UTF-8 unless the response names another charset.
+
+        Raises `requests.exceptions.JSONDecodeError`, and `UnicodeDecodeError` for bytes that are no
+        text in that charset.
+        """
         return super().json(**kwargs) if kwargs else self._parsed
 
     def discard_parsed(self) -> None:
@@ -114,11 +143,29 @@ class ApiResponse(requests.Response):
     def iter_content(
         self, chunk_size: int | None = 1, decode_unicode: bool = False
     ) -> Iterator[Any]:
-        """Yield the body in pieces. Raises `RequestCancelled` if a prefetch runs out of memory."""
-        size = chunk_size and max(chunk_size, _CHUNK_BYTES)
-        for piece in super().iter_content(size, decode_unicode):
+        """Yield the body in pieces.
+
+        Raises `RequestCancelled` if a prefetch runs out of memory, `ResponseTooLargeError` if the
+        body is larger than `max_mb`.
+        """
+        is_compressed = "Content-Encoding" in self.headers
+        least = _COMPRESSED_CHUNK_BYTES if is_compressed else _CHUNK_BYTES
+        received = 0
+        for piece in super().iter_content(chunk_size and max(chunk_size, least), decode_unicode):
+            received += len(piece)
+            self._check_size(received)
             count_received_bytes(len(piece))
             yield piece
+
+    def check_announced_size(self) -> None:
+        """Raise `ResponseTooLargeError` if the response says that its body is larger than `max_mb`."""
+        announced = self.headers.get("Content-Length", "")
+        if announced.isdecimal() and self.request.method != "HEAD":
+            self._check_size(int(announced))
+
+    def _check_size(self, size: int) -> None:
+        if self.max_mb is not None and size > self.max_mb * _MEGABYTE:
+            raise ResponseTooLargeError(self.max_mb)
 
 
 class ApiSession(requests.Session):
@@ -230,6 +277,9 @@ class _Transport(HTTPAdapter):
         response = ApiResponse()
         # requests has no setting for the class of its responses
         response.__dict__.update(super().build_response(req, resp).__dict__)
+        response.max_mb = self._rules.max_response_mb
+        # requests reads a text without a charset as Latin-1
+        response.encoding = _declared_charset(response.headers.get("Content-Type", ""))
         return response
 
     def send(
@@ -255,6 +305,7 @@ class _Transport(HTTPAdapter):
         """Send a request once and read the whole body within `timeout_seconds`."""
         seconds, is_late = self._rules.timeout_seconds, False
         self._rules.usage_counter.add(requests=1)
+        asked_at = time.monotonic()
         with (
             _redacted_logs(self._rules.redactor),
             Deadline(seconds) as deadline,
@@ -265,6 +316,8 @@ class _Transport(HTTPAdapter):
                 timeouts = (seconds, seconds + 1.0)
                 response = super().send(request, stream=True, timeout=timeouts, **options)
                 self._read_body(response)
+                if isinstance(response, ApiResponse):
+                    response.asked_at, response.answered_at = asked_at, time.monotonic()
             except requests.RequestException as error:
                 is_late = isinstance(error, requests.Timeout) or deadline.expired
                 if not (is_late and is_transient(error)):
@@ -278,11 +331,19 @@ class _Transport(HTTPAdapter):
 
     def _read_body(self, response: requests.Response) -> None:
         try:
+            if isinstance(response, ApiResponse):
+                response.check_announced_size()
             self._rules.usage_counter.add(bytes_read=len(response.content))
-        except RequestCancelled:
+        except (RequestCancelled, ResponseTooLargeError):
             # the rest of the body is still in the connection, so it can't be used again
             response.close()
             raise
+
+
+def _declared_charset(content_type: str) -> str | None:
+    header = Message()
+    header["Content-Type"] = content_type
+    return header.get_content_charset()
 
 
 class _RedactingFilter(logging.Filter):

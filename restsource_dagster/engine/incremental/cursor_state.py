@@ -24,6 +24,7 @@ __all__ = [
     "ResourceState",
     "StateMapping",
     "lag_seconds",
+    "paging_state",
     "read_cursor",
     "read_cursor_progress",
     "read_lower_bound",
@@ -48,6 +49,16 @@ def restsource_state(name: str) -> ResourceState:
     """Return our dict in a resource's state, created if missing. Call it inside an extraction."""
     state: ResourceState = dlt.current.resource_state(name).setdefault(STATE_KEY, {})
     return state
+
+
+def paging_state(name: str) -> ResourceState:
+    """Return what is known of a resource's paging, created if missing. Call it inside an extraction.
+
+    It is in the source's state: dlt empties the state of a resource that is replaced.
+    """
+    state = dlt.current.source_state().setdefault(STATE_KEY, {})
+    found: ResourceState = state.setdefault("paging", {}).setdefault(name, {})
+    return found
 
 
 def resource_state_in(state: StateMapping, source: str, resource: str) -> StateMapping:

@@ -25,6 +25,7 @@ from restsource_dagster.engine.incremental.cursor_state import (
     STATE_KEY,
     ResourceState,
     StateMapping,
+    paging_state,
     read_lower_bound,
     restsource_state,
 )
@@ -149,6 +150,9 @@ class OpenRowFilter:
 class FamilyCursors:
     """Opens the row filters of one run of a family. Make one per run: it caches stores."""
 
+    reads_again = True
+    """True if a later run reads the rows from a cursor on that is not saved."""
+
     def __init__(self, plans: Mapping[str, ResourcePlan], notify: Callable[[str], None]) -> None:
         self._plans = plans
         self._notify = notify
@@ -236,6 +240,10 @@ class FamilyCursors:
     def state_of(self, name: str) -> ResourceState:
         """Return our dict in a resource's state. Call it inside an extraction."""
         return restsource_state(name)
+
+    def paging_state_of(self, name: str) -> ResourceState:
+        """Return what is known of a resource's paging. Call it inside an extraction."""
+        return paging_state(name)
 
     def _reset_if_renamed(self, plan: ResourcePlan) -> None:
         """Drop the cursors of a resource whose `table_name` changed: the new table is empty."""

@@ -56,6 +56,9 @@ def bounded_plan(plan: ResourcePlan, window: BackfillWindow) -> ResourcePlan:
 class WindowCursors(FamilyCursors):
     """Opens row filters for a window: the root's is bounded, its dependents' start anew."""
 
+    # a window that is loaded is not loaded again
+    reads_again = False
+
     def __init__(
         self, plans: Mapping[str, ResourcePlan], notify: Notify, window: BackfillWindow
     ) -> None:
@@ -82,6 +85,10 @@ class WindowCursors(FamilyCursors):
         return opened.row_filter if opened else None
 
     def state_of(self, name: str) -> ResourceState:  # noqa: ARG002 - the same for all
+        """Return an empty state that is not stored."""
+        return {}
+
+    def paging_state_of(self, name: str) -> ResourceState:  # noqa: ARG002 - the same for all
         """Return an empty state that is not stored."""
         return {}
 

@@ -26,13 +26,18 @@ from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession
 from restsource_dagster.engine.paging.page_iterator import (
+    Page,
     PageGuard,
     PageIterator,
     PageResponse,
     Records,
 )
+from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.records import RecordReader, selects_every_record
-from restsource_dagster.engine.paging.response_checks import matching_action
+from restsource_dagster.engine.paging.response_checks import (
+    failure_beside_records,
+    matching_action,
+)
 from restsource_dagster.engine.paging.totals import CallTotals
 
 __all__ = [
@@ -124,6 +129,8 @@ class Call:
     params: Mapping[str, Any] | None = None
     json: Mapping[str, Any] | None = None
     data: Any = None
+    is_filtered: bool = False
+    """True if it may ask for some of the rows only, so that a total may count others, too."""
 
     @property
     def is_prefetchable(self) -> bool:
@@ -201,30 +208,44 @@ class EndpointReader:
     is_selector_from_file: bool = True
     """False if dlt chose the selector, as it does for a path that ends in an id."""
     actions: Sequence[ResponseAction] = ()
+    allows_errors: bool = False
+    """True if rows are loaded although the answer says beside them that something failed."""
     max_pages: int = 100_000  # above any real API: a guard against paging without an end
     listener: PageListener | None = None
     prefetcher: PagePrefetch | None = None
     """Fetches pages before they are needed; without it each page is fetched when it is."""
 
-    def pages(self, call: Call, *, may_stop_early: bool = False) -> Generator[Records, None, None]:
+    def pages(
+        self,
+        call: Call,
+        *,
+        may_stop_early: bool = False,
+        watch: PagingWatch | None = None,
+    ) -> Generator[Records, None, None]:
         """Yield the records of each page of a call, in order. Every call starts at its first page.
 
-        Fewer pages are prefetched if the caller `may_stop_early`, before the last page. Raises
-        `RequestError` if the API can't be reached, `ResponseError` if a response is not what the
+        Fewer pages are prefetched if the caller `may_stop_early`, before the last page. `watch` is
+        told of the end of the call. Raises `RequestError` if the API can't be reached, `ResponseError` if a response is not what the
         connector file says it is, `PagingError` if the paging does not end.
         """
-        pages, totals = self._page_iterator(call), CallTotals(self._selects_every_record)
+        pages = self._page_iterator(call)
+        totals = CallTotals(self._selects_every_record, is_filtered=call.is_filtered)
+        page: Page | None = None
         with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetch:
             while pages.has_next_page:
                 request = pages.next_request()
                 page = pages.advance(fetch(request, pages.page_number))
                 if page is None:
                     break
-                totals.add_page(page.response, page.body, len(page.records))
+                totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
+                self._report_errors(page, pages.page_number)
                 yield self._report_page(page.records)
         # not reached if the caller stops early: then nothing is known of the rows it left out
+        total = totals.total_records(pages.paginator)
+        if watch and page:
+            watch.observe_end(pages, page, totals, total)
         if self.listener:
-            self.listener.on_call_end(totals.total_records(pages.paginator), totals.rows)
+            self.listener.on_call_end(total, totals.rows)
             if missing := totals.describe_missing_pages(pages.paginator):
                 self.listener.on_message(missing)
 
@@ -295,6 +316,7 @@ class EndpointReader:
                 self.data_selector,
                 is_from_file=self.is_selector_from_file,
                 compiled=self._selector,
+                allows_errors=self.allows_errors,
             ),
             guard=PageGuard(self.max_pages),
         )
@@ -311,6 +333,17 @@ class EndpointReader:
             data=call.data,
             auth=self.auth,
         )
+
+    def _report_errors(self, page: Page, number: int) -> None:
+        """Report an error beside rows that the file allows."""
+        if not (self.allows_errors and self.listener):
+            return
+        field = failure_beside_records(page.body, page.listed)
+        if field is not None:
+            self.listener.on_message(
+                f"page {number} says in `{field}` that something failed; its rows are loaded "
+                "(partial_errors)"
+            )
 
     def _report_page(self, records: Records) -> Records:
         """Report a page to the listener and return its records without nulls."""

@@ -16,7 +16,12 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.paging.records import RecordReader, extract_records, parse_body
+from restsource_dagster.engine.paging.records import (
+    RecordReader,
+    Selection,
+    extract_records,
+    parse_body,
+)
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.paging.safe_paginators import (
     TolerantRangePaginator,
@@ -54,8 +59,10 @@ class Page:
     response: requests.Response
     body: Any
     records: Records
+    listed: Records
+    """The items before a filter in the selector (`Selection.listed`): what the API calls a page."""
     digest: bytes | None
-    """Equal records have equal digests. None if there are no records."""
+    """Equal pages have equal digests. None if there are no items."""
 
 
 @dataclass
@@ -143,9 +150,12 @@ class PageIterator:
     guard: PageGuard
     page_number: int = 0
     """The page whose request was returned last; pages count from 1."""
+    is_detected: bool = False
+    """True if the file names no paginator, so that the first response decides."""
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
+        self.is_detected = self.paginator is None
         if self.paginator:
             self.paginator.init_request(self.request)
 
@@ -173,11 +183,13 @@ class PageIterator:
         if action == "ignore" or self._is_past_the_end(response):
             self._has_ended = True
             return None
-        records, body = self._read(response, action)
-        problem, digest = self.guard.check_records(records, self.page_number, received.digest)
+        selection, body = self._read(response, action)
+        listed = selection.listed
+        problem, digest = self.guard.check_records(listed, self.page_number, received.digest)
         self._raise_if(problem)
-        self.paginator = self._advance_paginator(response, records)
-        return Page(response, body, records, digest)
+        # the items before the filter: a page whose records are all filtered out is not the last one
+        self.paginator = self._advance_paginator(response, listed)
+        return Page(response, body, selection.records, listed, digest)
 
     def _is_past_the_end(self, response: requests.Response) -> bool:
         """True if the newest total says that this page need not exist, and the API refuses it."""
@@ -188,19 +200,21 @@ class PageIterator:
             and response.status_code in _PAST_END_STATUSES
         )
 
-    def _read(self, response: requests.Response, action: ActionName | None) -> tuple[Records, Any]:
+    def _read(
+        self, response: requests.Response, action: ActionName | None
+    ) -> tuple[Selection, Any]:
         try:
             return extract_records(response, self.record_reader, parse_body(response, action))
         except ValueError as error:
             reason = str(error)
         # outside the `except`: the body in the error's context may hold a secret
-        raise self._response_error(reason, response)
+        raise self.response_error(reason, response)
 
-    def _advance_paginator(self, response: requests.Response, records: Records) -> BasePaginator:
+    def _advance_paginator(self, response: requests.Response, listed: Records) -> BasePaginator:
         """Return the paginator, detected at the first page, with its request at the next page."""
         try:
             paginator = self.paginator or detect_paginator(response)
-            paginator.update_state(response, records)
+            paginator.update_state(response, listed)
             paginator.update_request(self.request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # dlt's errors quote the whole response; redacted before it is cut, so that no half of a
@@ -210,7 +224,7 @@ class PageIterator:
             ]
         else:
             return paginator
-        raise self._response_error(reason, response)
+        raise self.response_error(reason, response)
 
     def _raise_if(self, problem: str | None) -> None:
         if problem:
@@ -218,7 +232,8 @@ class PageIterator:
             error.locate(self.resource, self.page_number, self.redactor)
             raise error
 
-    def _response_error(self, reason: str, response: requests.Response) -> ResponseError:
+    def response_error(self, reason: str, response: requests.Response) -> ResponseError:
+        """Return the error of the current page."""
         return ResponseError(
             reason,
             resource=self.resource,

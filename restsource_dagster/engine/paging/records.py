@@ -6,6 +6,7 @@ object that is a single record, and the details of an error message as rows.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -24,9 +25,10 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (
+    ID_KEYS,
+    failure_beside_records,
     is_error_field,
     looks_like_an_error,
-    reports_failure,
     reports_no_records,
 )
 
@@ -34,9 +36,11 @@ __all__ = [
     "NoRecordsError",
     "NotDetectedError",
     "RecordReader",
+    "Selection",
     "UnusableBodyError",
     "detect_selector",
     "extract_records",
+    "knows_page_size",
     "parse_body",
     "selects_every_record",
 ]
@@ -72,8 +76,13 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
         raise UnusableBodyError(f"the answer is empty; {_EMPTY_BODY_ADVICE % response.status_code}")
     try:
         return response.json()
-    except (requests.exceptions.JSONDecodeError, UnicodeDecodeError) as error:
+    except requests.exceptions.JSONDecodeError as error:
         reason = f"the answer is not JSON ({error})"
+    except UnicodeDecodeError as error:
+        reason = (
+            f"the answer is no text in {error.encoding} (byte {error.start}), which JSON is unless "
+            "Content-Type names another charset"
+        )
     except RecursionError:  # a thousand open brackets are enough
         reason = "the answer is nested too deeply to be read"
     raise UnusableBodyError(reason)
@@ -82,7 +91,6 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
 KeyPath = tuple[str, ...]
 """The keys that lead to a list in a body."""
 
-_ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
 # keys beside the records that are about the page
 _PAGING_KEYS = frozenset(
     {"next", "previous", "prev", "cursor", "links", "meta", "pagination", "paging"}
@@ -125,7 +133,7 @@ def _only_list(body: Mapping[str, Any], lists: list[tuple[KeyPath, list[Any]]]) 
     candidates = [path for path, items in lists if _may_hold_records(path, items)]
     # an id on the way to the list: the object is a record with a list in it, as an order has lines
     if len(candidates) == 1 and not any(
-        _ID_KEYS & keys for keys in _keys_on_path(body, candidates[0])
+        ID_KEYS & keys for keys in _keys_on_path(body, candidates[0])
     ):
         return candidates[0]
     names = ", ".join(".".join(path) for path, _ in lists)
@@ -175,8 +183,23 @@ def _selector_for(path: KeyPath) -> JSONPath:
 _Wildcard: type[JSONPath] = getattr(language, "Wildcard", Slice)
 
 
+_SELECTING_STEPS = (Slice, Index, Filter, _Wildcard)
+
+
 class NoRecordsError(ValueError):
     """The body does not have what the selector names."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The records of a page, and the items of the list that the selector takes them from.
+
+    A filter in the selector may drop all records of a page that is full. Whether a page is empty, and
+    how far an offset moves, is a matter of the listed items. Without a filter both are the same list.
+    """
+
+    records: list[Any]
+    listed: list[Any]
 
 
 class RecordReader:
@@ -184,22 +207,54 @@ class RecordReader:
 
     Without a selector the first page that is not empty decides where the records are. `is_from_file`
     is False for a selector that dlt chose: `$` for a path that ends in an id. `compiled` is the
-    selector compiled before, since compiling takes longer than reading a small page.
+    selector compiled before, since compiling takes longer than reading a small page. With
+    `allows_errors` rows are read although the body says beside them that something failed.
     """
 
     def __init__(
-        self, selector: str | None, *, is_from_file: bool = True, compiled: JSONPath | None = None
+        self,
+        selector: str | None,
+        *,
+        is_from_file: bool = True,
+        compiled: JSONPath | None = None,
+        allows_errors: bool = False,
     ) -> None:
+        self._allows_errors = allows_errors
         self._file_selector = selector if is_from_file else None
         self._selector = compiled or (jsonpath.compile_path(selector) if selector else None)
+        self._list_path = None if self._selector is None else _path_of_list(self._selector)
         self._pages_are_lists: bool | None = None
 
-    def read(self, body: Any) -> list[Any]:
+    def read(self, body: Any) -> Selection:
         """Return the records of a page. As in dlt, null is an empty page and an object one record.
 
         Raises `NoRecordsError` or `NotDetectedError`, both `ValueError`s, for a body that is not
         what the selector or the pages before it say.
         """
+        records = self._records(body)
+        found = [] if self._list_path is None else jsonpath.find_values(self._list_path, body)
+        listed = found[0] if len(found) == 1 and isinstance(found[0], list | dict) else records
+        self._refuse_failure(body, records, listed)
+        return Selection(records, list(listed.values()) if isinstance(listed, dict) else listed)
+
+    def _refuse_failure(self, body: Any, records: list[Any], listed: Any) -> None:
+        """Raise `NoRecordsError` if the body says beside the records that something failed."""
+        if records and self._allows_errors:
+            return
+        field = failure_beside_records(body, listed if isinstance(listed, list) else records)
+        if field is None:
+            return
+        if not records:
+            # some APIs answer 200 to a failure and add an empty list
+            raise NoRecordsError(
+                f"the answer has no rows and says in `{field}` that something failed"
+            )
+        raise NoRecordsError(
+            f"the answer has {len(records)} rows and says in `{field}` that something failed. If such "
+            'rows are to be loaded, set "partial_errors": "load" in the endpoint'
+        )
+
+    def _records(self, body: Any) -> list[Any]:
         if self._selector is None:
             self._selector = detect_selector(body)
             if self._selector is None:
@@ -215,9 +270,6 @@ class RecordReader:
         if isinstance(records, list) and records:
             return records
         if records in (None, [], {}):
-            if reports_failure(body):
-                # some APIs answer 200 to a failure and add an empty list
-                raise NoRecordsError("the answer has no rows and says that something failed")
             return []
         if not isinstance(records, dict) and _is_plain_path(self._selector):
             raise NoRecordsError(f"{self._name} leads to {_describe_value(records)}, not to rows")
@@ -263,6 +315,32 @@ def selects_every_record(selector: str | None) -> bool:
     return _is_plain_path(path)
 
 
+def knows_page_size(selector: str | None) -> bool:
+    """True if the items that a selector takes the records from are the items that the API counts.
+
+    That is a plain path, or one that ends in `[*]`, a filter or a slice. In `days[*].orders` it is not
+    known whether the API counts days or orders.
+    """
+    if selector is None:
+        return True
+    path = jsonpath.compile_path(selector)
+    if isinstance(path, Child) and isinstance(path.right, _SELECTING_STEPS):
+        path = path.left
+    return _is_plain_path(path)
+
+
+def _path_of_list(selector: JSONPath) -> JSONPath | None:
+    """Return the path of the list that the first `[*]`, filter or slice of a selector goes through.
+
+    None for a selector without one.
+    """
+    found = None
+    while isinstance(selector, Child):
+        found = selector.left if isinstance(selector.right, _SELECTING_STEPS) else found
+        selector = selector.left
+    return Root() if isinstance(selector, _SELECTING_STEPS) else found
+
+
 def _selects_all_items(step: JSONPath) -> bool:
     if isinstance(step, Slice):
         return step.start is None and step.end is None and step.step is None
@@ -287,7 +365,7 @@ def _selects_from_nothing(selector: JSONPath, body: Any) -> bool:
     `data[*].item` and `data[0]` find nothing if `data` is empty, a filter if no record passes it.
     """
     while isinstance(selector, Child):
-        if isinstance(selector.right, Slice | Index | Filter | _Wildcard):
+        if isinstance(selector.right, _SELECTING_STEPS):
             found = jsonpath.find_values(selector.left, body)
             if any(value in (None, [], {}) for value in found):
                 return True
@@ -303,20 +381,27 @@ def _describe_value(value: Any) -> str:
 
 def extract_records(
     response: requests.Response, reader: RecordReader, body: Any
-) -> tuple[list[Any], Any]:
+) -> tuple[Selection, Any]:
     """Return the records of a body and the body, parsed strictly if it can't be verified later.
 
     The rest of the body (a cursor, a total) is verified here, the records by the code that goes
     through their values anyway. Raises `ValueError` as the reader does.
     """
-    records = reader.read(body)
+    selection = reader.read(body)
     # Python's own parser loses nothing
     if not isinstance(response, ApiResponse) or not response.is_unverified:
-        return records, body
+        return selection, body
+    records = selection.records
     key_count = expected_key_count(records, body, response.content)
     if key_count is None:
         body = response.parse_strictly()
         return reader.read(body), body
-    return UnverifiedRecords.of(
-        records, key_count, response.content, lambda: reader.read(response.parse_strictly())
+    unverified = UnverifiedRecords.of(
+        records,
+        key_count,
+        response.content,
+        lambda: reader.read(response.parse_strictly()).records,
+    )
+    return Selection(
+        unverified, unverified if selection.listed is records else selection.listed
     ), body

@@ -7,34 +7,48 @@ from typing import Any
 import requests
 
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
+from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS
 
 __all__ = [
+    "ID_KEYS",
+    "failure_beside_records",
+    "failure_field",
     "is_error_field",
     "looks_like_an_error",
     "matching_action",
+    "normalized_field_name",
     "reports_failure",
     "reports_no_records",
+    "split_names",
 ]
 
 
-def _split_names(text: str) -> frozenset[str]:
+def split_names(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
-# Names of fields as APIs use them, in lower case without separators (`_normalized_field_name`).
+# Names of fields as APIs use them, in lower case without separators (`normalized_field_name`).
 # The first says that something failed; the others do so only in an object that has no data.
-_ERROR_FIELDS = _split_names(
+_ERROR_FIELDS = split_names(
     "error errors errorcode errordescription errordetail errordetails errorid errormessage "
     "errormessages errortype exception failure fault faultstring"
 )
-_MESSAGE_FIELDS = _split_names("detail details message messages msg reason")
-_ACCOMPANYING_FIELDS = _split_names(
+_MESSAGE_FIELDS = split_names("detail details message messages msg reason")
+_ACCOMPANYING_FIELDS = split_names(
     "code correlationid data description developermessage documentationurl docurl help helpurl "
     "info instance link moreinfo ok param path requestid responsecode result results stack "
     "stacktrace status statuscode statustext success time timestamp title trace traceid type url"
 )
-_DATA_FIELDS = _split_names("data result results")
-_FAILED_STATUSES = _split_names("error fail failed failure")
+_DATA_FIELDS = split_names("data result results")
+_NO_ERROR_TEXTS = split_names(
+    "200 ok success successful succeeded none null nil no false na noerror noerrors"
+)
+# an object with nothing but one of these has the answer in it
+_WRAPPERS = split_names("response result body envelope reply d")
+ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
+"""Keys, in lower case, by which an object is a record rather than an envelope of records."""
+_FAILED_STATUSES = split_names("error fail failed failure")
 # `errorCount: 0` and `page: 0` don't say that there are no rows
 _COUNT_FIELD = re.compile(
     r"(?!error|retry|fail|warn|page)"
@@ -45,27 +59,69 @@ _COUNT_FIELD = re.compile(
 
 def is_error_field(key: str) -> bool:
     """True if the name of a field says that something failed, or explains it."""
-    name = _normalized_field_name(key)
+    name = normalized_field_name(key)
     return name in _ERROR_FIELDS or name in _MESSAGE_FIELDS
 
 
 def reports_failure(body: Any) -> bool:
     """True if a body is an object that says that the request failed, such as `{"error": "..."}`."""
+    return failure_field(body) is not None
+
+
+def failure_field(body: Any) -> str | None:
+    """Return the field of a body that says that something failed; None if none does.
+
+    `"error": null`, `"errors": []`, `"errorCode": "0"` and `"errorMessage": "OK"` say that nothing
+    failed.
+    """
     if not isinstance(body, Mapping):
-        return False
-    fields = {_normalized_field_name(str(key)): value for key, value in body.items()}
-    return (
-        # `"error": null` and `"errors": []` say that nothing failed
-        any(value for key, value in fields.items() if key in _ERROR_FIELDS)
-        or fields.get("success") is False
-        or fields.get("ok") is False
-        or str(fields.get("status")).lower() in _FAILED_STATUSES
-    )
+        return None
+    fields = {normalized_field_name(str(key)): (str(key), value) for key, value in body.items()}
+    for name, (key, value) in fields.items():
+        if name in _ERROR_FIELDS and _says_error(value):
+            return key
+        if name in ("success", "ok") and str(value).lower() == "false":
+            return key
+        if name == "status" and str(value).lower() in _FAILED_STATUSES:
+            return key
+    return None
+
+
+def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
+    """Return the field outside the records by which a body says that something failed; else None.
+
+    `records` is the list in the body. A body that is itself a record, or an object with an id that
+    the list belongs to, as the steps of a job do, has such a field as data.
+    """
+    while isinstance(body, Mapping) and len(body) == 1:
+        name, inner = next(iter(body.items()))
+        if normalized_field_name(str(name)) not in _WRAPPERS or not isinstance(inner, Mapping):
+            break
+        body = inner
+    if not isinstance(body, Mapping) or any(body is record for record in records[:1]):
+        return None
+    place = next((str(key) for key, value in body.items() if value is records), "")
+    has_id = any(str(key).lower() in ID_KEYS for key in body) and "jsonrpc" not in body
+    if has_id and place not in RECORD_KEY_PATTERNS:
+        return None
+    return failure_field(body)
+
+
+def _says_error(value: Any) -> bool:
+    """True if the value of an error field says that there is an error."""
+    if isinstance(value, str):
+        text = normalized_field_name(value)
+        return text.strip("0") != "" and text not in _NO_ERROR_TEXTS
+    if isinstance(value, Mapping):  # {"code": 0, "message": "OK"}
+        return any(map(_says_error, value.values()))
+    if isinstance(value, list):
+        return any(bool(item) if isinstance(item, Mapping) else _says_error(item) for item in value)
+    return bool(value) and (value is True or value != requests.codes.ok)
 
 
 def looks_like_an_error(body: Mapping[str, Any]) -> bool:
     """True if an object has only fields that error messages consist of."""
-    fields = {_normalized_field_name(key): value for key, value in body.items()}
+    fields = {normalized_field_name(key): value for key, value in body.items()}
     if not fields.keys() <= _ERROR_FIELDS | _MESSAGE_FIELDS | _ACCOMPANYING_FIELDS:
         return False
     if reports_failure(body):
@@ -83,7 +139,7 @@ def reports_no_records(body: Any) -> bool:
     return not reports_failure(body) and any(
         value == 0
         and not isinstance(value, bool)
-        and _COUNT_FIELD.fullmatch(_normalized_field_name(key))
+        and _COUNT_FIELD.fullmatch(normalized_field_name(key))
         for key, value in _number_fields(body)
     )
 
@@ -98,7 +154,7 @@ def _number_fields(body: Any, levels: int = 2) -> Iterator[tuple[str, int | floa
         yield from _number_fields(value, levels - 1)
 
 
-def _normalized_field_name(key: str) -> str:
+def normalized_field_name(key: str) -> str:
     """Return one name for `errorMessage`, `error_message` and `Error-Message`."""
     return re.sub(r"[\W_]", "", key.lower())
 

@@ -2,25 +2,34 @@
 
 dlt's offset moves by the page size that was requested, and so skips rows when the API caps the size.
 A total that is missing, null, a text or too small ends dlt's paging early or with an error. dlt
-requests an empty link.
+requests an empty link, and takes one that is not in the response for the end.
 """
 
 from typing import Any
 
 from dlt.sources.helpers.rest_client.paginators import (
     BasePaginator,
+    HeaderCursorPaginator,
+    HeaderLinkPaginator,
     JSONLinkPaginator,
+    JSONResponseCursorPaginator,
     OffsetPaginator,
     PageNumberPaginator,
     RangePaginator,
 )
+from jsonpath_ng import Child, Fields, JSONPath, Root
+from jsonpath_ng.exceptions import JSONPathError
 from requests import Response
 
 from restsource_dagster.engine.dlt_compat import PaginatorFactory, jsonpath
+from restsource_dagster.engine.paging.next_page import is_in_body, spelled_path
 from restsource_dagster.engine.paging.totals import whole_number
 
 __all__ = [
     "ReceivedOffsetPaginator",
+    "TolerantCursorPaginator",
+    "TolerantHeaderCursorPaginator",
+    "TolerantHeaderLinkPaginator",
     "TolerantLinkPaginator",
     "TolerantOffsetPaginator",
     "TolerantPageNumberPaginator",
@@ -80,7 +89,8 @@ class TolerantRangePaginator(RangePaginator):
     def _read_total(self, response: Response) -> int | None:
         if self.total_path is None:
             return None
-        found = jsonpath.find_values(self.total_path, response.json())
+        body = response.json()
+        found = jsonpath.find_values(spelled_path(self.total_path, body), body)
         total = whole_number(found[0]) if found else None
         if total is None and not self._ends_without_total:
             raise ValueError(
@@ -117,18 +127,34 @@ class ReceivedOffsetPaginator(TolerantRangePaginator, OffsetPaginator):
 
 
 class TolerantOffsetPaginator(TolerantRangePaginator, OffsetPaginator):
-    """An offset for selectors that filter: the records selected don't show the size of the page."""
+    """An offset for selectors such as `days[*].orders`, which do not show how many items the API counts."""
 
 
 class TolerantPageNumberPaginator(TolerantRangePaginator, PageNumberPaginator):
     """A page number that needs no total if something else ends the paging."""
 
 
-class TolerantLinkPaginator(JSONLinkPaginator):
+class TolerantReferencePaginator(BasePaginator):
+    """A paginator that reads a link or a cursor at a place of the response."""
+
+    reference: str
+    """The field of the file and the place that it names, for messages."""
+    was_found: bool = False
+    """True if a response of the call had the place, be it null."""
+    may_be_absent: bool = False
+    """True if the absence of the place is the usual end of the paging."""
+
+
+class TolerantLinkPaginator(JSONLinkPaginator, TolerantReferencePaginator):
     """A link in the body. An empty text and `false` end the paging, as null does."""
+
+    def __init__(self, next_url_path: str | JSONPath = "next") -> None:
+        super().__init__(next_url_path)
+        self.reference = f"next_url_path {str(next_url_path)!r}"
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         """Read the next link. Raises `ValueError` if it is no text."""
+        self.next_url_path = _path_in(self, self.next_url_path, response)
         super().update_state(response, data)
         # dlt takes everything but null for a link, and requests it
         link: Any = self._next_reference
@@ -138,14 +164,99 @@ class TolerantLinkPaginator(JSONLinkPaginator):
             raise ValueError(f"`next_url_path` {self.next_url_path} gives {link}, no URL")
 
 
+# as dlt reads a flag that is a text
+_TRUE_TEXTS = frozenset({"yes", "true", "t", "y", "1"})
+
+
+class TolerantCursorPaginator(JSONResponseCursorPaginator, TolerantReferencePaginator):
+    """A cursor in the body. One that is missing though more pages follow is an error."""
+
+    def __init__(self, cursor_path: str | JSONPath = "cursors.next", **given: Any) -> None:
+        super().__init__(cursor_path, **given)
+        self.reference = f"cursor_path {str(cursor_path)!r}"
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        """Read the next cursor.
+
+        Raises `ValueError` if there is none and `has_more_path` says that more pages follow.
+        """
+        self.cursor_path = _path_in(self, self.cursor_path, response)
+        if self.has_more_path:
+            self.has_more_path = spelled_path(self.has_more_path, response.json())
+        super().update_state(response, data)
+        if self._next_reference is None and self._says_more(response, data):
+            raise ValueError(
+                f"`has_more_path` says that more pages follow, and {self.reference} has no cursor"
+            )
+
+    def _says_more(self, response: Response, data: list[Any] | None) -> bool:
+        if not self.has_more_path or (self.stop_after_empty_page and not data):
+            return False
+        # dlt has refused what is neither a boolean nor the text of one
+        said = jsonpath.find_values(self.has_more_path, response.json())[0]
+        return said is True or str(said).lower() in _TRUE_TEXTS
+
+
+class TolerantHeaderLinkPaginator(HeaderLinkPaginator, TolerantReferencePaginator):
+    """A link in the header `Link`. An empty URL ends the paging."""
+
+    def __init__(self, links_next_key: str = "next") -> None:
+        super().__init__(links_next_key)
+        self.reference = f"links_next_key {links_next_key!r}"
+        # https://www.rfc-editor.org/rfc/rfc8288: the last page has no link of that relation
+        self.may_be_absent = links_next_key == "next"
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        """Read the next link."""
+        super().update_state(response, data)
+        self.was_found = self.was_found or self.links_next_key in response.links
+        self._next_reference = self._next_reference or None
+
+
+class TolerantHeaderCursorPaginator(HeaderCursorPaginator, TolerantReferencePaginator):
+    """A cursor in a header. An empty one ends the paging."""
+
+    def __init__(self, cursor_key: str = "next", cursor_param: str = "cursor") -> None:
+        super().__init__(cursor_key, cursor_param)
+        self.reference = f"cursor_key {cursor_key!r}"
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:
+        """Read the next cursor."""
+        super().update_state(response, data)
+        self.was_found = self.was_found or self.cursor_key in response.headers
+        self._next_reference = self._next_reference or None
+
+
+def _path_in(paginator: TolerantReferencePaginator, path: JSONPath, response: Response) -> JSONPath:
+    """Return the path as the body spells it, and note if it is there."""
+    body = response.json()
+    spelled = spelled_path(path, body)
+    paginator.was_found = paginator.was_found or is_in_body(spelled, body)
+    return spelled
+
+
+_ODATA_NEXT_LINKS = ("@odata.nextLink", "odata.nextLink", "@nextLink")
+
+
 def detect_paginator(response: Response) -> BasePaginator:
     """Return the paginator that dlt detects in the first response, as one of ours.
 
-    Raises `ValueError` if it detects none.
+    The next link of OData is detected, too. Raises `ValueError` if nothing is detected.
     """
-    found, _ = PaginatorFactory().create_paginator(response)
+    body = response.json()
+    link = next((name for name in _ODATA_NEXT_LINKS if isinstance(body, dict) and name in body), "")
+    if link:
+        return TolerantLinkPaginator(Child(Root(), Fields(link)))
+    try:
+        found, _ = PaginatorFactory().create_paginator(response)
+    except JSONPathError as error:  # dlt doesn't quote keys such as `next page`
+        raise ValueError(f"a next page is named at a place that is no JSON path: {error}") from None
     if isinstance(found, JSONLinkPaginator):
         return TolerantLinkPaginator(found.next_url_path)
+    if isinstance(found, JSONResponseCursorPaginator):
+        return TolerantCursorPaginator(found.cursor_path)
+    if isinstance(found, HeaderLinkPaginator):
+        return TolerantHeaderLinkPaginator(found.links_next_key)
     if isinstance(found, PageNumberPaginator):
         return TolerantPageNumberPaginator(total_path=found.total_path)
     if found is None:  # never with dlt's own factory, which ends with the single page

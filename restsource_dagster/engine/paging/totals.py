@@ -1,41 +1,112 @@
 """Compare the total that an API states with what arrived."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import requests
 
-__all__ = ["CallTotals", "stated_total", "whole_number"]
+from restsource_dagster.engine.paging.response_checks import (
+    normalized_field_name,
+    split_names,
+)
+
+__all__ = ["CallTotals", "PageTotal", "may_filter", "stated_total", "whole_number"]
 
 # as APIs name the total of a list: of all pages, not of this one
 _TOTAL_FIELDS = frozenset(
-    {"count", "total", "totalcount", "totalitems", "totalrecords", "totalresults"}
+    {"count", "total", "totalcount", "totalitems", "totalrecords", "totalresults", "recordstotal"}
+)
+# as APIs name the number of the rows that a filter leaves
+_FILTERED_TOTAL_FIELDS = split_names(
+    "odatacount filteredcount countfiltered filteredtotal totalfiltered filteredrecords recordsfiltered "
+    "filteredtablerowscount matchcount matchedcount matchingcount totalmatched totalmatches "
+    "totalmatching numfound nbhits totalhits"
 )
 _TOTAL_PARENTS = ("meta", "metadata", "page", "paging", "pagination")
-_TOTAL_HEADERS = ("X-Total-Count", "X-Total", "Total-Count")
+_TOTAL_HEADERS = _TOTAL_FIELDS | {"wptotal", "paginationtotal", "paginationtotalcount"}
+# https://www.rfc-editor.org/rfc/rfc9110#name-content-range, as in `items 0-99/950`
+_CONTENT_RANGE = re.compile(r"(?:(?!bytes)\w+\s+)?(?:\d+-\d+|\*)/(\d+)")
+# params of usual names that leave all rows in: about paging, order, the form of the answer, access
+_NEUTRAL_PARAMS = split_names(
+    "limit pagesize perpage size count top maxresults maxrecords maxitems pagelimit itemsperpage "
+    "resultsperpage recordsperpage hitsperpage rowsperpage batchsize first take rows results num page "
+    "pagenumber pagenum offset skip cursor sort sortby sortorder sortdir order orderby "
+    "orderdir ordering direction expand expands include includes embed fields select columns labels "
+    "shape nl extra format alt output json pretty indent envelope locale lang language units version "
+    "apiversion v key apikey appid appkey accesskey accesstoken token authtoken clientid includetotal "
+    "includecount withcount totals includetotals includetotalcount"
+)
+
+
+@dataclass(frozen=True)
+class PageTotal:
+    """The total that a page stated, whatever it counts, and how many rows the page had."""
+
+    total: int
+    rows: int
+    asked_at: float
+    answered_at: float
 
 
 @dataclass
 class CallTotals:
     """Counts the pages and rows of one call, and keeps the total that the API stated last.
 
-    `selects_every_record` is False if the selector filters: then a total can't be compared.
+    `selects_every_record` is False if the selector filters: then a total can't be compared. With
+    `is_filtered` the call asks for some of the rows. A total may be that of the whole table all the
+    same, so only one whose name says that it is of the filter counts.
     """
 
     selects_every_record: bool
+    is_filtered: bool = False
     rows: int = 0
     pages: int = 0
     newest_total: int | None = None
+    stated: list[PageTotal] = field(default_factory=list)
+    """The totals of all pages that state one, in the order of the pages."""
 
-    def add_page(self, response: requests.Response, body: Any, rows: int) -> None:
-        """Add a page of so many rows."""
+    def add_page(
+        self, response: requests.Response, body: Any, rows: int, paginator: Any = None
+    ) -> None:
+        """Add a page of so many rows; `paginator` has read its total, if it reads totals."""
+        any_total = stated_total(response, body, rows)
+        if any_total is None:
+            any_total = getattr(paginator, "newest_total", None)
+        if any_total is not None:
+            asked_at = getattr(response, "asked_at", 0.0)
+            answered_at = getattr(response, "answered_at", 0.0)
+            self.stated.append(PageTotal(any_total, rows, asked_at, answered_at))
         self.rows += rows
         # an empty page at the end is not one of those that the API counts
         self.pages += bool(rows)
-        total = stated_total(response, body, rows) if self.selects_every_record else None
+        total = None
+        if self.selects_every_record:
+            total = stated_total(response, body, rows, is_filtered=self.is_filtered)
         self.newest_total = self.newest_total if total is None else total
+
+    def describe_fall(self) -> str | None:
+        """Return in words that the total fell while the pages were read; None if it did not.
+
+        Then rows were deleted, and those behind them have moved to pages that were read before. A
+        total counts only if so many rows arrived: one of a whole table moves for other reasons. And
+        it must have fallen from a response to one that was asked for later, as pages that are
+        requested at once may arrive in any order.
+        """
+        totals = [page.total for page in self.stated]
+        if not {self.rows, self.pages} & set(totals) or _counts_down(self.stated):
+            return None
+        by_answer = sorted(self.stated, key=lambda page: page.answered_at)
+        largest, answered = 0, 0
+        for page in sorted(self.stated, key=lambda page: page.asked_at):
+            while answered < len(by_answer) and by_answer[answered].answered_at <= page.asked_at:
+                largest = max(largest, by_answer[answered].total)
+                answered += 1
+            if largest > page.total:
+                return f"the API's total fell from {largest} to {page.total}"
+        return None
 
     def total_records(self, paginator: Any) -> int | None:
         """Return the number of rows that the API stated; None if it stated none or is not clear.
@@ -43,8 +114,8 @@ class CallTotals:
         An offset paginator's total counts rows. A page number paginator's total should count pages,
         but often counts rows; it does not if more rows arrived than it says.
         """
-        if not self.selects_every_record:
-            return None
+        if not self.selects_every_record or self.is_filtered:
+            return self.newest_total
         if hasattr(paginator, "total_rows"):
             rows: int | None = paginator.total_rows
             return rows
@@ -58,31 +129,61 @@ class CallTotals:
         total = getattr(paginator, "newest_total", None)
         if total is None or hasattr(paginator, "total_rows") or paginator.maximum_value:
             return None
+        if self.is_filtered:
+            return None
         # fewer rows than the total: it may count rows, and then nothing is known of the pages
         if self.rows <= total or self.pages >= total:
             return None
         return f"the API named {total} pages, and {self.pages} came with rows"
 
 
-def stated_total(response: requests.Response, body: Any, rows: int) -> int | None:
+def _counts_down(pages: Sequence[PageTotal]) -> bool:
+    """True if each total is what remains after the page before, or with it."""
+    pairs = list(pairwise(pages))
+    return all(one.total - after.total == one.rows for one, after in pairs) or all(
+        one.total - after.total == after.rows for one, after in pairs
+    )
+
+
+def stated_total(
+    response: requests.Response, body: Any, rows: int, *, is_filtered: bool = False
+) -> int | None:
     """Return the number of all rows by a header or a field with a usual name.
 
-    None if there is none, or several that differ. A number no larger than the rows of this page is
-    ignored: it may count this page only.
+    A number that is that of the filter by its name comes first; with `is_filtered` no other counts.
+    None if there is none, or several that differ. Of the others, a number no larger than the rows of
+    this page is ignored: it may count this page only.
     """
-    for name in _TOTAL_HEADERS:
-        if (total := whole_number(response.headers.get(name))) is not None:
-            return total
-    found = [
-        value
-        for level in (body, *(_field_of(body, name) for name in _TOTAL_PARENTS))
-        if isinstance(level, Mapping)
-        for key, value in level.items()
-        if re.sub(r"[\W_]", "", key.lower()) in _TOTAL_FIELDS
-        and type(value) is int  # not a bool, which is an int to isinstance
-        and value > rows
-    ]
-    return found[0] if len(set(found)) == 1 else None
+    numbers = list(_numbers_beside(body))
+    filtered = {value for name, value in numbers if name in _FILTERED_TOTAL_FIELDS}
+    if filtered or is_filtered:
+        return filtered.pop() if len(filtered) == 1 else None
+    if (total := _total_in_headers(response)) is not None:
+        return total
+    found = {value for name, value in numbers if name in _TOTAL_FIELDS and value > rows}
+    return found.pop() if len(found) == 1 else None
+
+
+def _total_in_headers(response: requests.Response) -> int | None:
+    for name, value in response.headers.items():
+        if normalized_field_name(name).removeprefix("x") in _TOTAL_HEADERS:
+            return whole_number(value)
+    ranged = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    return int(ranged[1]) if ranged else None
+
+
+def _numbers_beside(body: Any) -> Iterator[tuple[str, int]]:
+    """Yield the whole numbers of a body and of its usual parts about paging, by normalized name."""
+    for level in (body, *(_field_of(body, name) for name in _TOTAL_PARENTS)):
+        if isinstance(level, Mapping):
+            for key, value in level.items():
+                if type(value) is int:  # not a bool, which is an int to isinstance
+                    yield normalized_field_name(str(key)), value
+
+
+def may_filter(param: str) -> bool:
+    """True if a param with this name may select some of the rows."""
+    return normalized_field_name(param) not in _NEUTRAL_PARAMS
 
 
 def whole_number(value: Any) -> int | None:

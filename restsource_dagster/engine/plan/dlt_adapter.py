@@ -23,6 +23,9 @@ from restsource_dagster.engine.dlt_compat import (
 )
 from restsource_dagster.engine.paging.safe_paginators import (
     ReceivedOffsetPaginator,
+    TolerantCursorPaginator,
+    TolerantHeaderCursorPaginator,
+    TolerantHeaderLinkPaginator,
     TolerantLinkPaginator,
     TolerantOffsetPaginator,
     TolerantPageNumberPaginator,
@@ -51,18 +54,19 @@ def make_auth(auth: Auth | None) -> AuthBase | None:
     return made
 
 
-def make_paginator(
-    paginator: Paginator | None, *, selects_every_record: bool
-) -> BasePaginator | None:
+def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> BasePaginator | None:
     """Return a new paginator; None means that it is detected.
 
-    `selects_every_record` is True if the selected records are all records of a page. Raises
+    `knows_page_size` is True if a page's items are what the API counts (`records.knows_page_size`). Raises
     `ValueError` as dlt does.
     """
-    offset = ReceivedOffsetPaginator if selects_every_record else TolerantOffsetPaginator
+    offset = ReceivedOffsetPaginator if knows_page_size else TolerantOffsetPaginator
     ours: Mapping[str, type[BasePaginator]] = {
         "json_link": TolerantLinkPaginator,
         "json_response": TolerantLinkPaginator,
+        "header_link": TolerantHeaderLinkPaginator,
+        "header_cursor": TolerantHeaderCursorPaginator,
+        "cursor": TolerantCursorPaginator,
         "offset": offset,
         "page_number": TolerantPageNumberPaginator,
     }
@@ -108,7 +112,30 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
         hints["write_disposition"] = resource.disposition.value
     if resource.max_table_nesting is not None:
         hints["max_table_nesting"] = resource.max_table_nesting
+    _keep_newest_version(hints, resource)
     return hints
+
+
+def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
+    """Let a merge keep the row with the newest cursor of those with one key in a load.
+
+    A row that changes while pages are read comes twice. dlt keeps any of them, and the cursor would
+    leave the newer one behind.
+    """
+    cursor, disposition = resource.incremental, resource.disposition
+    if cursor is None or not resource.primary_key or not cursor.cursor_path.isidentifier():
+        return
+    if disposition.value != "merge" or disposition.strategy not in (None, "delete-insert"):
+        return
+    given = hints.get("columns") or {}
+    is_list = not isinstance(given, Mapping)
+    columns = {column["name"]: column for column in given} if is_list else dict(given)
+    if any("dedup_sort" in column for column in columns.values()):
+        return
+    newest = "asc" if cursor.last_value_func == "min" else "desc"
+    known = columns.get(cursor.cursor_path, {"name": cursor.cursor_path})
+    columns[cursor.cursor_path] = {**known, "dedup_sort": newest}
+    hints["columns"] = list(columns.values()) if is_list else columns
 
 
 def _without_nulls(columns: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.endpoint import Endpoint, bind_path
@@ -23,6 +24,7 @@ from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.origins import has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.totals import may_filter
 from restsource_dagster.engine.plan.dlt_adapter import (
     DltIncremental,
     is_single_entity,
@@ -184,6 +186,7 @@ def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Ca
         params=expand_placeholders(template.params, known),
         json=expand_placeholders(template.json, known, preserve_value_type=True),
         data=expand_placeholders(template.data, known),
+        is_filtered=template.is_filtered,
     )
 
 
@@ -238,4 +241,31 @@ def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) 
         params=params,
         json=endpoint.json_ or None,
         data=endpoint.data,
+        is_filtered=_is_filtered(plan, params, incremental),
     )
+
+
+def _is_filtered(
+    plan: ResourcePlan, params: Mapping[str, Any], incremental: DltIncremental[Any] | None
+) -> bool:
+    """True if the call may ask for some of the rows only, as far as the file tells.
+
+    A cursor that is sent does not count in the first load, which asks for all rows from its initial
+    value on.
+    """
+    endpoint = plan.endpoint
+    sends_cursor = bool(plan.start_param or plan.end_param) or endpoint.mentions("{incremental.")
+    if incremental is not None and sends_cursor:
+        is_first = incremental.end_value is None and (
+            incremental.start_value == incremental.initial_value
+        )
+        if not is_first:
+            return True
+    names = [
+        name
+        for name, value in params.items()
+        if name not in (plan.start_param, plan.end_param) and "{incremental." not in str(value)
+    ]
+    in_path = [name for name, _ in parse_qsl(urlsplit(endpoint.path).query)]
+    # what a body asks for is known only to the API
+    return bool(endpoint.json_ or endpoint.data) or any(map(may_filter, [*names, *in_path]))

@@ -37,7 +37,7 @@ class PagePrediction:
 
     def observe(self, pages: PageIterator, page: Page) -> None:
         """Take a page that was read into account; `pages` is about to request the next one."""
-        rows = len(page.records)
+        rows = len(page.listed)
         self._count_full_pages(rows, pages)
         self._most_rows = max(self._most_rows, rows)
         self._received += rows

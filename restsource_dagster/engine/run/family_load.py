@@ -313,6 +313,11 @@ class _LoadAttempt:
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
 
+    def check_extracted(self) -> None:
+        """Raise `IngestError` if what was extracted is not all there is."""
+        for source in self.sources:
+            source.check_extracted()
+
 
 @dataclass(frozen=True)
 class ConnectorRun:
@@ -467,6 +472,7 @@ class ConnectorRun:
                 [selected.root for selected in attempt.families],
                 join_sources([source.source for source in attempt.sources]),
                 parquet_files,
+                check=attempt.check_extracted,
             )
 
     def _build_source(

@@ -21,12 +21,14 @@ from restsource_dagster.engine.incremental.window_filter import (
     WindowCursors,
     bounded_plan,
 )
+from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.record_values import RecordSanitizer
+from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.engine.source.resource_reader import (
     ParentTracker,
     ResourceReader,
@@ -51,6 +53,17 @@ class FamilySource:
     sanitizers: Mapping[str, RecordSanitizer]
     column_loaders: Mapping[str, ColumnLoader]
     """Resources that are loaded as rows have none."""
+    watches: Mapping[str, PagingWatch]
+    repeats: Mapping[str, RepeatedRows]
+    notify: Callable[[str], None]
+
+    def check_extracted(self) -> None:
+        """Raise `IngestError` if what was extracted is not all there is. Call it before the load."""
+        for watch in self.watches.values():
+            watch.conclude()
+        for name, repeats in self.repeats.items():
+            if said := repeats.describe():
+                self.notify(f"{name}: {said}")
 
 
 def build_family_source(
@@ -89,6 +102,10 @@ def build_family_source(
         for name in plans
     }
 
+    watches = {name: PagingWatch(_named(name, notify), is_strict=window is None) for name in plans}
+
+    repeats = {name: RepeatedRows(plan) for name, plan in plans.items()}
+
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
@@ -98,7 +115,14 @@ def build_family_source(
             endpoint = endpoints.endpoint(plan)
             own_checkpoint = checkpoint if name == root else None
             reader = ResourceReader(
-                plan, endpoint, cursors, parents, sanitizers[name], own_checkpoint
+                plan,
+                endpoint,
+                cursors,
+                parents,
+                sanitizers[name],
+                watches[name],
+                repeats[name],
+                own_checkpoint,
             )
             # dependents read records, and a page that is written as columns yields none
             is_parent = any(other.resource.parent == name for other in plans.values())
@@ -108,7 +132,11 @@ def build_family_source(
     source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(source, counts, plans, sanitizers, loaders)
+    return FamilySource(source, counts, plans, sanitizers, loaders, watches, repeats, notify)
+
+
+def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:
+    return lambda text: notify(f"{name}: {text}")
 
 
 def join_sources(sources: Sequence[DltSource]) -> DltSource:

@@ -18,7 +18,7 @@ from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
-from restsource_dagster.engine.paging.records import selects_every_record
+from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
@@ -135,11 +135,12 @@ class EndpointFactory:
             auth=self._auth(plan, counts),
             paginator=make_paginator(
                 plan.paginator(client.paginator),
-                selects_every_record=selects_every_record(plan.data_selector),
+                knows_page_size=knows_page_size(plan.data_selector),
             ),
             data_selector=plan.data_selector,
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
+            allows_errors=endpoint.partial_errors == "load",
             max_pages=self._http.max_pages,
             listener=PageReporter(name, counts, self._progress),
             prefetcher=self._prefetcher,
@@ -162,6 +163,7 @@ class EndpointFactory:
                 usage_counter=counts.usage_counter,
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
+                max_response_mb=self._http.max_response_mb,
                 action_for=partial(matching_action, actions=actions),
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,

@@ -35,6 +35,7 @@ from restsource_dagster.engine.incremental.row_filter import (
     SeenRecord,
 )
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.resource_plan import (
     ResourcePlan,
     dependent_call,
@@ -44,6 +45,7 @@ from restsource_dagster.engine.plan.resource_plan import (
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.record_values import RecordSanitizer
+from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 
 __all__ = [
     "ParentQueue",
@@ -215,6 +217,8 @@ class ResourceReader:
     cursors: FamilyCursors
     parents: ParentTracker
     sanitizer: RecordSanitizer
+    watch: PagingWatch
+    repeats: RepeatedRows
     checkpoint: Checkpoint | None = None
     """Ends the call early if it is due; None if the call is always read to its end."""
 
@@ -235,7 +239,8 @@ class ResourceReader:
         That is the last page before the checkpoint, if there is one and it is reached.
         """
         may_stop = opened is not None and opened.row_filter.may_finish_early
-        with closing(self.endpoint.pages(call, may_stop_early=may_stop)) as pages:
+        read = self.endpoint.pages(call, may_stop_early=may_stop, watch=self.watch)
+        with closing(read) as pages:
             for number, page in enumerate(self._until_checkpoint(pages, opened), 1):
                 records = self.sanitizer.sanitize(page, number)
                 records = opened.row_filter.filter(records, number) if opened else records
@@ -245,7 +250,35 @@ class ResourceReader:
                     break
         if opened:
             opened.row_filter.report()
-            opened.save()
+        self._save_unless_shifted(opened)
+
+    def _save_unless_shifted(self, opened: OpenRowFilter | None) -> None:
+        """Save the cursor; let it stay if rows may have been skipped, so that they are read again.
+
+        Raises `IngestError` where rows that are read again would be stored twice.
+        """
+        shift, name = self.watch.take_shift(), self.plan.resource.name
+        if shift is None:
+            if opened:
+                opened.save()
+            return
+        shift += " while its pages were read, so rows may have been skipped"
+        if opened is None:
+            self.watch.notify(f"{shift}; the next run reads all of them again")
+            return
+        followers = opened.row_filter.followers.values()
+        if (
+            self.plan.appends
+            or not self.cursors.reads_again
+            or any(position.remembers for position in followers)
+        ):
+            error = IngestError(
+                f"resource {name}: {shift}. Nothing is loaded and the cursor stays, so the next run "
+                "reads them again"
+            )
+            error.resource = name
+            raise error
+        self.watch.notify(f"{shift}; the cursor stays, so the next run reads them again")
 
     def _until_checkpoint(
         self, pages: Iterator[Records], opened: OpenRowFilter | None
@@ -286,11 +319,11 @@ class ResourceReader:
             for records in self.records(call, opened)
         )
         if not self.parents.may_skip:
-            yield from pages
+            yield from map(self.repeats.filter, pages)
             return
         try:
             # all or nothing: if a later page fails, the parent is skipped and none is loaded
-            yield from list(pages)
+            yield from map(self.repeats.filter, list(pages))
         except (RequestError, ResponseError) as error:
             self.parents.skip_parent(parent, call.path, error)
 
@@ -357,11 +390,14 @@ class ResourceReader:
 def root_pages(reader: ResourceReader) -> Iterator[Any]:
     """Yield the pages of a resource without a parent."""
     opened = reader.cursors.open(reader.plan, None)
+    state = reader.cursors.paging_state_of(reader.plan.resource.name)
+    reader.watch.recall(state)
     is_empty = True
     call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
-    for records in reader.records(call, opened):
+    for records in map(reader.repeats.filter, reader.records(call, opened)):
         is_empty = False
         yield records
+    reader.watch.store(state)
     if is_empty:
         yield _empty_page(reader.plan)
 
@@ -379,12 +415,15 @@ def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
 
 
 def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Iterator[Any]:
+    state = reader.cursors.paging_state_of(reader.plan.resource.name)
+    reader.watch.recall(state)
     try:
         yield _empty_page(reader.plan)
         while (pending := parents.next_parent()) is not None:
             opened = reader.cursors.open(reader.plan, pending.values)
             reader.prefetch(parents)
             yield from reader.dependent_records(pending, opened)
+        reader.watch.store(state)
     finally:
         # dlt closes the generator in its middle when another resource fails
         reader.endpoint.cancel_prefetches(parents)
