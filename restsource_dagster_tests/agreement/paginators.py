@@ -26,7 +26,7 @@ COUNTED = {"0": page(1, total=2), "1": page(2, total=2), "2": page(3)}
 OFFSETS = {"0": page(1, 2), "2": page(3, 4), "4": page(5), "5": page()}
 
 
-def row(name: str, paginator: Any, answers: Any, gives: list[int], **more: Any) -> Row:
+def row(name: str, paginator: Any, answers: Any, gives: list[int] | None, **more: Any) -> Row:
     return Row(name, {"paginator": paginator, **more.pop("endpoint", {})}, answers, gives, **more)
 
 
@@ -113,13 +113,25 @@ ROWS = (
     row("json_response", {"type": "json_response"}, by("p", NEXT), [1, 2]),
     link("link"),
     link("link_path", {None: page(1, a={"b": "?p=2"}), "2": page(2)}, next_url_path="a.b"),
-    link("link_other_path", gives=[1], next_url_path="elsewhere"),
+    row(
+        "link_other_path",
+        {"type": "json_link", "next_url_path": "elsewhere"},
+        by("p", NEXT),
+        None,
+        fails="is not in the answer",
+    ),
     refused("link_no_path", endpoint={"paginator": {"type": "json_link", "next_url_path": "a["}}),
     header_link("header_link", [1, 2]),
     header_link("header_link_key", [1, 3], links_next_key="more"),
     header_cursor("header_cursor"),
     header_cursor("header_cursor_key", cursor_key="X-Next"),
-    header_cursor("header_cursor_other_key", gives=[1], cursor_key="X-Other"),
+    row(
+        "header_cursor_other_key",
+        {"type": "header_cursor", "cursor_key": "X-Other"},
+        by("cursor", HEADER_CURSORS),
+        None,
+        fails="is not in the answer",
+    ),
     header_cursor("header_cursor_param", param="c", cursor_param="c"),
     cursor("cursor"),
     cursor("cursor_path", {None: page(1, a={"b": 7}), "7": page(2)}, cursor_path="a.b"),
