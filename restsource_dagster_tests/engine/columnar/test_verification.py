@@ -43,7 +43,7 @@ def verify_page(raw: str, nesting: int) -> tuple[bool, Any]:
     schema.tables["things"]["x-normalizer"] = {"max_nesting": nesting}
     response = ApiResponse()
     response._content, response.status_code = raw.encode("utf-8", "surrogatepass"), 200
-    records, _ = extract_records(response, RecordReader("$"), response.json())
+    records = extract_records(response, RecordReader("$"), response.json())[0].records
     if not isinstance(records, UnverifiedRecords):
         return False, None
     try:
