@@ -139,6 +139,11 @@ A run reads pages as dlt does, except where dlt would load a part of the rows an
 - An error beside rows, such as `{"data": [...], "errors": [...]}` or `"success": false`, fails the
   resource, unless the endpoint has `"partial_errors": "load"`. Fields of a row, and of an object with an
   id that the rows belong to, are data.
+- A row that comes twice in one run, by its primary key, is stored once with any write disposition. Of two
+  versions a merge (delete-insert) keeps the one with the newer cursor, an upsert refuses them. dlt keeps
+  any of them, or both.
+- If the API's total falls while pages are read by offset or number, rows may have been skipped: the
+  cursor stays, and the next run reads them again. An append fails instead.
 - JSON is UTF-8 unless the response names another charset; bytes that are no such text are refused.
 
 ## Warnings
