@@ -88,7 +88,8 @@ def load_connectors(settings: "Settings") -> LoadedFolder:
 def find_connector(settings: "Settings", name: str) -> Connector:
     """Return the connector of that name.
 
-    Raises `typer.BadParameter` if there is none, `typer.Exit` if its file has errors, which it prints.
+    Raises `typer.BadParameter` if there is none. If its file has errors, prints them and raises
+    `typer.Exit`.
     """
     # Parses few of the other files: a folder may hold a thousand.
     folder = load_wanted(settings.configs, {name}, lambda connector: connector.name == name)
@@ -165,8 +166,8 @@ def find_dagster_home() -> Path | None:
 def open_instance(home: Path | None) -> "Iterator[dg.DagsterInstance]":
     """Open the Dagster instance of a folder, or without one an instance in memory.
 
-    Raises `typer.BadParameter` if it can't be opened, `typer.Exit` if the installed Dagster lacks a
-    name that the command needs meanwhile, which it prints.
+    Raises `typer.BadParameter` if the instance can't be opened. If the command needs a name that the
+    installed Dagster lacks, prints that name and raises `typer.Exit`.
     """
     from restsource_dagster.orchestration.dagster_compat import UnsupportedDagsterError
 

@@ -1,7 +1,7 @@
 """Find the connector files of a folder, read them, and load each with all its problems.
 
-Loading needs nothing but the files and never raises: a broken file does not affect the others. Of
-connectors in one folder that would share a name or a dataset the first works, the others are refused.
+Loading needs nothing but the files and never raises: a broken file does not affect the others. If
+connectors of one folder share a name or a dataset, the first one loads and the others are refused.
 """
 
 import errno
@@ -214,16 +214,17 @@ class LoadedFolder:
 
 
 _ADDED = re.compile(r"(?:_staging|[x_])+$")
-"""Ends in which two names of one dataset may differ: dlt writes `x` for a final underscore."""
+"""Endings that don't change the dataset of a name: dlt writes `x` for a final underscore."""
 _WHOLE = rb"(?<![a-z0-9_])%b(?:_*staging|[x_])*(?![a-z0-9_])"
 _ESCAPE = rb"\\[uUx\r\n]"
 """An escape of JSON or YAML that can stand in the middle of a name."""
 
 
 def mention_of(names: Collection[str]) -> re.Pattern[bytes]:
-    """Return the pattern of a file's text or stem that can hold one of these names or a namesake of it.
+    """Return a pattern that finds the files that may define these connectors, by text or by stem.
 
-    It finds too much rather than too little. A name that no connector can have is left out.
+    It also finds files whose connector has the same dataset, and some that define none of them. It
+    misses no file. Names that no connector can have are left out.
     """
     possible = sorted(name for name in names if re.fullmatch(CONNECTOR_NAME_PATTERN, name))
     words = dict.fromkeys(re.sub("_+", "_+", _ADDED.sub("", name)) for name in possible)
@@ -383,7 +384,7 @@ def _internal_error_finding(error: Exception) -> Finding:
 def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
     """Load these files in this order, each on its own. Never raises.
 
-    Of two files of one folder with the same connector name the first works, the other is refused.
+    If two files of one folder have the same connector name, the first loads and the other is refused.
     """
     return tuple(without_duplicate_names(map(_load_and_parse, paths)))
 
@@ -391,8 +392,8 @@ def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
 def load_folder(folder: Path) -> LoadedFolder:
     """Load all connector files of a folder, each on its own. Never raises.
 
-    Of two files with the same connector name the first, by path, works; the other is refused. A
-    folder that isn't there or can't be read is reported as one broken file, the folder itself.
+    If two files have the same connector name, the first by path loads and the other is refused. A
+    missing or unreadable folder is reported as one broken file: the folder itself.
     """
     return _load_all(folder, {})
 

@@ -194,7 +194,7 @@ except ImportError as error:
     raise UnsupportedDltError(error) from error
 
 _missing: list[ImportError] = []
-"""Why names of the features below are not there."""
+"""The import errors of the features below."""
 
 # Pages as columns (engine/columnar). Names, nesting, types and file names have to be those of dlt's
 # own normalizer. Without them rows are loaded one by one: slower, the same tables.
@@ -506,4 +506,4 @@ UNDOCUMENTED_ATTRIBUTES = (
         "`restsource reset` fails with an AttributeError before it drops anything",
     ),
 )
-"""What the engine uses of classes that are documented or stand above, except as noted there."""
+"""Undocumented attributes that the engine uses, of documented classes and of those imported above."""

@@ -1,4 +1,4 @@
-"""What a run tells while it is in progress: messages and phases for an observer, counts per resource."""
+"""The progress of a run: messages and phases for an observer, and counts per resource."""
 
 import threading
 import time

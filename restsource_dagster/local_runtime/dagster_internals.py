@@ -142,7 +142,7 @@ class StockInstance(dg.DagsterInstance):
 
     @classmethod
     def config_schema(cls) -> Mapping[str, Any]:
-        """It takes no settings of its own."""
+        """Return no settings: the class has none of its own."""
         return {}
 
     @staticmethod

@@ -59,7 +59,7 @@ __all__ = [
 
 
 class UnsupportedDagsterError(Exception):
-    """The installed Dagster lacks a name that there is no other way around."""
+    """The installed Dagster lacks a name for which there is no fallback."""
 
 
 @dataclass(frozen=True)
@@ -412,7 +412,7 @@ _TAG_SCHEDULE = "dagster/schedule_name"
 def instance_ref_of(
     context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
 ) -> InstanceRef | None:
-    """Return where the instance of a tick is; None where `context.instance` is to be used."""
+    """Return the reference of a tick's instance; None if the caller must use `context.instance`."""
     if not _has_all("dagster:DagsterInstance.from_ref"):
         return None
     return getattr(context, "instance_ref", None)
@@ -486,9 +486,9 @@ def read_data_versions(
 def read_unrequested_partitions(
     instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]
 ) -> Iterator[tuple[dg.AssetKey, set[str]]]:
-    """Yield the partitions that backfills of the UI will request, with the asset they are of.
+    """Yield, by asset of `keys`, the partitions that backfills launched in the UI will still request.
 
-    Of the assets `keys` only. One query for all backfills that are not over.
+    One query for all unfinished backfills.
     """
     # These take long to import, and only code locations with backfills need them.
     backfill_filter = find_name("dagster._core.execution.backfill:BulkActionsFilter")
@@ -564,7 +564,7 @@ def create_run(
 ) -> dg.DagsterRun:
     """Create a run that the UI lists with its job; `tags` are added to the job's own.
 
-    With `assets`, of these only. Raises `UnsupportedDagsterError`.
+    `assets` are the assets to materialize; None means all of the job. Raises `UnsupportedDagsterError`.
     """
     # The public `execute_in_process` creates a run without an origin. The UI then neither lists it with its job
     # nor offers to run it again.

@@ -217,7 +217,7 @@ class ResponseAction(FileModel):
 
     @property
     def known_action(self) -> ActionName | None:
-        """The action; None for a word that is none, which does nothing, as in dlt."""
+        """The action; None for an unknown word, which dlt and the engine ignore."""
         return next((name for name in ACTION_NAMES if name == self.action), None)
 
     @cached_property
@@ -241,7 +241,7 @@ class ResponseAction(FileModel):
         """True if a response has all that the action names: its status, headers and text.
 
         The names of `headers` are compared as they are, so pass a mapping that ignores their case.
-        `charset` is the one that the response names, if it does.
+        `charset` is that of the response's `Content-Type`; None without one.
         """
         return (
             self.has_condition
@@ -358,7 +358,7 @@ class Endpoint(EndpointDefaults):
 
     @property
     def parent_fields(self) -> dict[str, ResolveParam]:
-        """What each call takes from a row of the parent, by placeholder. The path must be bound."""
+        """The fields of the parent's row that a call needs, by placeholder. Bind the path first."""
         # in the order of the file: the values, in this order, are the key of a stored cursor
         fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
         for name, _ in self.placeholders:
@@ -397,6 +397,7 @@ def bind_path(path: str, params: Mapping[str, Any]) -> str:
 
     Raises `ValueError` for a lone brace, and for a number of thousands of digits.
     """
+    # dlt parses paths with the same formatter, so braces mean the same to both
     segments = []
     for literal, name, _, _ in string.Formatter().parse(path):
         segments.append(literal)

@@ -448,6 +448,7 @@ class _Decoder(json.JSONDecoder):
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
+        # Fewer entries than pairs: a key is there twice.
         self.odd = self.odd or len(values) < len(pairs)
         return values
 

@@ -58,6 +58,7 @@ def read_integer(text: str) -> int | None:
 def read_float(text: str) -> float | None:
     """Return the number, or None if a double can't hold it."""
     number = float(text)
+    # `float` turns a number that is too large into an infinity, without an error.
     return None if math.isinf(number) else number
 
 

@@ -67,6 +67,7 @@ def parse_yaml(text: str) -> ParsedText:
     """Return the value of a YAML text and everything wrong with the text. Never raises."""
     builder = _Builder(text)
     try:
+        # Events only: PyYAML's constructors, which can make objects of tags, never run.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
         usable = builder.complete
@@ -293,6 +294,7 @@ def _read_plain(text: str, pointer: Callable[[], str]) -> tuple[Any, Finding | N
         return number or 0.0, None if number is not None else number_too_large(pointer())
     if _NO_NUMBER.fullmatch(text):
         return 0.0, no_such_number(pointer(), text)
+    # Base 0 reads the prefixes `0o` and `0x`.
     return int(text, base=0) if _OCTAL_OR_HEX.fullmatch(text) else text, None
 
 

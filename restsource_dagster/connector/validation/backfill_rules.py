@@ -211,13 +211,14 @@ def _columns_definition(columns: Mapping[str, Column]) -> dict[str, Any]:
 
 
 def _without_empty(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields without those that mean the same as being left out."""
+    """Return the fields without empty ones, which mean the same as a missing field."""
     return {name: value for name, value in fields.items() if value not in (None, "", [], {})}
 
 
 def _definition_json(definition: Mapping[str, Any]) -> str:
     fields = _without_empty(definition)
     try:
+        # Sorted: the order of fields in the file must not change the key.
         return json.dumps(fields, sort_keys=True)
     except ValueError:  # Python doesn't write whole numbers of thousands of digits
         return json.dumps(_in_hexadecimal(fields), sort_keys=True)
@@ -257,8 +258,8 @@ def with_backfills(
     """Return the resources with their backfills and definition keys; report refusals.
 
     Only a file with a backfill has definition keys: nothing else reads them.
-    A family in which `structural` found something broken is not judged: its keys and cursors may
-    not be what the file means.
+    A family with a finding in `structural` is not checked: its keys and cursors may differ once the
+    file is corrected.
     """
     by_name = {merged.name: merged for merged in merged_resources}
     blocks = {resource.name: by_name[resource.name].resource.backfill for resource in resources}
@@ -395,7 +396,7 @@ def _suggest_cursor_format(sample: Any) -> str:
 
 
 def _row_refusals(resource: Resource, path: str) -> Iterator[_BackfillRefusal]:
-    """Where a row that comes again would be there twice, or would take others with it."""
+    """Yield a refusal if loading a partition again would store rows twice or delete other rows."""
     disposition = resource.disposition
     if disposition.value in ("replace", "skip"):
         yield _BackfillRefusal(

@@ -220,7 +220,7 @@ _ALL_AUTH_FIELDS = (
 
 
 def refusal_code(path: FieldPath, loc: Sequence[str | int], kind: str, given: Any) -> str | None:
-    """The code of a structural finding if dlt would, or might, accept what it is about.
+    """Return the code of a structural finding about a value that dlt accepts, or may accept; else None.
 
     `loc` is the path with the tags of the unions' members.
     """

@@ -51,7 +51,7 @@ class MergedResource:
     path_at: FieldPath
     """Where the path is written: the endpoint's path, a short form, or the name."""
     is_checkable: bool = True
-    """False if a broken part would lead to findings that are none."""
+    """False if part of the resource is broken: further checks would report false mistakes."""
     path_params: dict[str, Any] = field(default_factory=dict)
     bound_path: str = ""
     """A path with braces, its params filled in and references left out; "" if that failed."""
@@ -134,13 +134,14 @@ class MergedResource:
             if name not in own.model_fields_set or mine is None:
                 del given[name]
             elif isinstance(mine, dict) and isinstance(given[name], dict):
+                # Merged key by key, so the resource's own keys stay and those of the defaults go.
                 given[name] = {key: item for key, item in given[name].items() if key in mine}
         return Endpoint.of(given)
 
 
 @lru_cache(maxsize=4096)
 def _shared_hints(given: tuple[tuple[str, Any], ...]) -> TableHints:
-    """Hints of which most are the same for many resources, such as a primary key `id`."""
+    """Return one object for equal hints: many resources have the same, such as a primary key `id`."""
     return TableHints.of(dict(given))
 
 
@@ -151,8 +152,8 @@ _SENT_FIELDS = {"auth", "headers", "params", "json_", "data"}
 class Defaults:
     """`resource_defaults`, as they change while resources are merged with them.
 
-    dlt takes a param that goes into a path out of the defaults themselves, for a resource without
-    params of its own: it serves the path of one resource, and no other resource sends it.
+    dlt moves a param into the path that needs it. For a resource without params of its own, dlt
+    removes that param from the defaults: it fills this one path, and later resources don't send it.
     """
 
     given: ResourceDefaults

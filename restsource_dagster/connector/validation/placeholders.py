@@ -30,10 +30,10 @@ _OTHER_PLACEHOLDER_STYLES = re.compile(r"<(\w+)>|(?<=/):([A-Za-z_]\w*)")
 
 
 def check_path(merged: MergedResource) -> None:
-    """Find the params that the path takes, and report placeholders that stand for nothing.
+    """Fill the path's placeholders from the params, and report placeholders without a value.
 
-    Those params are taken out of the endpoint's params. dlt does the same to the defaults if the
-    resource has no params of its own.
+    The params used are removed from the endpoint's params; from the defaults' params, as in dlt, if
+    the resource has none of its own.
     """
     path = without_references(merged.endpoint.path)
     resolve = {name for name, p in merged.endpoint.params.items() if isinstance(p, ResolveParam)}

@@ -203,7 +203,7 @@ class _Parts:
     resources: Mapping[int, ResourceObject | str] | None
     """By index, without those that have no name. None if `resources` is no list."""
     broken: frozenset[int] = frozenset()
-    """The indices of resources of which only the name can be relied on."""
+    """The indices of resources with errors: only their names are used."""
 
 
 def _parts_of(file: ConnectorFile) -> _Parts:
@@ -287,6 +287,7 @@ def _remove_field(whole: Any, steps: list[str]) -> bool:
         whole = whole[int(step)] if isinstance(whole, list) else whole.get(step)
         if not isinstance(whole, dict | list):
             return False
+    # `whole` marks a missing field, because a field that is there may hold None.
     return isinstance(whole, dict) and whole.pop(steps[-1], whole) is not whole
 
 

@@ -238,6 +238,7 @@ _EXPECTED_BY_ERROR_TYPE = {
 
 def schema_findings(model: type[BaseModel], error: ValidationError, value: Any) -> list[Finding]:
     """Return the findings for everything that pydantic refused in `value`."""
+    # pydantic's links lead to its own documentation, which says nothing about connector files.
     return [_finding(model, item, value) for item in error.errors(include_url=False)]
 
 

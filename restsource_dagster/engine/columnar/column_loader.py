@@ -242,6 +242,7 @@ class TableWriter:
         root_ids = parents[self._table][names.c_dlt_id]
         parent_rows = pa.array(flat.parent_rows, pa.int64())
         root_rows = pa.array(flat.root_rows, pa.int64())
+        # `take` of a table's column gives chunks, and the columns of this table are plain arrays
         added[names.c_dlt_parent_id] = ids.take(parent_rows).combine_chunks()
         added[names.c_dlt_root_id] = root_ids.take(root_rows).combine_chunks()
         added[names.c_dlt_list_idx] = pa.array(flat.positions, pa.int64())
@@ -332,6 +333,7 @@ class SchemaLearner:
         """Raises `NotColumnarError` if this version of dlt can't."""
         config = dlt_compat.NormalizeConfiguration()
         config.destination_capabilities = caps
+        # storages are for writing, which `skip_write` leaves out
         no_storage: Any = None
         try:
             self._normalizer = dlt_compat.JsonLItemsNormalizer(

@@ -3,9 +3,8 @@
 1. `flatten_records` collects the values of each column, under the names that dlt gives it.
 2. `is_verified` checks by these columns that parsing the page the fast way lost nothing.
 
-What differs from dlt's rows, or might, raises `NotColumnarError`. The loops here run once per column
-and page, never once per value in Python, where that can be avoided: they are most of the time of a
-load.
+Rows that might load differently than with dlt raise `NotColumnarError`. Where possible, the loops run
+once per column and page, not once per value: they take most of the time of a load.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +31,7 @@ __all__ = [
 
 
 class NotColumnarError(Exception):
-    """Columns would not, or not certainly, give the tables that dlt makes of the rows."""
+    """Written as columns, these rows might give other tables than dlt makes of them."""
 
 
 _RESERVED_PREFIX = "_dlt_"

@@ -282,7 +282,7 @@ class PipelineManager:
         return LoadSummary(rows, counts, info, withdrawn.changes)
 
     def _withdraw_settings(self, pipeline: dlt.Pipeline, source: DltSource) -> WithdrawnSettings:
-        """Take out of the schema what the file does not say of the source's tables."""
+        """Remove the settings of the source's tables that the file no longer has from the schema."""
         # a pipeline without a schema loads with the source's, which is then the destination's
         schema = pipeline.default_schema if pipeline.default_schema_name else source.schema
         withdrawn = withdraw_settings(schema, source.resources.selected.values())

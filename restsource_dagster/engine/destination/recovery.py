@@ -1,11 +1,11 @@
-"""Leave no row twice and no row out after a load that was killed.
+"""Recover from a load that was killed: each of its rows is stored once.
 
 dlt loads each table in a transaction of its own, so a killed run leaves some tables with the new
 rows and others without. Two things make that safe:
 
-- `log_pending_load`: Merged and replaced tables are right again after the next run. Appended rows
-  would stay and come again, so each load first notes the tables that it appends to. If it does not
-  complete, `undo_incomplete_loads` deletes its rows.
+- `log_pending_load`: The next run corrects merged and replaced tables. Appended rows would stay and
+  be appended again, so each load first notes the tables that it appends to. If it does not complete,
+  `undo_incomplete_loads` deletes its rows.
 - `log_pending_overrides`: A full refresh, or a cursor that is set back, replaces rows and moves the
   cursor, which are two transactions. If the run is killed between them, the rows are new and the
   cursor is old. So the override is noted first, and the next run applies it again.
@@ -92,6 +92,7 @@ def read_pending_overrides(client: SqlClient, loads_table: str) -> dict[str, Pen
     complete = _read_completed_loads(client, loads_table)
     return {
         resource: json.loads(text)
+        # a load id is a time, so the newest override of a resource comes last and wins
         for load_id, resource, text in sorted(pending, key=tuple)
         if load_id not in complete
     }
@@ -171,6 +172,8 @@ def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
         row for row in pending if row.load_id in incomplete and has_column(client, row.table)
     ]
     with client.begin_transaction():
+        # with their notes in one transaction: a kill in between must not leave one without the
+        # other
         for row in existing:
             _delete_load_rows(client, row)
         notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)

@@ -388,7 +388,7 @@ def check_row_replacement(pipeline: dlt.Pipeline, deletions: DeletionsByTable) -
 def delete_replaced_rows(
     pipeline: dlt.Pipeline, client: SqlClient, deletions: DeletionsByTable
 ) -> None:
-    """Delete the rows that the next load replaces by no rows at all: dlt makes no job for them.
+    """Delete the replaced rows of tables without a new row: dlt makes no job for such a table.
 
     `client` is connected.
     """

@@ -1,9 +1,9 @@
-"""What the file does not say of a table is not in force, whatever the stored schema says.
+"""Remove the table settings that the file no longer has from the stored schema, before a load.
 
-dlt merges the hints of a resource into the stored schema and never takes one out of it. So a
-`merge_key`, a contract or a strategy that was taken out of the file would stay in force. This module
-takes it out of the schema before a load. The form of a column in the database (type, precision,
-scale, time zone) and the table's format stay: the destination's table has them.
+dlt merges the hints of a resource into the stored schema and never removes one. So a `merge_key`, a
+contract or a strategy would stay in force after it is deleted from the file. The form of a column in
+the database (type, precision, scale, time zone) and the table's format stay: the destination's table
+has them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,13 +29,13 @@ _TABLE_FORM = frozenset(
         *("x-normalizer", "x-loader", "x-extractor"),
     }
 )
-"""What a stored table keeps: its place, and what dlt itself notes on it."""
+"""The hints that a stored table keeps: its place in the schema, and dlt's own notes."""
 _NORMALIZER_SETTINGS = ("max_nesting", "evolve-columns-once")
-"""What dlt's normalizer is told by a resource; its other notes are about data that it has seen."""
+"""A resource's settings for dlt's normalizer. The normalizer's other notes describe data it has seen."""
 _COLUMN_FORM = frozenset(
     {"name", "data_type", "precision", "scale", "timezone", "variant", "x-normalizer"}
 )
-"""What a stored column keeps: the form that it has in the database."""
+"""The hints that a stored column keeps: its form in the database."""
 _DLT_COLUMNS = ("_dlt_id", "_dlt_load_id", "_dlt_parent_id", "_dlt_root_id", "_dlt_list_idx")
 _ROW_VERSION = "x-row-version"
 _FILE_NAMES = {
@@ -57,7 +57,7 @@ Table = dict[str, Any]
 
 @dataclass
 class WithdrawnSettings:
-    """What a load has taken out of the stored schema because the file does not say it."""
+    """The settings that a load removed from the stored schema because the file lacks them."""
 
     changes: dict[str, list[str]] = field(default_factory=dict)
     """A sentence for each setting, by root table."""
@@ -66,9 +66,9 @@ class WithdrawnSettings:
 
 
 def withdraw_settings(schema: Schema, resources: Iterable[DltResource]) -> WithdrawnSettings:
-    """Take out of the stored schema what these resources don't say of their tables.
+    """Remove the settings that these resources don't give from the stored schema.
 
-    Raises `IngestError` if a nested table has become one with a key of its own, or the reverse.
+    Raises `IngestError` if a nested table has gained or lost a key of its own.
     """
     withdrawn = WithdrawnSettings()
     for resource in resources:
@@ -118,7 +118,7 @@ def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[s
 def _withdraw_from_table(
     schema: Schema, stored: Any, said: Table, nullable: list[tuple[str, str]]
 ) -> Iterator[str]:
-    """Take out of a stored table what `said` does not have; yield a sentence for each setting."""
+    """Remove the settings that the file's table, `said`, lacks; yield a sentence for each."""
     table = stored["name"]
     for hint in [*stored]:
         # a nested table is written as its root is, unless the file says otherwise
@@ -147,7 +147,7 @@ def _withdraw_from_table(
 
 
 def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
-    """Take out of a stored column what `said` does not have; return the hints to tell of."""
+    """Remove the hints that the file's column, `said`, lacks; return the hints to report."""
     hints = [hint for hint in column if hint not in _COLUMN_FORM and hint not in said]
     given = {hint: column.pop(hint) for hint in hints}
     if given.get("primary_key") or given.get("merge_key"):
@@ -158,7 +158,7 @@ def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
 
 
 def _restore_row_key(column: Any, said: Mapping[str, Any]) -> None:
-    """Make the id of rows a key again, which it is not while scd2 keeps the hash of a row there."""
+    """Make the row id a key again after scd2, which stores a hash of the row in that column."""
     if _ROW_VERSION in column and _ROW_VERSION not in said:
         del column[_ROW_VERSION]
         column.update(row_key=True, unique=True)

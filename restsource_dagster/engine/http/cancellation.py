@@ -105,7 +105,7 @@ class Cancellation:
         """Call `on_abort` if `abort` is called in the block or was called before it."""
         with self._lock:
             self._on_abort = on_abort
-            if self._aborted:  # between the last check and here: nobody else would end the exchange
+            if self._aborted:  # since the last check: no later call would end this exchange
                 on_abort()
         try:
             yield

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 DUPLICATE_KEY = "\ud800 stands twice"
-"""A key that marks an object with a duplicate key; its value is that key. No API can send it."""
+"""Marks an object with a duplicate key: this key is added to it, with the duplicate as its value."""
 INT64_LIMIT = 2.0**63
 """A float from here on may be a whole number that lost digits, and an int doesn't fit 64 bits."""
 
@@ -64,7 +64,7 @@ class UnverifiedRecords(list[Any]):
     """The records of a page as orjson returns them, possibly with data lost."""
 
     key_count: int
-    """The number of keys that they have if none is a duplicate."""
+    """The number of keys in the text. With a duplicate key, the records have fewer."""
     raw: bytes
     """The response body."""
     parse_strictly: Callable[[], list[Any]]
@@ -94,9 +94,10 @@ class UnverifiedRecords(list[Any]):
 
     @cached_property
     def is_plain_text(self) -> bool:
-        """True if the text alone shows that no number is beyond 64 bits and no `":` is an escape.
+        """True if the body has no number beyond 64 bits and no escaped quote or colon.
 
-        Written again, the records then have as many `":` as the text, unless a key is a duplicate.
+        Then the records, written as JSON again, have as many `":` as the body, unless a key is a
+        duplicate.
         """
         escapes = _ESCAPED_DELIMITERS if b"\\u00" in self.raw else ()
         if any(escape in self.raw for escape in escapes):
@@ -172,7 +173,7 @@ def scan_values(records: list[Any]) -> ValueScan | None:
 
 
 def _scan_except(body: Any, excluded: list[Any] | None) -> ValueScan | None:
-    """Scan all of a body but one of its lists. None as well if that list isn't in it."""
+    """Scan a body without its list `excluded`. Returns None also if the body lacks that list."""
     key_count, shapes, is_found = 0, set[ObjectShape](), excluded is None
     level = [body]
     # level by level, each step over all values at once: three times as fast as a recursion

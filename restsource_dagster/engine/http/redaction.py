@@ -108,6 +108,7 @@ def _character_pattern(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass")
     spellings = {
         r"\\*" + re.escape(char),
+        # %25 is an encoded percent sign: a URL in the query of another one is encoded twice
         "".join(f"%(?:25)*(?i:{byte:02x})" for byte in raw),
         "".join(rf"\\+u(?i:{units[at : at + 2].hex()})" for at in range(0, len(units), 2)),
         "".join(rf"\\+x(?i:{byte:02x})" for byte in raw),

@@ -40,17 +40,17 @@ class _RequestSlot:
     """One request within the rate limit."""
 
     arrived_by: float
-    """When the request has reached the server at the latest, on the limiter's clock."""
+    """The latest time at which the request can have reached the server, on the limiter's clock."""
 
 
 class RateLimiter:
     """Limits a run's requests: `max_concurrency` at once, `requests_per_second` in any second.
 
-    All threads and resources of a run share one limiter. An API counts the second in which a request
-    reaches it. We only know that this is before the response, so a request counts until one second
-    after its response, or one and a half seconds after its start. `pause` holds all requests back
-    when the API asks for it. A waiting request that is cancelled raises `RequestCancelled` when it
-    next wakes up.
+    All threads and resources of a run share one limiter. An API counts a request in the second in
+    which it arrives. It arrives before its response, so a request counts until one second after its
+    response, and at most one and a half seconds after its start. `pause` holds all requests back when
+    the API asks for it. A waiting request that is cancelled raises `RequestCancelled` when it next
+    wakes up.
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class CursorOverrides:
     set_cursor: Mapping[str, Any] = field(default_factory=dict)
 
     def check(self, connector: Connector, wanted: Collection[str]) -> None:
-        """Raise `ResourceError` for an override that can't work; it names the resource and a way out.
+        """Raise `ResourceError`, with a fix, for an override that can't be applied.
 
         `wanted` are the names of the resources that the run loads.
         """
@@ -90,7 +90,7 @@ class CursorOverrides:
         """Return the overrides of the resources in `loaded`.
 
         `pending` are overrides of an earlier run that ended between deleting rows and loading them.
-        They are applied again, unless this run asks for another one.
+        They are applied again, unless this run overrides the same resource.
         """
         names = set(loaded)
         again = {name: change for name, change in pending.items() if name in names}
@@ -324,7 +324,7 @@ class _ResourceOverride:
         live_start = self._restsource_state().get(
             LIVE_START_KEY, overrides.live_from.get(resource.name)
         )
-        # with it go the remembered rows, the positions of dependents and the appended windows
+        # this also removes the remembered rows, the positions of dependents and the appended windows
         resources = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
         resources.pop(resource.name, None)
         # `replace` empties the table by itself
@@ -332,7 +332,7 @@ class _ResourceOverride:
             if live_start is None:
                 self.applied.deletions.append(RowDeletion(resource.table, None))
             else:
-                # the rows before it are in finished partitions, which no run loads again
+                # the rows before the live start are in finished partitions, which no run loads again
                 self._restsource_state()[LIVE_START_KEY] = live_start
                 self._delete_from(live_start, nulls=True)
         if self._appends:

@@ -4,7 +4,7 @@
 - A dependent resource has a cursor per parent record, in a store of bounded size.
 - A dependent resource also has a position in the rows of each incremental resource above it. So it
   requests each of these rows once and misses none, whether it is loaded with its parent or without.
-- A window that has both ends in the file is appended once; the windows appended are stored.
+- A window whose ends are both in the file is appended once: the state lists the appended windows.
 
 A cursor can tell new rows from loaded ones only if it has seen every row of the table. If the file
 changes how a table is loaded, `check_safe_to_append` fails the run.
@@ -179,7 +179,7 @@ class FamilyCursors:
         name = plan.resource.name
         readers = self.loaded_below(name)
         for reader in readers:
-            # each of them has positions in these rows, which are void for an empty table
+            # a reader's positions in these rows are void if its own table is new and empty
             self._reset_if_renamed(self._plans[reader])
         rules = _rules_from_lower_bound(CursorRules.of(name, plan.incremental), parent)
         own = self._own_position(plan, rules, parent, saves) if plan.loaded else None
@@ -332,7 +332,7 @@ class FamilyCursors:
             if position.is_changed:
                 state: ResourceState = {}
                 position.save(state)
-                # the same for all parents, or never read: it would be stored per parent
+                # the same for all parents, or never read: not worth a copy per parent
                 for name in ("initial_value", "start_value", "unique_hashes"):
                     del state[name]
                 store.put(parent_id, state)
@@ -383,7 +383,7 @@ def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) ->
 
 
 def _state_unless_bounded(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:
-    """Return the state, or none of it for a window with both ends in the file."""
+    """Return the state; an empty one if the file fixes both ends of the window."""
     return {} if rules.end_value is not None else state
 
 

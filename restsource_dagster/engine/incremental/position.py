@@ -63,7 +63,7 @@ class CursorRules:
 
 
 class Position:
-    """Accepts each row once, or each row from the start on again.
+    """Decides which rows to accept: each row once with `remembers`, else all rows from the start on.
 
     `remembers` is for tables that rows are appended to. It stores hashes of the rows at the newest
     value and within `lag`, so that the next run does not accept them again. A row is identified by
@@ -118,7 +118,7 @@ class Position:
         if self._unmatched[digest] <= 0:
             return True
         if not self._key:
-            # n equal rows were stored, so the first n that come now are those
+            # n equal rows are in the table, so the first n equal rows that arrive are those
             self._unmatched[digest] -= 1
         return False
 
@@ -133,10 +133,10 @@ class Position:
         return self._start_after(self._before_newest)
 
     def step_back(self) -> None:
-        """Move back to the value before the newest one, None if only one was read.
+        """Move back to the value before the newest one; to None if all rows had the same value.
 
-        More rows with the newest value may follow on a page that was not read, and an API may send
-        only rows after the value that it is asked for.
+        A page that was not read may have more rows with the newest value, and some APIs send only
+        rows after the requested value.
         """
         self.last_value = self._before_newest
 

@@ -1,4 +1,4 @@
-"""Filters the rows of one call by its cursor: which are new, to whom, and when to stop paging."""
+"""Filters the rows of one call by its cursor: which are new, for which resource, and when paging may stop."""
 
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -288,7 +288,7 @@ class RowFilter:
                 f"{before!r}, so all pages are read. Remove row_order"
             )
             self._row_order = None
-            # an earlier row of the page may have set it, by the order that doesn't hold
+            # an earlier row of the page may have set this, in trust of the wrong order
             self.is_finished = False
 
     def _error(self, problem: str, page: int, number: int) -> RecordError:

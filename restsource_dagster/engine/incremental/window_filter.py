@@ -104,9 +104,9 @@ class WindowFilter(RowFilter):
     _left_to_live: int = field(default=0, init=False)
 
     def set_window(self, window: BackfillWindow, api_filters: tuple[bool, bool]) -> None:
-        """Set the window, and if the API filters by its start and its end.
+        """Set the window, and whether the API filters by its start and by its end.
 
-        Reports the rows that are requested in vain if it doesn't.
+        If it doesn't, reports which rows are requested although the window leaves them out.
         """
         self.window = window
         self._api_filters = api_filters
@@ -137,7 +137,7 @@ class WindowFilter(RowFilter):
         return accepted
 
     def report(self) -> None:
-        """Report the rows that were left out and those that were received in vain."""
+        """Report how many rows were left out, and how many were received for the window's rows."""
         name, path = self.rules.resource, self.rules.path
         if self._left_out:
             self.notify(
@@ -172,7 +172,7 @@ class WindowFilter(RowFilter):
 
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
-    """Return if the file passes the start, and the end, of a window to the API."""
+    """Return whether requests send the start of a window, and whether they send its end."""
     # a placeholder may be in the path, the params, the headers or the body
     sends = plan.endpoint.mentions
     lower = any(sends(f"{{incremental.{name}") for name in _START_PLACEHOLDERS)

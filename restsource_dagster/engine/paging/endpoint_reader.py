@@ -140,16 +140,16 @@ class Call:
 
 
 class PageListener(Protocol):
-    """Receives what arrives, from any thread."""
+    """Handles the progress of a resource's calls. Called from any thread."""
 
     def on_page(self, rows: int, nulls: int) -> None:
-        """A page with `rows` items arrived, of which `nulls` are null."""
+        """Handle a page of `rows` items, `nulls` of which are null."""
 
     def on_call_end(self, stated_total: int | None, received: int) -> None:
-        """A call ended with `received` items; the API last stated that there are `stated_total`."""
+        """Handle the end of a call with `received` items. `stated_total` is the API's last total."""
 
     def on_message(self, text: str) -> None:
-        """There is something that a user should know."""
+        """Handle a sentence about the resource, for the user."""
 
 
 class PagePrefetch(Protocol):
@@ -213,7 +213,7 @@ class EndpointReader:
     max_pages: int = 100_000  # above any real API: a guard against paging without an end
     listener: PageListener | None = None
     prefetcher: PagePrefetch | None = None
-    """Fetches pages before they are needed; without it each page is fetched when it is."""
+    """Fetches pages ahead; None: each page is fetched when the page loop asks for it."""
 
     def pages(
         self,
@@ -224,9 +224,10 @@ class EndpointReader:
     ) -> Generator[Records, None, None]:
         """Yield the records of each page of a call, in order. Every call starts at its first page.
 
-        Fewer pages are prefetched if the caller `may_stop_early`, before the last page. `watch` is
-        told of the end of the call. Raises `RequestError` if the API can't be reached, `ResponseError` if a response is not what the
-        connector file says it is, `PagingError` if the paging does not end.
+        Fewer pages are prefetched if the caller `may_stop_early`, before the last page. `watch`
+        observes the end of the call. Raises `RequestError` if the API can't be reached,
+        `ResponseError` if a response is not what the connector file says it is, `PagingError` if the
+        paging does not end.
         """
         pages = self._page_iterator(call)
         totals = CallTotals(self._selects_every_record, is_filtered=call.is_filtered)
@@ -240,7 +241,7 @@ class EndpointReader:
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
                 self._report_errors(page, pages.page_number)
                 yield self._report_page(page.records)
-        # not reached if the caller stops early: then nothing is known of the rows it left out
+        # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
         if watch and page:
             watch.observe_end(pages, page, totals, total)

@@ -100,8 +100,8 @@ class PageGuard:
     ) -> tuple[str | None, bytes | None]:
         """Return a problem if a page has the records of an earlier one; and the records' digest.
 
-        One or two records without a key may well equal others: they count only if they equal those of
-        the page before. Pass the `digest` of the records if it is known.
+        A page of one or two records may equal an earlier one by chance, so it counts only if it
+        equals the page directly before it. Pass the `digest` of the records if it is known.
         """
         if not records:
             return None, None

@@ -1,4 +1,4 @@
-"""Take the records out of a response: parse the body, find the records, reject what is none.
+"""Take the records out of a response: parse the body, find the records, refuse a body without any.
 
 Without a `data_selector` the place of the records is detected as dlt does, but more carefully. dlt
 takes the first list with a usual name, else the first list of any name. So it loads one list of an
@@ -98,7 +98,7 @@ _PAGING_KEYS = frozenset(
 
 
 class NotDetectedError(ValueError):
-    """The body is no list of records, and no object in which one list is clearly meant."""
+    """The place of the records is unclear: the body isn't a list or an object with one such list."""
 
 
 def detect_selector(body: Any) -> JSONPath | None:
@@ -384,8 +384,8 @@ def extract_records(
 ) -> tuple[Selection, Any]:
     """Return the records of a body and the body, parsed strictly if it can't be verified later.
 
-    The rest of the body (a cursor, a total) is verified here, the records by the code that goes
-    through their values anyway. Raises `ValueError` as the reader does.
+    The rest of the body (a cursor, a total) is verified here. The records are verified later, by the
+    code that reads all their values. Raises `ValueError` as the reader does.
     """
     selection = reader.read(body)
     # Python's own parser loses nothing

@@ -39,10 +39,10 @@ __all__ = [
 
 
 class TolerantRangePaginator(RangePaginator):
-    """A range that ignores a total that can't be right, if the file has another end of the paging.
+    """A range paginator that ignores an impossible total if the file ends the paging in another way.
 
     The largest total of all pages counts, so that a total that shrinks while pages are read cuts
-    nothing off. It counts only until more has arrived than it says.
+    nothing off. Once more has arrived than the total states, the total is ignored.
     """
 
     newest_total: int | None = None

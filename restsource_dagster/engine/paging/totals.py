@@ -109,10 +109,10 @@ class CallTotals:
         return None
 
     def total_records(self, paginator: Any) -> int | None:
-        """Return the number of rows that the API stated; None if it stated none or is not clear.
+        """Return the number of rows that the API stated; None without one, or if it counts pages.
 
         An offset paginator's total counts rows. A page number paginator's total should count pages,
-        but often counts rows; it does not if more rows arrived than it says.
+        but often counts rows. If more rows arrived than it states, it counts pages.
         """
         if not self.selects_every_record or self.is_filtered:
             return self.newest_total

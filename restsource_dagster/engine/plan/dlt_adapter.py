@@ -1,6 +1,6 @@
 """The models of a connector file as the objects and arguments that dlt wants.
 
-Nothing else makes dlt's dicts. References are resolved before: the models hold what is sent.
+Only this module makes dlt's dicts. References are already resolved: the models hold the values to send.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""What it takes to read the resources of a family, and the calls that read them.
+"""Plan how each resource of a family is read, and build the calls of a plan.
 
-A plan has the secrets filled in, the path bound, and the cursor and the parent's fields found. A call
-has its placeholders filled in from the cursor and the parent's record.
+In a plan the secrets are filled in, the path is bound, and the cursor and the parent's fields are
+known. In a call the placeholders are filled in from the cursor and the parent's record.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -98,7 +98,7 @@ class ResourcePlan:
     @property
     def identity(self) -> Any:
         """The fields that tell rows with the same cursor apart; None is all of them."""
-        # an empty key in the `incremental` outvotes that of the resource: all fields count
+        # an empty `primary_key` of the `incremental` overrides the resource's: all fields count
         given = self.incremental.primary_key if self.incremental else None
         return (self.resource.primary_key or None) if given is None else (given or None)
 

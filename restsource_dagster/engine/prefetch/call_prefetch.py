@@ -51,7 +51,7 @@ class MemoryBudget:
         """The bytes that are reserved. Only `reserve` and `release` change them."""
         self._lock = threading.Lock()
         self.was_exhausted = False
-        """True if `has_room_for` has said no since this was last set to False."""
+        """True if `has_room_for` has returned False since this was last reset."""
 
     def has_room_for(self, size: int) -> bool:
         """True if so many more bytes can be reserved."""
@@ -246,7 +246,7 @@ class CallPrefetch:
         Then at most as many pages are prefetched as it has asked for.
         """
         self.group: object = None
-        """The calls with which it was prefetched."""
+        """Identifies the calls that are prefetched together, and can be cancelled together."""
         self._iterator = pages
         self._prediction = prediction
         self._pages: deque[PrefetchedPage] = deque()
@@ -318,7 +318,7 @@ class CallPrefetch:
                 self.page_bytes = max(self.page_bytes or 0, page.body_bytes)
 
     def next_to_read(self) -> PrefetchedPage | None:
-        """Return the page to read next, to one thread at a time, which calls `mark_read` after it."""
+        """Return the page to read next; None while another thread reads one. Then call `mark_read`."""
         page = self._at(self._last_read + 1)
         if (
             self._is_reading

@@ -52,7 +52,7 @@ class Prefetcher(PagePrefetch):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._max_threads = max_threads
-        # while a thread works on one call the next one is known
+        # two calls for each thread: one in progress, and one that can start as soon as it ends
         self.max_prefetched_calls = 2 * max_threads
         self._rate_limiter = rate_limiter
         # one lock for all: it is held for microseconds, and a request takes milliseconds
@@ -247,7 +247,7 @@ class Prefetcher(PagePrefetch):
 
     def _wake_workers(self, prefetch: CallPrefetch | None = None) -> None:
         """Wake a thread if there is a request to send; for one prefetch, if it has one."""
-        # memory may have been released, which lets any of them go on, not only this one
+        # released memory may let any prefetch continue, not only this one
         if (
             prefetch is None
             or prefetch.next_page() is not None
@@ -449,7 +449,7 @@ def _first_pending(
 
 
 class WorkerPool(Generic[Work]):
-    """Up to `max_threads` threads that do the work there is, started when it comes up.
+    """Up to `max_threads` worker threads. One starts when there is work and no thread is idle.
 
     `has_work` and `next_work` are called under `lock`, in any thread. `next_work` returns a piece of
     work, or None if there is none now; `run` does it, without the lock.

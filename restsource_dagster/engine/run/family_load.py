@@ -114,7 +114,7 @@ def join_parts(parts: Sequence[Outcome]) -> Outcome:
         cursor = replace(cursor, start_value=first.cursor.start_value)
     return replace(
         last,
-        # the total is that of the last part's call, and the records are those of all
+        # the total is of the last part's call only, and the records are of all parts
         stated_total=None,
         rows_loaded=sum(part.rows_loaded for part in parts),
         cursor=cursor,
@@ -368,7 +368,7 @@ class ConnectorRun:
                     break
             outcomes = _join_all_parts(parts)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
-            # its local state may have cursors whose rows were not loaded
+            # the pipeline's local state may have cursors whose rows were not loaded
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
             loaded: Sequence[Outcome | None] = _join_all_parts(parts)
@@ -482,7 +482,7 @@ class ConnectorRun:
         parquet_files: ParquetFiles | None,
         checkpoint: Checkpoint | None,
     ) -> FamilySource:
-        # a parent that is skipped is requested again by the next load, and that would be at once
+        # the next load requests a skipped parent again; as the next part, that would be at once
         may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
         sends_start = self.plans(selected)[selected.root].sends_start
         if may_skip or not sends_start or not can_load_in_parts(selected.selected):

@@ -254,9 +254,9 @@ class FamilyPrefetch:
         self._prefetched = 0
 
     def start(self) -> None:
-        """Request the first page of all, if it depends on no cursor.
+        """Request the first page of the first family, if its call depends on no cursor.
 
-        The pipeline is opened meanwhile, which takes about as long as a request.
+        Meanwhile the pipeline is opened, which takes about as long as a request.
         """
         for selected in self._families[: min(1, self._families_ahead)]:
             try:

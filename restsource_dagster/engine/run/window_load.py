@@ -103,9 +103,10 @@ def ingest_window(
 
 
 def check_backfillable(connector: Connector, resource: str) -> None:
-    """Raise `ResourceError` if loading a window twice, or beside the live stream, would go wrong.
+    """Raise `ResourceError`, with a fix, if a resource can't be loaded in windows.
 
-    The error names the resource and the way out. Raises `UnknownResourceError`, too.
+    Loading a window twice, or beside the live stream, must leave each row once. Raises
+    `UnknownResourceError`, too.
     """
     check_resources_exist(connector, [resource])
     root = connector.resource(resource)

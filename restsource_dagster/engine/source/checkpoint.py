@@ -13,7 +13,7 @@ from restsource_dagster.engine.errors import IngestError
 __all__ = ["CHECKPOINT_ROWS", "Checkpoint", "can_load_in_parts"]
 
 CHECKPOINT_ROWS = 100_000
-"""An extract ends after so many rows, however fast they came: they all wait on the disk."""
+"""An extract ends after so many rows, however fast they came: until the load, all are on the disk."""
 
 _STRATEGIES = frozenset((None, "delete-insert", "insert-only", "upsert"))
 """Merges of single rows. The others compare a table with all rows of a load."""
@@ -39,7 +39,7 @@ class Checkpoint:
         rows: int = CHECKPOINT_ROWS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """It is due after so many seconds or rows, whichever comes first."""
+        """The checkpoint is due after `seconds` or after `rows`, whichever comes first."""
         self._clock = clock
         self._due_at = clock() + seconds
         self._rows_left = rows

@@ -178,6 +178,7 @@ def _dlt_resources(
         made = _make_dlt_resource(
             _page_function(above), above, resource_hints(plan.resource), reader, loader
         )
+        # dlt reads a resource that is not selected for its dependents, and stores none of its rows
         made.selected = plan.loaded
         pages[name] = made
         yield made

@@ -158,6 +158,7 @@ class EndpointFactory:
         actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
         session = ApiSession(
             SessionRules(
+                # no other host for a token request: its body holds the client's secret
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
                 rate_limiter=self._rate_limiter,
                 usage_counter=counts.usage_counter,
@@ -179,6 +180,7 @@ class EndpointFactory:
             return self._make_auth(plan.endpoint.auth, counts)
         if plan.is_foreign:
             return None
+        # one object for all resources, so that they share its token
         if self._client_auth is None:
             self._client_auth = self._make_auth(self._client.auth, counts)
         return self._client_auth

@@ -2,7 +2,7 @@
 
 Each parent of a dependent resource is requested once in a run, and may be skipped:
 `http.on_child_error` lets a dependent skip parents whose call fails. Skipped parents are kept in
-dlt's state and requested again in the next run, even if the parent itself does not come again.
+dlt's state and requested again in the next run, even if the API does not send the parent again.
 """
 
 import threading
@@ -130,7 +130,7 @@ class ParentTracker:
         """Yield the parents that at least one loaded dependent has not seen."""
         readers = self._cursors.loaded_below(self._plan.resource.name)
         for parent in parents:
-            # an earlier run has requested below it for each resource that this run loads
+            # earlier runs have requested this parent's children for each resource of this run
             if isinstance(parent, SeenRecord) and readers <= parent.seen_by:
                 continue
             try:
@@ -375,7 +375,7 @@ class ResourceReader:
             if self.parents.is_prefetched(pending.key):
                 continue
             row_filter = self.cursors.peek(plan, pending.values)
-            # where the cursor starts is known from the first call on; a guess would be in vain
+            # the cursor's start is known only from the first call on; a guess would be a wrong request
             if row_filter is None and plan.incremental is not None:
                 return
             self.parents.mark_prefetched(pending.key)

@@ -1,10 +1,10 @@
 """The status of backfills as Dagster knows it, and the sensor that requests the due partitions.
 
-Nothing is kept from one look to the next. Whatever was killed in between, the next look reads what is there
-and continues.
+No state is kept between ticks. Each tick reads the instance again, so it continues after any process was
+killed.
 
-The order of the queries matters. Runs in progress are read first: a run that ends during the queries then
-counts as in progress, and never as neither in progress nor loaded.
+The order of the queries matters: runs in progress come first. Otherwise a run that ends between the queries
+would count as neither in progress nor loaded, and its partition would be requested twice.
 """
 
 from collections import Counter, defaultdict
@@ -218,7 +218,7 @@ def read_loaded_partitions(instance: dg.DagsterInstance, plan: BackfillPlan) -> 
 
 
 def _read_loaded_by_runs(instance: dg.DagsterInstance, plan: BackfillPlan) -> frozenset[str]:
-    """Return the same from the tags of successful runs, for a Dagster without that query."""
+    """Return the loaded partitions by the tags of successful runs, for a Dagster without data versions."""
     runs = instance.get_runs(
         dg.RunsFilter(
             statuses=[dg.DagsterRunStatus.SUCCESS],
