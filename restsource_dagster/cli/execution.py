@@ -296,6 +296,7 @@ class WindowRuns:
     def report(self, window: RequestedWindow, run_id: str) -> WindowReport:
         """Report a window's run as the instance has stored it."""
         run = self.instance.get_run_by_id(run_id)
+        # A run that a person deleted has no status any more.
         status = _STATUS_WORDS.get(run.status, "in progress") if run else "canceled"
         return WindowReport(
             window=window,

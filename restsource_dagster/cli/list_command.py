@@ -17,6 +17,7 @@ from restsource_dagster.cli.common import (
     JsonOption,
     find_dagster_home,
     load_connectors,
+    open_instance,
     read_settings,
 )
 from restsource_dagster.cli.output import print_json, print_notice, result_console
@@ -120,7 +121,7 @@ def _read_run_records(
 ) -> "tuple[Mapping[str, LastRun | None], Mapping[tuple[str, str], LastMaterialization]]":
     if home is None:
         return {}, {}
-    from restsource_dagster.cli.common import open_instance
+    # Only if there is an instance: without one the command needs no import of Dagster.
     from restsource_dagster.cli.run_records import read_last_materializations, read_last_run
 
     with open_instance(home) as instance:

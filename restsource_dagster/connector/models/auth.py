@@ -87,6 +87,8 @@ class HttpBasicAuth(FileModel):
 
     model_config = ConfigDict(
         json_schema_extra={
+            # For editors only. `auth_findings` reports it, because dlt's rule in
+            # `resource_defaults` differs.
             "dependentRequired": {"username": ["password"], "password": ["username"]}
         }
     )
@@ -137,6 +139,8 @@ class UnknownAuth(FileModel):
 
     model_config = ConfigDict(extra="allow")
 
+    # Always fails, because an object of a known type is another member of the union. The error lists
+    # the known types.
     type: AuthType
 
 

@@ -28,6 +28,7 @@ _BOUNDARY_WORDS: dict[PartitionGranularity, str] = {
     "weekly": "on a Monday at midnight",
     "monthly": "on the first of a month at midnight",
 }
+# From 1900 on there are a million hours, and each would be a partition.
 _EARLIEST_YEAR_BY_GRANULARITY = {"hourly": 2000}
 _EARLIEST_YEAR, _LATEST_YEAR = 1900, 2200
 """Years. A typing error in a year must not create millions of partitions."""
@@ -114,6 +115,7 @@ class Backfill(FileModel):
 
 
 def _refuse_backfill(field: str, message: str) -> None:
+    # pydantic locates an error of a model at the model, so the error itself names the field.
     raise PydanticCustomError("rule", "{text}", {"field": field, "text": message})
 
 

@@ -203,7 +203,10 @@ class ResourceBase(TableHints):
         "configuration.",
     )
     processing_steps: list[PythonOnly] = Field(
-        default=[], description="Python only: not for files.", max_length=0
+        # dlt accepts an empty list, which does nothing. Anything in the list would be a function.
+        default=[],
+        description="Python only: not for files.",
+        max_length=0,
     )
 
 

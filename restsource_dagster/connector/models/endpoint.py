@@ -223,6 +223,7 @@ class ResponseAction(FileModel):
     @cached_property
     def statuses(self) -> range | None:
         """The status codes that `status_code` means; None if no response can have it."""
+        # A reference has become text by now, perhaps with a line end from the variable.
         text = str(self.status_code).strip()
         if _STATUS_CODE.fullmatch(text):
             return range(int(text), int(text) + 1)
@@ -257,6 +258,7 @@ class ResponseAction(FileModel):
 
 def _body_contains(body: bytes, charset: str | None, text: str) -> bool:
     """True if the body holds the text. Most bodies are UTF-8, and guessing a charset is slow."""
+    # A variable that isn't UTF-8 holds lone surrogates, which `encode` would refuse.
     if text.encode("utf-8", "surrogatepass") in body:
         return True
     if not charset or charset.lower() in ("utf-8", "utf8"):
@@ -324,6 +326,7 @@ class Endpoint(EndpointDefaults):
     """An endpoint: its path after `base_url`, its request, and how to read the response."""
 
     BRACE_DOUBLINGS: ClassVar[Mapping[str, int]] = {
+        # Read first for params and then for placeholders, like the path in dlt.
         "path": 2,
         "params": 1,
         "json_": 1,

@@ -56,6 +56,7 @@ class IntervalSchedule(FileModel):
 
     model_config = ConfigDict(
         json_schema_extra={
+            # The rules of `_check_minutes` once more, for editors.
             "if": {"properties": {"mode": {"const": "minutes"}}},
             "then": {"required": ["interval"], "properties": {"offset": False}},
         }
@@ -84,6 +85,7 @@ class IntervalSchedule(FileModel):
             self._check_minutes()
         if self.interval < 1:
             _refuse_schedule("interval", "`interval` must be at least 1")
+        # Compared in units, because a timedelta of a huge interval overflows.
         if self.interval > _LONGEST_PERIOD // timedelta(**{self.mode: 1}):
             _refuse_schedule("interval", "`interval` must not be longer than ten years")
         if self.offset < 0 or self.offset >= self.period // timedelta(minutes=1):
@@ -130,6 +132,7 @@ def parse_file_time(value: Any, expected: str) -> datetime:
         refuse_value(expected)
     try:
         moment = datetime.fromisoformat(value)
+        # A zone can move a moment of the year 1 or 9999 out of the range of `datetime`.
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         refuse_value(expected)

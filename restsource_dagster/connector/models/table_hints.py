@@ -391,4 +391,5 @@ class TableHints(FileModel):
         if given is None:
             columns = self.columns_by_name
             return tuple(name for name, column in columns.items() if getattr(column, hint))
+        # An empty text or list is given on purpose: no key, whatever the columns say.
         return tuple(given) if isinstance(given, list) else (given,) if given else ()

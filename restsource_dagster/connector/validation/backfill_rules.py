@@ -275,6 +275,7 @@ def with_backfills(
             _report_refusals(by_name[resource.name], resource, family, block)
     if client is None:
         return tuple(resources)
+    # Not before: with errors in the client the file is refused, and its requests are unknown.
     made = {name: block for name, block in blocks.items() if block is not None}
     keys = definition_keys(
         resources, client, {name: backfill.partition for name, backfill in made.items()}
@@ -431,6 +432,7 @@ def _row_refusals(resource: Resource, path: str) -> Iterator[_BackfillRefusal]:
 
 def _merge_groups_cross_partitions(resource: Resource, path: str) -> bool:
     strategy = resource.disposition.strategy or "delete-insert"
+    # Only delete-insert uses the merge key: it deletes all rows of each group that a load brings.
     grouped = bool(resource.merge_key) and strategy == "delete-insert"
     return grouped and path not in resource.merge_key
 

@@ -154,6 +154,7 @@ def _with_full_stop(text: str) -> str:
 
 
 def _escaped(char: str) -> str:
+    # CRLF is one line end, so it becomes one space.
     return {"\n": " ", "\r": "", "\t": " "}.get(char) or ascii(char)[1:-1]
 
 

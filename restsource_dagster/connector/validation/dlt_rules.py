@@ -242,6 +242,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     if "params" in path:
         return _param_refusal_name(path, kind, given)
     cases = (
+        # dlt also takes a list of functions here, so an empty list passes its check.
         ("no-action", path[-1:] == ("action",) and given == []),
         ("python-only", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
@@ -298,6 +299,7 @@ _NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
 
 def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[Finding]:
     """Yield what the paginator's constructor in dlt would refuse, or could not start from."""
+    # The short form can't name a limit, and dlt has no default for it.
     if paginator == "offset":
         yield Finding(
             json_pointer(at),

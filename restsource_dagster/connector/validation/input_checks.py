@@ -250,6 +250,7 @@ def _named_warnings(values: Any, at: FieldPath) -> Iterator[Finding]:
 
 
 def _is_literal(item: Any) -> bool:
+    # A text with a placeholder or a reference gets its value in a run, so the file holds no secret.
     return isinstance(item, str) and bool(item) and "{" not in item and not find_references(item)
 
 

@@ -271,6 +271,7 @@ def find_parents(merged_resources: Sequence[MergedResource]) -> None:
                 _report_unknown_parent(merged, parent, parents[parent], names)
         if len(parents) == 1:
             parent = next(iter(parents))
+            # None for an unknown parent, which is reported above, so that the other checks go on.
             merged.parent = parent if parent in names else None
         _check_include_from_parent(merged, bool(parents))
 
@@ -286,6 +287,7 @@ def _parents_with_paths(merged: MergedResource) -> dict[str, FieldPath]:
 
 
 def _parents_shown(parents: dict[str, FieldPath]) -> str:
+    # In a header or a token, what looks like a parent's name may be part of a secret.
     if any(may_be_secret(place) for place in parents.values()):
         return f"{len(parents)} parents"
     return quoted_list(parents, "and")
@@ -321,6 +323,7 @@ def report_cycles(merged_resources: Sequence[MergedResource]) -> None:
     for merged in merged_resources:
         chain = [merged.name]
         current = merged.parent
+        # Also ends at a cycle among its parents, which is reported for the resources in it.
         while current is not None and current not in chain:
             chain.append(current)
             current = parents.get(current)

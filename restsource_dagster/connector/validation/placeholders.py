@@ -202,6 +202,7 @@ _INCREMENTAL_ATTRIBUTES = (
     "allow_external_schedulers",
 )
 """The attributes of dlt's `Incremental` that a placeholder can show."""
+# Any other text in braces may be part of a body or a secret, so messages don't show it.
 _SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 
 

@@ -1,4 +1,4 @@
-"""Build the resources of a file from its sound parts, with every check on the way."""
+"""Build the resources of a file: run every check on them, and derive their write dispositions."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -277,6 +277,7 @@ def _without_broken(
         elif steps[:1] == ["resource_defaults"]:
             _remove_from_defaults(whole, steps[1:], broken)
         elif steps[:1] == ["client"]:
+            # Checked without one of its parts, a client would be another one.
             whole.pop("client", None)
     return whole, broken
 
@@ -373,6 +374,8 @@ def _check_unique_identifiers(merged_resources: list[MergedResource]) -> None:
             continue
         earlier = assets.setdefault(asset_identifier(merged.name), merged)
         if earlier.name != merged.name:
+            # One report for the pair: resources with one asset name nearly always have one table,
+            # too.
             _report_same_identifier(merged, earlier, "name", "asset", asset_identifier(merged.name))
             continue
         table = merged.resource.table_name or merged.name

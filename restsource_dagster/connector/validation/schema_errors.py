@@ -261,6 +261,7 @@ def _finding_by_error_type(
         "missing": lambda: _missing_field(path),
         "literal_error": lambda: _unknown_literal(model, error, path),
         "python_only": lambda: python_only_finding(path, given),
+        # Only `processing_steps` has a greatest length: 0.
         "too_long": lambda: python_only_finding(path, given),
         "jsonpath": lambda: _no_jsonpath(path, given),
         "path_of_many": lambda: _path_of_many(path, given),

@@ -110,6 +110,7 @@ def build_resource_plans(
 
     `connector` has its references resolved.
     """
+    # a parent is read for its dependents even if the file deselects it
     needed = _needed_names(family, loaded)
     for name in family.names:
         if name in needed:

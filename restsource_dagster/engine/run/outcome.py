@@ -1,4 +1,4 @@
-"""The results of a run: its progress, for an observer, and at the end one outcome per resource."""
+"""The result of a run: an outcome for each resource, with rows, cursor, columns or the failure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""The sensors of a code location."""
+"""The sensors of a code location: first runs, killed runs, changed files and broken files."""
