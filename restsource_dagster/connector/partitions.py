@@ -98,6 +98,7 @@ def next_partition_start(granularity: PartitionGranularity, start: datetime) -> 
     """Return the end of the partition that starts at `start`, which is the start of the next one."""
     if granularity != "monthly":
         return start + _PARTITION_LENGTHS[granularity]
+    # December, 12, gives (1, 0): the first month of the next year.
     years, month = divmod(start.month, 12)
     return start.replace(year=start.year + years, month=month + 1)
 

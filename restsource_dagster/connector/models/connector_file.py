@@ -300,6 +300,7 @@ class ConnectorFile(FileModel):
 
     model_config = ConfigDict(title="Connector", serialize_by_alias=True)
 
+    # With an underscore, because `schema` is a method of pydantic's models.
     schema_: Text | None = Field(
         default=None, alias="$schema", description="The JSON Schema of the file, for editors."
     )

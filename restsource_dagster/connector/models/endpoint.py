@@ -284,6 +284,7 @@ class EndpointDefaults(FileModel):
         description="Query parameters. Values may contain `{resources.parent.field}` and "
         "`{incremental.start_value}`. Write a literal brace twice: `{{`.",
     )
+    # With an underscore, because `json` is a method of pydantic's models.
     json_: dict[str, Any] = Field(
         default={},
         alias="json",

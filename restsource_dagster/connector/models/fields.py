@@ -124,6 +124,7 @@ def _check_python_only(value: Any) -> None:
 def _check_jsonpath(value: Any) -> Any:
     if not isinstance(value, str):
         refuse_type("a JSON path as text")
+    # With a letter for each reference, because its value is known only in a run.
     if not is_jsonpath(without_references(value)):
         raise PydanticCustomError("jsonpath", "not a JSON path")
     return value

@@ -77,8 +77,8 @@ CLOSERS = frozenset(CLOSING.values())
 
 def tokenize(text: str) -> Iterator[Token]:
     """Yield all tokens of a text, without white space."""
-    # The pattern skips white space before a token. At the end of the text it would do so in vain,
-    # once for each space.
+    # The pattern skips white space before a token. At the end of the text no token follows, and the
+    # search would start again at each space.
     for found in _TOKEN.finditer(text.rstrip(WHITE_SPACE)):
         yield found[1], found.start(1)
 

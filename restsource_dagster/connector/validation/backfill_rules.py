@@ -236,6 +236,7 @@ def _definition_hash(texts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:_KEY_LENGTH]
 
 
+# The name of a column: the rows of an appended partition are deleted by it in SQL.
 _PLAIN_FIELD = re.compile(r"[A-Za-z_@][A-Za-z0-9_@-]*")
 _BACKFILL_COMMAND = "`restsource backfill NAME RESOURCE --from X --to Y --window N`"
 

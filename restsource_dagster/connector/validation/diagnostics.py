@@ -159,7 +159,8 @@ def _escaped(char: str) -> str:
 
 
 _MAX_SHOWN_LENGTH = 40
-# Rather too much than too little: a value not shown costs a look into the file, a shown one a new key.
+# It matches too much rather than too little: a hidden value costs a look into the file, a shown secret
+# has to be replaced.
 _SECRET_FIELD = re.compile(
     r"token|secret|passw|pwd|pass$|api[-_ ]?key|apikey|authorization|cookie|credential|signature"
     r"|access[-_ ]?key|subscription[-_ ]?key|private|session|x-auth|passphrase|app[-_]?key"

@@ -192,6 +192,7 @@ def _values_with_paths(value: Any, *, deepest: int) -> Iterator[tuple[FieldPath,
 
 
 def _encodable_key(key: Any) -> str:
+    # A lone surrogate in a key is reported, and the report has to be printed.
     return str(key).encode("utf-8", "replace").decode()
 
 

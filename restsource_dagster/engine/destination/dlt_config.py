@@ -62,7 +62,7 @@ def _set_workers() -> None:
         step: {"workers": dlt.config.get(f"{step}.workers", int) or default}
         for step, default in _DLT_WORKERS.items()
     }
-    # only a provider before the environment's can outvote it, and dlt registers new ones at the end
+    # dlt asks its providers in order and registers new ones at the end, after the environment's
     providers = Container()[PluggableRunContext].providers.providers
     providers.insert(0, _provider(_WORKERS_NAME, workers))
 

@@ -160,8 +160,8 @@ class PipelineManager:
     def _locked(self) -> Iterator[None]:
         """Lock the destination for the block.
 
-        After one wait that ended in vain, each further call fails at once: a run of many families
-        would wait for each of them.
+        After one wait has timed out, each further call fails at once. Otherwise a run would wait
+        again for each of its families.
         """
         if self._busy:
             raise self._busy

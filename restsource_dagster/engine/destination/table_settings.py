@@ -151,7 +151,7 @@ def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
     hints = [hint for hint in column if hint not in _COLUMN_FORM and hint not in said]
     given = {hint: column.pop(hint) for hint in hints}
     if given.get("primary_key") or given.get("merge_key"):
-        # a key needs values, and a changed primary key is told with the other schema changes
+        # a key implies NOT NULL, and a changed primary key is reported with the other schema changes
         given.update(primary_key=None, nullable=None)
     needs_value = given.pop("nullable", None) is False
     return [*(hint for hint, value in given.items() if value), *(["nullable"] * needs_value)]

@@ -408,7 +408,7 @@ def check_safe_to_append(
             raise ResourceError(
                 name,
                 f"the table {plan.resource.table} has rows from before it was appended to by this "
-                "cursor, and nobody can tell which of them the API would send again. Give it another "
+                "cursor, so it is unknown which of them the API would send again. Give it another "
                 '"table_name", or a "primary_key" so that rows are merged, or empty the table',
             )
 

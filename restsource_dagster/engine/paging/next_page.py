@@ -1,8 +1,8 @@
-"""What a response says about a next page: at the place that the file names, and elsewhere.
+"""Find out whether a response has a next page: at the place that the file names, and elsewhere.
 
-Absent is not null. A link or cursor that is null or empty is the end of the paging. One that no answer
-has may be misspelt, and ending there would load the first page only: then the rest of the answer is
-searched for signs of a next page.
+A link or cursor that is null or empty ends the paging. A missing one may be misspelt, and ending there
+would load the first page only. So if no response has it, the rest of the response is searched for signs
+of a next page.
 """
 
 import json
@@ -99,16 +99,18 @@ _MORE_FIELDS = split_names(
 _LAST_FIELDS = split_names("islast islastpage lastpage last endofstream")
 _PAGE_COUNT_FIELDS = split_names("totalpages pagecount pagescount numpages numberofpages")
 _LINK_LISTS = frozenset({"links", "link"})
+# what APIs send in place of a link or a cursor when there is none
 _EMPTY_TEXTS = frozenset({"", "0", "-1", "null", "none", "false", "undefined", "nil"})
+# deeper objects hold data rather than facts about the page
 _SEARCHED_LEVELS = 4
 
 
 def signs_of_next_page(response: requests.Response, body: Any, records: Sequence[Any]) -> list[str]:
-    """Return where a response says that pages follow, most telling first; empty if it does not.
+    """Return the places at which a response says that more pages follow, the clearest first.
 
-    Links, cursors and flags such as `has_more` count, in headers and outside the records. None
-    counts if the response says as well that it is the last page. The response is the first of its
-    call: more than one page in all is a sign, too.
+    Signs are links, cursors and flags such as `has_more`, in headers and outside the records. If the
+    response also says that it is the last page, there are none. Pass the first response of a call:
+    then a number of pages above 1 is a sign, too.
     """
     fields = list(_fields_beside(body, records))
     if any(_says_last(name, value) for name, _, value in fields):
@@ -140,6 +142,7 @@ def _is_reference(value: Any) -> bool:
     """True if a value may be a link, a cursor or a page number."""
     if isinstance(value, str):
         return value.strip().lower() not in _EMPTY_TEXTS
+    # not a bool, which is an int to isinstance
     return type(value) is int and value > 0
 
 
@@ -208,7 +211,7 @@ _POSITION_PARAMS = split_names("page pagenumber pagenum pageno offset skip start
 def names_position(response: requests.Response) -> bool:
     """True if a page was asked for by its place among the rows, which shift when one is deleted.
 
-    A cursor that names a row, or is known to the API only, is no such place.
+    False for a cursor: it names a row, or only the API knows what it means.
     """
     sent = parse_qsl(urlsplit(str(response.request.url)).query)
     return any(
@@ -236,7 +239,7 @@ def describe_absent_path(
     rows: int,
     total: int | None,
 ) -> str | None:
-    """Return why a next page must exist though its place is not in the answer; None if none need.
+    """Return why a next page must exist although the response lacks its link or cursor; else None.
 
     `total` is the number of all rows that were asked for, if the answer states it.
     """

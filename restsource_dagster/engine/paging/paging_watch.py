@@ -1,4 +1,4 @@
-"""Watch what the pages of a resource's calls say as a whole: where the next is, and if they shift."""
+"""Detect, over all calls of a resource, a misspelt place of the next page, and pages that shift."""
 
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
@@ -22,12 +22,12 @@ _SINGLE_PAGE_ADVICE = 'if it has no more pages, set "paginator": "single_page"'
 
 
 class PagingWatch:
-    """Tells the place of a next page that is misspelt from one that ends the paging.
+    """Distinguishes a misspelt place of the next page from the end of the paging.
 
-    Many APIs leave the place out on the last page. So its absence proves nothing once a response has
-    had it, in another call of the resource or in an earlier run. One watch serves all calls of a
-    resource in a load. With `is_strict` a full page or a total counts against an absent place;
-    without it only a next page that the response names at another place does.
+    Many APIs omit the link or cursor on the last page. So once a response had it, in another call of
+    the resource or in an earlier run, its absence is the end. One watch serves all calls of a
+    resource in a load. With `is_strict`, a full page or a larger total makes its absence an error;
+    without it, only a next page that the response names at another place does.
     """
 
     def __init__(self, notify: Callable[[str], None], *, is_strict: bool = True) -> None:
@@ -55,7 +55,7 @@ class PagingWatch:
         state.update({name: place for name, place in known.items() if place})
 
     def take_shift(self) -> str | None:
-        """Return, once, in words that rows of the call that ended last may have been skipped."""
+        """Return a sentence if the call that ended last may have skipped rows, and forget it; else None."""
         shift, self._shift = self._shift, None
         return shift
 
@@ -78,10 +78,10 @@ class PagingWatch:
             self._observe_single_page(pages, page)
 
     def conclude(self) -> None:
-        """Raise the error of the first call that must have a next page, or warn.
+        """Raise the error of the first call whose next page was not found, or warn about it.
 
-        Call it after the last call. If the place was found after all, its absence elsewhere is an end,
-        worth a word only where the response names a next page at another place.
+        Call it after the last call. If a response had the place, its absence in others is the end of
+        the paging, and only a next page that is named at another place is reported.
         """
         if self._absent is not None and self._absent == self._found:
             if self._signs:

@@ -79,7 +79,7 @@ class TolerantRangePaginator(RangePaginator):
         end = self.largest_total + self.base_index
         if not self._ends_without_total:
             return bool(self.current_value >= end)
-        # past a total that was too small paging goes on until the other end is found
+        # past a total that was too small, paging continues to the other end that the file gives
         return bool(self.current_value == end or self._is_just_past(end))
 
     def _is_just_past(self, end: int) -> bool:

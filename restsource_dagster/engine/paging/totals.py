@@ -88,12 +88,12 @@ class CallTotals:
         self.newest_total = self.newest_total if total is None else total
 
     def describe_fall(self) -> str | None:
-        """Return in words that the total fell while the pages were read; None if it did not.
+        """Return a sentence if the total fell while the pages were read; None if it did not.
 
-        Then rows were deleted, and those behind them have moved to pages that were read before. A
-        total counts only if so many rows arrived: one of a whole table moves for other reasons. And
-        it must have fallen from a response to one that was asked for later, as pages that are
-        requested at once may arrive in any order.
+        If it fell, rows were deleted, and later rows have moved to pages that were read before. A
+        total is compared only if that many rows arrived: the total of a whole table changes for other
+        reasons. It must fall from one response to another that was requested after the first arrived,
+        because pages that are requested at the same time arrive in any order.
         """
         totals = [page.total for page in self.stated]
         if not {self.rows, self.pages} & set(totals) or _counts_down(self.stated):
@@ -138,7 +138,7 @@ class CallTotals:
 
 
 def _counts_down(pages: Sequence[PageTotal]) -> bool:
-    """True if each total is what remains after the page before, or with it."""
+    """True if each total is the number of rows that are left, with or without the page that states it."""
     pairs = list(pairwise(pages))
     return all(one.total - after.total == one.rows for one, after in pairs) or all(
         one.total - after.total == after.rows for one, after in pairs

@@ -117,10 +117,10 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
 
 
 def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
-    """Let a merge keep the row with the newest cursor of those with one key in a load.
+    """Make a merge keep the row with the newest cursor if a load has several rows with one key.
 
-    A row that changes while pages are read comes twice. dlt keeps any of them, and the cursor would
-    leave the newer one behind.
+    A row that changes while pages are read arrives twice. dlt keeps either of the two. If it kept the
+    older one, no later run would request the newer one, because the cursor is past it.
     """
     cursor, disposition = resource.incremental, resource.disposition
     if cursor is None or not resource.primary_key or not cursor.cursor_path.isidentifier():

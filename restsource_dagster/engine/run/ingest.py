@@ -262,7 +262,7 @@ class FamilyPrefetch:
             try:
                 root = self._run.plans(selected)[selected.root]
                 if root.incremental is None:
-                    # just one page: if the destination can't be opened, it was requested in vain
+                    # one page only: if the destination can't be opened, its request is wasted
                     endpoint = _endpoint_of(self._run, root)
                     endpoint.prefetch_for_later(root_call(root, None), may_stop_early=True)
                     self._prefetched = 1

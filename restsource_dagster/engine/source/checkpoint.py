@@ -1,4 +1,4 @@
-"""Checkpoints: a long extract ends between two pages, and what it read is loaded before it goes on.
+"""Checkpoints: a long extract stops between two pages, its rows are loaded, and the next one continues.
 
 If the run fails or is killed afterwards, the next one continues from the cursor that was stored with
 those rows. Only calls that send the oldest rows first (`row_order`) can do that, into merged tables.

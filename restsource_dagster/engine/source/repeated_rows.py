@@ -1,4 +1,4 @@
-"""Leave out rows that the API sends twice in one run, as it does when its pages shift meanwhile."""
+"""Leave out rows that the API sends twice in one run, as happens if pages shift while they are read."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 __all__ = ["MAX_KNOWN_ROWS", "RepeatedRows"]
 
 MAX_KNOWN_ROWS = 200_000
-"""So many rows are remembered: a shift is as far as rows come and go while pages are read."""
+"""How many rows are remembered. Pages shift only by the rows that are added or deleted meanwhile."""
 
 # None is dlt's default, delete-insert
 _REMOVES_REPEATS = (None, "delete-insert")
@@ -19,17 +19,17 @@ _Identify = Callable[[dict[str, Any]], Identity]
 
 
 class RepeatedRows:
-    """Knows the rows of one resource that were read last, by their primary key.
+    """Remembers the rows of one resource that were read last, by their primary key.
 
-    What makes two rows one depends on what the table is to hold:
+    When two rows are the same depends on the table:
 
-    - The rows of a replaced table, and those appended without a cursor, are one if their keys are equal.
-    - Of rows appended with a cursor the cursor must be equal, too: with another one it is a new version.
-    - Below a parent, and in a merge that does not remove repeats itself, they must be equal as a whole.
-      So a key that is unique only below one parent loses no row.
-    - An insert-only merge takes the first row of a key.
+    - In a replaced table, or appended without a cursor: if their keys are equal.
+    - Appended with a cursor: if key and cursor are equal. Another cursor value is a new version.
+    - Below a parent, and in a merge that doesn't remove repeats itself: if all fields are equal,
+      because a key may be unique only below one parent.
+    - In an insert-only merge: if their keys are equal; the first row is kept.
 
-    An upsert stores each row of a load, so two different ones with one key are refused.
+    An upsert stores each row of a load, so two different rows with one key are an error.
     """
 
     def __init__(self, plan: ResourcePlan) -> None:
@@ -93,6 +93,7 @@ class RepeatedRows:
     def _remember(self, found: list[Identity]) -> None:
         self._known.update(found)
         self._pages.append(found)
+        # by whole pages, oldest first; the newest page always stays
         while len(self._known) > MAX_KNOWN_ROWS and len(self._pages) > 1:
             oldest = self._pages.popleft()
             self._known.difference_update(oldest)
@@ -101,7 +102,7 @@ class RepeatedRows:
 
 
 def _identity_of(plan: ResourcePlan) -> _Identify | None:
-    """Return what identifies a row; None if rows of the resource may repeat."""
+    """Return the function that identifies a row; None if repeated rows need no filter."""
     resource, disposition = plan.resource, plan.resource.disposition
     key = resource.primary_key
     if not key or not plan.loaded:
@@ -111,6 +112,7 @@ def _identity_of(plan: ResourcePlan) -> _Identify | None:
     if resource.parent or disposition.value == "merge":
         # dlt's delete-insert stores one row for each key
         removes_repeats = disposition.value == "merge" and disposition.strategy in _REMOVES_REPEATS
+        # as text, because nested values can't be hashed
         return None if removes_repeats else lambda record: (*_values(record, key), repr(record))
     if disposition.value == "append" and plan.incremental is not None:
         path = plan.incremental.cursor_path

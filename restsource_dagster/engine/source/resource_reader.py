@@ -253,9 +253,9 @@ class ResourceReader:
         self._save_unless_shifted(opened)
 
     def _save_unless_shifted(self, opened: OpenRowFilter | None) -> None:
-        """Save the cursor; let it stay if rows may have been skipped, so that they are read again.
+        """Save the cursor. If rows may have been skipped, keep the old one, so that they are read again.
 
-        Raises `IngestError` where rows that are read again would be stored twice.
+        Raises `IngestError` if rows that are read again would be stored twice.
         """
         shift, name = self.watch.take_shift(), self.plan.resource.name
         if shift is None:
