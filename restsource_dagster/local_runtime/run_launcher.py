@@ -125,7 +125,7 @@ class ForkServerClient:
             raise
 
     def discard(self, child: int) -> None:
-        """End a child that waits, before it has done anything."""
+        """End a child that waits for `release`, so that its run never begins."""
         with suppress(ForkFailedError):
             self._send({"do": "discard", "pid": child})
 
@@ -247,7 +247,7 @@ class WarmRunLauncher(dg.DefaultRunLauncher):
                 raise
 
     def _fork(self, job: str, arguments: str) -> tuple[ForkServerClient, int]:
-        """Fork a child from the fork server, or from a new one if that is stale or gone."""
+        """Fork a child. Starts a new fork server if there is none or the current one is stale or gone."""
         if time.monotonic() - self._failed_at < RETRY_SECONDS:
             raise ForkFailedError("the fork server failed a short while ago")
         try:

@@ -220,7 +220,7 @@ class OpenEventLog(SqliteEventLogStorage):
             return path.read_bytes()
 
     def store_event_batch(self, events: Sequence[dg.EventLogEntry]) -> None:
-        """Store a batch of events: asset events of one run all or none, in a transaction per file."""
+        """Store a batch of events. Asset events of one run are stored all or none, in one transaction per file."""
         if not _are_asset_events_of_one_run(events):
             super().store_event_batch(events)
             return

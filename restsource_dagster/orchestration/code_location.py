@@ -166,7 +166,7 @@ def _new_job_names(definitions: ConnectorDefinitions, taken: set[str]) -> set[st
 
 
 def _rejected_file(connector: Connector, error: Exception) -> LoadedFile:
-    """Return a valid file that Dagster rejects as one with a problem."""
+    """Return the valid file of a connector that Dagster rejects, as a file with a problem."""
     problem = Problem(
         path=connector.path,
         line=1,

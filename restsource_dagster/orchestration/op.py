@@ -255,7 +255,7 @@ def load_summary(outcome: Outcome) -> str:
 
 
 def summarize_failures(connector: Connector, failed: list[Outcome], wanted: int) -> dg.Failure:
-    """Return one failure for a run: each cause once, with the resources that failed because of it."""
+    """Return one failure for a run. It lists each cause once, with the resources that failed by it."""
     # A family fails as a whole, so its members share a cause.
     causes: dict[tuple[str, str, str], list[str]] = {}
     for outcome in failed:

@@ -75,7 +75,7 @@ class RateLimiter:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Hold one of the slots; wait for it, for the rate and for the end of a pause."""
+        """Hold a slot for the block. Waits for a free slot, for the rate limit and for a pause to end."""
         # a cancelled request may wait here, at most until another one ends
         with self._concurrency:
             taken = self._take_slot()

@@ -86,7 +86,7 @@ class ResourcePlan:
         return "$" if given is None and self.is_single_entity else given
 
     def paginator(self, clients: Paginator | None) -> Paginator | None:
-        """The paginator, given that of the client; None means that it is detected."""
+        """The endpoint's paginator, else `clients`, the client's; None: it is detected."""
         default = "single_page" if self.is_single_entity else clients
         return self.endpoint.paginator or default
 

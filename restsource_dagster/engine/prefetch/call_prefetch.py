@@ -150,7 +150,7 @@ class PrefetchedPage:
 
     @property
     def held_bytes(self) -> int:
-        """The memory that it has reserved."""
+        """The bytes that are reserved for this page."""
         return self.reservation.reserved_bytes if self.reservation else 0
 
     @property
@@ -230,14 +230,14 @@ class CallPrefetch:
         self.send = send
         self.budget = budget
         self.max_bytes = budget.max_bytes
-        """The memory that it may reserve of the budget."""
+        """How many bytes of the budget this prefetch may reserve."""
         self.last_requested_page = 0
         """The last page that the page loop has asked for."""
         self.in_flight = 0
         """The requests that prefetch threads have sent and that have no response yet."""
         self.is_cancelled = False
         self.has_ended = False
-        """True if no page follows the ones it has."""
+        """True if no page follows the prefetched ones."""
         self.page_bytes = page_bytes
         """The size of the largest page so far; None before the first."""
         self.may_stop_early = False

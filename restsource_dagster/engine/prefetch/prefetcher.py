@@ -246,7 +246,7 @@ class Prefetcher(PagePrefetch):
         return found
 
     def _wake_workers(self, prefetch: CallPrefetch | None = None) -> None:
-        """Wake a thread if there is a request to send; for one prefetch, if it has one."""
+        """Wake a thread if a request can be sent. With `prefetch`, only if it has such a request."""
         # released memory may let any prefetch continue, not only this one
         if (
             prefetch is None
@@ -256,7 +256,7 @@ class Prefetcher(PagePrefetch):
             self._workers.wake()
 
     def _send(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
-        """Send the request of a page; read the page and those that waited for it."""
+        """Send the request of a page, then read this page and the pages that wait for it."""
         outcome: PageResponse | Exception | None = None
         try:
             outcome = PageResponse(page.send(prefetch.send))
@@ -429,7 +429,7 @@ class PrefetchScheduler:
         self._unclaimed.setdefault((prefetch.resource, prefetch.key), deque()).append(prefetch)
 
     def _unregister(self, prefetch: CallPrefetch) -> bool:
-        """Remove a prefetch from the unclaimed ones; return False if it is none of them."""
+        """Remove a prefetch from the unclaimed ones; return False if its call was made already."""
         prefetches = self._unclaimed.get((prefetch.resource, prefetch.key), deque())
         if prefetch not in prefetches:
             return False
@@ -480,7 +480,7 @@ class WorkerPool(Generic[Work]):
         return self._idle == len(self._threads)
 
     def wake(self) -> None:
-        """Let a thread do the work there is; start one if none is idle. Called under the lock."""
+        """Wake an idle thread; start a thread if there is work and none is idle. Called under the lock."""
         if self._is_shut_down:
             return
         if self._idle:

@@ -68,9 +68,9 @@ class PendingParent:
 
     parent: Record
     values: tuple[Any, ...] = ()
-    """The values that the call takes from it."""
+    """The values of the parent that the call needs."""
     key: str = ""
-    """Identifies all that is taken from it. Each key is requested once in a run."""
+    """Identifies the values that are taken from the parent. Each key is requested once in a run."""
     error: IngestError | None = None
     """Set if the parent lacks a value that the call needs."""
 
@@ -220,7 +220,7 @@ class ResourceReader:
     watch: PagingWatch
     repeats: RepeatedRows
     checkpoint: Checkpoint | None = None
-    """Ends the call early if it is due; None if the call is always read to its end."""
+    """The call ends early when this checkpoint is due; None: the call is read to its end."""
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
@@ -310,7 +310,7 @@ class ResourceReader:
     def dependent_records(
         self, pending: PendingParent, opened: OpenRowFilter | None
     ) -> Iterator[Records]:
-        """Yield the records of the call for a parent, with the fields that they get from it."""
+        """Yield the records of the call for a parent, with the parent's fields that the file includes."""
         parent = pending.parent
         placeholders = self.placeholders(opened.row_filter if opened else None)
         call, parent_fields = dependent_call(self.plan, placeholders, parent)

@@ -71,7 +71,7 @@ class RunInProgress:
     is_queued: bool
     """True while it waits in the queue."""
     since: datetime
-    """When it began to wait or to run, UTC."""
+    """When the run began to wait or to execute, UTC."""
 
 
 class ConnectorRuns(Protocol):

@@ -105,7 +105,7 @@ def slot_tag(slot: datetime) -> str:
 
 
 def parse_slot_tag(value: str) -> datetime | None:
-    """Return the slot that a tag's value names; None if the value names none, as people can edit tags."""
+    """Return the slot in a tag's value; None if the value is no slot, as people can edit tags."""
     try:
         slot = datetime.fromisoformat(value)
     except ValueError:

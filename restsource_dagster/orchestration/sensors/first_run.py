@@ -174,7 +174,7 @@ class _FirstRunCursor:
 
     @classmethod
     def read(cls, text: str | None, known: str) -> "_FirstRunCursor":
-        """Return the stored cursor; one from the start if it is of another set or can't be read."""
+        """Return the stored cursor; an initial cursor if the stored one is of another set or unreadable."""
         try:
             value = json.loads(text or "{}")
         except ValueError:

@@ -63,7 +63,7 @@ class RunProcess:
 
     @classmethod
     def of_run(cls, run: dg.DagsterRun) -> "RunProcess | None":
-        """Return the process that a run's tag names; None if it names none."""
+        """Return the process in a run's tag; None if the tag is missing or has another form."""
         # From the right, because a host name may contain colons; and people can edit tags.
         host, pid, started = ("", "", "", *run.tags.get(TAG_PROCESS, "").rsplit(":", 2))[-3:]
         if not (pid.isdecimal() and started.isdecimal()):

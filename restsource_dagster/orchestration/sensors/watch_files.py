@@ -201,7 +201,7 @@ class WatchState:
 
     @classmethod
     def read(cls, text: str | None) -> "WatchState":
-        """Return the state of a cursor; an initial one if there is none or it isn't ours."""
+        """Return the state in a cursor; an initial state without a cursor that this sensor wrote."""
         try:
             value: Any = json.loads(text or "{}")
             if not isinstance(value, dict) or value.get("version") != 1:
@@ -314,7 +314,7 @@ def _reload_credit(state: WatchState, observed: FolderObservation) -> float:
 
 
 def _after_reload(state: WatchState, observed: FolderObservation) -> WatchState:
-    """Return the state when the definitions match the files: an initial one, with the credit kept."""
+    """Return the state when the definitions match the files: an initial state that keeps the credit."""
     # A quiet folder always has the same state.
     if state.credit >= RELOAD_BURST:
         return WatchState()
