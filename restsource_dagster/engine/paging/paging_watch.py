@@ -1,5 +1,6 @@
 """Detect, over all calls of a resource, a misspelt place of the next page, and pages that shift."""
 
+import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
 
@@ -38,7 +39,8 @@ class PagingWatch:
         self._absent: str | None = None
         self._warning: str | None = None
         self._error: IngestError | None = None
-        self._shift: str | None = None
+        # calls below parents may end in several threads, each of which takes its own
+        self._ended = threading.local()
         self._signs = ""
         self._is_recalled = False
 
@@ -55,8 +57,9 @@ class PagingWatch:
         state.update({name: place for name, place in known.items() if place})
 
     def take_shift(self) -> str | None:
-        """Return a sentence if the call that ended last may have skipped rows, and forget it; else None."""
-        shift, self._shift = self._shift, None
+        """Return a sentence if the thread's last call may have skipped rows, and forget it; else None."""
+        shift: str | None = getattr(self._ended, "shift", None)
+        self._ended.shift = None
         return shift
 
     def observe_end(
@@ -68,7 +71,7 @@ class PagingWatch:
         """
         paginator, rows = pages.paginator, totals.rows
         if isinstance(paginator, RangePaginator) or names_position(page.response):
-            self._shift = totals.describe_fall()
+            self._ended.shift = totals.describe_fall()
         if isinstance(paginator, TolerantReferencePaginator):
             if paginator.was_found:
                 self._found = paginator.reference

@@ -1,5 +1,6 @@
 """Leave out rows that the API sends twice in one run, as happens if pages shift while they are read."""
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,8 @@ class RepeatedRows:
     def __init__(self, plan: ResourcePlan) -> None:
         self.left_out = 0
         """How many rows were left out."""
+        # calls below parents may be read by several threads
+        self._lock = threading.Lock()
         self._resource = plan.resource.name
         self._identify = _identity_of(plan)
         self._refuses_versions = plan.resource.disposition.strategy == "upsert"
@@ -52,9 +55,16 @@ class RepeatedRows:
             return records
         try:
             found = [identify(record) for record in records]
-            is_new = len(set(found)) == len(found) and self._known.isdisjoint(found)
+            is_unique = len(set(found)) == len(found)
         except (AttributeError, KeyError, TypeError):
             return records  # no objects, or a key that is missing, null or a list: never equal
+        with self._lock:
+            return self._without_known(records, found, is_unique=is_unique)
+
+    def _without_known(
+        self, records: list[Any], found: list[Identity], *, is_unique: bool
+    ) -> list[Any]:
+        is_new = is_unique and self._known.isdisjoint(found)
         if is_new:
             self._refuse_versions(found)
             self._remember(found)
