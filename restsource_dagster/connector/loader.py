@@ -415,6 +415,7 @@ def load_wanted(
         if _mentions(path, pattern)
     }
     chosen = LoadedFolder(tuple(without_duplicate_names(mentioned.values())), before)
+    # With all files, the caller can say which names there are.
     return chosen if any(map(is_wanted, chosen.connectors)) else _load_all(folder, mentioned)
 
 
@@ -422,6 +423,7 @@ def _mentions(path: Path, pattern: re.Pattern[bytes]) -> bool:
     content = read_content(path)
     if isinstance(content, Problem):
         return False
+    # The stem, too: a connector without a `name` is named after its file.
     return any(pattern.search(each) for each in (os.fsencode(path.stem), content))
 
 

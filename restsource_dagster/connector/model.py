@@ -155,6 +155,7 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     # A value with an error needs no warning as well.
     wrong = {finding.pointer for finding in findings}
     findings.extend(warning for warning in warnings if warning.pointer not in wrong)
+    # From the raw value, so that a wrong name is reported together with all other mistakes.
     name = _connector_name(value, path, findings)
     # A mistake in `resource_defaults` is found once for each resource that it is merged into.
     distinct = tuple(dict.fromkeys(findings))

@@ -138,6 +138,7 @@ def families_of(resources: Iterable[Resource]) -> tuple[Family, ...]:
     for resource in resources:
         children.setdefault(resource.parent, []).append(resource)
     families = []
+    # A cycle of parents has no root, so none of its members is reached.
     for root in children.get(None, []):
         # Level by level, so that each member comes after its parent.
         members, position = [root], 0

@@ -161,6 +161,7 @@ Param = Annotated[
     Annotated[
         Any,
         Tag("#plain"),
+        # All but an object, which dlt takes for a param of a type.
         WithJsonSchema({"type": ["string", "number", "boolean", "array", "null"]}),
     ]
     | Annotated[ResolveParam, Tag("#resolve")]
@@ -171,6 +172,7 @@ Param = Annotated[
 
 
 def _status_kind(value: Any) -> str | None:
+    # `true` passes as a number, as in dlt, and `boolean_warnings` reports it.
     return "#text" if isinstance(value, str) else "#number" if isinstance(value, int) else None
 
 

@@ -194,6 +194,7 @@ def _finds_many(step: Any) -> bool:
 
 Text = Annotated[str, Strict()]
 """Text, as it is."""
+# Without `Strict`, pydantic takes "yes" and 1 for true, which dlt refuses.
 Flag = Annotated[bool, Strict()]
 """`true` or `false`."""
 WholeNumber = Annotated[

@@ -361,6 +361,7 @@ class _Corrector:
             self._refuse(offset + end, "the end of the line", '`"` to close the text')
         elif not char:
             self._cut_off('"')
+        # A control character, which JSON allows in a text only as an escape (RFC 8259, section 7).
         elif char != '"':
             escape = r"\t" if char == "\t" else f"\\u{ord(char):04x}"
             self._refuse(offset + end, _described(char), f"`{escape}`")

@@ -40,6 +40,7 @@ class SourceNode:
         """Return the node of a JSON pointer, or its nearest ancestor that is in the text."""
         node = self
         for token in pointer.split("/")[1:]:
+            # `~1` first: `~01` means `~1`, not a slash (RFC 6901, section 4).
             child = node.children.get(token.replace("~1", "/").replace("~0", "~"))
             if child is None:
                 break

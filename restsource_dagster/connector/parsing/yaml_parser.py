@@ -41,6 +41,7 @@ from restsource_dagster.connector.validation.diagnostics import Finding
 __all__ = ["parse_yaml"]
 
 _WORDS: dict[str, Any] = {
+    # The empty text is the value of a key without one: `key:`.
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),

@@ -173,6 +173,7 @@ _URL_PARTS = re.compile(r"//[^/@\s]*@|[?#].*", re.DOTALL)
 
 def json_pointer(path: Iterable[str | int]) -> str:
     """Return the JSON pointer (RFC 6901) of a path of keys and indices; "" is the whole file."""
+    # `~` first, or the `~1` that stands for a slash would be escaped again.
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
 
 

@@ -142,6 +142,7 @@ def _guessed_field(name: str) -> str:
 
 
 def _report_unused_resolve_params(merged: MergedResource, unbound: set[str]) -> None:
+    # Sorted, because a set has another order in each process, and findings should not.
     for name in sorted(unbound):
         param: Any = merged.endpoint.params[name]
         shown = f"{{resources.{param.resource}.{param.field}}}"
