@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import ROUND_FLOOR, Decimal
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from restsource_dagster.connector.validation.diagnostics import describe_value
 
 __all__ = [
     "EPOCH_START",
+    "HTTP_DATE",
     "ISO_TIME",
     "NANOSECONDS_PER_SECOND",
     "NUMBER_TEXT",
@@ -29,6 +31,8 @@ __all__ = [
     "IsoTime",
     "PlainNumber",
     "PlainText",
+    "TextKind",
+    "describe_unit_change",
     "detect_cursor_format",
     "epoch_units_per_second",
     "in_utc",
@@ -37,6 +41,7 @@ __all__ = [
     "nanoseconds_since_epoch",
     "parse_number",
     "parse_zone",
+    "text_sort_key",
     "units_to_nanoseconds",
 ]
 
@@ -50,8 +55,34 @@ ISO_TIME = re.compile(
 """A date, or a date with a time of day, in ISO 8601."""
 NUMBER_TEXT = re.compile(r"[+-]?\d+(?:\.(\d+))?", re.ASCII)
 """A number in a text; the group has the digits after the point."""
+HTTP_DATE = re.compile(
+    r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}(?::\d{2})? "
+    r"(?:GMT|UTC?|Z|[+-]\d{4})",
+    re.ASCII,
+)
+"""A time as HTTP and e-mail write it: `Wed, 25 Nov 2026 00:00:00 GMT` (RFC 5322)."""
+_UNORDERED_DATE = re.compile(
+    r"\d{1,2}[./-]\d{1,2}[./-]\d{4}(?!\d).*"  # 25/11/2026, 11-25-2026, 25.11.2026 10:00
+    r"|\d{1,2}/\d{1,2}/\d{2}(?!\d).*"  # 25/11/26
+    r"|[+-]?\d{5,}-\d{2}-\d{2}(?!\d).*"  # years past 9999
+    r"|.*\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b.*\d.*"
+    r"|.*\d.*\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b.*"
+    r"|.*\d{1,2}:\d{2}.*\b[AaPp]\.?[Mm]\b.*"  # 10:00 PM
+    r"|\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*",  # a zone by its name, 24:00
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+"""Dates and times in forms that sort neither as texts nor, without a guess, as times."""
 _EPOCH_SECONDS = (1e8, 1e10)  # 1973 to 2286
 _EPOCH_MILLISECONDS = (1e11, 1e13)
+_EPOCHS = {
+    "seconds": _EPOCH_SECONDS,
+    "milliseconds": _EPOCH_MILLISECONDS,
+    "microseconds": (1e14, 1e16),
+    "nanoseconds": (1e17, 1e19),
+}
+_SAME_TIMES = (0.3, 3)
+"""The quotients of two times since 1970 that belong to one cursor."""
+_LEAST_UNIT_QUOTIENT = 300
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 NANOSECONDS_PER_SECOND = 10**9
 
@@ -93,6 +124,60 @@ def nanoseconds_of_text(text: str) -> int | None:
     return whole + int((found["fraction"] or "")[:9].ljust(9, "0"))
 
 
+TextKind = Literal["time", "number", "date without an order", "text"]
+
+
+# a page has many rows per cursor value, and each row is compared several times
+@lru_cache(maxsize=4096)
+def text_sort_key(text: str) -> tuple[TextKind, Any]:
+    """Return the kind of a cursor value that is a text, and what to compare.
+
+    Only keys of one kind are compared: nanoseconds since 1970 for times in ISO 8601 and HTTP dates, a
+    number, or the text itself. A date without an order is never compared.
+    """
+    if ISO_TIME.fullmatch(text):
+        # all digits of the fraction, beyond nanoseconds
+        moment, fraction = nanoseconds_of_text(text), re.search(r"[.,](\d+)", text)
+        if moment is not None:
+            return "time", (
+                moment // NANOSECONDS_PER_SECOND,
+                (fraction[1] if fraction else "").rstrip("0"),
+            )
+        return ("date without an order" if ":" in text else "text"), text
+    if HTTP_DATE.fullmatch(text):
+        try:
+            return "time", (nanoseconds_since_epoch(_http_date(text)) // NANOSECONDS_PER_SECOND, "")
+        except ValueError:
+            return "date without an order", text
+    if NUMBER_TEXT.fullmatch(text):
+        return "number", Decimal(text) if "." in text else int(text)
+    return ("date without an order" if _UNORDERED_DATE.fullmatch(text) else "text"), text
+
+
+def _http_date(text: str) -> datetime:
+    moment = parsedate_to_datetime(text)
+    # `-0000` and unknown zones have no zone there, and are in UTC
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def describe_unit_change(one: Any, other: Any) -> str | None:
+    """Return what differs if two numbers are times since 1970 in two units; else None.
+
+    The quotient of a time in milliseconds and one in seconds is about a thousand. A number that
+    counts up does not jump so.
+    """
+    small, large = sorted((abs(one), abs(other)))
+    if large < small * _LEAST_UNIT_QUOTIENT:
+        return None  # nearly always
+    for unit, limits in _EPOCHS.items():
+        for larger, larger_limits in _EPOCHS.items():
+            if _is_between(small, limits) and _is_between(large, larger_limits):
+                quotient = float(large) / float(small) / (larger_limits[0] / limits[0])
+                if larger != unit and _is_between(quotient, _SAME_TIMES):
+                    return f"one is in {unit}, the other in {larger}"
+    return None
+
+
 def nanoseconds_since_epoch(moment: datetime) -> int:
     """Return a moment with a time zone as nanoseconds since 1970."""
     # floor division of timedeltas is exact, `timestamp()` is a float
@@ -120,9 +205,13 @@ def epoch_units_per_second(number: float | Decimal) -> Literal[1, 1000] | None:
 
     A number is an epoch if it is between 1973 and 2286. Ids that count up are smaller.
     """
-    if _EPOCH_SECONDS[0] <= number < _EPOCH_SECONDS[1]:
+    if _is_between(number, _EPOCH_SECONDS):
         return 1
-    return 1000 if _EPOCH_MILLISECONDS[0] <= number < _EPOCH_MILLISECONDS[1] else None
+    return 1000 if _is_between(number, _EPOCH_MILLISECONDS) else None
+
+
+def _is_between(number: float | Decimal, limits: tuple[float, float]) -> bool:
+    return limits[0] <= number < limits[1]
 
 
 def units_to_nanoseconds(number: int | Decimal, unit: int) -> int:
@@ -284,11 +373,11 @@ class EpochTime(_TimeFormat):
         A small number in a column of epochs is an early moment, not an id.
         """
         number = parse_number(value)
-        return (
-            super().comparison_key(value)
-            if number is None
-            else units_to_nanoseconds(number, NANOSECONDS_PER_SECOND // self.units_per_second)
-        )
+        if number is None:
+            return super().comparison_key(value)
+        if self.units_per_second == 1 and _is_between(number, _EPOCH_MILLISECONDS):
+            raise CursorValueError(f"{describe_value(value)} is no time in seconds since 1970")
+        return units_to_nanoseconds(number, NANOSECONDS_PER_SECOND // self.units_per_second)
 
 
 @dataclass(frozen=True)

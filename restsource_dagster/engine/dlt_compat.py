@@ -63,7 +63,6 @@ __all__ = [
     "create_paginator",
     "detect_datetime_format",
     "dlt_version",
-    "expand_placeholders",
     "find_all_lists",
     "find_response_page_data",
     "get_context_timezone_name",
@@ -180,11 +179,11 @@ try:
     # Joins `base_url` and `path` the way that dlt documents for `rest_api`.
     from dlt.sources.helpers.rest_client.utils import join_url
 
-    # Make auth, paginators and the texts of placeholders as `rest_api_source()` does.
+    # Make auth, paginators and the fields that records take from their parent as `rest_api_source()`
+    # does.
     from dlt.sources.rest_api.config_setup import (
         create_auth,
         create_paginator,
-        expand_placeholders,
         process_parent_data_item,
     )
 

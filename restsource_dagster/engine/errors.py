@@ -6,6 +6,7 @@ from typing import ClassVar, Self
 import requests
 
 __all__ = [
+    "CallValueError",
     "ConnectorBusyError",
     "DatabaseBusyError",
     "ForeignOriginError",
@@ -107,6 +108,10 @@ class RateLimitedError(IngestError):
             f"({max_seconds:.0f}) allows. The next run continues from the stored cursor; to wait longer, "
             "raise http.max_wait_seconds."
         )
+
+
+class CallValueError(IngestError):
+    """A value that a call takes from its parent or cursor can't stand where the file puts it."""
 
 
 class RequestError(IngestError):

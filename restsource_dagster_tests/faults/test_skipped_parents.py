@@ -62,7 +62,41 @@ def test_more_skipped_parents_than_allowed_fail_the_family(
     for number in (1, 2, 3):
         shop.order(number)
         shop.broken[number] = GONE
-    assert load(shop_connector(api, http=SKIP), settings)["lines"].failed
+    failure = load(shop_connector(api, http=SKIP), settings)["lines"].failure
+    assert failure is not None
+    assert "http.on_child_error.skip_up_to (2)" in failure.message
+    assert "/orders/3/lines" in failure.message
+
+
+@pytest.mark.faults(row=2)
+@in_both_threads
+def test_parents_that_an_earlier_run_skipped_are_not_counted_again(
+    api: ApiServer, settings: Settings, parallelized: bool
+) -> None:
+    """In each run two more parents are gone for good, and one comes back in the last run."""
+    shop = Shop(api)
+    connector = shop_connector(api, orders_cursor=True, http=SKIP, parallelized=parallelized)
+    for number in range(1, 8):
+        shop.order(number)
+        shop.line(number, 1)
+    for gone in (2, 4, 6):
+        for number in range(1, gone + 1):
+            shop.broken[number] = GONE
+            shop.order(number, at=gone)
+        outcome = run(connector, settings)["lines"]
+        assert outcome.failure is None
+        assert len(outcome.skipped) == gone
+    shop.broken.pop(1)
+    shop.broken[7] = GONE
+    shop.order(7, at=8)
+    assert len(run(connector, settings)["lines"].skipped) == 6
+    # back, and gone again: it counts as new, beside one more
+    shop.broken[1] = GONE
+    shop.order(1, at=9)
+    for number in (8, 9):
+        shop.order(number, at=9)
+        shop.broken[number] = GONE
+    assert load(connector, settings)["lines"].failed
 
 
 @pytest.mark.faults(row=2)

@@ -123,7 +123,7 @@ class ApiServer:
     async def _answer(self, request: Request) -> Response:
         seen = Seen(
             method=request.method,
-            path=request.url.path,
+            path=request.scope["path"],  # decoded; `request.url` splits it at a `#` or `?` in it
             query=dict(request.query_params),
             headers=dict(request.headers),
             body=await request.body(),

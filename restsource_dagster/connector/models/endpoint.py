@@ -6,9 +6,11 @@ Which placeholders an endpoint has, how params get into its path and what its cu
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-configuration
 """
 
+import json
 import re
 import string
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -32,6 +34,7 @@ from restsource_dagster.connector.models.paginators import Paginator
 __all__ = [
     "ACTION_NAMES",
     "BIND_TYPES",
+    "END_VALUE_PLACEHOLDER",
     "ActionName",
     "BindType",
     "ColumnNames",
@@ -40,14 +43,19 @@ __all__ = [
     "FieldPath",
     "Incremental",
     "IncrementalParam",
+    "Placeholder",
     "ResolveParam",
     "ResponseAction",
+    "as_url_text",
     "bind_path",
     "placeholder_names",
 ]
 
 FieldPath = tuple[str | int, ...]
 """The keys and indices that lead to a value in the file."""
+
+END_VALUE_PLACEHOLDER = "{incremental.end_value"
+"""The beginning of the placeholder of a window's end. A param with it is left out in live runs."""
 
 BindType = Literal["resolve", "incremental"]
 BIND_TYPES: tuple[str, ...] = get_args(BindType)
@@ -367,35 +375,34 @@ class Endpoint(EndpointDefaults):
         """The fields of the parent's row that a call needs, by placeholder. Bind the path first."""
         # in the order of the file: the values, in this order, are the key of a stored cursor
         fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
-        for name, _ in self.placeholders:
-            if name is not None and name.startswith("resources."):
-                _, parent, field = name.strip().split(".", maxsplit=2)
-                found = {"type": "resolve", "resource": parent, "field": field}
-                fields.setdefault(name, ResolveParam.of(found))
+        for found in self.placeholders:
+            if found.name is not None and found.name.startswith("resources."):
+                _, parent, field = found.name.strip().split(".", maxsplit=2)
+                given = {"type": "resolve", "resource": parent, "field": field}
+                fields.setdefault(found.name, ResolveParam.of(given))
         return fields
 
     @property
-    def placeholders(self) -> list[tuple[str | None, FieldPath]]:
-        """Each placeholder of the request, and the place of its text, such as `("params", "since")`.
-
-        For a text with a lone brace the name is None.
-        """
-        found: list[tuple[str | None, FieldPath]] = []
+    def placeholders(self) -> list["Placeholder"]:
+        """Each placeholder of the request, in the order of the file."""
+        found: list[Placeholder] = []
         for part in self.BRACE_DOUBLINGS:
-            for text, place in _texts_in(getattr(self, part), (part,)):
-                if "{" in text or "}" in text:
-                    try:
-                        names = placeholder_names(without_references(text))
-                    except ValueError:
-                        found.append((None, place))
-                    else:
-                        found.extend((name, place) for name in names)
+            for given, place in _texts_in(getattr(self, part), (part,)):
+                if "{" in given or "}" in given:
+                    found.extend(_placeholders_in(given, place))
         return found
 
     def mentions(self, placeholder: str) -> bool:
         """True if a text anywhere in the request starts a placeholder such as `{incremental.`."""
         parts = (getattr(self, part) for part in self.BRACE_DOUBLINGS)
         return any(placeholder in text for part in parts for text, _ in _texts_in(part, ()))
+
+
+def as_url_text(value: Any) -> Any:
+    """Return `true`, `false`, lists and objects as JSON writes them; any other value as it is."""
+    if isinstance(value, bool | dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def bind_path(path: str, params: Mapping[str, Any]) -> str:
@@ -405,16 +412,42 @@ def bind_path(path: str, params: Mapping[str, Any]) -> str:
     """
     # dlt parses paths with the same formatter, so braces mean the same to both
     segments = []
-    for literal, name, _, _ in string.Formatter().parse(path):
+    for literal, name, spec, conversion in string.Formatter().parse(path):
         segments.append(literal)
         if name:
-            segments.append(str(params[name]) if name in params else f"{{{name}}}")
+            shown = f"{name}!{conversion}" if conversion else name
+            shown = f"{shown}:{spec}" if spec else shown
+            segments.append(str(as_url_text(params[name])) if name in params else f"{{{shown}}}")
     return "".join(segments)
 
 
 def placeholder_names(text: str) -> list[str]:
     """Return the placeholders in a text, `{}` as "". Raises `ValueError` for a lone brace."""
     return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A placeholder in a text of the request."""
+
+    name: str | None
+    """What stands in the braces; "" for `{}`, None for a text with a lone brace."""
+    at: FieldPath
+    """The steps from the endpoint to the text, such as `("params", "since")`."""
+    is_whole: bool
+    """True if the text is this placeholder and nothing else."""
+    text: str
+    """The text, without references."""
+
+
+def _placeholders_in(given: str, at: FieldPath) -> Iterator[Placeholder]:
+    text = without_references(given)
+    try:
+        names: list[Any] = placeholder_names(text)
+    except ValueError:
+        names = [None]
+    is_whole = text == given and text.startswith("{") and text.find("}") == len(text) - 1
+    yield from (Placeholder(name, at, is_whole, text) for name in names)
 
 
 def _texts_in(value: Any, at: FieldPath) -> Iterator[tuple[str, FieldPath]]:

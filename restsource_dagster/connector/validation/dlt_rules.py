@@ -157,6 +157,11 @@ REFUSALS = {
     "the first request.",
     "incremental-attribute": "A placeholder `{incremental.NAME}` with a name that the cursor "
     "doesn't have. dlt fails at the first request.",
+    "no-cursor-value": "A cursor without `initial_value` in a placeholder within a longer text or a "
+    "path (or one without `end_value`). dlt sends the word `None`.",
+    "placeholder-format": "A placeholder with a format that no value can have, such as "
+    "`{incremental.start_value:%s}`. dlt fails at the first request.",
+    "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
     "no-action": "A response action without `action`. dlt fails at the first response.",

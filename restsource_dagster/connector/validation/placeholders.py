@@ -5,13 +5,17 @@ Follows `_bind_path_params` and `build_resource_dependency_graph` in
 """
 
 import re
+import string
+from collections.abc import Sequence
 from typing import Any
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.endpoint import (
+    END_VALUE_PLACEHOLDER,
     FieldPath,
     IncrementalParam,
     ResolveParam,
+    as_url_text,
     bind_path,
     placeholder_names,
 )
@@ -52,7 +56,10 @@ def check_path(merged: MergedResource) -> None:
     # Only a path with braces can hold a placeholder once its params are filled in.
     if not all(bound) or ("{" not in path and "}" not in path):
         return
-    values = {name: without_references(str(v)) for name, v in merged.path_params.items()}
+    values = {
+        name: without_references(str(as_url_text(value)))
+        for name, value in merged.path_params.items()
+    }
     merged.bound_path = bind_path(path, values)
 
 
@@ -89,6 +96,14 @@ def _take_path_param(merged: MergedResource, name: str) -> bool:
         _report_unbound_placeholder(merged, name)
         return False
     value = params[name]
+    if value is None:
+        merged.report(
+            merged.param_location(name),
+            f"The path takes {quoted_name(name)} from here, and it is null",
+            fix="Write the value",
+            code="deliberate:null-in-path",
+        )
+        return False
     if isinstance(value, dict | IncrementalParam | ResolveParam):
         merged.report(
             merged.param_location(name),
@@ -203,6 +218,7 @@ _INCREMENTAL_ATTRIBUTES = (
     "allow_external_schedulers",
 )
 """The attributes of dlt's `Incremental` that a placeholder can show."""
+_START_ATTRIBUTES = ("start_value", "initial_value", "last_value")
 # Any other text in braces may be part of a body or a secret, so messages don't show it.
 _SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 
@@ -210,10 +226,10 @@ _SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 def check_placeholders(merged: MergedResource) -> None:
     """Check every placeholder of the endpoint and note those that take a parent's field."""
     _check_bound_path(merged)
-    for name, steps in merged.endpoint.placeholders:
-        if steps[0] == "path":  # its params are bound first, see above
+    for found in merged.endpoint.placeholders:
+        if found.at[0] == "path":  # its params are bound first, see above
             continue
-        place = merged.text_location(steps)
+        place, name = merged.text_location(found.at), found.name
         if name is None:
             _report_lone_brace(merged, place)
         elif not name:
@@ -222,6 +238,11 @@ def check_placeholders(merged: MergedResource) -> None:
             _report_unknown_prefix(merged, name, place)
         else:
             _check_placeholder(merged, name, place)
+            # a param that only a window fills is left out in all other runs
+            is_windows = found.at[0] == "params" and END_VALUE_PLACEHOLDER in found.text
+            if not found.is_whole and not is_windows:
+                _check_has_value(merged, name, place)
+            _check_format(merged, name, found.text, place)
 
 
 def _check_bound_path(merged: MergedResource) -> None:
@@ -235,6 +256,8 @@ def _check_bound_path(merged: MergedResource) -> None:
     for name in names:
         if _has_known_prefix(merged, name):
             _check_placeholder(merged, name, merged.path_at)
+            _check_has_value(merged, name, merged.path_at)
+            _check_format(merged, name, merged.bound_path, merged.path_at)
         elif not isinstance(merged.endpoint.params.get(name), ResolveParam):
             merged.report(
                 merged.path_at,
@@ -313,6 +336,58 @@ def _report_many_values(merged: MergedResource, name: str, place: FieldPath) -> 
         "items as a resource of their own, and take it as the parent",
         code="deliberate:many-values",
     )
+
+
+def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> None:
+    """Report a placeholder in a path or a longer text that a run could only fill with nothing."""
+    cursor, attribute = merged.endpoint.cursor, name.removeprefix("incremental.")
+    if cursor is None or attribute == name:
+        return
+    needed = "end_value" if attribute == "end_value" else "initial_value"
+    if attribute not in (*_START_ATTRIBUTES, "end_value") or getattr(cursor, needed) is not None:
+        return
+    when = "a run without an end" if needed == "end_value" else "the first run"
+    alone = "" if place == merged.path_at else ", or give the placeholder a param of its own"
+    merged.report(
+        place,
+        f"{_placeholder_shown(name, place)} stands in a longer text, and in {when} it has no value",
+        fix=f'Add "{needed}" to the cursor{alone}',
+        code="deliberate:no-cursor-value",
+    )
+
+
+def _check_format(merged: MergedResource, name: str, text: str, place: FieldPath) -> None:
+    """Report what stands behind a placeholder's name if no value can be written so."""
+    for _, found, spec, conversion in string.Formatter().parse(text):
+        if found != name or not (spec or conversion):
+            continue
+        cursor = merged.endpoint.cursor if name.startswith("incremental.") else None
+        start = cursor.initial_value if cursor else None
+        samples = _FORMAT_SAMPLES if start is None else (start,)
+        if conversion not in (None, "r", "s", "a") or not _fits_one(spec or "", samples):
+            merged.report(
+                place,
+                f"{_placeholder_shown(name, place)} can't be written in the form after its name",
+                fix=f"Write `{{{name}}}`: the value is sent as the API wrote it"
+                if _is_showable(name, place)
+                else None,
+                code="deliberate:placeholder-format",
+            )
+            return
+
+
+_FORMAT_SAMPLES = ("text", 1, 1.5)
+
+
+def _fits_one(spec: str, samples: Sequence[Any]) -> bool:
+    """True if a format specification such as `05d` can be applied to one of the values."""
+    for sample in samples:
+        try:
+            format(sample, spec)
+        except ValueError:
+            continue
+        return True
+    return False
 
 
 def _check_incremental_attribute(merged: MergedResource, name: str, place: FieldPath) -> None:

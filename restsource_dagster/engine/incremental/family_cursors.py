@@ -196,7 +196,9 @@ class FamilyCursors:
             for one in saves:
                 one()
 
-        row_filter = RowFilter(rules, own, followers, self._notify)
+        row_filter = RowFilter(
+            rules, own, followers, self._notify, plan.sends_cursor, is_root=parent is None
+        )
         if rules.end_value is not None and own and plan.appends and parent is None:
             self._append_once(name, rules, row_filter, saves)
         return OpenRowFilter(row_filter, save)
@@ -284,13 +286,23 @@ class FamilyCursors:
             places: ResourceState = dlt.current.resource_state(name).setdefault("incremental", {})
             place: ResourceState = places.setdefault(rules.path, {})
             position = Position(
-                rules, _state_unless_bounded(place, rules), remembers=remembers, key=plan.identity
+                rules,
+                _state_unless_bounded(place, rules),
+                remembers=remembers,
+                key=plan.identity,
+                accepts_older=_merges_older(plan, plan),
             )
             saves.append(lambda: position.save(place))
             return position
         store = self._store(plan, plan, rules)
         return self._position_below(
-            store, rules, parent, saves, remembers=remembers, key=plan.identity
+            store,
+            rules,
+            parent,
+            saves,
+            remembers=remembers,
+            key=plan.identity,
+            accepts_older=_merges_older(plan, plan),
         )
 
     def _follower_position(
@@ -307,7 +319,14 @@ class FamilyCursors:
         remembers = follows.appends and follows.incremental is None and rules.end_value is None
         key = parent if parent is not None else ()
         store = self._store(follows, plan, rules)
-        return self._position_below(store, rules, key, saves, remembers=remembers)
+        return self._position_below(
+            store,
+            rules,
+            key,
+            saves,
+            remembers=remembers,
+            accepts_older=_merges_older(follows, plan),
+        )
 
     def _position_below(
         self,
@@ -318,6 +337,7 @@ class FamilyCursors:
         *,
         remembers: bool,
         key: Any = None,
+        accepts_older: bool = False,
     ) -> Position:
         parent_id = parent_key(parent)
         position = Position(
@@ -325,6 +345,7 @@ class FamilyCursors:
             _state_unless_bounded(store.get(parent_id), rules),
             remembers=remembers,
             key=key,
+            accepts_older=accepts_older,
         )
 
         def save() -> None:
@@ -380,6 +401,11 @@ def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) ->
         initial_value=lower_bound,
         excludes_start=rules.excludes_start and last is not None,
     )
+
+
+def _merges_older(reader: ResourcePlan, read: ResourcePlan) -> bool:
+    """True if `reader` takes the rows of `read` that the API sends though they are not new."""
+    return read.sends_cursor and reader.resource.disposition.value == "merge"
 
 
 def _state_unless_bounded(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:

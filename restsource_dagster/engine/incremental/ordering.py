@@ -7,30 +7,46 @@ for numbers of different length: new rows would count as old ones and be lost.
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
+from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any, Self
 
-from restsource_dagster.connector.cursor_format import parse_zone
+from restsource_dagster.connector.cursor_format import (
+    EPOCH_START,
+    HTTP_DATE,
+    NUMBER_TEXT,
+    describe_unit_change,
+    text_sort_key,
+)
 from restsource_dagster.engine.dlt_compat import apply_lag, detect_datetime_format
 
-__all__ = ["CursorOrder", "IncomparableError", "apply_cursor_lag", "fast_min_max", "text_as_moment"]
+__all__ = [
+    "CursorOrder",
+    "IncomparableError",
+    "apply_cursor_lag",
+    "check_ordered",
+    "fast_min_max",
+    "text_as_moment",
+]
 
-_ISO_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](\d{2}:\d{2}(?::\d{2})?)(?:[.,](\d+))?(Z|z|[+-]\d{2}(?::?\d{2})?)?)?"
-)
-_DECIMAL_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_DIGITS = re.compile(r"[0-9]+")
 _SortKey = tuple[str, Any]
 """The kind of a value and what to compare. Only keys of one kind are compared."""
 
 
 class IncomparableError(TypeError):
-    """Two cursor values that have no order, for example a number and a text."""
+    """Cursor values that have no order, for example a number and a text."""
 
-    def __init__(self, one: Any, other: Any) -> None:
-        super().__init__(f"{_described(one)} and {_described(other)} can't be compared")
+    @classmethod
+    def between(cls, one: Any, other: Any, why: str | None = None) -> Self:
+        """Return the error of two values."""
+        reason = f": {why}" if why else ""
+        return cls(
+            f"{_described(one)} and {_described(other)} can't be compared{reason}; write "
+            "`initial_value` in the API's form, or load all rows again (full_refresh) if the API "
+            "has changed it"
+        )
 
 
 class CursorOrder:
@@ -53,11 +69,30 @@ class CursorOrder:
         first, second = _comparable_keys(one, other)
         return bool(first == second)
 
+    def can_compare(self, one: Any, other: Any) -> bool:
+        """True if two values have an order."""
+        try:
+            _comparable_keys(one, other)
+        except IncomparableError:
+            return False
+        return True
+
+
+def check_ordered(value: Any) -> None:
+    """Raise `IncomparableError` for a text whose form has no order, such as `25/11/2026`."""
+    if isinstance(value, str) and text_sort_key(value)[0] == "date without an order":
+        raise IncomparableError(
+            f"{value!r} is a date or time in a form that has no order: it can't be told from older "
+            "ones. Use another field as the cursor, or leave `incremental` out"
+        )
+
 
 def text_as_moment(text: str) -> datetime | None:
     """Return an ISO 8601 text as a time in UTC, or None. A text without a zone is in UTC."""
-    kind, key = _text_sort_key(text)
-    return key[0] + timedelta(seconds=float(f"0.{key[1] or 0}")) if kind == "time" else None
+    kind, key = text_sort_key(text)
+    if kind != "time":
+        return None
+    return EPOCH_START + timedelta(seconds=key[0]) + timedelta(seconds=float(f"0.{key[1] or 0}"))
 
 
 def apply_cursor_lag(
@@ -85,7 +120,11 @@ def _shift_by_lag(value: Any, lag: float, *, descending: bool) -> Any:
     function = min if descending else max
     if not isinstance(value, str) or detect_datetime_format(value):
         return apply_lag(lag, None, value, function)
-    if _DECIMAL_NUMBER.fullmatch(value):
+    if HTTP_DATE.fullmatch(value):
+        shift = timedelta(seconds=lag if descending else -lag)
+        is_gmt = value.endswith("GMT")
+        return format_datetime(parsedate_to_datetime(value) + shift, usegmt=is_gmt)
+    if NUMBER_TEXT.fullmatch(value):
         number = float(value) if "." in value else int(value)
         return str(_shift_by_lag(number, lag, descending=descending))
     # dlt knows ISO times with a T only
@@ -96,42 +135,34 @@ def _shift_by_lag(value: Any, lag: float, *, descending: bool) -> Any:
 
 
 def _comparable_keys(one: Any, other: Any) -> tuple[Any, Any]:
+    check_ordered(one)
+    check_ordered(other)
     first, second = _sort_key(one), _sort_key(other)
-    if first[0] == second[0]:
-        return first[1], second[1]
-    # two texts of different kinds ("10" and "abc") still have the order of their characters
-    if isinstance(one, str) and isinstance(other, str):
-        return one, other
-    raise IncomparableError(one, other)
+    if first[0] != second[0]:
+        raise IncomparableError.between(one, other)
+    if first[0] == "text":
+        return _text_keys(one, other)
+    if "number" in first[0] and (why := describe_unit_change(first[1], second[1])):
+        raise IncomparableError.between(one, other, why)
+    return first[1], second[1]
 
 
 def _sort_key(value: Any) -> _SortKey:
     if isinstance(value, str):
-        return _text_sort_key(value)
+        return text_sort_key(value)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         # not the kind of a number in a text: an API that sends both has changed its cursor's type
         return "plain number", value
     return type(value).__name__, value
 
 
-# A page has many rows per cursor value, and each row is compared several times.
-@lru_cache(maxsize=4096)
-def _text_sort_key(text: str) -> _SortKey:
-    if found := _ISO_TIME.fullmatch(text):
-        day, clock, fraction, zone = found.groups()
-        try:
-            moment = datetime.combine(
-                date.fromisoformat(day),
-                time.fromisoformat(clock or "00:00"),
-                parse_zone(zone or ""),
-            ).astimezone(UTC)
-        except (ValueError, OverflowError):
-            return "text", text  # it has the form of a time, but there is no 31 February
-        # the fraction stays text: a datetime would drop the digits after the microseconds
-        return "time", (moment, (fraction or "").rstrip("0"))
-    if _DECIMAL_NUMBER.fullmatch(text):
-        return "number", float(text) if "." in text else int(text)
-    return "text", text
+def _text_keys(one: str, other: str) -> tuple[Any, Any]:
+    """Return what to compare of two texts: their numbers if nothing else differs (`v9`, `v10`)."""
+    if _DIGITS.sub("0", one) != _DIGITS.sub("0", other):
+        return one, other
+    if len(one) == len(other) and one.isalnum():
+        return one, other  # an id such as a ULID, in which digits are no numbers
+    return tuple(map(int, _DIGITS.findall(one))), tuple(map(int, _DIGITS.findall(other)))
 
 
 def _described(value: Any) -> str:

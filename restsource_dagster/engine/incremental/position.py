@@ -71,6 +71,9 @@ class Position:
     row from the start on is accepted again. A merge stores such a row once, and a row that changed
     without a new cursor value arrives.
 
+    With `accepts_older` rows before the start are accepted, too: a system may change a record and leave
+    its time of change as it was. A merge stores it once, and the position stays where it is.
+
     `state` is what `save` wrote; a state that dlt wrote works too.
     """
 
@@ -81,12 +84,15 @@ class Position:
         *,
         remembers: bool,
         key: Any = None,
+        accepts_older: bool = False,
     ) -> None:
         self._rules = rules
         self._order = CursorOrder(descending=rules.descending)
         # with an open start and no lag no accepted row can come again
         self.remembers = remembers and not (rules.excludes_start and not rules.lag)
         """True if rows read before are recognized."""
+        self.accepts_older = accepts_older and not remembers and rules.end_value is None
+        """True if a row before the start is accepted: the API filters, and has sent it."""
         self._key = key
         stored = state.get("last_value")
         self._stored = self.last_value = rules.initial_value if stored is None else stored
@@ -101,7 +107,7 @@ class Position:
         """Return True if the row is new, and remember it. Call it once per row."""
         self.is_changed = True
         if value is not None and self.start is not None:
-            if self._order.is_before(value, self.start):
+            if not self.accepts_older and self._order.is_before(value, self.start):
                 return False
             if self._rules.excludes_start and self._order.is_same(value, self.start):
                 return False

@@ -15,6 +15,7 @@ from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
+    check_ordered,
     fast_min_max,
 )
 from restsource_dagster.engine.incremental.position import CursorRules, Position
@@ -85,6 +86,10 @@ class RowFilter:
     own: Position | None
     followers: Mapping[str, Position]
     notify: Notify
+    api_filters: bool = False
+    """True if the file sends the cursor to the API."""
+    is_root: bool = True
+    """False for a call below a parent: what is left out of thousands of them is not told."""
     start: Any = field(default=None, init=False)
     """The cursor value to request rows from: the oldest start of all positions."""
     is_finished: bool = field(default=False, init=False)
@@ -93,12 +98,17 @@ class RowFilter:
     """True if all rows were loaded by an earlier run: none passes."""
     _previous: Any = field(default=None, init=False)
     _left_out: int = field(default=0, init=False)
+    _older: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._order = CursorOrder(descending=self.rules.descending)
         self._row_order = self.rules.row_order
         self._path, self._field = _compile_cursor_path(self.rules.path)
         self.start = self._oldest_start()
+        is_appended = self.own is not None and self.own.remembers
+        self._accepts_older = not is_appended and any(
+            position.accepts_older for position in self._positions
+        )
 
     @property
     def may_finish_early(self) -> bool:
@@ -147,14 +157,13 @@ class RowFilter:
         for number, row in enumerate(rows, 1):
             try:
                 value = self._value(row, page, number)
+                check_ordered(value)
                 if value is None and self.rules.on_missing == "exclude":
                     self._left_out += 1
                 elif value is None or self._is_in_range(value):
                     passed.extend(self._accept(value, row))
             except IncomparableError as error:
-                raise self._error(
-                    f"{error}; write `initial_value` in the API's form", page, number
-                ) from None
+                raise self._error(str(error), page, number) from None
         if len(passed) == len(rows) and all(map(is_, passed, rows)):
             # the same object, as it may carry its columns (see `FlattenedRecords`)
             return rows
@@ -183,19 +192,29 @@ class RowFilter:
         except (KeyError, TypeError):
             return False
         ends = fast_min_max(values)
-        if ends is None or (self.start is not None and self._is_before_start(ends[0])):
+        if ends is None or not self._is_from_start(*ends):
             return False
         own.advance_to(ends[1])
         return True
 
-    def _is_before_start(self, value: Any) -> bool:
-        try:
-            return self._order.is_before(value, self.start)
-        except IncomparableError:
-            return True  # filtering one by one raises the error, with page and row
+    def _is_from_start(self, oldest: Any, newest: Any) -> bool:
+        """True if none of the values of a page is before the start, and all can be compared."""
+        last = self.own.last_value if self.own else None
+        known = [value for value in (oldest, self.start, last) if value is not None]
+        # if not, filtering one by one raises the error, with page and row
+        if not all(self._order.can_compare(newest, value) for value in known):
+            return False
+        if self.start is None or self._accepts_older:
+            return True
+        return not self._order.is_before(oldest, self.start)
 
     def report(self) -> None:
-        """Report the number of rows without a cursor. Call it after the last page."""
+        """Report the rows that were left out. Call it after the last page."""
+        if self._older and self.is_root and self.rules.end_value is None:
+            self.notify(
+                f"{self.rules.resource}: left out {self._older} rows whose {self.rules.path} is "
+                f"before {self.start!r}: {self._why_older_is_left_out()}"
+            )
         if self._left_out:
             self.notify(
                 f"{self.rules.resource}: left out {self._left_out} rows without "
@@ -205,6 +224,17 @@ class RowFilter:
     @property
     def _positions(self) -> list[Position]:
         return [*([self.own] if self.own else []), *self.followers.values()]
+
+    def _why_older_is_left_out(self) -> str:
+        if not self.api_filters:
+            return (
+                "the file sends no cursor to the API, so it sends all rows, changed or not. If it "
+                'can filter, add "start_param" to the `incremental`'
+            )
+        return (
+            "the API sent them as new, but rows that are not merged would be there twice. With a "
+            '"primary_key" they are merged'
+        )
 
     def _oldest_start(self) -> Any:
         """Return the oldest start of all positions."""
@@ -253,7 +283,8 @@ class RowFilter:
                 return False
         if self.start is not None and order.is_before(value, self.start):
             self.is_finished = self.is_finished or self._row_order == "desc"
-            return False
+            self._older += not self._accepts_older
+            return self._accepts_older
         return True
 
     def _accept(self, value: Any, row: Record) -> list[Record]:

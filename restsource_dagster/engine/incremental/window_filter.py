@@ -21,7 +21,6 @@ from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 __all__ = ["BackfillWindow", "WindowCursors", "WindowFilter", "bounded_plan"]
 
 Notify = Callable[[str], None]
-_START_PLACEHOLDERS = ("start_value", "last_value", "initial_value")
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,11 @@ class WindowFilter(RowFilter):
             try:
                 if self._is_in_window(value):
                     accepted.append(row)
-            except (CursorValueError, IncomparableError) as error:
+            except CursorValueError as error:
                 problem = f"{error}; write `initial_value` in the API's form"
                 raise self._error(problem, page, number) from None
+            except IncomparableError as error:
+                raise self._error(str(error), page, number) from None
         self._accepted += len(accepted)
         return accepted
 
@@ -173,11 +174,10 @@ class WindowFilter(RowFilter):
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
     """Return whether requests send the start of a window, and whether they send its end."""
-    # a placeholder may be in the path, the params, the headers or the body
     sends = plan.endpoint.mentions
-    lower = any(sends(f"{{incremental.{name}") for name in _START_PLACEHOLDERS)
-    upper = sends("{incremental.end_value")
-    return bool(plan.start_param) or lower, bool(plan.end_param) or upper
+    # in a window, the initial value is its start
+    lower = plan.sends_cursor or sends("{incremental.initial_value")
+    return lower, bool(plan.end_param) or sends("{incremental.end_value")
 
 
 def _describe_filter_cost(name: str, window: Window, api_filters: tuple[bool, bool]) -> str | None:

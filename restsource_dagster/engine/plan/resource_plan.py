@@ -4,19 +4,18 @@ In a plan the secrets are filled in, the path is bound, and the cursor and the p
 known. In a call the placeholders are filled in from the cursor and the parent's record.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.endpoint import Endpoint, bind_path
+from restsource_dagster.connector.models.endpoint import END_VALUE_PLACEHOLDER, Endpoint, bind_path
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
-    expand_placeholders,
     jsonpath,
     process_parent_data_item,
 )
@@ -25,6 +24,7 @@ from restsource_dagster.engine.http.origins import has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.totals import may_filter
+from restsource_dagster.engine.plan.call_values import fill_path, fill_values
 from restsource_dagster.engine.plan.dlt_adapter import (
     DltIncremental,
     is_single_entity,
@@ -78,6 +78,13 @@ class ResourcePlan:
         """The query parameter that takes the cursor's end."""
         cursor = self.endpoint.cursor
         return cursor.end_param if cursor else None
+
+    @cached_property
+    def sends_cursor(self) -> bool:
+        """True if the file sends the cursor to the API, so that the API decides what is new."""
+        # a placeholder may be in the path, the params, the headers or the body
+        names = ("{incremental.start_value", "{incremental.last_value")
+        return bool(self.start_param) or any(map(self.endpoint.mentions, names))
 
     @property
     def data_selector(self) -> str | None:
@@ -148,7 +155,6 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
 
 
 _PARENT_SNIPPET_CHARS = 200
-_END_VALUE_PLACEHOLDER = "{incremental.end_value"
 
 Record = dict[str, Any]
 
@@ -177,45 +183,46 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
 
 
 def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
-    """Return the one call of a resource without a parent."""
-    template = _call_template(plan, incremental)
-    known = {} if incremental is None else {"incremental": incremental}
-    return Call(
-        path=expand_placeholders(template.path, known),
-        method=template.method,
-        headers=expand_placeholders(template.headers, known),
-        params=expand_placeholders(template.params, known),
-        json=expand_placeholders(template.json, known, preserve_value_type=True),
-        data=expand_placeholders(template.data, known),
-        is_filtered=template.is_filtered,
-    )
+    """Return the one call of a resource without a parent. Raises `CallValueError`."""
+    return _filled(_call_template(plan, incremental), _known(incremental))
 
 
 def dependent_call(
-    plan: ResourcePlan, incremental: DltIncremental[Any] | None, parent: Mapping[str, Any]
+    plan: ResourcePlan,
+    incremental: DltIncremental[Any] | None,
+    parent: Mapping[str, Any],
+    values: Sequence[Any],
 ) -> tuple[Call, Record]:
-    """Return the call for one record of the parent, and the parent's fields for its records."""
-    template = _call_template(plan, incremental)
-    filled = process_parent_data_item(
-        path=template.path,
+    """Return the call for one record of the parent, and the parent's fields for its records.
+
+    `values` are those of `values_from_parent`. Raises `CallValueError`.
+    """
+    names = (param.param_name for param in plan.parent_params)
+    known = {**dict(zip(names, values, strict=True)), **_known(incremental)}
+    # dlt names the fields that go into the records
+    fields: Record = process_parent_data_item(
+        path="",
         item=dict(parent),
         resolved_params=list(plan.parent_params),
-        headers=dict(template.headers) if template.headers else None,
-        params=dict(template.params or {}),
-        request_json=dict(template.json) if template.json else None,
-        request_data=template.data,
         include_from_parent=list(plan.resource.include_from_parent),
-        incremental=incremental,
+    ).parent_record
+    return _filled(_call_template(plan, incremental), known), fields
+
+
+def _known(incremental: DltIncremental[Any] | None) -> Mapping[str, Any]:
+    return {} if incremental is None else {"incremental": incremental}
+
+
+def _filled(template: Call, known: Mapping[str, Any]) -> Call:
+    return Call(
+        path=fill_path(template.path, known),
+        method=template.method,
+        headers=fill_values(template.headers, known),
+        params=fill_values(template.params, known),
+        json=fill_values(template.json, known, keeps_types=True),
+        data=fill_values(template.data, known),
+        is_filtered=template.is_filtered,
     )
-    call = replace(
-        template,
-        path=filled.path,
-        headers=filled.headers,
-        params=filled.params,
-        json=filled.json,
-        data=filled.data,
-    )
-    return call, filled.parent_record
 
 
 def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
@@ -227,9 +234,7 @@ def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) 
     if incremental is not None and incremental.end_value is None:
         # the live stream has no end: a param that only a window can fill is left out
         params = {
-            name: value
-            for name, value in params.items()
-            if _END_VALUE_PLACEHOLDER not in str(value)
+            name: value for name, value in params.items() if END_VALUE_PLACEHOLDER not in str(value)
         }
     if incremental is not None and plan.start_param:
         params[plan.start_param] = incremental.last_value

@@ -8,7 +8,7 @@ dlt's state and requested again in the next run, even if the API does not send t
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +17,7 @@ import dlt
 
 from restsource_dagster.connector.models.connector_file import SkipChildErrors
 from restsource_dagster.engine.errors import (
+    CallValueError,
     IngestError,
     PagingError,
     RecordError,
@@ -60,6 +61,9 @@ _VALUE_SNIPPET_CHARS = 80
 
 Record = dict[str, Any]
 Records = list[Any]
+SkippableError = CallValueError | RequestError | ResponseError
+_SKIPPABLE_ERRORS = (CallValueError, RequestError, ResponseError)
+"""The errors of a single call, which `http.on_child_error` may allow."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class ParentTracker:
         self._requested: set[str] = set()
         self._prefetched: set[str] = set()
         self._owed: list[Record] | None = None
+        self._skipped_before: set[str] = set()
+        self._new_skipped = 0
 
     @property
     def may_skip(self) -> bool:
@@ -141,26 +147,52 @@ class ParentTracker:
                 key = parent_key([values, self._included(parent)])
                 yield PendingParent(parent, values, key)
 
-    def skip_parent(self, parent: Record, path: str, error: RequestError | ResponseError) -> None:
-        """Skip a parent and keep it for the next run. Raises `error` if too many are skipped."""
-        if self._counts.add_skipped(path) > self._max_skipped:
-            raise error
-        # the state is that of the table: a parent that is read for its dependents only has none
-        if self._plan.loaded and self._owed is not None:
-            with self._lock:
-                self._owed.append(self._needed_fields(parent))
+    def skip_parent(self, pending: PendingParent, path: str, error: SkippableError) -> None:
+        """Skip a parent and keep it for the next run; `path` is that of its call.
+
+        Raises `error`, which names the limit then, if too many are skipped that no earlier run has
+        skipped.
+        """
+        self._counts.add_skipped(path)
+        with self._lock:
+            # a parent that is gone for good is skipped in each run, and more of them come with time
+            if parent_key(pending.values) not in self._skipped_before:
+                self._new_skipped += 1
+            if self._new_skipped > self._max_skipped:
+                raise self._limit_error(error)
+            # the state is that of the table: a parent that is read for its dependents only has none
+            if self._plan.loaded and self._owed is not None:
+                self._owed.append(self._needed_fields(pending.parent))
+
+    def _limit_error(self, error: SkippableError) -> SkippableError:
+        name = self._plan.resource.name
+        text = (
+            f"resource {name}: the calls of more parents fail than http.on_child_error.skip_up_to "
+            f"({self._max_skipped}) allows, not counting those that earlier runs skipped. The last "
+            f"one: {error}"
+        )
+        error.args = (text,)
+        return error
 
     def _take_owed(self) -> list[Record]:
         """Return the parents skipped in the last run, at the first call in a run only."""
         if self._owed is not None:
             return []
-        if not self._plan.loaded:
-            self._owed = []
-            return []
         state = self._cursors.state_of(self._plan.resource.name)
         before: list[Record] = state.get("owed", [])
-        self._owed = state["owed"] = []
+        self._skipped_before = {key for parent in before if (key := self._call_key(parent))}
+        self._owed = []
+        if not self._plan.loaded:
+            return []
+        state["owed"] = self._owed
         return before
+
+    def _call_key(self, parent: Record) -> str | None:
+        """Return what a parent's call takes from it, as a key; None if it lacks something."""
+        try:
+            return parent_key(values_from_parent(self._plan, parent, self._redactor))
+        except IngestError:
+            return None
 
     def _included(self, parent: Mapping[str, Any]) -> list[Any]:
         return [parent.get(name) for name in self._plan.resource.include_from_parent]
@@ -311,21 +343,46 @@ class ResourceReader:
         self, pending: PendingParent, opened: OpenRowFilter | None
     ) -> Iterator[Records]:
         """Yield the records of the call for a parent, with the parent's fields that the file includes."""
-        parent = pending.parent
-        placeholders = self.placeholders(opened.row_filter if opened else None)
-        call, parent_fields = dependent_call(self.plan, placeholders, parent)
-        pages = (
-            self._with_parent_fields(records, parent_fields, parent)
-            for records in self.records(call, opened)
-        )
         if not self.parents.may_skip:
+            call, parent_fields = self._dependent_call(pending, opened)
+            pages = self._records_below(pending.parent, call, parent_fields, opened)
             yield from map(self.repeats.filter, pages)
             return
+        path = self.plan.endpoint.path
         try:
+            call, parent_fields = self._dependent_call(pending, opened)
+            path = call.path
             # all or nothing: if a later page fails, the parent is skipped and none is loaded
+            pages = self._records_below(pending.parent, call, parent_fields, opened)
             yield from map(self.repeats.filter, list(pages))
-        except (RequestError, ResponseError) as error:
-            self.parents.skip_parent(parent, call.path, error)
+        except _SKIPPABLE_ERRORS as error:
+            self.parents.skip_parent(pending, path, error)
+
+    def _dependent_call(
+        self, pending: PendingParent, opened: OpenRowFilter | None
+    ) -> tuple[Call, Record]:
+        placeholders = self.placeholders(opened.row_filter if opened else None)
+        with self.located_errors():
+            return dependent_call(self.plan, placeholders, pending.parent, pending.values)
+
+    @contextmanager
+    def located_errors(self) -> Iterator[None]:
+        """Name the resource in the error of a value that a call can't take."""
+        try:
+            yield
+        except CallValueError as error:
+            error.locate(self.plan.resource.name, 1, self.endpoint.redactor)
+            raise
+
+    def _records_below(
+        self,
+        parent: Record,
+        call: Call,
+        parent_fields: Mapping[str, Any],
+        opened: OpenRowFilter | None,
+    ) -> Iterator[Records]:
+        for records in self.records(call, opened):
+            yield self._with_parent_fields(records, parent_fields, parent)
 
     def _with_parent_fields(
         self, records: Records, parent_fields: Mapping[str, Any], parent: Record
@@ -380,7 +437,8 @@ class ResourceReader:
                 return
             self.parents.mark_prefetched(pending.key)
             try:
-                call, _ = dependent_call(plan, self.placeholders(row_filter), pending.parent)
+                placeholders = self.placeholders(row_filter)
+                call, _ = dependent_call(plan, placeholders, pending.parent, pending.values)
             except Exception:  # noqa: BLE001 - the call itself raises the same error
                 return
             may_stop = row_filter is not None and row_filter.may_finish_early
@@ -393,7 +451,8 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
     state = reader.cursors.paging_state_of(reader.plan.resource.name)
     reader.watch.recall(state)
     is_empty = True
-    call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
+    with reader.located_errors():
+        call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
     for records in map(reader.repeats.filter, reader.records(call, opened)):
         is_empty = False
         yield records
