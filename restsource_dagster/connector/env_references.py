@@ -54,7 +54,7 @@ def resolve_references(
     """Replace each `${NAME}`, and each `$${` by a literal `${`, in a JSON value or a model.
 
     Parts without a reference are shared with the original, and models are not validated again.
-    A brace from the environment is data, so it is doubled as often as dlt reads the text for its
+    Line breaks at the end of a value are left out. A brace from the environment is data, so it is doubled as often as dlt reads the text for its
     own `{...}`. Models give that number for their fields in `BRACE_DOUBLINGS`.
 
     Raises `MissingReferencesError` with all names that are missing.
@@ -108,7 +108,9 @@ def _resolve_text(text: str, environment: Mapping[str, str], doublings: int) -> 
         if not match[1]:
             return "${"
         times = 2**doublings
-        return environment[match[1]].replace("{", "{" * times).replace("}", "}" * times)
+        # a file's last line ends so, and a header can't; a shell's `$(cat file)` drops it, too
+        value = environment[match[1]].rstrip("\r\n")
+        return value.replace("{", "{" * times).replace("}", "}" * times)
 
     return _REFERENCE.sub(replacement, text)
 

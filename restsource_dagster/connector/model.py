@@ -7,7 +7,7 @@ Values that the file leaves open (`params`, JSON bodies, headers) stay JSON. Ref
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -30,6 +30,7 @@ from restsource_dagster.connector.models.connector_file import (
 )
 from restsource_dagster.connector.models.endpoint import Incremental
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
+from restsource_dagster.connector.naming import RESERVED_NAMES
 from restsource_dagster.connector.resources import (
     Disposition,
     Family,
@@ -45,6 +46,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.input_checks import (
     boolean_warnings,
+    credential_warnings,
     fatal_findings,
     literal_secret_warnings,
     template_findings,
@@ -151,12 +153,13 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     resources, semantic = build_resources(value, file, findings)
     findings.extend(semantic)
     findings.extend(template_findings(value))
-    warnings = (*literal_secret_warnings(value), *boolean_warnings(value))
-    # A value with an error needs no warning as well.
-    wrong = {finding.pointer for finding in findings}
-    findings.extend(warning for warning in warnings if warning.pointer not in wrong)
+    # A value with an error, or with another warning, needs no further warning.
+    for warnings in (credential_warnings, literal_secret_warnings, boolean_warnings):
+        wrong = {finding.pointer for finding in findings}
+        findings.extend(found for found in warnings(value) if found.pointer not in wrong)
     # From the raw value, so that a wrong name is reported together with all other mistakes.
     name = _connector_name(value, path, findings)
+    findings.extend(_reserved_name_findings(value, name))
     # A mistake in `resource_defaults` is found once for each resource that it is merged into.
     distinct = tuple(dict.fromkeys(findings))
     if file is None or any(finding.severity == "error" for finding in distinct):
@@ -186,6 +189,18 @@ def _connector_name(value: dict[str, Any], path: Path, findings: list[Finding]) 
             )
         )
     return path.stem
+
+
+def _reserved_name_findings(value: dict[str, Any], name: str) -> Iterator[Finding]:
+    if keeper := RESERVED_NAMES.get(name):
+        given = isinstance(value.get("name"), str)
+        yield Finding(
+            "/name" if given else "",
+            f"The name `{name}` is reserved: {keeper} keeps it",
+            fix=f'Write "name": "{name}_api"'
+            if given
+            else f'Add "name": "{name}_api", or rename the file',
+        )
 
 
 def _proposed_name(stem: str) -> str:

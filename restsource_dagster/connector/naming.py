@@ -1,9 +1,26 @@
 """The names that Dagster and the destination derive from a resource's name."""
 
+import keyword
 import re
 from functools import lru_cache
 
-__all__ = ["asset_identifier", "is_asset_name", "table_identifier"]
+__all__ = ["RESERVED_NAMES", "asset_identifier", "is_asset_name", "table_identifier"]
+
+_DAGSTER_NAMES = (
+    *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict"),
+    *("int", "meta", "output", "output_arg_dict", "str", "type"),
+)
+_DUCKDB_NAMES = ("information_schema", "main", "pg_catalog", "system", "temp", "warehouse")
+RESERVED_NAMES = {
+    **dict.fromkeys(keyword.kwlist, "Python"),
+    **dict.fromkeys(_DAGSTER_NAMES, "Dagster"),
+    **dict.fromkeys(_DUCKDB_NAMES, "DuckDB"),
+}
+"""Names that no connector can have, and who keeps them.
+
+A group of assets can't have a name of Python's or Dagster's, a dataset none of DuckDB's schemas and
+databases: `warehouse` is the database itself.
+"""
 
 _ASSET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-zA-Z\d_]+")

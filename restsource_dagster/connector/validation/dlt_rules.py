@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from restsource_dagster.connector.cursor_format import text_sort_key
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth, HttpBasicAuth
 from restsource_dagster.connector.models.endpoint import ACTION_NAMES, FieldPath, ResponseAction
@@ -36,6 +37,11 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_name,
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
+from restsource_dagster.connector.validation.url_rules import (
+    is_full_url,
+    token_url_findings,
+    url_findings,
+)
 
 __all__ = [
     "REFUSALS",
@@ -162,6 +168,8 @@ REFUSALS = {
     "placeholder-format": "A placeholder with a format that no value can have, such as "
     "`{incremental.start_value:%s}`. dlt fails at the first request.",
     "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
+    "no-order": "An `initial_value` or `end_value` that has no order (`31/01/2024`), or two of different "
+    "kinds. dlt compares them by their characters.",
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
     "no-action": "A response action without `action`. dlt fails at the first response.",
@@ -200,6 +208,9 @@ REFUSALS = {
     "to the API unchanged.",
     "many-values": "A `cursor_path`, or the path in a placeholder, that can match several values of "
     "a record: `[*]`, `..`, slices, filters. dlt takes the first one and drops the others.",
+    "url": "A `base_url`, a full URL in `path` or an `access_token_url` that nothing can be requested "
+    "from: without scheme or host, with spaces, of another scheme than http and https, or with a part "
+    "that is to be filled in (`<your-domain>`).",
     "reference-name": "`${...}` without a valid name. It is sent to the API unchanged.",
     "depth": "Nesting deeper than 100 levels. dlt fails at a slightly deeper level.",
     "not-json": "NaN and infinity, which JSON doesn't have.",
@@ -431,7 +442,13 @@ def check_endpoint_rules(merged: MergedResource) -> None:
     merged.findings.extend(paginator_findings(endpoint.paginator, paginator_at))
     in_defaults = "auth" not in merged.own_endpoint.model_fields_set
     merged.findings.extend(auth_findings(endpoint.auth, auth_at, in_defaults=in_defaults))
+    merged.findings.extend(token_url_findings(endpoint.auth, auth_at))
+    if is_full_url(endpoint.path):
+        # values of placeholders can be anything
+        url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path))
+        merged.findings.extend(url_findings(url, merged.path_at))
     _check_incremental_params(merged)
+    _check_cursor_values(merged)
     _check_response_actions(merged)
     if endpoint.json_ and endpoint.data:
         merged.report(
@@ -477,6 +494,40 @@ def _check_incremental_params(merged: MergedResource) -> None:
             fix="Keep one of the two",
             severity="warning",
             on_key=True,
+        )
+
+
+def _check_cursor_values(merged: MergedResource) -> None:
+    """Report an `initial_value` or `end_value` that can't be compared with what the API sends."""
+    cursor = merged.endpoint.cursor
+    if cursor is None:
+        return
+    param = next(iter(merged.endpoint.incremental_params), None)
+    at = merged.param_location(param) if param else merged.endpoint_location("incremental")
+    kinds = []
+    for name in ("initial_value", "end_value"):
+        value = getattr(cursor, name)
+        if value is None or not _is_without_references(value):
+            continue
+        is_text = isinstance(value, str)
+        kinds.append(text_sort_key(value)[0] if is_text else "plain number")
+        if kinds[-1] == "date without an order":
+            merged.report(
+                (*at, name),
+                f"`{name}` is a date or time in a form that has no order",
+                found=describe_value(value),
+                expected="a form whose values can be compared, such as 2024-01-31T00:00:00Z",
+                fix="Use another field as the cursor, or leave `incremental` out",
+                code="deliberate:no-order",
+            )
+            return
+    if len(set(kinds)) > 1:
+        merged.report(
+            (*at, "end_value"),
+            "`initial_value` and `end_value` are of different kinds and can't be compared",
+            found=describe_value(cursor.end_value),
+            fix="Write both as the API writes the cursor",
+            code="deliberate:no-order",
         )
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -20,6 +20,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 __all__ = [
     "MAX_NESTING",
     "boolean_warnings",
+    "credential_warnings",
     "fatal_findings",
     "literal_secret_warnings",
     "template_findings",
@@ -219,6 +220,63 @@ def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
         yield from _auth_warnings(endpoint.get("auth"), (*at, "auth"))
         for part in ("headers", "params"):
             yield from _named_warnings(endpoint.get(part), (*at, part))
+
+
+def credential_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+    """Yield a warning for each credential that is sent otherwise than it is meant."""
+    client = value.get("client")
+    if isinstance(client, dict):
+        yield from _credentials_sent_wrong(client.get("auth"), ("client", "auth"))
+        yield from _unfilled_texts(client.get("headers"), ("client", "headers"))
+    for at, endpoint in _endpoints_with_paths(value):
+        yield from _credentials_sent_wrong(endpoint.get("auth"), (*at, "auth"))
+
+
+def _credentials_sent_wrong(auth: Any, at: FieldPath) -> Iterator[Finding]:
+    if not isinstance(auth, dict):
+        return
+    yield from _unfilled_texts(auth, at)
+    kind = auth.get("type", "bearer")
+    added = _ADDED_SCHEMES.get(kind) if isinstance(kind, str) else None
+    for name in _SCHEME_FIELDS if added else ():
+        text = auth.get(name)
+        if isinstance(text, str) and (match := _SCHEME_WORD.match(text)):
+            yield Finding(
+                json_pointer((*at, name)),
+                f"`{name}` starts with `{match[1]}`, and the word `{added}` is put before it when it "
+                "is sent",
+                fix=f"Leave `{match[1]}` out",
+                severity="warning",
+            )
+
+
+def _unfilled_texts(values: Any, at: FieldPath) -> Iterator[Finding]:
+    """Yield a warning for each text in which something looks like a reference and is none."""
+    for steps, item in _values_with_paths(values, deepest=MAX_NESTING):
+        if isinstance(item, str) and (match := _UNFILLED.search(without_references(item))):
+            name = _variable_name(match["braced"] or match["dollar"] or match["angled"])
+            yield Finding(
+                json_pointer((*at, *steps)),
+                "A name in braces or the like is not filled in here; the API would get it as it stands",
+                expected="a reference to an environment variable",
+                fix=f"Write `${{{name}}}`",
+                severity="warning",
+            )
+
+
+_ADDED_SCHEMES = {
+    "bearer": "Bearer",
+    "http_basic": "Basic",
+    "oauth2_client_credentials": "Bearer",
+}
+"""The word that each type of auth puts into the header `Authorization`."""
+_SCHEME_FIELDS = ("token", "access_token", "username", "password")
+_SCHEME_WORD = re.compile(r"\s*(bearer|basic|token)\s+\S", re.IGNORECASE)
+_UNFILLED = re.compile(
+    r"\{+\s*(?P<braced>[A-Za-z_]\w*)\s*\}+"  # {NAME}, {{NAME}}
+    r"|^\$(?P<dollar>[A-Za-z_]\w*)$"
+    r"|^<(?P<angled>[A-Za-z_][\w -]*)>$"
+)
 
 
 def _endpoints_with_paths(value: dict[str, Any]) -> Iterator[tuple[FieldPath, dict[str, Any]]]:

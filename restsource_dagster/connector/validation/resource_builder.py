@@ -41,6 +41,7 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
 )
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
+from restsource_dagster.connector.validation.url_rules import base_url_findings, token_url_findings
 
 __all__ = [
     "build_resources",
@@ -174,6 +175,8 @@ def build_resources(
     parts = _parts_of(file) if file else _sound_parts(value, structural)
     findings: list[Finding] = []
     if parts.client is not None:
+        findings.extend(base_url_findings(parts.client))
+        findings.extend(token_url_findings(parts.client.auth, ("client", "auth")))
         findings.extend(paginator_findings(parts.client.paginator, ("client", "paginator")))
         findings.extend(auth_findings(parts.client.auth, ("client", "auth"), in_defaults=False))
     if parts.resources is None:

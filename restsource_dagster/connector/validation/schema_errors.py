@@ -8,9 +8,28 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from restsource_dagster.connector.models.auth import AUTH_ALIASES
-from restsource_dagster.connector.models.endpoint import FieldPath
-from restsource_dagster.connector.models.paginators import PAGINATOR_ALIASES
+from restsource_dagster.connector.models.auth import (
+    AUTH_ALIASES,
+    ApiKeyAuth,
+    BearerAuth,
+    HttpBasicAuth,
+    OAuth2ClientCredentialsAuth,
+)
+from restsource_dagster.connector.models.connector_file import (
+    Client,
+    ConnectorFile,
+    HttpSettings,
+    ResourceObject,
+)
+from restsource_dagster.connector.models.endpoint import Endpoint, FieldPath, Incremental
+from restsource_dagster.connector.models.paginators import (
+    PAGINATOR_ALIASES,
+    CursorPaginator,
+    JsonLinkPaginator,
+    OffsetPaginator,
+    PageNumberPaginator,
+)
+from restsource_dagster.connector.models.schedule import IntervalSchedule
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
@@ -293,7 +312,7 @@ def _wrong_value(error: Mapping[str, Any], path: FieldPath) -> Finding:
 def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: FieldPath) -> Finding:
     known = _field_names(model, loc[:-1])
     name = str(path[-1])
-    fix = suggest_field_name(path, known)
+    fix = suggest_field_name(path, known) or _suggest_place(path)
     if fix is None:
         close = nearest_name(name, known)
         listing = (field for field in known if field not in PYTHON_ONLY_FIELDS)
@@ -301,6 +320,43 @@ def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: Field
     return Finding(
         json_pointer(path), f"There is no field {quoted_name(name)} here", fix=fix, on_key=True
     )
+
+
+def _suggest_place(path: FieldPath) -> str | None:
+    """Return the fix for a field that belongs elsewhere in the file, or None."""
+    name = str(path[-1])
+    # a paginator and an auth have fields of their type, and these two are everywhere
+    if name in ("type", "name", "x-") or {"paginator", "auth"} & {*path[:-1]}:
+        return None
+    in_resource = path[0] in ("resources", "resource_defaults")
+    places = (
+        (*_RESOURCE_PLACES, *_FILE_PLACES) if in_resource else (*_FILE_PLACES, *_RESOURCE_PLACES)
+    )
+    for place, models in places:
+        if any(
+            name == (field.alias or key)
+            for model in models
+            for key, field in model.model_fields.items()
+        ):
+            return f"Write `{name}` in {place}"
+    return None
+
+
+_Place = tuple[str, tuple[type[BaseModel], ...]]
+_FILE_PLACES: tuple[_Place, ...] = (
+    ("the file itself, beside `client`", (ConnectorFile,)),
+    ("`client`", (Client,)),
+    ("`http`", (HttpSettings,)),
+    ("`schedule`", (IntervalSchedule,)),
+)
+_RESOURCE_PLACES: tuple[_Place, ...] = (
+    ("the resource's `endpoint`", (Endpoint,)),
+    ("the resource", (ResourceObject,)),
+    ("the `incremental` of an `endpoint`", (Incremental,)),
+    ("the `paginator`", (OffsetPaginator, PageNumberPaginator, CursorPaginator, JsonLinkPaginator)),
+    ("the `auth`", (BearerAuth, ApiKeyAuth, HttpBasicAuth, OAuth2ClientCredentialsAuth)),
+)
+"""Where fields belong, and the models that have them."""
 
 
 def _missing_field(path: FieldPath) -> Finding:
