@@ -117,10 +117,12 @@ class CallValueError(IngestError):
 class RequestError(IngestError):
     """No complete response arrived for a page of a resource."""
 
-    def __init__(self, *, resource: str, page: int, url: str, cause: str) -> None:
+    def __init__(
+        self, *, resource: str, page: int, url: str, cause: str, advice: str | None = None
+    ) -> None:
+        advice = advice or "Is the API up, and is client.base_url right?"
         super().__init__(
-            f"resource {resource}, page {page}: no answer from {url}: {cause}. "
-            "Is the API up, and is client.base_url right?"
+            f"resource {resource}, page {page}: no answer from {url}: {cause}. {advice}"
         )
         self.resource = resource
 
@@ -187,6 +189,7 @@ class TokenError(IngestError):
         url: str,
         redact: Redact,
         refusal: requests.Response | None = None,
+        sends_basic: bool = False,
     ) -> Self:
         """Return the error of a request to `url`.
 
@@ -198,6 +201,12 @@ class TokenError(IngestError):
         )
         if refusal is None:
             return cls(text)
+        if refusal.status_code in (400, 401):
+            other = ("body", "in the body") if sends_basic else ("basic", "by HTTP Basic")
+            text = (
+                f"{text} If they are right, the endpoint may take them {other[1]} only: set "
+                f'"client_authentication": "{other[0]}".'
+            )
         return cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redact)}")
 
 

@@ -1,5 +1,6 @@
 """What is sent: authentication, headers, bodies and params, and how requests behave (`http`)."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,14 @@ def needs(**fields: str) -> Callable[[Seen], Any]:
         return TOKEN_ANSWER if fine else Answer({"error": f"sent {sorted(sent)}"}, 400)
 
     return answer
+
+
+def basic_client(seen: Seen) -> Any:
+    """A token if the client is sent by HTTP Basic and not in the form, else 401."""
+    sent_by_basic = "Basic " + b64encode(b"ann:pass word").decode()
+    in_form = b"client_" in seen.body
+    fine = seen.headers.get("authorization") == sent_by_basic and not in_form
+    return TOKEN_ANSWER if fine else Answer({"error": "invalid_client"}, 401)
 
 
 def sent(name: str, endpoint: dict[str, Any], see: Callable[[Result], Any], gives: Any) -> Row:
@@ -128,6 +137,13 @@ ROWS = (
     oauth("oauth"),
     oauth("oauth_client_id", needs(client_id="ann"), client_id="${USER_NAME}"),
     oauth("oauth_client_secret", needs(client_secret="pass+word"), client_secret="${PASSWORD}"),
+    oauth("oauth_in_body", needs(client_id="ann"), client_authentication="body"),
+    oauth("oauth_by_basic", basic_client, client_authentication="basic"),
+    refused(
+        "oauth_by_header",
+        endpoint={"auth": {"type": "oauth2_client_credentials", "client_authentication": "header"}},
+    ),
+    oauth("oauth_data_flag", needs(all="true"), access_token_request_data={"all": True}),
     oauth("oauth_data", needs(scope="read"), access_token_request_data={"scope": "read"}),
     *(
         auth(f"oauth_{name}_null", given, AUTHORIZATION, None, fails=f"`{name}`")

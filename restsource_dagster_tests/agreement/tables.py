@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from restsource_dagster_tests.agreement.rows import Result, Row, page, refused
+from restsource_dagster_tests.agreement.rows import Result, Row, hint, page, refused
 
 __all__ = ["ROWS"]
 
@@ -128,14 +128,15 @@ ROWS = (
     loaded_twice("by_keys", APPENDED, primary_key=["id", "n"]),
     loaded_twice("by_default", REPLACED),
     loaded_twice("disposition_null", REPLACED, write_disposition=None),
-    loaded_twice("skip", None, write_disposition="skip", fails="write_disposition=skip"),
+    refused("skip", resource={"write_disposition": "skip"}),
+    refused("skip_as_object", resource={"write_disposition": {"disposition": "skip"}}),
+    refused("skip_nested", resource={"nested_hints": {"l": {"write_disposition": "skip"}}}),
     *(
         loaded_twice(f"{name}_as_object", gives, write_disposition={"disposition": name}, **more)
         for name, gives, more in (
             ("append", APPENDED, {}),
             ("merge", MERGED, {"primary_key": "id"}),
             ("replace", REPLACED, {}),
-            ("skip", None, {"fails": "write_disposition=skip"}),
         )
     ),
     refused("merge_without_key", resource={"write_disposition": "merge"}),
@@ -381,6 +382,23 @@ ROWS = (
         lambda r: r.table(table="other"),
         resource={"table_name": "other"},
     ),
+    *(
+        Row(
+            f"nested_hints_{form}",
+            {},
+            page({"id": 1, "l": [{"n": 1}]}),
+            "VARCHAR",
+            lambda result: result.table("typeof(n)", table=f"{result.name}__l")[0],
+            resource={"nested_hints": {"l": {"columns": columns}}},
+        )
+        for form, columns in (
+            ("by_name", {"n": {"data_type": "text"}}),
+            ("as_list", [{"name": "n", "data_type": "text"}]),
+        )
+    ),
+    column("extension", 1, hint("v", "x-own"), "kept", **{"x-own": "kept"}),
+    column("extension_typed", 1, hint("v", "x-own"), 5, **{"x-own": 5, "data_type": "bigint"}),
+    refused("nested_hints_no_name", resource={"nested_hints": {"l": {"columns": [{}]}}}),
     nested("nesting", ["nesting__list", "nesting__list__deep"]),
     nested(
         "nesting_tables", ["nesting_tables__list", "nesting_tables__list__deep"], nested="tables"

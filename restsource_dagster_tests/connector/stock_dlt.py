@@ -41,6 +41,8 @@ def read(path: Path) -> Any:
 def for_dlt(value: Any) -> dict[str, Any]:
     """The file's part for dlt, without what dlt doesn't know."""
     config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
+    for auth in _auths_in(config):
+        auth.pop("client_authentication", None)
     resources = config.get("resources")
     resources = resources if isinstance(resources, list) else []
     for resource in resources:
@@ -53,6 +55,19 @@ def for_dlt(value: Any) -> dict[str, Any]:
             if isinstance(resource.get("endpoint"), dict):
                 resource["endpoint"].pop("partial_errors", None)
     return config
+
+
+def _auths_in(value: Any) -> Iterator[dict[str, Any]]:
+    """Every `auth` object in a configuration."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("auth"), dict):
+                yield item["auth"]
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
 
 
 def rest_api_config(connector: Connector) -> dict[str, Any]:

@@ -74,11 +74,11 @@ def test_a_missing_write_disposition_is_derived(resource: Any, expected: str) ->
 
 def test_a_given_write_disposition_stays() -> None:
     given = disposition({"name": "a", "primary_key": "id", "write_disposition": "append"})
-    from_defaults = disposition("a", resource_defaults={"write_disposition": "skip"})
+    from_defaults = disposition("a", resource_defaults={"write_disposition": "append"})
     scd2 = {"disposition": "merge", "strategy": "scd2"}
 
     assert (given.value, given.derived) == ("append", False)
-    assert from_defaults.reason == "skip, as the file says in `resource_defaults`"
+    assert from_defaults.reason == "append, as the file says in `resource_defaults`"
     assert disposition({"name": "a", "write_disposition": scd2}).strategy == "scd2"
 
 

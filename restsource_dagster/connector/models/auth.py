@@ -123,6 +123,11 @@ class OAuth2ClientCredentialsAuth(FileModel):
     access_token: Text | None = Field(
         default=None, description="A token to start with. Rarely needed."
     )
+    client_authentication: Literal["body", "basic"] = Field(
+        default="body",
+        description="How the client's id and secret are sent to `access_token_url`: in the body of "
+        "the request, or as user name and password (HTTP Basic).",
+    )
     access_token_request_data: dict[str, Any] | None = Field(
         default=None,
         description="More fields for the token request, such as `scope` or `audience`.",

@@ -50,6 +50,7 @@ __all__ = [
     "merge_strategy_findings",
     "paginator_findings",
     "refusal_code",
+    "warn_of_ignored_refusals",
 ]
 
 _SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
@@ -153,6 +154,8 @@ REFUSALS = {
     "each resource overrides it.",
     "auth-field": "A field of another type of auth (`token` in `api_key`). dlt drops it.",
     "secret-not-text": "A list or an object as a secret. dlt masks it before its check.",
+    "client-authentication": "`client_authentication` with an unknown value, or in another type of "
+    "auth. dlt doesn't have this field and doesn't get it.",
     "auto-params": "A paginator `auto` with parameters. dlt drops them.",
     "python-only": "`processing_steps` with any value: a file can't contain Python functions.",
     "empty-placeholder": "`{}` where dlt fills in placeholders. In a path dlt drops it, elsewhere "
@@ -170,6 +173,7 @@ REFUSALS = {
     "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
     "no-order": "An `initial_value` or `end_value` that has no order (`31/01/2024`), or two of different "
     "kinds. dlt compares them by their characters.",
+    "skip": "The write disposition `skip`. dlt requests all rows and refuses them in the load.",
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
     "no-action": "A response action without `action`. dlt fails at the first response.",
@@ -292,6 +296,8 @@ def _param_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
 
 
 def _auth_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
+    if path[-1] == "client_authentication":
+        return "client-authentication"
     if kind == "extra_forbidden" and path[-1] in _ALL_AUTH_FIELDS:
         return "auth-field"
     if isinstance(given, list | dict) and path[-1] in _ALL_AUTH_FIELDS:
@@ -542,6 +548,28 @@ def _check_response_actions(merged: MergedResource) -> None:
                 code="deliberate:no-action",
             )
         merged.findings.extend(_useless_action_findings(action, place))
+
+
+_REFUSALS_OF_ACCESS = (401, 402, 403, 407, 429, *range(500, 600))
+"""Statuses that say nothing about whether there are records, unlike 404 or 410."""
+
+
+def warn_of_ignored_refusals(merged: MergedResource) -> None:
+    """Warn of an `ignore` that would empty a replaced table when the API refuses the request."""
+    for index, action in enumerate(merged.endpoint.response_actions or ()):
+        statuses = action.statuses
+        if action.known_action != "ignore" or statuses is None:
+            continue
+        refused = [status for status in _REFUSALS_OF_ACCESS if status in statuses]
+        if refused:
+            merged.report(
+                (*merged.endpoint_location("response_actions"), index),
+                f"`ignore` takes the refusal {refused[0]} for an empty page, and the table is replaced: "
+                "it would be emptied",
+                fix="Leave the action out, so that such a run fails and the table stays; or add a "
+                '"primary_key", so that rows are merged',
+                severity="warning",
+            )
 
 
 def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:

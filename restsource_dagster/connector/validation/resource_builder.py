@@ -15,8 +15,13 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceDefaults,
     ResourceObject,
 )
+from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.models.fields import FileModel
-from restsource_dagster.connector.models.table_hints import DispositionName, PlainDisposition
+from restsource_dagster.connector.models.table_hints import (
+    DispositionName,
+    PlainDisposition,
+    WriteDisposition,
+)
 from restsource_dagster.connector.naming import asset_identifier, is_asset_name, table_identifier
 from restsource_dagster.connector.resources import NO_PARAMS, Disposition, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
@@ -31,6 +36,7 @@ from restsource_dagster.connector.validation.dlt_rules import (
     check_endpoint_rules,
     merge_strategy_findings,
     paginator_findings,
+    warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.merged_resource import (
     Defaults,
@@ -66,16 +72,32 @@ def _disposition_of(
     given = merged.resource.write_disposition
     if given is None:
         return _derive_disposition(primary, incremental, incremental_parent)
-    value: DispositionName = given if isinstance(given, str) else given.disposition
+    value = _disposition_name(given)
     strategy = None if isinstance(given, str) else getattr(given, "strategy", None)
     where = "" if merged.is_own("write_disposition") else " in `resource_defaults`"
     reason = f"{value}, as the file says{where}"
     disposition = Disposition(value, strategy, derived=False, reason=reason)
+    if value == "skip" and merged.resource.selected is not False:
+        _report_skip(merged, merged.place("write_disposition"))
     if value == "merge":
         _check_keys(merged, strategy or "delete-insert", primary, merge)
     if value == "replace":
         _check_replace(merged, incremental, incremental_parent)
     return disposition
+
+
+def _disposition_name(given: WriteDisposition) -> DispositionName:
+    name: DispositionName = given if isinstance(given, str) else given.disposition
+    return name
+
+
+def _report_skip(merged: MergedResource, at: FieldPath) -> None:
+    merged.report(
+        at,
+        "`skip` can't be loaded: dlt refuses its rows after all of them are requested",
+        fix='Leave the resource out; or write "selected": false if only its dependents are wanted',
+        code="deliberate:skip",
+    )
 
 
 @lru_cache(maxsize=4096)  # most resources of a code location have one of a few
@@ -149,6 +171,9 @@ def _check_table_hints(merged: MergedResource) -> None:
     given = merged.resource.write_disposition
     if isinstance(given, PlainDisposition):
         merged.findings.extend(merge_strategy_findings(given, merged.place("write_disposition")))
+    for name, nested in (merged.resource.nested_hints or {}).items():
+        if nested.write_disposition and _disposition_name(nested.write_disposition) == "skip":
+            _report_skip(merged, (*merged.place("nested_hints"), name, "write_disposition"))
     for index, reference in enumerate(merged.resource.references or ()):
         ours, theirs = reference.columns, reference.referenced_columns
         if not (reference.referenced_table and ours and len(ours) == len(theirs)):
@@ -434,6 +459,11 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
     fields, hints, foreign_endpoint = merged.resource, merged.hints, merged.foreign_endpoint
     cursor = merged.endpoint.cursor
     primary, merge = hints.key_columns("primary_key"), hints.key_columns("merge_key")
+    disposition = _disposition_of(
+        merged, primary, merge, incremental_parent, incremental=cursor is not None
+    )
+    if disposition.value == "replace":
+        warn_of_ignored_refusals(merged)
     return Resource(
         name=merged.name,
         parent=merged.parent,
@@ -444,9 +474,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         table=hints.table_name or merged.name,
         primary_key=primary,
         merge_key=merge,
-        disposition=_disposition_of(
-            merged, primary, merge, incremental_parent, incremental=cursor is not None
-        ),
+        disposition=disposition,
         selected=fields.selected is not False,
         pointer=json_pointer(merged.at),
         path_params=merged.path_params or NO_PARAMS,

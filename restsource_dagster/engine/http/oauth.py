@@ -12,6 +12,7 @@ from requests.auth import AuthBase
 
 from restsource_dagster.engine.errors import IngestError, TokenError
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.session import proxy_variable
 
 __all__ = ["LEEWAY_SECONDS", "RenewingToken"]
 
@@ -26,6 +27,8 @@ _NON_SECRET_FIELD = re.compile(r"type|hint", re.IGNORECASE)
 class RenewingToken(AuthBase):
     """Authorizes requests with dlt's client credentials. Thread-safe.
 
+    With `sends_basic` the client's id and secret are sent as user name and password, not in the body.
+
     One token serves all resources and threads of a run. While one thread requests a token the others
     wait, and share its token or its error. dlt's own class has no lock, renews a token only after it
     has expired, and reports a refusal without the API's reason.
@@ -36,10 +39,13 @@ class RenewingToken(AuthBase):
         credentials: OAuth2ClientCredentials,
         redactor: Redactor,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        sends_basic: bool = False,
     ) -> None:
         self._credentials = credentials
         self._redactor = redactor
         self._clock = clock
+        self._sends_basic = sends_basic
         self._lock = threading.Lock()
         self._renew_at = 0.0
         self._attempts = 0
@@ -88,15 +94,26 @@ class RenewingToken(AuthBase):
         credentials = self._credentials
         try:
             response: requests.Response = credentials.session.post(
-                credentials.access_token_url, **credentials.build_access_token_request()
+                credentials.access_token_url, **self._build_request()
             )
         except (requests.RequestException, IngestError) as error:
             name = "" if isinstance(error, IngestError) else f"{type(error).__name__}: "
             problem = f"{name}{error}"
+            if variable := proxy_variable(str(credentials.access_token_url)):
+                problem += f" (by the proxy of the environment variable {variable})"
         else:
             return response
         # outside the `except`: the error must not keep the request and its secrets in its context
         raise self._error(problem)
+
+    def _build_request(self) -> dict[str, Any]:
+        """Return dlt's token request, its client moved from the body into HTTP Basic if asked to."""
+        request: dict[str, Any] = self._credentials.build_access_token_request()
+        if self._sends_basic:
+            data = dict(request["data"])
+            client = (str(data.pop(name)).encode() for name in ("client_id", "client_secret"))
+            request = {**request, "data": data, "auth": tuple(client)}
+        return request
 
     def _store_token(self, content: Mapping[str, Any]) -> None:
         # first of all: no message about what fails below may show them
@@ -147,4 +164,5 @@ class RenewingToken(AuthBase):
             url=str(self._credentials.access_token_url),
             redact=self._redactor,
             refusal=refusal,
+            sends_basic=self._sends_basic,
         )

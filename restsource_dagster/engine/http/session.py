@@ -50,7 +50,7 @@ from restsource_dagster.engine.http.waits import (
 )
 from restsource_dagster.engine.run_progress import UsageCounter
 
-__all__ = ["ApiResponse", "ApiSession", "SessionRules"]
+__all__ = ["ApiResponse", "ApiSession", "SessionRules", "proxy_variable"]
 
 _LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 # requests reads a body in pieces so small that handling them takes longer than receiving them
@@ -72,6 +72,15 @@ _NEUTRAL_HEADERS = frozenset(
     }
 )
 _current_redact: ContextVar[Callable[[str], str] | None] = ContextVar("redact", default=None)
+
+
+def proxy_variable(url: str) -> str | None:
+    """Return the environment variable whose proxy a request to a URL goes to; None without one."""
+    scheme = urlsplit(url).scheme
+    if not get_environ_proxies(url):  # none is set, or NO_PROXY has the host
+        return None
+    names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
+    return next((name for name in names if os.environ.get(name)), None)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from restsource_dagster.engine.errors import IngestError, RequestError, Response
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiSession
+from restsource_dagster.engine.http.session import ApiSession, proxy_variable
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
     PageGuard,
@@ -85,11 +85,16 @@ class RequestSender:
             raise
         except (requests.RequestException, ValueError) as error:
             cause = self.redactor(f"{type(error).__name__}: {error}")
+            advice = _advice_for(error, str(request.url))
         else:
             return self._check_renewed_token(second, page)
         # outside the `except`: the error must not keep the request and its secrets in its context
         raise RequestError(
-            resource=self.resource, page=page, url=self.redactor(str(request.url)), cause=cause
+            resource=self.resource,
+            page=page,
+            url=self.redactor(str(request.url)),
+            cause=cause,
+            advice=advice,
         )
 
     def _send(self, request: requests.Request) -> requests.Response:
@@ -117,6 +122,24 @@ class RequestSender:
             response=response,
             redact=self.redactor,
         )
+
+
+def _advice_for(error: Exception, url: str) -> str | None:
+    """Return what to do about a request without an answer, if that is not the API's fault."""
+    # http.client refuses a header with a ValueError, before anything is sent
+    if not isinstance(error, requests.RequestException) or isinstance(
+        error, requests.exceptions.InvalidHeader
+    ):
+        return (
+            "Nothing was sent. A header holds a line break, or a character that no header can have: "
+            "check the headers and the auth of the file, and the variables that they name"
+        )
+    if variable := proxy_variable(url):
+        return (
+            f"The request went to the proxy of the environment variable {variable}. Is that proxy "
+            "up? Else unset the variable, or add the API's host to NO_PROXY"
+        )
+    return None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dlt.extract import Incremental as DltIncremental
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.auth import AuthBase
 
-from restsource_dagster.connector.models.auth import Auth
-from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam
+from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
+from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.resources import Resource
@@ -50,7 +50,14 @@ def make_auth(auth: Auth | None) -> AuthBase | None:
     dlt finds secrets that the file leaves out. Raises dlt's `ConfigFieldMissingException` for one
     that it doesn't find.
     """
-    made: AuthBase | None = create_auth(as_json(auth))
+    given = as_json(auth)
+    if isinstance(auth, OAuth2ClientCredentialsAuth):
+        given.pop("client_authentication", None)  # `RenewingToken` does it
+        if data := auth.access_token_request_data:
+            given["access_token_request_data"] = {
+                name: as_url_text(value) for name, value in data.items()
+            }
+    made: AuthBase | None = create_auth(given)
     return made
 
 
@@ -104,7 +111,11 @@ def make_resolved_params(fields: Mapping[str, ResolveParam]) -> tuple[ResolvedPa
 def resource_hints(resource: Resource) -> dict[str, Any]:
     """Return the arguments for `dlt.resource`: the name and the table hints."""
     hints = {"name": resource.name, **resource.hints.as_json()}
-    for table in (hints, *(hints.get("nested_hints") or {}).values()):
+    for table in (nested := hints.get("nested_hints") or {}).values():
+        if table.get("columns"):
+            # unlike those of the resource, dlt wants these as a dict and with their names
+            table["columns"] = _by_name(table["columns"])
+    for table in (hints, *nested.values()):
         if table.get("columns"):
             table["columns"] = _without_nulls(table["columns"])
     # dlt would derive nothing: without a write disposition it appends
@@ -136,6 +147,12 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
     known = columns.get(cursor.cursor_path, {"name": cursor.cursor_path})
     columns[cursor.cursor_path] = {**known, "dedup_sort": newest}
     hints["columns"] = list(columns.values()) if is_list else columns
+
+
+def _by_name(columns: Any) -> dict[str, Any]:
+    if isinstance(columns, Mapping):
+        return {name: {"name": name, **column} for name, column in columns.items()}
+    return {column["name"]: column for column in columns}
 
 
 def _without_nulls(columns: Any) -> Any:

@@ -10,7 +10,7 @@ from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredent
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.auth import Auth
+from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
@@ -195,4 +195,8 @@ class EndpointFactory:
             return auth
         # token requests keep to the rules, too, at the token endpoint's own origin
         auth.session = self._session(auth.access_token_url, None, counts)
-        return RenewingToken(auth, self.redactor)
+        sends_basic = (
+            isinstance(given, OAuth2ClientCredentialsAuth)
+            and given.client_authentication == "basic"
+        )
+        return RenewingToken(auth, self.redactor, sends_basic=sends_basic)
