@@ -64,11 +64,11 @@ def resolve_references(
     return resolved
 
 
-def without_references(text: str) -> str:
-    """Return the text as dlt will see it, with a plain letter for each reference."""
+def without_references(text: str, stand_in: str = "x") -> str:
+    """Return the text as dlt will see it, with a stand-in for each reference."""
     if "${" not in text:
         return text
-    return _REFERENCE.sub(lambda match: "x" if match[1] else "${", text)
+    return _REFERENCE.sub(lambda match: stand_in if match[1] else "${", text)
 
 
 def _resolve(value: Any, environment: Mapping[str, str], doublings: int) -> Any:

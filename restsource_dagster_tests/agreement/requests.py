@@ -58,7 +58,7 @@ def needs(**fields: str) -> Callable[[Seen], Any]:
 def basic_client(seen: Seen) -> Any:
     """A token if the client is sent by HTTP Basic and not in the form, else 401."""
     sent_by_basic = "Basic " + b64encode(b"ann:pass word").decode()
-    in_form = b"client_" in seen.body
+    in_form = b"client_id" in seen.body or b"client_secret" in seen.body
     fine = seen.headers.get("authorization") == sent_by_basic and not in_form
     return TOKEN_ANSWER if fine else Answer({"error": "invalid_client"}, 401)
 

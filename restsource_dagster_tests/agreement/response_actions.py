@@ -1,5 +1,6 @@
 """Response actions: each action, and each form of each condition."""
 
+from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
@@ -44,8 +45,14 @@ ROWS = (
     action("ignore_404", status_code=404),
     action("ignore_404_text", status_code="404"),
     action("ignore_404_spaces", status_code=" 404 "),
-    action("ignore_class", status_code="4xx"),
-    action("ignore_class_capital", status_code="4XX"),
+    # a refusal would empty the replaced table
+    replace(action("ignore_class", status_code="4xx"), says="warning"),
+    replace(action("ignore_class_capital", status_code="4XX"), says="warning"),
+    replace(action("ignore_403", Answer({}, 403), status_code=403), says="warning"),
+    replace(
+        action("ignore_403_merged", Answer({}, 403), status_code=403),
+        resource={"primary_key": "id"},
+    ),
     action("ignore_content", content="is gone"),
     action("ignore_content_empty", content=""),
     action("ignore_header", header={"x-reason": "nothing"}),

@@ -75,7 +75,7 @@ def test_a_history_that_can_be_loaded_again_is_accepted(resource: Any) -> None:
     ("resources", "codes"),
     [
         ([orders({"cursor_path": "a.b"})], ["backfill-no-key"]),
-        ([orders({"cursor_path": "a.b"}, write_disposition="skip")], ["backfill-replace", "skip"]),
+        ([orders({"cursor_path": "a.b"}, write_disposition="skip")], ["skip", "backfill-replace"]),
         ([orders({"cursor_path": "$['a']"}, primary_key="id")], []),
         (
             [orders({"cursor_path": "a.b", "end_value": "2021-01-01T00:00:00Z"})],

@@ -451,7 +451,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
     merged.findings.extend(token_url_findings(endpoint.auth, auth_at))
     if is_full_url(endpoint.path):
         # values of placeholders can be anything
-        url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path))
+        url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path, "1"))
         merged.findings.extend(url_findings(url, merged.path_at))
     _check_incremental_params(merged)
     _check_cursor_values(merged)

@@ -49,7 +49,8 @@ def is_full_url(path: str) -> bool:
 
 def url_findings(url: str, at: FieldPath) -> Iterator[Finding]:
     """Yield why no request can be made to a URL. What a reference stands for is not known here."""
-    text = without_references(url)
+    # a digit can be in a port, too
+    text = without_references(url, "1")
     problem, fix = _problem_of(text, starts_with_reference=url.startswith("${"))
     if problem:
         yield Finding(
