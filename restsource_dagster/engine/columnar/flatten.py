@@ -221,7 +221,7 @@ class _Flattener:
     ) -> int:
         """Add the fields of rows to `columns` and `lists`; return the number of their keys."""
         rules, keys = self.rules, 0
-        # the rows themselves, and then each object field of theirs as rows with a longer path
+        # the rows themselves, then each object field of the rows, as rows with a longer path
         waiting: list[tuple[Sequence[Record], int, tuple[str, ...]]] = [(rows, level, ())]
         while waiting:
             current, depth, steps = waiting.pop()

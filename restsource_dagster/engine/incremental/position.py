@@ -88,7 +88,7 @@ class Position:
     ) -> None:
         self._rules = rules
         self._order = CursorOrder(descending=rules.descending)
-        # with an open start and no lag no accepted row can come again
+        # with an open start and no lag, the API never sends an accepted row again
         self.remembers = remembers and not (rules.excludes_start and not rules.lag)
         """True if rows read before are recognized."""
         self.accepts_older = accepts_older and not remembers and rules.end_value is None
@@ -118,7 +118,7 @@ class Position:
             return True
         digest = self._digest(row)
         if self._advance(value) and not self._rules.lag:
-            # only rows at the newest value can come again, and rows without a cursor
+            # the API can send only these again: rows at the newest value, and rows without a cursor
             self._seen_now = [(other, known) for other, known in self._seen_now if other is None]
         self._seen_now.append((value, digest))
         if self._unmatched[digest] <= 0:

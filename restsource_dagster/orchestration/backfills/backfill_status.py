@@ -154,7 +154,8 @@ def read_runs_in_progress(
         found.partition_keys[by_key[key].tag].update(unrequested)
     for run in read_unfinished_runs(instance):
         selected = run.asset_selection or frozenset()
-        # Runs of ours have a tag or a job of ours. Runs of the UI only select our assets.
+        # Runs of the sensor and the command have the tag or the backfill's job. Runs that people start in
+        # the UI may have neither and only select its asset.
         plan = by_tag.get(run.tags.get(TAG_HISTORY, "")) or by_job.get(run.job_name)
         run_plans = [plan] if plan else [by_key[key] for key in selected if key in by_key]
         # One run of the UI may select the assets of several backfills.
