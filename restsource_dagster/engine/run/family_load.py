@@ -23,6 +23,7 @@ from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
@@ -31,6 +32,7 @@ from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
@@ -171,7 +173,7 @@ def loaded_outcomes_of(
     after = read_table_snapshots(schema)
     for resource in resources:
         counts = source.counts[resource.name]
-        table = schema.naming.normalize_table_identifier(resource.table)
+        table = table_identifier(schema, resource.table)
         yield Outcome(
             resource=resource.name,
             table=table,
@@ -204,8 +206,11 @@ def loaded_outcomes_of(
 
 
 def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
-    prefix = f"{table}{schema.naming.PATH_SEPARATOR}"
-    return {name: count for name, count in rows.items() if name.startswith(prefix)}
+    # not by the beginning of the name: another resource may be called `orders__lines`
+    nested = (
+        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
+    )
+    return {name: rows[name] for name in nested if name in rows}
 
 
 def _describe_write_mode(loader: ColumnLoader | None) -> str:
@@ -348,6 +353,18 @@ class ConnectorRun:
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 
+    def is_supported(self, selected: SelectedFamily) -> bool:
+        """Return True if the destination can write the family's rows as the file says."""
+        try:
+            self._check_destination(selected)
+        except IngestError:
+            return False
+        return True
+
+    def _check_destination(self, selected: SelectedFamily) -> None:
+        for resource in selected.selected:
+            check_destination_can_merge(self.pipelines.destination, resource)
+
     def load(self, selected: SelectedFamily) -> Iterator[Outcome]:
         """Load a family; yield an outcome for each of its selected resources. Never raises.
 
@@ -420,6 +437,8 @@ class ConnectorRun:
 
     def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
+        for selected in attempt.families:
+            self._check_destination(selected)
         pipeline = self.pipelines.open()
         options = LoadOptions()
         if not attempt.is_continued:
@@ -494,6 +513,7 @@ class ConnectorRun:
             selected.root,
             notify=self.progress.message,
             schema=self.pipelines.stored_schema,
+            stored=self.pipelines.schema(),
             window=window,
             files=parquet_files,
             checkpoint=checkpoint,
