@@ -7,7 +7,9 @@ from dotenv import dotenv_values
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "read_environment"]
+__all__ = ["Settings", "make_private_folder", "read_environment"]
+
+_PRIVATE_FOLDER_MODE = 0o700
 
 
 class Settings(BaseSettings):
@@ -51,6 +53,14 @@ class Settings(BaseSettings):
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, if it and the "
         "daemon have a code server each. `dagster dev` does not need it.",
     )
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only this user can open; one that exists is left as it is.
+
+    Raises `OSError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER_MODE)
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:

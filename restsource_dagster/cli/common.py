@@ -185,8 +185,11 @@ def _create_instance(home: Path | None) -> "dg.DagsterInstance":
     if home is None:
         # An instance without a folder has no dagster.yaml in which telemetry could be switched off.
         return dg.DagsterInstance.ephemeral(settings={"telemetry": {"enabled": False}})
+    from restsource_dagster.orchestration.instance import instance_lock
+
     try:
-        return dg.DagsterInstance.from_config(str(home))
+        with instance_lock(home):
+            return dg.DagsterInstance.from_config(str(home))
     except (dg.DagsterError, OSError) as error:
         raise typer.BadParameter(
             f"the Dagster instance in {home} can't be opened: {error}", param_hint="DAGSTER_HOME"

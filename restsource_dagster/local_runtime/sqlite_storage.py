@@ -44,6 +44,7 @@ from restsource_dagster.local_runtime.dagster_internals import (
     runs_directory,
     schedules_directory,
 )
+from restsource_dagster.orchestration.instance import instance_lock
 from restsource_dagster.orchestration.state_files import create_file_atomically
 
 __all__ = [
@@ -343,9 +344,11 @@ class OpenSqliteStorage(DagsterSqliteStorage):
         # The parent's own `__init__` would open Dagster's storages, so its parent's is called.
         super(DagsterSqliteStorage, self).__init__()  # type: ignore[no-untyped-call]
         self.base_dir = base_dir
-        self._run_storage = _OpenRunStorage.from_local(runs_directory(base_dir))
-        self._event_log_storage = OpenEventLog(event_logs_directory(base_dir))
-        self._schedule_storage = _OpenScheduleStorage.from_local(schedules_directory(base_dir))
+        Path(base_dir).mkdir(parents=True, exist_ok=True)
+        with instance_lock(Path(base_dir)):
+            self._run_storage = _OpenRunStorage.from_local(runs_directory(base_dir))
+            self._event_log_storage = OpenEventLog(event_logs_directory(base_dir))
+            self._schedule_storage = _OpenScheduleStorage.from_local(schedules_directory(base_dir))
         self._inst_data = inst_data
 
     @classmethod

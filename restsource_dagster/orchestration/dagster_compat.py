@@ -8,7 +8,7 @@ The names are looked up when they are needed. Importing this module brings `dags
 """
 
 import importlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ __all__ = [
     "job_origin_in_module",
     "open_instance_ref",
     "read_data_versions",
-    "read_dlt_resource_metadata",
+    "read_dlt_load_metadata",
     "read_queue_heartbeat",
     "read_unrequested_partitions",
     "require_names",
@@ -217,7 +217,7 @@ _NAMES = (
     ),
     UndocumentedName(
         "dagster_dlt:DagsterDltResource._extract_table_schema_metadata",
-        "read a table's columns without removing them from dlt's schema, as dagster-dlt does",
+        "keep dagster-dlt from removing columns from dlt's schema",
         "the asset shows our own metadata only",
     ),
     # runs of the command line
@@ -518,15 +518,10 @@ def _partition_keys_in(subset: Any, key: dg.AssetKey) -> set[str]:
 _DAGSTER_DLT_KEYS = ("dataset_name", "destination_name", "destination_type", "first_run")
 
 
-def read_dlt_resource_metadata(
-    context: dg.AssetExecutionContext,
-    load: "DltLoad",
-    tables: Iterable[str],
-    schema_of: Callable[[Any, str], dg.TableSchema],
-) -> Mapping[str, Any]:
-    """Return what dagster-dlt shows of a load: where it went, and the columns of these nested tables.
+def read_dlt_load_metadata(context: dg.AssetExecutionContext, load: "DltLoad") -> Mapping[str, Any]:
+    """Return what dagster-dlt shows of where a load went, which is the same for all its resources.
 
-    `schema_of` returns the columns of a table of a dlt schema.
+    Ask once for each load: dagster-dlt reads the whole load for each of its resources.
     """
     if not _has_all(
         "dagster_dlt:DagsterDltResource.extract_resource_metadata",
@@ -538,13 +533,13 @@ def read_dlt_resource_metadata(
 
     class MetadataReader(DagsterDltResource):
         # dagster-dlt's own method takes the columns out of the schema that the pipeline still uses.
-        def _extract_table_schema_metadata(self, table_name: str, schema: Any) -> dg.TableSchema:
-            return schema_of(schema, table_name)
+        def _extract_table_schema_metadata(self, *_: Any) -> dg.TableSchema:
+            return dg.TableSchema(columns=[])
 
     found = MetadataReader().extract_resource_metadata(
         context, load.resource, load.info, load.pipeline
     )
-    return {key: found[key] for key in (*tables, *_DAGSTER_DLT_KEYS) if key in found}
+    return {key: found[key] for key in _DAGSTER_DLT_KEYS if key in found}
 
 
 def assets_of_job(job: dg.JobDefinition) -> frozenset[dg.AssetKey]:

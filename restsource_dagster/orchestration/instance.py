@@ -1,8 +1,10 @@
-"""The Dagster instance that the ticks of a code location share."""
+"""The Dagster instance: the lock under which it is made, and the one that ticks share."""
 
+from pathlib import Path
 from threading import Lock
 
 import dagster as dg
+from filelock import BaseFileLock, FileLock
 
 from restsource_dagster.orchestration.dagster_compat import (
     InstanceRef,
@@ -10,7 +12,16 @@ from restsource_dagster.orchestration.dagster_compat import (
     open_instance_ref,
 )
 
-__all__ = ["TickInstance"]
+__all__ = ["TickInstance", "instance_lock"]
+
+
+def instance_lock(folder: Path) -> BaseFileLock:
+    """Return the lock under which the databases of an instance are made, as a context manager.
+
+    `folder` is the instance's folder. Dagster makes its SQLite databases when an instance is opened for
+    the first time, and fails if two processes do so at once. A thread may take the lock again.
+    """
+    return FileLock(folder / ".restsource-instance.lock", is_singleton=True)
 
 
 class TickInstance:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
-from dlt.common.schema import Schema
+from dlt.common.pipeline import LoadInfo
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.destination.tables import read_loaded_columns
@@ -23,7 +23,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     BackfillPlan,
     read_live_start_values,
 )
-from restsource_dagster.orchestration.dagster_compat import read_dlt_resource_metadata
+from restsource_dagster.orchestration.dagster_compat import read_dlt_load_metadata
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_PROCESS,
@@ -196,6 +196,7 @@ def materialize_connector(
     selected = {key.path[-1] for key in context.selected_asset_keys - done}
     request = resolve_load_config(config, connector, selected)
     failed: list[Outcome] = []
+    materialization = _MaterializationMetadata(context)
     # Each result is yielded as soon as it is loaded: if the process is killed, Dagster knows of it.
     for outcome in execute_load_request(context, connector, selected, request, runs):
         if outcome.failed:
@@ -205,28 +206,36 @@ def materialize_connector(
             context.log.info(load_summary(outcome))
             yield dg.MaterializeResult(
                 asset_key=asset_key(connector.name, outcome.resource),
-                metadata=_metadata_with_dagster_dlt(context, outcome),
+                metadata=materialization.metadata_of(outcome),
             )
     if failed:
         raise summarize_failures(connector, failed, len(selected))
 
 
-def _metadata_with_dagster_dlt(
-    context: dg.AssetExecutionContext, outcome: Outcome
-) -> Mapping[str, Any]:
-    """Return our metadata of a load and, under other keys, dagster-dlt's, which people know."""
-    own = materialization_metadata(outcome)
-    if outcome.load is None:
-        return own
-    theirs = read_dlt_resource_metadata(
-        context, outcome.load, outcome.nested_tables, _read_table_schema
-    )
-    # Ours win: a nested table may have the name of one of our keys.
-    return {**theirs, **own}
+@dataclass
+class _MaterializationMetadata:
+    """Our metadata of a load and, under other keys, dagster-dlt's, which people know."""
 
+    context: dg.AssetExecutionContext
+    _info: LoadInfo | None = None
+    _of_load: Mapping[str, Any] = field(default_factory=dict)
+    """dagster-dlt's metadata of the load `_info`."""
 
-def _read_table_schema(schema: Schema, table: str) -> dg.TableSchema:
-    return table_schema(read_loaded_columns(schema, table))
+    def metadata_of(self, outcome: Outcome) -> Mapping[str, Any]:
+        """Return the metadata of a resource that was loaded."""
+        own = materialization_metadata(outcome)
+        load = outcome.load
+        if load is None:
+            return own
+        # hundreds of resources share a load
+        if load.info is not self._info:
+            self._info, self._of_load = load.info, read_dlt_load_metadata(self.context, load)
+        nested = {
+            table: table_schema(read_loaded_columns(load.schema, table))
+            for table in outcome.nested_tables
+        }
+        # Ours win: a nested table may have the name of one of our keys.
+        return {**nested, **self._of_load, **own}
 
 
 def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.partitions import live_start
 from restsource_dagster.connector.resources import Resource
 from restsource_dagster.connector.validation.diagnostics import Problem
+from restsource_dagster.settings import make_private_folder
 
 __all__ = [
     "MAX_MOMENT_BYTES",
@@ -73,10 +74,11 @@ def parse_state_moment(content: bytes) -> datetime | None:
 
 
 def write_state_once(path: Path, content: bytes) -> None:
-    """Write a file unless it exists. Its folder is created, too.
+    """Write a file of a folder in the state folder unless it exists. Both folders are created, too.
 
     Raises `OSError` if the folder can't be written.
     """
+    make_private_folder(path.parent.parent)
     if create_file_atomically(path, content):
         return
     # Without hard links, exclusive creation lets one process win, too. A moment is one write, so readers

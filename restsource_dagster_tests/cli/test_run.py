@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import stat
 import threading
 from typing import Any
 
@@ -209,7 +210,8 @@ def test_interrupted_run_ends_in_dagster_too_and_the_next_one_works(
     assert "Traceback" not in err
     assert shop.runs()[0].status == status
     shop.api.answers["/countries"] = {"data": [{"code": "DE"}]}
-    assert invoke("run", "shop", "countries").exit_code == 0
+    result = invoke("run", "shop", "countries")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_dagster_that_lacks_a_name_is_reported_without_a_traceback(shop: Project) -> None:
@@ -220,3 +222,54 @@ def test_a_dagster_that_lacks_a_name_is_reported_without_a_traceback(shop: Proje
     (line,) = (line for line in result.stderr.splitlines() if "create_run_for_job" in line)
     assert line.startswith(f"Dagster {dg.__version__} has no ")
     assert "Install a version of Dagster" in line
+
+
+def test_secrets_of_the_destination_are_hidden_wherever_dlt_finds_them(shop: Project) -> None:
+    (shop.folder / ".dlt").mkdir()
+    (shop.folder / ".dlt" / "secrets.toml").write_text(
+        '[destination.filesystem.credentials]\naws_secret_access_key = "t0mlsecret"\n'
+    )
+    echoed = {"detail": "t0mlsecret, 3nvsecret and no secret"}
+    shop.api.answers["/countries"] = Answer(status=400, body=echoed)
+    process = start(
+        *("run", "shop", "countries"),
+        folder=shop.folder,
+        RESTSOURCE_DESTINATION="filesystem",
+        DESTINATION__FILESYSTEM__BUCKET_URL=str(shop.folder / "bucket"),
+        DESTINATION__FILESYSTEM__CREDENTIALS__AWS_SESSION_TOKEN="3nvsecret",
+    )
+    said = "".join(process.communicate())
+    assert process.returncode == 1
+    assert "[secret], [secret] and no secret" in said
+    files = [file for file in (shop.folder / ".dagster").rglob("*") if file.is_file()]
+    held = b"".join(file.read_bytes() for file in files)
+    assert b"and no secret" in held
+    assert b"t0mlsecret" not in held
+    assert b"3nvsecret" not in held
+
+
+def test_first_runs_at_the_same_moment_share_a_new_instance(shop: Project) -> None:
+    names = ["one", "two", "three"]
+    for name in names:
+        shop.write_connector({"name": "countries", "primary_key": "code"}, name=name)
+    home = shop.folder / "new_home"
+    home.mkdir()
+    runs = [
+        start("run", name, folder=shop.folder, DAGSTER_HOME=str(home), TOKEN="t0ken")
+        for name in names
+    ]
+    for run in runs:
+        said = run.communicate()
+        assert run.returncode == 0, said
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert len(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))) == 3
+
+
+def test_only_the_user_can_read_what_a_run_makes(shop: Project) -> None:
+    result = invoke("run", "shop", "countries")
+    assert result.exit_code == 0, result.output
+    modes = {
+        name: stat.S_IMODE((shop.folder / name).stat().st_mode)
+        for name in ("data", "data/warehouse.duckdb", ".restsource")
+    }
+    assert modes == {"data": 0o700, "data/warehouse.duckdb": 0o600, ".restsource": 0o700}

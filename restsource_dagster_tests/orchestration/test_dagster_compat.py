@@ -22,7 +22,7 @@ from restsource_dagster.orchestration.dagster_compat import (
     find_name,
     instance_ref_of,
     job_origin_in_module,
-    read_dlt_resource_metadata,
+    read_dlt_load_metadata,
     read_queue_heartbeat,
     read_unrequested_partitions,
     resolve_jobs,
@@ -164,7 +164,7 @@ def test_backfills_of_the_ui_are_not_seen_without(path: str, instance: dg.Dagste
 def test_our_own_metadata_is_all_without(path: str) -> None:
     with dagster_without(path):
         nothing: Any = None
-        assert read_dlt_resource_metadata(nothing, nothing, ["orders__lines"], nothing) == {}
+        assert read_dlt_load_metadata(nothing, nothing) == {}
 
 
 def test_a_run_of_the_command_line_names_what_dagster_lacks(instance: dg.DagsterInstance) -> None:

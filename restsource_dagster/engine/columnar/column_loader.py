@@ -74,8 +74,7 @@ class ColumnLoader:
         Runs inside dlt's extraction of the resource.
         """
         for page in pages:
-            # a page that dlt only gets for its hints is no list
-            if isinstance(page, list) and page and self.refusal is None:
+            if page and self.refusal is None:
                 if self._writer is None:
                     # dlt adds the table with its hints to the schema, where the writer looks it up
                     yield dlt.mark.materialize_table_schema()
@@ -111,7 +110,7 @@ class ColumnLoader:
     def _open_writer(self) -> "TableWriter":
         schema = dlt.current.source_schema()
         return TableWriter(
-            dlt_compat.table_identifier(schema, self._table),
+            schema.naming.normalize_table_identifier(self._table),
             schema,
             Container()[DestinationCapabilitiesContext],
             dlt.current.load_package_state()["load_id"],
@@ -146,8 +145,9 @@ class TableWriter:
         self._caps = caps
         self._load_id = load_id
         self._files = files
-        # dlt's normalizers were made before the table was in the schema
-        schema.update_normalizers()
+        # dlt's normalizer was made before the table was in the schema. All of it could be made anew,
+        # but that takes as long as the schema has tables
+        schema.data_item_normalizer.extend_table(table)
         self._rules = SchemaRules(schema)
         self._learner = SchemaLearner(schema, caps)
         self._arrow_types: dict[str, pa.DataType] = {}
@@ -198,8 +198,6 @@ class TableWriter:
         `parents` are the page's tables that came before, by name.
         """
         known = self._columns(flat.table)
-        if known and self._schema.tables[flat.table].get("parent") != flat.parent:
-            raise NotColumnarError(f"{flat.table} is also a table of its own")
         for name, values in flat.columns.items():
             if values.types and name not in known:
                 raise NotColumnarError(f"{flat.table} has no column {name}")

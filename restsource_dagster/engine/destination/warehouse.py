@@ -16,6 +16,7 @@ import duckdb
 import tenacity
 from dlt.common.destination import AnyDestination
 
+from restsource_dagster.engine.destination.duckdb_file import open_duckdb_file
 from restsource_dagster.engine.destination.replace_rows import DuckDBDestination
 from restsource_dagster.engine.errors import DatabaseBusyError
 from restsource_dagster.settings import Settings
@@ -77,9 +78,9 @@ class DuckDBFile:
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Keep the file open in this process, so that dlt's connections don't have to wait.
 
-        Raises `DatabaseBusyError` if another process keeps the file open for too long.
+        Raises `DatabaseBusyError` if another process keeps the file open for too long, and
+        `IngestError` if the file is no DuckDB database.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         notified: set[str] = set()
 
@@ -105,7 +106,7 @@ class DuckDBFile:
             before_sleep=notify_once,
             retry_error_callback=give_up,
         )
-        connection: duckdb.DuckDBPyConnection = retrying(duckdb.connect, str(self.path))
+        connection: duckdb.DuckDBPyConnection = retrying(open_duckdb_file, self.path)
         if self.memory:
             # dlt's connections in this process share the open database and its limit
             connection.execute("SET memory_limit = ?", [self.memory])

@@ -20,7 +20,7 @@ from restsource_dagster.connector.model import Client, Connector
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import as_json
 
-__all__ = ["Redactor", "credentials_in", "find_secrets"]
+__all__ = ["Redactor", "credentials_in", "find_secrets", "secret_texts"]
 
 _HIDDEN = "[secret]"
 # replacing every "1" or "ab" would garble messages and hide nothing
@@ -175,7 +175,7 @@ def find_secrets(
     secret.update(_secrets_sent(resolved.client))
     for resource in resolved.resources:
         secret.update(_secrets_sent(resource.endpoint))
-        secret.update(_secret_texts(resource.path_params, named=False))
+        secret.update(secret_texts(resource.path_params, named=False))
     secret.update(_secrets_in_url(resolved.client.base_url))
     # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
@@ -195,7 +195,7 @@ def credentials_in(auth: Any) -> Iterator[str]:
     for name, secret in _SECRET_AUTH_PAIRS:
         if isinstance(value := getattr(auth, secret, None), str):
             yield f"{getattr(auth, name, None)}:{value}"
-    yield from _secret_texts(getattr(auth, "access_token_request_data", None), named=False)
+    yield from secret_texts(getattr(auth, "access_token_request_data", None), named=False)
 
 
 def _public_references(connector: Connector) -> frozenset[str]:
@@ -209,12 +209,12 @@ def _public_references(connector: Connector) -> frozenset[str]:
 
 def _secrets_sent(sent: Client | Endpoint) -> Iterator[str]:
     yield from credentials_in(sent.auth)
-    yield from _secret_texts(sent.headers, named=False)
+    yield from secret_texts(sent.headers, named=False)
     if isinstance(sent, Endpoint):
-        yield from _secret_texts(as_json([sent.params, sent.json_, sent.data]), named=False)
+        yield from secret_texts(as_json([sent.params, sent.json_, sent.data]), named=False)
 
 
-def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:
+def secret_texts(value: Any, *, named: bool = False) -> Iterator[str]:
     """Yield the texts in a JSON value that are secrets.
 
     `named` is True if the value's name says that it is one.
@@ -222,10 +222,10 @@ def _secret_texts(value: Any, *, named: bool) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, item in value.items():
             is_secret = bool(_SECRET_NAME.search(name)) and not _NON_SECRET_NAME.search(name)
-            yield from _secret_texts(item, named=is_secret)
+            yield from secret_texts(item, named=is_secret)
     elif isinstance(value, list | tuple):
         for item in value:
-            yield from _secret_texts(item, named=named)
+            yield from secret_texts(item, named=named)
     elif (
         # a text with a placeholder is no secret: its value differs from call to call
         isinstance(value, str) and "{" not in value and (named or _LOOKS_LIKE_KEY.fullmatch(value))
@@ -261,4 +261,4 @@ def _secrets_in_url(url: str) -> Iterator[str]:
         yield from (login, unquote(login), password, unquote(password))
     pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
     for name, _, text in pairs:
-        yield from _secret_texts({name: unquote(text)}, named=False)
+        yield from secret_texts({name: unquote(text)}, named=False)

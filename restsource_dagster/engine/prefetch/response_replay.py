@@ -50,6 +50,7 @@ class ResponseReplay:
     def __init__(self) -> None:
         self._responses: dict[tuple[str, str], PageResponse] = {}
         self._replayed: set[str] = set()
+        self._taken: set[tuple[str, str]] = set()
         self._newest: PageResponse | None = None
 
     def record(self, resource: str, key: str, received: PageResponse) -> None:
@@ -58,8 +59,12 @@ class ResponseReplay:
         self._responses[resource, key] = self._newest = received
 
     def begin_replay(self) -> None:
-        """Return recorded responses from now on: the same calls are made again."""
+        """Return recorded responses from now on: the same calls are made again.
+
+        May be called again, if these calls are to be made once more.
+        """
         self._discard_newest_parsed()
+        self._taken.clear()
         self._replayed = {resource for resource, _ in self._responses}
 
     def is_replaying(self, resource: str) -> bool:
@@ -67,8 +72,14 @@ class ResponseReplay:
         return resource in self._replayed
 
     def take(self, resource: str, key: str) -> PageResponse | None:
-        """Remove and return the response to the request with this key; None if there is none."""
-        return self._responses.pop((resource, key), None)
+        """Return the response to the request with this key, once in each replay; else None."""
+        received = self._responses.get((resource, key))
+        if received is None or (resource, key) in self._taken:
+            return None
+        self._taken.add((resource, key))
+        self._discard_newest_parsed()
+        self._newest = received
+        return received
 
     def _discard_newest_parsed(self) -> None:
         # The load may have changed the parsed records, and they take several times the memory of the

@@ -4,6 +4,7 @@ A family (a resource and its dependents) is always in one load package: its rows
 arrive together or not at all. A family that fails does not affect the others.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,8 +23,8 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.destination.destination_secrets import find_destination_secrets
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
-from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
@@ -32,7 +33,6 @@ from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
@@ -46,6 +46,7 @@ from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver, Usage
 from restsource_dagster.engine.source.checkpoint import Checkpoint, can_load_in_parts
 from restsource_dagster.engine.source.dlt_source import (
+    PAGES_SUFFIX,
     FamilySource,
     build_family_source,
     join_sources,
@@ -65,6 +66,8 @@ __all__ = [
     "loaded_outcomes_of",
     "open_connector_run",
 ]
+
+_logger = logging.getLogger(__name__)
 
 _WRITE_MODE_CHARS = 300
 """The most characters of the reason why rows were not written as columns: it quotes a value."""
@@ -93,7 +96,7 @@ def failed_outcome(
         # dlt finds out here that a number is too big, and doesn't know the record any more
         oversized = (sanitizer.first_oversized for sanitizer in source.sanitizers.values())
         cause = next((known for known in oversized if known), cause)
-    failed_resource = getattr(cause, "resource", None) or family.root.name
+    failed_resource = _failed_resource(error, cause, family)
     counts = source.counts.get(resource.name) if source else None
     return replace(
         loaded or Outcome(resource.name, resource.table, 0.0),
@@ -124,6 +127,27 @@ def join_parts(parts: Sequence[Outcome]) -> Outcome:
         schema_changes=tuple(change for part in parts for change in part.schema_changes),
         checkpoints=len(parts) - 1,
     )
+
+
+def _failed_resource(error: Exception, cause: BaseException, family: Family) -> str:
+    """Return the resource that a family failed in: the root if the error doesn't tell."""
+    if known := getattr(cause, "resource", None):
+        return str(known)
+    current: BaseException | None = error
+    while current is not None:
+        # dlt names the pipe that extracts a resource, the table of a row, or the file of a table
+        pipe, table = getattr(current, "pipe_name", None), getattr(current, "table_name", None)
+        if job := getattr(current, "job_id", None):
+            table = str(job).partition(".")[0]
+        for member in family.members:
+            if pipe in (member.name, f"{member.name}{PAGES_SUFFIX}"):
+                return member.name
+        # the longest name: `orders__lines` may be a resource, or a table nested in orders
+        for member in sorted(family.members, key=lambda one: -len(one.table)):
+            if table and (table == member.table or str(table).startswith(f"{member.table}__")):
+                return member.name
+        current = current.__cause__ or current.__context__
+    return family.root.name
 
 
 def _root_cause(error: BaseException) -> tuple[str, BaseException]:
@@ -158,22 +182,39 @@ class LoadBaseline:
     """By resource, the stored cursor and the value that replaced it."""
 
 
+@dataclass(frozen=True)
+class LoadResult:
+    """The state after a load, shared by all resources of its package.
+
+    dlt parses the schema and the state from files on each access, and both grow with the resources.
+    """
+
+    pipeline: dlt.Pipeline
+    schema: Schema
+    state: Mapping[str, Any]
+    tables: TableSnapshots
+    loaded: LoadSummary
+
+    @classmethod
+    def of(cls, pipeline: dlt.Pipeline, loaded: LoadSummary) -> "LoadResult":
+        """Read the state that a load has left in its pipeline."""
+        schema = pipeline.default_schema
+        return cls(pipeline, schema, pipeline.state, read_table_snapshots(schema), loaded)
+
+
 def loaded_outcomes_of(
     connector: str,
     resources: Collection[Resource],
     source: FamilySource,
-    pipeline: dlt.Pipeline,
-    loaded: LoadSummary,
+    result: LoadResult,
     before: LoadBaseline,
     redactor: Redactor,
 ) -> Iterator[Outcome]:
     """Yield the outcomes of a family's resources that were loaded."""
-    # read once: dlt parses both from files each time
-    schema, state = pipeline.default_schema, pipeline.state
-    after = read_table_snapshots(schema)
+    schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
     for resource in resources:
         counts = source.counts[resource.name]
-        table = table_identifier(schema, resource.table)
+        table = schema.naming.normalize_table_identifier(resource.table)
         yield Outcome(
             resource=resource.name,
             table=table,
@@ -189,7 +230,7 @@ def loaded_outcomes_of(
             # a window moves no stored cursor, so there is nothing to show
             cursor=None
             if before.window
-            else read_cursor_progress(before.state, state, connector, resource),
+            else read_cursor_progress(before.state, result.state, connector, resource),
             cursor_set=before.overridden_cursors.get(resource.name),
             window=before.window,
             write_mode=redactor.snippet(
@@ -198,19 +239,16 @@ def loaded_outcomes_of(
             columns=read_loaded_columns(schema, table),
             schema_changes=(
                 *loaded.withdrawn.get(table, ()),
-                *describe_schema_changes(table, before.tables, after),
+                *describe_schema_changes(table, before.tables, result.tables),
             ),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
-            load=DltLoad(pipeline, source.source.resources[resource.name], loaded.info),
+            load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
         )
 
 
 def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
-    # not by the beginning of the name: another resource may be called `orders__lines`
-    nested = (
-        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
-    )
-    return {name: rows[name] for name in nested if name in rows}
+    prefix = f"{table}{schema.naming.PATH_SEPARATOR}"
+    return {name: count for name, count in rows.items() if name.startswith(prefix)}
 
 
 def _describe_write_mode(loader: ColumnLoader | None) -> str:
@@ -284,6 +322,7 @@ def open_connector_run(
     redactor = Redactor(find_secrets(connector, resolved, environment))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
+    redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
     with (
         # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
@@ -353,18 +392,6 @@ class ConnectorRun:
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 
-    def is_supported(self, selected: SelectedFamily) -> bool:
-        """Return True if the destination can write the family's rows as the file says."""
-        try:
-            self._check_destination(selected)
-        except IngestError:
-            return False
-        return True
-
-    def _check_destination(self, selected: SelectedFamily) -> None:
-        for resource in selected.selected:
-            check_destination_can_merge(self.pipelines.destination, resource)
-
     def load(self, selected: SelectedFamily) -> Iterator[Outcome]:
         """Load a family; yield an outcome for each of its selected resources. Never raises.
 
@@ -411,34 +438,44 @@ class ConnectorRun:
         return checkpoint.is_reached
 
     def load_group(self, families: Sequence[SelectedFamily]) -> Iterator[Outcome]:
-        """Load the new rows of several families in one package; if that fails, one by one.
+        """Load the new rows of several families in one package; yield the outcomes in their order.
 
         The result is the same as with `load` for each, but faster: a package costs some tenths of a
-        second. One by one, the families use the responses that were fetched for the group, so that
-        only the family with the error fails.
+        second. If it fails, the halves are loaded, and so on: normalize and load see a package as a
+        whole, and don't say which family made it fail. The responses that were fetched for the group
+        are used again, so that only the family with the error fails.
         """
         with self.endpoints.replayable() as start_replay:
-            try:
-                outcomes = self._load_package(_LoadAttempt(families))
-            except Exception as error:  # noqa: BLE001 - one family meets it again and reports it
-                self.pipelines.discard()
-                reason = failure_reason(error)
-            else:
-                yield from outcomes
-                return
-            # which family failed is unknown: normalize and load see the package as a whole
-            start_replay([name for selected in families for name in selected.names])
-            roots = ", ".join(selected.root for selected in families)
-            self.progress.message(
-                f"{roots} could not be loaded together, so each is loaded by itself: {reason}"
-            )
-            for selected in families:
-                yield from self.load(selected)
+            yield from self._load_halves(families, start_replay)
+
+    def _load_halves(
+        self, families: Sequence[SelectedFamily], start_replay: Callable[[Collection[str]], None]
+    ) -> Iterator[Outcome]:
+        if len(families) == 1:
+            yield from self.load(families[0])
+            return
+        try:
+            outcomes = self._load_package(_LoadAttempt(families))
+        except Exception as error:  # noqa: BLE001 - one family meets it again and reports it
+            self.pipelines.discard()
+            reason = failure_reason(error)
+        else:
+            yield from outcomes
+            return
+        roots = ", ".join(selected.root for selected in families)
+        # the failure itself is reported once, by the family that failed
+        _logger.debug(
+            "%s could not be loaded together and are loaded in halves: %s",
+            roots,
+            self.redactor(reason),
+        )
+        middle = len(families) // 2
+        for half in (families[:middle], families[middle:]):
+            start_replay([name for selected in half for name in selected.names])
+            yield from self._load_halves(half, start_replay)
 
     def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
-        for selected in attempt.families:
-            self._check_destination(selected)
         pipeline = self.pipelines.open()
         options = LoadOptions()
         if not attempt.is_continued:
@@ -453,13 +490,13 @@ class ConnectorRun:
             options.window_ends,
             options.overrides.moved_cursors,
         )
-        loaded = self._run_pipeline(attempt, pipeline, options)
+        result = LoadResult.of(pipeline, self._run_pipeline(attempt, pipeline, options))
         name = self.connector.name
         return [
             outcome
             for selected, source in zip(attempt.families, attempt.sources, strict=True)
             for outcome in loaded_outcomes_of(
-                name, selected.selected, source, pipeline, loaded, before, self.redactor
+                name, selected.selected, source, result, before, self.redactor
             )
         ]
 
@@ -513,7 +550,6 @@ class ConnectorRun:
             selected.root,
             notify=self.progress.message,
             schema=self.pipelines.stored_schema,
-            stored=self.pipelines.schema(),
             window=window,
             files=parquet_files,
             checkpoint=checkpoint,

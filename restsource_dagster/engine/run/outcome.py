@@ -6,6 +6,7 @@ from typing import Any
 
 from dlt import Pipeline
 from dlt.common.pipeline import LoadInfo
+from dlt.common.schema import Schema
 from dlt.extract import DltResource
 
 from restsource_dagster.engine.destination.tables import LoadedColumn
@@ -40,6 +41,8 @@ class DltLoad:
     """
 
     pipeline: Pipeline
+    schema: Schema
+    """The schema after the load. `pipeline.default_schema` reads it from a file each time."""
     resource: DltResource
     info: LoadInfo
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from restsource_dagster.engine.errors import ConnectorBusyError
+from restsource_dagster.settings import make_private_folder
 
 __all__ = ["connector_workspace"]
 
@@ -33,7 +34,8 @@ def connector_workspace(
     that killed runs left behind.
     """
     locks, work = state_dir / "locks", state_dir / "work" / connector
-    locks.mkdir(parents=True, exist_ok=True)
+    make_private_folder(state_dir)
+    locks.mkdir(exist_ok=True)
     lock = FileLock(locks / f"{connector}.lock")
     owner = locks / f"{connector}.owner"
     _acquire_connector_lock(lock, owner, connector, notify, wait_seconds)
