@@ -18,7 +18,7 @@ from typing import Any
 
 from restsource_dagster.connector.model import Connector, parse_connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
-from restsource_dagster.connector.naming import table_identifier
+from restsource_dagster.connector.naming import dataset_identifier
 from restsource_dagster.connector.parsing.json_parser import parse_json
 from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
 from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
@@ -257,7 +257,7 @@ def without_duplicate_names(
 
 def _datasets_of(name: str) -> tuple[str, str]:
     """Return the dataset that dlt loads a connector into, and its staging dataset."""
-    dataset = table_identifier(name)
+    dataset = dataset_identifier(name)
     # dlt merges by way of the staging dataset, so a connector of that name would load into it.
     return dataset, f"{dataset}_staging"
 

@@ -4,7 +4,13 @@ import keyword
 import re
 from functools import lru_cache
 
-__all__ = ["RESERVED_NAMES", "asset_identifier", "is_asset_name", "table_identifier"]
+__all__ = [
+    "RESERVED_NAMES",
+    "asset_identifier",
+    "dataset_identifier",
+    "is_asset_name",
+    "table_identifier",
+]
 
 _DAGSTER_NAMES = (
     *("arg_dict", "bool", "conf", "config", "context", "dict", "float", "input", "input_arg_dict"),
@@ -21,6 +27,8 @@ RESERVED_NAMES = {
 A group of assets can't have a name of Python's or Dagster's, a dataset none of DuckDB's schemas and
 databases: `warehouse` is the database itself.
 """
+
+_SEPARATOR = "__"
 
 _ASSET_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-zA-Z\d_]+")
@@ -46,10 +54,23 @@ def asset_identifier(name: str) -> str:
 def table_identifier(name: str) -> str:
     """Return the table's name under dlt's default naming convention, snake_case.
 
-    Two resources with the same result share a table. Long names are not shortened, because the limit
-    depends on the destination. The rules are those of `dlt.common.normalizers.naming.snake_case`,
-    repeated here because this package doesn't import dlt.
+    Two resources with the same result share a table. Each part of a name with `__` counts by itself:
+    `user__events` is the table of the list `events` in `user`. Empty if nothing but `_` is left of
+    the name. Long names are not shortened, because the limit depends on the destination. The rules are
+    those of `dlt.common.normalizers.naming.snake_case`, repeated here because this package doesn't
+    import dlt.
     """
+    parts = (part for part in name.split(_SEPARATOR) if part.strip())
+    return _SEPARATOR.join(_identifier(part) for part in parts)
+
+
+@lru_cache(maxsize=4096)
+def dataset_identifier(name: str) -> str:
+    """Return the dataset's name under the same convention, which keeps no `__` in it."""
+    return _identifier(name)
+
+
+def _identifier(name: str) -> str:
     text = _NOT_ALPHANUMERIC.sub("_", name.strip().translate(_REDUCED))
     text = _BREAK_BEFORE_WORD.sub(r"\1_\2", text)
     text = _BREAK_AFTER_LOWER.sub(r"\1_\2", text).lower()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from dlt import __version__ as dlt_version
 from dlt.common.pipeline import NormalizeInfo
+from dlt.common.schema import Schema
 
 from restsource_dagster.engine.errors import IngestError
 
@@ -52,12 +53,14 @@ __all__ = [
     "SqlClientNotAvailable",
     "SqlJobClientWithStagingDataset",
     "SqlLoadJob",
+    "SqlMergeFollowupJob",
     "SqlStagingCopyFollowupJob",
     "StateInjectableContext",
     "UndocumentedAttributes",
     "UnsupportedDltError",
     "WithStateSync",
     "apply_lag",
+    "column_identifier",
     "count_normalized_rows",
     "create_auth",
     "create_paginator",
@@ -85,6 +88,7 @@ __all__ = [
     "resolve_configuration",
     "single_entity_path",
     "stop_telemetry",
+    "table_identifier",
 ]
 
 
@@ -128,6 +132,14 @@ try:
     )
     from dlt.common.destination.typing import PreparedTableSchema
 
+    # Name tables and columns as the extraction does: each part of a name with `__` by itself.
+    from dlt.common.normalizers.json.helpers import (
+        normalize_identifier as _normalize_identifier,
+    )
+    from dlt.common.normalizers.json.helpers import (
+        normalize_table_identifier as _normalize_table_identifier,
+    )
+
     # Stops the telemetry that dlt has started on import. See `RuntimeConfiguration` above.
     from dlt.common.runtime.telemetry import stop_telemetry
 
@@ -154,7 +166,7 @@ try:
     from dlt.destinations.impl.duckdb.duck import DuckDbClient
     from dlt.destinations.job_client_impl import SqlJobClientWithStagingDataset, SqlLoadJob
     from dlt.destinations.sql_client import SqlClientBase
-    from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
+    from dlt.destinations.sql_jobs import SqlMergeFollowupJob, SqlStagingCopyFollowupJob
 
     # Subtracts a cursor's `lag` as dlt does.
     from dlt.extract.incremental.lag import apply_lag
@@ -244,6 +256,19 @@ if _missing and not TYPE_CHECKING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def table_identifier(schema: Schema, name: str) -> str:
+    """Return the table that dlt makes for a resource's table name, or a list's name in a nested one.
+
+    The naming convention alone would fold `user__events` to `user_events`, which is another table.
+    """
+    return _normalize_table_identifier(schema, schema.naming, name)
+
+
+def column_identifier(schema: Schema, name: str) -> str:
+    """Return the column that dlt makes for a field's name."""
+    return _normalize_identifier(schema, schema.naming, name)
+
+
 def count_normalized_rows(info: NormalizeInfo) -> Mapping[str, int]:
     """Return the rows that dlt normalized, by table.
 
@@ -301,8 +326,15 @@ UNDOCUMENTED_ATTRIBUTES = (
         "a run with such a variable fails with an AttributeError before it makes a request",
     ),
     UndocumentedAttributes(
+        "dlt.destinations.sql_jobs.SqlMergeFollowupJob",
+        ("from_table_chain", "gen_merge_key_present_clause", "gen_upsert_merge_sql"),
+        "merge by pairs of keys, and without tombstones and rows that come twice",
+        "dlt's own statements are used, which mix up pairs of keys and insert tombstones",
+    ),
+    UndocumentedAttributes(
         "dlt.destinations.job_client_impl.SqlJobClientWithStagingDataset",
         (
+            "_create_merge_followup_jobs",
             "create_load_job",
             "create_table_chain_completed_followup_jobs",
             "prepare_load_table",
@@ -351,14 +383,18 @@ UNDOCUMENTED_ATTRIBUTES = (
             "get_table_columns",
             "loads_table_name",
             "naming",
+            "state_table_name",
+            "stored_version_hash",
             "tables",
+            "update_normalizers",
+            "version_table_name",
         ),
         "name tables and columns as dlt does, and find the tables of a load",
         _NO_RUN,
     ),
     UndocumentedAttributes(
         "dlt.common.normalizers.naming.NamingConvention",
-        ("PATH_SEPARATOR", "normalize_identifier", "normalize_table_identifier"),
+        ("PATH_SEPARATOR", "normalize_identifier"),
         "name tables and columns as dlt does",
         _NO_RUN,
     ),
@@ -368,8 +404,6 @@ UNDOCUMENTED_ATTRIBUTES = (
             "get_root_row_id_type",
             "get_table_nesting_level",
             "is_nested_type",
-            "normalize_identifier",
-            "normalize_table_identifier",
             "shorten_fragments",
         ),
         "give columns the names and the nesting of dlt's normalizer",
@@ -410,8 +444,8 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.common.destination.client.WithStateSync",
-        ("get_stored_schema",),
-        "read the schema that a first load left when it crashed",
+        ("get_stored_schema", "get_stored_state"),
+        "read the schema that a first load left when it crashed, and when a state was written",
         "the first load after such a crash fails",
     ),
     UndocumentedAttributes(

@@ -20,7 +20,7 @@ from restsource_dagster.connector.loader import (
     load_wanted,
     mention_of,
 )
-from restsource_dagster.connector.naming import table_identifier
+from restsource_dagster.connector.naming import dataset_identifier
 
 
 def shop(**changes: Any) -> str:
@@ -249,7 +249,7 @@ names = st.lists(
 @given(name=names, other=names)
 def test_a_namesake_is_always_mentioned(name: str, other: str) -> None:
     datasets = [
-        {table_identifier(each), f"{table_identifier(each)}_staging"} for each in (name, other)
+        {dataset_identifier(each), f"{dataset_identifier(each)}_staging"} for each in (name, other)
     ]
     if datasets[0] & datasets[1]:
         assert mention_of({name}).search(json.dumps({"name": other}).encode())

@@ -10,7 +10,12 @@ from dlt.common.normalizers.naming.snake_case import NamingConvention
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.naming import asset_identifier, is_asset_name, table_identifier
+from restsource_dagster.connector.naming import (
+    asset_identifier,
+    dataset_identifier,
+    is_asset_name,
+    table_identifier,
+)
 from restsource_dagster_tests.connector.helpers import connector
 
 SNAKE_CASE = NamingConvention(0)
@@ -22,8 +27,12 @@ SNAKE_CASE = NamingConvention(0)
 @example("2024-report")
 @example("HTTPServer")
 @example(" a+b@c|d ")
-def test_tables_are_named_as_dlt_names_them(name: str) -> None:
-    assert table_identifier(name) == SNAKE_CASE.normalize_table_identifier(name)
+@example("user__events")
+@example("a____b")
+@example("__")
+def test_tables_and_datasets_are_named_as_dlt_names_them(name: str) -> None:
+    assert table_identifier(name) == SNAKE_CASE.normalize_tables_path(name)
+    assert dataset_identifier(name) == SNAKE_CASE.normalize_table_identifier(name)
 
 
 @given(st.text(max_size=12))

@@ -22,6 +22,7 @@ from restsource_dagster.connector.models.fields import (
 
 __all__ = [
     "MERGE_STRATEGIES",
+    "Cdc",
     "Column",
     "DispositionName",
     "NestedHints",
@@ -114,7 +115,10 @@ class Upsert(PlainDisposition):
 
 
 class Cdc(PlainDisposition):
-    """Merge of a stream of changes by primary key."""
+    """Merge by primary key that also deletes the rows that a load does not bring.
+
+    With a merge key or `destination_scope` it deletes them within these groups only.
+    """
 
     strategy: Literal["cdc"] = Field(description="Always `cdc`.")
     source_filter: Text = Field(default="", description="SQL condition on the loaded rows.")
@@ -384,6 +388,17 @@ class TableHints(FileModel):
         if isinstance(columns, dict):
             return columns
         return {column.name: column for column in columns}
+
+    @property
+    def has_hard_delete(self) -> bool:
+        """True if a column says which rows are tombstones."""
+        return any(column.hard_delete for column in self.columns_by_name.values())
+
+    @property
+    def json_columns(self) -> tuple[str, ...]:
+        """The columns whose objects and lists stay JSON."""
+        columns = self.columns_by_name.items()
+        return tuple(name for name, column in columns if column.data_type == "json")
 
     def key_columns(self, hint: Literal["primary_key", "merge_key"]) -> tuple[str, ...]:
         """The columns of a key: the table's hint, else the columns that say they belong to it."""

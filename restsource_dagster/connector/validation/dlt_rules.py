@@ -133,6 +133,8 @@ REFUSALS = {
     "merge-without-key": "A merge without the key that it needs: delete-insert without a "
     "primary or merge key; upsert, insert-only and cdc without a primary key. dlt appends, "
     "and each load adds the rows again.",
+    "cdc-incremental": "The strategy cdc of a resource with a cursor, without a merge key or "
+    "`destination_scope`: it deletes all rows that a load does not bring.",
     "replace-below-incremental": "`replace` below an incremental parent. It would delete the rows "
     "of all parents that the run does not request.",
     "same-table": "Two resources whose tables get the same name (snake_case: "

@@ -18,6 +18,7 @@ from restsource_dagster.connector.models.connector_file import (
 from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.table_hints import (
+    Cdc,
     DispositionName,
     PlainDisposition,
     WriteDisposition,
@@ -166,6 +167,40 @@ def _check_replace(
         )
 
 
+def _check_key_names(merged: MergedResource) -> None:
+    """Warn of a key with a dot, which names no field inside of an object."""
+    for hint in ("primary_key", "merge_key"):
+        for name in merged.resource.key_columns(hint):
+            if "." in name and not find_references(name):
+                nested = name.replace(".", "__")
+                merged.report(
+                    merged.place(hint if getattr(merged.resource, hint) else "columns"),
+                    f"{quoted_name(name)} is a field with a dot in its name, and no field inside of "
+                    "an object",
+                    fix=f'Write "{nested}" for the field inside of an object',
+                    severity="warning",
+                )
+
+
+def _check_cdc(merged: MergedResource) -> None:
+    """Refuse cdc of new rows only: it deletes each row that a load does not bring."""
+    given = merged.resource.write_disposition
+    if (
+        isinstance(given, Cdc)
+        and merged.endpoint.cursor is not None
+        and not merged.resource.key_columns("merge_key")
+        and not given.destination_scope
+    ):
+        merged.report(
+            merged.place("write_disposition"),
+            "cdc deletes all rows that a load does not bring, and with a cursor a load brings the new "
+            "ones only",
+            fix='Write "upsert"; or leave out the cursor; or give a `merge_key` or a '
+            "`destination_scope` with the rows that each load brings whole",
+            code="deliberate:cdc-incremental",
+        )
+
+
 def _check_table_hints(merged: MergedResource) -> None:
     """Report what dlt refuses in the hints when it builds the resource or makes the table."""
     given = merged.resource.write_disposition
@@ -174,6 +209,8 @@ def _check_table_hints(merged: MergedResource) -> None:
     for name, nested in (merged.resource.nested_hints or {}).items():
         if nested.write_disposition and _disposition_name(nested.write_disposition) == "skip":
             _report_skip(merged, (*merged.place("nested_hints"), name, "write_disposition"))
+    _check_key_names(merged)
+    _check_cdc(merged)
     for index, reference in enumerate(merged.resource.references or ()):
         ours, theirs = reference.columns, reference.referenced_columns
         if not (reference.referenced_table and ours and len(ours) == len(theirs)):

@@ -74,7 +74,8 @@ class ColumnLoader:
         Runs inside dlt's extraction of the resource.
         """
         for page in pages:
-            if page and self.refusal is None:
+            # a page that dlt only gets for its hints is no list
+            if isinstance(page, list) and page and self.refusal is None:
                 if self._writer is None:
                     # dlt adds the table with its hints to the schema, where the writer looks it up
                     yield dlt.mark.materialize_table_schema()
@@ -110,7 +111,7 @@ class ColumnLoader:
     def _open_writer(self) -> "TableWriter":
         schema = dlt.current.source_schema()
         return TableWriter(
-            schema.naming.normalize_table_identifier(self._table),
+            dlt_compat.table_identifier(schema, self._table),
             schema,
             Container()[DestinationCapabilitiesContext],
             dlt.current.load_package_state()["load_id"],
@@ -198,6 +199,8 @@ class TableWriter:
         `parents` are the page's tables that came before, by name.
         """
         known = self._columns(flat.table)
+        if known and self._schema.tables[flat.table].get("parent") != flat.parent:
+            raise NotColumnarError(f"{flat.table} is also a table of its own")
         for name, values in flat.columns.items():
             if values.types and name not in known:
                 raise NotColumnarError(f"{flat.table} has no column {name}")

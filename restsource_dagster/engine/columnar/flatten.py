@@ -96,9 +96,7 @@ class SchemaRules:
 
     def table_fragment(self, key: str) -> str:
         """Return a field's part of a nested table's name."""
-        return dlt_compat.json_normalizer.normalize_table_identifier(
-            self.schema, self.schema.naming, key
-        )
+        return dlt_compat.table_identifier(self.schema, key)
 
     def stays_json(self, table: str, column: str, level: int) -> bool:
         """Return True if objects and lists in a column are kept as JSON."""
@@ -117,7 +115,7 @@ class SchemaRules:
             key.encode()  # half of a surrogate pair, which JSON may escape, is no text in a database
         except UnicodeEncodeError:
             raise NotColumnarError("a field's name has half a character in it") from None
-        name = dlt_compat.json_normalizer.normalize_identifier(self.schema, self.schema.naming, key)
+        name = dlt_compat.column_identifier(self.schema, key)
         if name.startswith(_RESERVED_PREFIX):
             raise NotColumnarError(f"the field {key} has a name of dlt's own")
         return name
@@ -179,9 +177,12 @@ def flatten_records(table: str, records: Sequence[Any], rules: SchemaRules) -> l
     if not all(issubclass(found, dict) for found in set(map(type, records))):
         raise NotColumnarError("a record is no object")
     level = rules.level(table)
-    return list(
+    tables = list(
         _Flattener(rules)._tables(table, None, (table,), records, level, range(len(records)))
     )
+    if len({flat.table for flat in tables}) < len(tables):
+        raise NotColumnarError("two lists become one table")
+    return tables
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ import gc
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import dlt
 from dlt.common import json
+from dlt.common.destination import AnyDestination, Destination
 from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
@@ -28,6 +31,13 @@ from restsource_dagster.engine.destination.replace_rows import (
     check_row_replacement,
     delete_replaced_rows,
 )
+from restsource_dagster.engine.destination.stored_state import (
+    check_clock,
+    has_sql_tables,
+    let_schema_be_stored,
+    remove_outdated_schemas,
+    remove_outdated_states,
+)
 from restsource_dagster.engine.destination.table_settings import (
     WithdrawnSettings,
     drop_not_null,
@@ -41,9 +51,9 @@ from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import (
     ConfigurationException,
     SqlClientNotAvailable,
-    SqlJobClientWithStagingDataset,
     WithStateSync,
     count_normalized_rows,
+    table_identifier,
 )
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
@@ -115,6 +125,12 @@ class PipelineManager:
     _opened: int = 0
     """The number of folders made so far."""
 
+    @cached_property
+    def destination(self) -> AnyDestination:
+        """The destination's class and capabilities; no connection is opened."""
+        made = self.warehouse.destination()
+        return cast("AnyDestination", Destination.from_reference(made))
+
     def open(self) -> dlt.Pipeline:
         """Return the open pipeline, or open one with the destination's state and schema.
 
@@ -134,11 +150,18 @@ class PipelineManager:
                 self._client = _sql_client_of(pipeline)
                 with self._connected() as client:
                     if client is not None:
-                        loads_table = Schema(self.dataset).loads_table_name
-                        undone = undo_incomplete_loads(client, loads_table)
-                        self.pending_overrides = read_pending_overrides(client, loads_table)
+                        schema = Schema(self.dataset)
+                        undone = undo_incomplete_loads(client, schema.loads_table_name)
+                        self.pending_overrides = read_pending_overrides(
+                            client, schema.loads_table_name
+                        )
+                        if has_sql_tables(pipeline):
+                            remove_outdated_states(client, self.name, schema)
+                            remove_outdated_schemas(client, schema)
                 # after the rows of killed loads are gone, so that state and tables agree
                 pipeline.sync_destination()
+                if not has_sql_tables(pipeline):
+                    check_clock(pipeline)
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
             if undone:
                 self.progress.message(
@@ -193,8 +216,7 @@ class PipelineManager:
         self._overrides = overrides.pending
         self._deletions = {}
         for deletion in overrides.deletions:
-            naming = (self.schema() or Schema(self.dataset)).naming
-            table = naming.normalize_table_identifier(deletion.table)
+            table = table_identifier(self.schema() or Schema(self.dataset), deletion.table)
             self._deletions[table] = replace(deletion, table=table)
         if self._deletions and not can_replace_rows(pipeline.destination):
             raise IngestError(
@@ -210,9 +232,13 @@ class PipelineManager:
             self.progress.message(text)
 
     def count_rows(self, table: str) -> int | None:
-        """Return the number of rows of a table; None if the destination has no SQL."""
+        """Return the number of rows of a table, by its name in the file.
+
+        None if the destination has no SQL.
+        """
+        name = table_identifier(self.schema() or Schema(self.dataset), table)
         with self._locked(), self._connected() as client:
-            return None if client is None else read_row_count(client, table)
+            return None if client is None else read_row_count(client, name)
 
     def forget_overrides(self, resources: Collection[str] | None) -> None:
         """Forget the pending overrides of resources, all with None. The destination is locked."""
@@ -294,7 +320,7 @@ class PipelineManager:
     def _drop_not_null(self, pipeline: dlt.Pipeline, withdrawn: WithdrawnSettings) -> None:
         """Let the database store nulls where the file allows them now. The destination is locked."""
         # files have a client for reading with SQL, and nothing to alter
-        if isinstance(pipeline.destination_client(), SqlJobClientWithStagingDataset):
+        if has_sql_tables(pipeline):
             with self._connected() as client:
                 if client is not None:
                     drop_not_null(client, withdrawn.nullable)
@@ -304,9 +330,12 @@ class PipelineManager:
         with self._connected() as client:
             if client is None:
                 return None
+            load_ids = pipeline.list_normalized_load_packages()
             if self._overrides:
-                load_ids = pipeline.list_normalized_load_packages()
                 log_pending_overrides(client, load_ids, self._overrides)
+            # a load without files stores no schema
+            if load_ids and has_sql_tables(pipeline):
+                let_schema_be_stored(client, pipeline.default_schema)
             pending = log_pending_load(pipeline, client, self._deletions)
             if self._deletions:
                 delete_replaced_rows(pipeline, client, self._deletions)
@@ -329,9 +358,9 @@ def _count_loaded_tables(
     pipeline: dlt.Pipeline, source: DltSource, client: SqlClient | None
 ) -> Mapping[str, int | None]:
     """Return the row counts of the source's tables; None for each if the destination has no SQL."""
-    naming = pipeline.default_schema.naming
+    schema = pipeline.default_schema
     tables = {
-        naming.normalize_table_identifier(str(resource.table_name))
+        table_identifier(schema, str(resource.table_name))
         for resource in source.resources.selected.values()
     }
     return {table: None if client is None else read_row_count(client, table) for table in tables}

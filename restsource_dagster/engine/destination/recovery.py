@@ -62,6 +62,8 @@ def log_pending_overrides(
             "resource VARCHAR(1024) NOT NULL, change VARCHAR(4096) NOT NULL)"
         )
         for resource, change in changes.items():
+            # which of two notes is the last one could only be told by a clock
+            client.execute_sql(f"DELETE FROM {name} WHERE resource = %s", resource)  # noqa: S608 - dlt quotes it
             client.execute_sql(
                 f"INSERT INTO {name} (load_id, resource, change) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
                 load_ids[0],

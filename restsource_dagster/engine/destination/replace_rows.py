@@ -36,6 +36,7 @@ from restsource_dagster.connector.cursor_format import (
     IsoDate,
     IsoTime,
 )
+from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
 from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
     DuckDbClient,
@@ -47,6 +48,7 @@ from restsource_dagster.engine.dlt_compat import (
     SqlLoadJob,
     SqlStagingCopyFollowupJob,
     UnsupportedDltError,
+    column_identifier,
     get_nested_tables,
     get_root_table,
 )
@@ -152,7 +154,7 @@ def _cursor_columns(
 
     dlt stores values of another type than the column's in variant columns.
     """
-    base = schema.naming.normalize_identifier(field)
+    base = column_identifier(schema, field)
     variants = f"{base}{schema.naming.PATH_SEPARATOR}{_VARIANT_PREFIX}"
     for name, column in schema.tables[table]["columns"].items():
         if name == base or name.startswith(variants):
@@ -312,7 +314,7 @@ class _DuckDBConfiguration(DuckDbClientConfiguration):
         return f"duckdb:///{self.credentials.database}"
 
 
-class _DuckDBClient(ReplaceRowsClient, DuckDbClient):
+class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
     """dlt's DuckDB client, whose loads can replace rows."""
 
 

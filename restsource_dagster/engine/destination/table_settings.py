@@ -97,6 +97,12 @@ def _computed_tables(schema: Schema, resource: DltResource) -> Iterator[Table]:
 
 def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[str, Table]) -> None:
     """Raise `IngestError` for a table below `root` that is nested in the schema or in the file only."""
+    if parent := schema.tables[root].get("parent"):
+        raise ResourceError(
+            resource,
+            f"the table {root} has the rows of a list in {parent}. Give one of the two another "
+            '"table_name"',
+        )
     below = f"{root}{schema.naming.PATH_SEPARATOR}"
     for name, stored in schema.tables.items():
         if not name.startswith(below) or not stored.get("columns"):
@@ -147,9 +153,16 @@ def _withdraw_from_table(
 
 
 def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
-    """Remove the hints that the file's column, `said`, lacks; return the hints to report."""
-    hints = [hint for hint in column if hint not in _COLUMN_FORM and hint not in said]
+    """Take out of a stored column what `said` does not have; return the hints to tell of."""
+    hints = [
+        hint
+        for hint, value in column.items()
+        # every column that dlt infers says that it is nullable: leave it, and the schema, as it is
+        if hint not in (*_COLUMN_FORM, *said) and not (hint == "nullable" and value)
+    ]
     given = {hint: column.pop(hint) for hint in hints}
+    if "nullable" in given:
+        column["nullable"] = True
     if given.get("primary_key") or given.get("merge_key"):
         # a key implies NOT NULL, and a changed primary key is reported with the other schema changes
         given.update(primary_key=None, nullable=None)

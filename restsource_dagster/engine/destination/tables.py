@@ -6,7 +6,11 @@ from typing import Any
 
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.dlt_compat import DatabaseUndefinedRelation, SqlClientBase
+from restsource_dagster.engine.dlt_compat import (
+    DatabaseUndefinedRelation,
+    SqlClientBase,
+    get_root_table,
+)
 
 __all__ = [
     "LoadedColumn",
@@ -48,6 +52,8 @@ class TableSnapshot:
     """The columns of the primary key."""
     disposition: str = "append"
     """dlt's write disposition."""
+    root: str = ""
+    """The table of the resource, in which this one is nested at some depth, or which it is."""
 
 
 TableSnapshots = Mapping[str, TableSnapshot]
@@ -70,6 +76,7 @@ def read_table_snapshots(schema: Schema | None) -> TableSnapshots:
             },
             key=tuple(name for name, column in columns.items() if column.get("primary_key")),
             disposition=str(table.get("write_disposition") or "append"),
+            root=str(get_root_table(schema.tables, str(table["name"]))["name"]),
         )
     return snapshots
 
@@ -81,7 +88,8 @@ def describe_schema_changes(
     # the tables nested in a new table are new too: one sentence says it all
     if table not in before:
         return (f"table {table} is new",) if table in after else ()
-    names = [name for name in after if name == table or name.startswith(f"{table}__")]
+    # not by the beginning of the name: another resource may be called `orders__lines`
+    names = [name for name, snapshot in after.items() if snapshot.root == table]
     return tuple(
         change for name in names for change in _describe_table_changes(name, before, after)
     )

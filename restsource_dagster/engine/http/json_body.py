@@ -5,10 +5,11 @@ duplicate key it keeps the last value, and it rounds numbers beyond 64 bits. So 
 `UnverifiedRecords`. Code that uses them verifies that neither happened, or parses the page again strictly:
 
 - Each key is in the text once, as `"key":`. If the text has as many `":` as the objects have keys,
-  no key is a duplicate.
+  no key is a duplicate. A text with a space between a key and its colon is parsed strictly at once.
 - A whole number beyond 64 bits becomes a float of at least 2^63.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,8 @@ _MANY_DIGITS = b"0" * 19
 """A whole number beyond 63 bits has at least 19 digits."""
 _UTF_8 = frozenset({None, "utf-8", "utf8", "us-ascii", "ascii"})
 _MAX_SCAN_DEPTH = 200
+_SPACED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
+_SPACED_KEY = re.compile(rb'"[ \t\n\r]+:')
 
 
 ObjectShape = tuple[str, ...]
@@ -127,11 +130,15 @@ def parse_fast(raw: bytes, encoding: str | None) -> Any:
     """Parse the JSON in `raw`. `encoding` is that of the response's headers.
 
     Raises `ValueError` for what only the slow parser can judge: text that is not JSON, is in another
-    encoding, or has lone surrogates or numbers that are not finite.
+    encoding, has a space between a key and its colon, or has lone surrogates or numbers that are not
+    finite.
     """
     # orjson reads UTF-8 only
     if (encoding and encoding.lower()) not in _UTF_8:
         raise ValueError(f"the encoding is {encoding}")
+    # the search for a fixed text is a hundred times as fast, and finds nothing in most bodies
+    if any(spaced in raw for spaced in _SPACED_COLONS) and _SPACED_KEY.search(raw):
+        raise ValueError("a key is apart from its colon")
     return orjson.loads(raw)
 
 

@@ -25,6 +25,7 @@ from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.destination.destination_secrets import find_destination_secrets
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
@@ -33,6 +34,7 @@ from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
@@ -214,7 +216,7 @@ def loaded_outcomes_of(
     schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
     for resource in resources:
         counts = source.counts[resource.name]
-        table = schema.naming.normalize_table_identifier(resource.table)
+        table = table_identifier(schema, resource.table)
         yield Outcome(
             resource=resource.name,
             table=table,
@@ -247,8 +249,11 @@ def loaded_outcomes_of(
 
 
 def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
-    prefix = f"{table}{schema.naming.PATH_SEPARATOR}"
-    return {name: count for name, count in rows.items() if name.startswith(prefix)}
+    # not by the beginning of the name: another resource may be called `orders__lines`
+    nested = (
+        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
+    )
+    return {name: rows[name] for name in nested if name in rows}
 
 
 def _describe_write_mode(loader: ColumnLoader | None) -> str:
@@ -392,6 +397,18 @@ class ConnectorRun:
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 
+    def is_supported(self, selected: SelectedFamily) -> bool:
+        """Return True if the destination can write the family's rows as the file says."""
+        try:
+            self._check_destination(selected)
+        except IngestError:
+            return False
+        return True
+
+    def _check_destination(self, selected: SelectedFamily) -> None:
+        for resource in selected.selected:
+            check_destination_can_merge(self.pipelines.destination, resource)
+
     def load(self, selected: SelectedFamily) -> Iterator[Outcome]:
         """Load a family; yield an outcome for each of its selected resources. Never raises.
 
@@ -476,6 +493,8 @@ class ConnectorRun:
 
     def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
+        for selected in attempt.families:
+            self._check_destination(selected)
         pipeline = self.pipelines.open()
         options = LoadOptions()
         if not attempt.is_continued:
@@ -550,6 +569,7 @@ class ConnectorRun:
             selected.root,
             notify=self.progress.message,
             schema=self.pipelines.stored_schema,
+            stored=self.pipelines.schema(),
             window=window,
             files=parquet_files,
             checkpoint=checkpoint,

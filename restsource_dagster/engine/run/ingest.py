@@ -91,7 +91,9 @@ def ingest(
         pipeline=connector.name,
         prepare=prepare,
     ) as run:
-        prefetch = FamilyPrefetch(run, families, overrides)
+        # nothing is requested for rows that the destination can't take
+        possible = [family for family in families if run.is_supported(family)]
+        prefetch = FamilyPrefetch(run, possible, overrides)
         prefetch.start()
         yield from _load_groups(families, run, prefetch)
 
@@ -338,7 +340,7 @@ def _schema_row_counter(run: ConnectorRun) -> Callable[[str], int]:
 
     def count(table: str) -> int:
         schema = run.pipelines.schema() or Schema(run.connector.name)
-        return int(schema.naming.normalize_table_identifier(table) in schema.tables)
+        return int(dlt_compat.table_identifier(schema, table) in schema.tables)
 
     return count
 

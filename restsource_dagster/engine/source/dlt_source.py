@@ -6,6 +6,7 @@ engine's own session, pages through its page loop, and records through its curso
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dlt
@@ -13,8 +14,10 @@ from dlt.common.schema import Schema
 from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.window_filter import (
     BackfillWindow,
@@ -26,7 +29,9 @@ from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
+from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
+from restsource_dagster.engine.source.exact_rows import ExactRows
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.engine.source.resource_reader import (
@@ -78,6 +83,7 @@ def build_family_source(
     *,
     notify: Callable[[str], None],
     schema: Schema | None = None,
+    stored: Schema | None = None,
     window: BackfillWindow | None = None,
     files: ParquetFiles | None = None,
     checkpoint: Checkpoint | None = None,
@@ -86,9 +92,9 @@ def build_family_source(
 
     `plans` are those resources' plans and `root` is the name of the root. A parent that is not
     loaded is read all the same, and its own cursor stays where it is. `schema` is the stored schema
-    if dlt's pipeline doesn't have it. With a `window` only its rows are read, and no cursor is read
-    or moved. Rows that can be written as columns go to `files`. The root's call
-    ends early at the `checkpoint`.
+    if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
+    `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
+    columns go to `files`. The root's call ends early at the `checkpoint`.
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
@@ -97,13 +103,23 @@ def build_family_source(
         plans = {**plans, root: bounded_plan(plans[root], window)}
     counts = {name: endpoints.counts(name) for name in plans}
     # dlt's configuration says how names of fields become names of columns
-    normalize = (schema or Schema(connector.name)).naming.normalize_identifier
+    empty = Schema(connector.name)
+    normalize = partial(column_identifier, schema or empty)
     cursors = WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify)
     loaders = _build_column_loaders(plans, files, notify) if files else {}
     flatten = {name: loader.flatten for name, loader in loaders.items()}
     sanitizers = {
-        name: RecordSanitizer(name, normalize, notify, endpoints.redactor, flatten.get(name))
-        for name in plans
+        name: RecordSanitizer(
+            name,
+            normalize,
+            notify,
+            endpoints.redactor,
+            flatten.get(name),
+            levels=plan.resource.max_table_nesting,
+            json_columns=plan.resource.hints.json_columns,
+            foreign_tables=_foreign_tables(connector, plan.resource, stored or empty),
+        )
+        for name, plan in plans.items()
     }
 
     watches = {name: PagingWatch(_named(name, notify), is_strict=window is None) for name in plans}
@@ -118,12 +134,14 @@ def build_family_source(
             # only here: dlt looks secrets up by the source that it is about to extract
             endpoint = endpoints.endpoint(plan)
             own_checkpoint = checkpoint if name == root else None
+            rules = ColumnRules(plan.resource, stored or empty, endpoints.redactor.snippet)
             reader = ResourceReader(
                 plan,
                 endpoint,
                 cursors,
                 parents,
                 sanitizers[name],
+                rules,
                 watches[name],
                 repeats[name],
                 own_checkpoint,
@@ -141,6 +159,24 @@ def build_family_source(
 
 def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: notify(f"{name}: {text}")
+
+
+def _foreign_tables(connector: Connector, resource: Resource, stored: Schema) -> Mapping[str, str]:
+    """Return other resources' tables that a list of this one could be nested in.
+
+    By the part of their names below the table of this resource. They are those of the file, and those
+    that resources had which the file had before.
+    """
+    below = f"{table_identifier(stored, resource.table)}{stored.naming.PATH_SEPARATOR}"
+    others = {table_identifier(stored, other.table): other.name for other in connector.resources}
+    for name, table in stored.tables.items():
+        if not table.get("parent") and table.get("resource"):
+            others.setdefault(name, str(table["resource"]))
+    return {
+        table.removeprefix(below): table
+        for table, owner in others.items()
+        if table.startswith(below) and owner != resource.name
+    }
 
 
 def join_sources(sources: Sequence[DltSource]) -> DltSource:
@@ -171,16 +207,23 @@ def _dlt_resources(
 ) -> Iterator[DltResource]:
     """Yield the dlt resource of a plan.
 
-    A resource with dependents that is loaded as columns gets two: one reads the pages, which its
-    dependents take as records, and one loads them as columns. `pages` are the resources that
-    dependents read from, by the parent's name.
+    A resource with dependents that is loaded gets two: one reads the pages, which its dependents take
+    as records, and one loads them, as columns or with values in other columns than they came in.
+    `pages` are the resources that dependents read from, by the parent's name.
     """
     plan = reader.plan
     name, parent = plan.resource.name, plan.resource.parent
     above = pages[parent] if parent else None
-    if loader is None or not is_parent:
+    writer = (
+        _RowWriter(
+            loader, ExactRows(plan.resource.table), tuple(reader.column_rules.untyped_keys())
+        )
+        if plan.loaded
+        else None
+    )
+    if writer is None or not is_parent:
         made = _make_dlt_resource(
-            _page_function(above), above, resource_hints(plan.resource), reader, loader
+            _page_function(above), above, resource_hints(plan.resource), reader, writer
         )
         # dlt reads a resource that is not selected for its dependents, and stores none of its rows
         made.selected = plan.loaded
@@ -192,7 +235,7 @@ def _dlt_resources(
     )
     pages[name].selected = False
     yield pages[name]
-    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), loader)
+    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), writer)
 
 
 def _make_dlt_resource(
@@ -211,17 +254,43 @@ def _page_function(above: DltResource | None) -> Callable[..., Iterator[Any]]:
     return _root_items if above is None else _dependent_items
 
 
-def _root_items(reader: ResourceReader, loader: ColumnLoader | None) -> Iterator[Any]:
+@dataclass(frozen=True)
+class _RowWriter:
+    """Takes the pages of a resource that is loaded: as columns, and what is left as exact rows."""
+
+    loader: ColumnLoader | None
+    exact_rows: ExactRows
+    untyped_keys: Sequence[str]
+    """Columns that need a value, and whose type is not known before the first row."""
+
+    def load(self, pages: Iterator[Any]) -> Iterator[Any]:
+        made = map(self._with_table, pages)
+        return self.exact_rows.load(self.loader.load(made) if self.loader else made)
+
+    def _with_table(self, page: Any) -> Any:
+        """Return the page; one without rows that makes the table leaves untyped keys for later.
+
+        dlt refuses a table whose column needs a value and has no type. `ColumnRules` refuses rows
+        without a key whatever dlt knows of it.
+        """
+        is_table_mark = isinstance(page, list) and not page and type(page) is not list
+        if not is_table_mark or not self.untyped_keys:
+            return page
+        columns: Any = {name: {"name": name, "nullable": True} for name in self.untyped_keys}
+        return dlt.mark.with_hints(page, dlt.mark.make_hints(columns=columns))
+
+
+def _root_items(reader: ResourceReader, writer: _RowWriter | None) -> Iterator[Any]:
     pages = root_pages(reader)
-    return loader.load(pages) if loader else pages
+    return writer.load(pages) if writer else pages
 
 
 def _dependent_items(
-    items: Any, reader: ResourceReader, loader: ColumnLoader | None
+    items: Any, reader: ResourceReader, writer: _RowWriter | None
 ) -> Iterator[Any]:
     pages = dependent_pages(items, reader)
-    return loader.load(pages) if loader else pages
+    return writer.load(pages) if writer else pages
 
 
-def _loaded_items(items: Any, loader: ColumnLoader) -> Iterator[Any]:
-    return loader.load(iter([items]))
+def _loaded_items(items: Any, writer: _RowWriter) -> Iterator[Any]:
+    return writer.load(iter([items]))

@@ -4,7 +4,7 @@ Everything else is left to dlt: mixed types become variant columns, objects beco
 become nested tables.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,10 @@ _DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them after the po
 _MAX_RECORD_DEPTH = 200  # far below Python's recursion limit, far above any real API
 _MAX_KNOWN_SHAPES = 10_000
 _RECORD_SNIPPET_CHARS = 120
+_SEPARATOR = "__"
+_VARIANT_INFIX = "__v_"
+_DATA_TYPES = {str: "text", int: "bigint", float: "double", bool: "bool"}
+"""dlt's types of JSON's values, which name the columns for values of another type."""
 
 
 class RecordSanitizer:
@@ -32,8 +36,8 @@ class RecordSanitizer:
     - A whole number beyond 64 bits becomes a decimal, beyond 29 digits a text. A column that has held
       smaller ones can't store it, and the load fails with `first_oversized`.
     - A lone surrogate (half a character) becomes U+FFFD, with a message.
-    - Refused: two fields that become one column (`Id`, `id`), a duplicate key, fields with dlt's own
-      prefix, infinite numbers, more than 200 levels.
+    - Refused: two fields that become one column or one nested table (`Id` and `id`, `a__b` and the `b`
+      of `a`), a duplicate key, fields with dlt's own prefix, infinite numbers, more than 200 levels.
     """
 
     def __init__(
@@ -43,13 +47,23 @@ class RecordSanitizer:
         notify: Callable[[str], None],
         redactor: Redactor,
         flatten: Callable[[UnverifiedRecords], list[Any] | None] | None = None,
+        *,
+        levels: int | None = None,
+        json_columns: Collection[str] = (),
+        foreign_tables: Mapping[str, str] | None = None,
     ) -> None:
         """`normalize` turns a field's name into that of its column.
 
         `flatten` turns a page into columns and verifies its values on the way; it returns None for a
-        page that it can't take.
+        page that it can't take. `levels` is the number of levels of objects and lists that become
+        columns and tables; None is all. Objects in `json_columns` stay JSON. `foreign_tables` are
+        tables of other resources that a list of this one could be nested in: each with the name that
+        it has below the table of this resource.
         """
         self._resource = resource
+        self._levels = _MAX_RECORD_DEPTH if levels is None else levels
+        self._json_columns = frozenset(map(normalize, json_columns))
+        self._foreign_tables = foreign_tables or {}
         self._normalize = normalize
         self._notify = notify
         self._known_shapes: set[ObjectShape] = set()
@@ -61,6 +75,9 @@ class RecordSanitizer:
 
     def sanitize(self, records: list[Any], page: int) -> list[Any]:
         """Return the records of a page, made loadable. Raises `RecordError` for one that can't be."""
+        if isinstance(records, UnverifiedRecords) and self._foreign_tables:
+            # the names of lists are looked at one by one
+            records = records.parse_strictly()
         if isinstance(records, UnverifiedRecords):
             flattened = self._flatten(records) if self._flatten else None
             if flattened is not None:
@@ -74,6 +91,8 @@ class RecordSanitizer:
         for index, record in enumerate(records):
             try:
                 records[index] = self._sanitized(record, (), 0)
+                if self._foreign_tables and isinstance(record, dict):
+                    self._check_tables(record, (), "")
                 if self._oversized is not None:
                     self._note_oversized(page, index + 1)
             except _UnloadableValueError as error:
@@ -89,6 +108,8 @@ class RecordSanitizer:
             return True
         columns = {self._normalize(key) if key else key for key in keys}
         if len(columns) < len(keys) or any(column.startswith("_dlt_") for column in columns):
+            return False
+        if _has_paths_in_common(columns):
             return False
         self._remember(keys)
         return True
@@ -169,8 +190,65 @@ class RecordSanitizer:
                         f"{first!r} and {key!r} would both become the column {column!r}, and they "
                         "differ",
                     )
+        if _has_paths_in_common(columns.keys()):
+            is_loadable = False
+            self._check_paths(value, path)
         if is_loadable:
             self._remember(keys)
+
+    def _check_paths(self, value: dict[str, Any], path: ObjectShape) -> None:
+        """Raise an error if a field of an object inside would become the column of another field."""
+        found: dict[tuple[bool, str], tuple[ObjectShape, Any]] = {}
+        for keys, column, item in self._flattened(value, (), "", self._levels):
+            # lists become tables, which have names of their own
+            is_list = isinstance(item, list) and column not in self._json_columns
+            first, other = found.setdefault((is_list, column), (keys, item))
+            if first != keys and (other != item or (is_list and item)):
+                one, two = ".".join(first), ".".join(keys)
+                what = "table below this one" if is_list else "column"
+                raise _UnloadableValueError(
+                    (*path, *keys), f"{one!r} and {two!r} would both become the {what} {column!r}"
+                )
+        self._check_variants(value, path, {column for _, column in found})
+
+    def _check_tables(self, value: dict[str, Any], path: ObjectShape, below: str) -> None:
+        """Raise an error for a list whose rows would go to the table of another resource."""
+        for keys, name, item in self._flattened(value, path, below, self._levels):
+            if not isinstance(item, list) or name in self._json_columns:
+                continue
+            if table := self._foreign_tables.get(name):
+                raise _UnloadableValueError(
+                    keys,
+                    f"the rows of this list would go to {table}, the table of another resource. "
+                    'Give one of the two another "table_name"',
+                )
+            for row in item:
+                if isinstance(row, dict):
+                    self._check_tables(row, keys, f"{name}{_SEPARATOR}")
+
+    def _check_variants(
+        self, value: dict[str, Any], path: ObjectShape, columns: Collection[str]
+    ) -> None:
+        """Raise an error for a value whose column for another type is the column of another field."""
+        for key, item in value.items():
+            variant = f"{self._normalize(key)}{_VARIANT_INFIX}{_DATA_TYPES.get(type(item))}"
+            if key and variant in columns:
+                raise _UnloadableValueError(
+                    (*path, key),
+                    f"{variant!r}, the column for values of this type if the column has another, is "
+                    "also a field",
+                )
+
+    def _flattened(
+        self, value: dict[str, Any], path: ObjectShape, above: str, levels: int
+    ) -> Iterator[tuple[ObjectShape, str, Any]]:
+        """Yield the keys that lead to each value that is stored, its column, and the value."""
+        for key, item in value.items():
+            column = f"{above}{self._normalize(key) if key else key}"
+            if isinstance(item, dict) and levels > 0 and column not in self._json_columns:
+                yield from self._flattened(item, (*path, key), f"{column}{_SEPARATOR}", levels - 1)
+            else:
+                yield (*path, key), column, item
 
     def _sanitized_text(self, value: str, path: tuple[str, ...]) -> str:
         if not _has_surrogate(value):
@@ -199,6 +277,23 @@ class RecordSanitizer:
                 '"decimal"}}; if the table exists, choose another "table_name"',
             )
         self._oversized = None
+
+
+def _has_paths_in_common(columns: Collection[str]) -> bool:
+    """Return True if the name of a column begins like that of another one and goes on below it."""
+    return any(
+        any(column[:at] in columns for at in _separators(column))
+        for column in columns
+        if _SEPARATOR in column
+    )
+
+
+def _separators(column: str) -> Iterator[int]:
+    """Yield where a name could be split into an object's name and a field's."""
+    at = column.find(_SEPARATOR, 1)
+    while at > 0:
+        yield at
+        at = column.find(_SEPARATOR, at + 1)
 
 
 class _UnloadableValueError(Exception):

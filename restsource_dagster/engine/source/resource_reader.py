@@ -45,6 +45,7 @@ from restsource_dagster.engine.plan.resource_plan import (
 )
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
+from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 
@@ -249,6 +250,7 @@ class ResourceReader:
     cursors: FamilyCursors
     parents: ParentTracker
     sanitizer: RecordSanitizer
+    column_rules: ColumnRules
     watch: PagingWatch
     repeats: RepeatedRows
     checkpoint: Checkpoint | None = None
@@ -275,8 +277,12 @@ class ResourceReader:
         with closing(read) as pages:
             for number, page in enumerate(self._until_checkpoint(pages, opened), 1):
                 records = self.sanitizer.sanitize(page, number)
+                sound = records
                 records = opened.row_filter.filter(records, number) if opened else records
                 if records:
+                    # only what is loaded: the filter leaves out rows that need no value
+                    if self.plan.loaded:
+                        self.column_rules.check(records, sound, number)
                     yield records
                 if opened and opened.row_filter.is_finished:
                     break
@@ -411,6 +417,7 @@ class ResourceReader:
             )
             raise RecordError(name, None, number, "", problem)
         for field, value in parent_fields.items():
+            self.column_rules.check_parent_field(field, value, number)
             if field in record and record[field] != value:
                 problem = (
                     f"the record has {self._shown(record[field])} there, and include_from_parent would "

@@ -1,0 +1,134 @@
+"""What a destination does with a merge: refused where it can't, and right SQL where dlt's is wrong.
+
+dlt's SQL joins several merge keys to one text, so that ("ab", "c") is the group ("a", "bc"). Its MERGE
+inserts a tombstone that no row of the table has, and both of two rows with one key in one load. The
+DuckDB destination uses the statements below instead; elsewhere such a merge is refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dlt.common.destination import AnyDestination
+
+from restsource_dagster.connector.resources import Resource
+from restsource_dagster.engine.dlt_compat import (
+    FollowupJobRequest,
+    PreparedTableSchema,
+    SqlJobClientWithStagingDataset,
+    SqlMergeFollowupJob,
+)
+from restsource_dagster.engine.errors import ResourceError
+
+__all__ = ["ExactMergeClient", "check_destination_can_merge"]
+
+_UPSERTS = ("upsert", "cdc")
+
+
+class _ExactMergeJob(SqlMergeFollowupJob):
+    """dlt's merge with pairs of keys as pairs, and without tombstones and rows that come twice."""
+
+    @classmethod
+    def gen_merge_key_present_clause(
+        cls,
+        merge_keys: Sequence[str],
+        staging_root_table_name: str,
+        source_filter: str | None = None,
+    ) -> str | None:
+        """Return a condition for the rows whose merge key is among the staged ones."""
+        if not merge_keys:
+            return None
+        keys = ", ".join(merge_keys)
+        where = f" WHERE {source_filter}" if source_filter else ""
+        return f"({keys}) IN (SELECT {keys} FROM {staging_root_table_name}{where})"  # noqa: S608 - dlt quotes it
+
+    @classmethod
+    def gen_upsert_merge_sql(  # type: ignore[override] # versions of dlt have different options
+        cls,
+        root_table_name: str,
+        staging_root_table_name: str,
+        primary_keys: Sequence[str],
+        root_table_column_names: Sequence[str],
+        hard_delete_col: str | None,
+        deleted_cond: str | None,
+        **options: Any,
+    ) -> list[str]:
+        """Return dlt's MERGE over one staged row for each key, which inserts no tombstone."""
+        if hard_delete_col and not options.get("insert_only"):
+            # the condition is null for a row without a value there, which is no tombstone
+            options["insert_cond"] = f"(s.{deleted_cond}) IS NOT TRUE"
+        keys = ", ".join(primary_keys)
+        # of two rows with one key the last one counts; new rows only are inserted: the first one
+        order = "rowid" if options.get("insert_only") else "rowid DESC"
+        staged = (
+            f"(SELECT * FROM {staging_root_table_name} QUALIFY "  # noqa: S608 - dlt quotes it
+            f"row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1)"
+        )
+        statements: list[str] = super().gen_upsert_merge_sql(
+            root_table_name,
+            staged,
+            primary_keys,
+            root_table_column_names,
+            hard_delete_col,
+            deleted_cond,
+            **options,
+        )
+        return statements
+
+
+class ExactMergeClient(SqlJobClientWithStagingDataset):
+    """Mixin for the client of a destination whose SQL has QUALIFY, rowid and pairs, as DuckDB's."""
+
+    def _create_merge_followup_jobs(
+        self, table_chain: Sequence[PreparedTableSchema]
+    ) -> list[FollowupJobRequest]:
+        return [_ExactMergeJob.from_table_chain(table_chain, self.sql_client)]
+
+
+def check_destination_can_merge(destination: AnyDestination, resource: Resource) -> None:
+    """Raise `IngestError` if rows of a resource can't be merged there, with what can be done.
+
+    Reads the destination's capabilities, which takes no connection.
+    """
+    if resource.disposition.value != "merge":
+        return
+    problem = next(_merge_problems(destination, resource), None)
+    if problem:
+        raise ResourceError(resource.name, problem)
+
+
+def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator[str]:
+    strategy, name = resource.disposition.strategy, destination.destination_name
+    possible = _merge_strategies(destination, resource)
+    if not possible:
+        yield (
+            f"its rows are merged ({resource.disposition.reason}), and {name} can't merge them: rows "
+            'would be doubled with each run. Write "write_disposition": "append" or "replace"'
+            + (', or "table_format": "delta"' if name == "filesystem" else "")
+        )
+    elif strategy and strategy not in possible:
+        yield f"{name} can't merge by {strategy}. It can by {', '.join(possible)}"
+    if issubclass(destination.client_class, ExactMergeClient):
+        return
+    if strategy == "scd2" and len(resource.merge_key) > 1:
+        yield (
+            f"on {name} a merge_key of several columns mixes up groups with scd2. Use one column, or "
+            "the plain merge"
+        )
+    if strategy in _UPSERTS and resource.hints.has_hard_delete:
+        yield (
+            f"on {name} {strategy} stores the tombstones of rows that the table does not have. Use "
+            "the plain merge with hard_delete"
+        )
+
+
+def _merge_strategies(destination: AnyDestination, resource: Resource) -> Sequence[str]:
+    """Return the strategies that the destination has for a table of this format."""
+    caps = destination.capabilities()
+    strategies: Sequence[str] = caps.supported_merge_strategies or ()
+    if caps.merge_strategies_selector and strategies:
+        table: Any = {"name": resource.table, "columns": {}}
+        if resource.hints.table_format:
+            table["table_format"] = resource.hints.table_format
+        selector: Any = caps.merge_strategies_selector
+        strategies = selector(list(strategies), table_schema=table)
+    return strategies

@@ -1,0 +1,204 @@
+"""What the file says of a column, checked while a row's page and number are known.
+
+dlt and Arrow find a key without a value, a key of another type or a number with too many digits when
+the rows are written. Then their errors name neither page nor row, and the run fails for ever.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import Any
+
+from dlt.common.schema import Schema
+
+from restsource_dagster.connector.models.table_hints import Column
+from restsource_dagster.connector.resources import Resource
+from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
+from restsource_dagster.engine.errors import RecordError
+from restsource_dagster.engine.source.exact_rows import is_stored_as_it_came
+
+__all__ = ["ColumnRules"]
+
+_SEPARATOR = "__"
+_DECIMAL_PRECISION, _DECIMAL_SCALE = 38, 9  # dlt's own, if the file declares none
+_KEY_TYPES: Mapping[type, str] = {str: "text", int: "bigint", float: "double", bool: "bool"}
+_SNIPPET_CHARS = 80
+
+
+@dataclass
+class ColumnRules:
+    """Checks the rows of one resource. `stored` is the schema of the tables that exist."""
+
+    resource: Resource
+    stored: Schema
+    snippet: Callable[[str, int], str]
+    """Redacts a text and cuts it to so many characters."""
+    _key_types: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def required(self) -> Mapping[str, str]:
+        """The columns that need a value, with the names that the file has for them."""
+        columns = self.resource.hints.columns_by_name
+        keys = (*self.resource.primary_key, *self.resource.merge_key)
+        named = [name for name in keys if name not in columns or columns[name].nullable is not True]
+        named += [name for name, column in columns.items() if column.nullable is False]
+        return {column_identifier(self.stored, name): name for name in named}
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        names = (*self.resource.primary_key, *self.resource.merge_key)
+        return frozenset(column_identifier(self.stored, name) for name in names)
+
+    @cached_property
+    def _from_parent(self) -> frozenset[str]:
+        """The columns that rows get from their parent, after they are checked here."""
+        names = (f"_{self.resource.parent}_{name}" for name in self.resource.include_from_parent)
+        return frozenset(column_identifier(self.stored, name) for name in names)
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, Column]:
+        """The columns with a declared number of digits or bits."""
+        return {
+            column_identifier(self.stored, name): column
+            for name, column in self.resource.hints.columns_by_name.items()
+            if column.data_type == "decimal"
+            or (column.data_type in ("bigint", "wei") and column.precision)
+        }
+
+    def untyped_keys(self) -> list[str]:
+        """Return the names of columns that need a value and whose type only a row could tell."""
+        columns = self.resource.hints.columns_by_name
+        return [
+            name
+            for name in self.required.values()
+            if name not in columns or not columns[name].data_type
+        ]
+
+    def check(self, records: Sequence[Any], page: Sequence[Any], number: int) -> None:
+        """Raise `RecordError` for a record of a page that can't be stored as the file says.
+
+        `records` are those of the page that are loaded.
+        """
+        for column in self.required.keys() - self._from_parent:
+            for record in records:
+                if isinstance(record, dict):
+                    self._check_value(column, record, page, number)
+        for column, declared in self._numbers.items():
+            for record in records:
+                value = self._find(record, column) if isinstance(record, dict) else None
+                if value is not None and (problem := _misfit(declared, value)):
+                    self._refuse(column, record, page, number, problem)
+
+    def check_parent_field(self, field_name: str, value: Any, row: int) -> None:
+        """Raise `RecordError` for a key that a row gets from its parent, without a value there."""
+        column = column_identifier(self.stored, field_name)
+        if value is None and column in self.required:
+            problem = "the parent's record has no value there, and the file needs one"
+            raise RecordError(self.resource.name, None, row, field_name, problem)
+
+    def _check_value(
+        self, column: str, record: dict[str, Any], page: Sequence[Any], number: int
+    ) -> None:
+        value = record.get(column)
+        if value is None:
+            value = self._find(record, column)
+        if value is None:
+            self._refuse(column, record, page, number, self._missing(column, record))
+        if column in self._keys:
+            known = self._known_type(column, value)
+            if known and _KEY_TYPES.get(type(value)) != known and not _is_same(known, value):
+                shown = self.snippet(repr(value), _SNIPPET_CHARS)
+                self._refuse(
+                    column,
+                    record,
+                    page,
+                    number,
+                    f"the key is {known} in rows that came before, and {shown} here. A key has one "
+                    f'type: declare it, "columns": {{"{column}": {{"data_type": "text"}}}}, together '
+                    'with another "table_name", or choose another key',
+                )
+
+    def _missing(self, column: str, record: Mapping[str, Any]) -> str:
+        name = self.required[column]
+        problem = "it has no value there, and the file needs one"
+        if column in self._keys:
+            problem = "it has no value there, and rows are identified by it"
+        nested = name.replace(".", _SEPARATOR)
+        if nested != name and self._find(record, nested) is not None:
+            return f'{problem}. The field inside of an object is written "{nested}"'
+        return f'{problem}. Choose a key that each row has, or leave the key out and write "append"'
+
+    def _known_type(self, column: str, value: Any) -> str | None:
+        """Return the type of a key: the table's, else that of the first value."""
+        if column not in self._key_types:
+            table = self.stored.tables.get(table_identifier(self.stored, self.resource.table), {})
+            columns: Any = table.get("columns", {})
+            stored = columns.get(column, {}).get("data_type")
+            declared = self.resource.hints.columns_by_name.get(column)
+            first = stored or (declared and declared.data_type) or _KEY_TYPES.get(type(value))
+            # dlt may read a text as a time
+            self._key_types[column] = "" if first == "text" and not stored else str(first or "")
+        return self._key_types[column]
+
+    def _find(self, record: Mapping[str, Any], column: str) -> Any:
+        """Return the value that is stored in a column: of a field, or of one inside of an object."""
+        for key, value in record.items():
+            name = column_identifier(self.stored, key) if key else key
+            if name == column and value is not None:
+                return value
+            if isinstance(value, dict) and column.startswith(f"{name}{_SEPARATOR}"):
+                found = self._find(value, column[len(name) + len(_SEPARATOR) :])
+                if found is not None:
+                    return found
+        return None
+
+    def _refuse(
+        self,
+        column: str,
+        record: Mapping[str, Any],
+        page: Sequence[Any],
+        number: int,
+        problem: str,
+    ) -> None:
+        row = next((at for at, one in enumerate(page, 1) if one is record), None)
+        if row is None:  # marked records are copies
+            row = next((at for at, one in enumerate(page, 1) if one == record), 0)
+        name = self.required.get(column, column)
+        raise RecordError(self.resource.name, number, row, name, problem)
+
+
+def _is_same(data_type: str, value: Any) -> bool:
+    """Return True if a key's value is stored in its column, and not beside it."""
+    if data_type == "bigint" and isinstance(value, float | Decimal):
+        return isinstance(value, float) and value % 1 == 0
+    return not isinstance(value, dict | list) and is_stored_as_it_came(data_type, value)
+
+
+def _misfit(column: Column, value: Any) -> str | None:
+    """Return why a number does not fit the declared type; None if it does, or is no number."""
+    if isinstance(value, bool | dict | list):
+        return None
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None  # a text: it gets a column of its own
+    if not number.is_finite():
+        return None
+    if column.data_type == "bigint":
+        limit = 2 ** ((column.precision or 64) - 1)
+        fits = -limit <= number < limit
+        return None if fits else f"{value} does not fit the {column.precision} bits of the column"
+    if column.data_type == "wei":
+        precision, scale = column.precision or _DECIMAL_PRECISION, column.scale or 0
+    else:
+        precision = column.precision or _DECIMAL_PRECISION
+        scale = _DECIMAL_SCALE if column.scale is None else column.scale
+    exponent = number.normalize().as_tuple().exponent
+    digits_after = max(0, -exponent) if isinstance(exponent, int) else 0
+    if digits_after <= scale and abs(number) < 10 ** (precision - scale):
+        return None
+    return (
+        f"{value} does not fit the {precision} digits of the column, {scale} of them after the point. "
+        "Declare more of them for a new table, or the type text"
+    )

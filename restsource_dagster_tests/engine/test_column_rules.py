@@ -1,0 +1,166 @@
+"""Rows that a table can't take as the file says are refused by resource, page, row and field."""
+
+from typing import Any
+
+import pytest
+
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.servers.api import ApiServer, Seen
+
+PAGED = {
+    "data_selector": "$",
+    "paginator": {"type": "page_number", "base_page": 1, "total_path": None},
+}
+
+
+def load_pages(api: ApiServer, settings: Settings, *pages: Any, **hints: Any) -> Outcome:
+    def answer(seen: Seen) -> Any:
+        number = int(seen.query["page"])
+        return pages[number - 1] if number <= len(pages) else []
+
+    api.answers["/things"] = answer
+    endpoint = {"path": "things", **PAGED, **hints.pop("endpoint", {})}
+    connector = make_connector(api.url, {"name": "things", "endpoint": endpoint, **hints})
+    return load(connector, settings)["things"]
+
+
+def refusal(outcome: Outcome) -> str:
+    assert outcome.failure is not None
+    return outcome.failure.message
+
+
+KEYS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "null": ({"primary_key": "id"}, {"id": None}, "id"),
+    "absent": ({"primary_key": "id"}, {"v": 1}, "id"),
+    "one of two": ({"primary_key": ["id", "n"]}, {"id": 4, "n": None}, "n"),
+    "a merge key": ({"merge_key": "n", "write_disposition": "merge"}, {"id": 4}, "n"),
+    "an appended key": ({"primary_key": "id", "write_disposition": "append"}, {"v": 1}, "id"),
+    "in an object": ({"primary_key": "o__id"}, {"id": 4, "n": 4, "o": {"id": None}}, "o__id"),
+    "nullable: false": (
+        {"columns": {"n": {"nullable": False, "data_type": "bigint"}}},
+        {"id": 4},
+        "n",
+    ),
+    "of another type": ({"primary_key": "id"}, {"id": "x", "n": 4}, "id"),
+    "a fraction": ({"primary_key": "id"}, {"id": 4.5, "n": 4}, "id"),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+@pytest.mark.parametrize("case", KEYS)
+def test_a_row_without_the_value_that_the_file_needs_is_refused_by_name(
+    api: ApiServer, settings: Settings, case: str, mode: str
+) -> None:
+    hints, record, field = KEYS[case]
+    sound = [{"id": n, "n": n, "o": {"id": n}} for n in (1, 2, 3)]
+    text = refusal(load_pages(api, settings, sound[:2], [sound[2], record], mode=mode, **hints))
+    assert f"resource things, page 2, row 2, field {field}: " in text
+
+
+@pytest.mark.parametrize("record", [{"id": "x"}, {"v": 2}, {"id": {"a": 1}}])
+def test_a_key_that_changes_between_runs_is_refused_by_name(
+    api: ApiServer, settings: Settings, record: dict[str, Any]
+) -> None:
+    merged = {"primary_key": "id"}
+    load_pages(api, settings, [{"id": 1}], **merged)
+    for _ in range(2):
+        text = refusal(load_pages(api, settings, [{"id": 2}, record], **merged))
+        assert "resource things, page 1, row 2, field id: " in text
+    assert query(settings, "SELECT id FROM shop.things") == [(1,)]
+    assert load_pages(api, settings, [{"id": 2}], **merged).failure is None
+
+
+def test_a_key_inside_of_an_object_is_named_as_it_is_to_be_written(
+    api: ApiServer, settings: Settings
+) -> None:
+    outcome = load_pages(api, settings, [{"info": {"run": 1}}], primary_key="info.run")
+    assert 'is written "info__run"' in refusal(outcome)
+
+
+def test_rows_that_the_cursor_leaves_out_need_no_key(api: ApiServer, settings: Settings) -> None:
+    cursor = {"incremental": {"cursor_path": "n", "initial_value": 5}}
+    rows = [{"id": None, "n": 1}, {"id": 2, "n": 7}]
+    assert load_pages(api, settings, rows, primary_key="id", endpoint=cursor).failure is None
+    assert query(settings, "SELECT id FROM shop.things") == [(2,)]
+
+
+def test_a_key_that_comes_from_the_parent_is_checked_with_its_row(
+    api: ApiServer, settings: Settings
+) -> None:
+    api.answers["/things"] = [{"id": 1, "code": "a"}, {"id": 2, "code": None}]
+    for number in (1, 2):
+        api.answers[f"/things/{number}/lines"] = [{"n": 1}]
+    lines = {
+        "name": "lines",
+        "primary_key": ["_things_code", "n"],
+        "include_from_parent": ["code"],
+        "endpoint": {"path": "things/{resources.things.id}/lines", "data_selector": "$"},
+    }
+    things = {"name": "things", "endpoint": {"data_selector": "$", "paginator": "single_page"}}
+    failure = load(make_connector(api.url, things, lines), settings)["lines"].failure
+    assert failure is not None
+    assert "resource lines, row 1, field _things_code" in failure.message
+
+
+NUMBERS: dict[str, tuple[dict[str, Any], Any]] = {
+    "too many digits": ({"data_type": "decimal", "precision": 5, "scale": 2}, 123456.75),
+    "too many digits as text": ({"data_type": "decimal", "precision": 5, "scale": 2}, "123456.75"),
+    "too many after the point": ({"data_type": "decimal", "precision": 5, "scale": 2}, 1.23456),
+    "dlt's own decimal": ({"data_type": "decimal"}, 1.23456789012345),
+    "16 bits": ({"data_type": "bigint", "precision": 16}, 70000),
+    "16 bits below": ({"data_type": "bigint", "precision": 16}, -32769),
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+@pytest.mark.parametrize("case", NUMBERS)
+def test_a_number_that_does_not_fit_the_declared_type_is_refused_by_name(
+    api: ApiServer, settings: Settings, case: str, mode: str
+) -> None:
+    hints, value = NUMBERS[case]
+    columns = {"x": hints}
+    rows = [{"id": 1, "x": 1}, {"id": 2, "x": value}]
+    text = refusal(load_pages(api, settings, rows, columns=columns, mode=mode))
+    assert "resource things, page 1, row 2, field x: " in text
+    assert str(value) in text
+    outcome = load_pages(api, settings, [{"id": 1, "x": 1}], columns=columns, mode=mode)
+    assert outcome.failure is None
+
+
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+def test_an_empty_first_answer_makes_the_table_and_the_key_comes_with_the_first_row(
+    api: ApiServer, settings: Settings, mode: str
+) -> None:
+    hints = {"primary_key": "id", "columns": {"title": {"data_type": "text"}}, "mode": mode}
+    outcome = load_pages(api, settings, [], **hints)
+    assert (outcome.failure, outcome.row_count) == (None, 0)
+    assert query(settings, "SELECT count(title) FROM shop.things") == [(0,)]
+    for title in ("a", "b"):
+        assert load_pages(api, settings, [{"id": 1, "title": title}], **hints).failure is None
+        assert query(settings, "SELECT id, title FROM shop.things") == [(1, title)]
+    assert "field id" in refusal(load_pages(api, settings, [{"title": "c"}], **hints))
+
+
+def test_an_empty_first_answer_of_a_dependent_with_a_key_makes_its_table(
+    api: ApiServer, settings: Settings
+) -> None:
+    api.answers["/things"] = [{"id": 1}, {"id": 2}]
+    api.answers["/things/1/lines"] = []
+    lines = {
+        "name": "lines",
+        "primary_key": "n",
+        "columns": {"title": {"data_type": "text"}},
+        "endpoint": {"path": "things/{resources.things.id}/lines", "data_selector": "$"},
+    }
+    things = {
+        "name": "things",
+        "primary_key": "id",
+        "endpoint": {"data_selector": "$", "paginator": "single_page"},
+    }
+    for answer in ([], [{"n": 1, "title": "a"}]):
+        api.answers["/things/2/lines"] = answer
+        for outcome in load(make_connector(api.url, things, lines), settings).values():
+            assert outcome.failure is None, outcome.failure
+        assert query(settings, "SELECT title FROM shop.lines") == [("a",)] * len(answer)
