@@ -165,6 +165,28 @@ ROWS = (
         )
         for value in (True, False)
     ),
+    *(
+        disposition(
+            f"{strategy}_row_version",
+            gives,
+            strategy=strategy,
+            skip_unchanged_rows=True,
+            row_version_column_name="n",
+        )
+        for strategy, gives in (("upsert", MERGED), ("cdc", REPLACED))
+    ),
+    disposition("cdc", REPLACED, strategy="cdc"),
+    disposition("cdc_filter", [(2, 2)], strategy="cdc", source_filter="id < 3"),
+    disposition("cdc_scope", REPLACED, strategy="cdc", destination_scope="id < 2"),
+    disposition("cdc_unchanged", REPLACED, strategy="cdc", skip_unchanged_rows=False),
+    refused(
+        "cdc_with_a_cursor",
+        endpoint={"incremental": {"cursor_path": "n"}},
+        resource={
+            "primary_key": "id",
+            "write_disposition": {"disposition": "merge", "strategy": "cdc"},
+        },
+    ),
     disposition("insert_only", [(1, 1), (2, 1), (3, 2)], strategy="insert-only"),
     *(
         refused(

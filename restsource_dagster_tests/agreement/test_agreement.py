@@ -56,9 +56,7 @@ SECRETS = {
 
 
 ELSEWHERE = {
-    "Cdc": "not agreed yet: on DuckDB the rows of earlier loads are lost",
     "NestedHints": "the fields of TableHints, which have rows; `columns` has one here, too",
-    "Upsert.row_version_column_name": "not agreed yet: rows of earlier loads are lost",
     "Backfill": "tests of backfills",
     "ResourceObject.backfill": "tests of backfills",
     "ConnectorFile": "tests of the envelope",

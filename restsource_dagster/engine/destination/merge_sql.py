@@ -107,14 +107,18 @@ def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator
         )
     elif strategy and strategy not in possible:
         yield f"{name} can't merge by {strategy}. It can by {', '.join(possible)}"
-    if issubclass(destination.client_class, ExactMergeClient):
+    mixes_groups = strategy == "scd2" and len(resource.merge_key) > 1
+    inserts_tombstones = strategy in _UPSERTS and resource.hints.has_hard_delete
+    if not (mixes_groups or inserts_tombstones) or issubclass(
+        destination.client_class, ExactMergeClient
+    ):
         return
-    if strategy == "scd2" and len(resource.merge_key) > 1:
+    if mixes_groups:
         yield (
             f"on {name} a merge_key of several columns mixes up groups with scd2. Use one column, or "
             "the plain merge"
         )
-    if strategy in _UPSERTS and resource.hints.has_hard_delete:
+    if inserts_tombstones:
         yield (
             f"on {name} {strategy} stores the tombstones of rows that the table does not have. Use "
             "the plain merge with hard_delete"

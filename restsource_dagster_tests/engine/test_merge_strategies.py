@@ -1,0 +1,186 @@
+"""Each merge strategy leaves the rows of its model, load after load."""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+import dlt
+import pytest
+from dlt.destinations import filesystem, motherduck
+
+from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.servers.api import ApiServer
+
+Row = dict[str, Any]
+Table = dict[tuple[Any, ...], Row]
+"""Rows by their key."""
+KEY = ("a", "b")
+
+
+def key_of(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in KEY)
+
+
+def last_by_key(rows: Sequence[Row]) -> Table:
+    return {key_of(row): row for row in rows}
+
+
+def upserted(table: Table, rows: Sequence[Row]) -> Table:
+    new = {**table, **last_by_key(rows)}
+    return {key: row for key, row in new.items() if not row["gone"]}
+
+
+def inserted(table: Table, rows: Sequence[Row]) -> Table:
+    first = last_by_key(list(reversed(rows)))
+    return {**{key: row for key, row in first.items() if not row["gone"]}, **table}
+
+
+def of_the_load(table: Table, rows: Sequence[Row]) -> Table:
+    """cdc: what a load that brings rows does not bring is deleted."""
+    return upserted({}, rows) if rows else table
+
+
+MODELS: Mapping[str, Callable[[Table, Sequence[Row]], Table]] = {
+    "upsert": upserted,
+    "insert-only": inserted,
+    "cdc": of_the_load,
+}
+
+
+def resource(strategy: str, **hints: Any) -> dict[str, Any]:
+    return {
+        "name": strategy.replace("-", "_"),
+        "primary_key": list(KEY),
+        "write_disposition": {"disposition": "merge", "strategy": strategy},
+        "columns": {"gone": {"data_type": "bool", "hard_delete": True}},
+        "endpoint": {"path": "things", "data_selector": "$", "paginator": "single_page"},
+        **hints,
+    }
+
+
+def random_rows(random: Random, version: int) -> list[Row]:
+    keys = ["a", "ab", "abc", "b", "bc", "c"]
+    return [
+        {
+            "a": random.choice(keys),
+            "b": random.choice(keys),
+            "v": version * 100 + number,
+            "gone": random.random() < 0.2,
+        }
+        for number in range(random.randrange(12))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_each_strategy_leaves_the_rows_of_its_model(
+    api: ApiServer, settings: Settings, seed: int
+) -> None:
+    """Rows come twice in a load, tombstones of rows that are not there, keys that join to one text."""
+    random = Random(seed)
+    connector = make_connector(api.url, *map(resource, MODELS))
+    tables: dict[str, Table] = {strategy: {} for strategy in MODELS}
+    # the first load makes the tables
+    loads = [[{"a": "a", "b": "bc", "v": 0, "gone": False}]]
+    loads += [random_rows(random, version) for version in range(1, 7)]
+    for rows in loads:
+        api.answers["/things"] = rows
+        for outcome in load(connector, settings).values():
+            assert outcome.failure is None, outcome.failure
+        for strategy, model in MODELS.items():
+            tables[strategy] = model(tables[strategy], rows)
+            found = query(
+                settings, f"SELECT a, b, v FROM shop.{strategy.replace('-', '_')} ORDER BY ALL"
+            )
+            expected = sorted((row["a"], row["b"], row["v"]) for row in tables[strategy].values())
+            assert found == expected, (strategy, rows)
+
+
+def test_versions_end_with_their_own_pair_of_merge_keys(api: ApiServer, settings: Settings) -> None:
+    """scd2: a row that is gone from its group ends; groups that a load does not bring stay."""
+    versions = {
+        "name": "things",
+        "merge_key": list(KEY),
+        "write_disposition": {"disposition": "merge", "strategy": "scd2"},
+        "endpoint": {"path": "things", "data_selector": "$", "paginator": "single_page"},
+    }
+    connector = make_connector(api.url, versions)
+    random, valid = Random(7), set[tuple[Any, ...]]()
+    for version in range(6):
+        rows = [{k: row[k] for k in ("a", "b", "v")} for row in random_rows(random, version)]
+        api.answers["/things"] = rows
+        outcome = load(connector, settings)["things"]
+        assert outcome.failure is None, outcome.failure
+        groups = {key_of(row) for row in rows}
+        valid = {one for one in valid if one[:2] not in groups} | {
+            (row["a"], row["b"], row["v"]) for row in rows
+        }
+        found = query(settings, "SELECT a, b, v FROM shop.things WHERE _dlt_valid_to IS NULL")
+        assert sorted(found) == sorted(valid)
+
+
+def test_a_row_that_did_not_change_is_skipped_by_its_version(
+    api: ApiServer, settings: Settings
+) -> None:
+    given = {
+        "disposition": "merge",
+        "strategy": "upsert",
+        "skip_unchanged_rows": True,
+        "row_version_column_name": "v",
+    }
+    upsert = resource("upsert", write_disposition=given)
+    connector = make_connector(api.url, upsert)
+    row = {"a": "a", "b": "b", "v": 1, "gone": False, "w": 1}
+    for rows in ([row], [{**row, "w": 2}], [{**row, "a": "c"}], [{**row, "v": 2, "w": 3}]):
+        api.answers["/things"] = rows
+        outcome = load(connector, settings)["upsert"]
+        assert outcome.failure is None, outcome.failure
+    found = query(settings, "SELECT a, v, w FROM shop.upsert ORDER BY 1")
+    assert found == [("a", 2, 3), ("c", 1, 1)]
+
+
+REFUSED = (
+    (filesystem, {"primary_key": "a"}, 'Write "write_disposition": "append"'),
+    (filesystem, resource("upsert"), "can't merge"),
+    (
+        motherduck,
+        {"merge_key": list(KEY), "write_disposition": {"disposition": "merge", "strategy": "scd2"}},
+        "several columns",
+    ),
+    (motherduck, resource("upsert"), "tombstones"),
+)
+
+
+@pytest.mark.parametrize(("destination", "hints", "text"), REFUSED)
+def test_a_merge_that_the_destination_can_not_do_is_refused_with_what_it_can(
+    destination: Any, hints: dict[str, Any], text: str
+) -> None:
+    given = {**hints, "name": "things"}
+    made: Any = destination("file:///tmp/unused") if destination is filesystem else destination()
+    with pytest.raises(IngestError, match="resource things: ") as caught:
+        check_destination_can_merge(made, make_connector("http://x.test", given).resources[0])
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("destination", [filesystem("file:///tmp/unused"), motherduck()])
+def test_what_the_destination_can_do_is_not_refused(destination: Any) -> None:
+    assert isinstance(destination, dlt.common.destination.Destination)
+    for hints in ({"write_disposition": "append"}, {"write_disposition": "replace"}):
+        one = make_connector("http://x.test", {"name": "things", **hints}).resources[0]
+        check_destination_can_merge(destination, one)
+
+
+def test_nothing_is_requested_for_rows_that_the_destination_can_not_take(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings.data_dir / "bucket"
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", folder.as_uri())
+    api.answers["/things"] = [{"id": 1}]
+    api.answers["/others"] = [{"id": 1}]
+    connector = make_connector(api.url, {"name": "things", "primary_key": "id"}, "others")
+    outcomes = load(connector, settings.model_copy(update={"destination": "filesystem"}))
+    assert outcomes["things"].failed
+    assert not outcomes["others"].failed
+    assert api.asked("/things") == []
