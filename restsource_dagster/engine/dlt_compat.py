@@ -60,6 +60,7 @@ __all__ = [
     "UnsupportedDltError",
     "WithStateSync",
     "apply_lag",
+    "coerce_value",
     "column_identifier",
     "count_normalized_rows",
     "create_auth",
@@ -119,6 +120,9 @@ try:
     from dlt.common.configuration.resolve import resolve_configuration
     from dlt.common.configuration.specs import RuntimeConfiguration
     from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+    # Tells whether dlt fits a value into a column, or makes a column for it.
+    from dlt.common.data_types import coerce_value
 
     # Types of what load jobs take and return. `WithStateSync` tells a destination that stores dlt's
     # schema and state from one that doesn't.
@@ -383,10 +387,10 @@ UNDOCUMENTED_ATTRIBUTES = (
             "get_table_columns",
             "loads_table_name",
             "naming",
+            "resolve_contract_settings_for_table",
             "state_table_name",
             "stored_version_hash",
             "tables",
-            "update_normalizers",
             "version_table_name",
         ),
         "name tables and columns as dlt does, and find the tables of a load",

@@ -148,7 +148,8 @@ class TableWriter:
         self._files = files
         # dlt's normalizer was made before the table was in the schema. All of it could be made anew,
         # but that takes as long as the schema has tables
-        schema.data_item_normalizer.extend_table(table)
+        if table in schema.tables:  # not if its contract discards new tables
+            schema.data_item_normalizer.extend_table(table)
         self._rules = SchemaRules(schema)
         self._learner = SchemaLearner(schema, caps)
         self._arrow_types: dict[str, pa.DataType] = {}

@@ -121,9 +121,9 @@ class ColumnRules:
 
     def _missing(self, column: str, record: Mapping[str, Any]) -> str:
         name = self.required[column]
-        problem = "it has no value there, and the file needs one"
-        if column in self._keys:
-            problem = "it has no value there, and rows are identified by it"
+        if column not in self._keys:
+            return "it has no value there, and by the file it is not nullable"
+        problem = "it has no value there, and rows are identified by it"
         nested = name.replace(".", _SEPARATOR)
         if nested != name and self._find(record, nested) is not None:
             return f'{problem}. The field inside of an object is written "{nested}"'

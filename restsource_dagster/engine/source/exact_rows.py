@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
@@ -20,7 +21,13 @@ from dlt.common.schema import Schema
 
 from restsource_dagster.engine.columnar.column_loader import SchemaLearner
 from restsource_dagster.engine.columnar.flatten import NotColumnarError, SchemaRules
-from restsource_dagster.engine.dlt_compat import Container, UnsupportedDltError, table_identifier
+from restsource_dagster.engine.dlt_compat import (
+    Container,
+    UnsupportedDltError,
+    coerce_value,
+    table_identifier,
+)
+from restsource_dagster.engine.errors import IngestError
 
 __all__ = ["ExactRows", "is_stored_as_it_came"]
 
@@ -181,8 +188,10 @@ class _ColumnTypes:
     learner: SchemaLearner = field(init=False)
 
     def __post_init__(self) -> None:
-        # dlt's normalizers were made before the table was in the schema
-        self.schema.update_normalizers()
+        if self.table not in self.schema.tables:
+            raise NotColumnarError("a contract allows no such table, and dlt drops its rows")
+        # dlt's normalizer was made before the table was in the schema; see `TableWriter`
+        self.schema.data_item_normalizer.extend_table(self.table)
         self.rules = SchemaRules(self.schema)
         self.learner = SchemaLearner(self.schema, Container()[DestinationCapabilitiesContext])
 
@@ -241,7 +250,7 @@ class _ColumnTypes:
             data_type = columns.get(name, {}).get("data_type")
             if data_type is None:
                 is_new = True
-            elif self._is_changed(data_type, kind, value):
+            elif self._is_changed(data_type, value, f"{table}.{name}"):
                 changes.append((row, key, f"{fragment}__v_{_DATA_TYPES[kind]}"))
         return is_new
 
@@ -260,12 +269,33 @@ class _ColumnTypes:
                 continue
             elif data_type is None:
                 is_new = True
-            elif self._is_changed(data_type, type(item), item):
+            elif self._is_changed(data_type, item, f"{table}.{self.value_column}"):
                 moved = f"{self.value_column}__v_{_DATA_TYPES[type(item)]}"
                 changes.append((items, index, moved))
         return is_new
 
-    @staticmethod
-    def _is_changed(data_type: str, kind: type, value: Any) -> bool:
-        known = _DATA_TYPES.get(kind)
-        return known not in (None, data_type) and not is_stored_as_it_came(str(data_type), value)
+    def _is_changed(self, data_type: str, value: Any, column: str) -> bool:
+        """Return True if dlt would change a value. Raises `IngestError` if a contract forbids others.
+
+        A value that dlt can't fit gets a column of its own from dlt, or is refused by the contract.
+        """
+        kind = _DATA_TYPES.get(type(value))
+        if kind in (None, data_type) or is_stored_as_it_came(data_type, value):
+            return False
+        column_type, value_type = cast("Any", data_type), cast("Any", kind)
+        try:
+            coerce_value(column_type, value_type, value)
+        except (ValueError, SyntaxError):
+            return False
+        if self._is_frozen:
+            raise IngestError(
+                f"{column} is {data_type}, a value that is {kind} came, and the contract on data_type "
+                "takes no column for it. Let the contract evolve, or declare the column as text in "
+                "another table"
+            )
+        return True
+
+    @cached_property
+    def _is_frozen(self) -> bool:
+        contract = self.schema.resolve_contract_settings_for_table(self.table)
+        return contract["data_type"] != "evolve"
