@@ -450,7 +450,7 @@ def _family_refusals(merged: MergedResource, family: Family) -> Iterator[_Backfi
             )
     # Two assets with one key would keep the whole code location from loading, not only this
     # connector.
-    others = {asset_identifier(name): name for name in (merged.name, *merged.others)}
+    others = {asset_identifier(name): name for name in merged.all_names}
     for name in family.names:
         taken = others.get(asset_identifier(f"{name}_history"))
         if taken is not None:

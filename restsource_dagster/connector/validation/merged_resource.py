@@ -59,8 +59,8 @@ class MergedResource:
     resolved: dict[str, FieldPath] = field(default_factory=dict)
     """Placeholders that take a field of the parent, and where each is written."""
     findings: list[Finding] = field(default_factory=list)
-    others: tuple[str, ...] = ()
-    """The names of the other resources."""
+    all_names: Sequence[str] = ()
+    """The names of all resources of the file, in their order; one list for all of them."""
 
     @property
     def name_at(self) -> FieldPath:
@@ -171,7 +171,7 @@ class Defaults:
 
 
 def merge_resource(
-    index: int, given: ResourceObject | str, defaults: Defaults, others: tuple[str, ...]
+    index: int, given: ResourceObject | str, defaults: Defaults, all_names: Sequence[str]
 ) -> MergedResource:
     """Merge a resource with the defaults."""
     at: FieldPath = ("resources", index)
@@ -195,7 +195,7 @@ def merge_resource(
         endpoint=Endpoint.of(endpoint),
         default_params=defaults.param_names,
         path_at=path_at,
-        others=others,
+        all_names=all_names,
     )
 
 

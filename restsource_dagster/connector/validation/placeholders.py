@@ -145,8 +145,9 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
 def _guessed_parent(merged: MergedResource, name: str) -> str:
     """Return the resource that a placeholder probably means: `orders` for `orders/{id}`."""
     before = re.search(rf"([\w.-]+)/[{{<:]{re.escape(name)}\b", merged.endpoint.path)
+    others = [other for other in merged.all_names if other != merged.name]
     for word in (before[1] if before else "", re.sub(r"[_-]?id$", "", name, flags=re.IGNORECASE)):
-        if word and (close := nearest_name(word, merged.others)):
+        if word and (close := nearest_name(word, others)):
             return close
     return "<parent>"
 

@@ -282,9 +282,7 @@ def _merge_all(parts: _Parts) -> list[MergedResource]:
     defaults = Defaults.of(parts.defaults)
     merged_resources = []
     for index, given in resources.items():
-        name = given if isinstance(given, str) else given.name
-        others = tuple(other for other in names if other != name)
-        merged = merge_resource(index, given, defaults, others)
+        merged = merge_resource(index, given, defaults, names)
         merged.is_checkable = index not in parts.broken
         # before the next one is merged: the path may take a param out of the defaults
         _check_resource(merged)

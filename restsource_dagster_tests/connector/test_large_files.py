@@ -1,0 +1,36 @@
+"""Large files: what they take grows with their size, not with its square."""
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+from restsource_dagster.connector.model import parse_connector
+
+
+def _file(resources: int) -> dict[str, Any]:
+    return {
+        "name": "shop",
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": "https://api.example.com"},
+        "resources": [
+            {"name": f"items_{number}", "endpoint": {"path": f"/items/{number}"}}
+            for number in range(resources)
+        ],
+    }
+
+
+def _peak_bytes(resources: int) -> int:
+    value = _file(resources)
+    tracemalloc.start()
+    try:
+        connector, findings = parse_connector(value, Path("configs/shop.json"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert connector is not None, findings
+    return peak
+
+
+def test_memory_grows_with_the_number_of_resources() -> None:
+    _peak_bytes(10)  # what is made once
+    assert _peak_bytes(2000) < 6 * _peak_bytes(500)
