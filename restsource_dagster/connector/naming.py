@@ -9,7 +9,7 @@ __all__ = [
     "asset_identifier",
     "dataset_identifier",
     "is_asset_name",
-    "table_identifier",
+    "snake_case_table",
 ]
 
 _DAGSTER_NAMES = (
@@ -51,7 +51,7 @@ def asset_identifier(name: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def table_identifier(name: str) -> str:
+def snake_case_table(name: str) -> str:
     """Return the table's name under dlt's default naming convention, snake_case.
 
     Two resources with the same result share a table. Each part of a name with `__` counts by itself:

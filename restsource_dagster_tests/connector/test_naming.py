@@ -14,7 +14,7 @@ from restsource_dagster.connector.naming import (
     asset_identifier,
     dataset_identifier,
     is_asset_name,
-    table_identifier,
+    snake_case_table,
 )
 from restsource_dagster_tests.connector.helpers import connector
 
@@ -31,7 +31,7 @@ SNAKE_CASE = NamingConvention(0)
 @example("a____b")
 @example("__")
 def test_tables_and_datasets_are_named_as_dlt_names_them(name: str) -> None:
-    assert table_identifier(name) == SNAKE_CASE.normalize_tables_path(name)
+    assert snake_case_table(name) == SNAKE_CASE.normalize_tables_path(name)
     assert dataset_identifier(name) == SNAKE_CASE.normalize_table_identifier(name)
 
 

@@ -23,7 +23,7 @@ from restsource_dagster.connector.models.table_hints import (
     PlainDisposition,
     WriteDisposition,
 )
-from restsource_dagster.connector.naming import asset_identifier, is_asset_name, table_identifier
+from restsource_dagster.connector.naming import asset_identifier, is_asset_name, snake_case_table
 from restsource_dagster.connector.resources import NO_PARAMS, Disposition, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
@@ -417,7 +417,7 @@ def _check_asset_name(merged: MergedResource) -> None:
             place, "The name of a resource can't be a reference", code="deliberate:asset-name"
         )
     else:
-        proposed = table_identifier(merged.name).strip("_") if merged.name.strip() else "items"
+        proposed = snake_case_table(merged.name).strip("_") if merged.name.strip() else "items"
         path = merged.endpoint.path or proposed
         merged.report(
             place,
@@ -444,7 +444,7 @@ def _check_unique_identifiers(merged_resources: list[MergedResource]) -> None:
         table = merged.resource.table_name or merged.name
         if not table.strip():
             continue
-        identifier = table_identifier(table)
+        identifier = snake_case_table(table)
         earlier = tables.setdefault(identifier, merged)
         if earlier.name != merged.name:
             field = "table_name" if merged.resource.table_name else "name"
