@@ -36,7 +36,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 
-__all__ = ["ColumnLoader", "FlattenedRecords", "SchemaLearner", "TableWriter"]
+__all__ = ["ColumnLoader", "FlattenedRecords", "SchemaLearner", "TableWriter", "renew_normalizer"]
 
 _UTC = "UTC"
 
@@ -146,10 +146,8 @@ class TableWriter:
         self._caps = caps
         self._load_id = load_id
         self._files = files
-        # dlt's normalizer was made before the table was in the schema. All of it could be made anew,
-        # but that takes as long as the schema has tables
         if table in schema.tables:  # not if its contract discards new tables
-            schema.data_item_normalizer.extend_table(table)
+            renew_normalizer(schema, table)
         self._rules = SchemaRules(schema)
         self._learner = SchemaLearner(schema, caps)
         self._arrow_types: dict[str, pa.DataType] = {}
@@ -326,6 +324,17 @@ def _timestamp_array(values: Sequence[Any], arrow_type: pa.TimestampType) -> pa.
         return pc.cast(texts, arrow_type)
     except pa.ArrowInvalid:
         return pc.assume_timezone(pc.cast(texts, pa.timestamp(arrow_type.unit)), arrow_type.tz)
+
+
+def renew_normalizer(schema: Schema, table: str) -> None:
+    """Make dlt's normalizer know a table that came into the schema after the normalizer was made.
+
+    `Schema.update_normalizers` does the same for all tables, in a time that grows with the square of
+    their number.
+    """
+    schema.data_item_normalizer.extend_table(table)
+    # a normalizer reads which keys it hands down to nested tables only when it is made
+    schema.data_item_normalizer = type(schema.data_item_normalizer)(schema)
 
 
 class SchemaLearner:

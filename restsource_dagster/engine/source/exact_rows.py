@@ -19,7 +19,7 @@ import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.columnar.column_loader import SchemaLearner
+from restsource_dagster.engine.columnar.column_loader import SchemaLearner, renew_normalizer
 from restsource_dagster.engine.columnar.flatten import NotColumnarError, SchemaRules
 from restsource_dagster.engine.dlt_compat import (
     Container,
@@ -190,8 +190,7 @@ class _ColumnTypes:
     def __post_init__(self) -> None:
         if self.table not in self.schema.tables:
             raise NotColumnarError("a contract allows no such table, and dlt drops its rows")
-        # dlt's normalizer was made before the table was in the schema; see `TableWriter`
-        self.schema.data_item_normalizer.extend_table(self.table)
+        renew_normalizer(self.schema, self.table)
         self.rules = SchemaRules(self.schema)
         self.learner = SchemaLearner(self.schema, Container()[DestinationCapabilitiesContext])
 
