@@ -229,6 +229,8 @@ def test_secrets_of_the_destination_are_hidden_wherever_dlt_finds_them(shop: Pro
     (shop.folder / ".dlt" / "secrets.toml").write_text(
         '[destination.filesystem.credentials]\naws_secret_access_key = "t0mlsecret"\n'
     )
+    # files can't merge
+    shop.write_connector({"name": "countries", "write_disposition": "replace"})
     echoed = {"detail": "t0mlsecret, 3nvsecret and no secret"}
     shop.api.answers["/countries"] = Answer(status=400, body=echoed)
     process = start(

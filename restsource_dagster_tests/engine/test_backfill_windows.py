@@ -374,7 +374,9 @@ def test_a_destination_without_transactions_is_refused_where_rows_would_be_repla
     assert failure is not None
     assert "filesystem has none" in failure.message
     merged = events.connector(**KEYED, table_name="merged")
-    assert not load_window(merged, files, window_of(day(1), day(3)))["events"].failed
+    failure = load_window(merged, files, window_of(day(1), day(3)))["events"].failure
+    assert failure is not None
+    assert "filesystem can't merge" in failure.message
 
 
 def test_an_unknown_resource_is_refused(api: ApiServer, settings: Settings) -> None:
