@@ -25,7 +25,10 @@ from restsource_dagster_tests.servers.api import ApiServer
 Hints = dict[str, Any]
 
 ROW = {"v": 1, "z": "a", "day": "m", "gone": False, "made": "2026-01-01T00:00:00Z"}
-FIRST = [{"id": 1, **ROW, "l": [{"n": 1, "p": 1}]}, {"id": 2, **ROW, "l": [{"n": 2, "p": 1}]}]
+FIRST = [
+    {"id": 1, **ROW, "l": [{"n": 1, "p": 1}]},
+    {"id": 2, **ROW, "z": "b", "l": [{"n": 2, "p": 1}]},
+]
 """Rows of which every setting below leaves the same table."""
 SECOND = [
     {"id": 1, "v": 2, "z": None, "day": "m", "gone": True, "new": 5, "l": [{"n": 3, "p": None}]},
