@@ -176,7 +176,7 @@ def test_a_secret_of_the_connector_outvotes_one_of_all_programs(
     assert [arrived.has(PLAIN) for arrived in server.arrivals] == [True]
 
 
-@pytest.mark.parametrize("value", [f"{PLAIN}\n", f" {PLAIN}", f"{PLAIN}\u2713"])
+@pytest.mark.parametrize("value", [f"{PLAIN}\nX-More: 1", f" {PLAIN}", f"{PLAIN}\u2713"])
 def test_a_secret_that_no_header_can_carry_is_hidden_in_the_error(
     server: FaultServer, settings: Settings, value: str
 ) -> None:
