@@ -158,8 +158,9 @@ def _with(resources: list[Row], more: Row) -> list[Row]:
 def test_a_parent_without_the_bound_field_is_refused_by_name(
     api: ApiServer, settings: Settings
 ) -> None:
-    api.answers["/orders"] = [{"id": None}]
-    outcome = load(shop_connector(api), settings)["lines"]
+    api.answers["/orders"] = [{"id": 1, "code": None}]
+    connector = shop_connector(api, endpoint={"path": "orders/{resources.orders.code}/lines"})
+    outcome = load(connector, settings)["lines"]
     assert outcome.failure is not None
-    assert "a record of orders has no 'id'" in outcome.failure.message
+    assert "a record of orders has no 'code'" in outcome.failure.message
     assert [seen.path for seen in api.seen] == ["/orders"]
