@@ -98,7 +98,9 @@ def test_rows_before_a_wall_stay_and_the_next_run_goes_on_after_them(
         loaded.append(len(ids(settings)))
         if not outcome.failed:
             break
-        assert "asks to wait" in str(outcome.failure)
+        assert outcome.failure is not None
+        assert "asks to wait" in outcome.failure.message
+        assert outcome.failure.step == "extract"
         assert outcome.rows_loaded > 0
     assert ids(settings) == list(range(ROWS))
     assert loaded == sorted(set(loaded)), "each run gets further"

@@ -88,12 +88,15 @@ def failed_outcome(
     started: float,
     redactor: Redactor,
     loaded: Outcome | None = None,
+    *,
+    step: str = "prepare",
 ) -> Outcome:
     """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`.
 
-    `loaded` is the outcome of the parts that were loaded before.
+    `loaded` is the outcome of the parts that were loaded before. `step` is where it failed if the
+    error doesn't tell.
     """
-    step, cause = _root_cause(error)
+    step, cause = _root_cause(error, step)
     if source and step == "normalize":
         # dlt finds out here that a number is too big, and doesn't know the record any more
         oversized = (sanitizer.first_oversized for sanitizer in source.sanitizers.values())
@@ -152,9 +155,11 @@ def _failed_resource(error: Exception, cause: BaseException, family: Family) -> 
     return family.root.name
 
 
-def _root_cause(error: BaseException) -> tuple[str, BaseException]:
-    """Return the step that failed, and the cause: our own error, else the innermost of the chain."""
-    step = "prepare"
+def _root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseException]:
+    """Return the step that failed, and the cause: our own error, else the innermost of the chain.
+
+    `step` is returned if the error is not one of a dlt step.
+    """
     current: BaseException | None = error
     while current is not None:
         if isinstance(current, IngestError):
@@ -433,9 +438,17 @@ class ConnectorRun:
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
             loaded: Sequence[Outcome | None] = _join_all_parts(parts)
+            at_wall = attempt.checkpoint is not None and error is attempt.checkpoint.error
             outcomes = [
                 failed_outcome(
-                    error, selected.family, resource, source, attempt.started, self.redactor, before
+                    error,
+                    selected.family,
+                    resource,
+                    source,
+                    attempt.started,
+                    self.redactor,
+                    before,
+                    step="extract" if at_wall else "prepare",
                 )
                 for resource, before in zip_longest(selected.selected, loaded)
             ]
