@@ -2,7 +2,7 @@
 
 import pytest
 
-from restsource_dagster.engine.destination.destination_secrets import (
+from restsource_dagster.engine.destination.dlt_config import (
     find_destination_secrets,
     secrets_in_credentials,
 )

@@ -10,12 +10,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from restsource_dagster.engine.destination.duckdb_file import (
+from restsource_dagster.engine.destination.warehouse import (
+    DuckDBFile,
     FileState,
     open_duckdb_file,
     read_file_state,
 )
-from restsource_dagster.engine.destination.warehouse import DuckDBFile
 from restsource_dagster.engine.errors import IngestError
 
 
@@ -58,7 +58,7 @@ def test_a_killed_process_leaves_no_half_file(path: Path) -> None:
     code = f"""
 import os, sys, threading
 from pathlib import Path
-from restsource_dagster.engine.destination.duckdb_file import open_duckdb_file
+from restsource_dagster.engine.destination.warehouse import open_duckdb_file
 threading.Timer(float(sys.argv[1]), os.kill, (os.getpid(), 9)).start()
 while True:
     Path({str(path)!r}).unlink(missing_ok=True)

@@ -36,12 +36,12 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_list,
     quoted_name,
 )
-from restsource_dagster.connector.validation.merged_resource import MergedResource
-from restsource_dagster.connector.validation.url_rules import (
+from restsource_dagster.connector.validation.input_checks import (
     is_full_url,
     token_url_findings,
     url_findings,
 )
+from restsource_dagster.connector.validation.merged_resource import MergedResource
 
 __all__ = [
     "REFUSALS",

@@ -39,6 +39,10 @@ from restsource_dagster.connector.validation.dlt_rules import (
     paginator_findings,
     warn_of_ignored_refusals,
 )
+from restsource_dagster.connector.validation.input_checks import (
+    base_url_findings,
+    token_url_findings,
+)
 from restsource_dagster.connector.validation.merged_resource import (
     Defaults,
     MergedResource,
@@ -48,7 +52,6 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
 )
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
-from restsource_dagster.connector.validation.url_rules import base_url_findings, token_url_findings
 
 __all__ = [
     "build_resources",

@@ -32,15 +32,13 @@ from restsource_dagster.engine.destination.replace_rows import (
     delete_replaced_rows,
 )
 from restsource_dagster.engine.destination.stored_state import (
+    WithdrawnSettings,
     check_clock,
+    drop_not_null,
     has_sql_tables,
     let_schema_be_stored,
     remove_outdated_schemas,
     remove_outdated_states,
-)
-from restsource_dagster.engine.destination.table_settings import (
-    WithdrawnSettings,
-    drop_not_null,
     withdraw_settings,
 )
 from restsource_dagster.engine.destination.tables import (

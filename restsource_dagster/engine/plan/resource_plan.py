@@ -1,17 +1,26 @@
 """Plan how each resource of a family is read, and build the calls of a plan.
 
 In a plan the secrets are filled in, the path is bound, and the cursor and the parent's fields are
-known. In a call the placeholders are filled in from the cursor and the parent's record.
+known. In a call the placeholders are filled in from the cursor and the parent's record, each value
+written for its place: path, query, header, form or JSON body. dlt formats them as Python does, so
+`true` goes out as `True`, a cursor without a value as `None`, and a `#` or `..` of a parent's record
+changes which URL is requested.
 """
 
+import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.endpoint import END_VALUE_PLACEHOLDER, Endpoint, bind_path
+from restsource_dagster.connector.models.endpoint import (
+    END_VALUE_PLACEHOLDER,
+    Endpoint,
+    as_url_text,
+    bind_path,
+)
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.dlt_compat import (
@@ -19,12 +28,11 @@ from restsource_dagster.engine.dlt_compat import (
     jsonpath,
     process_parent_data_item,
 )
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import CallValueError, IngestError
 from restsource_dagster.engine.http.origins import has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.totals import may_filter
-from restsource_dagster.engine.plan.call_values import fill_path, fill_values
 from restsource_dagster.engine.plan.dlt_adapter import (
     DltIncremental,
     is_single_entity,
@@ -36,6 +44,8 @@ __all__ = [
     "ResourcePlan",
     "build_resource_plans",
     "dependent_call",
+    "fill_path",
+    "fill_values",
     "root_call",
     "values_from_parent",
 ]
@@ -275,3 +285,125 @@ def _is_filtered(
     in_path = [name for name, _ in parse_qsl(urlsplit(endpoint.path).query)]
     # what a body asks for is known only to the API
     return bool(endpoint.json_ or endpoint.data) or any(map(may_filter, [*names, *in_path]))
+
+
+_URL_STARTS = ("http://", "https://", "/")
+_VALUE_MARK = "\0"
+"""Stands before an encoded value while a path is built; encoding leaves no such character."""
+
+Values = Mapping[str, Any]
+"""What placeholders stand for: values of the parent by placeholder, and the cursor as `incremental`."""
+
+
+class _Formatter(string.Formatter):
+    """Formats placeholders, which may have dots and brackets in their names."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Values) -> Any:
+        if field_name in kwargs:
+            return kwargs[field_name], field_name
+        return super().get_field(field_name, args, kwargs)
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        return str(super().format_field(as_url_text(value), format_spec))
+
+
+_FORMATTER = _Formatter()
+_ABSENT = object()
+"""In place of a text that is one placeholder without a value."""
+
+
+def fill_values(given: Any, values: Values, *, keeps_types: bool = False) -> Any:
+    """Return params, headers or a body with its placeholders filled in.
+
+    A text that is one placeholder without a value is left out with its name, as a cursor has none
+    before the first run. With `keeps_types`, for JSON, such a text becomes the value itself; else
+    `true` and `false` become text. Raises `CallValueError` for a longer text without a value.
+    """
+    filled = _fill(given, values, keeps_types=keeps_types)
+    return None if filled is _ABSENT else filled
+
+
+def fill_path(path: str, values: Values) -> str:
+    """Return a path with its placeholders filled in, each value percent-encoded for its place.
+
+    A placeholder that is the whole path, or the whole query, is sent as it is, and so is a URL at
+    the start. Raises `CallValueError` for a value that would make another path: none, an empty text,
+    `.` or `..`.
+    """
+    parts = list(string.Formatter().parse(path))
+    built = ""
+    for number, (literal, name, spec, conversion) in enumerate(parts):
+        built += literal
+        if name is None:
+            continue
+        text = _format(name, spec, conversion, values)
+        # the whole path, or the whole query
+        is_whole = number == len(parts) - 1 and (not built or built.endswith("?"))
+        is_url = not built and text.lower().startswith(_URL_STARTS)
+        built += text if is_whole or is_url else _VALUE_MARK + _encoded(text)
+    _check_segments(path, built)
+    return built.replace(_VALUE_MARK, "")
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def _check_segments(path: str, built: str) -> None:
+    """Refuse a path in which a value makes a segment that leads elsewhere."""
+    if path and not built:
+        raise CallValueError(f"the path `{path}` is empty with the value that it takes")
+    for segment in built.split("?", 1)[0].split("/"):
+        text = segment.replace(_VALUE_MARK, "")
+        if _VALUE_MARK in segment and text in ("", ".", ".."):
+            raise CallValueError(
+                f'the value "{text}" can\'t be a segment of the path `{path}`: it would lead to '
+                "another path"
+            )
+
+
+def _fill(given: Any, values: Values, *, keeps_types: bool) -> Any:
+    if isinstance(given, str):
+        return _fill_text(given, values, keeps_types=keeps_types)
+    if isinstance(given, dict):
+        pairs = (
+            (_fill(key, values, keeps_types=False), _fill(item, values, keeps_types=keeps_types))
+            for key, item in given.items()
+        )
+        return {key: item for key, item in pairs if key is not _ABSENT and item is not _ABSENT}
+    if isinstance(given, list | tuple):
+        items = (_fill(item, values, keeps_types=keeps_types) for item in given)
+        return [item for item in items if item is not _ABSENT]
+    return as_url_text(given) if isinstance(given, bool) and not keeps_types else given
+
+
+def _fill_text(text: str, values: Values, *, keeps_types: bool) -> Any:
+    if "{" not in text and "}" not in text:
+        return text
+    parts = list(string.Formatter().parse(text))
+    literal, name, spec, conversion = parts[0]
+    if len(parts) == 1 and name is not None and not literal:
+        value, _ = _FORMATTER.get_field(name, (), values)
+        if value is None:
+            return _ABSENT
+        if keeps_types and not spec and conversion is None:
+            return value
+    return "".join(
+        literal if name is None else literal + _format(name, spec, conversion, values)
+        for literal, name, spec, conversion in parts
+    )
+
+
+def _format(name: str, spec: str | None, conversion: str | None, values: Values) -> str:
+    """Return the text of one placeholder."""
+    value, _ = _FORMATTER.get_field(name, (), values)
+    if value is None:
+        raise CallValueError(
+            f"`{{{name}}}` has no value yet, and it stands in a longer text. Add an "
+            '"initial_value" to the cursor, or give the placeholder a param of its own'
+        )
+    try:
+        converted = _FORMATTER.convert_field(value, conversion)
+        return _FORMATTER.format_field(converted, spec or "")
+    except ValueError as error:
+        raise CallValueError(f"`{{{name}:{spec}}}` can't be written so: {error}") from error

@@ -23,8 +23,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
-from restsource_dagster.engine.destination.destination_secrets import find_destination_secrets
-from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
