@@ -25,6 +25,14 @@ from restsource_dagster.engine.destination.recovery import (
     read_pending_overrides,
     undo_incomplete_loads,
 )
+from restsource_dagster.engine.destination.replace_parts import (
+    ReplacePart,
+    check_part_client,
+    drop_staged_rows,
+    has_staged_parts,
+    note_staged_part,
+    replaced_tables,
+)
 from restsource_dagster.engine.destination.replace_rows import (
     ReplacingDestination,
     can_replace_rows,
@@ -57,7 +65,7 @@ from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
 from restsource_dagster.engine.run_progress import Progress
 
-__all__ = ["LoadSummary", "PipelineManager", "infrequent_gc"]
+__all__ = ["LoadSummary", "PipelineManager", "Swap", "infrequent_gc"]
 
 _GC_THRESHOLDS = (50_000, 20, 50)
 """A page of a thousand rows makes some thousands of containers, which live as long as the page."""
@@ -91,6 +99,18 @@ class LoadSummary:
     """dlt's own result."""
     withdrawn: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By root table, a sentence for each setting that the file does not have any more."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """An exchange of the rows of replaced tables, which several loads prepare."""
+
+    name: str
+    """The same for all its loads, and for no others."""
+    is_first: bool
+    """True for the first load."""
+    is_last: Callable[[], bool]
+    """Called after the extraction: returns True if all rows have been read."""
 
 
 @dataclass
@@ -226,6 +246,7 @@ class PipelineManager:
         # other destinations were refused above if there is something to replace
         if isinstance(pipeline.destination, ReplacingDestination):
             pipeline.destination.deletions = self._deletions
+            pipeline.destination.part = None
         for text in overrides.messages:
             self.progress.message(text)
 
@@ -268,12 +289,14 @@ class PipelineManager:
         source: DltSource,
         columns: ParquetFiles | None,
         check: Callable[[], None],
+        swap: Swap | None = None,
     ) -> LoadSummary:
         """Extract, normalize and load a source, in one load package.
 
         `families` are the names of their root resources, for progress messages. `columns` are the
         files that the source writes while dlt extracts it. `check` is called after the extraction; if
-        it raises, nothing is loaded.
+        it raises, nothing is loaded. With a `swap` the package is a part of a load, and the tables that
+        it replaces change with the last part.
         """
         withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
@@ -296,10 +319,13 @@ class PipelineManager:
             if withdrawn.nullable:
                 self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline)
+            part = self._stage_part(pipeline, source, swap, rows) if swap else None
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
             with self._connected() as client:
                 if client is not None:
+                    if part and part.is_last:
+                        drop_staged_rows(client, pipeline.default_schema, part.tables)
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(pipeline, source, client)
@@ -338,6 +364,44 @@ class PipelineManager:
             if self._deletions:
                 delete_replaced_rows(pipeline, client, self._deletions)
             return pending
+
+    def can_replace_in_parts(self) -> bool:
+        """Return True if rows can be staged by several loads and exchanged in one transaction."""
+        return can_replace_rows(self.destination)
+
+    def has_staged_parts(self, swap: str) -> bool:
+        """Return True if the rows that earlier parts of a swap have staged are all there."""
+        schema = self.schema()
+        with self._locked(), self._connected() as client:
+            return (
+                client is not None and schema is not None and has_staged_parts(client, schema, swap)
+            )
+
+    def _stage_part(
+        self, pipeline: dlt.Pipeline, source: DltSource, swap: Swap, rows: Mapping[str, int]
+    ) -> ReplacePart | None:
+        """Have the next load be a part of a swap; None if it is the only one, or replaces nothing."""
+        schema, destination = pipeline.default_schema, pipeline.destination
+        tables = replaced_tables(schema, source.resources.selected)
+        is_last = swap.is_last()
+        if not tables or not isinstance(destination, ReplacingDestination):
+            return None
+        if swap.is_first and is_last:
+            return None
+        part = ReplacePart(swap.name, tables, swap.is_first, is_last)
+        destination.part = part
+        check_part_client(pipeline, part)
+        with self._connected() as client:
+            if client is not None:
+                # right before the exchange, as rows that are missing then are lost
+                if part.is_last and not has_staged_parts(client, schema, swap.name):
+                    raise IngestError(
+                        f"the rows of {', '.join(sorted(tables))} that were staged for the exchange are "
+                        "no longer there. The table keeps its old rows, and the next run starts anew"
+                    )
+                for load_id in pipeline.list_normalized_load_packages():
+                    note_staged_part(client, schema, part, load_id, rows)
+        return part
 
     def _enter(self, families: Collection[str], phase: str) -> None:
         for family in families:

@@ -33,8 +33,10 @@ __all__ = [
     "PendingOverride",
     "clear_pending_load",
     "clear_pending_overrides",
+    "delete_load_rows",
     "log_pending_load",
     "log_pending_overrides",
+    "read_completed_loads",
     "read_pending_overrides",
     "undo_incomplete_loads",
 ]
@@ -91,7 +93,7 @@ def read_pending_overrides(client: SqlClient, loads_table: str) -> dict[str, Pen
         return {}
     if not pending:
         return {}
-    complete = _read_completed_loads(client, loads_table)
+    complete = read_completed_loads(client, loads_table)
     return {
         resource: json.loads(text)
         # a load id is a time, so the newest override of a resource comes last and wins
@@ -168,7 +170,7 @@ def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
     if not pending:
         return 0
     # a run may be killed after its load is complete and before its note is deleted
-    incomplete = {row.load_id for row in pending} - _read_completed_loads(client, loads_table)
+    incomplete = {row.load_id for row in pending} - read_completed_loads(client, loads_table)
     # and before the load has created its tables
     existing = [
         row for row in pending if row.load_id in incomplete and has_column(client, row.table)
@@ -177,7 +179,7 @@ def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
         # with their notes in one transaction: a kill in between must not leave one without the
         # other
         for row in existing:
-            _delete_load_rows(client, row)
+            delete_load_rows(client, row.load_id, row.table, row.parent)
         notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)
         client.execute_sql(f"DELETE FROM {notes}")  # noqa: S608 - dlt quotes it
     return len(incomplete)
@@ -226,7 +228,8 @@ def _read_pending_loads(client: SqlClient) -> list[_AppendedTable]:
     return [_AppendedTable(*row) for row in rows or ()]
 
 
-def _read_completed_loads(client: SqlClient, loads_table: str) -> set[str]:
+def read_completed_loads(client: SqlClient, loads_table: str) -> set[str]:
+    """Return the ids of the loads that are complete. `loads_table` is dlt's table of them."""
     name = client.make_qualified_table_name(loads_table)
     try:
         # dlt adds a load here once all of its tables and the state are loaded
@@ -236,17 +239,17 @@ def _read_completed_loads(client: SqlClient, loads_table: str) -> set[str]:
     return {row[0] for row in rows or ()}
 
 
-def _delete_load_rows(client: SqlClient, appended: _AppendedTable) -> None:
+def delete_load_rows(client: SqlClient, load_id: str, table: str, parent: str | None) -> None:
     """Delete a load's rows of a root table, or the rows of a nested table without a parent row.
 
-    Nested tables have no load id. They come after their parent, whose rows are deleted by then.
+    Nested tables have no load id. They come after `parent`, whose rows are deleted by then.
     """
-    name = client.make_qualified_table_name(appended.table)
-    if appended.parent is None:
-        client.execute_sql(f"DELETE FROM {name} WHERE _dlt_load_id = %s", appended.load_id)  # noqa: S608 - dlt quotes it
+    name = client.make_qualified_table_name(table)
+    if parent is None:
+        client.execute_sql(f"DELETE FROM {name} WHERE _dlt_load_id = %s", load_id)  # noqa: S608 - dlt quotes it
         return
-    parent = client.make_qualified_table_name(appended.parent)
+    above = client.make_qualified_table_name(parent)
     client.execute_sql(
         f"DELETE FROM {name} WHERE NOT EXISTS "  # noqa: S608 - dlt quotes it
-        f"(SELECT 1 FROM {parent} AS p WHERE p._dlt_id = {name}._dlt_parent_id)"
+        f"(SELECT 1 FROM {above} AS p WHERE p._dlt_id = {name}._dlt_parent_id)"
     )

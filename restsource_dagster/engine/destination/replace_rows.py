@@ -37,6 +37,7 @@ from restsource_dagster.connector.cursor_format import (
     IsoTime,
 )
 from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
+from restsource_dagster.engine.destination.replace_parts import ReplacePart, ReplacePartsClient
 from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
     DuckDbClient,
@@ -262,7 +263,7 @@ class _ReplaceRowsJob(SqlLoadJob):
             client.execute_many([line for line in lines if line.strip()])
 
 
-class ReplaceRowsClient(SqlJobClientWithStagingDataset):
+class ReplaceRowsClient(ReplacePartsClient):
     """Mixin for the client of an SQL destination: its loads replace the rows of `deletions`."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
@@ -296,14 +297,15 @@ class ReplaceRowsClient(SqlJobClientWithStagingDataset):
 
 
 class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
-    """Mixin for the destination class of such a client. Set `deletions` before each load."""
+    """Mixin for the destination class of such a client. Set both attributes before each load."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
+    part: ReplacePart | None = None
 
     def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
-        """Return a client whose loads replace the rows of `deletions`."""
+        """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
         client = super().client(schema, initial_config)
-        client.deletions = self.deletions
+        client.deletions, client.part = self.deletions, self.part
         return client
 
 
