@@ -1,20 +1,27 @@
 """Several loads stage the rows of a replaced table, and the last one swaps them in."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import dlt
-import duckdb
 import pytest
 from dlt.extract import DltSource
 
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager, Swap
-from restsource_dagster.engine.destination.warehouse import DuckDBFile
+from restsource_dagster.engine.destination.warehouse import (
+    DuckDBFile,
+    OtherDestination,
+    Warehouse,
+)
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.run_progress import Progress, SilentObserver
+
+POSTGRES = "RESTSOURCE_TEST_POSTGRES"
+"""The variable with the URL of a Postgres database, whose schemas `shop` and `shop_staging` are dropped."""
 
 Rows = Sequence[dict[str, Any]]
 
@@ -22,11 +29,12 @@ Rows = Sequence[dict[str, Any]]
 class Shop:
     """A connector's dataset, and loads of its orders."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, warehouse: Warehouse) -> None:
         configure_dlt()
-        self.file = folder / "own.duckdb"
+        self.warehouse = warehouse
         self.folder = folder
         self.opened = 0
+        self.parts: tuple[str, ...] = ()
         self.pipelines = self.restart()
 
     def restart(self) -> PipelineManager:
@@ -34,24 +42,31 @@ class Shop:
         self.opened += 1
         self.pipelines = PipelineManager(
             "shop",
-            DuckDBFile(self.file),
+            self.warehouse,
             Progress(SilentObserver(), str),
             self.folder / f"run{self.opened}",
             dataset="shop",
         )
         return self.pipelines
 
-    def load(self, rows: Rows, swap: Swap | None = None) -> None:
+    def load(self, rows: Rows, swap: Swap | None = None) -> str:
         pipeline = self.pipelines.open()
         self.pipelines.prepare_load(AppliedOverrides())
-        self.pipelines.run(pipeline, ["orders"], orders(rows), None, lambda: None, swap)
+        done = self.pipelines.run(pipeline, ["orders"], orders(rows), None, lambda: None, swap)
+        return done.info.loads_ids[0]
 
-    def part(self, rows: Rows, *, first: bool = False, last: bool = False, name: str = "a") -> None:
-        self.load(rows, Swap(name, first, lambda: last))
+    def part(self, rows: Rows, *, first: bool = False, last: bool = False) -> None:
+        """Load a part after the `parts` before it, none for the first one."""
+        self.parts = () if first else self.parts
+        self.parts += (self.load(rows, Swap(self.parts, lambda: last)),)
+
+    def is_staged(self, *parts: str) -> bool:
+        """What a run that begins finds of these loads."""
+        return self.restart().has_staged_parts(["orders"], parts)
 
     def query(self, sql: str) -> list[Any]:
-        with duckdb.connect(str(self.file)) as connection:
-            return [row[0] for row in connection.execute(sql).fetchall()]
+        with self.pipelines.open().sql_client() as client:
+            return [row[0] for row in client.execute_sql(sql) or ()]
 
     @property
     def ids(self) -> list[int]:
@@ -80,9 +95,19 @@ def numbered(*ids: int) -> Rows:
     return [{"id": number, "lines": [{"n": number * 10}]} for number in ids]
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Shop:
-    return Shop(tmp_path)
+@pytest.fixture(params=["duckdb", "postgres"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    if request.param == "duckdb":
+        return Shop(tmp_path, DuckDBFile(tmp_path / "own.duckdb"))
+    url = os.environ.get(POSTGRES)
+    if not url:
+        pytest.skip(f"{POSTGRES} has no URL of a Postgres database")
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", url)
+    shop = Shop(tmp_path, OtherDestination("postgres"))
+    for dataset in ("shop", "shop_staging"):
+        shop.query(f"DROP SCHEMA IF EXISTS {dataset} CASCADE")
+    shop.restart()
+    return shop
 
 
 def test_the_table_changes_with_the_last_part(shop: Shop) -> None:
@@ -142,35 +167,36 @@ def test_columns_and_nested_tables_may_come_with_a_later_part(shop: Shop) -> Non
 def test_a_run_continues_with_what_an_earlier_one_has_staged(shop: Shop) -> None:
     shop.load(numbered(1))
     shop.part(numbered(2), first=True)
-    assert shop.restart().has_staged_parts("a")
+    assert shop.is_staged(*shop.parts)
     shop.part(numbered(3), last=True)
     assert shop.ids == [2, 3]
-    assert not shop.restart().has_staged_parts("a")
+    assert not shop.is_staged(*shop.parts)
 
 
 def test_a_run_that_starts_anew_drops_the_staged_rows(shop: Shop) -> None:
     shop.part(numbered(1), first=True)
+    before = shop.parts
     shop.restart()
-    shop.part(numbered(2), first=True, name="b")
-    assert not shop.restart().has_staged_parts("a")
-    assert shop.restart().has_staged_parts("b")
-    shop.part(numbered(3), last=True, name="b")
+    shop.part(numbered(2), first=True)
+    assert not shop.is_staged(*before)
+    assert shop.is_staged(*shop.parts)
+    shop.part(numbered(3), last=True)
     assert shop.ids == [2, 3]
 
 
 def test_a_load_of_one_part_drops_the_staged_rows(shop: Shop) -> None:
     shop.part(numbered(1), first=True)
-    shop.part(numbered(2), first=True, last=True, name="b")
+    before = shop.parts
+    shop.part(numbered(2), first=True, last=True)
     assert shop.ids == [2]
-    assert not shop.restart().has_staged_parts("a")
+    assert not shop.is_staged(*before)
 
 
 def test_staged_rows_that_are_gone_are_noticed(shop: Shop) -> None:
     shop.load(numbered(1))
     shop.part(numbered(2, 3), first=True)
-    with duckdb.connect(str(shop.file)) as connection:
-        connection.execute("DELETE FROM shop_staging.orders WHERE id = 2")
-    assert not shop.restart().has_staged_parts("a")
+    shop.query("DELETE FROM shop_staging.orders WHERE id = 2")
+    assert not shop.is_staged(*shop.parts)
     with pytest.raises(IngestError, match=r"no longer there.*starts anew"):
         shop.part(numbered(4), last=True)
     assert shop.ids == [1]
@@ -180,12 +206,11 @@ def test_rows_of_a_part_that_did_not_complete_are_removed(shop: Shop) -> None:
     shop.load(numbered(1))
     shop.part(numbered(2), first=True)
     shop.part(numbered(3, 4))
-    with duckdb.connect(str(shop.file)) as connection:
-        # as if it was killed before its load was complete
-        connection.execute(
-            "DELETE FROM shop._dlt_loads WHERE load_id = (SELECT max(load_id) FROM shop._dlt_loads)"
-        )
-    assert shop.restart().has_staged_parts("a")
+    *before, killed = shop.parts
+    # as if it was killed before its load was complete
+    shop.query(f"DELETE FROM shop._dlt_loads WHERE load_id = '{killed}'")
+    assert shop.is_staged(*before)
+    shop.parts = tuple(before)
     shop.part(numbered(3, 5), last=True)
     assert shop.ids == [2, 3, 5]
     assert shop.lines == [20, 30, 50]

@@ -77,16 +77,19 @@ def test_only_a_destination_with_a_replacing_client_and_transactions_replaces_ro
     assert can_replace_rows(own)
     theirs: Any = dlt.destinations.duckdb()
     assert not can_replace_rows(theirs)
-    assert OtherDestination("postgres").destination() == "postgres"
+    postgres: Any = OtherDestination("postgres").destination()
+    assert can_replace_rows(postgres)
+    assert OtherDestination("snowflake").destination() == "snowflake"
 
 
 def test_dlt_stores_the_name_of_its_own_destination(settings: Settings) -> None:
-    own, theirs = (
-        DuckDBFile(settings.data_dir / "own.duckdb").destination(),
-        dlt.destinations.duckdb(),
-    )
-    assert own.destination_type == theirs.destination_type
-    assert own.destination_name == theirs.destination_name
+    pairs: list[tuple[Any, Any]] = [
+        (DuckDBFile(settings.data_dir / "own.duckdb").destination(), dlt.destinations.duckdb()),
+        (OtherDestination("postgres").destination(), dlt.destinations.postgres()),
+    ]
+    for own, theirs in pairs:
+        assert own.destination_type == theirs.destination_type
+        assert own.destination_name == theirs.destination_name
 
 
 def test_capabilities_are_copies_of_what_was_resolved_once(settings: Settings) -> None:

@@ -105,10 +105,8 @@ class LoadSummary:
 class Swap:
     """An exchange of the rows of replaced tables, which several loads prepare."""
 
-    name: str
-    """The same for all its loads, and for no others."""
-    is_first: bool
-    """True for the first load."""
+    earlier: tuple[str, ...]
+    """The ids of the loads that have staged rows for it, none before the first one."""
     is_last: Callable[[], bool]
     """Called after the extraction: returns True if all rows have been read."""
 
@@ -369,13 +367,17 @@ class PipelineManager:
         """Return True if rows can be staged by several loads and exchanged in one transaction."""
         return can_replace_rows(self.destination)
 
-    def has_staged_parts(self, swap: str) -> bool:
-        """Return True if the rows that earlier parts of a swap have staged are all there."""
+    def has_staged_parts(self, resources: Collection[str], load_ids: Collection[str]) -> bool:
+        """Return True if the rows that these loads have staged for the resources are all there.
+
+        Also if none of the resources is replaced.
+        """
         schema = self.schema()
+        tables = replaced_tables(schema, resources) if schema else frozenset[str]()
+        if schema is None or not tables:
+            return True
         with self._locked(), self._connected() as client:
-            return (
-                client is not None and schema is not None and has_staged_parts(client, schema, swap)
-            )
+            return client is not None and has_staged_parts(client, schema, tables, load_ids)
 
     def _stage_part(
         self, pipeline: dlt.Pipeline, source: DltSource, swap: Swap, rows: Mapping[str, int]
@@ -383,21 +385,20 @@ class PipelineManager:
         """Have the next load be a part of a swap; None if it is the only one, or replaces nothing."""
         schema, destination = pipeline.default_schema, pipeline.destination
         tables = replaced_tables(schema, source.resources.selected)
-        is_last = swap.is_last()
+        part = ReplacePart(tables, swap.earlier, swap.is_last())
         if not tables or not isinstance(destination, ReplacingDestination):
             return None
-        if swap.is_first and is_last:
+        if part.is_last and not part.earlier:
             return None
-        part = ReplacePart(swap.name, tables, swap.is_first, is_last)
         destination.part = part
         check_part_client(pipeline, part)
         with self._connected() as client:
             if client is not None:
                 # right before the exchange, as rows that are missing then are lost
-                if part.is_last and not has_staged_parts(client, schema, swap.name):
+                if part.is_last and not has_staged_parts(client, schema, tables, part.earlier):
                     raise IngestError(
-                        f"the rows of {', '.join(sorted(tables))} that were staged for the exchange are "
-                        "no longer there. The table keeps its old rows, and the next run starts anew"
+                        f"the rows that were staged for {', '.join(sorted(tables))} are no longer "
+                        "there. The table keeps its old rows, and the next run starts anew"
                     )
                 for load_id in pipeline.list_normalized_load_packages():
                     note_staged_part(client, schema, part, load_id, rows)

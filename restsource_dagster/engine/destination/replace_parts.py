@@ -48,11 +48,10 @@ STAGED_PARTS_TABLE = "_restsource_parts"
 class ReplacePart:
     """One of several loads that replace tables together."""
 
-    swap: str
-    """Identifies the exchange that this part belongs to: all parts of one have the same text."""
     tables: frozenset[str]
     """The root tables that are replaced."""
-    is_first: bool
+    earlier: tuple[str, ...]
+    """The ids of the loads that were the parts before it."""
     is_last: bool
 
 
@@ -123,17 +122,16 @@ def note_staged_part(
         client.create_dataset()
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     client.execute_sql(
-        f"CREATE TABLE IF NOT EXISTS {notes} (swap VARCHAR(64) NOT NULL, load_id VARCHAR(64) NOT "
-        "NULL, table_name VARCHAR(1024) NOT NULL, row_count BIGINT NOT NULL)"
+        f"CREATE TABLE IF NOT EXISTS {notes} (load_id VARCHAR(64) NOT NULL, table_name "
+        "VARCHAR(1024) NOT NULL, row_count BIGINT NOT NULL)"
     )
-    if part.is_first:
+    if not part.earlier:
         drop_staged_rows(client, schema, part.tables)
     with client.begin_transaction():
         for table in _chains(schema, part.tables):
             client.execute_sql(
-                f"INSERT INTO {notes} (swap, load_id, table_name, row_count) "  # noqa: S608 - dlt quotes it
-                "VALUES (%s, %s, %s, %s)",
-                *(part.swap, load_id, table, rows.get(table, 0)),
+                f"INSERT INTO {notes} (load_id, table_name, row_count) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
+                *(load_id, table, rows.get(table, 0)),
             )
 
 
@@ -152,20 +150,22 @@ def drop_staged_rows(client: SqlClient, schema: Schema, tables: Collection[str])
             client.truncate_tables(*staged)
 
 
-def has_staged_parts(client: SqlClient, schema: Schema, swap: str) -> bool:
-    """Return True if the rows of all parts of an exchange that completed are staged.
+def has_staged_parts(
+    client: SqlClient, schema: Schema, tables: Collection[str], load_ids: Collection[str]
+) -> bool:
+    """Return True if all rows of these loads, and no others, are staged for the root tables.
 
     Removes the rows of a part that did not complete. `client` is connected.
     """
     complete = read_completed_loads(client, schema.loads_table_name)
-    notes = list(_read_notes(client, swap))
+    chains = list(_chains(schema, tables))
+    notes = [note for note in _read_notes(client) if note[1] in chains]
     incomplete = {load_id for load_id, _, _ in notes} - complete
-    expected = [note for note in notes if note[0] in complete]
-    if not expected:
+    expected = [note for note in notes if note[0] in complete.intersection(load_ids)]
+    if {load_id for load_id, _, _ in expected} != set(load_ids):
         return False
-    tables = list(_chains(schema, {table for _, table, _ in notes}))
     with client.with_staging_dataset():
-        existing = [table for table in tables if has_column(client, table)]
+        existing = [table for table in chains if has_column(client, table)]
         for load_id in incomplete:
             for table in existing:
                 delete_load_rows(client, load_id, table, schema.tables[table].get("parent"))
@@ -191,13 +191,10 @@ def _count_staged(client: SqlClient, schema: Schema, table: str) -> Counter[tupl
     return Counter({(table, str(load_id)): int(count) for load_id, count in rows or ()})
 
 
-def _read_notes(client: SqlClient, swap: str) -> Iterator[tuple[str, str, int]]:
+def _read_notes(client: SqlClient) -> Iterator[tuple[str, str, int]]:
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     try:
-        rows = client.execute_sql(
-            f"SELECT load_id, table_name, row_count FROM {notes} WHERE swap = %s",  # noqa: S608 - dlt quotes it
-            swap,
-        )
+        rows = client.execute_sql(f"SELECT load_id, table_name, row_count FROM {notes}")  # noqa: S608 - dlt quotes it
     except DatabaseUndefinedRelation:
         return
     for load_id, table, count in rows or ():

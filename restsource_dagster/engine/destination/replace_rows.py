@@ -22,6 +22,7 @@ and compares each.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,7 @@ from dlt.common.destination import AnyDestination, Destination, DestinationCapab
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 from dlt.destinations import duckdb as duckdb_destination
+from dlt.destinations import postgres as postgres_destination
 
 from restsource_dagster.connector.cursor_format import (
     IsoDate,
@@ -58,6 +60,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, 
 __all__ = [
     "DeletionsByTable",
     "DuckDBDestination",
+    "PostgresDestination",
     "ReplaceRowsClient",
     "ReplacingDestination",
     "SqlStatement",
@@ -345,6 +348,22 @@ class DuckDBDestination(ReplacingDestination, duckdb_destination):
         if key not in self._capabilities:
             self._capabilities[key] = super().capabilities(None, naming)
         return self._capabilities[key].copy()  # dlt changes what it is given
+
+
+@cache
+def _replacing_client(client_class: type[Any]) -> type[Any]:
+    return type(f"Replacing{client_class.__name__}", (ReplaceRowsClient, client_class), {})
+
+
+class PostgresDestination(ReplacingDestination, postgres_destination):
+    """dlt's Postgres destination, whose loads can replace rows."""
+
+    destination_type = "dlt.destinations.postgres"
+
+    @property
+    def client_class(self) -> type[Any]:
+        """dlt's client with the methods that replace rows. Needs psycopg2."""
+        return _replacing_client(super().client_class)
 
 
 def can_replace_rows(destination: AnyDestination) -> bool:

@@ -22,7 +22,10 @@ import tenacity
 from dlt.common.destination import AnyDestination
 from filelock import FileLock
 
-from restsource_dagster.engine.destination.replace_rows import DuckDBDestination
+from restsource_dagster.engine.destination.replace_rows import (
+    DuckDBDestination,
+    PostgresDestination,
+)
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.settings import Settings, make_private_folder
 
@@ -44,6 +47,15 @@ _LOCK_HOLDER = re.compile(r"held in (?P<program>.*?) \(PID (?P<pid>\d+)\)")
 
 LoaderFileFormat = Literal["parquet"]
 Notify = Callable[[str], None]
+
+
+_ONE_TRANSACTION: dict[str, Any] = {
+    # a replaced table and those nested in it change in one transaction ...
+    "replace_strategy": "insert-from-staging",
+    # ... which dlt begins only for a destination that declares transactions. dlt's own do not, and a
+    # killed run would leave a table empty
+    "supports_transactions": True,
+}
 
 
 class Warehouse(Protocol):
@@ -73,14 +85,7 @@ class DuckDBFile:
 
     def destination(self) -> AnyDestination:
         """Return dlt's DuckDB destination on this file."""
-        settings: dict[str, Any] = {
-            "credentials": {"database": str(self.path)},
-            # a replaced table and those nested in it change in one transaction ...
-            "replace_strategy": "insert-from-staging",
-            # ... which dlt begins only for a destination that declares transactions. dlt's DuckDB
-            # destination does not, and a killed run would leave a table empty
-            "supports_transactions": True,
-        }
+        settings: dict[str, Any] = {"credentials": {"database": str(self.path)}, **_ONE_TRANSACTION}
         return cast("AnyDestination", DuckDBDestination(**settings))
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
@@ -128,8 +133,10 @@ class OtherDestination:
     name: str
     loader_file_format: LoaderFileFormat | None = None
 
-    def destination(self) -> str:
-        """Return dlt's name of the destination."""
+    def destination(self) -> "str | AnyDestination":
+        """Return dlt's name of the destination; for Postgres the one that can replace rows."""
+        if self.name == "postgres":
+            return cast("AnyDestination", PostgresDestination(**_ONE_TRANSACTION))
         return self.name
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:  # noqa: ARG002 - nothing to wait for
