@@ -17,8 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from restsource_dagster.connector.env_references import (
+    MissingReferencesError,
     find_references,
-    require_references,
     resolve_references,
 )
 from restsource_dagster.connector.models.backfill import Backfill
@@ -92,7 +92,7 @@ class Connector:
     resources: tuple[Resource, ...]
     """In the order of the file, defaults merged in."""
     references: frozenset[str]
-    """The names of the environment variables it refers to."""
+    """What it refers to, as it stands in the braces: `NAME`, `NAME:-default`, `file:/path`, `dlt:key`."""
 
     def resource(self, name: str) -> Resource:
         """The resource of that name. Raises `KeyError` naming the known ones."""
@@ -117,15 +117,16 @@ class Connector:
         self.resource(name)
         return next(family for family in self.families if name in family.names)
 
-    def resolved(self, environment: Mapping[str, str]) -> "Connector":
-        """The connector with all `${NAME}` replaced; it holds secrets then.
+    def resolved(self, values: Mapping[str, str]) -> "Connector":
+        """The connector with all references replaced; it holds secrets then.
 
-        Raises `MissingReferencesError` naming all variables that the environment lacks.
+        `values` is what `read_references` returns. Raises `MissingReferencesError` with all that it lacks.
         """
         # First, so that the error names all that is missing, not only what the first part lacks.
-        require_references(self.references, environment)
-        client = resolve_references(self.client, environment)
-        resources = resolved_resources(self.resources, environment)
+        if missing := self.references - values.keys():
+            raise MissingReferencesError(missing)
+        client = resolve_references(self.client, values)
+        resources = resolved_resources(self.resources, values)
         return replace(self, client=client, resources=resources)
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":

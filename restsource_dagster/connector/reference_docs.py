@@ -62,9 +62,20 @@ the texts of this page.
 REFERENCE_RULES = """\
 ## Secrets and other references
 
-`${NAME}` in any text is the environment variable `NAME`. A run reads it when it starts. A text may
-contain several. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
-`{incremental...}`, have no `$`. A name consists of letters, digits and underscores.
+A text in `client`, `resource_defaults` or `resources` may contain references. A run reads them when it
+starts, before the first request:
+
+| reference | value |
+|---|---|
+| `${NAME}` | the environment variable `NAME`: letters, digits and underscores |
+| `${NAME:-default}` | the same, or `default` if the variable is not set or empty; `${NAME:-}` may be empty |
+| `${file:/run/secrets/token}` | the text of a file, without the line break at its end; at most 64 KiB of UTF-8, by an absolute path |
+| `${dlt:sources.shop.token}` | what dlt has for this key: in `SOURCES__SHOP__TOKEN`, secrets.toml, config.toml or a vault |
+
+A text may contain several. `$${` is a literal `${`. dlt's own placeholders, `{resources...}` and
+`{incremental...}`, have no `$`. A run fails before its first request if a value is missing, empty or can't be
+read, and names all of them. All values are hidden in messages and logs, but for those in the host and path of
+`base_url`.
 
 If a secret is left out, dlt looks it up: `sources.<connector>.credentials` in secrets.toml, in
 environment variables and in vaults. A secret in the file itself works, with a warning.

@@ -103,17 +103,17 @@ class Resource:
 
 
 def resolved_resources(
-    resources: Iterable[Resource], environment: Mapping[str, str]
+    resources: Iterable[Resource], values: Mapping[str, str]
 ) -> tuple[Resource, ...]:
-    """Return the resources with all `${NAME}` replaced. Raises `MissingReferencesError`."""
-    return tuple(_resolved_resource(resource, environment) for resource in resources)
+    """Return the resources with all references replaced. Raises `MissingReferencesError`."""
+    return tuple(_resolved_resource(resource, values) for resource in resources)
 
 
-def _resolved_resource(resource: Resource, environment: Mapping[str, str]) -> Resource:
-    values = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
+def _resolved_resource(resource: Resource, values: Mapping[str, str]) -> Resource:
+    given = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
     # dlt reads a path twice for placeholders, and puts these in at the first reading.
-    path_params = resolve_references(resource.path_params, environment, brace_doublings=1)
-    made = replace(resource, path_params=path_params, **resolve_references(values, environment))
+    path_params = resolve_references(resource.path_params, values, brace_doublings=1)
+    made = replace(resource, path_params=path_params, **resolve_references(given, values))
     # An incremental param holds the cursor, so the resolved endpoint says what it is.
     return replace(made, incremental=made.endpoint.cursor) if resource.incremental else made
 

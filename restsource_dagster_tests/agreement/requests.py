@@ -73,6 +73,14 @@ ROWS = (
     auth("no_auth", None, AUTHORIZATION, None),
     auth("bearer", {"type": "bearer", "token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),
     auth("bearer_by_default", {"token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),
+    auth(
+        "bearer_default",
+        {"token": "${NO_SUCH:-t0ken}"},
+        AUTHORIZATION,
+        "Bearer t0ken",
+        says="warning",
+    ),
+    auth("bearer_of_dlt", {"token": "${dlt:credentials.token}"}, AUTHORIZATION, "Bearer t0ken"),
     auth("bearer_literal", {"token": "t0ken"}, AUTHORIZATION, "Bearer t0ken", says="warning"),
     auth(
         "api_key",

@@ -183,6 +183,33 @@ def test_a_missing_variable_is_named_before_the_first_request(
     assert api.seen == []
 
 
+def test_references_without_a_value_are_all_named_before_the_first_request(
+    api: ApiServer, settings: Settings
+) -> None:
+    headers = {"A": "${file:/no/such/file}", "B": "${dlt:no.such.key}", "C": "${EMPTY}"}
+    connector = make_connector(api.url, "countries", client={"headers": headers})
+    with pytest.raises(MissingReferencesError) as caught:
+        load(connector, settings, environment={"EMPTY": ""})
+    assert all(name in str(caught.value) for name in ("/no/such/file", "no.such.key", "EMPTY"))
+    assert api.seen == []
+
+
+def test_references_of_all_kinds_are_hidden_by_value(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (settings.data_dir.parent / "secret").write_text("of-a-file\n")
+    monkeypatch.setenv("OWN__KEY", "of-dlt")
+    api.answers["/countries"] = lambda seen: Answer({"you sent": dict(seen.headers)}, status=400)
+    path = settings.data_dir.parent / "secret"
+    headers = {"A": f"${{file:{path}}}", "B": "${dlt:own.key}", "C": "${NO_SUCH:-of-a-default}"}
+    connector = make_connector(api.url, "countries", client={"headers": headers})
+    outcome = load(connector, settings)["countries"]
+    [seen] = api.seen
+    assert [seen.headers[name] for name in "abc"] == ["of-a-file", "of-dlt", "of-a-default"]
+    assert outcome.failure is not None
+    assert all(secret not in repr(outcome) for secret in ("of-a-file", "of-dlt", "of-a-default"))
+
+
 def test_no_failure_shows_a_secret(api: ApiServer, settings: Settings) -> None:
     secret = "s3cret-token/with+signs"
 

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from restsource_dagster.connector.env_references import find_references, without_references
+from restsource_dagster.connector.env_references import (
+    broken_reference,
+    default_of,
+    find_references,
+    without_references,
+)
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.endpoint import FieldPath
@@ -45,7 +50,6 @@ _FOREIGN_TEMPLATE = re.compile(
 )
 _QUOTED_NAME = re.compile(r"['\"]([\w.]+)['\"]")
 _DOTTED_NAME = re.compile(r"\b(?:secrets?|config|env|environ|vars?)\.(\w[\w.]*)")
-_BROKEN_REFERENCE = re.compile(r"(?<!\$)\$\{(?!(?:[A-Za-z_][A-Za-z0-9_]*\}))([^{}]{0,60})")
 
 # `True` is an `int` in Python, so dlt accepts a boolean in these.
 _NUMBER_FIELDS = {
@@ -100,10 +104,12 @@ def template_findings(value: Any) -> Iterator[Finding]:
         # People may explain there how a template is written.
         if path and path[-1] == "description":
             continue
-        if match := _FOREIGN_TEMPLATE.search(item):
+        name = broken_reference(item)
+        # `${dlt.secrets...}` is both, and the reference knows better what was meant
+        if not name and (match := _FOREIGN_TEMPLATE.search(item)):
             yield _template_finding(path, match[0])
-        elif match := _BROKEN_REFERENCE.search(item):
-            yield _reference_finding(path, match[1])
+        elif name is not None:
+            yield _reference_finding(path, name)
 
 
 def boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
@@ -139,13 +145,38 @@ def _template_finding(path: FieldPath, template: str) -> Finding:
 
 def _reference_finding(path: FieldPath, name: str) -> Finding:
     # After a `${` that is part of a password, the rest of the password follows.
-    shown = "" if may_be_secret(path) and not re.fullmatch(r"[\w.:-]+", name) else name
+    shown = "" if may_be_secret(path) and not re.fullmatch(r"[\w.:/~-]+", name) else name
+    expected, fix = _meant_reference(shown)
     return Finding(
         json_pointer(path),
         "`${` starts a reference, and this one has no valid name",
-        expected="`${NAME}`: letters, digits and underscores",
-        fix=f"Write `${{{_variable_name(shown) or 'NAME'}}}`, or `$${{` for a literal `${{`",
+        expected=expected,
+        fix=f"{fix}, or `$${{` for a literal `${{`",
         code=_input_refusal_code("reference-name"),
+    )
+
+
+_SHELL_DEFAULT = re.compile(r"(?P<name>[A-Za-z_]\w*):?[-=](?P<default>.*)", re.ASCII)
+"""`NAME-default`, `NAME:=default`: spellings of a shell that mean almost the same."""
+_FILE_WORD = re.compile(r"(file|path)\s*[:=.]\s*(?P<path>.+)", re.IGNORECASE)
+_DLT_WORD = re.compile(r"dlt\s*[:.](?:secrets?|config)?[:.]?(?P<key>[\w.-]*)", re.IGNORECASE)
+
+
+def _meant_reference(text: str) -> tuple[str, str]:
+    """Return what is expected in place of a wrong reference, and what to write."""
+    if found := _FILE_WORD.fullmatch(text):
+        name = found["path"].strip().lstrip("~./") or "run/secrets/token"
+        # a run starts in another folder than `restsource check`
+        return "`${file:/path}`, an absolute path", f"Write `${{file:/{name}}}`"
+    if found := _DLT_WORD.fullmatch(text):
+        key = found["key"].strip(".") or "sources.<connector>.<key>"
+        return "`${dlt:key}`, a key of secrets.toml", f"Write `${{dlt:{key}}}`"
+    if found := _SHELL_DEFAULT.fullmatch(text):
+        given = f"{found['name']}:-{found['default']}"
+        return "`${NAME:-default}`", f"Write `${{{given}}}`"
+    return (
+        "`${NAME}`: letters, digits and underscores; `${NAME:-default}`, `${file:/path}` or `${dlt:key}`",
+        f"Write `${{{_variable_name(text) or 'NAME'}}}`",
     )
 
 
@@ -317,8 +348,12 @@ def _named_warnings(values: Any, at: FieldPath) -> Iterator[Finding]:
 
 
 def _is_literal(item: Any) -> bool:
-    # A text with a placeholder or a reference gets its value in a run, so the file holds no secret.
-    return isinstance(item, str) and bool(item) and "{" not in item and not find_references(item)
+    # A text with a placeholder or a reference gets its value in a run, so the file holds no secret,
+    # unless the reference has a default.
+    if not isinstance(item, str) or not item:
+        return False
+    references = find_references(item)
+    return any(map(default_of, references)) if references else "{" not in item
 
 
 def _literal_secret_warning(at: FieldPath, name: str) -> Finding:

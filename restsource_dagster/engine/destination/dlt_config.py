@@ -1,4 +1,4 @@
-"""Set the engine's defaults in dlt's configuration, and find the destination's secrets in it.
+"""Set the engine's defaults in dlt's configuration, read a setting from it, and find the destination's secrets.
 
 dlt asks its providers in order: the environment, secrets.toml, config.toml, and so on. The engine's
 provider is the last, so each of its values can be changed in the ways that dlt documents.
@@ -26,7 +26,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 from restsource_dagster.engine.http.redaction import secret_texts
 
-__all__ = ["configure_dlt", "find_destination_secrets", "secrets_in_credentials"]
+__all__ = ["configure_dlt", "dlt_setting", "find_destination_secrets", "secrets_in_credentials"]
 
 _DLT_DEFAULTS: dict[str, Any] = {
     # a run uses no network but the API's and the destination's
@@ -57,6 +57,19 @@ def configure_dlt() -> None:
     if "WORKERS" in os.environ:
         _set_workers()
     _restart_runtime()
+
+
+def dlt_setting(key: str) -> str | None:
+    """Return what dlt has for a key such as `sources.shop.token`, as text; None for nothing.
+
+    It is looked up where dlt looks for secrets, then where it looks for settings: the environment
+    (`SOURCES__SHOP__TOKEN`), secrets.toml, config.toml and vaults. A table of several values is none.
+    """
+    for place in (dlt.secrets, dlt.config):
+        found: Any = place.get(key)
+        if found is not None and not isinstance(found, Mapping | list):
+            return str(found)
+    return None
 
 
 def _set_workers() -> None:

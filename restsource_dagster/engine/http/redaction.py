@@ -161,17 +161,17 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def find_secrets(
-    connector: Connector, resolved: Connector, environment: Mapping[str, str]
+    connector: Connector, resolved: Connector, values: Mapping[str, str]
 ) -> frozenset[str]:
     """Return the secret values of a connector; `resolved` is the same with its references resolved.
 
-    These are the values of all referenced variables, except those in the host and path of `base_url`,
-    which users need to read in messages; the secret fields of `auth`; literal values in headers,
+    These are the values of all references, except those in the host and path of `base_url`, which
+    users need to read in messages; the secret fields of `auth`; literal values in headers,
     parameters and bodies that have a secret's name or look like a key; and the passwords of
-    `base_url` and of proxies.
+    `base_url` and of proxies. `values` is what `read_references` returns.
     """
     referenced = connector.references - _public_references(connector)
-    secret = {environment[name] for name in referenced}
+    secret = {values[name] for name in referenced}
     secret.update(_secrets_sent(resolved.client))
     for resource in resolved.resources:
         secret.update(_secrets_sent(resource.endpoint))
@@ -180,7 +180,7 @@ def find_secrets(
     # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
         for spelling in (name, name.upper()):
-            secret.update(_secrets_in_url(environment.get(spelling, "")))
+            secret.update(_secrets_in_url(values.get(spelling, "")))
     return frozenset(secret)
 
 
@@ -199,7 +199,7 @@ def credentials_in(auth: Any) -> Iterator[str]:
 
 
 def _public_references(connector: Connector) -> frozenset[str]:
-    """Return the variables in `base_url` that are not in its user name, password or query."""
+    """Return the references in `base_url` that are not in its user name, password or query."""
     url = connector.client.base_url
     place, _, query = url.partition("?")
     login, at_sign, _ = place.rpartition("@")

@@ -19,11 +19,16 @@ import dlt
 from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from restsource_dagster.connector.env_references import read_references
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
-from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
+from restsource_dagster.engine.destination.dlt_config import (
+    configure_dlt,
+    dlt_setting,
+    find_destination_secrets,
+)
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
@@ -324,13 +329,14 @@ def open_connector_run(
 ) -> Iterator["ConnectorRun"]:
     """Lock the connector and yield a run of it; clean up afterwards.
 
-    `pipeline` is the name of the dlt pipeline. Raises `MissingReferences` if the environment lacks
-    variables of the file, and `ConnectorBusyError`.
+    `pipeline` is the name of the dlt pipeline. Raises `MissingReferencesError` if a reference of the
+    file has no value, and `ConnectorBusyError`.
     """
-    resolved = connector.resolved(environment)
-    redactor = Redactor(find_secrets(connector, resolved, environment))
-    progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
+    values = read_references(connector.references, environment, dlt_setting)
+    resolved = connector.resolved(values)
+    redactor = Redactor(find_secrets(connector, resolved, values))
+    progress = Progress(observer or SilentObserver(), redactor)
     redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
     with (
         # first, because any error from here on may quote a secret

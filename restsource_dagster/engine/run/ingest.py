@@ -68,7 +68,7 @@ def ingest(
 
     Outcomes come family by family; a failure is an outcome, not an exception. Raises, before the
     first request, `UnknownResourceError`, `IngestError` for a cursor that can't be changed so,
-    `MissingReferences` for variables of the file that the environment lacks, `ConnectorBusyError`.
+    `MissingReferencesError` for references of the file that have no value, `ConnectorBusyError`.
     `sleep` replaces the wait, in seconds, before a request is retried.
     """
     wanted = _selected_names(connector, resources)

@@ -75,7 +75,7 @@ def ingest_window(
 
     A failure is an outcome, not an exception. Raises, before the first request,
     `UnknownResourceError`, `ResourceError` if the resource can't be loaded in windows,
-    `MissingReferences` and `ConnectorBusyError`. `sleep` replaces the wait, in seconds, before a
+    `MissingReferencesError` and `ConnectorBusyError`. `sleep` replaces the wait, in seconds, before a
     request is retried.
     """
     check_backfillable(connector, resource)

@@ -1,0 +1,1 @@
+"""The recipes in docs/recipes, each run against a server."""
