@@ -331,9 +331,15 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.destinations.sql_jobs.SqlMergeFollowupJob",
-        ("from_table_chain", "gen_merge_key_present_clause", "gen_upsert_merge_sql"),
-        "merge by pairs of keys, and without tombstones and rows that come twice",
-        "dlt's own statements are used, which mix up pairs of keys and insert tombstones",
+        ("from_table_chain", "gen_upsert_merge_sql"),
+        "merge without tombstones and rows that come twice",
+        "dlt's own statement is used, which inserts tombstones",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.sql_jobs.SqlMergeFollowupJob",
+        ("gen_merge_key_present_clause",),
+        "compare the pairs of a merge key of several columns in scd2",
+        "such a merge is refused: dlt's own statement mixes up the pairs",
     ),
     UndocumentedAttributes(
         "dlt.destinations.job_client_impl.SqlJobClientWithStagingDataset",

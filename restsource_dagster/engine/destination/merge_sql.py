@@ -8,6 +8,7 @@ DuckDB destination uses the statements below instead; elsewhere such a merge is 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import dlt
 from dlt.common.destination import AnyDestination
 
 from restsource_dagster.connector.resources import Resource
@@ -107,22 +108,30 @@ def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator
         )
     elif strategy and strategy not in possible:
         yield f"{name} can't merge by {strategy}. It can by {', '.join(possible)}"
-    mixes_groups = strategy == "scd2" and len(resource.merge_key) > 1
-    inserts_tombstones = strategy in _UPSERTS and resource.hints.has_hard_delete
-    if not (mixes_groups or inserts_tombstones) or issubclass(
-        destination.client_class, ExactMergeClient
-    ):
-        return
-    if mixes_groups:
+    if strategy == "scd2" and len(resource.merge_key) > 1 and not _compares_pairs(destination):
         yield (
-            f"on {name} a merge_key of several columns mixes up groups with scd2. Use one column, or "
-            "the plain merge"
+            f"on {name} with dlt {dlt.__version__} a merge_key of several columns mixes up groups "
+            "with scd2. Use one column, or the plain merge"
         )
-    if inserts_tombstones:
+    if (
+        strategy in _UPSERTS
+        and resource.hints.has_hard_delete
+        and not _has_exact_merge(destination)
+    ):
         yield (
             f"on {name} {strategy} stores the tombstones of rows that the table does not have. Use "
             "the plain merge with hard_delete"
         )
+
+
+def _has_exact_merge(destination: AnyDestination) -> bool:
+    return issubclass(destination.client_class, ExactMergeClient)
+
+
+def _compares_pairs(destination: AnyDestination) -> bool:
+    """Return True if the engine's condition for pairs of keys is used; dlt below 1.31 has no place for it."""
+    has_place = hasattr(SqlMergeFollowupJob, "gen_merge_key_present_clause")
+    return has_place and _has_exact_merge(destination)
 
 
 def _merge_strategies(destination: AnyDestination, resource: Resource) -> Sequence[str]:
