@@ -48,6 +48,7 @@ TESTS = (
     "engine/test_dlt_compat.py",
     "engine/test_position.py",
     "engine/test_ingest.py",
+    "engine/test_merge_strategies.py",
     "engine/test_backfill_windows.py",
     "engine/test_reset.py",
     "engine/columnar",

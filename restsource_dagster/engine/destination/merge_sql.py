@@ -6,6 +6,7 @@ DuckDB destination uses the statements below instead; elsewhere such a merge is 
 """
 
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from typing import Any
 
 import dlt
@@ -23,6 +24,12 @@ from restsource_dagster.engine.errors import ResourceError
 __all__ = ["ExactMergeClient", "check_destination_can_merge"]
 
 _UPSERTS = ("upsert", "cdc")
+_COMPARES_PAIRS = hasattr(SqlMergeFollowupJob, "gen_merge_key_present_clause")
+"""True if dlt asks for the condition of merge keys, as it does from 1.31 on."""
+_LEAVES_TOMBSTONES_OUT = (
+    "insert_cond" in signature(SqlMergeFollowupJob.gen_upsert_merge_sql).parameters
+)
+"""True if dlt's MERGE takes a condition for rows that it inserts, as it does from 1.31 on."""
 
 
 class _ExactMergeJob(SqlMergeFollowupJob):
@@ -108,30 +115,19 @@ def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator
         )
     elif strategy and strategy not in possible:
         yield f"{name} can't merge by {strategy}. It can by {', '.join(possible)}"
-    if strategy == "scd2" and len(resource.merge_key) > 1 and not _compares_pairs(destination):
+    exact = issubclass(destination.client_class, ExactMergeClient)
+    where = f"on {name} with dlt {dlt.__version__}" if exact else f"on {name}"
+    if strategy == "scd2" and len(resource.merge_key) > 1 and not (exact and _COMPARES_PAIRS):
         yield (
-            f"on {name} with dlt {dlt.__version__} a merge_key of several columns mixes up groups "
-            "with scd2. Use one column, or the plain merge"
+            f"{where} a merge_key of several columns mixes up groups with scd2. Use one column, or "
+            "the plain merge"
         )
-    if (
-        strategy in _UPSERTS
-        and resource.hints.has_hard_delete
-        and not _has_exact_merge(destination)
-    ):
+    has_tombstones = strategy in _UPSERTS and resource.hints.has_hard_delete
+    if has_tombstones and not (exact and _LEAVES_TOMBSTONES_OUT):
         yield (
-            f"on {name} {strategy} stores the tombstones of rows that the table does not have. Use "
+            f"{where} {strategy} stores the tombstones of rows that the table does not have. Use "
             "the plain merge with hard_delete"
         )
-
-
-def _has_exact_merge(destination: AnyDestination) -> bool:
-    return issubclass(destination.client_class, ExactMergeClient)
-
-
-def _compares_pairs(destination: AnyDestination) -> bool:
-    """Return True if the engine's condition for pairs of keys is used; dlt below 1.31 has no place for it."""
-    has_place = hasattr(SqlMergeFollowupJob, "gen_merge_key_present_clause")
-    return has_place and _has_exact_merge(destination)
 
 
 def _merge_strategies(destination: AnyDestination, resource: Resource) -> Sequence[str]:
