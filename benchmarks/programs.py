@@ -24,7 +24,7 @@ class Program:
     `api_path` is the first part of the API's paths ({rows}/{page_size}/{latency_ms}). `tables` maps
     queries of the loaded database to their correct results. `counts` maps measures that the program
     counts to their correct values. `peer` names the virtual environment that the program needs, if
-    it is another one than this.
+    it is another one than this. It is killed after `limit` seconds.
     """
 
     module: str
@@ -34,6 +34,7 @@ class Program:
     counts: Mapping[str, float] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     peer: str | None = None
+    limit: float = LIMIT_SECONDS
 
     def __call__(self, bench: Bench) -> Sample:
         """Run it once. Raise `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
@@ -50,7 +51,7 @@ class Program:
             [python, "-m", module, str(orders)],
             folder=bench.folder,
             environment=clean_environment({**more, **self.environment}),
-            limit=LIMIT_SECONDS,
+            limit=self.limit,
         )
         requests = requests_since(bench.api)
         if ended.code:

@@ -36,6 +36,8 @@ __all__ = ["Api", "main"]
 HOST = "127.0.0.1"
 _CHUNK = 100
 """Number of records that are rendered together. Page sizes are multiples of it."""
+_RENDERED_ROWS = 1_000_000
+"""How many records are rendered before the first request; the others take their time when asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Api:
     """Returns responses by path: a status, a body in pieces, and seconds to wait before it is sent."""
 
     def __init__(self, rows: int) -> None:
+        rows = min(rows, _RENDERED_ROWS)
         self._chunks = [rendered(first, _CHUNK) for first in range(1, rows + 1, _CHUNK)]
         self._children: dict[int, bytes] = {}
         self.requests = 0
@@ -102,7 +105,9 @@ class Api:
         if first % _CHUNK or count % _CHUNK:
             raise ValueError(f"rows come in multiples of {_CHUNK}")
         pieces: list[bytes] = []
-        for chunk in self._chunks[first // _CHUNK : (first + count) // _CHUNK]:
+        for number in range(first // _CHUNK, (first + count) // _CHUNK):
+            ready = number < len(self._chunks)
+            chunk = self._chunks[number] if ready else rendered(number * _CHUNK + 1, _CHUNK)
             pieces += [chunk, b","]
         return pieces[:-1]
 

@@ -11,7 +11,8 @@ class Sizes:
 
     small: int = 20_000
     large: int = 200_000
-    huge: int = 1_000_000
+    many_rows: int = 2_000_000
+    many_columnar: int = 10_000_000
     pages: int = 50
     pages_of_each: int = 25
     resources: int = 8
@@ -20,5 +21,12 @@ class Sizes:
 
 FULL = Sizes()
 QUICK = Sizes(
-    small=4_000, large=20_000, huge=60_000, pages=20, pages_of_each=5, resources=8, parents=100
+    small=4_000,
+    large=20_000,
+    many_rows=60_000,
+    many_columnar=120_000,
+    pages=20,
+    pages_of_each=5,
+    resources=8,
+    parents=100,
 )

@@ -155,8 +155,8 @@ try:
         normalize_table_identifiers,
     )
 
-    # Reads the table's name from the name of a load file.
-    from dlt.common.storages import ParsedLoadJobFileName
+    # Read the table's name from the name of a load file, and find the files of a load.
+    from dlt.common.storages import PackageStorage, ParsedLoadJobFileName
 
     # The format in which `apply_lag` below returns a cursor value.
     from dlt.common.time import detect_datetime_format
@@ -218,7 +218,6 @@ try:
     from dlt.common.normalizers.json import helpers as json_normalizer
     from dlt.common.normalizers.json.relational import DataItemNormalizer
     from dlt.common.schema.utils import is_complete_column, is_nullable_column
-    from dlt.common.storages import PackageStorage
     from dlt.normalize.configuration import NormalizeConfiguration
     from dlt.normalize.items_normalizers import JsonLItemsNormalizer
 except ImportError as error:
@@ -444,9 +443,9 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.common.storages.PackageStorage",
-        ("NEW_JOBS_FOLDER", "build_job_file_name"),
-        "add parquet files to a load package",
-        _ROWS,
+        ("COMPLETED_JOBS_FOLDER", "NEW_JOBS_FOLDER", "build_job_file_name"),
+        "add parquet files to a load package, and delete those of a complete one",
+        _NO_RUN,
     ),
     UndocumentedAttributes(
         "dlt.common.storages.ParsedLoadJobFileName",

@@ -214,3 +214,9 @@ def test_rows_of_a_part_that_did_not_complete_are_removed(shop: Shop) -> None:
     shop.part(numbered(3, 5), last=True)
     assert shop.ids == [2, 3, 5]
     assert shop.lines == [20, 30, 50]
+
+
+def test_the_files_of_a_part_are_deleted_when_it_is_loaded(shop: Shop) -> None:
+    shop.part(numbered(1), first=True)
+    shop.part(numbered(2))
+    assert [path.name for path in shop.folder.rglob("orders*") if path.is_file()] == []

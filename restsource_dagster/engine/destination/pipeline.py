@@ -1,6 +1,7 @@
 """Open a dlt pipeline for a run, load with it, and discard it after a failure."""
 
 import gc
+import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -56,6 +57,7 @@ from restsource_dagster.engine.destination.tables import (
 from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import (
     ConfigurationException,
+    PackageStorage,
     SqlClientNotAvailable,
     WithStateSync,
     count_normalized_rows,
@@ -320,6 +322,7 @@ class PipelineManager:
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
+            _delete_load_files(info)
             with self._connected() as client:
                 if client is not None:
                     if part and part.is_last:
@@ -407,6 +410,13 @@ class PipelineManager:
     def _enter(self, families: Collection[str], phase: str) -> None:
         for family in families:
             self.progress.phase(family, phase)
+
+
+def _delete_load_files(info: LoadInfo) -> None:
+    """Delete the files of a load that is complete: together a run's files are as large as its rows."""
+    for package in info.load_packages:
+        files = Path(package.package_path) / PackageStorage.COMPLETED_JOBS_FOLDER
+        shutil.rmtree(files, ignore_errors=True)
 
 
 def _sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
