@@ -1,6 +1,7 @@
 """Each merge strategy leaves the rows of its model, load after load."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -102,6 +103,110 @@ def test_each_strategy_leaves_the_rows_of_its_model(
             )
             expected = sorted((row["a"], row["b"], row["v"]) for row in tables[strategy].values())
             assert found == expected, (strategy, rows)
+
+
+def plain_merged(
+    table: list[Row],
+    rows: Sequence[Row],
+    *,
+    by_key: bool = True,
+    by_group: bool = False,
+    order: Callable[[Row], int] = lambda row: 0,
+    takes: Callable[[Row], bool] = lambda row: True,
+) -> list[Row]:
+    """delete-insert: the rows of a key or group are exchanged; of several with a key the last counts."""
+    rows = sorted(filter(takes, rows), key=order)
+    groups, last = {row["a"] for row in rows}, last_by_key(rows)
+    kept = [
+        row
+        for row in table
+        if not (by_key and key_of(row) in last) and not (by_group and row["a"] in groups)
+    ]
+    return kept + [row for row in (last.values() if by_key else rows) if not row["gone"]]
+
+
+def plain_merge(name: str, **hints: Any) -> dict[str, Any]:
+    columns = {"gone": {"data_type": "bool", "hard_delete": True}, **hints.pop("columns", {})}
+    given = {"disposition": "merge", "strategy": "delete-insert", **hints.pop("merge", {})}
+    return resource("delete-insert", write_disposition=given, columns=columns, **hints) | {
+        "name": name
+    }
+
+
+PLAIN_MERGES: Mapping[str, tuple[dict[str, Any], Callable[..., list[Row]]]] = {
+    "by_key": ({}, plain_merged),
+    "by_group": (
+        {"primary_key": [], "merge_key": "a"},
+        partial(plain_merged, by_key=False, by_group=True),
+    ),
+    "by_both": ({"merge_key": "a"}, partial(plain_merged, by_group=True)),
+    "newest": (
+        {"columns": {"t": {"dedup_sort": "desc"}}},
+        partial(plain_merged, order=lambda row: row["t"]),
+    ),
+    "oldest": (
+        {"columns": {"t": {"dedup_sort": "asc"}}},
+        partial(plain_merged, order=lambda row: -row["t"]),
+    ),
+    "filtered": (
+        {"merge": {"source_filter": "t > 4"}},
+        partial(plain_merged, takes=lambda row: row["t"] > 4),
+    ),
+}
+
+
+def random_versions(random: Random, version: int) -> list[Row]:
+    """Rows among which a key may come several times, with lists of lists."""
+    return [
+        {
+            **{name: random.choice(["a", "ab", "b", "bc"]) for name in KEY},
+            "v": version * 100 + number,
+            "gone": random.random() < 0.2,
+            "t": version + random.randrange(5),
+            "lines": [
+                {"n": version * 1000 + number * 10 + line, "parts": [{"p": line}] * line}
+                for line in range(random.randrange(3))
+            ],
+        }
+        for number in range(random.randrange(14))
+    ]
+
+
+@needs_new_dlt
+@pytest.mark.parametrize(("mode", "nesting"), [("rows", 5), ("auto", 0)])
+def test_a_plain_merge_leaves_the_rows_of_its_model(
+    api: ApiServer, settings: Settings, mode: str, nesting: int
+) -> None:
+    """With and without nested tables, which dlt merges by other statements."""
+    connector = make_connector(
+        api.url,
+        *(
+            plain_merge(name, mode=mode, max_table_nesting=nesting, **hints)
+            for name, (hints, _) in PLAIN_MERGES.items()
+        ),
+    )
+    random, tables = Random(nesting), {name: list[Row]() for name in PLAIN_MERGES}
+    parts = [{"n": 1, "parts": [{"p": 1}]}]
+    loads = [[{"a": "z", "b": "z", "v": 0, "gone": False, "t": 9, "lines": parts}]]
+    loads += [random_versions(random, version) for version in range(1, 5)]
+    for rows in loads:
+        api.answers["/things"] = rows
+        for outcome in load(connector, settings).values():
+            assert outcome.failure is None, outcome.failure
+        for name, (_, model) in PLAIN_MERGES.items():
+            tables[name] = model(tables[name], rows)
+            assert_holds(settings, name, tables[name], nested=bool(nesting))
+
+
+def assert_holds(settings: Settings, name: str, rows: Sequence[Row], *, nested: bool) -> None:
+    expected = sorted((row["a"], row["b"], row["v"]) for row in rows)
+    assert query(settings, f"SELECT a, b, v FROM shop.{name} ORDER BY ALL") == expected, name
+    if nested:
+        lines = [line for row in rows for line in row["lines"]]
+        found = query(settings, f"SELECT n FROM shop.{name}__lines ORDER BY ALL")
+        assert found == sorted((line["n"],) for line in lines), name
+        found = query(settings, f"SELECT p FROM shop.{name}__lines__parts ORDER BY ALL")
+        assert found == sorted((part["p"],) for line in lines for part in line["parts"]), name
 
 
 @needs_new_dlt

@@ -195,6 +195,48 @@ def test_of_two_versions_in_one_run_a_merge_keeps_the_newer(
             assert found == [(1, "new"), (2, "old"), (3, "new")], name
 
 
+CURSOR_KINDS: dict[str, tuple[Any, Any]] = {
+    "http date": ("Mon, 05 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:00:00 GMT"),
+    "number in a text": ("10", "9"),
+    "number in a name": ("v10", "v9"),
+    "offsets": ("2026-01-01T01:00:00+00:00", "2026-01-01T03:00:00+05:00"),
+    "whole and not": (5.5, 5),
+    "whole number": (10, 9),
+    "date": ("2026-01-10", "2026-01-09"),
+}
+
+
+@pytest.mark.parametrize("mode", ["rows", "auto"])
+@pytest.mark.parametrize("newest_is", ["first", "last"])
+def test_the_newer_version_stays_whatever_the_form_and_the_place_of_its_cursor(
+    server: FaultServer, settings: Settings, mode: str, newest_is: str
+) -> None:
+    made: list[dict[str, Any]] = []
+    for number, (new, old) in enumerate(CURSOR_KINDS.values()):
+        rows = [{"id": 1, "v": "new", "t": new}, {"id": 1, "v": "old", "t": old}]
+        rows = [{"id": 2, "v": "other", "t": old}, *(rows if newest_is == "first" else rows[::-1])]
+        server.plan[f"/flat{number}"] = {"data": rows}
+        server.plan[f"/deep{number}"] = {"data": [{**row, "meta": {"t": row["t"]}} for row in rows]}
+        for name, path in ((f"flat{number}", "t"), (f"deep{number}", "meta.t")):
+            cursor = {"cursor_path": path, "initial_value": old}
+            made.append(resource(name, "merge", name, incremental=cursor, paginator="single_page"))
+    outcomes = load(connector_of(server.url, *made, defaults={"mode": mode}), settings)
+    assert {name: outcome.failure for name, outcome in outcomes.items() if outcome.failed} == {}
+    found = {name: query(settings, f"SELECT v FROM shop.{name} ORDER BY id") for name in outcomes}
+    assert found == {name: [("new",), ("other",)] for name in outcomes}
+
+
+def test_of_two_versions_in_one_run_scd2_refuses_with_a_key_and_keeps_both_without(
+    server: FaultServer, settings: Settings
+) -> None:
+    server.plan["/items"] = lambda seen: paged(seen, VERSIONS)
+    keyed = resource("keyed", DISPOSITIONS["scd2"])
+    free = {name: hint for name, hint in keyed.items() if name != "primary_key"} | {"name": "free"}
+    outcomes = load(connector_of(server.url, keyed, free), settings)
+    assert "scd2 would keep both as valid" in failure_of(outcomes["keyed"])
+    assert query(settings, "SELECT id FROM shop.free ORDER BY id") == [(1,), (1,), (2,), (3,)]
+
+
 def test_of_two_versions_in_one_run_an_insert_keeps_the_first_and_an_upsert_refuses(
     server: FaultServer, settings: Settings
 ) -> None:

@@ -1,8 +1,9 @@
 """What a destination does with a merge: refused where it can't, and right SQL where dlt's is wrong.
 
 dlt's SQL joins several merge keys to one text, so that ("ab", "c") is the group ("a", "bc"). Its MERGE
-inserts a tombstone that no row of the table has, and both of two rows with one key in one load. The
-DuckDB destination uses the statements below instead; elsewhere such a merge is refused.
+inserts a tombstone that no row of the table has, and both of two rows with one key in one load. Its
+plain merge keeps any of two such rows, and applies a `source_filter` only after that. The DuckDB
+destination uses the statements below instead; elsewhere such a merge is refused, if the file tells.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,12 @@ from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.dlt_compat import (
     FollowupJobRequest,
     PreparedTableSchema,
+    SqlClientBase,
     SqlJobClientWithStagingDataset,
     SqlMergeFollowupJob,
 )
 from restsource_dagster.engine.errors import ResourceError
+from restsource_dagster.engine.plan.dlt_adapter import READER_ORDERS
 
 __all__ = ["ExactMergeClient", "check_destination_can_merge"]
 
@@ -48,6 +51,48 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         keys = ", ".join(merge_keys)
         where = f" WHERE {source_filter}" if source_filter else ""
         return f"({keys}) IN (SELECT {keys} FROM {staging_root_table_name}{where})"  # noqa: S608 - dlt quotes it
+
+    @classmethod
+    def _gen_table_setup_clauses(
+        cls, table_chain: Sequence[PreparedTableSchema], sql_client: SqlClientBase[Any]
+    ) -> list[str]:
+        """Return a statement that removes the staged rows that `source_filter` leaves out.
+
+        They must be gone before rows with one key are compared: dlt would pick one of them, leave it
+        out, and delete the row that the table has.
+        """
+        setup = super()._gen_table_setup_clauses(table_chain, sql_client)
+        source_filter: Any = table_chain[0].get("x-merge-source-filter")
+        if source_filter:
+            _, staged = sql_client.get_qualified_table_names(str(table_chain[0]["name"]))
+            # dlt writes braces twice in a filter
+            is_taken = f"({source_filter.format()}) IS TRUE"
+            setup = [*setup, f"DELETE FROM {staged} WHERE NOT ({is_taken});"]  # noqa: S608 - as dlt writes it
+        return setup
+
+    @classmethod
+    def gen_select_from_dedup_sql(
+        cls,
+        table_name: str,
+        primary_keys: Sequence[str],
+        columns: Sequence[str],
+        dedup_sort: Any = None,
+        *args: Any,
+        **options: Any,
+    ) -> str:
+        """Return dlt's SELECT of one row for each key: the first in the file's order, else the last."""
+        if dedup_sort is not None:
+            column, order = dedup_sort
+            dedup_sort = column, f"{order}, rowid DESC"
+        statement: str = super().gen_select_from_dedup_sql(
+            table_name, primary_keys, columns, dedup_sort, *args, **options
+        )
+        return statement
+
+    @classmethod
+    def default_order_by(cls) -> str:
+        """Return the order of rows with one key that the file does not order: the last read first."""
+        return "rowid DESC"
 
     @classmethod
     def gen_upsert_merge_sql(  # type: ignore[override] # versions of dlt have different options
@@ -89,7 +134,14 @@ class ExactMergeClient(SqlJobClientWithStagingDataset):
     def _create_merge_followup_jobs(
         self, table_chain: Sequence[PreparedTableSchema]
     ) -> list[FollowupJobRequest]:
-        return [_ExactMergeJob.from_table_chain(table_chain, self.sql_client)]
+        root, *nested = table_chain
+        # of rows that the reader has put in order the last one counts, whatever its column sorts as
+        columns: Any = {
+            name: {**column, "dedup_sort": None} if READER_ORDERS in column else column
+            for name, column in root["columns"].items()
+        }
+        chain: Any = [{**root, "columns": columns}, *nested]
+        return [_ExactMergeJob.from_table_chain(chain, self.sql_client)]
 
 
 def check_destination_can_merge(destination: AnyDestination, resource: Resource) -> None:

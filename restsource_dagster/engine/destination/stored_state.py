@@ -32,6 +32,7 @@ from restsource_dagster.engine.dlt_compat import (
     normalize_table_identifiers,
 )
 from restsource_dagster.engine.errors import IngestError, ResourceError
+from restsource_dagster.engine.plan.dlt_adapter import READER_ORDERS
 
 __all__ = [
     "WithdrawnSettings",
@@ -293,6 +294,7 @@ def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
         # a key implies NOT NULL, and a changed primary key is reported with the other schema changes
         given.update(primary_key=None, nullable=None)
     needs_value = given.pop("nullable", None) is False
+    given.pop(READER_ORDERS, None)  # told as the column's dedup_sort
     return [*(hint for hint, value in given.items() if value), *(["nullable"] * needs_value)]
 
 

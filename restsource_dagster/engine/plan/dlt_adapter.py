@@ -102,6 +102,10 @@ def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:
     )
 
 
+READER_ORDERS = "x-reader-orders"
+"""The hint of a column whose `dedup_sort` is ours: of rows with one key the last one is the newest."""
+
+
 def make_resolved_params(fields: Mapping[str, ResolveParam]) -> tuple[ResolvedParam, ...]:
     """Return dlt's form of what a dependent takes from each record of its parent."""
     made: Any = ((name, field.as_json()) for name, field in fields.items())
@@ -132,6 +136,11 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
 
     A row that changes while pages are read arrives twice. dlt keeps either of the two. If it kept the
     older one, no later run would request the newer one, because the cursor is past it.
+
+    dlt orders by the stored column, which is right for numbers and times. Texts that stand for either
+    have another order, and a cursor inside of an object has no such column. `RepeatedRows` therefore
+    leaves older versions out, and `READER_ORDERS` lets a destination that can take the row that came
+    last.
     """
     cursor, disposition = resource.incremental, resource.disposition
     if cursor is None or not resource.primary_key or not cursor.cursor_path.isidentifier():
@@ -145,7 +154,7 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
         return
     newest = "asc" if cursor.last_value_func == "min" else "desc"
     known = columns.get(cursor.cursor_path, {"name": cursor.cursor_path})
-    columns[cursor.cursor_path] = {**known, "dedup_sort": newest}
+    columns[cursor.cursor_path] = {**known, "dedup_sort": newest, READER_ORDERS: True}
     hints["columns"] = list(columns.values()) if is_list else columns
 
 

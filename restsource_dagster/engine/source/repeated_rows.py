@@ -2,10 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Self
 
+from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.incremental.ordering import CursorOrder, IncomparableError
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = ["MAX_KNOWN_ROWS", "RepeatedRows"]
@@ -15,6 +18,12 @@ MAX_KNOWN_ROWS = 200_000
 
 # None is dlt's default, delete-insert
 _REMOVES_REPEATS = (None, "delete-insert")
+_REFUSED_VERSIONS = {
+    "upsert": 'and an upsert would store both. Use the strategy "delete-insert", which keeps the newer '
+    "one by the cursor",
+    "scd2": "and scd2 would keep both as valid. If the API sends each version of a row, leave the "
+    '"primary_key" out, or append the rows',
+}
 Identity = tuple[Any, ...]
 _Identify = Callable[[dict[str, Any]], Identity]
 
@@ -29,8 +38,11 @@ class RepeatedRows:
     - Below a parent, and in a merge that doesn't remove repeats itself: if all fields are equal,
       because a key may be unique only below one parent.
     - In an insert-only merge: if their keys are equal; the first row is kept.
+    - In a delete-insert with a cursor: if their keys are equal. An older version that comes after a
+      newer one is left out, and a newer one that comes after an older one replaces it in the load.
 
-    An upsert stores each row of a load, so two different rows with one key are an error.
+    An upsert stores each row of a load, and scd2 would have two versions that are valid at the same
+    time, so two different rows with one key are an error.
     """
 
     def __init__(self, plan: ResourcePlan) -> None:
@@ -40,7 +52,8 @@ class RepeatedRows:
         self._lock = threading.Lock()
         self._resource = plan.resource.name
         self._identify = _identity_of(plan)
-        self._refuses_versions = plan.resource.disposition.strategy == "upsert"
+        self._versions = _NewestVersions.of(plan)
+        self._refused = _REFUSED_VERSIONS.get(plan.resource.disposition.strategy or "")
         self._keys: set[Identity] = set()
         self._known: set[Identity] = set()
         self._pages: deque[list[Identity]] = deque()
@@ -48,8 +61,11 @@ class RepeatedRows:
     def filter(self, records: list[Any]) -> list[Any]:
         """Return the records that were not read before; `records` itself if none was.
 
-        Raises `IngestError` for another row with the key of an earlier one, in an upsert.
+        Raises `IngestError` for another row with the key of an earlier one, in an upsert or scd2.
         """
+        if self._versions is not None:
+            with self._lock:
+                return self._versions.filter(records)
         identify = self._identify
         if identify is None or not records:
             return records
@@ -81,20 +97,24 @@ class RepeatedRows:
 
     def describe(self) -> str | None:
         """Return a sentence about the rows that were left out; None if none was."""
+        if self._versions is not None and self._versions.left_out:
+            return (
+                f"{self._versions.left_out} rows came after a newer version of the same row, by "
+                "primary key and cursor, and are left out"
+            )
         if not self.left_out:
             return None
         return f"{self.left_out} rows came twice, by their primary key, and are stored once"
 
     def _refuse_versions(self, new: list[Any]) -> None:
-        if not self._refuses_versions:
+        if self._refused is None:
             return
         for *key, _ in new:
             known = tuple(key)
             if known in self._keys:
                 error = IngestError(
                     f"resource {self._resource}: the API sent two different rows with the key {key}, "
-                    'and an upsert would store both. Use the strategy "delete-insert", which keeps the '
-                    "newer one by the cursor; if it was chance, the next run succeeds"
+                    f"{self._refused}; if it was chance, the next run succeeds"
                 )
                 error.resource = self._resource
                 raise error
@@ -107,8 +127,82 @@ class RepeatedRows:
         while len(self._known) > MAX_KNOWN_ROWS and len(self._pages) > 1:
             oldest = self._pages.popleft()
             self._known.difference_update(oldest)
-            if self._refuses_versions:
+            if self._refused is not None:
                 self._keys.difference_update(identity[:-1] for identity in oldest)
+
+
+class _NewestVersions:
+    """Leaves out rows that come after a newer version of the same row, by primary key and cursor."""
+
+    def __init__(self, key: Sequence[str], cursor_path: str, order: CursorOrder) -> None:
+        self.left_out = 0
+        self._key_of = itemgetter(*key)
+        self._cursor_of = _value_getter(cursor_path)
+        self._order = order
+        self._newest: dict[Any, Any] = {}
+        self._pages: deque[list[Any]] = deque()
+
+    @classmethod
+    def of(cls, plan: ResourcePlan) -> Self | None:
+        """Return the filter of a merge that keeps one row for each key; None without a cursor."""
+        resource, cursor = plan.resource, plan.incremental
+        disposition = resource.disposition
+        if not (plan.loaded and resource.primary_key and cursor):
+            return None
+        if disposition.value != "merge" or disposition.strategy not in _REMOVES_REPEATS:
+            return None
+        if any(column.dedup_sort for column in resource.hints.columns_by_name.values()):
+            return None  # the file has an order of its own
+        order = CursorOrder(descending=cursor.last_value_func is min)
+        return cls(resource.primary_key, cursor.cursor_path, order)
+
+    def filter(self, records: list[Any]) -> list[Any]:
+        """Return the records that are no older than earlier ones with their key."""
+        try:
+            keys = list(map(self._key_of, records))
+            is_new = len(set(keys)) == len(keys) and self._newest.keys().isdisjoint(keys)
+            values = list(map(self._cursor_of, records))
+        except (AttributeError, KeyError, TypeError):
+            return records  # no objects, or a key that is missing or a list: never equal
+        if is_new:
+            self._newest.update(zip(keys, values, strict=True))
+            kept = records
+        else:
+            found = zip(keys, values, records, strict=True)
+            kept = [record for key, value, record in found if self._is_newest(key, value)]
+            self.left_out += len(records) - len(kept)
+        self._forget_oldest_page(keys)
+        return kept
+
+    def _is_newest(self, key: Any, value: Any) -> bool:
+        """Return True for a value no older than the newest one of its key, and remember it."""
+        newest = self._newest.get(key)
+        try:
+            is_older = newest is not None and (
+                value is None or self._order.is_before(value, newest)
+            )
+        except IncomparableError:
+            is_older = False  # no order, so the last one counts
+        if not is_older:
+            self._newest[key] = value
+        return not is_older
+
+    def _forget_oldest_page(self, keys: list[Any]) -> None:
+        self._pages.append(keys)
+        while len(self._newest) > MAX_KNOWN_ROWS and len(self._pages) > 1:
+            for key in self._pages.popleft():
+                self._newest.pop(key, None)
+
+
+def _value_getter(path: str) -> Callable[[Any], Any]:
+    """Return a function that gets the value at a path out of a record; None if there is none."""
+    if path.isidentifier():
+        return lambda record: record.get(path)
+    compiled = jsonpath.compile_path(path)
+    field = jsonpath.extract_simple_field_name(compiled)
+    if field is not None:
+        return lambda record: record.get(field)
+    return lambda record: next(iter(jsonpath.find_values(compiled, record)), None)
 
 
 def _identity_of(plan: ResourcePlan) -> _Identify | None:
