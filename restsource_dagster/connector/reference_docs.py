@@ -165,7 +165,7 @@ A connector with warnings runs. They are about: a secret in the file; `true` for
 
 ## What only Python can say
 
-`session`, `convert`, `processing_steps`, custom `auth` and `paginator` classes, functions as
+`session`, `convert`, custom `auth` and `paginator` classes, functions as
 `last_value_func`, hints or response actions, and dlt resources are Python objects. A file can't
 contain them; the message for each says what to do instead.
 

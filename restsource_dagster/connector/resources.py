@@ -7,6 +7,7 @@ from typing import Any, Literal
 from restsource_dagster.connector.env_references import resolve_references
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
+from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.table_hints import TableHints
 
 __all__ = [
@@ -35,6 +36,7 @@ _FIELDS_WITH_REFERENCES = (
     "merge_key",
     "foreign_endpoint",
     "include_from_parent",
+    "processing_steps",
 )
 
 
@@ -87,6 +89,8 @@ class Resource:
     backfill: Backfill | None = None
     """The block `backfill` of the file."""
     mode: WriteMode = "auto"
+    processing_steps: tuple[ProcessingStep, ...] = ()
+    """What happens to the records of a page before they are loaded, in this order."""
     max_table_nesting: int | None = None
     """How deep nested lists become tables; None is dlt's own limit, 0 keeps them as JSON."""
     definition_key: str = ""

@@ -1,5 +1,7 @@
 """Tables: write dispositions and merge strategies, columns, contracts, nesting, formats."""
 
+import hashlib
+import hmac
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,23 @@ def column(name: str, value: Any, see: Callable[[Result], Any], gives: Any, **hi
     resource = {"columns": {"v": hints}, "write_disposition": "append"}
     return Row(f"column_{name}", {}, answers, gives, see, resource=resource)
 
+
+def steps(name: str, step: Any, gives: Any, **hints: Any) -> Row:
+    """What one processing step, or several, leave of two records."""
+    given = {"processing_steps": step if isinstance(step, list) else [step], **hints}
+    answers = page({"id": 1, "n": 2}, {"id": 2, "n": 3})
+    return Row(f"steps_{name}", {}, answers, gives, rows_of, resource=given)
+
+
+def sha(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
+
+
+def hmac_sha(text: bytes) -> str:
+    return hmac.new(b"k", text, hashlib.sha256).hexdigest()
+
+
+SHA_OF_2, SHA_OF_3, HMAC_OF_2, HMAC_OF_3 = sha(b"2"), sha(b"3"), hmac_sha(b"2"), hmac_sha(b"3")
 
 FLAGS = (
     "partition",
@@ -463,7 +482,32 @@ ROWS = (
         Row(f"selected_{value}".lower(), {}, page(1), [1], resource={"selected": value})
         for value in (True, False, None)
     ),
-    refused("steps", resource={"processing_steps": [{"filter": "x"}]}),
+    steps("filter", {"filter": ".id > 1"}, [(2, 3)]),
+    steps("map", {"map": "{id, n: (.n * 2)}"}, [(1, 4), (2, 6)]),
+    steps("yield_map", {"yield_map": "., (.id += 10)"}, [(1, 2), (2, 3), (11, 2), (12, 3)]),
+    steps("rename", {"rename": {"id": "n", "n": "id"}}, [(2, 1), (3, 2)]),
+    steps(
+        "drop", {"drop": ["id"]}, [(None, 2), (None, 3)], columns={"id": {"data_type": "bigint"}}
+    ),
+    steps("hash", {"hash": ["n"]}, [(1, SHA_OF_2), (2, SHA_OF_3)]),
+    steps(
+        "hash_with_key",
+        {"hash": {"fields": ["n"], "key": "k"}},
+        [(1, HMAC_OF_2), (2, HMAC_OF_3)],
+    ),
+    steps("parse_json", {"parse_json": ["n"]}, [(1, 2), (2, 3)]),
+    steps("several", [{"filter": ".id > 1"}, {"drop": ["x"]}], [(2, 3)]),
+    refused("steps", resource={"processing_steps": [{"filter": "x("}]}),
+    refused("steps_null", resource={"processing_steps": None}),
+    refused("step_of_no_name", resource={"processing_steps": [{}]}),
+    refused("step_of_two_names", resource={"processing_steps": [{"drop": ["x"], "map": "."}]}),
+    refused("step_environment", resource={"processing_steps": [{"map": "$ENV"}]}),
+    refused("step_without_fields", resource={"processing_steps": [{"drop": []}]}),
+    refused("step_hash_no_key", resource={"processing_steps": [{"hash": {"fields": ["n"]}}]}),
+    refused(
+        "step_drops_the_key",
+        resource={"primary_key": "id", "processing_steps": [{"drop": ["id"]}]},
+    ),
     *(
         Row(
             f"file_format_{name}".replace("-", "_"),

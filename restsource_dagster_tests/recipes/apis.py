@@ -40,4 +40,32 @@ APIS: Mapping[str, RecipeApi] = {
         environment={"SOURCES__SHOP__CLIENT_SECRET": "secret-of-dlt"},
         files={"shop_token": "t0ken-of-the-file\n"},
     ),
+    "arrays_as_records": RecipeApi(
+        {
+            "/forecast": {"hourly": {"time": ["10:00", "11:00"], "temperature": [3.5, 4.0]}},
+            "/rates": {"rates": {"EUR": 1.1, "GBP": 1.3}},
+            "/trades": [[1, 9.5], [2, -1]],
+        },
+    ),
+    "personal_data": RecipeApi(
+        {
+            "/tickets": [
+                {
+                    "id": 1,
+                    "requester": {"email": "ann@x.test"},
+                    "description": "My card is ...",
+                    "comments": [{"author": "ben", "body": "Thanks, Ann"}],
+                }
+            ]
+        },
+        environment={"HASH_KEY": "k3y-of-hashes"},
+    ),
+    "json_in_texts": RecipeApi(
+        {
+            "/events": [
+                {"Event No": 1, "payload": '{"amount": 12}'},
+                {"Event No": 2, "payload": ""},
+            ]
+        },
+    ),
 }

@@ -27,6 +27,7 @@ from restsource_dagster.connector.models.fields import (
     refuse_value,
 )
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import Moment, Schedule
 from restsource_dagster.connector.models.table_hints import TableHints
 from restsource_dagster.connector.resources import WriteMode
@@ -202,11 +203,10 @@ class ResourceBase(TableHints):
         "values become JSON columns, as with `max_table_nesting: 0`. Not part of dlt's "
         "configuration.",
     )
-    processing_steps: list[PythonOnly] = Field(
-        # dlt accepts an empty list, which does nothing. Anything in the list would be a function.
+    processing_steps: list[ProcessingStep] = Field(
         default=[],
-        description="Python only: not for files.",
-        max_length=0,
+        description="What happens to the records of each page, step by step, before they are loaded. "
+        "In place of dlt's Python functions there are jq programs (https://jqlang.org/manual/).",
     )
 
 

@@ -136,6 +136,8 @@ def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
         "max_table_nesting": resource.max_table_nesting,
         "include_from_parent": sorted(resource.include_from_parent),
         "not_selected": not resource.selected,
+        # only where there are any: the partitions of other resources keep their keys
+        **({"steps": as_json(resource.processing_steps)} if resource.processing_steps else {}),
     }
 
 

@@ -159,7 +159,7 @@ REFUSALS = {
     "client-authentication": "`client_authentication` with an unknown value, or in another type of "
     "auth. dlt doesn't have this field and doesn't get it.",
     "auto-params": "A paginator `auto` with parameters. dlt drops them.",
-    "python-only": "`processing_steps` with any value: a file can't contain Python functions.",
+    "processing-steps": "A step that a file can't have in `processing_steps`. dlt takes any object there.",
     "empty-placeholder": "`{}` where dlt fills in placeholders. In a path dlt drops it, elsewhere "
     "it fails at the first request.",
     "path-braces": "Doubled braces in a path. dlt turns them into single braces too "
@@ -266,7 +266,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     cases = (
         # dlt also takes a list of functions here, so an empty list passes its check.
         ("no-action", path[-1:] == ("action",) and given == []),
-        ("python-only", "processing_steps" in path),
+        ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),

@@ -17,6 +17,7 @@ from restsource_dagster.connector.models.connector_file import (
 )
 from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.models.fields import FileModel
+from restsource_dagster.connector.models.processing_steps import removed_fields
 from restsource_dagster.connector.models.table_hints import (
     Cdc,
     DispositionName,
@@ -204,6 +205,22 @@ def _check_cdc(merged: MergedResource) -> None:
         )
 
 
+def _check_processing_steps(merged: MergedResource) -> None:
+    """Report a key or a cursor that the processing steps leave out of every record."""
+    removed = removed_fields(merged.resource.processing_steps)
+    needed = dict.fromkeys(merged.hints.key_columns("primary_key"), "the primary key")
+    if cursor := merged.endpoint.cursor:
+        needed[cursor.cursor_path] = "the cursor"
+    for name in sorted(removed & needed.keys()):
+        merged.report(
+            merged.place("processing_steps"),
+            f"The steps leave out {quoted_name(name)}, {needed[name]}, which each record needs after "
+            "them",
+            fix="Name the field as the steps leave it, or keep it",
+            code="deliberate:processing-steps",
+        )
+
+
 def _check_table_hints(merged: MergedResource) -> None:
     """Report what dlt refuses in the hints when it builds the resource or makes the table."""
     given = merged.resource.write_disposition
@@ -213,6 +230,7 @@ def _check_table_hints(merged: MergedResource) -> None:
         if nested.write_disposition and _disposition_name(nested.write_disposition) == "skip":
             _report_skip(merged, (*merged.place("nested_hints"), name, "write_disposition"))
     _check_key_names(merged)
+    _check_processing_steps(merged)
     _check_cdc(merged)
     for index, reference in enumerate(merged.resource.references or ()):
         ours, theirs = reference.columns, reference.referenced_columns
@@ -518,6 +536,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         path_params=merged.path_params or NO_PARAMS,
         foreign_endpoint=foreign_endpoint,
         include_from_parent=tuple(fields.include_from_parent or ()),
+        processing_steps=tuple(fields.processing_steps),
         mode=fields.mode or "auto",
         max_table_nesting=_max_table_nesting(fields),
     )

@@ -166,8 +166,6 @@ PYTHON_ONLY_FIELDS = {
     "retries and keeps secrets out of the log",
     "convert": "Leave it out: there is no way yet to convert a cursor in a file. Choose an "
     "`initial_value` in the API's own format",
-    "processing_steps": "Leave it out: there is no way yet to filter or change rows in a file. "
-    "Filter with `params`, or in the warehouse",
 }
 
 
@@ -252,7 +250,15 @@ _EXPECTED_BY_ERROR_TYPE = {
     "model_attributes_type": "an object",
     "dict_type": "an object",
     "list_type": "a list",
+    "too_short": "at least one",
+    "string_too_short": "at least one character",
 }
+_PROBLEMS = {
+    "not_valid": "is not valid",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+}
+"""What is wrong with a value, by the type of the error; else it has the wrong type."""
 
 
 def schema_findings(model: type[BaseModel], error: ValidationError, value: Any) -> list[Finding]:
@@ -280,10 +286,9 @@ def _finding_by_error_type(
         "missing": lambda: _missing_field(path),
         "literal_error": lambda: _unknown_literal(model, error, path),
         "python_only": lambda: python_only_finding(path, given),
-        # Only `processing_steps` has a greatest length: 0.
-        "too_long": lambda: python_only_finding(path, given),
         "jsonpath": lambda: _no_jsonpath(path, given),
         "path_of_many": lambda: _path_of_many(path, given),
+        "jq": lambda: _no_jq(path, given, error["ctx"]["problem"]),
     }
     return by_kind[kind]() if kind in by_kind else _wrong_value(error, path)
 
@@ -299,10 +304,9 @@ def _wrong_value(error: Mapping[str, Any], path: FieldPath) -> Finding:
     expected = error.get("ctx", {}).get("expected") or _EXPECTED_BY_ERROR_TYPE.get(
         kind, error["msg"]
     )
-    problem = "is not valid" if kind == "not_valid" else "is of the wrong type"
     return Finding(
         json_pointer(path),
-        f"{_subject(path)} {problem}",
+        f"{_subject(path)} {_PROBLEMS.get(kind, 'is of the wrong type')}",
         describe_value(error["input"], path),
         expected,
         suggest_value(path, error["input"]),
@@ -400,6 +404,16 @@ def _path_of_many(path: FieldPath, given: Any) -> Finding:
         "a path without `[*]`, `..`, slices and filters",
         'Write the path of one value, such as `items[0].id`; or set "data_selector" to the list, '
         "so that each of its items is a record",
+    )
+
+
+def _no_jq(path: FieldPath, given: Any, problem: str) -> Finding:
+    return Finding(
+        json_pointer(path),
+        f"{_subject(path)} is not a jq program: {problem}",
+        describe_value(given, path),
+        'a program that gets one record, such as `.status == "open"`',
+        "See https://jqlang.org/manual/",
     )
 
 

@@ -32,6 +32,7 @@ from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
+from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.engine.source.resource_reader import (
@@ -64,6 +65,7 @@ class FamilySource:
     """Resources that are loaded as rows have none."""
     watches: Mapping[str, PagingWatch]
     repeats: Mapping[str, RepeatedRows]
+    steps: Mapping[str, RecordSteps]
     notify: Callable[[str], None]
 
     def check_extracted(self) -> None:
@@ -72,6 +74,9 @@ class FamilySource:
             watch.conclude()
         for name, repeats in self.repeats.items():
             if said := repeats.describe():
+                self.notify(f"{name}: {said}")
+        for name, steps in self.steps.items():
+            if said := steps.describe_unseen():
                 self.notify(f"{name}: {said}")
 
 
@@ -126,6 +131,11 @@ def build_family_source(
 
     repeats = {name: RepeatedRows(plan) for name, plan in plans.items()}
 
+    steps = {
+        name: RecordSteps(name, plan.resource.processing_steps, endpoints.redactor)
+        for name, plan in plans.items()
+    }
+
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
@@ -140,6 +150,7 @@ def build_family_source(
                 endpoint,
                 cursors,
                 parents,
+                steps[name],
                 sanitizers[name],
                 rules,
                 watches[name],
@@ -154,7 +165,7 @@ def build_family_source(
     source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(source, counts, plans, sanitizers, loaders, watches, repeats, notify)
+    return FamilySource(source, counts, plans, sanitizers, loaders, watches, repeats, steps, notify)
 
 
 def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:

@@ -46,6 +46,7 @@ from restsource_dagster.engine.plan.resource_plan import (
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.engine.source.column_rules import ColumnRules
+from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 
@@ -249,6 +250,7 @@ class ResourceReader:
     endpoint: EndpointReader
     cursors: FamilyCursors
     parents: ParentTracker
+    steps: RecordSteps
     sanitizer: RecordSanitizer
     column_rules: ColumnRules
     watch: PagingWatch
@@ -267,7 +269,12 @@ class ResourceReader:
         incremental = self.plan.incremental
         return None if incremental is None else PlaceholderCursor.of(incremental, None)
 
-    def records(self, call: Call, opened: OpenRowFilter | None) -> Iterator[Records]:
+    def records(
+        self,
+        call: Call,
+        opened: OpenRowFilter | None,
+        parent_fields: Mapping[str, Any] | None = None,
+    ) -> Iterator[Records]:
         """Yield the new records of a call, page by page; save the cursor after the last page.
 
         That is the last page before the checkpoint, if there is one and it is reached.
@@ -276,7 +283,8 @@ class ResourceReader:
         read = self.endpoint.pages(call, may_stop_early=may_stop, watch=self.watch)
         with closing(read) as pages:
             for number, page in enumerate(self._until_checkpoint(pages, opened), 1):
-                records = self.sanitizer.sanitize(page, number)
+                made = self._after_steps(page, number, parent_fields or {})
+                records = self.sanitizer.sanitize(made, number)
                 sound = records
                 records = opened.row_filter.filter(records, number) if opened else records
                 if records:
@@ -289,6 +297,15 @@ class ResourceReader:
         if opened:
             opened.row_filter.report()
         self._save_unless_shifted(opened)
+
+    def _after_steps(self, page: Records, number: int, parent_fields: Mapping[str, Any]) -> Records:
+        """Return what the processing steps make of a page. As in dlt, they see the parent's fields."""
+        if not self.steps:
+            return page
+        records = self.steps.verify(page, number)
+        for row, record in enumerate(records if parent_fields else (), 1):
+            self._add_parent_fields(record, parent_fields, row)
+        return self.steps.apply(records, number)
 
     def _save_unless_shifted(self, opened: OpenRowFilter | None) -> None:
         """Save the cursor. If rows may have been skipped, keep the old one, so that they are read again.
@@ -387,8 +404,9 @@ class ResourceReader:
         parent_fields: Mapping[str, Any],
         opened: OpenRowFilter | None,
     ) -> Iterator[Records]:
-        for records in self.records(call, opened):
-            yield self._with_parent_fields(records, parent_fields, parent)
+        for records in self.records(call, opened, parent_fields):
+            added = {} if self.steps else parent_fields
+            yield self._with_parent_fields(records, added, parent)
 
     def _with_parent_fields(
         self, records: Records, parent_fields: Mapping[str, Any], parent: Record

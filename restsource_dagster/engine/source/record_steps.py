@@ -1,0 +1,422 @@
+"""Applies the `processing_steps` of a resource to the records of a page.
+
+They come after the paging, which counts the records that the API sent, and before the cursor and the
+table, which see only what the last step leaves. That is dlt's order.
+
+jq computes with 64-bit floats. A whole number beyond 2^53 goes through it as an object that no record
+has, so it is unchanged afterwards, and calculating with it is an error.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+
+from restsource_dagster.connector.models.processing_steps import (
+    DropStep,
+    FilterStep,
+    HashSettings,
+    HashStep,
+    MapStep,
+    ParseJsonStep,
+    ProcessingStep,
+    RenameStep,
+    YieldMapStep,
+    compile_jq,
+)
+from restsource_dagster.engine.errors import RecordError
+from restsource_dagster.engine.http.json_body import (
+    DUPLICATE_KEY,
+    UnverifiedRecords,
+    object_with_duplicate_key,
+    scan_values,
+)
+from restsource_dagster.engine.http.redaction import Redactor
+
+__all__ = ["RecordSteps"]
+
+_SNIPPET_CHARS = 120
+_EXACT_INTEGER = 2**53
+"""jq rounds whole numbers beyond this one."""
+_LONG_NUMBER = re.compile(rb"\d{16}")
+"""Is in the text of every whole number beyond 2^53."""
+_STAND_IN = f"{secrets.token_hex(8)}:"
+"""With a big number behind it the only key of the object that stands for it while jq has the record.
+
+Of an object jq makes no number, and two of them that are added keep both keys.
+"""
+_STAND_IN_OBJECT = re.compile(rf'\{{"{_STAND_IN}(-?[0-9]+)": ?null\}}')
+
+_FAILED = 'catch {error: (if type == "string" then . else tojson end)}'
+_RESULTS = f"map(try [%s] {_FAILED})"
+"""For each record the list of its results, or an object with the error."""
+_VERDICTS = (
+    "map(try ([%s] | if length == 1 then (.[0] != null and .[0] != false) else {count: length} end) "
+    f"{_FAILED})"
+)
+"""For each record true or false, or an object with the error or the number of results."""
+
+Record = dict[str, Any]
+Path = tuple[str, ...]
+
+
+class RecordSteps:
+    """The processing steps of one resource. Each page goes through all of them."""
+
+    def __init__(
+        self,
+        resource: str,
+        steps: Sequence[ProcessingStep],
+        redactor: Redactor,
+    ) -> None:
+        self._resource = resource
+        self._redactor = redactor
+        self._steps = [(step, self._function(step)) for step in steps]
+        self._unseen = {named for step in steps for named in _named_fields(step)}
+        self._has_records = False
+
+    def __bool__(self) -> bool:
+        """Return True if there are any."""
+        return bool(self._steps)
+
+    def apply(self, records: list[Any], page: int) -> list[Any]:
+        """Return what the steps make of the verified records of a page, which they may change.
+
+        Raises `RecordError` if a step can't take a record, with the number that it has in that step.
+        """
+        self._has_records = self._has_records or bool(records)
+        for number, (step, function) in enumerate(self._steps, 1):
+            try:
+                records = function(records)
+            except _StepError as error:
+                name = next(iter(type(step).model_fields))
+                shown = self._redactor.snippet(repr(error.record), _SNIPPET_CHARS)
+                raise RecordError(
+                    self._resource,
+                    page,
+                    error.row,
+                    error.field,
+                    f"processing_steps[{number - 1}] ({name}): {self._redactor(error.problem)}. The "
+                    f"record starts {shown}",
+                ) from None
+        return _as_page(records)
+
+    def describe_unseen(self) -> str | None:
+        """Return a sentence on the fields that no record had; None if there is nothing to say."""
+        if not self._unseen or not self._has_records:
+            return None
+        unseen = ", ".join(f"{field} ({step})" for step, field in sorted(self._unseen))
+        return f"processing_steps: no record had the field {unseen}"
+
+    def verify(self, records: list[Any], page: int) -> list[Any]:
+        """Return the records as they are in the response. Raises `RecordError` for a duplicate key."""
+        if isinstance(records, UnverifiedRecords):
+            scan = scan_values(records)
+            if scan is not None and scan.key_count == records.key_count:
+                return list(records)
+            records = records.parse_strictly()
+        for row, record in enumerate(records, 1):
+            if field := _duplicate_key(record):
+                problem = "the key is there twice in one object, with different values"
+                raise RecordError(self._resource, page, row, field, problem)
+        return records
+
+    def _function(self, step: ProcessingStep) -> Callable[[list[Any]], list[Any]]:
+        function: Callable[[list[Any]], list[Any]]
+        match step:
+            case FilterStep():
+                function = partial(_filter, step.filter)
+            case MapStep():
+                function = partial(_map, step.map)
+            case YieldMapStep():
+                function = partial(_yield_map, step.yield_map)
+            case RenameStep():
+                function = partial(_rename, _by_place(step.rename), self._see("rename"))
+            case DropStep():
+                function = partial(_change, step.drop, _drop, self._see("drop"))
+            case HashStep():
+                hash_value = partial(_hash, _hash_key(step))
+                function = partial(_change, _hashed_fields(step), hash_value, self._see("hash"))
+            case ParseJsonStep():
+                see = self._see("parse_json")
+                function = partial(_change, step.parse_json, _parse_json, see)
+        return function
+
+    def _see(self, step: str) -> Callable[[Iterable[str]], None]:
+        return lambda fields: self._unseen.difference_update((step, field) for field in fields)
+
+
+class _StepError(Exception):
+    """A record that a step can't take; `row` counts from 1."""
+
+    def __init__(self, problem: str, row: int, record: Any, field: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.row, self.record, self.field = problem, row, record, field
+
+
+def _hashed_fields(step: HashStep) -> list[str]:
+    return step.hash.fields if isinstance(step.hash, HashSettings) else step.hash
+
+
+def _hash_key(step: HashStep) -> bytes | None:
+    return step.hash.key.encode() if isinstance(step.hash, HashSettings) else None
+
+
+def _named_fields(step: ProcessingStep) -> Iterator[tuple[str, str]]:
+    """Yield the name of a step and each field that it names."""
+    match step:
+        case RenameStep():
+            yield from (("rename", field) for field in step.rename)
+        case DropStep():
+            yield from (("drop", field) for field in step.drop)
+        case HashStep():
+            yield from (("hash", field) for field in _hashed_fields(step))
+        case ParseJsonStep():
+            yield from (("parse_json", field) for field in step.parse_json)
+
+
+def _as_page(records: list[Any]) -> list[Any]:
+    """Return records that can be written as columns, as those of a response can."""
+    try:
+        raw = orjson.dumps(records)
+    except TypeError:
+        # a number beyond 64 bits or half a character: such a page is loaded row by row
+        return records
+    return UnverifiedRecords.of(
+        records,
+        raw.count(b'":'),
+        raw,
+        lambda: json.loads(raw, object_pairs_hook=object_with_duplicate_key),
+    )
+
+
+def _duplicate_key(value: Any) -> str | None:
+    """Return the key that is twice in an object of `value`, None if there is none."""
+    if isinstance(value, dict):
+        if DUPLICATE_KEY in value:
+            return str(value[DUPLICATE_KEY])
+        value = list(value.values())
+    if isinstance(value, list):
+        return next(filter(None, map(_duplicate_key, value)), None)
+    return None
+
+
+def _filter(program: str, records: list[Any]) -> list[Any]:
+    kept = []
+    for row, (record, verdict) in enumerate(
+        zip(records, _run_jq(program, _VERDICTS, records), strict=True), 1
+    ):
+        if isinstance(verdict, dict):
+            problem = verdict.get("error") or (
+                f"the program has {verdict['count']} results for the record, and a condition has one; "
+                "`any(...)` and `all(...)` make one of several"
+            )
+            raise _StepError(problem, row, record)
+        if verdict:
+            kept.append(record)
+    return kept
+
+
+def _map(program: str, records: list[Any]) -> list[Any]:
+    made = []
+    for row, (record, results) in enumerate(_results(program, records), 1):
+        if len(results) != 1:
+            other = "filter" if not results else "yield_map"
+            problem = (
+                f"the program has {len(results)} results for the record, and each record becomes one; "
+                f"use `{other}`"
+            )
+            raise _StepError(problem, row, record)
+        made.append(results[0])
+    return made
+
+
+def _yield_map(program: str, records: list[Any]) -> list[Any]:
+    return [made for _, results in _results(program, records) for made in results]
+
+
+def _results(program: str, records: list[Any]) -> Iterator[tuple[Any, list[Any]]]:
+    """Yield each record with the results of a program."""
+    all_results = _run_jq(program, _RESULTS, records)
+    for row, (record, results) in enumerate(zip(records, all_results, strict=True), 1):
+        if isinstance(results, dict):
+            raise _StepError(results["error"], row, record)
+        yield record, [_with_floats(made, record) for made in results]
+
+
+def _run_jq(program: str, frame: str, records: list[Any]) -> list[Any]:
+    """Return what a jq program gives for each record, in the form of `frame`."""
+    text, has_big_numbers = _to_text(records)
+    try:
+        output: str = compile_jq(program, frame).input_text(text).text()
+    except ValueError as error:
+        # an error of one record is caught in the frame: this is one of the page
+        raise _StepError(str(error), 1, records[0]) from None
+    if has_big_numbers:
+        output = _STAND_IN_OBJECT.sub(r"\1", output)
+    # Python's parser keeps numbers beyond 64 bits
+    results: list[Any] = json.loads(output) if has_big_numbers else orjson.loads(output)
+    if has_big_numbers and _STAND_IN in output:
+        row = next(row for row, one in enumerate(results) if _STAND_IN in json.dumps(one))
+        problem = "jq can't calculate with whole numbers beyond 2^53, it would round them"
+        raise _StepError(problem, row + 1, records[row])
+    return results
+
+
+def _to_text(records: list[Any]) -> tuple[str, bool]:
+    """Return records as JSON for jq, and whether it has texts for numbers that jq would round."""
+    try:
+        raw = orjson.dumps(records)
+        if not _LONG_NUMBER.search(raw):
+            return raw.decode(), False
+    except TypeError:
+        # a number beyond 64 bits, or half a character
+        pass
+    return json.dumps(_with_stand_ins(records)), True
+
+
+def _with_stand_ins(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_stand_ins(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_stand_ins(item) for item in value]
+    if type(value) is int and abs(value) > _EXACT_INTEGER:
+        return {f"{_STAND_IN}{value}": None}
+    return value
+
+
+def _with_floats(made: Any, record: Any) -> Any:
+    """Return a result with the floats of its record where jq wrote `2` for `2.0`.
+
+    A column gets its type from the first value, so that `2` and then `2.5` would make two columns.
+    """
+    if type(made) is int and type(record) is float and made == record:
+        return record
+    if type(made) is dict and type(record) is dict:
+        return {k: _with_floats(v, record[k]) if k in record else v for k, v in made.items()}
+    if type(made) is list and type(record) is list and len(made) == len(record):
+        return [_with_floats(item, other) for item, other in zip(made, record, strict=True)]
+    return made
+
+
+def _holders(value: Any, path: Sequence[str]) -> Iterator[Record]:
+    """Yield the objects that have the last field of a path. A list stands for its items."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _holders(item, path)
+    elif isinstance(value, dict) and path[0] in value:
+        if len(path) == 1:
+            yield value
+        else:
+            yield from _holders(value[path[0]], path[1:])
+
+
+def _objects_at(value: Any, path: Path) -> Iterator[Record]:
+    """Yield the objects that a path leads to."""
+    if not path:
+        yield value
+        return
+    for holder in _holders(value, path):
+        inner = holder[path[-1]]
+        yield from (
+            one for one in (inner if isinstance(inner, list) else [inner]) if isinstance(one, dict)
+        )
+
+
+def _require_object(record: Any, row: int) -> None:
+    if not isinstance(record, dict):
+        raise _StepError("the record is no object, so it has no fields", row, record)
+
+
+def _by_place(names: Mapping[str, str]) -> list[tuple[Path, dict[str, str]]]:
+    """Return old and new names by the path of the object that they are in, innermost first."""
+    found: dict[Path, dict[str, str]] = {}
+    for field, new in names.items():
+        *place, old = field.split(".")
+        found.setdefault(tuple(place), {})[old] = new
+    # a renamed object is not found under its old name any more
+    return sorted(found.items(), key=lambda one: -len(one[0]))
+
+
+def _rename(
+    places: Sequence[tuple[Path, dict[str, str]]],
+    see: Callable[[Iterable[str]], None],
+    records: list[Any],
+) -> list[Any]:
+    seen: set[str] = set()
+    for row, record in enumerate(records, 1):
+        _require_object(record, row)
+        for path, names in places:
+            for holder in _objects_at(record, path):
+                found = names.keys() & holder.keys()
+                if not found:
+                    continue
+                seen.update(".".join((*path, old)) for old in found)
+                renamed = {names.get(key, key): item for key, item in holder.items()}
+                if len(renamed) < len(holder):
+                    problem = "the record would have two fields of one new name"
+                    raise _StepError(problem, row, record, ".".join((*path, min(found))))
+                holder.clear()
+                holder.update(renamed)
+    see(seen)
+    return records
+
+
+def _change(
+    fields: Sequence[str],
+    change: Callable[[Record, str], None],
+    see: Callable[[Iterable[str]], None],
+    records: list[Any],
+) -> list[Any]:
+    """Change each of the fields in each record. `change` gets the object and the field's name."""
+    paths = [(field, field.split(".")) for field in fields]
+    seen: set[str] = set()
+    for row, record in enumerate(records, 1):
+        _require_object(record, row)
+        for field, path in paths:
+            for holder in _holders(record, path):
+                seen.add(field)
+                try:
+                    change(holder, path[-1])
+                except ValueError as error:
+                    raise _StepError(str(error), row, record, field) from None
+    see(seen)
+    return records
+
+
+def _drop(holder: Record, name: str) -> None:
+    del holder[name]
+
+
+def _hash(key: bytes | None, holder: Record, name: str) -> None:
+    value = holder[name]
+    if value is None:
+        return
+    text = (
+        value
+        if isinstance(value, str)
+        else json.dumps(value, separators=(",", ":"), sort_keys=True)
+    )
+    # half a character is replaced where rows are stored, and hashed as what it is
+    data = text.encode("utf-8", "surrogatepass")
+    made = hashlib.sha256(data) if key is None else hmac.new(key, data, hashlib.sha256)
+    holder[name] = made.hexdigest()
+
+
+def _parse_json(holder: Record, name: str) -> None:
+    text = holder[name]
+    if not isinstance(text, str):
+        return
+    if not text.strip():
+        holder[name] = None
+        return
+    try:
+        holder[name] = json.loads(text, object_pairs_hook=object_with_duplicate_key)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the text is not JSON ({error})") from None
