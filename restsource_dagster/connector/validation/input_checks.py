@@ -143,9 +143,20 @@ def _template_finding(path: FieldPath, template: str) -> Finding:
     )
 
 
+_PUBLIC_REFERENCE = re.compile(r"(?:file|dlt)[:.][\w./~-]+|[A-Z][A-Z0-9_]*", re.ASCII)
+"""The name of a file, of a setting or of a variable: no password is written like that."""
+
+
+def _public_part(reference: str) -> str:
+    """Return what may be shown of a broken reference in the place of a secret: not its default."""
+    if default := _SHELL_DEFAULT.fullmatch(reference):
+        return f"{default['name']}-..." if _PUBLIC_REFERENCE.fullmatch(default["name"]) else ""
+    return reference if _PUBLIC_REFERENCE.fullmatch(reference) else ""
+
+
 def _reference_finding(path: FieldPath, name: str) -> Finding:
     # After a `${` that is part of a password, the rest of the password follows.
-    shown = "" if may_be_secret(path) and not re.fullmatch(r"[\w.:/~-]+", name) else name
+    shown = _public_part(name) if may_be_secret(path) else name
     expected, fix = _meant_reference(shown)
     return Finding(
         json_pointer(path),
