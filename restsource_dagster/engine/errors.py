@@ -12,6 +12,7 @@ __all__ = [
     "ForeignOriginError",
     "IngestError",
     "PagingError",
+    "PlaceRefusedError",
     "RateLimitedError",
     "RecordError",
     "RequestError",
@@ -26,6 +27,9 @@ Redact = Callable[[str], str]
 """Returns a text with every secret replaced, as `engine.http.redaction.Redactor` does."""
 
 _BODY_SNIPPET_CHARS = 500
+# a credential that is refused, or too many requests
+_WALL_STATUSES = frozenset({401, 403, 408, 429})
+_FIRST_SERVER_ERROR = 500
 # how much of a body is redacted before it is cut: a large error page would take seconds
 _BODY_SNIPPET_READ_BYTES = 100_000
 
@@ -35,6 +39,9 @@ class IngestError(Exception):
 
     resource: str | None = None
     """The resource that failed; None if the error belongs to no resource."""
+    is_wall = False
+    """True if the API refuses to go on for now: what it sent before is right, and a later run gets
+    further."""
 
     def locate(self, resource: str, page: int, redact: Redact) -> None:
         """Redact the message, and put the resource and page in front unless it has a resource."""
@@ -98,8 +105,22 @@ class PagingError(IngestError):
     """Paging does not end: a link, a cursor or a page is repeated, or there are too many pages."""
 
 
+class PlaceRefusedError(IngestError):
+    """A load can't go on at the place where it ended, and has to start anew.
+
+    The link or cursor has expired, or the file asks for something else now.
+    """
+
+    def __init__(self, resource: str, reason: str) -> None:
+        super().__init__(f"resource {resource}: the load can't go on where it ended: {reason}")
+        self.resource = resource
+        self.reason = reason
+
+
 class RateLimitedError(IngestError):
     """The API asks to wait longer than `http.max_wait_seconds`."""
+
+    is_wall = True
 
     def __init__(self, asked_seconds: float, waited_seconds: float, max_seconds: float) -> None:
         waited = f" after {waited_seconds:.0f} s of waiting" if waited_seconds else ""
@@ -116,6 +137,8 @@ class CallValueError(IngestError):
 
 class RequestError(IngestError):
     """No complete response arrived for a page of a resource."""
+
+    is_wall = True
 
     def __init__(
         self, *, resource: str, page: int, url: str, cause: str, advice: str | None = None
@@ -148,6 +171,7 @@ class ResponseError(IngestError):
     ) -> None:
         self.resource = resource
         self.status = response.status_code
+        self.is_wall = self.status in _WALL_STATUSES or self.status >= _FIRST_SERVER_ERROR
         content_type = response.headers.get("Content-Type", "no content type")
         advice = self.advice.get(self.status, "")
         text = (
@@ -180,6 +204,8 @@ class RecordError(IngestError):
 
 class TokenError(IngestError):
     """The token endpoint of an OAuth 2.0 login issued no token."""
+
+    is_wall = True
 
     @classmethod
     def of(

@@ -106,16 +106,27 @@ def test_rows_before_a_wall_stay_and_the_next_run_goes_on_after_them(
     assert loaded == sorted(set(loaded)), "each run gets further"
 
 
-def test_a_wall_without_an_order_of_rows_loads_nothing(orders: Orders, settings: Settings) -> None:
+def test_a_wall_without_an_order_of_rows_leaves_the_cursor_until_the_load_is_complete(
+    orders: Orders, settings: Settings
+) -> None:
     cursor = {key: value for key, value in ORDERED.items() if key != "row_order"}
+    connector = make_connector(orders.api.url, resource(cursor), http={"max_concurrency": 1})
     orders.requests_left = 4
-    outcome = load(make_connector(orders.api.url, resource(cursor)), settings)["orders"]
+    outcome = load(connector, settings)["orders"]
     assert outcome.failed
-    assert outcome.rows_loaded == 0
+    assert outcome.cursor is not None
+    assert outcome.cursor.last_value is None
+    kept = len(ids(settings))
+    assert kept == 4 * PAGE
     orders.requests_left = 1_000
-    ran(load(make_connector(orders.api.url, resource(cursor)), settings))
+    before = len(orders.api.asked("/orders"))
+    ran(load(connector, settings))
+    # the same question as before, from the place on
     assert orders.asked_since == ["0"]
+    assert orders.api.asked("/orders")[before].query["offset"] == str(kept)
     assert ids(settings) == list(range(ROWS))
+    ran(load(connector, settings))
+    assert orders.asked_since == ["0", str(ROWS // 3)]
 
 
 def test_a_long_load_is_stored_in_parts(orders: Orders, settings: Settings) -> None:
@@ -186,32 +197,58 @@ def test_a_wall_below_a_parent_keeps_the_parts_before_it(
 @pytest.mark.parametrize(
     ("why", "more"),
     [
-        ("appended", {"write_disposition": "append"}),
         ("replaced", {"write_disposition": "replace"}),
         ("history", {"write_disposition": {"disposition": "merge", "strategy": "scd2"}}),
         ("merge key", {"merge_key": "at"}),
-        ("lag", {"cursor": {**ORDERED, "lag": 2}}),
-        ("exclusive", {"cursor": {**ORDERED, "range_start": "open"}}),
-        ("window", {"cursor": {**ORDERED, "end_value": 1000}}),
-        ("not asked", {"cursor": {"cursor_path": "at", "row_order": "asc"}}),
-        ("descending", {"cursor": {**ORDERED, "row_order": "desc"}}),
     ],
 )
 def test_a_load_that_parts_could_make_wrong_is_stored_as_a_whole(
     orders: Orders, settings: Settings, why: str, more: dict[str, Any]
 ) -> None:
-    if why == "not asked":
-        orders.api.answers["/orders"] = lambda _: {"data": orders.rows, "total": ROWS}
-    if why == "descending":
-        orders.rows.reverse()
     outcome = ran(load(make_connector(orders.api.url, resource(**more)), in_parts(settings)))
-    assert outcome.checkpoints == 0
+    assert outcome.checkpoints == 0, why
     assert outcome.row_count == ROWS
 
 
-def test_rows_that_are_not_in_order_are_stored_as_a_whole(
-    orders: Orders, settings: Settings
+@pytest.mark.parametrize(
+    ("why", "more"),
+    [
+        ("appended", {"write_disposition": "append"}),
+        ("lag", {"cursor": {**ORDERED, "lag": 2}}),
+        ("appended with lag", {"write_disposition": "append", "cursor": {**ORDERED, "lag": 2}}),
+        ("exclusive", {"cursor": {**ORDERED, "range_start": "open"}}),
+        ("window", {"cursor": {**ORDERED, "end_value": 1000}}),
+        (
+            "appended window",
+            {"cursor": {**ORDERED, "end_value": 1000}, "write_disposition": "append"},
+        ),
+        ("not asked", {"cursor": {"cursor_path": "at", "row_order": "asc"}}),
+        ("descending", {"cursor": {**ORDERED, "row_order": "desc"}}),
+        (
+            "descending and appended",
+            {"cursor": {**ORDERED, "row_order": "desc"}, "write_disposition": "append"},
+        ),
+    ],
+)
+def test_a_load_that_cannot_go_on_from_its_cursor_goes_on_at_its_place(
+    orders: Orders, settings: Settings, why: str, more: dict[str, Any]
 ) -> None:
+    orders.is_wanted = lambda *_: True
+    if "descending" in why:
+        orders.rows.reverse()
+    connector = make_connector(orders.api.url, resource(**more), http={"max_concurrency": 1})
+    outcome = ran(load(connector, in_parts(settings)))
+    assert outcome.checkpoints >= ROWS // PAGE - 1
+    assert ids(settings) == list(range(ROWS))
+    assert len(orders.api.asked("/orders")) <= ROWS // PAGE + 1
+    # the rows of all parts are known to the next run
+    orders.rows.insert(0 if "descending" in why else ROWS, {"id": ROWS, "at": ROWS})
+    ran(load(connector, in_parts(settings)))
+    # the rows of a window are appended once
+    assert ids(settings) == list(range(ROWS + (why != "appended window")))
+
+
+def test_rows_that_are_not_in_order_are_all_stored(orders: Orders, settings: Settings) -> None:
     random.Random(7).shuffle(orders.rows)
     orders.rows.sort(key=lambda row: row["id"] >= PAGE)
     orders.rows[1], orders.rows[0] = orders.rows[0], orders.rows[1]

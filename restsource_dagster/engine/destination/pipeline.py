@@ -19,11 +19,13 @@ from dlt.extract import DltSource
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
 from restsource_dagster.engine.destination.recovery import (
     PendingOverride,
+    are_loads_complete,
     clear_pending_load,
     clear_pending_overrides,
     log_pending_load,
     log_pending_overrides,
     read_pending_overrides,
+    take_back_loads,
     undo_incomplete_loads,
 )
 from restsource_dagster.engine.destination.replace_parts import (
@@ -65,6 +67,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides, RowDeletion
+from restsource_dagster.engine.incremental.unfinished import read_unfinished_roots
 from restsource_dagster.engine.run_progress import Progress
 
 __all__ = ["LoadSummary", "PipelineManager", "Swap", "infrequent_gc"]
@@ -134,6 +137,8 @@ class PipelineManager:
     connector's other pipeline loaded first."""
     pending_overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
     """Cursor overrides, by resource, of a load that was killed."""
+    unfinished_roots: frozenset[str] = frozenset()
+    """The families whose loads were stored in part when the pipeline was opened."""
     _overrides: Mapping[str, PendingOverride] = field(default_factory=dict)
     _deletions: dict[str, RowDeletion] = field(default_factory=dict)
     _pipeline: dlt.Pipeline | None = None
@@ -186,6 +191,8 @@ class PipelineManager:
                     f"{self.dataset}: the last run was killed while it loaded. The rows that it "
                     "appended are removed and requested again"
                 )
+            # once, because dlt parses the state on each access
+            self.unfinished_roots = read_unfinished_roots(pipeline.state, self.dataset)
             self._pipeline = pipeline
         return self._pipeline
 
@@ -258,6 +265,29 @@ class PipelineManager:
         name = table_identifier(self.schema() or Schema(self.dataset), table)
         with self._locked(), self._connected() as client:
             return None if client is None else read_row_count(client, name)
+
+    @property
+    def can_take_back(self) -> bool:
+        """True if the destination can delete the rows that a load has appended."""
+        return self._client is not None and has_sql_tables(self.open())
+
+    def are_complete(self, load_ids: Sequence[str]) -> bool:
+        """Return True if all of these loads are complete, and none was taken back."""
+        if not load_ids:
+            return True
+        with self._locked(), self._connected() as client:
+            schema = Schema(self.dataset)
+            return client is not None and are_loads_complete(
+                client, schema.loads_table_name, load_ids
+            )
+
+    def take_back(self, load_ids: Sequence[str]) -> None:
+        """Remove the rows that complete loads have appended, and their states. Discards the pipeline."""
+        schema = self.schema()
+        with self._locked(), self._connected() as client:
+            if client is not None and schema is not None:
+                take_back_loads(client, schema, load_ids)
+        self.discard()
 
     def forget_overrides(self, resources: Collection[str] | None) -> None:
         """Forget the pending overrides of resources, all with None. The destination is locked."""

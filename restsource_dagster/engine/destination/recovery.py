@@ -31,6 +31,7 @@ __all__ = [
     "PENDING_LOADS_TABLE",
     "PENDING_OVERRIDES_TABLE",
     "PendingOverride",
+    "are_loads_complete",
     "clear_pending_load",
     "clear_pending_overrides",
     "delete_load_rows",
@@ -38,6 +39,7 @@ __all__ = [
     "log_pending_overrides",
     "read_completed_loads",
     "read_pending_overrides",
+    "take_back_loads",
     "undo_incomplete_loads",
 ]
 
@@ -134,6 +136,35 @@ def log_pending_load(
         return None
     if not client.has_dataset():
         client.create_dataset()
+    _note_tables(client, appended)
+    return load_ids[0]
+
+
+def take_back_loads(client: SqlClient, schema: Schema, load_ids: Sequence[str]) -> None:
+    """Remove the rows that complete loads have appended, as if these loads had not completed.
+
+    First they are noted as loads in progress, then they are no longer complete: so a process that is
+    killed in between leaves all of it or nothing to `undo_incomplete_loads`, and the states that were
+    stored with them do not count any more.
+    """
+    noted = [
+        _AppendedTable(load_id, position, table, parent)
+        for load_id in load_ids
+        for position, (table, parent) in enumerate(_appended_chains(schema))
+    ]
+    _note_tables(client, noted)
+    loads = client.make_qualified_table_name(schema.loads_table_name)
+    for load_id in load_ids:
+        client.execute_sql(f"DELETE FROM {loads} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it
+    undo_incomplete_loads(client, schema.loads_table_name)
+
+
+def are_loads_complete(client: SqlClient, loads_table: str, load_ids: Sequence[str]) -> bool:
+    """Return True if dlt's table of complete loads has all of these."""
+    return read_completed_loads(client, loads_table).issuperset(load_ids)
+
+
+def _note_tables(client: SqlClient, appended: Sequence[_AppendedTable]) -> None:
     name = client.make_qualified_table_name(PENDING_LOADS_TABLE)
     with client.begin_transaction():
         client.execute_sql(
@@ -150,7 +181,6 @@ def log_pending_load(
                 row.table,
                 row.parent,
             )
-    return load_ids[0]
 
 
 def clear_pending_load(client: SqlClient, load_id: str | None) -> None:
@@ -196,17 +226,27 @@ def _appended_tables(
     for root in _appended_roots(schema):
         if root in replaced:
             continue
-        chain: Sequence[str] = [
-            str(table["name"]) for table in get_nested_tables(schema.tables, root)
-        ]
-        if jobs.isdisjoint(chain):
+        chain = list(_table_chain(schema, root))
+        if jobs.isdisjoint(str(table["name"]) for table in get_nested_tables(schema.tables, root)):
             continue
-        for table in chain:
-            parent = schema.tables[table].get("parent")
-            # a table without columns does not exist in the destination
-            if schema.tables[table].get("columns"):
-                yield _AppendedTable(load_id, position, table, parent)
-                position += 1
+        for table, parent in chain:
+            yield _AppendedTable(load_id, position, table, parent)
+            position += 1
+
+
+def _appended_chains(schema: Schema) -> Iterator[tuple[str, str | None]]:
+    """Yield all tables that are appended to, each after its parent, with their parents."""
+    for root in _appended_roots(schema):
+        yield from _table_chain(schema, root)
+
+
+def _table_chain(schema: Schema, root: str) -> Iterator[tuple[str, str | None]]:
+    """Yield a root table and the tables nested in it, each after its parent, with their parents."""
+    for one in get_nested_tables(schema.tables, root):
+        table = str(one["name"])
+        # a table without columns does not exist in the destination
+        if schema.tables[table].get("columns"):
+            yield table, schema.tables[table].get("parent")
 
 
 def _appended_roots(schema: Schema) -> Iterator[str]:

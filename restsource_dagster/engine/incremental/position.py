@@ -3,7 +3,7 @@
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -138,6 +138,38 @@ class Position:
         """The value where a run would start after `step_back`; None if it would start anew."""
         return self._start_after(self._before_newest)
 
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """How far an unfinished load has come, as a JSON value: what `resume` takes.
+
+        The stored position stays where it is until the load is complete, so that the next part asks
+        the API the same question.
+        """
+        missed = Counter(digest for _, digest in self._seen_before)
+        missed.subtract(self._unmatched)
+        return {
+            "last": self.last_value,
+            "before": self._before_newest,
+            "seen": self._seen_after(self._seen_now) if self.remembers else [],
+            "matched": list(missed.elements()),
+        }
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """Move to where an earlier part of the load ended."""
+        self.is_changed = True
+        self.last_value, self._before_newest = progress["last"], progress["before"]
+        self._seen_now = [(value, digest) for value, digest in progress["seen"]]
+        self._unmatched.subtract(progress["matched"])
+
+    def _seen_after(self, seen: Iterable[tuple[Any, str]]) -> list[tuple[Any, str]]:
+        """Return those that the next run may receive again. The start only moves on from here."""
+        start = self._start_after(self.last_value)
+        return [
+            (value, digest)
+            for value, digest in seen
+            if value is None or start is None or not self._order.is_before(value, start)
+        ]
+
     def step_back(self) -> None:
         """Move back to the value before the newest one; to None if all rows had the same value.
 
@@ -186,16 +218,15 @@ class Position:
 
     def _seen(self) -> list[list[Any]]:
         """Return the rows that the next run may receive again, as `[cursor value, digests]`."""
-        start = self._start_after(self.last_value)
         before, now = Counter(self._seen_before), Counter(self._seen_now)
         seen: dict[Any, list[str]] = {}
         count = 0
-        for value, digest in {**dict.fromkeys(self._seen_before), **dict.fromkeys(self._seen_now)}:
-            if value is None or start is None or not self._order.is_before(value, start):
-                # the greater number: a row of the last run that came again is counted in both
-                times = 1 if self._key else max(before[value, digest], now[value, digest])
-                seen.setdefault(value, []).extend([digest] * times)
-                count += times
+        known = {**dict.fromkeys(self._seen_before), **dict.fromkeys(self._seen_now)}
+        for value, digest in self._seen_after(known):
+            # the greater number: a row of the last run that came again is counted in both
+            times = 1 if self._key else max(before[value, digest], now[value, digest])
+            seen.setdefault(value, []).extend([digest] * times)
+            count += times
         if count > MAX_REMEMBERED_ROWS:
             raise ResourceError(
                 self._rules.resource,

@@ -143,6 +143,23 @@ class RowFilter:
         for position in self._positions:
             position.step_back()
 
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """How far an unfinished load has come, as a JSON value: what `resume` takes."""
+        named = {"": self.own, **self.followers}
+        return {
+            "positions": {name: one.progress for name, one in named.items() if one},
+            "ordered": self._row_order is not None,
+        }
+
+    def resume(self, progress: Mapping[str, Any]) -> None:
+        """Move all positions to where an earlier part of the load ended; `start` stays."""
+        for name, one in {"": self.own, **self.followers}.items():
+            if one and name in progress["positions"]:
+                one.resume(progress["positions"][name])
+        if not progress["ordered"]:
+            self._row_order = None
+
     def filter(self, rows: list[Record], page: int) -> list[Record]:
         """Return the rows of a page that pass; `rows` itself if all do.
 

@@ -8,7 +8,7 @@ and is never an empty page, and paging that does not end is stopped.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -20,7 +20,12 @@ from requests.auth import AuthBase
 
 from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.engine.dlt_compat import join_url, jsonpath
-from restsource_dagster.engine.errors import IngestError, RequestError, ResponseError
+from restsource_dagster.engine.errors import (
+    IngestError,
+    PlaceRefusedError,
+    RequestError,
+    ResponseError,
+)
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
@@ -33,6 +38,7 @@ from restsource_dagster.engine.paging.page_iterator import (
     Records,
 )
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
+from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.paging.records import RecordReader, selects_every_record
 from restsource_dagster.engine.paging.response_checks import (
     failure_beside_records,
@@ -244,25 +250,33 @@ class EndpointReader:
         *,
         may_stop_early: bool = False,
         watch: PagingWatch | None = None,
+        progress: CallProgress | None = None,
     ) -> Generator[Records, None, None]:
-        """Yield the records of each page of a call, in order. Every call starts at its first page.
+        """Yield the records of each page of a call, in order.
 
         Fewer pages are prefetched if the caller `may_stop_early`, before the last page. `watch`
-        observes the end of the call. Raises `RequestError` if the API can't be reached,
+        observes the end of the call. The call starts at the place of `progress`, else at its first
+        page, and keeps `progress` up to date. Raises `RequestError` if the API can't be reached,
         `ResponseError` if a response is not what the connector file says it is, `PagingError` if the
-        paging does not end.
+        paging does not end, `PlaceRefusedError` if the API does not answer at the place any more.
         """
-        pages = self._page_iterator(call)
-        totals = CallTotals(self._selects_every_record, is_filtered=call.is_filtered)
+        progress = progress or CallProgress()
+        pages = self._page_iterator(call, progress)
+        totals = progress.totals = CallTotals(
+            self._selects_every_record, is_filtered=call.is_filtered, carried=progress.carried
+        )
+        progress.read_place = lambda: pages.next_place
         page: Page | None = None
-        with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetch:
+        # not `progress` itself, which moves on while pages are prefetched
+        start = replace(progress)
+        with self._page_fetcher(call, pages, start, may_stop_early=may_stop_early) as fetch:
             while pages.has_next_page:
-                request = pages.next_request()
-                page = pages.advance(fetch(request, pages.page_number))
+                page = self._next_page(pages, fetch)
                 if page is None:
                     break
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
                 self._report_errors(page, pages.page_number)
+                progress.pages, progress.has_ended = pages.page_number, not pages.has_next_page
                 yield self._report_page(page.records)
         # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
@@ -272,6 +286,21 @@ class EndpointReader:
             self.listener.on_call_end(total, totals.rows)
             if missing := totals.describe_missing_pages(pages.paginator):
                 self.listener.on_message(missing)
+
+    def _next_page(self, pages: PageIterator, fetch: FetchPage) -> Page | None:
+        """Return the next page; None if the answer is the end. See `pages` for what it raises."""
+        request = pages.next_request()
+        is_at_place = pages.place is not None and not pages.has_advanced
+        try:
+            page = pages.advance(fetch(request, pages.page_number))
+        except ResponseError as error:
+            if not is_at_place or error.is_wall:
+                raise
+            raise PlaceRefusedError(self.resource, str(error)) from None
+        if is_at_place and page is None:
+            # an action of the file, or a total, takes the answer for the end: here it may be no page
+            raise PlaceRefusedError(self.resource, "the answer has no page")
+        return page
 
     @property
     def max_prefetched_calls(self) -> int:
@@ -286,10 +315,12 @@ class EndpointReader:
                 self.resource, pages, self._sender.send, may_stop_early=may_stop_early, group=group
             )
 
-    def prefetch_for_later(self, call: Call, *, may_stop_early: bool) -> None:
-        """Fetch the pages of a call that will be made later in the run."""
+    def prefetch_for_later(
+        self, call: Call, *, may_stop_early: bool, progress: CallProgress | None = None
+    ) -> None:
+        """Fetch the pages of a call that will be made later in the run, from its place on."""
         if self.prefetcher is not None and call.is_prefetchable:
-            pages = self._page_iterator(call)
+            pages = self._page_iterator(call, progress)
             self.prefetcher.prefetch_for_later(
                 self.resource, pages, self._sender.send, may_stop_early=may_stop_early
             )
@@ -300,7 +331,7 @@ class EndpointReader:
             self.prefetcher.cancel_group(group)
 
     def _page_fetcher(
-        self, call: Call, pages: PageIterator, *, may_stop_early: bool
+        self, call: Call, pages: PageIterator, start: CallProgress, *, may_stop_early: bool
     ) -> AbstractContextManager[FetchPage]:
         send = self._sender.send
         if self.prefetcher is None or not call.is_prefetchable:
@@ -308,7 +339,7 @@ class EndpointReader:
         return self.prefetcher.page_fetcher(
             self.resource,
             pages.request,
-            lambda: self._page_iterator(call),
+            lambda: self._page_iterator(call, start),
             send,
             may_stop_early=may_stop_early,
         )
@@ -328,7 +359,8 @@ class EndpointReader:
     def _selects_every_record(self) -> bool:
         return selects_every_record(self.data_selector)
 
-    def _page_iterator(self, call: Call) -> PageIterator:
+    def _page_iterator(self, call: Call, progress: CallProgress | None = None) -> PageIterator:
+        start = progress or CallProgress()
         return PageIterator(
             resource=self.resource,
             redactor=self.redactor,
@@ -343,6 +375,8 @@ class EndpointReader:
                 allows_errors=self.allows_errors,
             ),
             guard=PageGuard(self.max_pages),
+            place=start.place,
+            page_number=start.pages,
         )
 
     def _request(self, call: Call) -> requests.Request:

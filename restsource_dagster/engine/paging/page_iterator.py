@@ -16,6 +16,7 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.paging.place import Place, go_to_place, read_place
 from restsource_dagster.engine.paging.records import (
     RecordReader,
     Selection,
@@ -148,15 +149,21 @@ class PageIterator:
     paginator: BasePaginator | None
     record_reader: RecordReader
     guard: PageGuard
+    place: Place | None = None
+    """Where an earlier call ended; None to begin at the first page."""
     page_number: int = 0
     """The page whose request was returned last; pages count from 1."""
     is_detected: bool = False
     """True if the file names no paginator, so that the first response decides."""
+    has_advanced: bool = False
+    """True once a page was read."""
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
         self.is_detected = self.paginator is None
-        if self.paginator:
+        if self.place is not None:
+            self.paginator = go_to_place(self.paginator, self.place, self.request)
+        elif self.paginator:
             self.paginator.init_request(self.request)
 
     @property
@@ -164,7 +171,16 @@ class PageIterator:
         """True if there is a page to request."""
         if self._has_ended:
             return False
-        return self.paginator is None or self.page_number == 0 or self.paginator.has_next_page
+        return self.paginator is None or not self.has_advanced or self.paginator.has_next_page
+
+    @property
+    def next_place(self) -> Place | None:
+        """The place of the next page; None if there is none, or if it can't be stored."""
+        if not self.has_advanced:
+            return self.place
+        if not self.has_next_page:
+            return None
+        return read_place(self.paginator, is_detected=self.is_detected, redactor=self.redactor)
 
     def next_request(self) -> requests.Request:
         """Return the request of the next page. Raises `PagingError` if it repeats an earlier one."""
@@ -189,6 +205,7 @@ class PageIterator:
         self._raise_if(problem)
         # the items before the filter: a page whose records are all filtered out is not the last one
         self.paginator = self._advance_paginator(response, listed)
+        self.has_advanced = True
         return Page(response, body, selection.records, listed, digest)
 
     def _is_past_the_end(self, response: requests.Response) -> bool:

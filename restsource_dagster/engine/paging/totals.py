@@ -13,7 +13,14 @@ from restsource_dagster.engine.paging.response_checks import (
     split_names,
 )
 
-__all__ = ["CallTotals", "PageTotal", "may_filter", "stated_total", "whole_number"]
+__all__ = [
+    "CallTotals",
+    "CarriedTotals",
+    "PageTotal",
+    "may_filter",
+    "stated_total",
+    "whole_number",
+]
 
 # as APIs name the total of a list: of all pages, not of this one
 _TOTAL_FIELDS = frozenset(
@@ -51,22 +58,49 @@ class PageTotal:
     answered_at: float
 
 
+_MAX_CARRIED_TOTALS = 200
+
+
+@dataclass(frozen=True)
+class CarriedTotals:
+    """What the parts of a call that were read before say about its totals. Of bounded size."""
+
+    rows: int = 0
+    pages: int = 0
+    """The pages that had rows."""
+    newest: int | None = None
+    stated: tuple[int, ...] = ()
+    """Those that may still be the number of all rows or pages."""
+    largest: int = 0
+    last: tuple[int, int] | None = None
+    """The total of the last page that stated one, and its rows."""
+    counts_down: bool = True
+    """True as long as each total may be the number of the rows that are left."""
+    fall: str | None = None
+    """A sentence if a total fell."""
+
+
 @dataclass
 class CallTotals:
     """Counts the pages and rows of one call, and keeps the total that the API stated last.
 
-    `selects_every_record` is False if the selector filters: then a total can't be compared. With
+    Pages that an earlier part of the load has read are counted by `carried`. `selects_every_record` is False if the selector filters: then a total can't be compared. With
     `is_filtered` the call asks for some of the rows. A total may be that of the whole table all the
     same, so only one whose name says that it is of the filter counts.
     """
 
     selects_every_record: bool
     is_filtered: bool = False
-    rows: int = 0
-    pages: int = 0
-    newest_total: int | None = None
+    carried: CarriedTotals = field(default_factory=CarriedTotals)
+    rows: int = field(default=0, init=False)
+    pages: int = field(default=0, init=False)
+    newest_total: int | None = field(default=None, init=False)
     stated: list[PageTotal] = field(default_factory=list)
-    """The totals of all pages that state one, in the order of the pages."""
+    """The totals of this part's pages that state one, in the order of the pages."""
+
+    def __post_init__(self) -> None:
+        self.rows, self.pages = self.carried.rows, self.carried.pages
+        self.newest_total = self.carried.newest
 
     def add_page(
         self, response: requests.Response, body: Any, rows: int, paginator: Any = None
@@ -95,11 +129,18 @@ class CallTotals:
         reasons. It must fall from one response to another that was requested after the first arrived,
         because pages that are requested at the same time arrive in any order.
         """
-        totals = [page.total for page in self.stated]
-        if not {self.rows, self.pages} & set(totals) or _counts_down(self.stated):
+        totals = {*self.carried.stated, *(page.total for page in self.stated)}
+        if not {self.rows, self.pages} & totals or self._counts_down:
             return None
+        return self._fall
+
+    @property
+    def _fall(self) -> str | None:
+        if self.carried.fall:
+            return self.carried.fall
         by_answer = sorted(self.stated, key=lambda page: page.answered_at)
-        largest, answered = 0, 0
+        # all pages of earlier parts were answered before the first of this one was requested
+        largest, answered = self.carried.largest, 0
         for page in sorted(self.stated, key=lambda page: page.asked_at):
             while answered < len(by_answer) and by_answer[answered].answered_at <= page.asked_at:
                 largest = max(largest, by_answer[answered].total)
@@ -107,6 +148,27 @@ class CallTotals:
             if largest > page.total:
                 return f"the API's total fell from {largest} to {page.total}"
         return None
+
+    @property
+    def _counts_down(self) -> bool:
+        before = [PageTotal(*self.carried.last, 0.0, 0.0)] if self.carried.last else []
+        return self.carried.counts_down and _counts_down([*before, *self.stated])
+
+    def carry(self) -> CarriedTotals:
+        """Return what the next part has to know of the pages up to now."""
+        totals = dict.fromkeys((*self.carried.stated, *(page.total for page in self.stated)))
+        last = self.stated[-1] if self.stated else None
+        return CarriedTotals(
+            rows=self.rows,
+            pages=self.pages,
+            newest=self.newest_total,
+            # a total below what has arrived is neither the number of all rows nor of all pages
+            stated=tuple(total for total in totals if total >= self.pages)[-_MAX_CARRIED_TOTALS:],
+            largest=max(self.carried.largest, *(page.total for page in self.stated), 0),
+            last=(last.total, last.rows) if last else self.carried.last,
+            counts_down=self._counts_down,
+            fall=self._fall,
+        )
 
     def total_records(self, paginator: Any) -> int | None:
         """Return the number of rows that the API stated; None without one, or if it counts pages.

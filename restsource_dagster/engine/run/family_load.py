@@ -4,13 +4,14 @@ A family (a resource and its dependents) is always in one load package: its rows
 arrive together or not at all. A family that fails does not affect the others.
 """
 
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
@@ -21,6 +22,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.env_references import read_references
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
@@ -39,18 +41,23 @@ from restsource_dagster.engine.destination.tables import (
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.cursor_state import read_cursor_progress
 from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
+from restsource_dagster.engine.incremental.unfinished import (
+    Unfinished,
+    fingerprint_of,
+    read_unfinished,
+)
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
 from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver, Usage
-from restsource_dagster.engine.source.checkpoint import Checkpoint, can_load_in_parts
+from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart, can_load_in_parts
 from restsource_dagster.engine.source.dlt_source import (
     PAGES_SUFFIX,
     FamilySource,
@@ -77,6 +84,13 @@ _logger = logging.getLogger(__name__)
 
 _WRITE_MODE_CHARS = 300
 """The most characters of the reason why rows were not written as columns: it quotes a value."""
+
+
+_NOT_ASKED = {
+    *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
+    *("selected", "pointer", "line", "definition_key", "mode"),
+}
+"""Fields of a resource that say nothing about its rows, or that are in its endpoint."""
 
 
 def failure_reason(error: Exception) -> str:
@@ -135,6 +149,7 @@ def join_parts(parts: Sequence[Outcome]) -> Outcome:
         nested_tables=dict(nested),
         schema_changes=tuple(change for part in parts for change in part.schema_changes),
         checkpoints=len(parts) - 1,
+        resumed_from=first.resumed_from,
     )
 
 
@@ -191,6 +206,8 @@ class LoadBaseline:
     """The ends of the window that is loaded; None for a live run."""
     overridden_cursors: Mapping[str, tuple[Any, Any]]
     """By resource, the stored cursor and the value that replaced it."""
+    resumed_from: str | None = None
+    """Where the load of an earlier run goes on, in words."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +260,7 @@ def loaded_outcomes_of(
             if before.window
             else read_cursor_progress(before.state, result.state, connector, resource),
             cursor_set=before.overridden_cursors.get(resource.name),
+            resumed_from=before.resumed_from,
             window=before.window,
             write_mode=redactor.snippet(
                 _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
@@ -368,9 +386,23 @@ class _LoadAttempt:
     checkpoint: Checkpoint | None = None
     """Where the extract may end early; None if it may not."""
     is_continued: bool = False
-    """True if the families are loaded in parts, and this is not the first one."""
+    """True if the families are loaded in parts, and this is not the first one of the run."""
+    starts_anew: bool = False
+    """True if the unfinished load is not continued."""
+    has_started_anew: bool = False
+    """True if a load of the run has started anew before."""
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
+
+    def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
+        """Return the attempt that follows this one."""
+        return _LoadAttempt(
+            self.families,
+            is_continued=True,
+            starts_anew=starts_anew,
+            has_started_anew=starts_anew or self.has_started_anew,
+            started=self.started,
+        )
 
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is."""
@@ -427,16 +459,8 @@ class ConnectorRun:
         parts: list[Sequence[Outcome]] = []
         attempt = _LoadAttempt([selected])
         try:
-            while True:
-                attempt = _LoadAttempt(
-                    [selected],
-                    Checkpoint(self.checkpoint_seconds),
-                    is_continued=bool(parts),
-                    started=attempt.started,
-                )
-                parts.append(self._load_package(attempt))
-                if not self._continues(attempt, parts):
-                    break
+            while (following := self._load_part(attempt, parts)) is not None:
+                attempt = following
             outcomes = _join_all_parts(parts)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             # the pipeline's local state may have cursors whose rows were not loaded
@@ -459,6 +483,24 @@ class ConnectorRun:
             ]
         # outside of the `try`: an error of the caller is not one of the family
         yield from outcomes
+
+    def _load_part(
+        self, attempt: _LoadAttempt, parts: list[Sequence[Outcome]]
+    ) -> _LoadAttempt | None:
+        """Load one part of a family and add its outcomes to `parts`; return the next part, None at the end."""
+        attempt.checkpoint = Checkpoint(self.checkpoint_seconds)
+        try:
+            parts.append(self._load_package(attempt))
+        except Exception as error:
+            refusal = _root_cause(error)[1]
+            # once in a run: an API that refuses each place would be read for ever
+            if not isinstance(refusal, PlaceRefusedError) or attempt.has_started_anew:
+                raise
+            self.pipelines.discard()
+            self.progress.message(f"{refusal}. It starts anew")
+            parts.clear()
+            return attempt.next_part(starts_anew=True)
+        return attempt.next_part() if self._continues(attempt, parts) else None
 
     def _continues(self, attempt: _LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
         """Return True if another part follows. Raises the error that ended this one."""
@@ -517,17 +559,23 @@ class ConnectorRun:
         options = LoadOptions()
         if not attempt.is_continued:
             options = self._prepare_group(pipeline, attempt.families)
+        # the extraction changes the pipeline's state in place
+        state = deepcopy(dict(pipeline.state))
+        part = self._find_part(attempt, state, options)
+        if part.is_outdated and self._take_back_parts(state, part.root, options):
+            pipeline = self.pipelines.open()
+            state = deepcopy(dict(pipeline.state))
         self.pipelines.prepare_load(options.overrides)
         # after the overrides, so that a changed cursor starts at its new value
         before = LoadBaseline(
             attempt.started,
-            # the extraction changes the pipeline's state in place
-            deepcopy(dict(pipeline.state)),
+            state,
             read_table_snapshots(self.pipelines.schema()),
             options.window_ends,
             options.overrides.moved_cursors,
+            self._describe_resumption(attempt, part),
         )
-        result = LoadResult.of(pipeline, self._run_pipeline(attempt, pipeline, options))
+        result = LoadResult.of(pipeline, self._run_pipeline(attempt, pipeline, options, part))
         name = self.connector.name
         return [
             outcome
@@ -545,21 +593,101 @@ class ConnectorRun:
             raise IngestError("several families are loaded together only for their new rows")
         return options[0]
 
+    def _find_part(
+        self, attempt: _LoadAttempt, state: Mapping[str, Any], options: LoadOptions
+    ) -> LoadPart:
+        """Return which part of a family's load the attempt is. Several families are loaded as a whole."""
+        selected = attempt.families[0]
+        if len(attempt.families) > 1:
+            return LoadPart(selected.root)
+        plans = self.plans(selected)
+        may_end = options == LoadOptions() and self._can_load_in_parts(selected)
+        found = read_unfinished(state, self.connector.name, selected.root)
+        resumed = None
+        if found and may_end and not attempt.starts_anew and self._is_valid(found, selected):
+            resumed = found
+        return LoadPart(
+            selected.root,
+            lambda: self._fingerprint(selected),
+            # cursors that are changed and rows that are replaced need one load
+            attempt.checkpoint if may_end else None,
+            resumed,
+            is_outdated=found is not None and resumed is None,
+            by_cursor=plans[selected.root].sends_start
+            and all(one.disposition.value == "merge" for one in selected.selected),
+            appends=any(plan.appends and plan.loaded for plan in plans.values()),
+        )
+
+    def _can_load_in_parts(self, selected: SelectedFamily) -> bool:
+        # the next load requests a skipped parent again; as the next part, that would be at once
+        may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
+        return not may_skip and can_load_in_parts(
+            selected.selected, can_take_back=self.pipelines.can_take_back
+        )
+
+    def _is_valid(self, unfinished: Unfinished, selected: SelectedFamily) -> bool:
+        """Return True if the file still asks for the same, and no part was taken back."""
+        if unfinished.fingerprint != self._fingerprint(selected):
+            return False
+        return self.pipelines.are_complete(unfinished.load_ids)
+
+    def _fingerprint(self, selected: SelectedFamily) -> str:
+        """Return a hash of what the file says of a family; new credentials don't change it."""
+        client = self.connector.client
+        asked: list[Any] = [client.base_url, as_json(client.paginator), as_json(client.headers)]
+        for plan in self.plans(selected).values():
+            one = plan.resource
+            endpoint = {k: value for k, value in plan.endpoint.as_json().items() if k != "auth"}
+            others = {
+                part.name: as_json(getattr(one, part.name))
+                for part in fields(one)
+                if part.name not in _NOT_ASKED
+            }
+            asked += [
+                plan.loaded,
+                endpoint,
+                others,
+                one.disposition.value,
+                one.disposition.strategy,
+            ]
+        return fingerprint_of(self.redactor(json.dumps(asked, sort_keys=True, default=str)))
+
+    def _take_back_parts(self, state: Mapping[str, Any], root: str, options: LoadOptions) -> bool:
+        """Remove what an unfinished load has appended, as it is not continued; return True if it has.
+
+        Merged rows stay: they are merged again.
+        """
+        found = read_unfinished(state, self.connector.name, root)
+        # an override replaces rows itself, and leaves those that a person wants to keep
+        if found is None or options != LoadOptions() or not found.load_ids:
+            return False
+        self.progress.message(
+            f"{root}: an earlier load was stored in part and can't be continued, so the rows that it "
+            "appended are removed and requested again"
+        )
+        self.pipelines.take_back(found.load_ids)
+        return True
+
+    def _describe_resumption(self, attempt: _LoadAttempt, part: LoadPart) -> str | None:
+        """Return where an earlier run's load goes on, and report it; None if it doesn't."""
+        if part.resumed is None or attempt.is_continued:
+            return None
+        text = self.redactor(part.resumed.describe())
+        self.progress.message(f"{part.root}: goes on with the load of an earlier run: {text}")
+        return text
+
     def _run_pipeline(
-        self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions
+        self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions, part: LoadPart
     ) -> LoadSummary:
         with self.pipelines.parquet_files() as parquet_files:
             # all families are checked before a row of any is extracted
             for selected in attempt.families:
-                source = self._build_source(
-                    selected,
-                    options.window,
-                    parquet_files,
-                    # cursors that are changed and rows that are replaced need one load
-                    attempt.checkpoint if options == LoadOptions() else None,
-                )
+                own_part = part if len(attempt.families) == 1 else None
+                source = self._build_source(selected, options.window, parquet_files, own_part)
                 attempt.sources.append(source)
-                self._check_source(pipeline, source, options)
+                # the rows of earlier parts are known
+                if not part.is_later:
+                    self._check_source(pipeline, source, options)
             return self.pipelines.run(
                 pipeline,
                 [selected.root for selected in attempt.families],
@@ -573,13 +701,8 @@ class ConnectorRun:
         selected: SelectedFamily,
         window: BackfillWindow | None,
         parquet_files: ParquetFiles | None,
-        checkpoint: Checkpoint | None,
+        part: LoadPart | None,
     ) -> FamilySource:
-        # the next load requests a skipped parent again; as the next part, that would be at once
-        may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
-        sends_start = self.plans(selected)[selected.root].sends_start
-        if may_skip or not sends_start or not can_load_in_parts(selected.selected):
-            checkpoint = None
         source = build_family_source(
             self.connector,
             self.endpoints,
@@ -590,7 +713,7 @@ class ConnectorRun:
             stored=self.pipelines.schema(),
             window=window,
             files=parquet_files,
-            checkpoint=checkpoint,
+            part=part,
         )
         for plan in source.plans.values():
             if not plan.loaded:

@@ -272,7 +272,12 @@ class FamilyPrefetch:
                 continue
 
     def loads_from_cursor(self, selected: SelectedFamily) -> bool:
-        """Return True if a family is loaded from its stored cursor, without an override."""
+        """Return True if a family is loaded from its stored cursor, without an override.
+
+        An unfinished load goes on at its place instead.
+        """
+        if selected.root in self._run.pipelines.unfinished_roots:
+            return False
         return _family_overrides(self._overrides, self._run, selected).is_empty
 
     def wait_for_first_page(self, selected: SelectedFamily, max_seconds: float) -> None:

@@ -80,6 +80,8 @@ class Outcome:
     """The changes of its tables' schemas by this load, in sentences."""
     checkpoints: int = 0
     """How often rows were loaded before all were read."""
+    resumed_from: str | None = None
+    """Where the load of an earlier run was continued: a place in the paging, or the cursor."""
     failure: Failure | None = None
     # live objects: their text would fill the log, and no two compare equal
     load: DltLoad | None = field(default=None, repr=False, compare=False)

@@ -1,16 +1,31 @@
 """Checkpoints: a long extract stops between two pages, its rows are loaded, and the next one continues.
 
-If the run fails or is killed afterwards, the next one continues from the cursor that was stored with
-those rows. Only calls that send the oldest rows first (`row_order`) can do that, into merged tables.
+If the run fails or is killed afterwards, the next one continues in the same way. It goes on
+
+- from the cursor that was stored with those rows, if the call sends the oldest rows first (`row_order`)
+  into merged tables;
+- else at the place in the paging of each call in progress, with the parents that were read and whose
+  calls are still to be made. See `engine.incremental.unfinished` for what is stored.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+import dlt
 
 from restsource_dagster.connector.resources import Resource
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
+from restsource_dagster.engine.incremental.unfinished import (
+    LeftParent,
+    Unfinished,
+    UnfinishedCall,
+    clear_unfinished,
+    store_unfinished,
+)
+from restsource_dagster.engine.paging.place import CallProgress
 
-__all__ = ["CHECKPOINT_ROWS", "Checkpoint", "can_load_in_parts"]
+__all__ = ["CHECKPOINT_ROWS", "Checkpoint", "LoadPart", "can_load_in_parts"]
 
 CHECKPOINT_ROWS = 100_000
 """An extract ends after so many rows, however fast they came: until the load, all are on the disk."""
@@ -19,14 +34,25 @@ _STRATEGIES = frozenset((None, "delete-insert", "insert-only", "upsert"))
 """Merges of single rows. The others compare a table with all rows of a load."""
 
 
-def can_load_in_parts(resources: Collection[Resource]) -> bool:
-    """True if a table is the same whether its rows come in one load or in several."""
+def can_load_in_parts(resources: Collection[Resource], *, can_take_back: bool) -> bool:
+    """True if a table is the same whether its rows come in one load or in several.
+
+    `can_take_back` is True if the destination can delete the rows that a load has appended: they are
+    when a load has to start anew.
+    """
     return all(
-        one.disposition.value == "merge"
-        and one.disposition.strategy in _STRATEGIES
-        # a load replaces all rows that share a merge key, and another part may have some of them
-        and not one.merge_key
+        (one.disposition.value == "append" and can_take_back) or _merges_rows(one)
         for one in resources
+    )
+
+
+def _merges_rows(resource: Resource) -> bool:
+    disposition = resource.disposition
+    # with a merge key a load replaces all rows that share it, and another part may have some of them
+    return (
+        disposition.value == "merge"
+        and disposition.strategy in _STRATEGIES
+        and not resource.merge_key
     )
 
 
@@ -43,6 +69,8 @@ class Checkpoint:
         self._clock = clock
         self._due_at = clock() + seconds
         self._rows_left = rows
+        self.pages = 0
+        """The pages that were read."""
         self.is_reached = False
         """True if the extract ended early because the checkpoint was due."""
         self.error: IngestError | None = None
@@ -50,9 +78,170 @@ class Checkpoint:
 
     def add_page(self, rows: int) -> None:
         """Count a page with so many rows."""
+        self.pages += 1
         self._rows_left -= rows
 
     @property
     def is_due(self) -> bool:
         """True if the extract should end as soon as it can."""
         return self._rows_left <= 0 or self._clock() >= self._due_at
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the extract ended early: no further page is requested, and this part is not the last."""
+        return self.is_reached or self.error is not None
+
+
+@dataclass
+class LoadPart:
+    """One part of a load: where its calls start, and where they end if it is not the last part.
+
+    A load that is not interrupted is one part. Make one for each load package and family; use it in the
+    thread that extracts.
+    """
+
+    root: str
+    fingerprint: Callable[[], str] = field(default=lambda: "")
+    """Returns that of the family as the file has it now."""
+    checkpoint: Checkpoint | None = None
+    """Where the part may end early; None if it may not."""
+    resumed: Unfinished | None = None
+    """The unfinished load that this part continues; None if it starts a load."""
+    is_outdated: bool = False
+    """True if the state has an unfinished load that is not continued."""
+    by_cursor: bool = False
+    """True if the root can go on from its cursor in place of a place in its paging."""
+    appends: bool = False
+    """True if rows are appended: the loads that have them are noted, so that they can be taken back."""
+    _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
+    _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
+    _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
+        default_factory=dict, init=False
+    )
+    _open: dict[str, CallProgress] = field(default_factory=dict, init=False)
+
+    def begin(self) -> None:
+        """Take over the unfinished load: it is removed from the state, unless the part ends early."""
+        if self.resumed:
+            self._calls, self._parents = dict(self.resumed.calls), dict(self.resumed.parents)
+        if self.resumed or self.is_outdated:
+            clear_unfinished(dlt.current.source_state(), self.root)
+
+    @property
+    def is_later(self) -> bool:
+        """True if earlier parts of the load are stored."""
+        return self.resumed is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the part ended before the last page."""
+        return self.checkpoint is not None and self.checkpoint.has_ended
+
+    def resume_call(
+        self, resource: str, key: str, call: Callable[[], str]
+    ) -> UnfinishedCall | None:
+        """Return how far an earlier part has come with a call; None if it has not begun.
+
+        `call` returns the fingerprint of what the call asks for. Raises `PlaceRefusedError` if that has
+        changed.
+        """
+        found = self._calls.get(resource)
+        if found is None or found.key != key:
+            return None
+        del self._calls[resource]
+        if found.call != call():
+            raise PlaceRefusedError(resource, "it is asked for something else now")
+        return found
+
+    def is_interrupted(self, resource: str, key: str) -> bool:
+        """True if an earlier part has begun a call, and this one has not gone on with it yet."""
+        found = self._calls.get(resource)
+        return found is not None and found.key == key
+
+    def resume_parents(
+        self, resource: str, requested: Callable[[], tuple[str, ...] | None]
+    ) -> tuple[tuple[LeftParent, ...], tuple[str, ...]]:
+        """Return the parents that earlier parts have left, and the keys of those they have requested.
+
+        `requested` returns these keys at the end of this part; None if they are too many to store.
+        """
+        self._trackers[resource] = requested
+        known = self.resumed.requested.get(resource, ()) if self.resumed else ()
+        return self._parents.pop(resource, ()), known
+
+    def open_call(self, resource: str, progress: CallProgress) -> None:
+        """Note that a call is in progress. The calls above it, which it waits for, are open, too."""
+        self._open[resource] = progress
+
+    def close_call(self, resource: str) -> None:
+        """Note that a call has ended."""
+        self._open.pop(resource, None)
+
+    def ends_after_page(self, rows: int, *, by_cursor: bool, is_last: bool) -> bool:
+        """Count a page of a call in progress; return True if the part ends after it.
+
+        Pass `is_last` for the last page of the root: the load ends with it.
+        """
+        checkpoint = self.checkpoint
+        if checkpoint is None:
+            return False
+        checkpoint.add_page(rows)
+        if not checkpoint.has_ended and checkpoint.is_due and not is_last:
+            checkpoint.is_reached = self._can_end(by_cursor=by_cursor)
+        return checkpoint.has_ended
+
+    def ends_at_error(self, error: IngestError, *, by_cursor: bool) -> bool:
+        """Return True if the part ends at this error: what came before it is stored."""
+        checkpoint = self.checkpoint
+        if checkpoint is None or not error.is_wall or not checkpoint.pages:
+            return False
+        if not self._can_end(by_cursor=by_cursor):
+            return False
+        checkpoint.error = error
+        return True
+
+    def _can_end(self, *, by_cursor: bool) -> bool:
+        if any(requested() is None for requested in self._trackers.values()):
+            return False
+        return by_cursor or all(
+            # a call that has not begun starts at its first page
+            not progress.pages or progress.has_ended or progress.read_place() is not None
+            for progress in self._open.values()
+        )
+
+    @property
+    def has_pending(self) -> bool:
+        """True if something below the root is left for the next part."""
+        return bool(self._calls or self._parents)
+
+    def interrupt_call(self, resource: str, call: UnfinishedCall) -> None:
+        """Store where a call ended."""
+        self._calls[resource] = call
+        self._store()
+
+    def leave_parents(self, resource: str, parents: Iterable[LeftParent]) -> None:
+        """Store the parents whose calls are left for the next part."""
+        if left := tuple(parents):
+            self._parents[resource] = left
+            self._store()
+
+    def continue_from_cursor(self) -> None:
+        """Store that the next part goes on from the cursor."""
+        self._store()
+
+    def _store(self) -> None:
+        before = self.resumed
+        load_ids = before.load_ids if before else ()
+        if self.appends:
+            load_ids = (*load_ids, dlt.current.load_package_state()["load_id"])
+        store_unfinished(
+            self.root,
+            Unfinished(
+                fingerprint=self.fingerprint(),
+                calls=self._calls,
+                parents=self._parents,
+                requested={name: keys for name, one in self._trackers.items() if (keys := one())},
+                load_ids=load_ids,
+                parts=(before.parts if before else 0) + 1,
+            ),
+        )

@@ -28,7 +28,7 @@ from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
-from restsource_dagster.engine.source.checkpoint import Checkpoint
+from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
@@ -91,7 +91,7 @@ def build_family_source(
     stored: Schema | None = None,
     window: BackfillWindow | None = None,
     files: ParquetFiles | None = None,
-    checkpoint: Checkpoint | None = None,
+    part: LoadPart | None = None,
 ) -> FamilySource:
     """Return a source of a family's resources that are loaded or have dependents that are.
 
@@ -99,7 +99,7 @@ def build_family_source(
     loaded is read all the same, and its own cursor stays where it is. `schema` is the stored schema
     if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
     `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
-    columns go to `files`. The root's call ends early at the `checkpoint`.
+    columns go to `files`. `part` says where the calls start, and where they may end early.
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
@@ -135,15 +135,23 @@ def build_family_source(
         name: RecordSteps(name, plan.resource.processing_steps, endpoints.redactor)
         for name, plan in plans.items()
     }
+    own_part = part or LoadPart(root)
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
             on_error = connector.http.on_child_error
-            parents = ParentTracker(plan, cursors, on_error, counts[name], endpoints.redactor)
+            parents = ParentTracker(
+                plan,
+                cursors,
+                on_error,
+                counts[name],
+                endpoints.redactor,
+                own_part,
+                has_own_key=_takes_own_key(plan, plans),
+            )
             # only here: dlt looks secrets up by the source that it is about to extract
             endpoint = endpoints.endpoint(plan)
-            own_checkpoint = checkpoint if name == root else None
             rules = ColumnRules(plan.resource, stored or empty, endpoints.redactor.snippet)
             reader = ResourceReader(
                 plan,
@@ -155,7 +163,7 @@ def build_family_source(
                 rules,
                 watches[name],
                 repeats[name],
-                own_checkpoint,
+                own_part,
             )
             # dependents read records, and a page that is written as columns yields none
             is_parent = any(other.resource.parent == name for other in plans.values())
@@ -166,6 +174,15 @@ def build_family_source(
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
     return FamilySource(source, counts, plans, sanitizers, loaders, watches, repeats, steps, notify)
+
+
+def _takes_own_key(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> bool:
+    """True if a call below a parent takes the primary key of its parent, so that no two are the same."""
+    if plan.resource.parent is None:
+        return False
+    fields = {param.field for param in plan.endpoint.parent_fields.values()}
+    key = plans[plan.resource.parent].resource.primary_key
+    return bool(key) and fields.issuperset(key)
 
 
 def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:

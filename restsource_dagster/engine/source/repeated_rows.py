@@ -1,7 +1,7 @@
 """Leave out rows that the API sends twice in one run, as happens if pages shift while they are read."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any, Self
@@ -9,12 +9,16 @@ from typing import Any, Self
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, IncomparableError
+from restsource_dagster.engine.incremental.position import digest_of
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = ["MAX_KNOWN_ROWS", "RepeatedRows"]
 
 MAX_KNOWN_ROWS = 200_000
 """How many rows are remembered. Pages shift only by the rows that are added or deleted meanwhile."""
+
+_BOUNDARY_ROWS = 1_000
+"""How many rows are remembered from one part of a load to the next."""
 
 # None is dlt's default, delete-insert
 _REMOVES_REPEATS = (None, "delete-insert")
@@ -46,6 +50,10 @@ class RepeatedRows:
     """
 
     def __init__(self, plan: ResourcePlan) -> None:
+        # the rows of a part before are merged with those of this one
+        self._is_merged = plan.resource.disposition.value == "merge"
+        self._last_pages: deque[list[Any]] = deque()
+        self._boundary: Boundary | None = None
         self.left_out = 0
         """How many rows were left out."""
         # calls below parents may be read by several threads
@@ -63,11 +71,53 @@ class RepeatedRows:
 
         Raises `IngestError` for another row with the key of an earlier one, in an upsert or scd2.
         """
+        if not records:
+            return records
+        if self._is_merged:
+            return self._filter(records)
+        if self._boundary is not None:
+            records = self._after_boundary(records)
+        new = self._filter(records)
+        self._last_pages.append(new)
+        while sum(map(len, self._last_pages)) - len(self._last_pages[0]) >= _BOUNDARY_ROWS:
+            self._last_pages.popleft()
+        return new
+
+    def boundary(self) -> tuple[str, ...]:
+        """Return digests of the rows that were read last, for `resume`."""
+        rows = [row for page in self._last_pages for row in page][-_BOUNDARY_ROWS:]
+        return tuple(map(self._digest, rows))
+
+    def resume(self, boundary: Sequence[str]) -> None:
+        """Leave out the rows of an earlier part of the load if they come again in the next pages.
+
+        Pages shift by the rows that were added between the two parts.
+        """
+        self._boundary = Boundary(boundary, has_key=self._identify is not None)
+
+    def _after_boundary(self, records: list[Any]) -> list[Any]:
+        boundary = self._boundary
+        if boundary is None or boundary.is_passed:
+            self._boundary = None
+            return records
+        kept = boundary.filter([self._digest(record) for record in records])
+        if len(kept) == len(records):
+            return records
+        self.left_out += len(records) - len(kept)
+        return [records[number] for number in kept]
+
+    def _digest(self, record: Any) -> str:
+        try:
+            return digest_of(self._identify(record) if self._identify else record)
+        except (AttributeError, KeyError, TypeError):
+            return digest_of(record)
+
+    def _filter(self, records: list[Any]) -> list[Any]:
         if self._versions is not None:
             with self._lock:
                 return self._versions.filter(records)
         identify = self._identify
-        if identify is None or not records:
+        if identify is None:
             return records
         try:
             found = [identify(record) for record in records]
@@ -104,7 +154,8 @@ class RepeatedRows:
             )
         if not self.left_out:
             return None
-        return f"{self.left_out} rows came twice, by their primary key, and are stored once"
+        how = ", by their primary key," if self._identify else ""
+        return f"{self.left_out} rows came twice{how} and are stored once"
 
     def _refuse_versions(self, new: list[Any]) -> None:
         if self._refused is None:
@@ -203,6 +254,49 @@ def _value_getter(path: str) -> Callable[[Any], Any]:
     if field is not None:
         return lambda record: record.get(field)
     return lambda record: next(iter(jsonpath.find_values(compiled, record)), None)
+
+
+class Boundary:
+    """The last rows of an earlier part, by their digests, as long as they may come again.
+
+    With a key each of them is left out. Without one, equal rows may be different ones: only a run of
+    rows that ends the earlier part and begins this one is left out, and only if a row of it is unlike
+    all others.
+    """
+
+    def __init__(self, digests: Sequence[str], *, has_key: bool) -> None:
+        self._digests = list(digests)
+        self._unique = {digest for digest, count in Counter(digests).items() if count == 1}
+        self._has_key = has_key
+        self._is_running = False
+        self._rows_left = len(digests)
+
+    @property
+    def is_passed(self) -> bool:
+        """True if so many rows have come since that none of the boundary is expected any more."""
+        return self._rows_left <= 0 or not self._digests
+
+    def filter(self, digests: Sequence[str]) -> list[int]:
+        """Return the numbers of the rows of a page that are new. The pages come in order."""
+        self._rows_left -= len(digests)
+        if self._has_key:
+            known = set(self._digests)
+            return [number for number, digest in enumerate(digests) if digest not in known]
+        return list(range(self._run_length(digests), len(digests)))
+
+    def _run_length(self, digests: Sequence[str]) -> int:
+        """Return how many rows at the beginning of a page belong to the run that came again."""
+        lengths = [len(self._digests)] if self._is_running else range(len(self._digests), 0, -1)
+        for length in lengths:
+            run = self._digests[-length:]
+            rows = min(length, len(digests))
+            again = list(digests[:rows])
+            if run[:rows] == again and not self._unique.isdisjoint(again):
+                # the rest of the run must follow on the next page
+                self._digests, self._is_running = run[rows:], True
+                return rows
+        self._digests = []
+        return 0
 
 
 def _identity_of(plan: ResourcePlan) -> _Identify | None:

@@ -5,6 +5,7 @@ Each parent of a dependent resource is requested once in a run, and may be skipp
 dlt's state and requested again in the next run, even if the API does not send the parent again.
 """
 
+import json
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from restsource_dagster.connector.models.connector_file import SkipChildErrors
 from restsource_dagster.engine.errors import (
     CallValueError,
     IngestError,
-    PagingError,
+    PlaceRefusedError,
     RecordError,
     RequestError,
     ResponseError,
@@ -35,8 +36,15 @@ from restsource_dagster.engine.incremental.row_filter import (
     RowFilter,
     SeenRecord,
 )
+from restsource_dagster.engine.incremental.unfinished import (
+    ROOT_CALL,
+    LeftParent,
+    UnfinishedCall,
+    fingerprint_of,
+)
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
+from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.plan.resource_plan import (
     ResourcePlan,
     dependent_call,
@@ -44,7 +52,7 @@ from restsource_dagster.engine.plan.resource_plan import (
     values_from_parent,
 )
 from restsource_dagster.engine.run_progress import ResourceCounts
-from restsource_dagster.engine.source.checkpoint import Checkpoint
+from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
@@ -60,6 +68,9 @@ __all__ = [
 ]
 
 _VALUE_SNIPPET_CHARS = 80
+_MAX_SHIFTED_PARENTS = 2_000
+_MAX_STORED_PARENTS = 50_000
+"""How many parents are known over the parts of a load if several records may be one parent."""
 
 Record = dict[str, Any]
 Records = list[Any]
@@ -91,20 +102,28 @@ class ParentTracker:
         on_child_error: Literal["fail"] | SkipChildErrors,
         counts: ResourceCounts,
         redactor: Redactor,
+        part: LoadPart,
+        *,
+        has_own_key: bool = False,
     ) -> None:
+        """`has_own_key` is True if a call takes the primary key of its parent."""
         self._plan = plan
         self._cursors = cursors
+        self._part = part
+        self._has_own_key = has_own_key
         self._max_skipped = (
             on_child_error.skip_up_to if isinstance(on_child_error, SkipChildErrors) else 0
         )
         self._counts = counts
         self._redactor = redactor
         self._lock = threading.Lock()
-        self._requested: set[str] = set()
+        # in the order of the requests
+        self._requested: dict[str, None] = {}
         self._prefetched: set[str] = set()
         self._owed: list[Record] | None = None
         self._skipped_before: set[str] = set()
         self._new_skipped = 0
+        self._is_resumed = False
 
     @property
     def may_skip(self) -> bool:
@@ -112,11 +131,52 @@ class ParentTracker:
         return self._max_skipped > 0
 
     def queue(self, parents: Iterable[Any]) -> "ParentQueue":
-        """Return the parents of a page as a queue; those skipped in the last run come first.
+        """Return the parents of a page as a queue.
 
+        Those that an earlier part of the load has left come first, then those skipped in the last run.
         Call it in the thread that extracts: it reads dlt's state.
         """
-        return ParentQueue(self, self._candidates([*self._take_owed(), *parents]))
+        left = self._take_left()
+        return ParentQueue(self, self._candidates([*left, *self._take_owed(), *parents]))
+
+    def leave(self, parents: Iterable[PendingParent]) -> None:
+        """Leave parents to the next part of the load."""
+        left = []
+        for pending in parents:
+            # its call may have begun
+            self._requested.pop(pending.key, None)
+            left.append(self._left_parent(pending.parent))
+        self._part.leave_parents(self._plan.resource.name, left)
+
+    def _left_parent(self, parent: Any) -> LeftParent:
+        if not isinstance(parent, dict):
+            return LeftParent(fields=parent)
+        seen_by = parent.seen_by if isinstance(parent, SeenRecord) else ()
+        return LeftParent(fields=self._needed_fields(parent), seen_by=tuple(sorted(seen_by)))
+
+    def _take_left(self) -> list[Any]:
+        """Return the parents that an earlier part has left, at the first call in a part only."""
+        if self._is_resumed:
+            return []
+        self._is_resumed = True
+        left, requested = self._part.resume_parents(
+            self._plan.resource.name, self._requested_to_store
+        )
+        self._requested |= dict.fromkeys(requested)
+        return [_seen_record(one.fields, one.seen_by) for one in left]
+
+    def _requested_to_store(self) -> tuple[str, ...] | None:
+        """Return the keys of requested parents that the next part must not request again.
+
+        None if they are too many. Merged rows may be requested again, and are newer then.
+        """
+        if self._plan.resource.disposition.value == "merge":
+            return ()
+        requested = tuple(self._requested)
+        if self._has_own_key:
+            # each parent comes once, unless pages shift
+            return requested[-_MAX_SHIFTED_PARENTS:]
+        return requested if len(requested) <= _MAX_STORED_PARENTS else None
 
     def is_requested(self, key: str) -> bool:
         """True if a parent with this key was requested in this run."""
@@ -124,7 +184,7 @@ class ParentTracker:
 
     def mark_requested(self, key: str) -> None:
         """Note that a parent with this key is requested."""
-        self._requested.add(key)
+        self._requested[key] = None
 
     def is_prefetched(self, key: str) -> bool:
         """True if a parent with this key was prefetched or requested."""
@@ -229,6 +289,12 @@ class ParentQueue:
                 return candidate
         return None
 
+    def remaining(self) -> Iterator[PendingParent]:
+        """Yield the parents that were not requested, unusable ones too. The queue is empty then."""
+        while (candidate := self._next()) is not None:
+            if not self._tracker.is_requested(candidate.key):
+                yield candidate
+
     def upcoming(self, limit: int) -> Iterator[PendingParent]:
         """Yield the next parents up to an unusable one. Some may have been requested already."""
         while len(self._buffer) < limit and (found := next(self._candidates, None)):
@@ -240,6 +306,15 @@ class ParentQueue:
 
     def _next(self) -> PendingParent | None:
         return self._buffer.popleft() if self._buffer else next(self._candidates, None)
+
+
+def _seen_record(fields: Any, seen_by: Iterable[str]) -> Any:
+    names = frozenset(seen_by)
+    if not names:
+        return fields
+    record = SeenRecord(fields)
+    record.seen_by = names
+    return record
 
 
 @dataclass(frozen=True)
@@ -255,8 +330,7 @@ class ResourceReader:
     column_rules: ColumnRules
     watch: PagingWatch
     repeats: RepeatedRows
-    checkpoint: Checkpoint | None = None
-    """The call ends early when this checkpoint is due; None: the call is read to its end."""
+    part: LoadPart
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
@@ -273,16 +347,52 @@ class ResourceReader:
         self,
         call: Call,
         opened: OpenRowFilter | None,
+        key: str = ROOT_CALL,
         parent_fields: Mapping[str, Any] | None = None,
     ) -> Iterator[Records]:
         """Yield the new records of a call, page by page; save the cursor after the last page.
 
-        That is the last page before the checkpoint, if there is one and it is reached.
+        If the part of the load ends before, store how far the call has come. `key` is `ROOT_CALL` or
+        that of the parent.
         """
+        name, part = self.plan.resource.name, self.part
+        resumed = part.resume_call(name, key, lambda: self._fingerprint(call))
+        progress = self._resume(resumed, opened) if resumed else CallProgress()
+        part.open_call(name, progress)
+        try:
+            if not progress.has_ended:
+                yield from self._pages(call, opened, progress, parent_fields)
+        except PlaceRefusedError as error:
+            if part.appends:
+                raise
+            # merged rows may come again
+            self.watch.notify(f"{error.reason}. The call starts anew")
+            progress = CallProgress()
+            part.open_call(name, progress)
+            yield from self._pages(call, opened, progress, parent_fields)
+        part.close_call(name)
+        # also if a call below the last page has ended early: its parent counts as read later
+        if part.has_ended:
+            self._interrupt(call, opened, key, progress)
+            return
+        if opened:
+            opened.row_filter.report()
+        self._save_unless_shifted(opened, resumed.shift if resumed else None)
+
+    def _pages(
+        self,
+        call: Call,
+        opened: OpenRowFilter | None,
+        progress: CallProgress,
+        parent_fields: Mapping[str, Any] | None,
+    ) -> Iterator[Records]:
         may_stop = opened is not None and opened.row_filter.may_finish_early
-        read = self.endpoint.pages(call, may_stop_early=may_stop, watch=self.watch)
+        read = self.endpoint.pages(
+            call, may_stop_early=may_stop, watch=self.watch, progress=progress
+        )
         with closing(read) as pages:
-            for number, page in enumerate(self._until_checkpoint(pages, opened), 1):
+            for page in self._until_checkpoint(pages, opened, progress):
+                number = progress.pages
                 made = self._after_steps(page, number, parent_fields or {})
                 records = self.sanitizer.sanitize(made, number)
                 sound = records
@@ -293,10 +403,8 @@ class ResourceReader:
                         self.column_rules.check(records, sound, number)
                     yield records
                 if opened and opened.row_filter.is_finished:
+                    progress.has_ended = True
                     break
-        if opened:
-            opened.row_filter.report()
-        self._save_unless_shifted(opened)
 
     def _after_steps(self, page: Records, number: int, parent_fields: Mapping[str, Any]) -> Records:
         """Return what the processing steps make of a page. As in dlt, they see the parent's fields."""
@@ -307,12 +415,66 @@ class ResourceReader:
             self._add_parent_fields(record, parent_fields, row)
         return self.steps.apply(records, number)
 
-    def _save_unless_shifted(self, opened: OpenRowFilter | None) -> None:
+    def _fingerprint(self, call: Call) -> str:
+        asked = [call.method, call.path, call.params, call.json, call.data]
+        return fingerprint_of(self.endpoint.redactor(json.dumps(asked, default=str)))
+
+    def _resume(self, resumed: UnfinishedCall, opened: OpenRowFilter | None) -> CallProgress:
+        """Go on where an earlier part has ended, and return the progress of the call there."""
+        if opened and resumed.cursor:
+            opened.row_filter.resume(resumed.cursor)
+        self.repeats.resume(resumed.boundary)
+        return resumed.progress
+
+    def _interrupt(
+        self, call: Call, opened: OpenRowFilter | None, key: str, progress: CallProgress
+    ) -> None:
+        """Store how far a call has come, so that the next part goes on there."""
+        name, part = self.plan.resource.name, self.part
+        if opened and self._goes_on_from_cursor(opened) and not part.has_pending:
+            opened.row_filter.continue_later()
+            opened.save()
+            part.continue_from_cursor()
+            return
+        if not progress.pages:
+            return  # the call has not begun: it starts at its first page
+        part.interrupt_call(
+            name,
+            UnfinishedCall(
+                key=key,
+                call=self._fingerprint(call),
+                place=None if progress.has_ended else progress.read_place(),
+                has_ended=progress.has_ended,
+                pages=progress.pages,
+                cursor=opened.row_filter.progress if opened else None,
+                boundary=self.repeats.boundary(),
+                totals=progress.totals.carry() if progress.totals else progress.carried,
+                shift=self.watch.take_shift(),
+            ),
+        )
+
+    @property
+    def _is_root(self) -> bool:
+        return self.plan.resource.name == self.part.root
+
+    def _goes_on_from_cursor(self, opened: OpenRowFilter | None) -> bool:
+        """True if the next part can begin at the cursor in place of a place in the paging."""
+        return bool(
+            self._is_root
+            and self.part.by_cursor
+            and opened
+            and opened.row_filter.can_continue_later
+        )
+
+    def _save_unless_shifted(
+        self, opened: OpenRowFilter | None, shift_before: str | None = None
+    ) -> None:
         """Save the cursor. If rows may have been skipped, keep the old one, so that they are read again.
 
-        Raises `IngestError` if rows that are read again would be stored twice.
+        `shift_before` is what an earlier part has noticed. Raises `IngestError` if rows that are read
+        again would be stored twice.
         """
-        shift, name = self.watch.take_shift(), self.plan.resource.name
+        shift, name = self.watch.take_shift() or shift_before, self.plan.resource.name
         if shift is None:
             if opened:
                 opened.save()
@@ -327,6 +489,9 @@ class ResourceReader:
             or not self.cursors.reads_again
             or any(position.remembers for position in followers)
         ):
+            if self.part.is_later:
+                # the rows of the earlier parts are in the table: they are taken back first
+                raise PlaceRefusedError(name, shift)
             error = IngestError(
                 f"resource {name}: {shift}. Nothing is loaded and the cursor stays, so the next run "
                 "reads them again"
@@ -336,31 +501,27 @@ class ResourceReader:
         self.watch.notify(f"{shift}; the cursor stays, so the next run reads them again")
 
     def _until_checkpoint(
-        self, pages: Iterator[Records], opened: OpenRowFilter | None
+        self, pages: Iterator[Records], opened: OpenRowFilter | None, progress: CallProgress
     ) -> Iterator[Records]:
-        """Yield the pages up to the checkpoint or the first error, if the rest can be read later."""
-        checkpoint = self.checkpoint
-        if checkpoint is None or opened is None:
-            yield from pages
-            return
-        row_filter = opened.row_filter
+        """Yield the pages up to the checkpoint, or to an error after which a later part can go on."""
+        by_cursor = False
         try:
             for page in pages:
                 yield page
-                checkpoint.add_page(len(page))
-                if checkpoint.is_due and row_filter.can_continue_later:
-                    checkpoint.is_reached = True
-                    break
-            else:
-                return
-        except PagingError:
-            # paging that repeats itself may not have sent what it seems to have sent
-            raise
+                by_cursor = self._goes_on_from_cursor(opened)
+                ends = self.part.ends_after_page(
+                    len(page),
+                    by_cursor=by_cursor,
+                    is_last=progress.has_ended and self._is_root,
+                )
+                # the last page is followed by what the end of the call shows
+                if ends and not progress.has_ended:
+                    return
         except IngestError as error:
-            if not row_filter.can_continue_later:
+            if (self._is_root and not progress.pages) or not self.part.ends_at_error(
+                error, by_cursor=by_cursor
+            ):
                 raise
-            checkpoint.error = error
-        row_filter.continue_later()
 
     def dependent_records(
         self, pending: PendingParent, opened: OpenRowFilter | None
@@ -368,7 +529,7 @@ class ResourceReader:
         """Yield the records of the call for a parent, with the parent's fields that the file includes."""
         if not self.parents.may_skip:
             call, parent_fields = self._dependent_call(pending, opened)
-            pages = self._records_below(pending.parent, call, parent_fields, opened)
+            pages = self._records_below(pending, call, parent_fields, opened)
             yield from map(self.repeats.filter, pages)
             return
         path = self.plan.endpoint.path
@@ -376,7 +537,7 @@ class ResourceReader:
             call, parent_fields = self._dependent_call(pending, opened)
             path = call.path
             # all or nothing: if a later page fails, the parent is skipped and none is loaded
-            pages = self._records_below(pending.parent, call, parent_fields, opened)
+            pages = self._records_below(pending, call, parent_fields, opened)
             yield from map(self.repeats.filter, list(pages))
         except _SKIPPABLE_ERRORS as error:
             self.parents.skip_parent(pending, path, error)
@@ -399,14 +560,14 @@ class ResourceReader:
 
     def _records_below(
         self,
-        parent: Record,
+        pending: PendingParent,
         call: Call,
         parent_fields: Mapping[str, Any],
         opened: OpenRowFilter | None,
     ) -> Iterator[Records]:
-        for records in self.records(call, opened, parent_fields):
+        for records in self.records(call, opened, pending.key, parent_fields):
             added = {} if self.steps else parent_fields
-            yield self._with_parent_fields(records, added, parent)
+            yield self._with_parent_fields(records, added, pending.parent)
 
     def _with_parent_fields(
         self, records: Records, parent_fields: Mapping[str, Any], parent: Record
@@ -456,6 +617,8 @@ class ResourceReader:
         for pending in parents.upcoming(self.endpoint.max_prefetched_calls):
             if self.parents.is_prefetched(pending.key):
                 continue
+            if self.part.is_interrupted(plan.resource.name, pending.key):
+                continue  # it does not start at its first page
             row_filter = self.cursors.peek(plan, pending.values)
             # the cursor's start is known only from the first call on; a guess would be a wrong request
             if row_filter is None and plan.incremental is not None:
@@ -472,10 +635,17 @@ class ResourceReader:
 
 def root_pages(reader: ResourceReader) -> Iterator[Any]:
     """Yield the pages of a resource without a parent."""
+    reader.part.begin()
+    is_empty = True
+    if reader.part.is_later:
+        # the dependents begin with the parents that the earlier parts have left
+        is_empty = False
+        yield _empty_page(reader.plan)
+        if reader.part.has_ended:
+            return
     opened = reader.cursors.open(reader.plan, None)
     state = reader.cursors.paging_state_of(reader.plan.resource.name)
     reader.watch.recall(state)
-    is_empty = True
     with reader.located_errors():
         call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
     for records in map(reader.repeats.filter, reader.records(call, opened)):
@@ -494,7 +664,8 @@ def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
     """
     parents = reader.parents.queue(items if isinstance(items, list) else [items])
     # not in the generator, which dlt may start only after those of earlier pages
-    reader.prefetch(parents)
+    if not reader.part.has_ended:
+        reader.prefetch(parents)
     return _read_dependent_pages(parents, reader)
 
 
@@ -503,10 +674,15 @@ def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Itera
     reader.watch.recall(state)
     try:
         yield _empty_page(reader.plan)
-        while (pending := parents.next_parent()) is not None:
+        # a parent whose call, or a call below it, has ended early is left together with the others
+        ended: list[PendingParent] = []
+        while not reader.part.has_ended and (pending := parents.next_parent()) is not None:
             opened = reader.cursors.open(reader.plan, pending.values)
             reader.prefetch(parents)
             yield from reader.dependent_records(pending, opened)
+            ended = [pending] if reader.part.has_ended else []
+        if reader.part.has_ended:
+            reader.parents.leave([*ended, *parents.remaining()])
         reader.watch.store(state)
     finally:
         # dlt closes the generator in its middle when another resource fails
