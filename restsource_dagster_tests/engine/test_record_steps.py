@@ -3,16 +3,18 @@
 import hashlib
 import hmac
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.models.processing_steps import DropStep, MapStep
+from restsource_dagster.connector.models.processing_steps import DropStep, FilterStep, MapStep
+from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.run.outcome import Outcome
-from restsource_dagster.engine.source.record_steps import RecordSteps
+from restsource_dagster.engine.source.record_steps import RecordSteps, read_fields
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
@@ -152,6 +154,48 @@ def test_jq_changes_no_value(records: list[Any]) -> None:
     assert json.dumps(list(steps.apply(records, 1))) == before
 
 
+CONDITIONS = [
+    '.a == "x" and .b > 3',
+    ".a.c or (.b | not)",
+    ".a | length > 1",
+    '.a | test("x")',
+    ".b != null and (.a.c == 1.5 or .b <= -2)",
+]
+UNSAFE = [
+    ".",
+    "length > 1",
+    ". == {}",
+    ".a as $x | true",
+    'has("a")',
+    ".a | ..",
+    "keys | any",
+    '"\\(.)" == "x"',
+]
+fields = st.none() | st.integers(-5, 5) | st.sampled_from(["x", "xx", ""]) | st.just({"c": 1.5})
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abd"), fields), min_size=1, max_size=3))
+def test_a_condition_has_one_verdict_with_all_fields_and_with_those_that_it_reads(
+    records: list[Any],
+) -> None:
+    for program in CONDITIONS:
+        assert read_fields(program) is not None
+        found = []
+        # a bare dot reads all fields
+        for text in (program, f"({program}) and (. == .)"):
+            steps = RecordSteps("things", [FilterStep(filter=text)], Redactor(frozenset()))
+            try:
+                found.append(list(steps.apply(deepcopy(records), 1)))
+            except RecordError as error:
+                found.append([str(error)])
+        assert found[0] == found[1], program
+
+
+@pytest.mark.parametrize("program", UNSAFE)
+def test_a_condition_that_may_read_any_field_gets_all(program: str) -> None:
+    assert read_fields(program) is None
+
+
 def test_what_stands_for_a_big_number_is_never_computed_with(
     api: ApiServer, settings: Settings
 ) -> None:
@@ -172,7 +216,7 @@ ERRORS: list[tuple[Any, str, str]] = [
     ({"filter": "env | length > 0"}, "row 1", "env has no use here"),
     ({"yield_map": "input"}, "row 1", "input has no use here"),
     ({"map": "halt"}, "row 1", "halt has no use here"),
-    ({"rename": {"a": "id"}}, "row 1", "two fields of one new name"),
+    ({"rename": {"a": "id"}}, "row 1", "has a field `id` already"),
     ({"parse_json": ["t"]}, "row 2", "field t"),
 ]
 

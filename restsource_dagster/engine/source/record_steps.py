@@ -13,6 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,7 @@ from restsource_dagster.engine.http.json_body import (
 )
 from restsource_dagster.engine.http.redaction import Redactor
 
-__all__ = ["RecordSteps"]
+__all__ = ["RecordSteps", "read_fields"]
 
 _SNIPPET_CHARS = 120
 _EXACT_INTEGER = 2**53
@@ -56,11 +57,8 @@ _STAND_IN_OBJECT = re.compile(rf'\{{"{_STAND_IN}(-?[0-9]+)": ?null\}}')
 _FAILED = 'catch {error: (if type == "string" then . else tojson end)}'
 _RESULTS = f"map(try [%s] {_FAILED})"
 """For each record the list of its results, or an object with the error."""
-_VERDICTS = (
-    "map(try ([%s] | if length == 1 then (.[0] != null and .[0] != false) else {count: length} end) "
-    f"{_FAILED})"
-)
-"""For each record true or false, or an object with the error or the number of results."""
+_ONE_RESULT = "map(%s)"
+"""The results of a program that has one for each record. An error has no number."""
 
 Record = dict[str, Any]
 Path = tuple[str, ...]
@@ -207,20 +205,54 @@ def _duplicate_key(value: Any) -> str | None:
     return None
 
 
+_SAFE_CONDITION = re.compile(
+    r"""(?:
+        \s | [()] | [=!<>]= | [<>] | -?\d+(?:\.\d+)? | "(?:[^"\\]|\\[^(])*"
+        | \b(?:and|or|true|false|null)\b
+        | \|\s*(?:not|length|ascii_downcase)\b
+        | \|\s*(?:test|startswith|endswith|contains)\((?="[^"\\]*"\))
+        | \.(?P<field>[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*
+    )*""",
+    re.VERBOSE | re.ASCII,
+)
+"""A condition that has one result, and reads nothing but the fields that it names."""
+_NAMED_FIELD = re.compile(r'"(?:[^"\\]|\\.)*"|(?<!\w)\.([A-Za-z_]\w*)', re.ASCII)
+
+
+def read_fields(program: str) -> frozenset[str] | None:
+    """Return the fields at the top of a record that a condition reads; None if it may read others."""
+    if not _SAFE_CONDITION.fullmatch(program):
+        return None
+    return frozenset(name for name in _NAMED_FIELD.findall(program) if name)
+
+
 def _filter(program: str, records: list[Any]) -> list[Any]:
-    kept = []
-    for row, (record, verdict) in enumerate(
-        zip(records, _run_jq(program, _VERDICTS, records), strict=True), 1
-    ):
-        if isinstance(verdict, dict):
-            problem = verdict.get("error") or (
-                f"the program has {verdict['count']} results for the record, and a condition has one; "
+    return [
+        record
+        for record, verdict in zip(records, _verdicts(program, records), strict=True)
+        if verdict is not None and verdict is not False
+    ]
+
+
+def _verdicts(program: str, records: list[Any]) -> list[Any]:
+    """Return the result of a condition for each record."""
+    fields, shown = read_fields(program), records
+    if fields is not None and all(isinstance(record, dict) for record in records):
+        # jq takes longer to read a record than to judge it
+        shown = [{name: one[name] for name in fields if name in one} for one in records]
+        # if there is an error, all results are asked for again, each with its record
+        with suppress(_StepError):
+            return _run_jq(program, _ONE_RESULT, shown)
+    verdicts = []
+    for row, (record, results) in enumerate(_results(program, records), 1):
+        if len(results) != 1:
+            problem = (
+                f"the program has {len(results)} results for the record, and a condition has one; "
                 "`any(...)` and `all(...)` make one of several"
             )
             raise _StepError(problem, row, record)
-        if verdict:
-            kept.append(record)
-    return kept
+        verdicts.append(results[0])
+    return verdicts
 
 
 def _map(program: str, records: list[Any]) -> list[Any]:
@@ -271,13 +303,11 @@ def _run_jq(program: str, frame: str, records: list[Any]) -> list[Any]:
 
 def _to_text(records: list[Any]) -> tuple[str, bool]:
     """Return records as JSON for jq, and whether it has texts for numbers that jq would round."""
-    try:
+    # orjson refuses numbers beyond 64 bits and half a character
+    with suppress(TypeError):
         raw = orjson.dumps(records)
         if not _LONG_NUMBER.search(raw):
             return raw.decode(), False
-    except TypeError:
-        # a number beyond 64 bits, or half a character
-        pass
     return json.dumps(_with_stand_ins(records)), True
 
 
@@ -358,12 +388,12 @@ def _rename(
                 if not found:
                     continue
                 seen.update(".".join((*path, old)) for old in found)
-                renamed = {names.get(key, key): item for key, item in holder.items()}
-                if len(renamed) < len(holder):
-                    problem = "the record would have two fields of one new name"
-                    raise _StepError(problem, row, record, ".".join((*path, min(found))))
-                holder.clear()
-                holder.update(renamed)
+                # all are taken out first: two fields may change their names
+                for old, item in [(old, holder.pop(old)) for old in names if old in found]:
+                    if names[old] in holder:
+                        problem = f"the record has a field `{names[old]}` already"
+                        raise _StepError(problem, row, record, ".".join((*path, old)))
+                    holder[names[old]] = item
     see(seen)
     return records
 
