@@ -46,7 +46,6 @@ from restsource_dagster.engine.destination.stored_state import (
     WithdrawnSettings,
     check_clock,
     drop_not_null,
-    has_sql_tables,
     let_schema_be_stored,
     remove_outdated_schemas,
     remove_outdated_states,
@@ -61,6 +60,7 @@ from restsource_dagster.engine.dlt_compat import (
     ConfigurationException,
     PackageStorage,
     SqlClientNotAvailable,
+    SqlJobClientWithStagingDataset,
     WithStateSync,
     count_normalized_rows,
     table_identifier,
@@ -178,12 +178,12 @@ class PipelineManager:
                         self.pending_overrides = read_pending_overrides(
                             client, schema.loads_table_name
                         )
-                        if has_sql_tables(pipeline):
+                        if _has_sql_tables(pipeline):
                             remove_outdated_states(client, self.name, schema)
                             remove_outdated_schemas(client, schema)
                 # after the rows of killed loads are gone, so that state and tables agree
                 pipeline.sync_destination()
-                if not has_sql_tables(pipeline):
+                if not _has_sql_tables(pipeline):
                     check_clock(pipeline)
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
             if undone:
@@ -375,7 +375,7 @@ class PipelineManager:
     def _drop_not_null(self, pipeline: dlt.Pipeline, withdrawn: WithdrawnSettings) -> None:
         """Let the database store nulls where the file allows them now. The destination is locked."""
         # files have a client for reading with SQL, and nothing to alter
-        if has_sql_tables(pipeline):
+        if _has_sql_tables(pipeline):
             with self._connected() as client:
                 if client is not None:
                     drop_not_null(client, withdrawn.nullable)
@@ -389,7 +389,7 @@ class PipelineManager:
             if self._overrides:
                 log_pending_overrides(client, load_ids, self._overrides)
             # a load without files stores no schema
-            if load_ids and has_sql_tables(pipeline):
+            if load_ids and _has_sql_tables(pipeline):
                 let_schema_be_stored(client, pipeline.default_schema)
             pending = log_pending_load(pipeline, client, self._deletions)
             if self._deletions:
@@ -447,6 +447,11 @@ def _delete_load_files(info: LoadInfo) -> None:
     for package in info.load_packages:
         files = Path(package.package_path) / PackageStorage.COMPLETED_JOBS_FOLDER
         shutil.rmtree(files, ignore_errors=True)
+
+
+def _has_sql_tables(pipeline: dlt.Pipeline) -> bool:
+    """Return True if the destination's tables are those of a database, not files."""
+    return issubclass(pipeline.destination.client_class, SqlJobClientWithStagingDataset)
 
 
 def _sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:

@@ -26,7 +26,6 @@ from restsource_dagster.engine.dlt_compat import (
     DatabaseUndefinedRelation,
     DestinationException,
     DestinationUndefinedEntity,
-    SqlJobClientWithStagingDataset,
     WithStateSync,
     get_nested_tables,
     normalize_table_identifiers,
@@ -38,17 +37,11 @@ __all__ = [
     "WithdrawnSettings",
     "check_clock",
     "drop_not_null",
-    "has_sql_tables",
     "let_schema_be_stored",
     "remove_outdated_schemas",
     "remove_outdated_states",
     "withdraw_settings",
 ]
-
-
-def has_sql_tables(pipeline: dlt.Pipeline) -> bool:
-    """Return True if the destination's tables are those of a database, not files."""
-    return issubclass(pipeline.destination.client_class, SqlJobClientWithStagingDataset)
 
 
 def remove_outdated_states(client: SqlClient, pipeline: str, schema: Schema) -> None:

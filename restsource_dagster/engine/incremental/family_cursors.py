@@ -197,7 +197,7 @@ class FamilyCursors:
                 one()
 
         row_filter = RowFilter(
-            rules, own, followers, self._notify, plan.sends_cursor, is_root=parent is None
+            rules, own, followers, self._notify, plan.sends_start, is_root=parent is None
         )
         if rules.end_value is not None and own and plan.appends and parent is None:
             self._append_once(name, rules, row_filter, saves)
@@ -405,7 +405,7 @@ def _rules_from_lower_bound(rules: CursorRules, parent: Sequence[Any] | None) ->
 
 def _merges_older(reader: ResourcePlan, read: ResourcePlan) -> bool:
     """True if `reader` takes the rows of `read` that the API sends though they are not new."""
-    return read.sends_cursor and reader.resource.disposition.value == "merge"
+    return read.sends_start and reader.resource.disposition.value == "merge"
 
 
 def _state_unless_bounded(state: Mapping[str, Any], rules: CursorRules) -> Mapping[str, Any]:

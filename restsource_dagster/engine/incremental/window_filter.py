@@ -176,7 +176,7 @@ def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
     """Return whether requests send the start of a window, and whether they send its end."""
     sends = plan.endpoint.mentions
     # in a window, the initial value is its start
-    lower = plan.sends_cursor or sends("{incremental.initial_value")
+    lower = plan.sends_start or sends("{incremental.initial_value")
     return lower, bool(plan.end_param) or sends("{incremental.end_value")
 
 

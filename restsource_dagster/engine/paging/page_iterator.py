@@ -204,7 +204,7 @@ class PageIterator:
         problem, digest = self.guard.check_records(listed, self.page_number, received.digest)
         self._raise_if(problem)
         # the items before the filter: a page whose records are all filtered out is not the last one
-        self.paginator = self._advance_paginator(response, listed)
+        self.paginator = self._advance_paginator(response, body, listed)
         self.has_advanced = True
         return Page(response, body, selection.records, listed, digest)
 
@@ -227,10 +227,12 @@ class PageIterator:
         # outside the `except`: the body in the error's context may hold a secret
         raise self.response_error(reason, response)
 
-    def _advance_paginator(self, response: requests.Response, listed: Records) -> BasePaginator:
+    def _advance_paginator(
+        self, response: requests.Response, body: Any, listed: Records
+    ) -> BasePaginator:
         """Return the paginator, detected at the first page, with its request at the next page."""
         try:
-            paginator = self.paginator or detect_paginator(response)
+            paginator = self.paginator or detect_paginator(response, body)
             paginator.update_state(response, listed)
             paginator.update_request(self.request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

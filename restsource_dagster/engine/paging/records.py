@@ -234,25 +234,11 @@ class RecordReader:
         records = self._records(body)
         found = [] if self._list_path is None else jsonpath.find_values(self._list_path, body)
         listed = found[0] if len(found) == 1 and isinstance(found[0], list | dict) else records
-        self._refuse_failure(body, records, listed)
+        if not (records and self._allows_errors):
+            field = failure_beside_records(body, listed if isinstance(listed, list) else records)
+            if field is not None:
+                raise _failure_error(field, len(records))
         return Selection(records, list(listed.values()) if isinstance(listed, dict) else listed)
-
-    def _refuse_failure(self, body: Any, records: list[Any], listed: Any) -> None:
-        """Raise `NoRecordsError` if the body says beside the records that something failed."""
-        if records and self._allows_errors:
-            return
-        field = failure_beside_records(body, listed if isinstance(listed, list) else records)
-        if field is None:
-            return
-        if not records:
-            # some APIs answer 200 to a failure and add an empty list
-            raise NoRecordsError(
-                f"the answer has no rows and says in `{field}` that something failed"
-            )
-        raise NoRecordsError(
-            f"the answer has {len(records)} rows and says in `{field}` that something failed. If such "
-            'rows are to be loaded, set "partial_errors": "load" in the endpoint'
-        )
 
     def _records(self, body: Any) -> list[Any]:
         if self._selector is None:
@@ -303,6 +289,17 @@ class RecordReader:
         if self._file_selector:
             return f"data_selector {self._file_selector!r}"
         return f"the place of the first page's rows ({self._selector})"
+
+
+def _failure_error(field: str, rows: int) -> NoRecordsError:
+    """Return the error for a body that says beside its rows that something failed."""
+    if not rows:
+        # some APIs answer 200 to a failure and add an empty list
+        return NoRecordsError(f"the answer has no rows and says in `{field}` that something failed")
+    return NoRecordsError(
+        f"the answer has {rows} rows and says in `{field}` that something failed. If such "
+        'rows are to be loaded, set "partial_errors": "load" in the endpoint'
+    )
 
 
 def selects_every_record(selector: str | None) -> bool:

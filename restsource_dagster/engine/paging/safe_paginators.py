@@ -5,6 +5,7 @@ A total that is missing, null, a text or too small ends dlt's paging early or wi
 requests an empty link, and takes one that is not in the response for the end.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dlt.sources.helpers.rest_client.paginators import (
@@ -22,7 +23,6 @@ from jsonpath_ng.exceptions import JSONPathError
 from requests import Response
 
 from restsource_dagster.engine.dlt_compat import PaginatorFactory, jsonpath
-from restsource_dagster.engine.paging.next_page import is_in_body, spelled_path
 from restsource_dagster.engine.paging.totals import whole_number
 
 __all__ = [
@@ -90,7 +90,7 @@ class TolerantRangePaginator(RangePaginator):
         if self.total_path is None:
             return None
         body = response.json()
-        found = jsonpath.find_values(spelled_path(self.total_path, body), body)
+        found = jsonpath.find_values(_spelled_path(self.total_path, body), body)
         total = whole_number(found[0]) if found else None
         if total is None and not self._ends_without_total:
             raise ValueError(
@@ -182,7 +182,7 @@ class TolerantCursorPaginator(JSONResponseCursorPaginator, TolerantReferencePagi
         """
         self.cursor_path = _path_in(self, self.cursor_path, response)
         if self.has_more_path:
-            self.has_more_path = spelled_path(self.has_more_path, response.json())
+            self.has_more_path = _spelled_path(self.has_more_path, response.json())
         super().update_state(response, data)
         if self._next_reference is None and self._says_more(response, data):
             raise ValueError(
@@ -230,20 +230,19 @@ class TolerantHeaderCursorPaginator(HeaderCursorPaginator, TolerantReferencePagi
 def _path_in(paginator: TolerantReferencePaginator, path: JSONPath, response: Response) -> JSONPath:
     """Return the path as the body spells it, and note if it is there."""
     body = response.json()
-    spelled = spelled_path(path, body)
-    paginator.was_found = paginator.was_found or is_in_body(spelled, body)
+    spelled = _spelled_path(path, body)
+    paginator.was_found = paginator.was_found or _is_in_body(spelled, body)
     return spelled
 
 
 _ODATA_NEXT_LINKS = ("@odata.nextLink", "odata.nextLink", "@nextLink")
 
 
-def detect_paginator(response: Response) -> BasePaginator:
-    """Return the paginator that dlt detects in the first response, as one of ours.
+def detect_paginator(response: Response, body: Any) -> BasePaginator:
+    """Return the paginator that dlt detects in the first response and its body, as one of ours.
 
     The next link of OData is detected, too. Raises `ValueError` if nothing is detected.
     """
-    body = response.json()
     link = next((name for name in _ODATA_NEXT_LINKS if isinstance(body, dict) and name in body), "")
     if link:
         return TolerantLinkPaginator(Child(Root(), Fields(link)))
@@ -262,3 +261,56 @@ def detect_paginator(response: Response) -> BasePaginator:
     if found is None:  # never with dlt's own factory, which ends with the single page
         raise ValueError("no paginator fits the answer")
     return found
+
+
+def _spelled_path(path: JSONPath, body: Any) -> JSONPath:
+    """Return the path with dots in its keys, if the body spells the keys so; else the path itself.
+
+    `@odata.nextLink` is the key of that spelling, which a JSON path takes for two keys.
+    """
+    names = _names_of(path)
+    if names is None or len(names) == 1 or jsonpath.find_values(path, body):
+        return path
+    found = next(_spellings(names, body), None)
+    if found is None:
+        return path
+    spelled: JSONPath = Root()
+    for name in found:
+        spelled = Child(spelled, Fields(name))
+    return spelled
+
+
+def _is_in_body(path: JSONPath, body: Any) -> bool:
+    """True if a body has a value at a path, null included, or null or `{}` on the way there."""
+    if jsonpath.find_values(path, body):
+        return True
+    level = body
+    for name in _names_of(path) or ():
+        if level is None or level == {}:
+            return level is not body
+        level = level.get(name) if isinstance(level, Mapping) and name in level else ""
+    return False
+
+
+def _names_of(path: JSONPath) -> list[str] | None:
+    """Return the keys of a plain path; None for any other path."""
+    names: list[str] = []
+    while isinstance(path, Child):
+        if not isinstance(path.right, Fields) or len(path.right.fields) != 1:
+            return None
+        names.insert(0, path.right.fields[0])
+        path = path.left
+    if isinstance(path, Fields) and len(path.fields) == 1:
+        return [path.fields[0], *names]
+    return names if isinstance(path, Root) else None
+
+
+def _spellings(names: Sequence[str], body: Any) -> Iterator[list[str]]:
+    """Yield the ways to join neighbouring names by dots so that they are keys of the body."""
+    if not names:
+        yield []
+    elif isinstance(body, Mapping):
+        for count in range(1, len(names) + 1):
+            key = ".".join(names[:count])
+            if key in body:
+                yield from ([key, *rest] for rest in _spellings(names[count:], body[key]))

@@ -106,9 +106,8 @@ class CallTotals:
         self, response: requests.Response, body: Any, rows: int, paginator: Any = None
     ) -> None:
         """Add a page of so many rows; `paginator` has read its total, if it reads totals."""
-        any_total = stated_total(response, body, rows)
-        if any_total is None:
-            any_total = getattr(paginator, "newest_total", None)
+        total = stated_total(response, body, rows)
+        any_total = getattr(paginator, "newest_total", None) if total is None else total
         if any_total is not None:
             asked_at = getattr(response, "asked_at", 0.0)
             answered_at = getattr(response, "answered_at", 0.0)
@@ -116,10 +115,10 @@ class CallTotals:
         self.rows += rows
         # an empty page at the end is not one of those that the API counts
         self.pages += bool(rows)
-        total = None
-        if self.selects_every_record:
-            total = stated_total(response, body, rows, is_filtered=self.is_filtered)
-        self.newest_total = self.newest_total if total is None else total
+        if self.is_filtered:
+            total = stated_total(response, body, rows, is_filtered=True)
+        if self.selects_every_record and total is not None:
+            self.newest_total = total
 
     def describe_fall(self) -> str | None:
         """Return a sentence if the total fell while the pages were read; None if it did not.

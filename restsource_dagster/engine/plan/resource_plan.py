@@ -65,36 +65,24 @@ class ResourcePlan:
     """True if dlt takes the answer for one record, as the path ends in a placeholder."""
     incremental: DltIncremental[Any] | None
     """The cursor as dlt has it; a window puts its own ends in its place."""
+    start_param: str | None
+    """The query parameter that takes the cursor's start."""
+    end_param: str | None
+    """The query parameter that takes the cursor's end."""
 
     @cached_property
     def parent_params(self) -> tuple[ResolvedParam, ...]:
         """What a call takes from each record of the parent, in the order of the file."""
         return make_resolved_params(self.endpoint.parent_fields)
 
-    @property
-    def start_param(self) -> str | None:
-        """The query parameter that takes the cursor's start."""
-        cursor = self.endpoint.cursor
-        return cursor.start_param if cursor else None
-
-    @property
+    @cached_property
     def sends_start(self) -> bool:
-        """True if the API is asked for the records from the cursor's start on."""
+        """True if the API is asked for the records from the cursor's start on: it decides what is new."""
+        if self.incremental is None:
+            return False
+        # a placeholder may be in the path, the params, the headers or the body
         placeholders = ("{incremental.start_value", "{incremental.last_value")
         return bool(self.start_param) or any(map(self.endpoint.mentions, placeholders))
-
-    @property
-    def end_param(self) -> str | None:
-        """The query parameter that takes the cursor's end."""
-        cursor = self.endpoint.cursor
-        return cursor.end_param if cursor else None
-
-    @cached_property
-    def sends_cursor(self) -> bool:
-        """True if the file sends the cursor to the API, so that the API decides what is new."""
-        # a placeholder may be in the path, the params, the headers or the body
-        names = ("{incremental.start_value", "{incremental.last_value")
-        return bool(self.start_param) or any(map(self.endpoint.mentions, names))
 
     @property
     def data_selector(self) -> str | None:
@@ -153,6 +141,7 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
     if is_foreign and resource.foreign_endpoint:
         endpoint = resource.foreign_endpoint
     bound = Endpoint.of({**endpoint.given, "path": path})
+    cursor = bound.cursor
     return ResourcePlan(
         resource=resource,
         loaded=loaded,
@@ -160,7 +149,9 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
         is_foreign=is_foreign,
         # dlt decides before it binds the path: `{id}` at the end counts, whatever is put there
         is_single_entity=is_single_entity(resource.endpoint.path),
-        incremental=make_incremental(bound.cursor),
+        incremental=make_incremental(cursor),
+        start_param=cursor.start_param if cursor else None,
+        end_param=cursor.end_param if cursor else None,
     )
 
 
@@ -270,12 +261,12 @@ def _is_filtered(
     value on.
     """
     endpoint = plan.endpoint
-    sends_cursor = bool(plan.start_param or plan.end_param) or endpoint.mentions("{incremental.")
-    if incremental is not None and sends_cursor:
+    if incremental is not None:
         is_first = incremental.end_value is None and (
             incremental.start_value == incremental.initial_value
         )
-        if not is_first:
+        has_param = bool(plan.start_param or plan.end_param)
+        if not is_first and (has_param or endpoint.mentions("{incremental.")):
             return True
     names = [
         name

@@ -17,7 +17,7 @@ from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.endpoint_reader import SendRequest
 from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
-from restsource_dagster.engine.prefetch.response_replay import copy_request, request_key
+from restsource_dagster.engine.prefetch.response_replay import copy_request
 
 __all__ = [
     "RESPONSE_OVERHEAD_BYTES",
@@ -26,6 +26,7 @@ __all__ = [
     "MemoryReservation",
     "PrefetchStage",
     "PrefetchedPage",
+    "request_key",
 ]
 
 RESPONSE_OVERHEAD_BYTES = 16 * 1024
@@ -40,6 +41,24 @@ _MIN_REQUESTED_PAGES = 4
 
 _ReadResult = tuple[Page | None, requests.Request | None]
 """A page and the request after it; None where there is none."""
+
+
+def request_key(request: requests.Request) -> str:
+    """Return a text of all that a request sends except credentials.
+
+    Two requests of one resource with the same key are the same request.
+    """
+    # repr, not JSON: it distinguishes 1, True and "1"
+    return repr(
+        (
+            request.method,
+            request.url,
+            request.params or {},
+            request.json,
+            request.data or {},
+            request.headers or {},
+        )
+    )
 
 
 class MemoryBudget:
@@ -384,10 +403,13 @@ class CallPrefetch:
             first.reservation.is_required = True
         return first
 
-    def pop(self, page: PrefetchedPage) -> None:
-        """Remove the first page, which the page loop takes, and release its memory."""
+    def take(self, page: PrefetchedPage) -> bool:
+        """Remove the first page for the page loop, and its memory; return False if it is not read."""
+        if page.stage is not PrefetchStage.READ:
+            return False
         self._pages.popleft()
         page.release()
+        return True
 
     def move_to(self, budget: MemoryBudget, max_bytes: int) -> None:
         """Move all reservations to another budget, of which it may reserve `max_bytes`."""

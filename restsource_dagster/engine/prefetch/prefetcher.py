@@ -20,9 +20,10 @@ from restsource_dagster.engine.prefetch.call_prefetch import (
     MemoryBudget,
     PrefetchedPage,
     PrefetchStage,
+    request_key,
 )
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction
-from restsource_dagster.engine.prefetch.response_replay import ResponseReplay, request_key
+from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
 
 __all__ = ["MEMORY_BUDGET_BYTES", "STALE_SECONDS", "PrefetchScheduler", "Prefetcher", "WorkerPool"]
 
@@ -120,7 +121,7 @@ class Prefetcher(PagePrefetch):
             with self._lock:
                 self._scheduler.remove(prefetch)
                 self._wake_workers()
-            self._rate_limiter.wake_waiters()
+                self._end_waits()
 
     @contextmanager
     def recorded_responses(self) -> Iterator[ResponseReplay]:
@@ -175,7 +176,7 @@ class Prefetcher(PagePrefetch):
         with self._lock:
             self._scheduler.cancel_where(lambda prefetch: prefetch.group is group)
             self._wake_workers()
-        self._rate_limiter.wake_waiters()
+            self._end_waits()
 
     def cancel_family(self, root: str) -> None:
         """Cancel the pending prefetches of a family: those of its root and all below parents."""
@@ -184,7 +185,7 @@ class Prefetcher(PagePrefetch):
             self._scheduler.cancel_current()
             self._scheduler.cancel_where(lambda prefetch: prefetch.resource == root)
             self._wake_workers()
-        self._rate_limiter.wake_waiters()
+            self._end_waits()
 
     def close(self) -> None:
         """Abort all requests of the threads and end the threads."""
@@ -193,11 +194,16 @@ class Prefetcher(PagePrefetch):
             in_flight = list(self._in_flight)
             self._workers.shut_down()
             self._changed.notify_all()
+            self._end_waits()
         # without the lock, which a thread needs to end
         for cancellation in in_flight:
             cancellation.abort()
-        self._rate_limiter.wake_waiters()
         self._workers.join(_SHUTDOWN_SECONDS)
+
+    def _end_waits(self) -> None:
+        """Let cancelled requests that wait for the rate limit end."""
+        if self._in_flight:
+            self._rate_limiter.wake_waiters()
 
     def _new_prefetch(
         self, resource: str, pages: PageIterator, send: SendRequest, budget: MemoryBudget
@@ -216,17 +222,18 @@ class Prefetcher(PagePrefetch):
             is_pending = page is not None and page.stage is PrefetchStage.PENDING
             if page is not None and is_pending:
                 prefetch.start(page, is_ahead=False)
+            is_taken = page is not None and prefetch.take(page)
             # first: the threads send the next requests while this one sends its own
             self._wake_workers(prefetch)
         if page is None:
             return PageResponse(prefetch.send(request, number))
         if is_pending:
             self._send(prefetch, page)
-        self._wait_until_read(prefetch, page)
-        with self._lock:
-            if page.stage is PrefetchStage.READ:
-                prefetch.pop(page)
-                self._wake_workers(prefetch)
+        if not is_taken:
+            self._wait_until_read(prefetch, page)
+            with self._lock:
+                if prefetch.take(page):
+                    self._wake_workers(prefetch)
         if page.error is not None:
             raise page.error
         # cancelled while this thread waited: it sends the request itself
@@ -250,8 +257,8 @@ class Prefetcher(PagePrefetch):
         # released memory may let any prefetch continue, not only this one
         if (
             prefetch is None
-            or prefetch.next_page() is not None
             or self._scheduler.was_out_of_memory
+            or prefetch.next_page() is not None
         ):
             self._workers.wake()
 
@@ -269,11 +276,12 @@ class Prefetcher(PagePrefetch):
                 if page.cancellation is not None:
                     self._in_flight.discard(page.cancellation)
                 prefetch.finish(page, outcome)
+                ready = prefetch.next_to_read()
                 if prefetch.page_bytes is not None:
                     self._page_bytes[prefetch.resource] = prefetch.page_bytes
                 self._changed.notify_all()
-        while self._read_next(prefetch):
-            pass
+        while ready is not None:
+            ready = self._read(prefetch, ready)
 
     def _wait_until_read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
         """Wait until a page is read; read it here if no other thread does."""
@@ -286,22 +294,18 @@ class Prefetcher(PagePrefetch):
                     self._changed.wait()
             if ready is None:
                 return
-            self._read(prefetch, ready)
+            while ready is not None:
+                ready = self._read(prefetch, ready)
 
-    def _read_next(self, prefetch: CallPrefetch) -> bool:
-        """Read the next page of a prefetch; return False if there is none to read now."""
-        with self._lock:
-            page = prefetch.next_to_read()
-        if page is not None:
-            self._read(prefetch, page)
-        return page is not None
-
-    def _read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
+    def _read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> PrefetchedPage | None:
+        """Read a page; return the one to read next, if it has arrived."""
         result = prefetch.read(page)
         with self._lock:
             prefetch.mark_read(page, result)
+            ready = prefetch.next_to_read()
             self._changed.notify_all()
             self._wake_workers(prefetch)
+        return ready
 
 
 class PrefetchScheduler:

@@ -1,7 +1,4 @@
-"""Keep responses so that the same calls can be made again without requests.
-
-`request_key` tells whether two requests are the same, `copy_request` keeps one as it is.
-"""
+"""Keep responses so that the same calls can be made again without requests."""
 
 from copy import copy, deepcopy
 
@@ -10,7 +7,7 @@ import requests
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.page_iterator import PageResponse
 
-__all__ = ["ResponseReplay", "copy_request", "request_key"]
+__all__ = ["ResponseReplay", "copy_request"]
 
 
 def copy_request(request: requests.Request) -> requests.Request:
@@ -21,24 +18,6 @@ def copy_request(request: requests.Request) -> requests.Request:
     copied.json = deepcopy(request.json)
     copied.data = deepcopy(request.data)
     return copied
-
-
-def request_key(request: requests.Request) -> str:
-    """Return a text of all that a request sends except credentials.
-
-    Two requests of one resource with the same key are the same request.
-    """
-    # repr, not JSON: it distinguishes 1, True and "1"
-    return repr(
-        (
-            request.method,
-            request.url,
-            request.params or {},
-            request.json,
-            request.data or {},
-            request.headers or {},
-        )
-    )
 
 
 class ResponseReplay:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.page_iterator import PageGuard, PageIterator, PageResponse
 from restsource_dagster.engine.paging.records import RecordReader
+from restsource_dagster.engine.prefetch.call_prefetch import request_key
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
-from restsource_dagster.engine.prefetch.response_replay import request_key
 from restsource_dagster_tests.engine.prefetch.responses import response_of
 from restsource_dagster_tests.faults.http_parts import paginator_of
 
