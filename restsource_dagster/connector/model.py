@@ -45,11 +45,8 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_list,
 )
 from restsource_dagster.connector.validation.input_checks import (
-    boolean_warnings,
-    credential_warnings,
+    add_value_findings,
     fatal_findings,
-    literal_secret_warnings,
-    template_findings,
 )
 from restsource_dagster.connector.validation.resource_builder import build_resources
 from restsource_dagster.connector.validation.schema_errors import schema_findings
@@ -153,11 +150,7 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     file = _validate_file(value, findings)
     resources, semantic = build_resources(value, file, findings)
     findings.extend(semantic)
-    findings.extend(template_findings(value))
-    # A value with an error, or with another warning, needs no further warning.
-    for warnings in (credential_warnings, literal_secret_warnings, boolean_warnings):
-        wrong = {finding.pointer for finding in findings}
-        findings.extend(found for found in warnings(value) if found.pointer not in wrong)
+    add_value_findings(value, findings)
     # From the raw value, so that a wrong name is reported together with all other mistakes.
     name = _connector_name(value, path, findings)
     findings.extend(_reserved_name_findings(value, name))

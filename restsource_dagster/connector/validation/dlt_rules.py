@@ -10,14 +10,24 @@ the file is open in the editor. `REFUSALS` lists them all, each with its reason.
 
 import re
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import text_sort_key
 from restsource_dagster.connector.env_references import without_references
-from restsource_dagster.connector.models.auth import Auth, HttpBasicAuth
-from restsource_dagster.connector.models.endpoint import ACTION_NAMES, FieldPath, ResponseAction
+from restsource_dagster.connector.models.auth import (
+    Auth,
+    HttpBasicAuth,
+    OAuth2ClientCredentialsAuth,
+)
+from restsource_dagster.connector.models.endpoint import (
+    ACTION_NAMES,
+    FieldPath,
+    Incremental,
+    IncrementalParam,
+    ResponseAction,
+)
 from restsource_dagster.connector.models.fields import FileModel, is_jsonpath
 from restsource_dagster.connector.models.paginators import (
     CursorPaginator,
@@ -38,7 +48,6 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.input_checks import (
     is_full_url,
-    token_url_findings,
     url_findings,
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
@@ -420,9 +429,12 @@ def _start_findings(
 
 
 def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Iterator[Finding]:
-    """Yield what dlt refuses in an `auth` whose fields are all known."""
+    """Yield what dlt refuses in an `auth` whose fields are all known, and an unusable token URL."""
     if auth is None or isinstance(auth, str):
         return
+    # dlt looks an empty one up
+    if isinstance(auth, OAuth2ClientCredentialsAuth) and auth.access_token_url:
+        yield from url_findings(auth.access_token_url, (*at, "access_token_url"))
     given = auth.given
     if isinstance(auth, HttpBasicAuth) and ("username" in given) != ("password" in given):
         missing = "password" if "username" in given else "username"
@@ -446,17 +458,23 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
 def check_endpoint_rules(merged: MergedResource) -> None:
     """Report what dlt refuses in the endpoint when it builds or first uses the resource."""
     endpoint = merged.endpoint
-    paginator_at, auth_at = (merged.endpoint_location(name) for name in ("paginator", "auth"))
-    merged.findings.extend(paginator_findings(endpoint.paginator, paginator_at))
-    in_defaults = "auth" not in merged.own_endpoint.model_fields_set
-    merged.findings.extend(auth_findings(endpoint.auth, auth_at, in_defaults=in_defaults))
-    merged.findings.extend(token_url_findings(endpoint.auth, auth_at))
+    if endpoint.paginator is not None:
+        at = merged.endpoint_location("paginator")
+        merged.findings.extend(paginator_findings(endpoint.paginator, at))
+    if endpoint.auth is not None:
+        in_defaults = "auth" not in merged.own_endpoint.model_fields_set
+        at = merged.endpoint_location("auth")
+        merged.findings.extend(auth_findings(endpoint.auth, at, in_defaults=in_defaults))
     if is_full_url(endpoint.path):
         # values of placeholders can be anything
         url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path, "1"))
         merged.findings.extend(url_findings(url, merged.path_at))
-    _check_incremental_params(merged)
-    _check_cursor_values(merged)
+    params, cursor = endpoint.incremental_params, endpoint.cursor
+    _check_incremental_params(merged, params)
+    if cursor is not None:
+        param = next(iter(params), None)
+        at = merged.param_location(param) if param else merged.endpoint_location("incremental")
+        _check_cursor_values(merged, cursor, at)
     _check_response_actions(merged)
     if endpoint.json_ and endpoint.data:
         merged.report(
@@ -478,8 +496,9 @@ def check_endpoint_rules(merged: MergedResource) -> None:
         )
 
 
-def _check_incremental_params(merged: MergedResource) -> None:
-    params = merged.endpoint.incremental_params
+def _check_incremental_params(
+    merged: MergedResource, params: Mapping[str, IncrementalParam]
+) -> None:
     names = list(params)
     if len(names) > 1:
         merged.report(
@@ -505,13 +524,11 @@ def _check_incremental_params(merged: MergedResource) -> None:
         )
 
 
-def _check_cursor_values(merged: MergedResource) -> None:
-    """Report an `initial_value` or `end_value` that can't be compared with what the API sends."""
-    cursor = merged.endpoint.cursor
-    if cursor is None:
-        return
-    param = next(iter(merged.endpoint.incremental_params), None)
-    at = merged.param_location(param) if param else merged.endpoint_location("incremental")
+def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldPath) -> None:
+    """Report an `initial_value` or `end_value` that can't be compared with what the API sends.
+
+    `at` is where the cursor is written.
+    """
     kinds = []
     for name in ("initial_value", "end_value"):
         value = getattr(cursor, name)

@@ -16,7 +16,6 @@ from restsource_dagster.connector.env_references import (
     find_references,
     without_references,
 )
-from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.validation.diagnostics import (
@@ -28,14 +27,10 @@ from restsource_dagster.connector.validation.diagnostics import (
 
 __all__ = [
     "MAX_NESTING",
+    "add_value_findings",
     "base_url_findings",
-    "boolean_warnings",
-    "credential_warnings",
     "fatal_findings",
     "is_full_url",
-    "literal_secret_warnings",
-    "template_findings",
-    "token_url_findings",
     "url_findings",
 ]
 
@@ -96,7 +91,16 @@ def fatal_findings(value: Any) -> list[Finding]:
     return findings
 
 
-def template_findings(value: Any) -> Iterator[Finding]:
+def add_value_findings(value: dict[str, Any], findings: list[Finding]) -> None:
+    """Add what is wrong with single values: templates, credentials, literal secrets, booleans."""
+    findings.extend(_template_findings(value))
+    # A value with an error, or with another warning, needs no further warning.
+    for warnings in (_credential_warnings, _literal_secret_warnings, _boolean_warnings):
+        wrong = {finding.pointer for finding in findings}
+        findings.extend(found for found in warnings(value) if found.pointer not in wrong)
+
+
+def _template_findings(value: Any) -> Iterator[Finding]:
     """Yield findings for templates of other systems and misspelled references."""
     for path, item in _values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, str) or ("{" not in item and "dlt." not in item):
@@ -112,7 +116,7 @@ def template_findings(value: Any) -> Iterator[Finding]:
             yield _reference_finding(path, name)
 
 
-def boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+def _boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
     """Yield a warning for each `true` or `false` that dlt takes for the number 1 or 0."""
     for path, item in _values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, bool) or path[-1] not in _NUMBER_FIELDS:
@@ -260,7 +264,7 @@ _PAGING_TOKEN = re.compile(
 )
 
 
-def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+def _literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
     """Yield a warning for each literal secret in `auth`, headers and query parameters."""
     client = value.get("client")
     if isinstance(client, dict):
@@ -272,7 +276,7 @@ def literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
             yield from _named_warnings(endpoint.get(part), (*at, part))
 
 
-def credential_warnings(value: dict[str, Any]) -> Iterator[Finding]:
+def _credential_warnings(value: dict[str, Any]) -> Iterator[Finding]:
     """Yield a warning for each credential that is sent otherwise than it is meant."""
     client = value.get("client")
     if isinstance(client, dict):
@@ -388,20 +392,13 @@ def base_url_findings(client: Client) -> Iterator[Finding]:
     at: FieldPath = ("client", "base_url")
     problems = list(url_findings(client.base_url, at))
     yield from problems
-    text = without_references(client.base_url)
-    if not problems and ("?" in text or "#" in text):
+    if not problems and re.search(r"[?#]", without_references(client.base_url)):
         yield Finding(
             json_pointer(at),
             "`base_url` has a query or a `#`, and the paths are put behind it",
             fix='Leave it out, and write the parameters as "params" of `resource_defaults.endpoint`',
             severity="warning",
         )
-
-
-def token_url_findings(auth: Auth | None, at: FieldPath) -> Iterator[Finding]:
-    """Yield why no token can be requested from an `access_token_url`; "" is looked up by dlt."""
-    if isinstance(auth, OAuth2ClientCredentialsAuth) and auth.access_token_url:
-        yield from url_findings(auth.access_token_url, (*at, "access_token_url"))
 
 
 def is_full_url(path: str) -> bool:

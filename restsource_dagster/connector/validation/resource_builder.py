@@ -40,10 +40,7 @@ from restsource_dagster.connector.validation.dlt_rules import (
     paginator_findings,
     warn_of_ignored_refusals,
 )
-from restsource_dagster.connector.validation.input_checks import (
-    base_url_findings,
-    token_url_findings,
-)
+from restsource_dagster.connector.validation.input_checks import base_url_findings
 from restsource_dagster.connector.validation.merged_resource import (
     Defaults,
     MergedResource,
@@ -259,7 +256,6 @@ def build_resources(
     findings: list[Finding] = []
     if parts.client is not None:
         findings.extend(base_url_findings(parts.client))
-        findings.extend(token_url_findings(parts.client.auth, ("client", "auth")))
         findings.extend(paginator_findings(parts.client.paginator, ("client", "paginator")))
         findings.extend(auth_findings(parts.client.auth, ("client", "auth"), in_defaults=False))
     if parts.resources is None:

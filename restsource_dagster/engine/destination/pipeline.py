@@ -16,7 +16,7 @@ from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
 
-from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.columnar.column_loader import ParquetFiles
 from restsource_dagster.engine.destination.recovery import (
     PendingOverride,
     are_loads_complete,
@@ -165,7 +165,7 @@ class PipelineManager:
             pipeline = dlt.pipeline(
                 pipeline_name=self.name,
                 pipelines_dir=str(self.folder / str(self._opened)),
-                destination=self.warehouse.destination(),
+                destination=self.destination,
                 dataset_name=self.dataset,
             )
             undone = 0

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from typing import Any
@@ -100,7 +100,7 @@ class SessionRules:
     action_for: ActionFor = lambda _: None
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
-    redactor: Redactor = Redactor()  # noqa: RUF009 - an empty one knows no secrets
+    redactor: Redactor = field(default_factory=Redactor)
 
 
 class ApiResponse(requests.Response):

@@ -44,8 +44,8 @@ __all__ = [
 _NOT_DLT_CURSOR_FIELDS = {"start_param", "end_param", "convert"}
 
 
-def make_auth(auth: Auth | None) -> AuthBase | None:
-    """Return the authentication of an `auth`, or None.
+def make_auth(auth: Auth) -> AuthBase | None:
+    """Return the authentication of an `auth`.
 
     dlt finds secrets that the file leaves out. Raises dlt's `ConfigFieldMissingException` for one
     that it doesn't find.

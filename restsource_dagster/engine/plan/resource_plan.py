@@ -73,6 +73,8 @@ class ResourcePlan:
     @cached_property
     def parent_params(self) -> tuple[ResolvedParam, ...]:
         """What a call takes from each record of the parent, in the order of the file."""
+        if self.resource.parent is None:
+            return ()
         return make_resolved_params(self.endpoint.parent_fields)
 
     @cached_property

@@ -24,8 +24,7 @@ from restsource_dagster.connector.env_references import read_references
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.resources import Family, Resource
-from restsource_dagster.engine.columnar.column_loader import ColumnLoader
-from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import (
     configure_dlt,
     dlt_setting,

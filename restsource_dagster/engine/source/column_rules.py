@@ -37,9 +37,14 @@ class ColumnRules:
     _key_types: dict[str, str] = field(default_factory=dict)
 
     @cached_property
+    def _declared(self) -> Mapping[str, Column]:
+        """The columns of the file, by name."""
+        return self.resource.hints.columns_by_name
+
+    @cached_property
     def required(self) -> Mapping[str, str]:
         """The columns that need a value, with the names that the file has for them."""
-        columns = self.resource.hints.columns_by_name
+        columns = self._declared
         keys = (*self.resource.primary_key, *self.resource.merge_key)
         named = [name for name in keys if name not in columns or columns[name].nullable is not True]
         named += [name for name, column in columns.items() if column.nullable is False]
@@ -61,14 +66,14 @@ class ColumnRules:
         """The columns with a declared number of digits or bits."""
         return {
             column_identifier(self.stored, name): column
-            for name, column in self.resource.hints.columns_by_name.items()
+            for name, column in self._declared.items()
             if column.data_type == "decimal"
             or (column.data_type in ("bigint", "wei") and column.precision)
         }
 
     def untyped_keys(self) -> list[str]:
         """Return the names of columns that need a value and whose type only a row could tell."""
-        columns = self.resource.hints.columns_by_name
+        columns = self._declared
         return [
             name
             for name in self.required.values()
@@ -135,7 +140,7 @@ class ColumnRules:
             table = self.stored.tables.get(table_identifier(self.stored, self.resource.table), {})
             columns: Any = table.get("columns", {})
             stored = columns.get(column, {}).get("data_type")
-            declared = self.resource.hints.columns_by_name.get(column)
+            declared = self._declared.get(column)
             first = stored or (declared and declared.data_type) or _KEY_TYPES.get(type(value))
             # dlt may read a text as a time
             self._key_types[column] = "" if first == "text" and not stored else str(first or "")

@@ -15,8 +15,7 @@ from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.resources import Resource
-from restsource_dagster.engine.columnar.column_loader import ColumnLoader
-from restsource_dagster.engine.columnar.parquet_files import ParquetFiles
+from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.window_filter import (

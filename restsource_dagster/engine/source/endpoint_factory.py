@@ -77,7 +77,9 @@ class EndpointFactory:
 
     def counts(self, resource: str) -> ResourceCounts:
         """Return the counts of a resource in this run."""
-        return self._counts.setdefault(resource, ResourceCounts())
+        if resource not in self._counts:
+            self._counts[resource] = ResourceCounts()
+        return self._counts[resource]
 
     def endpoint(self, plan: ResourcePlan) -> EndpointReader:
         """Return the endpoint of a resource, the same one for the whole run.
@@ -126,6 +128,7 @@ class EndpointFactory:
     def _make(self, plan: ResourcePlan, counts: ResourceCounts) -> EndpointReader:
         name, client, endpoint = plan.resource.name, self._client, plan.endpoint
         url = endpoint.path if plan.is_foreign else client.base_url
+        paginator, selector = plan.paginator(client.paginator), plan.data_selector
         return EndpointReader(
             resource=name,
             base_url=client.base_url,
@@ -133,11 +136,8 @@ class EndpointFactory:
             redactor=self.redactor,
             headers=None if plan.is_foreign else client.headers,
             auth=self._auth(plan, counts),
-            paginator=make_paginator(
-                plan.paginator(client.paginator),
-                knows_page_size=knows_page_size(plan.data_selector),
-            ),
-            data_selector=plan.data_selector,
+            paginator=make_paginator(paginator, knows_page_size=knows_page_size(selector)),
+            data_selector=selector,
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
             allows_errors=endpoint.partial_errors == "load",
@@ -186,6 +186,8 @@ class EndpointFactory:
         return self._client_auth
 
     def _make_auth(self, given: Auth | None, counts: ResourceCounts) -> AuthBase | None:
+        if given is None:
+            return None
         auth = make_auth(given)
         # dlt may have found secrets in secrets.toml or a vault
         self.redactor.add_secrets(*credentials_in(auth))
