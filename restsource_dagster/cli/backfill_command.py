@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from dotenv import load_dotenv
@@ -21,10 +21,6 @@ from restsource_dagster.cli.backfill_windows import (
     split_requested_range,
 )
 from restsource_dagster.cli.common import (
-    PROJECT_DAGSTER_HOME,
-    ConfigsOption,
-    JsonOption,
-    NameArgument,
     find_connector,
     find_dagster_home,
     find_resources,
@@ -32,6 +28,17 @@ from restsource_dagster.cli.common import (
     read_settings,
 )
 from restsource_dagster.cli.interrupts import Interrupts, watch_interrupts
+from restsource_dagster.cli.options import (
+    ConfigsOption,
+    DryRunOption,
+    FromOption,
+    JsonOption,
+    NameArgument,
+    ToOption,
+    WaitOption,
+    WindowedResourceArgument,
+    WindowOption,
+)
 from restsource_dagster.cli.output import (
     exit_on_failure,
     print_json,
@@ -69,7 +76,6 @@ class BackfillRequest:
     plan: "BackfillPlan | None"
     windows: tuple[RequestedWindow, ...]
     settings: Settings
-    dagster_home: Path | None
     wait: bool
 
 
@@ -175,53 +181,12 @@ def _window_as_json(window: RequestedWindow, report: WindowReport | None) -> dic
 
 def backfill(
     name: NameArgument,
-    resource: Annotated[
-        str,
-        typer.Argument(
-            metavar="RESOURCE",
-            help="A resource with an incremental cursor. Its dependents are loaded with it.",
-        ),
-    ],
-    from_: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="X",
-            help="Start of the range: a time, a date or a number, like the cursor.",
-            show_default=False,
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="Y",
-            help="End of the range. Y itself is not part of it.",
-            show_default=False,
-        ),
-    ],
-    window: Annotated[
-        str | None,
-        typer.Option(
-            "--window",
-            metavar="LENGTH",
-            help="Length of a window: 30s, 15min, 12h, 7d, 2w, 1mo, 1y; for numbers a number. By "
-            "default the length of the partitions in the file, else one window.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only show the windows.", show_default=False),
-    ] = False,
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait",
-            help="Wait until all windows have ended, with a progress bar on a terminal.",
-            show_default=False,
-        ),
-    ] = False,
+    resource: WindowedResourceArgument,
+    from_: FromOption,
+    to: ToOption,
+    window: WindowOption = None,
+    dry_run: DryRunOption = False,
+    wait: WaitOption = False,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -244,9 +209,7 @@ def backfill(
     root = _find_backfill_root(connector, resource)
     plan = _read_backfill_plan(connector, root, settings)
     windows = _parse_windows(root, plan, from_, to, window)
-    request = BackfillRequest(
-        connector, root, plan, windows, settings, find_dagster_home(), wait=wait
-    )
+    request = BackfillRequest(connector, root, plan, windows, settings, wait=wait)
     if not as_json:
         print_windows(result_console(), windows)
     result = BackfillResult() if dry_run else _execute_backfill(request)
@@ -292,10 +255,7 @@ def _read_backfill_plan(
 
 
 def _execute_backfill(request: BackfillRequest) -> BackfillResult:
-    if request.dagster_home is None:
-        print_notice(
-            f"Not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
-        )
+    home = find_dagster_home("Not recorded")
     # The file overrides the environment, as in `dagster dev`: both read the same secrets.
     load_dotenv(Path.cwd() / ".env", override=True)
     with ExitStack() as stack:
@@ -307,7 +267,7 @@ def _execute_backfill(request: BackfillRequest) -> BackfillResult:
         from restsource_dagster.cli.execution import WindowRuns, is_daemon_running
         from restsource_dagster.orchestration.run_config import RunSettings
 
-        instance = stack.enter_context(open_instance(request.dagster_home))
+        instance = stack.enter_context(open_instance(home))
         runs = WindowRuns(
             request.connector,
             request.resource.name,

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from restsource_dagster.cli.common import ConfigsOption, JsonOption, read_settings
+from restsource_dagster.cli.common import read_settings
+from restsource_dagster.cli.options import ConfigsOption, JsonOption, PathsArgument, QuietOption
 from restsource_dagster.cli.output import (
     EXIT_FAILED,
     Style,
@@ -29,25 +30,10 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def check(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="PATH",
-            help="Connector files, or folders of them. By default the folder of --configs.",
-            show_default=False,
-        ),
-    ] = None,
+    paths: PathsArgument = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet",
-            "-q",
-            help="Print only problems and the summary.",
-            show_default=False,
-        ),
-    ] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 

@@ -1,10 +1,10 @@
-"""What commands share: options, settings, connectors and the Dagster instance."""
+"""What commands share: settings, connectors and the Dagster instance."""
 
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -20,38 +20,12 @@ if TYPE_CHECKING:  # importing Dagster takes a second, which check and schema do
 
 
 __all__ = [
-    "PROJECT_DAGSTER_HOME",
-    "ConfigsOption",
-    "JsonOption",
-    "NameArgument",
     "find_connector",
     "find_dagster_home",
     "find_resources",
     "load_connectors",
     "open_instance",
     "read_settings",
-]
-
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="The connector, as `restsource list` names it.")
-]
-ConfigsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--configs",
-        metavar="DIR",
-        help="The folder of connector files. By default the setting RESTSOURCE_CONFIGS, or "
-        "'configs'.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[
-    bool,
-    typer.Option(
-        "--json",
-        help="Print one JSON document on standard output and nothing else there.",
-        show_default=False,
-    ),
 ]
 
 
@@ -137,14 +111,15 @@ def _unknown_name_text(name: str, known: Sequence[str]) -> str:
     return f"{printable(name)}; {listed}"
 
 
-PROJECT_DAGSTER_HOME = ".dagster"
+_PROJECT_DAGSTER_HOME = ".dagster"
 """The folder of the Dagster instance in a project; `make run` uses it."""
 
 
-def find_dagster_home() -> Path | None:
+def find_dagster_home(without: str = "") -> Path | None:
     """Return the folder of the Dagster instance: `DAGSTER_HOME`, else that of the project, else None.
 
-    `DAGSTER_HOME` may be set in `.env`. Raises `typer.BadParameter` if it isn't a folder.
+    Prints `without`, what it means that there is none. `DAGSTER_HOME` may be set in `.env`. Raises
+    `typer.BadParameter` if it isn't a folder.
     """
     from restsource_dagster.settings import read_environment
 
@@ -158,8 +133,14 @@ def find_dagster_home() -> Path | None:
                 param_hint="DAGSTER_HOME",
             )
         return home
-    project = Path(PROJECT_DAGSTER_HOME).absolute()
-    return project if project.is_dir() else None
+    project = Path(_PROJECT_DAGSTER_HOME).absolute()
+    if project.is_dir():
+        return project
+    if without:
+        print_notice(
+            f"{without}: DAGSTER_HOME is not set, and there is no folder {_PROJECT_DAGSTER_HOME}."
+        )
+    return None
 
 
 @contextmanager

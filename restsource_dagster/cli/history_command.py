@@ -9,16 +9,13 @@ from rich.console import Console
 from rich.text import Text
 
 from restsource_dagster.cli.common import (
-    PROJECT_DAGSTER_HOME,
-    ConfigsOption,
-    JsonOption,
-    NameArgument,
     find_connector,
     find_dagster_home,
     open_instance,
     read_settings,
 )
-from restsource_dagster.cli.output import print_json, print_notice, result_console
+from restsource_dagster.cli.options import ConfigsOption, JsonOption, NameArgument
+from restsource_dagster.cli.output import print_json, result_console
 from restsource_dagster.connector.validation.diagnostics import printable
 
 if TYPE_CHECKING:  # both import Dagster
@@ -45,11 +42,7 @@ def history(
     """
     settings = read_settings(configs)
     connector = find_connector(settings, name)
-    home = find_dagster_home()
-    if home is None:
-        print_notice(
-            f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_DAGSTER_HOME}."
-        )
+    home = find_dagster_home("No runs to show")
 
     from restsource_dagster.orchestration.backfills.backfill_plan import read_backfill_plans
 

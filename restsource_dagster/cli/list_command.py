@@ -12,15 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from restsource_dagster.cli.common import (
-    PROJECT_DAGSTER_HOME,
-    ConfigsOption,
-    JsonOption,
     find_dagster_home,
     load_connectors,
     open_instance,
     read_settings,
 )
-from restsource_dagster.cli.output import print_json, print_notice, result_console
+from restsource_dagster.cli.options import ConfigsOption, JsonOption
+from restsource_dagster.cli.output import print_json, result_console
 from restsource_dagster.connector.loader import LoadedFile, LoadedFolder
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.schedule import IntervalSchedule
@@ -176,11 +174,7 @@ def list_connectors(configs: ConfigsOption = None, as_json: JsonOption = False) 
     Example: restsource list
     """
     settings = read_settings(configs)
-    home = find_dagster_home()
-    if home is None:
-        print_notice(
-            f"No runs to show: DAGSTER_HOME is not set, and there is no folder {PROJECT_DAGSTER_HOME}."
-        )
+    home = find_dagster_home("No runs to show")
     folder = load_connectors(settings)
     overviews = read_overviews(folder, settings.state_dir, home, datetime.now(UTC))
     if as_json:

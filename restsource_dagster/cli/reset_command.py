@@ -3,19 +3,22 @@
 import sys
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from restsource_dagster.cli.common import (
-    ConfigsOption,
-    JsonOption,
-    NameArgument,
     find_connector,
     find_dagster_home,
     find_resources,
     open_instance,
     read_settings,
+)
+from restsource_dagster.cli.options import (
+    ConfigsOption,
+    JsonOption,
+    NameArgument,
+    ResetResourcesArgument,
+    YesOption,
 )
 from restsource_dagster.cli.output import (
     EXIT_FAILED,
@@ -34,20 +37,8 @@ __all__ = ["reset"]
 
 def reset(
     name: NameArgument,
-    resources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RESOURCE",
-            help="Reset only these resources. By default all.",
-            show_default=False,
-        ),
-    ] = None,
-    yes: Annotated[
-        bool,
-        typer.Option(
-            "--yes", "-y", help="Don't ask before anything is dropped.", show_default=False
-        ),
-    ] = False,
+    resources: ResetResourcesArgument = None,
+    yes: YesOption = False,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -3,16 +3,12 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from dotenv import load_dotenv
 
 from restsource_dagster.cli.common import (
-    PROJECT_DAGSTER_HOME,
-    ConfigsOption,
-    JsonOption,
-    NameArgument,
     find_connector,
     find_dagster_home,
     find_resources,
@@ -20,10 +16,18 @@ from restsource_dagster.cli.common import (
     read_settings,
 )
 from restsource_dagster.cli.interrupts import watch_interrupts
+from restsource_dagster.cli.options import (
+    ConfigsOption,
+    FullRefreshOption,
+    JsonOption,
+    NameArgument,
+    RunResourcesArgument,
+    SetCursorOption,
+    VerboseOption,
+)
 from restsource_dagster.cli.output import (
     exit_on_failure,
     print_json,
-    print_notice,
     result_console,
     stdout_to_stderr,
 )
@@ -40,42 +44,12 @@ _SET_CURSOR_OPTION = "--set-cursor"
 
 def run(
     name: NameArgument,
-    resources: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="RESOURCE",
-            help="Run only these resources. By default all that the file selects.",
-            show_default=False,
-        ),
-    ] = None,
-    full_refresh: Annotated[
-        bool,
-        typer.Option(
-            "--full-refresh",
-            help="Load all rows of these resources again and replace those in the tables.",
-            show_default=False,
-        ),
-    ] = False,
-    set_cursor: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set-cursor",
-            metavar="RESOURCE=VALUE",
-            help="Continue from this cursor value instead of the stored one. Can be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    resources: RunResourcesArgument = None,
+    full_refresh: FullRefreshOption = False,
+    set_cursor: SetCursorOption = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "-v",
-            help="Show the run's log instead of progress bars.",
-            show_default=False,
-        ),
-    ] = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Run a connector now and wait until it ends.
 
@@ -90,11 +64,7 @@ def run(
     settings = read_settings(configs)
     connector = find_connector(settings, name)
     wanted = find_resources(connector, resources or [])
-    home = find_dagster_home()
-    if home is None:
-        print_notice(
-            f"This run is not recorded: DAGSTER_HOME is not set, and there is no {PROJECT_DAGSTER_HOME}."
-        )
+    home = find_dagster_home("This run is not recorded")
     # The file overrides the environment, as in `dagster dev`: both read the same secrets.
     load_dotenv(Path.cwd() / ".env", override=True)
     config = _op_config(connector, wanted, set_cursor or [], full_refresh=full_refresh)

@@ -3,7 +3,7 @@
 import json
 import sys
 
-from restsource_dagster.cli.common import ConfigsOption, JsonOption
+from restsource_dagster.cli.options import ConfigsOption, JsonOption
 
 __all__ = ["schema"]
 

@@ -1,0 +1,116 @@
+"""The arguments and options of the commands, each said once: their names, help and defaults."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "ConfigsOption",
+    "DryRunOption",
+    "FromOption",
+    "FullRefreshOption",
+    "JsonOption",
+    "NameArgument",
+    "PathsArgument",
+    "QuietOption",
+    "ResetResourcesArgument",
+    "RunResourcesArgument",
+    "SetCursorOption",
+    "ToOption",
+    "VerboseOption",
+    "WaitOption",
+    "WindowOption",
+    "WindowedResourceArgument",
+    "YesOption",
+]
+
+
+def _option(*names: str, text: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, help=text, metavar=metavar, show_default=False)
+
+
+def _argument(metavar: str, text: str) -> Any:
+    return typer.Argument(metavar=metavar, help=text, show_default=False)
+
+
+NameArgument = Annotated[str, _argument("NAME", "The connector, as `restsource list` names it.")]
+PathsArgument = Annotated[
+    list[Path] | None,
+    _argument("PATH", "Connector files, or folders of them. By default the folder of --configs."),
+]
+RunResourcesArgument = Annotated[
+    list[str] | None,
+    _argument("RESOURCE", "Run only these resources. By default all that the file selects."),
+]
+ResetResourcesArgument = Annotated[
+    list[str] | None, _argument("RESOURCE", "Reset only these resources. By default all.")
+]
+WindowedResourceArgument = Annotated[
+    str,
+    _argument(
+        "RESOURCE",
+        "A resource with an incremental cursor. Its dependents are loaded with it.",
+    ),
+]
+
+ConfigsOption = Annotated[
+    Path | None,
+    _option(
+        "--configs",
+        metavar="DIR",
+        text="The folder of connector files. By default the setting RESTSOURCE_CONFIGS, or "
+        "'configs'.",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    _option("--json", text="Print one JSON document on standard output and nothing else there."),
+]
+QuietOption = Annotated[bool, _option("--quiet", "-q", text="Print only problems and the summary.")]
+YesOption = Annotated[bool, _option("--yes", "-y", text="Don't ask before anything is dropped.")]
+
+FullRefreshOption = Annotated[
+    bool,
+    _option(
+        "--full-refresh",
+        text="Load all rows of these resources again and replace those in the tables.",
+    ),
+]
+SetCursorOption = Annotated[
+    list[str] | None,
+    _option(
+        "--set-cursor",
+        metavar="RESOURCE=VALUE",
+        text="Continue from this cursor value instead of the stored one. Can be repeated.",
+    ),
+]
+VerboseOption = Annotated[
+    bool, _option("--verbose", "-v", text="Show the run's log instead of progress bars.")
+]
+
+FromOption = Annotated[
+    str,
+    _option(
+        "--from",
+        metavar="X",
+        text="Start of the range: a time, a date or a number, like the cursor.",
+    ),
+]
+ToOption = Annotated[
+    str, _option("--to", metavar="Y", text="End of the range. Y itself is not part of it.")
+]
+WindowOption = Annotated[
+    str | None,
+    _option(
+        "--window",
+        metavar="LENGTH",
+        text="Length of a window: 30s, 15min, 12h, 7d, 2w, 1mo, 1y; for numbers a number. By "
+        "default the length of the partitions in the file, else one window.",
+    ),
+]
+DryRunOption = Annotated[bool, _option("--dry-run", text="Only show the windows.")]
+WaitOption = Annotated[
+    bool,
+    _option("--wait", text="Wait until all windows have ended, with a progress bar on a terminal."),
+]
