@@ -269,7 +269,7 @@ class PipelineManager:
     @property
     def can_take_back(self) -> bool:
         """True if the destination can delete the rows that a load has appended."""
-        return self._client is not None and has_sql_tables(self.open())
+        return self._client is not None and _has_sql_tables(self.open())
 
     def are_complete(self, load_ids: Sequence[str]) -> bool:
         """Return True if all of these loads are complete, and none was taken back."""

@@ -8,7 +8,7 @@ and is never an empty page, and paging that does not end is stopped.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -50,6 +50,7 @@ __all__ = [
     "Call",
     "EndpointReader",
     "FetchPage",
+    "PageFetcher",
     "PageListener",
     "PagePrefetch",
     "RequestSender",
@@ -60,6 +61,15 @@ SendRequest = Callable[[requests.Request, int], requests.Response]
 """Sends a request and returns the response. Takes the number of its page, for error messages."""
 FetchPage = Callable[[requests.Request, int], PageResponse]
 """Returns the response to the request of a page, sent now or prefetched. Takes the page's number."""
+
+
+@dataclass(frozen=True)
+class PageFetcher:
+    """Fetches the pages of one call for its page loop."""
+
+    fetch: FetchPage
+    prefetch_after: Callable[[Page], None] = lambda _: None
+    """Fetches what follows a page that was read. Called before its records are used."""
 
 
 @dataclass(frozen=True)
@@ -190,17 +200,12 @@ class PagePrefetch(Protocol):
     def page_fetcher(
         self,
         resource: str,
-        first_request: requests.Request,
-        new_iterator: Callable[[], PageIterator],
+        pages: PageIterator,
         send: SendRequest,
         *,
         may_stop_early: bool,
-    ) -> AbstractContextManager[FetchPage]:
-        """Fetch the pages of a call, for one thread that reads them in order.
-
-        `new_iterator` returns an iterator over the same pages for the prefetch to advance. Call the
-        yielded function with each request of the call.
-        """
+    ) -> AbstractContextManager[PageFetcher]:
+        """Fetch the pages of a call for its page loop, which advances `pages` in one thread."""
 
     def prefetch(
         self,
@@ -214,9 +219,18 @@ class PagePrefetch(Protocol):
         """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
 
     def prefetch_for_later(
-        self, resource: str, pages: PageIterator, send: SendRequest, *, may_stop_early: bool
+        self,
+        resource: str,
+        pages: PageIterator,
+        send: SendRequest,
+        *,
+        may_stop_early: bool,
+        first_page_only: bool,
     ) -> None:
-        """Fetch the pages of a call that will be made later in the run."""
+        """Fetch the pages of a call that will be made later in the run.
+
+        With `first_page_only` one request is sent, and no more before someone waits for the page.
+        """
 
     def cancel_group(self, group: object) -> None:
         """Cancel this group's pending prefetches."""
@@ -267,16 +281,18 @@ class EndpointReader:
         )
         progress.read_place = lambda: pages.next_place
         page: Page | None = None
-        # not `progress` itself, which moves on while pages are prefetched
-        start = replace(progress)
-        with self._page_fetcher(call, pages, start, may_stop_early=may_stop_early) as fetch:
-            while pages.has_next_page:
-                page = self._next_page(pages, fetch)
+        has_next = True
+        with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetcher:
+            while has_next:
+                page = self._next_page(pages, fetcher.fetch)
                 if page is None:
                     break
+                has_next = pages.has_next_page
+                if has_next:
+                    fetcher.prefetch_after(page)
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
                 self._report_errors(page, pages.page_number)
-                progress.pages, progress.has_ended = pages.page_number, not pages.has_next_page
+                progress.pages, progress.has_ended = pages.page_number, not has_next
                 yield self._report_page(page.records)
         # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
@@ -316,13 +332,25 @@ class EndpointReader:
             )
 
     def prefetch_for_later(
-        self, call: Call, *, may_stop_early: bool, progress: CallProgress | None = None
+        self,
+        call: Call,
+        *,
+        may_stop_early: bool = False,
+        first_page_only: bool = False,
+        progress: CallProgress | None = None,
     ) -> None:
-        """Fetch the pages of a call that will be made later in the run, from its place on."""
+        """Fetch the pages of a call that will be made later in the run, or its first page.
+
+        The call starts at the place of `progress`.
+        """
         if self.prefetcher is not None and call.is_prefetchable:
-            pages = self._page_iterator(call, progress)
+            send = self._sender.send
             self.prefetcher.prefetch_for_later(
-                self.resource, pages, self._sender.send, may_stop_early=may_stop_early
+                self.resource,
+                self._page_iterator(call, progress),
+                send,
+                may_stop_early=may_stop_early,
+                first_page_only=first_page_only,
             )
 
     def cancel_prefetches(self, group: object) -> None:
@@ -331,17 +359,13 @@ class EndpointReader:
             self.prefetcher.cancel_group(group)
 
     def _page_fetcher(
-        self, call: Call, pages: PageIterator, start: CallProgress, *, may_stop_early: bool
-    ) -> AbstractContextManager[FetchPage]:
+        self, call: Call, pages: PageIterator, *, may_stop_early: bool
+    ) -> AbstractContextManager[PageFetcher]:
         send = self._sender.send
         if self.prefetcher is None or not call.is_prefetchable:
-            return nullcontext(lambda request, page: PageResponse(send(request, page)))
+            return nullcontext(PageFetcher(lambda request, page: PageResponse(send(request, page))))
         return self.prefetcher.page_fetcher(
-            self.resource,
-            pages.request,
-            lambda: self._page_iterator(call, start),
-            send,
-            may_stop_early=may_stop_early,
+            self.resource, pages, send, may_stop_early=may_stop_early
         )
 
     # The cached properties below cost more than the rest of a small call, and a family may make

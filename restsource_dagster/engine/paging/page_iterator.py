@@ -7,6 +7,7 @@ import hashlib
 import json
 import marshal
 from collections.abc import Sequence
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +30,7 @@ from restsource_dagster.engine.paging.safe_paginators import (
     detect_paginator,
 )
 
-__all__ = ["Page", "PageGuard", "PageIterator", "PageResponse"]
+__all__ = ["Page", "PageGuard", "PageIterator", "PageResponse", "copy_request"]
 
 Records = list[Any]
 
@@ -130,6 +131,16 @@ class PageGuard:
         return _digest(marshal.dumps(list(records), _MARSHAL_VERSION))
 
 
+def copy_request(request: requests.Request) -> requests.Request:
+    """Return a copy that stays as it is when a paginator changes the request in place."""
+    copied = copy(request)
+    copied.headers = dict(request.headers or {})
+    copied.params = deepcopy(request.params)
+    copied.json = deepcopy(request.json)
+    copied.data = deepcopy(request.data)
+    return copied
+
+
 def _digest(raw: bytes) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
@@ -165,6 +176,13 @@ class PageIterator:
             self.paginator = go_to_place(self.paginator, self.place, self.request)
         elif self.paginator:
             self.paginator.init_request(self.request)
+
+    def copy(self) -> "PageIterator":
+        """Return an iterator that stands at the same page and goes on by itself."""
+        made = copy(self)  # not `replace`, which would begin the paging anew
+        made.request, made.paginator = copy_request(self.request), deepcopy(self.paginator)
+        made.guard, made.record_reader = deepcopy(self.guard), copy(self.record_reader)
+        return made
 
     @property
     def has_next_page(self) -> bool:

@@ -15,9 +15,13 @@ import requests
 from restsource_dagster.engine.http.cancellation import Cancellation
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.endpoint_reader import SendRequest
-from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, PageResponse
+from restsource_dagster.engine.paging.page_iterator import (
+    Page,
+    PageIterator,
+    PageResponse,
+    copy_request,
+)
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
-from restsource_dagster.engine.prefetch.response_replay import copy_request
 
 __all__ = [
     "RESPONSE_OVERHEAD_BYTES",
@@ -244,13 +248,15 @@ class CallPrefetch:
         prediction: PagePrediction,
         *,
         page_bytes: int | None = None,
+        after: Page | None = None,
     ) -> None:
+        """`after` is the page that the page loop has read last; None before the first."""
         self.resource = resource
         self.send = send
         self.budget = budget
         self.max_bytes = budget.max_bytes
         """How many bytes of the budget this prefetch may reserve."""
-        self.last_requested_page = 0
+        self.last_requested_page = pages.page_number
         """The last page that the page loop has asked for."""
         self.in_flight = 0
         """The requests that prefetch threads have sent and that have no response yet."""
@@ -264,19 +270,25 @@ class CallPrefetch:
 
         Then at most as many pages are prefetched as it has asked for.
         """
+        self.first_page_only = False
+        """True while no page after the first may be requested; then the page loop reads this one."""
         self.group: object = None
         """Identifies the calls that are prefetched together, and can be cancelled together."""
         self._iterator = pages
         self._prediction = prediction
         self._pages: deque[PrefetchedPage] = deque()
-        self._last_started = 0
-        self._last_read = 0
+        self._last_started = pages.page_number
+        self._last_read = pages.page_number
         self._last_response_at = 0.0
         self._is_reading = False
         self._predicted: Iterator[requests.Request] | None = None
-        # the only request that depends on no response
-        self.key = self._add(1, pages.next_request()).key
+        # the only request that depends on no response, or on none but that of `after`
+        request = pages.next_request()
+        self.key = self._add(pages.page_number, request).key
         """Identifies the call, among those of its resource."""
+        if after is not None:
+            prediction.observe(pages, after)
+            self._predicted = predicted_requests(pages)
 
     @property
     def held_bytes(self) -> int:
@@ -342,6 +354,7 @@ class CallPrefetch:
         if (
             self._is_reading
             or self.is_cancelled
+            or self.first_page_only
             or page is None
             or page.stage is not PrefetchStage.RECEIVED
         ):
@@ -403,9 +416,15 @@ class CallPrefetch:
             first.reservation.is_required = True
         return first
 
+    def is_ready(self, page: PrefetchedPage) -> bool:
+        """True if the page loop can take the page, or sees that it was cancelled."""
+        return page.stage >= (
+            PrefetchStage.RECEIVED if self.first_page_only else PrefetchStage.READ
+        )
+
     def take(self, page: PrefetchedPage) -> bool:
-        """Remove the first page for the page loop, and its memory; return False if it is not read."""
-        if page.stage is not PrefetchStage.READ:
+        """Remove the first page for the page loop, and its memory; return False if it is not ready."""
+        if page.stage is PrefetchStage.CANCELLED or not self.is_ready(page):
             return False
         self._pages.popleft()
         page.release()
@@ -441,6 +460,8 @@ class CallPrefetch:
         return min(budget.max_bytes // 2 - budget.used_bytes, self.max_bytes // 2 - self.held_bytes)
 
     def _last_allowed(self) -> int:
+        if self.first_page_only:
+            return 1
         last = min(self._prediction.last_page, self._iterator.guard.max_pages)
         if not self.may_stop_early:
             return last

@@ -11,9 +11,8 @@ from copy import copy
 import requests
 from dlt.sources.helpers.rest_client.paginators import OffsetPaginator, RangePaginator
 
-from restsource_dagster.engine.paging.page_iterator import Page, PageIterator
+from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, copy_request
 from restsource_dagster.engine.paging.totals import whole_number
-from restsource_dagster.engine.prefetch.response_replay import copy_request
 
 __all__ = ["PagePrediction", "predicted_requests"]
 

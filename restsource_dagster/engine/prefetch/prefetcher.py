@@ -6,15 +6,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
 import requests
 
+from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.waits import RateLimiter
-from restsource_dagster.engine.paging.endpoint_reader import FetchPage, PagePrefetch, SendRequest
-from restsource_dagster.engine.paging.page_iterator import PageIterator, PageResponse
+from restsource_dagster.engine.paging.endpoint_reader import PageFetcher, PagePrefetch, SendRequest
+from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,
     MemoryBudget,
@@ -86,42 +89,39 @@ class Prefetcher(PagePrefetch):
     def page_fetcher(
         self,
         resource: str,
-        first_request: requests.Request,
-        new_iterator: Callable[[], PageIterator],
+        pages: PageIterator,
         send: SendRequest,
         *,
         may_stop_early: bool,
-    ) -> Iterator[FetchPage]:
-        """Fetch the pages of a call, for one thread that reads them in order.
+    ) -> Iterator[PageFetcher]:
+        """Fetch the pages of a call for its page loop, which advances `pages` in one thread.
 
-        `new_iterator` returns an iterator over the same pages for the prefetch to advance. Call the
-        yielded function with each request of the call.
+        A call that was not prefetched is sent by the page loop itself. Only if it has a second page,
+        the prefetch begins there.
         """
         replay = self._replay
         if replay is not None and replay.is_replaying(resource):
             # a recorded response is used once; a request that was not recorded is sent
-            yield (
+            yield PageFetcher(
                 lambda request, page: (
                     replay.take(resource, request_key(request)) or PageResponse(send(request, page))
                 )
             )
             return
-        key = request_key(first_request)
+        call = _CurrentCall(resource, pages, send, may_stop_early)
         with self._lock:
-            prefetch = self._scheduler.claim(resource, key)
-            if prefetch is None:
-                budget = self._scheduler.current_budget
-                prefetch = self._new_prefetch(resource, new_iterator(), send, budget)
-                self._scheduler.add_current(prefetch, is_claimed=True)
-            prefetch.may_stop_early = may_stop_early
+            call.prefetch = self._scheduler.claim(resource, request_key(pages.request))
+            if call.prefetch is not None:
+                call.prefetch.may_stop_early = may_stop_early
         try:
-            yield lambda request, page: self._fetch(prefetch, request, page)
+            yield PageFetcher(partial(self._fetch, call), partial(self._prefetch_after, call))
         finally:
-            # the page loop may have stopped early, with requests still in flight
-            with self._lock:
-                self._scheduler.remove(prefetch)
-                self._wake_workers()
-                self._end_waits()
+            if call.prefetch is not None:
+                # the page loop may have stopped early, with requests still in flight
+                with self._lock:
+                    self._scheduler.remove(call.prefetch)
+                    self._wake_workers()
+                    self._end_waits()
 
     @contextmanager
     def recorded_responses(self) -> Iterator[ResponseReplay]:
@@ -139,6 +139,10 @@ class Prefetcher(PagePrefetch):
 
     def wait_for_first_page(self, resource: str, max_seconds: float) -> None:
         """Wait until the first page of the resource's next call is read; return if none is pending."""
+        with self._lock:
+            ready = self._scheduler.let_read(resource)
+        for prefetch, page in ready:
+            self._read_all(prefetch, page)
         with self._lock:
             timeout = None if max_seconds == math.inf else max(0.0, max_seconds)
             self._changed.wait_for(
@@ -162,11 +166,20 @@ class Prefetcher(PagePrefetch):
             self._wake_workers()
 
     def prefetch_for_later(
-        self, resource: str, pages: PageIterator, send: SendRequest, *, may_stop_early: bool
+        self,
+        resource: str,
+        pages: PageIterator,
+        send: SendRequest,
+        *,
+        may_stop_early: bool,
+        first_page_only: bool,
     ) -> None:
-        """Fetch the pages of a call that will be made later in the run."""
+        """Fetch the pages of a call that will be made later in the run.
+
+        With `first_page_only` one request is sent, and no more before someone waits for the page.
+        """
         prefetch = self._new_prefetch(resource, pages, send, self._scheduler.later_budget)
-        prefetch.may_stop_early = may_stop_early
+        prefetch.may_stop_early, prefetch.first_page_only = may_stop_early, first_page_only
         with self._lock:
             self._scheduler.add_later(prefetch)
             self._wake_workers()
@@ -206,17 +219,53 @@ class Prefetcher(PagePrefetch):
             self._rate_limiter.wake_waiters()
 
     def _new_prefetch(
-        self, resource: str, pages: PageIterator, send: SendRequest, budget: MemoryBudget
+        self,
+        resource: str,
+        pages: PageIterator,
+        send: SendRequest,
+        budget: MemoryBudget,
+        after: Page | None = None,
     ) -> CallPrefetch:
         prediction = PagePrediction(self._max_threads, only_by_total=self._rate_limiter.is_limited)
         # of earlier calls of the resource, whose pages are likely to be as large
         page_bytes = self._page_bytes.get(resource)
-        return CallPrefetch(resource, pages, send, budget, prediction, page_bytes=page_bytes)
+        if after is not None:
+            page_bytes = max(page_bytes or 0, len(after.response.content))
+        return CallPrefetch(
+            resource, pages, send, budget, prediction, page_bytes=page_bytes, after=after
+        )
 
-    def _fetch(
-        self, prefetch: CallPrefetch, request: requests.Request, number: int
-    ) -> PageResponse:
+    def _fetch(self, call: "_CurrentCall", request: requests.Request, number: int) -> PageResponse:
         """Return the response of a page to the page loop; send its request if no thread has."""
+        if call.prefetch is None:
+            received = PageResponse(call.send(request, number))
+        else:
+            received = self._take(call, call.prefetch, request, number)
+        if self._replay is not None:
+            self._replay.record(call.resource, request_key(request), received)
+        return received
+
+    def _prefetch_after(self, call: "_CurrentCall", page: Page) -> None:
+        """Begin to prefetch a call after the page that its page loop has read."""
+        if call.prefetch is not None:
+            return
+        budget = self._scheduler.current_budget
+        try:
+            prefetch = self._new_prefetch(
+                call.resource, call.pages.copy(), call.send, budget, after=page
+            )
+        except PagingError:  # the page loop meets the same error after it has used the page
+            return
+        prefetch.may_stop_early = call.may_stop_early
+        call.prefetch = prefetch
+        with self._lock:
+            self._scheduler.add_current(prefetch, is_claimed=True)
+            self._wake_workers(prefetch)
+
+    def _take(
+        self, call: "_CurrentCall", prefetch: CallPrefetch, request: requests.Request, number: int
+    ) -> PageResponse:
+        """Return the prefetched response of a page; without one send the request."""
         with self._lock:
             page = prefetch.claim_page(request, number)
             is_pending = page is not None and page.stage is PrefetchStage.PENDING
@@ -230,17 +279,19 @@ class Prefetcher(PagePrefetch):
         if is_pending:
             self._send(prefetch, page)
         if not is_taken:
-            self._wait_until_read(prefetch, page)
+            self._wait_until_ready(prefetch, page)
             with self._lock:
                 if prefetch.take(page):
                     self._wake_workers(prefetch)
+        if page.stage is PrefetchStage.RECEIVED:
+            # not read ahead: the page loop reads it, and a new prefetch goes on from there
+            with self._lock:
+                self._scheduler.remove(prefetch)
+            call.prefetch = None
         if page.error is not None:
             raise page.error
         # cancelled while this thread waited: it sends the request itself
-        received = page.received or PageResponse(prefetch.send(request, number))
-        if self._replay is not None:
-            self._replay.record(prefetch.resource, page.key, received)
-        return received
+        return page.received or PageResponse(prefetch.send(request, number))
 
     def _start_next(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request that a thread sends next, marked as requested."""
@@ -280,22 +331,25 @@ class Prefetcher(PagePrefetch):
                 if prefetch.page_bytes is not None:
                     self._page_bytes[prefetch.resource] = prefetch.page_bytes
                 self._changed.notify_all()
-        while ready is not None:
-            ready = self._read(prefetch, ready)
+        if ready is not None:
+            self._read_all(prefetch, ready)
 
-    def _wait_until_read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
-        """Wait until a page is read; read it here if no other thread does."""
+    def _wait_until_ready(self, prefetch: CallPrefetch, page: PrefetchedPage) -> None:
+        """Wait until a page can be taken; read it here if no other thread does."""
         while True:
             ready = None
             with self._lock:
-                while (
-                    page.stage < PrefetchStage.READ and (ready := prefetch.next_to_read()) is None
-                ):
+                while not prefetch.is_ready(page) and (ready := prefetch.next_to_read()) is None:
                     self._changed.wait()
             if ready is None:
                 return
-            while ready is not None:
-                ready = self._read(prefetch, ready)
+            self._read_all(prefetch, ready)
+
+    def _read_all(self, prefetch: CallPrefetch, first: PrefetchedPage) -> None:
+        """Read a page and those after it that have arrived."""
+        ready: PrefetchedPage | None = first
+        while ready is not None:
+            ready = self._read(prefetch, ready)
 
     def _read(self, prefetch: CallPrefetch, page: PrefetchedPage) -> PrefetchedPage | None:
         """Read a page; return the one to read next, if it has arrived."""
@@ -306,6 +360,17 @@ class Prefetcher(PagePrefetch):
             self._changed.notify_all()
             self._wake_workers(prefetch)
         return ready
+
+
+@dataclass
+class _CurrentCall:
+    """A call that a page loop makes now."""
+
+    resource: str
+    pages: PageIterator
+    send: SendRequest
+    may_stop_early: bool
+    prefetch: CallPrefetch | None = None
 
 
 class PrefetchScheduler:
@@ -381,6 +446,13 @@ class PrefetchScheduler:
     def is_first_page_pending(self, resource: str) -> bool:
         """True if the first page of a call of the resource is on its way."""
         return any(prefetch.is_first_page_pending for prefetch in self._unclaimed_of(resource))
+
+    def let_read(self, resource: str) -> list[tuple[CallPrefetch, PrefetchedPage]]:
+        """Let the calls of a resource go on after their first page; return the pages to read now."""
+        found = self._unclaimed_of(resource)
+        for prefetch in found:
+            prefetch.first_page_only = False
+        return [(one, page) for one in found if (page := one.next_to_read()) is not None]
 
     def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
         found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)

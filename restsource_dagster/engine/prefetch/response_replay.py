@@ -1,23 +1,9 @@
 """Keep responses so that the same calls can be made again without requests."""
 
-from copy import copy, deepcopy
-
-import requests
-
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.page_iterator import PageResponse
 
-__all__ = ["ResponseReplay", "copy_request"]
-
-
-def copy_request(request: requests.Request) -> requests.Request:
-    """Return a copy that stays as it is when a paginator changes the request in place."""
-    copied = copy(request)
-    copied.headers = dict(request.headers or {})
-    copied.params = deepcopy(request.params)
-    copied.json = deepcopy(request.json)
-    copied.data = deepcopy(request.data)
-    return copied
+__all__ = ["ResponseReplay"]
 
 
 class ResponseReplay:

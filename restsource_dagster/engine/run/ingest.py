@@ -266,7 +266,7 @@ class FamilyPrefetch:
                 if root.incremental is None:
                     # one page only: if the destination can't be opened, its request is wasted
                     endpoint = _endpoint_of(self._run, root)
-                    endpoint.prefetch_for_later(root_call(root, None), may_stop_early=True)
+                    endpoint.prefetch_for_later(root_call(root, None), first_page_only=True)
                     self._prefetched = 1
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
