@@ -1,19 +1,16 @@
-"""Prefetch one call: request its pages before the page loop does, and keep them until it takes them.
+"""Prefetch calls: request their pages before the page loops do, and decide which request is next.
 
-All prefetches of a run share a budget of memory. A page reserves memory when its request is sent.
+The page loop takes each page when it asks for it.
 """
 
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain, islice
 
 import requests
 
-from restsource_dagster.engine.http.cancellation import Cancellation
-from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.endpoint_reader import SendRequest
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
@@ -22,22 +19,18 @@ from restsource_dagster.engine.paging.page_iterator import (
     copy_request,
 )
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction, predicted_requests
+from restsource_dagster.engine.prefetch.prefetched_page import (
+    RESPONSE_OVERHEAD_BYTES,
+    MemoryBudget,
+    PrefetchedPage,
+    PrefetchStage,
+)
 
-__all__ = [
-    "RESPONSE_OVERHEAD_BYTES",
-    "CallPrefetch",
-    "MemoryBudget",
-    "MemoryReservation",
-    "PrefetchStage",
-    "PrefetchedPage",
-    "request_key",
-]
+__all__ = ["STALE_SECONDS", "CallPrefetch", "PrefetchScheduler", "request_key"]
 
-RESPONSE_OVERHEAD_BYTES = 16 * 1024
-"""The memory of a response beside its body: headers and objects."""
-
-# parsed JSON takes up to so many times the memory of the body
-_PARSED_SIZE_FACTOR = 8
+STALE_SECONDS = 30.0
+"""A call whose prefetch made no progress for so long before it is made is fetched anew: an API's links
+and pages don't stay valid for ever."""
 # the size of a page until one has arrived
 _ASSUMED_PAGE_BYTES = 256 * 1024
 # a call that may stop early prefetches nothing until the page loop has asked for so many pages
@@ -63,173 +56,6 @@ def request_key(request: requests.Request) -> str:
             request.headers or {},
         )
     )
-
-
-class MemoryBudget:
-    """A number of bytes that many prefetches share. Thread-safe."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.used_bytes = 0
-        """The bytes that are reserved. Only `reserve` and `release` change them."""
-        self._lock = threading.Lock()
-        self.was_exhausted = False
-        """True if `has_room_for` has returned False since this was last reset."""
-
-    def has_room_for(self, size: int) -> bool:
-        """True if so many more bytes can be reserved."""
-        # without the lock: a hint before a request is sent, `reserve` decides
-        if self.used_bytes + size <= self.max_bytes:
-            return True
-        self.was_exhausted = True
-        return False
-
-    def reserve(self, size: int, *, force: bool = False) -> bool:
-        """Reserve so many bytes; with `force` even beyond the budget. Return False if it is full."""
-        with self._lock:
-            if not force and self.used_bytes + size > self.max_bytes:
-                return False
-            self.used_bytes += size
-            return True
-
-    def release(self, size: int) -> None:
-        """Return so many bytes to the budget."""
-        with self._lock:
-            self.used_bytes -= size
-
-
-class MemoryReservation:
-    """The memory of one response, from the moment its request is sent. Thread-safe.
-
-    It starts with the `expected` bytes and grows when the body turns out to be larger.
-    """
-
-    def __init__(self, budget: MemoryBudget, expected: int) -> None:
-        self._budget = budget
-        self._lock = threading.Lock()
-        self._received = 0
-        self.reserved_bytes = expected
-        """The bytes that are reserved."""
-        # forced: the caller has asked whether there is room, under its own lock
-        budget.reserve(expected, force=True)
-        self.is_required = False
-        """True if a thread waits for the response: then it is read, however large it is."""
-
-    def grow(self, size: int) -> bool:
-        """Count so many received bytes; return False if they don't fit in the budget."""
-        with self._lock:
-            self._received += size
-            more = self._received - self.reserved_bytes
-            if more > 0:
-                if not self._budget.reserve(more, force=self.is_required):
-                    return False
-                self.reserved_bytes += more
-            return True
-
-    def resize(self, size: int) -> None:
-        """Reserve exactly so many bytes from now on."""
-        with self._lock:
-            # forced: the memory is in use already, or is being released
-            self._budget.reserve(size - self.reserved_bytes, force=True)
-            self.reserved_bytes = size
-
-    def move_to(self, budget: MemoryBudget) -> None:
-        """Reserve the same bytes in another budget."""
-        with self._lock:
-            self._budget.release(self.reserved_bytes)
-            self._budget = budget
-            budget.reserve(self.reserved_bytes, force=True)
-
-    def release(self) -> None:
-        """Return all bytes to the budget."""
-        self.resize(0)
-
-
-class PrefetchStage(IntEnum):
-    """How far the request of a page has come."""
-
-    PENDING = 0
-    REQUESTED = 1
-    RECEIVED = 2
-    READ = 3
-    """The page was read, and the request after it is known."""
-    CANCELLED = 4
-
-
-# eq=False: two pages are one only if they are one object
-@dataclass(eq=False)
-class PrefetchedPage:
-    """A page of a call that the page loop has not taken yet."""
-
-    number: int
-    key: str
-    request: requests.Request
-    stage: PrefetchStage = PrefetchStage.PENDING
-    reservation: MemoryReservation | None = None
-    """Its memory; None if the page loop itself sends the request."""
-    cancellation: Cancellation | None = None
-    received: PageResponse | None = None
-    error: Exception | None = None
-
-    @property
-    def held_bytes(self) -> int:
-        """The bytes that are reserved for this page."""
-        return self.reservation.reserved_bytes if self.reservation else 0
-
-    @property
-    def body_bytes(self) -> int:
-        """The size of the response's body; 0 without one."""
-        return len(self.received.response.content) if self.received else 0
-
-    def start(self, budget: MemoryBudget | None, expected: int) -> None:
-        """Mark it as requested: ahead of time within `budget`, or by the page loop without one."""
-        self.stage = PrefetchStage.REQUESTED
-        if budget is not None:
-            self.reservation = MemoryReservation(budget, expected)
-            self.cancellation = Cancellation(self.reservation.grow)
-
-    def send(self, send: SendRequest) -> requests.Response:
-        """Send the request. Raises what `send` raises, and `RequestCancelled`."""
-        if self.cancellation is None:
-            return send(self.request, self.number)
-        with self.cancellation.activated():
-            return send(self.request, self.number)
-
-    def finish(self, outcome: PageResponse | Exception) -> None:
-        """Store the response, or the error in place of it."""
-        self.stage = PrefetchStage.RECEIVED
-        if isinstance(outcome, Exception):
-            self.error = outcome
-        else:
-            self.received = outcome
-        if self.reservation:
-            self.reservation.resize(self.body_bytes + RESPONSE_OVERHEAD_BYTES)
-
-    def fits_parsed(self, spare_bytes: int) -> bool:
-        """True if the parsed body can be kept in `spare_bytes`."""
-        return self.reservation is None or self.body_bytes * _PARSED_SIZE_FACTOR <= spare_bytes
-
-    def keep_parsed(self, spare_bytes: int) -> None:
-        """Keep the parsed body if it fits in `spare_bytes`; else it is parsed again when taken."""
-        if self.reservation is None or self.reservation.is_required or self.received is None:
-            return
-        more = self.body_bytes * _PARSED_SIZE_FACTOR
-        if more <= spare_bytes:
-            self.reservation.resize(self.body_bytes + more + RESPONSE_OVERHEAD_BYTES)
-        elif isinstance(self.received.response, ApiResponse):
-            self.received.response.discard_parsed()
-
-    def cancel(self) -> None:
-        """Cancel its request and release its memory."""
-        self.stage = PrefetchStage.CANCELLED
-        if self.cancellation:
-            self.cancellation.cancel()
-        self.release()
-
-    def release(self) -> None:
-        """Release its memory."""
-        if self.reservation:
-            self.reservation.release()
 
 
 class CallPrefetch:
@@ -293,7 +119,8 @@ class CallPrefetch:
     @property
     def held_bytes(self) -> int:
         """The memory that its pages have reserved."""
-        return sum(page.held_bytes for page in self._pages)
+        reservations = (page.reservation for page in self._pages)
+        return sum(one.reserved_bytes for one in reservations if one is not None)
 
     @property
     def is_complete(self) -> bool:
@@ -316,10 +143,8 @@ class CallPrefetch:
         number = self._last_started + 1
         if self.is_cancelled or self.has_ended or number > self._last_allowed():
             return None
-        if not self.budget.has_room_for(self._expected_bytes):
-            return None
         # one page may exceed the share: its size is known only when it is there
-        if self.held_bytes >= self.max_bytes:
+        if self.held_bytes >= self.max_bytes or not self.budget.has_room_for(self._expected_bytes):
             return None
         known = self._at(number)
         if known is not None or self._predicted is None:
@@ -494,3 +319,154 @@ class CallPrefetch:
         while self._pages and self._pages[-1].number > number:
             self._pages.pop().cancel()
         self._last_started = min(self._last_started, number)
+
+
+class PrefetchScheduler:
+    """Decides which request of all prefetches of a run is sent next. Used under one lock.
+
+    *Current* prefetches are of calls that are made now or next; *later* ones are of calls that are
+    made later in the run. At most `max_threads` requests are in flight, and at most half of them for
+    current prefetches while later ones could use them. Each kind has half of the memory, and each
+    prefetch a share of that, so that parents leave memory for their dependents.
+    """
+
+    def __init__(
+        self, max_threads: int, memory_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_threads = max_threads
+        self._clock = clock
+        self.current_budget = MemoryBudget(memory_bytes // 2)
+        self.later_budget = MemoryBudget(memory_bytes // 2)
+        self._current: list[CallPrefetch] = []
+        self._later: list[CallPrefetch] = []
+        # by resource and request key; several if a resource makes the same call more than once
+        self._unclaimed: dict[tuple[str, str], deque[CallPrefetch]] = {}
+        self._current_group: object = None
+
+    @property
+    def held_bytes(self) -> int:
+        """The memory that is reserved."""
+        return self.current_budget.used_bytes + self.later_budget.used_bytes
+
+    @property
+    def was_out_of_memory(self) -> bool:
+        """True if a request was held back for lack of memory since this was last read."""
+        was_exhausted = self.current_budget.was_exhausted or self.later_budget.was_exhausted
+        self.current_budget.was_exhausted = self.later_budget.was_exhausted = False
+        return was_exhausted
+
+    def add_current(self, prefetch: CallPrefetch, *, is_claimed: bool) -> None:
+        """Add a prefetch of a call that is made now, `is_claimed`, or is about to be made."""
+        prefetch.max_bytes = self.current_budget.max_bytes // 2
+        self._current.append(prefetch)
+        if not is_claimed:
+            self._register(prefetch)
+
+    def add_later(self, prefetch: CallPrefetch) -> None:
+        """Add a prefetch of a call that is made later."""
+        prefetch.max_bytes = self.later_budget.max_bytes // self._max_threads
+        self._later.append(prefetch)
+        self._register(prefetch)
+
+    def claim(self, resource: str, key: str) -> CallPrefetch | None:
+        """Return the prefetch of a call that is made now; None without one, or if it is stale."""
+        prefetches = self._unclaimed.get((resource, key))
+        if not prefetches:
+            return None
+        prefetch = prefetches[0]  # calls are made in the order in which they were prefetched
+        self._unregister(prefetch)
+        if prefetch.is_stale(self._clock() - STALE_SECONDS):
+            self.remove(prefetch)
+            return None
+        if prefetch in self._later:
+            self._later.remove(prefetch)
+            self._current.append(prefetch)
+            prefetch.move_to(self.current_budget, self.current_budget.max_bytes // 2)
+        self._current_group = prefetch.group
+        return prefetch
+
+    def is_complete(self, resource: str) -> bool:
+        """True if exactly one call of the resource is prefetched and all its pages are in memory."""
+        # of several calls it is not known which one is next
+        found = self._unclaimed_of(resource)
+        return len(found) == 1 and found[0].is_complete
+
+    def is_first_page_pending(self, resource: str) -> bool:
+        """True if the first page of a call of the resource is on its way."""
+        return any(prefetch.is_first_page_pending for prefetch in self._unclaimed_of(resource))
+
+    def let_read(self, resource: str) -> list[tuple[CallPrefetch, PrefetchedPage]]:
+        """Let the calls of a resource go on after their first page; return the pages to read now."""
+        found = self._unclaimed_of(resource)
+        for prefetch in found:
+            prefetch.first_page_only = False
+        return [(one, page) for one in found if (page := one.next_to_read()) is not None]
+
+    def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
+        found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)
+        return list(chain.from_iterable(found))
+
+    def remove(self, prefetch: CallPrefetch) -> None:
+        """Cancel and remove a prefetch."""
+        prefetch.cancel()
+        for prefetches in (self._current, self._later):
+            if prefetch in prefetches:
+                prefetches.remove(prefetch)
+
+    def cancel_where(self, matches: Callable[[CallPrefetch], bool]) -> None:
+        """Cancel the prefetches that match and whose calls are not made yet."""
+        for prefetch in [one for one in chain(self._current, self._later) if matches(one)]:
+            if self._unregister(prefetch):
+                self.remove(prefetch)
+
+    def cancel_current(self) -> None:
+        """Cancel the current prefetches whose calls are not made yet."""
+        current = set(self._current)
+        self.cancel_where(current.__contains__)
+
+    def cancel_all(self) -> None:
+        """Cancel all prefetches."""
+        for prefetch in chain(self._current, self._later):
+            prefetch.cancel()
+
+    def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        """Return the request to send next; None if there is none."""
+        in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
+        if self._later and in_flight * 2 >= self._max_threads:
+            return self._next_later() or self._next_current()
+        return self._next_current() or self._next_later()
+
+    def _next_current(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        # first the calls below the parents that are read now, then below other parents, then the
+        # parents' own pages: rows come out in that order
+        grouped = [prefetch for prefetch in self._current if prefetch.group is not None]
+        in_front = (prefetch for prefetch in grouped if prefetch.group is self._current_group)
+        return _first_pending(chain(in_front, grouped, self._current))
+
+    def _next_later(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        # as many as have a share of the memory, the one with the fewest requests first
+        open_ones = (one for one in self._later if not (one.has_ended or one.is_cancelled))
+        first = islice(open_ones, self._max_threads)
+        return _first_pending(sorted(first, key=lambda prefetch: prefetch.in_flight))
+
+    def _register(self, prefetch: CallPrefetch) -> None:
+        self._unclaimed.setdefault((prefetch.resource, prefetch.key), deque()).append(prefetch)
+
+    def _unregister(self, prefetch: CallPrefetch) -> bool:
+        """Remove a prefetch from the unclaimed ones; return False if its call was made already."""
+        prefetches = self._unclaimed.get((prefetch.resource, prefetch.key), deque())
+        if prefetch not in prefetches:
+            return False
+        prefetches.remove(prefetch)
+        if not prefetches:
+            del self._unclaimed[prefetch.resource, prefetch.key]
+        return True
+
+
+def _first_pending(
+    prefetches: Iterator[CallPrefetch] | list[CallPrefetch],
+) -> tuple[CallPrefetch, PrefetchedPage] | None:
+    for prefetch in prefetches:
+        if (page := prefetch.next_page()) is not None:
+            return prefetch, page
+    return None

@@ -1,40 +1,38 @@
-"""Prefetch the calls of one run: the threads that send requests, and the order in which they do."""
+"""Prefetch the calls of one run, and record responses so that calls can be made again without requests."""
 
 import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
 from typing import Generic, TypeVar
 
 import requests
 
 from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
+from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import PageFetcher, PagePrefetch, SendRequest
 from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,
-    MemoryBudget,
-    PrefetchedPage,
-    PrefetchStage,
+    PrefetchScheduler,
     request_key,
 )
 from restsource_dagster.engine.prefetch.page_prediction import PagePrediction
-from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
+from restsource_dagster.engine.prefetch.prefetched_page import (
+    MemoryBudget,
+    PrefetchedPage,
+    PrefetchStage,
+)
 
-__all__ = ["MEMORY_BUDGET_BYTES", "STALE_SECONDS", "PrefetchScheduler", "Prefetcher", "WorkerPool"]
+__all__ = ["MEMORY_BUDGET_BYTES", "Prefetcher", "ResponseReplay", "WorkerPool"]
 
 MEMORY_BUDGET_BYTES = 64 * 2**20
 """The memory of one run for responses that the page loops have not asked for yet."""
-STALE_SECONDS = 30.0
-"""A call whose prefetch made no progress for so long before it is made is fetched anew: an API's links
-and pages don't stay valid for ever."""
 # how long the end of a run waits for its threads, whose connections are shut down by then
 _SHUTDOWN_SECONDS = 5.0
 
@@ -124,7 +122,7 @@ class Prefetcher(PagePrefetch):
                     self._end_waits()
 
     @contextmanager
-    def recorded_responses(self) -> Iterator[ResponseReplay]:
+    def recorded_responses(self) -> "Iterator[ResponseReplay]":
         """Record the responses that one thread takes in the block, so that it can replay its calls."""
         self._replay = ResponseReplay()
         try:
@@ -373,155 +371,52 @@ class _CurrentCall:
     prefetch: CallPrefetch | None = None
 
 
-class PrefetchScheduler:
-    """Decides which request of all prefetches of a run is sent next. Used under one lock.
+class ResponseReplay:
+    """Records the responses of calls and returns them when the calls are made again.
 
-    *Current* prefetches are of calls that are made now or next; *later* ones are of calls that are
-    made later in the run. At most `max_threads` requests are in flight, and at most half of them for
-    current prefetches while later ones could use them. Each kind has half of the memory, and each
-    prefetch a share of that, so that parents leave memory for their dependents.
+    Single-threaded.
     """
 
-    def __init__(
-        self, max_threads: int, memory_bytes: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._max_threads = max_threads
-        self._clock = clock
-        self.current_budget = MemoryBudget(memory_bytes // 2)
-        self.later_budget = MemoryBudget(memory_bytes // 2)
-        self._current: list[CallPrefetch] = []
-        self._later: list[CallPrefetch] = []
-        # by resource and request key; several if a resource makes the same call more than once
-        self._unclaimed: dict[tuple[str, str], deque[CallPrefetch]] = {}
-        self._current_group: object = None
+    def __init__(self) -> None:
+        self._responses: dict[tuple[str, str], PageResponse] = {}
+        self._replayed: set[str] = set()
+        self._taken: set[tuple[str, str]] = set()
+        self._newest: PageResponse | None = None
 
-    @property
-    def held_bytes(self) -> int:
-        """The memory that is reserved."""
-        return self.current_budget.used_bytes + self.later_budget.used_bytes
+    def record(self, resource: str, key: str, received: PageResponse) -> None:
+        """Keep the response to the request with this key."""
+        self._discard_newest_parsed()
+        self._responses[resource, key] = self._newest = received
 
-    @property
-    def was_out_of_memory(self) -> bool:
-        """True if a request was held back for lack of memory since this was last read."""
-        was_exhausted = self.current_budget.was_exhausted or self.later_budget.was_exhausted
-        self.current_budget.was_exhausted = self.later_budget.was_exhausted = False
-        return was_exhausted
+    def begin_replay(self) -> None:
+        """Return recorded responses from now on: the same calls are made again.
 
-    def add_current(self, prefetch: CallPrefetch, *, is_claimed: bool) -> None:
-        """Add a prefetch of a call that is made now, `is_claimed`, or is about to be made."""
-        prefetch.max_bytes = self.current_budget.max_bytes // 2
-        self._current.append(prefetch)
-        if not is_claimed:
-            self._register(prefetch)
+        May be called again, if these calls are to be made once more.
+        """
+        self._discard_newest_parsed()
+        self._taken.clear()
+        self._replayed = {resource for resource, _ in self._responses}
 
-    def add_later(self, prefetch: CallPrefetch) -> None:
-        """Add a prefetch of a call that is made later."""
-        prefetch.max_bytes = self.later_budget.max_bytes // self._max_threads
-        self._later.append(prefetch)
-        self._register(prefetch)
+    def is_replaying(self, resource: str) -> bool:
+        """True if the calls of a resource are made again."""
+        return resource in self._replayed
 
-    def claim(self, resource: str, key: str) -> CallPrefetch | None:
-        """Return the prefetch of a call that is made now; None without one, or if it is stale."""
-        prefetches = self._unclaimed.get((resource, key))
-        if not prefetches:
+    def take(self, resource: str, key: str) -> PageResponse | None:
+        """Return the response to the request with this key, once in each replay; else None."""
+        received = self._responses.get((resource, key))
+        if received is None or (resource, key) in self._taken:
             return None
-        prefetch = prefetches[0]  # calls are made in the order in which they were prefetched
-        self._unregister(prefetch)
-        if prefetch.is_stale(self._clock() - STALE_SECONDS):
-            self.remove(prefetch)
-            return None
-        if prefetch in self._later:
-            self._later.remove(prefetch)
-            self._current.append(prefetch)
-            prefetch.move_to(self.current_budget, self.current_budget.max_bytes // 2)
-        self._current_group = prefetch.group
-        return prefetch
+        self._taken.add((resource, key))
+        self._discard_newest_parsed()
+        self._newest = received
+        return received
 
-    def is_complete(self, resource: str) -> bool:
-        """True if exactly one call of the resource is prefetched and all its pages are in memory."""
-        # of several calls it is not known which one is next
-        found = self._unclaimed_of(resource)
-        return len(found) == 1 and found[0].is_complete
-
-    def is_first_page_pending(self, resource: str) -> bool:
-        """True if the first page of a call of the resource is on its way."""
-        return any(prefetch.is_first_page_pending for prefetch in self._unclaimed_of(resource))
-
-    def let_read(self, resource: str) -> list[tuple[CallPrefetch, PrefetchedPage]]:
-        """Let the calls of a resource go on after their first page; return the pages to read now."""
-        found = self._unclaimed_of(resource)
-        for prefetch in found:
-            prefetch.first_page_only = False
-        return [(one, page) for one in found if (page := one.next_to_read()) is not None]
-
-    def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
-        found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)
-        return list(chain.from_iterable(found))
-
-    def remove(self, prefetch: CallPrefetch) -> None:
-        """Cancel and remove a prefetch."""
-        prefetch.cancel()
-        for prefetches in (self._current, self._later):
-            if prefetch in prefetches:
-                prefetches.remove(prefetch)
-
-    def cancel_where(self, matches: Callable[[CallPrefetch], bool]) -> None:
-        """Cancel the prefetches that match and whose calls are not made yet."""
-        for prefetch in [one for one in chain(self._current, self._later) if matches(one)]:
-            if self._unregister(prefetch):
-                self.remove(prefetch)
-
-    def cancel_current(self) -> None:
-        """Cancel the current prefetches whose calls are not made yet."""
-        current = set(self._current)
-        self.cancel_where(current.__contains__)
-
-    def cancel_all(self) -> None:
-        """Cancel all prefetches."""
-        for prefetch in chain(self._current, self._later):
-            prefetch.cancel()
-
-    def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
-        """Return the request to send next; None if there is none."""
-        in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
-        if self._later and in_flight * 2 >= self._max_threads:
-            return self._next_later() or self._next_current()
-        return self._next_current() or self._next_later()
-
-    def _next_current(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
-        # first the calls below the parents that are read now, then below other parents, then the
-        # parents' own pages: rows come out in that order
-        grouped = [prefetch for prefetch in self._current if prefetch.group is not None]
-        in_front = (prefetch for prefetch in grouped if prefetch.group is self._current_group)
-        return _first_pending(chain(in_front, grouped, self._current))
-
-    def _next_later(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
-        # as many as have a share of the memory, the one with the fewest requests first
-        open_ones = (one for one in self._later if not (one.has_ended or one.is_cancelled))
-        first = islice(open_ones, self._max_threads)
-        return _first_pending(sorted(first, key=lambda prefetch: prefetch.in_flight))
-
-    def _register(self, prefetch: CallPrefetch) -> None:
-        self._unclaimed.setdefault((prefetch.resource, prefetch.key), deque()).append(prefetch)
-
-    def _unregister(self, prefetch: CallPrefetch) -> bool:
-        """Remove a prefetch from the unclaimed ones; return False if its call was made already."""
-        prefetches = self._unclaimed.get((prefetch.resource, prefetch.key), deque())
-        if prefetch not in prefetches:
-            return False
-        prefetches.remove(prefetch)
-        if not prefetches:
-            del self._unclaimed[prefetch.resource, prefetch.key]
-        return True
-
-
-def _first_pending(
-    prefetches: Iterator[CallPrefetch] | list[CallPrefetch],
-) -> tuple[CallPrefetch, PrefetchedPage] | None:
-    for prefetch in prefetches:
-        if (page := prefetch.next_page()) is not None:
-            return prefetch, page
-    return None
+    def _discard_newest_parsed(self) -> None:
+        # The load may have changed the parsed records, and they take several times the memory of the
+        # body. Not at once: the page of the newest response is still in use.
+        if self._newest is not None and isinstance(self._newest.response, ApiResponse):
+            self._newest.response.discard_parsed()
+        self._newest = None
 
 
 class WorkerPool(Generic[Work]):

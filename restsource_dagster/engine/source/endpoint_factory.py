@@ -22,8 +22,7 @@ from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
-from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
-from restsource_dagster.engine.prefetch.response_replay import ResponseReplay
+from restsource_dagster.engine.prefetch.prefetcher import Prefetcher, ResponseReplay
 from restsource_dagster.engine.run_progress import PageReporter, Progress, ResourceCounts
 
 __all__ = ["EndpointFactory"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.prefetch.call_prefetch import MemoryBudget, MemoryReservation
+from restsource_dagster.engine.prefetch.prefetched_page import MemoryBudget, MemoryReservation
 
 SIZES = st.integers(0, 400)
 
