@@ -30,6 +30,7 @@ from restsource_dagster.connector.models.fields import (
     closest_kind,
 )
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.validation.diagnostics import FieldPath
 
 __all__ = [
     "ACTION_NAMES",
@@ -40,7 +41,6 @@ __all__ = [
     "ColumnNames",
     "Endpoint",
     "EndpointDefaults",
-    "FieldPath",
     "Incremental",
     "IncrementalParam",
     "Placeholder",
@@ -51,8 +51,6 @@ __all__ = [
     "placeholder_names",
 ]
 
-FieldPath = tuple[str | int, ...]
-"""The keys and indices that lead to a value in the file."""
 
 END_VALUE_PLACEHOLDER = "{incremental.end_value"
 """The beginning of the placeholder of a window's end. A param with it is left out in live runs."""

@@ -3,6 +3,7 @@
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#pagination
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, Tag
@@ -17,6 +18,13 @@ from restsource_dagster.connector.models.fields import (
     by_kind,
     closest_kind,
 )
+from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
+    Finding,
+    describe_value,
+    json_pointer,
+    quoted_list,
+)
 
 __all__ = [
     "PAGINATOR_ALIASES",
@@ -28,6 +36,7 @@ __all__ = [
     "PageNumberPaginator",
     "Paginator",
     "PaginatorType",
+    "paginator_findings",
 ]
 
 PaginatorType = Literal[
@@ -233,3 +242,114 @@ Paginator = Annotated[
     | Annotated[UnknownPaginator, Tag("#unknown")],
     by_kind(_paginator_kind, custom_error_message="the name of a type of paginator, or an object"),
 ]
+
+_EXCLUSIVE_FIELDS: dict[type[FileModel], tuple[tuple[str, str], ...]] = {
+    OffsetPaginator: (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
+    PageNumberPaginator: (("page_param", "page_body_path"),),
+}
+_STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
+    OffsetPaginator: ("total_path", "maximum_offset", "has_more_path"),
+    PageNumberPaginator: ("total_path", "maximum_page", "has_more_path"),
+}
+_NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
+    HeaderLinkPaginator: ("links_next_key",),
+    HeaderCursorPaginator: ("cursor_key", "cursor_param"),
+}
+
+
+def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[Finding]:
+    """Yield what the paginator's constructor in dlt would refuse, or could not start from."""
+    # The short form can't name a limit, and dlt has no default for it.
+    if paginator == "offset":
+        yield Finding(
+            json_pointer(at),
+            "An offset paginator needs its limit",
+            fix='Write {"type": "offset", "limit": 100}',
+        )
+    if not isinstance(paginator, FileModel):
+        return
+    yield from _endless_findings(paginator, at)
+    if isinstance(paginator, OffsetPaginator | PageNumberPaginator):
+        for pair in _EXCLUSIVE_FIELDS[type(paginator)]:
+            yield from _pair_findings(paginator, pair, at)
+        yield from _stop_findings(paginator, at)
+        yield from _start_findings(paginator, at)
+    if isinstance(paginator, CursorPaginator) and None not in (
+        paginator.cursor_param,
+        paginator.cursor_body_path,
+    ):
+        yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
+
+
+def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
+    """Yield settings with which only the first page is requested, once or forever."""
+    for name in _NEXT_PAGE_NAMES.get(type(paginator), ()):
+        if not getattr(paginator, name):
+            yield Finding(
+                json_pointer((*at, name)),
+                f"`{name}` is empty, so the next page can't be found",
+                fix="Leave it out for the usual name, or give a name",
+                code="deliberate:no-name",
+            )
+    if isinstance(paginator, OffsetPaginator) and paginator.limit < 1:
+        yield Finding(
+            json_pointer((*at, "limit")),
+            "A page without rows never leads to the next one",
+            found=describe_value(paginator.limit),
+            expected="a whole number from 1",
+            fix='Write the size of a page, such as "limit": 100',
+            code="deliberate:no-limit",
+        )
+
+
+def _pair_findings(paginator: FileModel, pair: tuple[str, str], at: FieldPath) -> Iterator[Finding]:
+    param, body = (getattr(paginator, name) for name in pair)
+    if param and body:
+        yield _both_given_finding(pair, at)
+    elif (param is not None or body is not None) and not param and not body:
+        empty = pair[0] if param is not None else pair[1]
+        yield Finding(
+            json_pointer((*at, empty)),
+            f"`{empty}` is empty",
+            fix="Leave it out for the usual name, or give a name",
+        )
+
+
+def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
+    return Finding(
+        json_pointer((*at, pair[1])),
+        f"`{pair[0]}` and `{pair[1]}` are given, and only one of them can be",
+        fix=f"Keep `{pair[0]}` for the query, or `{pair[1]}` for a JSON body",
+        on_key=True,
+    )
+
+
+def _stop_findings(
+    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
+) -> Iterator[Finding]:
+    stops = _STOP_FIELDS[type(paginator)]
+    knows_end = any(getattr(paginator, name) is not None for name in stops)
+    if not knows_end and not paginator.stop_after_empty_page:
+        yield Finding(
+            json_pointer(at),
+            "Nothing tells the paginator when to stop",
+            expected=f"one of {quoted_list(stops)}, or `stop_after_empty_page`",
+            fix='Leave out "stop_after_empty_page": false',
+        )
+
+
+def _start_findings(
+    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
+) -> Iterator[Finding]:
+    if isinstance(paginator, OffsetPaginator):
+        start, first = "offset", paginator.offset
+    else:
+        start = "base_page"
+        first = paginator.base_page if paginator.page is None else paginator.page
+    if first is None:
+        yield Finding(
+            json_pointer((*at, start)),
+            f"`{start}` is null, and dlt can't count from there",
+            fix="Leave it out, or write 0",
+            code="deliberate:no-start",
+        )

@@ -4,11 +4,16 @@ https://dlthub.com/docs/general-usage/resource#define-schema
 https://dlthub.com/docs/general-usage/incremental-loading#choosing-a-write-disposition
 """
 
+import re
+import string
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.endpoint import ColumnNames
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -18,6 +23,12 @@ from restsource_dagster.connector.models.fields import (
     by_kind,
     closest_kind,
     refuse_type,
+)
+from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
+    Finding,
+    describe_value,
+    json_pointer,
 )
 
 __all__ = [
@@ -32,6 +43,7 @@ __all__ = [
     "TableHints",
     "TableReference",
     "WriteDisposition",
+    "merge_strategy_findings",
 ]
 
 DispositionName = Literal["append", "merge", "replace", "skip"]
@@ -408,3 +420,79 @@ class TableHints(FileModel):
             return tuple(name for name, column in columns.items() if getattr(column, hint))
         # An empty text or list is given on purpose: no key, whatever the columns say.
         return tuple(given) if isinstance(given, list) else (given,) if given else ()
+
+
+_SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
+_EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_800
+"""Seconds from 1970 to the years 1 and 10000."""
+# dlt fills in these two names with `str.format` when it writes the SQL of a merge.
+_CONDITION_PLACEHOLDERS = {"table", "staging_table"}
+
+
+def merge_strategy_findings(given: PlainDisposition, at: FieldPath) -> Iterator[Finding]:
+    """Yield what is wrong with the options of a merge; nothing for other dispositions."""
+    if given.disposition != "merge":
+        return
+    for name in ("source_filter", "destination_scope"):
+        if condition := given.given.get(name):
+            yield from _condition_findings(condition, (*at, name))
+    if not isinstance(given, Scd2):
+        return
+    for name in ("active_record_timestamp", "boundary_timestamp"):
+        moment = getattr(given, name)
+        if not _is_dlt_time(moment):
+            yield Finding(
+                json_pointer((*at, name)),
+                f"`{name}` is no time",
+                describe_value(moment),
+                "a time such as 2026-11-23T10:03:00Z",
+            )
+    if len(given.validity_column_names) != 2:
+        yield Finding(
+            json_pointer((*at, "validity_column_names")),
+            "`validity_column_names` are two: the start and the end of a version",
+            f"{len(given.validity_column_names)} names",
+            fix='Write ["valid_from", "valid_to"]',
+            code="deliberate:validity-columns",
+        )
+
+
+def _condition_findings(condition: str, at: FieldPath) -> Iterator[Finding]:
+    # A variable may hold braces, which are no placeholders of the file.
+    text = without_references(condition)
+    try:
+        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError:
+        names = {"?"}
+    if names - _CONDITION_PLACEHOLDERS:
+        yield Finding(
+            json_pointer(at),
+            "The condition has a placeholder or a brace that dlt doesn't know",
+            expected="`{table}` and `{staging_table}` only",
+            fix="Write a literal brace twice: `{{` or `}}`",
+        )
+
+
+def _is_dlt_time(value: Any) -> bool:
+    """True if dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
+    if value is None:
+        return True
+    if isinstance(value, str) and not _SECONDS_TEXT.fullmatch(value):
+        return any(
+            _matches_time_format(value, form) for form in (None, "%Y-%m", "%Y/%m/%d", "%Y-%j")
+        )
+    seconds = float(value) if isinstance(value, str) else value
+    return isinstance(seconds, int | float) and _EARLIEST_SECONDS <= seconds < _LATEST_SECONDS
+
+
+def _matches_time_format(text: str, form: str | None) -> bool:
+    if " +" in text or " -" in text:
+        return False
+    try:
+        if form is None:
+            datetime.fromisoformat(text)
+        else:
+            datetime.strptime(text, form).replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 __all__ = [
+    "FieldPath",
     "Finding",
     "Problem",
     "Severity",
@@ -27,6 +28,8 @@ __all__ = [
 ]
 
 Severity = Literal["error", "warning"]
+FieldPath = tuple[str | int, ...]
+"""The keys and indices that lead to a value in the file."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~&#$])")
 _BACKTICKS = re.compile(r"`+")

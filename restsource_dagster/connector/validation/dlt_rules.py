@@ -9,9 +9,7 @@ the file is open in the editor. `REFUSALS` lists them all, each with its reason.
 """
 
 import re
-import string
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import text_sort_key
@@ -23,22 +21,14 @@ from restsource_dagster.connector.models.auth import (
 )
 from restsource_dagster.connector.models.endpoint import (
     ACTION_NAMES,
-    FieldPath,
     Incremental,
     IncrementalParam,
     ResponseAction,
 )
-from restsource_dagster.connector.models.fields import FileModel, is_jsonpath
-from restsource_dagster.connector.models.paginators import (
-    CursorPaginator,
-    HeaderCursorPaginator,
-    HeaderLinkPaginator,
-    OffsetPaginator,
-    PageNumberPaginator,
-    Paginator,
-)
-from restsource_dagster.connector.models.table_hints import PlainDisposition, Scd2
+from restsource_dagster.connector.models.fields import is_jsonpath
+from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     Finding,
     describe_value,
     json_pointer,
@@ -56,87 +46,9 @@ __all__ = [
     "REFUSALS",
     "auth_findings",
     "check_endpoint_rules",
-    "merge_strategy_findings",
-    "paginator_findings",
     "refusal_code",
     "warn_of_ignored_refusals",
 ]
-
-_SECONDS_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]+)?")
-_EARLIEST_SECONDS, _LATEST_SECONDS = -62_135_596_800, 253_402_300_800
-"""Seconds from 1970 to the years 1 and 10000."""
-# dlt fills in these two names with `str.format` when it writes the SQL of a merge.
-_CONDITION_PLACEHOLDERS = {"table", "staging_table"}
-
-
-def merge_strategy_findings(given: PlainDisposition, at: FieldPath) -> Iterator[Finding]:
-    """Yield what is wrong with the options of a merge; nothing for other dispositions."""
-    if given.disposition != "merge":
-        return
-    for name in ("source_filter", "destination_scope"):
-        if condition := given.given.get(name):
-            yield from _condition_findings(condition, (*at, name))
-    if not isinstance(given, Scd2):
-        return
-    for name in ("active_record_timestamp", "boundary_timestamp"):
-        moment = getattr(given, name)
-        if not _is_dlt_time(moment):
-            yield Finding(
-                json_pointer((*at, name)),
-                f"`{name}` is no time",
-                describe_value(moment),
-                "a time such as 2026-11-23T10:03:00Z",
-            )
-    if len(given.validity_column_names) != 2:
-        yield Finding(
-            json_pointer((*at, "validity_column_names")),
-            "`validity_column_names` are two: the start and the end of a version",
-            f"{len(given.validity_column_names)} names",
-            fix='Write ["valid_from", "valid_to"]',
-            code="deliberate:validity-columns",
-        )
-
-
-def _condition_findings(condition: str, at: FieldPath) -> Iterator[Finding]:
-    # A variable may hold braces, which are no placeholders of the file.
-    text = without_references(condition)
-    try:
-        names = {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
-    except ValueError:
-        names = {"?"}
-    if names - _CONDITION_PLACEHOLDERS:
-        yield Finding(
-            json_pointer(at),
-            "The condition has a placeholder or a brace that dlt doesn't know",
-            expected="`{table}` and `{staging_table}` only",
-            fix="Write a literal brace twice: `{{` or `}}`",
-        )
-
-
-def _is_dlt_time(value: Any) -> bool:
-    """True if dlt can read a time: ISO 8601, a month, a day of the year, seconds since 1970."""
-    if value is None:
-        return True
-    if isinstance(value, str) and not _SECONDS_TEXT.fullmatch(value):
-        return any(
-            _matches_time_format(value, form) for form in (None, "%Y-%m", "%Y/%m/%d", "%Y-%j")
-        )
-    seconds = float(value) if isinstance(value, str) else value
-    return isinstance(seconds, int | float) and _EARLIEST_SECONDS <= seconds < _LATEST_SECONDS
-
-
-def _matches_time_format(text: str, form: str | None) -> bool:
-    if " +" in text or " -" in text:
-        return False
-    try:
-        if form is None:
-            datetime.fromisoformat(text)
-        else:
-            datetime.strptime(text, form).replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True
-
 
 REFUSALS = {
     "merge-without-key": "A merge without the key that it needs: delete-insert without a "
@@ -314,118 +226,6 @@ def _auth_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
     if isinstance(given, list | dict) and path[-1] in _ALL_AUTH_FIELDS:
         return "secret-not-text"
     return None
-
-
-_EXCLUSIVE_FIELDS: dict[type[FileModel], tuple[tuple[str, str], ...]] = {
-    OffsetPaginator: (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
-    PageNumberPaginator: (("page_param", "page_body_path"),),
-}
-_STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
-    OffsetPaginator: ("total_path", "maximum_offset", "has_more_path"),
-    PageNumberPaginator: ("total_path", "maximum_page", "has_more_path"),
-}
-_NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
-    HeaderLinkPaginator: ("links_next_key",),
-    HeaderCursorPaginator: ("cursor_key", "cursor_param"),
-}
-
-
-def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[Finding]:
-    """Yield what the paginator's constructor in dlt would refuse, or could not start from."""
-    # The short form can't name a limit, and dlt has no default for it.
-    if paginator == "offset":
-        yield Finding(
-            json_pointer(at),
-            "An offset paginator needs its limit",
-            fix='Write {"type": "offset", "limit": 100}',
-        )
-    if not isinstance(paginator, FileModel):
-        return
-    yield from _endless_findings(paginator, at)
-    if isinstance(paginator, OffsetPaginator | PageNumberPaginator):
-        for pair in _EXCLUSIVE_FIELDS[type(paginator)]:
-            yield from _pair_findings(paginator, pair, at)
-        yield from _stop_findings(paginator, at)
-        yield from _start_findings(paginator, at)
-    if isinstance(paginator, CursorPaginator) and None not in (
-        paginator.cursor_param,
-        paginator.cursor_body_path,
-    ):
-        yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
-
-
-def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
-    """Yield settings with which only the first page is requested, once or forever."""
-    for name in _NEXT_PAGE_NAMES.get(type(paginator), ()):
-        if not getattr(paginator, name):
-            yield Finding(
-                json_pointer((*at, name)),
-                f"`{name}` is empty, so the next page can't be found",
-                fix="Leave it out for the usual name, or give a name",
-                code="deliberate:no-name",
-            )
-    if isinstance(paginator, OffsetPaginator) and paginator.limit < 1:
-        yield Finding(
-            json_pointer((*at, "limit")),
-            "A page without rows never leads to the next one",
-            found=describe_value(paginator.limit),
-            expected="a whole number from 1",
-            fix='Write the size of a page, such as "limit": 100',
-            code="deliberate:no-limit",
-        )
-
-
-def _pair_findings(paginator: FileModel, pair: tuple[str, str], at: FieldPath) -> Iterator[Finding]:
-    param, body = (getattr(paginator, name) for name in pair)
-    if param and body:
-        yield _both_given_finding(pair, at)
-    elif (param is not None or body is not None) and not param and not body:
-        empty = pair[0] if param is not None else pair[1]
-        yield Finding(
-            json_pointer((*at, empty)),
-            f"`{empty}` is empty",
-            fix="Leave it out for the usual name, or give a name",
-        )
-
-
-def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
-    return Finding(
-        json_pointer((*at, pair[1])),
-        f"`{pair[0]}` and `{pair[1]}` are given, and only one of them can be",
-        fix=f"Keep `{pair[0]}` for the query, or `{pair[1]}` for a JSON body",
-        on_key=True,
-    )
-
-
-def _stop_findings(
-    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
-) -> Iterator[Finding]:
-    stops = _STOP_FIELDS[type(paginator)]
-    knows_end = any(getattr(paginator, name) is not None for name in stops)
-    if not knows_end and not paginator.stop_after_empty_page:
-        yield Finding(
-            json_pointer(at),
-            "Nothing tells the paginator when to stop",
-            expected=f"one of {quoted_list(stops)}, or `stop_after_empty_page`",
-            fix='Leave out "stop_after_empty_page": false',
-        )
-
-
-def _start_findings(
-    paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
-) -> Iterator[Finding]:
-    if isinstance(paginator, OffsetPaginator):
-        start, first = "offset", paginator.offset
-    else:
-        start = "base_page"
-        first = paginator.base_page if paginator.page is None else paginator.page
-    if first is None:
-        yield Finding(
-            json_pointer((*at, start)),
-            f"`{start}` is null, and dlt can't count from there",
-            fix="Leave it out, or write 0",
-            code="deliberate:no-start",
-        )
 
 
 def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Iterator[Finding]:

@@ -17,8 +17,8 @@ from restsource_dagster.connector.env_references import (
     without_references,
 )
 from restsource_dagster.connector.models.connector_file import Client
-from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     Finding,
     describe_value,
     json_pointer,

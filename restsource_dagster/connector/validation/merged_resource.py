@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from restsource_dagster.connector.models.connector_file import ResourceDefaults, ResourceObject
-from restsource_dagster.connector.models.endpoint import Endpoint, FieldPath, ResolveParam
+from restsource_dagster.connector.models.endpoint import Endpoint, ResolveParam
 from restsource_dagster.connector.models.table_hints import Column, TableHints
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     Finding,
     json_pointer,
     may_be_secret,

@@ -12,7 +12,6 @@ from typing import Any
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.endpoint import (
     END_VALUE_PLACEHOLDER,
-    FieldPath,
     IncrementalParam,
     ResolveParam,
     as_url_text,
@@ -21,6 +20,7 @@ from restsource_dagster.connector.models.endpoint import (
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     may_be_secret,
     nearest_name,
     quoted_list,

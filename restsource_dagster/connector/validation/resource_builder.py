@@ -15,19 +15,21 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceDefaults,
     ResourceObject,
 )
-from restsource_dagster.connector.models.endpoint import FieldPath
 from restsource_dagster.connector.models.fields import FileModel
+from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.models.processing_steps import removed_fields
 from restsource_dagster.connector.models.table_hints import (
     Cdc,
     DispositionName,
     PlainDisposition,
     WriteDisposition,
+    merge_strategy_findings,
 )
 from restsource_dagster.connector.naming import asset_identifier, is_asset_name, snake_case_table
 from restsource_dagster.connector.resources import NO_PARAMS, Disposition, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     Finding,
     describe_value,
     json_pointer,
@@ -36,8 +38,6 @@ from restsource_dagster.connector.validation.diagnostics import (
 from restsource_dagster.connector.validation.dlt_rules import (
     auth_findings,
     check_endpoint_rules,
-    merge_strategy_findings,
-    paginator_findings,
     warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.input_checks import base_url_findings

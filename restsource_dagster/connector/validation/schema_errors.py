@@ -21,7 +21,7 @@ from restsource_dagster.connector.models.connector_file import (
     HttpSettings,
     ResourceObject,
 )
-from restsource_dagster.connector.models.endpoint import Endpoint, FieldPath, Incremental
+from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
 from restsource_dagster.connector.models.paginators import (
     PAGINATOR_ALIASES,
     CursorPaginator,
@@ -31,6 +31,7 @@ from restsource_dagster.connector.models.paginators import (
 )
 from restsource_dagster.connector.models.schedule import IntervalSchedule
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     Finding,
     describe_value,
     json_pointer,
