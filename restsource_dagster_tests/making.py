@@ -6,7 +6,8 @@ from typing import Any
 
 import duckdb
 
-from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome

@@ -46,8 +46,7 @@ from restsource_dagster.cli.output import (
     result_console,
     stdout_to_stderr,
 )
-from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.settings import Settings
 

@@ -23,6 +23,7 @@ from restsource_dagster.connector.cursor_format import (
     CursorValueError,
     detect_cursor_format,
 )
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.partitions import (
     PARTITION_KEY_FORMATS,
@@ -31,7 +32,6 @@ from restsource_dagster.connector.partitions import (
     partition_floor,
     split_into_windows,
 )
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.connector.validation.diagnostics import printable
 
 __all__ = [

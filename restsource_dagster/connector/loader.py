@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.naming import dataset_identifier
 from restsource_dagster.connector.parsing.json_parser import parse_json
 from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
 from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
 from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
 __all__ = [

@@ -6,52 +6,35 @@ Values that the file leaves open (`params`, JSON bodies, headers) stay JSON. Ref
 `${NAME}` stay in the texts until `Connector.resolved`.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, Literal
 
 from restsource_dagster.connector.env_references import (
     MissingReferencesError,
-    find_references,
     resolve_references,
 )
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import (
-    CONNECTOR_NAME_PATTERN,
     Client,
     ConnectorFile,
     HttpSettings,
+    WriteMode,
 )
-from restsource_dagster.connector.models.endpoint import Incremental
+from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
+from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
-from restsource_dagster.connector.naming import RESERVED_NAMES
-from restsource_dagster.connector.resources import (
-    Disposition,
-    Family,
-    Resource,
-    families_of,
-    resolved_resources,
-)
+from restsource_dagster.connector.models.table_hints import TableHints
 from restsource_dagster.connector.validation.diagnostics import (
-    Finding,
-    describe_value,
     nearest_name,
     quoted_list,
 )
-from restsource_dagster.connector.validation.input_checks import (
-    add_value_findings,
-    fatal_findings,
-)
-from restsource_dagster.connector.validation.resource_builder import build_resources
-from restsource_dagster.connector.validation.schema_errors import schema_findings
 
 __all__ = [
+    "NO_PARAMS",
     "Backfill",
     "Client",
     "Connector",
@@ -64,12 +47,135 @@ __all__ = [
     "ManualSchedule",
     "Resource",
     "Schedule",
-    "parse_connector",
+    "families_of",
 ]
 
-# The other fields, such as `name` and `schedule`, are read when definitions load, without an
-# environment.
-_FIELDS_WITH_REFERENCES = ("client", "resource_defaults", "resources")
+NO_PARAMS: Mapping[str, Any] = {}
+"""No params, shared by all resources whose path takes none."""
+
+_FIELDS_WITH_REFERENCES = (
+    "endpoint",
+    "hints",
+    "table",
+    "primary_key",
+    "merge_key",
+    "foreign_endpoint",
+    "include_from_parent",
+    "processing_steps",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """What happens to the rows that a table holds already, and why, in one sentence."""
+
+    value: Literal["append", "merge", "replace", "skip"]
+    strategy: str | None
+    derived: bool
+    """True if it is not in the file but derived from keys and cursors."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of a connector; it becomes one table and one asset.
+
+    The defaults of the file are merged in, as dlt merges them. Slots and shared parts keep it small:
+    a code location may hold ten thousand.
+    """
+
+    name: str
+    parent: str | None
+    endpoint: Endpoint
+    """The path as the file gives it; the params without those that the path takes."""
+    method: str
+    """The HTTP method: GET or POST."""
+    incremental: Incremental | None
+    """The incremental cursor of the endpoint."""
+    path_params: Mapping[str, Any]
+    """The params that the path takes, by name."""
+    hints: TableHints
+    """The table hints that the file gives."""
+    table: str
+    """The table's name before the destination's naming convention."""
+    primary_key: tuple[str, ...]
+    merge_key: tuple[str, ...]
+    disposition: Disposition
+    selected: bool
+    pointer: str
+    """JSON pointer of the resource in its file, such as `/resources/0`."""
+    line: int = 1
+    """Where it starts in its file, counted from 1."""
+    foreign_endpoint: Endpoint | None = None
+    """The endpoint without what `resource_defaults` send: for a URL of another origin than
+    `base_url`, which must not get those credentials. None if the defaults send nothing, or the path
+    is not a URL."""
+    include_from_parent: tuple[str, ...] = ()
+    backfill: Backfill | None = None
+    """The block `backfill` of the file."""
+    mode: WriteMode = "auto"
+    processing_steps: tuple[ProcessingStep, ...] = ()
+    """What happens to the records of a page before they are loaded, in this order."""
+    max_table_nesting: int | None = None
+    """How deep nested lists become tables; None is dlt's own limit, 0 keeps them as JSON."""
+    definition_key: str = ""
+    """Changes exactly when a partition of its backfill might hold other rows than before."""
+
+    def __hash__(self) -> int:
+        """Return the hash of the name, because the endpoint's JSON values have none."""
+        return hash(self.name)
+
+    @property
+    def table_name(self) -> str | None:
+        """The table's name if the file gives one."""
+        return self.hints.table_name or None
+
+
+def _resolved_resources(
+    resources: Iterable[Resource], values: Mapping[str, str]
+) -> tuple[Resource, ...]:
+    """Return the resources with all references replaced. Raises `MissingReferencesError`."""
+    return tuple(_resolved_resource(resource, values) for resource in resources)
+
+
+def _resolved_resource(resource: Resource, values: Mapping[str, str]) -> Resource:
+    given = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
+    # dlt reads a path twice for placeholders, and puts these in at the first reading.
+    path_params = resolve_references(resource.path_params, values, brace_doublings=1)
+    made = replace(resource, path_params=path_params, **resolve_references(given, values))
+    # An incremental param holds the cursor, so the resolved endpoint says what it is.
+    return replace(made, incremental=made.endpoint.cursor) if resource.incremental else made
+
+
+@dataclass(frozen=True)
+class Family:
+    """A resource without a parent and all its dependents: they succeed or fail together."""
+
+    root: Resource
+    members: tuple[Resource, ...]
+    """The root first, then dependents, each after its parent."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names, in the same order."""
+        return tuple(member.name for member in self.members)
+
+
+def families_of(resources: Iterable[Resource]) -> tuple[Family, ...]:
+    """Return the families of resources, in the order of their roots. Cycles are left out."""
+    children: dict[str | None, list[Resource]] = {}
+    for resource in resources:
+        children.setdefault(resource.parent, []).append(resource)
+    families = []
+    # A cycle of parents has no root, so none of its members is reached.
+    for root in children.get(None, []):
+        # Level by level, so that each member comes after its parent.
+        members, position = [root], 0
+        while position < len(members):
+            members.extend(children.get(members[position].name, []))
+            position += 1
+        families.append(Family(root=root, members=tuple(members)))
+    return tuple(families)
 
 
 @dataclass(frozen=True)
@@ -123,7 +229,7 @@ class Connector:
         if missing := self.references - values.keys():
             raise MissingReferencesError(missing)
         client = resolve_references(self.client, values)
-        resources = resolved_resources(self.resources, values)
+        resources = _resolved_resources(self.resources, values)
         return replace(self, client=client, resources=resources)
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":
@@ -133,93 +239,3 @@ class Connector:
             for resource in self.resources
         )
         return replace(self, resources=located)
-
-
-def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Finding, ...]]:
-    """Check a JSON value and make a connector of it; never raises.
-
-    `path` gives the connector's name if the file has none. Returns None with at least one error,
-    else the connector; warnings may come with either.
-    """
-    findings = fatal_findings(value)
-    if findings:
-        return None, tuple(findings)
-    if not isinstance(value, dict):
-        message = "A connector file holds one object"
-        return None, (Finding("", message, describe_value(value), "an object", "Start with `{`"),)
-    file = _validate_file(value, findings)
-    resources, semantic = build_resources(value, file, findings)
-    findings.extend(semantic)
-    add_value_findings(value, findings)
-    # From the raw value, so that a wrong name is reported together with all other mistakes.
-    name = _connector_name(value, path, findings)
-    findings.extend(_reserved_name_findings(value, name))
-    # A mistake in `resource_defaults` is found once for each resource that it is merged into.
-    distinct = tuple(dict.fromkeys(findings))
-    if file is None or any(finding.severity == "error" for finding in distinct):
-        return None, distinct
-    return _build_connector(name, path, file, resources, value), distinct
-
-
-def _validate_file(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile | None:
-    try:
-        return ConnectorFile.model_validate(value)
-    except ValidationError as error:
-        findings.extend(schema_findings(ConnectorFile, error, value))
-        return None
-
-
-def _connector_name(value: dict[str, Any], path: Path, findings: list[Finding]) -> str:
-    if isinstance(value.get("name"), str):
-        return str(value["name"])
-    if not re.fullmatch(CONNECTOR_NAME_PATTERN, path.stem):
-        findings.append(
-            Finding(
-                "",
-                "The connector has no `name`, and the file's name can't be one",
-                describe_value(path.stem),
-                "a small letter, then small letters, digits and underscores",
-                f'Add "name": "{_proposed_name(path.stem)}", or rename the file',
-            )
-        )
-    return path.stem
-
-
-def _reserved_name_findings(value: dict[str, Any], name: str) -> Iterator[Finding]:
-    if keeper := RESERVED_NAMES.get(name):
-        given = isinstance(value.get("name"), str)
-        yield Finding(
-            "/name" if given else "",
-            f"The name `{name}` is reserved: {keeper} keeps it",
-            fix=f'Write "name": "{name}_api"'
-            if given
-            else f'Add "name": "{name}_api", or rename the file',
-        )
-
-
-def _proposed_name(stem: str) -> str:
-    # 60 of 64 characters, so that the prefix `api_` fits, too.
-    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:60]
-    return name if name[:1].isalpha() else f"api_{name}".strip("_")
-
-
-def _build_connector(
-    name: str,
-    path: Path,
-    file: ConnectorFile,
-    resources: tuple[Resource, ...],
-    value: dict[str, Any],
-) -> Connector:
-    return Connector(
-        name=name,
-        path=path,
-        description=file.description,
-        owners=tuple(file.owners),
-        tags=dict(file.tags),
-        created_at=file.created_at,
-        schedule=file.schedule,
-        http=file.http,
-        client=file.client,
-        resources=resources,
-        references=find_references([value.get(field) for field in _FIELDS_WITH_REFERENCES]),
-    )

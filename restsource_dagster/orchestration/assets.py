@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from restsource_dagster.connector.loader import LoadedFile
-from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.validation.diagnostics import problems_as_markdown
 from restsource_dagster.orchestration.dagster_compat import UnresolvedJob
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name

@@ -12,9 +12,8 @@ from restsource_dagster.connector.cursor_format import (
     CursorValueError,
     detect_cursor_format,
 )
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.partitions import Window, split_into_windows
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.settings import Settings
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from restsource_dagster.connector.cursor_format import CursorValueError, detect_cursor_format
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.partitions import live_start
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.connector.validation.diagnostics import Problem
 from restsource_dagster.settings import make_private_folder
 

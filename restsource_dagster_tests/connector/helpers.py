@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster_tests.connector.stock_dlt import CORPUS, read
 
 SHOP = Path("shop.json")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from restsource_dagster.connector.env_references import find_references, resolve_references
-from restsource_dagster.connector.model import Connector, parse_connector
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 
 CORPUS = Path(__file__).parents[1] / "connectors"
 SECRETS = tuple(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster_tests.connector.helpers import SHOP, connector, from_corpus
 
 BLOCK = {"start": "2024-01-01", "partition": "monthly"}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding
 from restsource_dagster.connector.validation.dlt_rules import REFUSALS
 from restsource_dagster_tests.connector.stock_dlt import corpus, read

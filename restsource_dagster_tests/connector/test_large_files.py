@@ -4,7 +4,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 
 
 def _file(resources: int) -> dict[str, Any]:

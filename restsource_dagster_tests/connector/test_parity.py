@@ -14,8 +14,8 @@ from dlt.common.jsonpath import compile_path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.model import parse_connector
 from restsource_dagster.connector.models.fields import is_jsonpath
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster_tests.connector.stock_dlt import (
     SECRETS,
     corpus,

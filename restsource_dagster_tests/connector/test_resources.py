@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.connector.resources import Disposition
+from restsource_dagster.connector.model import Disposition
 from restsource_dagster_tests.connector.helpers import connector, from_corpus
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster_tests.connector.stock_dlt import corpus, harvest, mutated, nodes, read
 
 SHOP = Path("shop.json")

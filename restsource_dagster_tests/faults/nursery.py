@@ -167,8 +167,8 @@ class _Teller:
 
 def _run(order: Event) -> int:
     from restsource_dagster.connector.cursor_format import detect_cursor_format
-    from restsource_dagster.connector.model import parse_connector
     from restsource_dagster.connector.partitions import Window
+    from restsource_dagster.connector.validation.connector_builder import parse_connector
     from restsource_dagster.engine.run.ingest import ingest
     from restsource_dagster.engine.run.window_load import ingest_window
     from restsource_dagster_tests.making import make_settings

@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.orchestration.names import job_name
 from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import dagster as dg
 
-from restsource_dagster.connector.model import Connector, parse_connector
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.sensors.first_run import build_first_run_sensor
 

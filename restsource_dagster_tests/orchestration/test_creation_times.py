@@ -147,7 +147,7 @@ def test_a_read_only_state_folder_is_a_warning_and_stored_times_are_read(state: 
 RACER = """
 import sys
 from pathlib import Path
-from restsource_dagster.connector.model import parse_connector
+from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.orchestration.state_files import CreationTimes
 
 file = {"schedule": {"mode": "hours"}, "client": {"base_url": "http://x/"}, "resources": ["orders"]}

@@ -30,7 +30,6 @@ from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import Moment, Schedule
 from restsource_dagster.connector.models.table_hints import TableHints
-from restsource_dagster.connector.resources import WriteMode
 
 __all__ = [
     "CONNECTOR_NAME_PATTERN",
@@ -41,7 +40,11 @@ __all__ = [
     "ResourceObject",
     "ResourceOrName",
     "SkipChildErrors",
+    "WriteMode",
 ]
+
+WriteMode = Literal["auto", "columnar", "rows"]
+"""How rows are written: one by one by dlt, or as columns where the tables come out the same."""
 
 _HOST_PATTERN = re.compile(
     r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"

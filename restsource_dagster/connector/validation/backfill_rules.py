@@ -37,6 +37,7 @@ from restsource_dagster.connector.cursor_format import (
     detect_cursor_format,
 )
 from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.model import Family, Resource, families_of
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.endpoint import Incremental, IncrementalParam
@@ -44,7 +45,6 @@ from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.table_hints import Column
 from restsource_dagster.connector.naming import asset_identifier
-from restsource_dagster.connector.resources import Family, Resource, families_of
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import text_sort_key
-from restsource_dagster.connector.env_references import without_references
+from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.auth import (
     Auth,
     HttpBasicAuth,
@@ -27,6 +27,12 @@ from restsource_dagster.connector.models.endpoint import (
 )
 from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.paginators import paginator_findings
+from restsource_dagster.connector.models.processing_steps import removed_fields
+from restsource_dagster.connector.models.table_hints import (
+    Cdc,
+    PlainDisposition,
+    merge_strategy_findings,
+)
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -40,12 +46,17 @@ from restsource_dagster.connector.validation.input_checks import (
     is_full_url,
     url_findings,
 )
-from restsource_dagster.connector.validation.merged_resource import MergedResource
+from restsource_dagster.connector.validation.merged_resource import (
+    MergedResource,
+    disposition_name,
+    report_skip,
+)
 
 __all__ = [
     "REFUSALS",
     "auth_findings",
     "check_endpoint_rules",
+    "check_table_hints",
     "refusal_code",
     "warn_of_ignored_refusals",
 ]
@@ -425,3 +436,76 @@ def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[
 
 def _is_without_references(value: object) -> bool:
     return not isinstance(value, str) or value == without_references(value)
+
+
+def _check_key_names(merged: MergedResource) -> None:
+    """Warn of a key with a dot, which names no field inside of an object."""
+    for hint in ("primary_key", "merge_key"):
+        for name in merged.resource.key_columns(hint):
+            if "." in name and not find_references(name):
+                nested = name.replace(".", "__")
+                merged.report(
+                    merged.place(hint if getattr(merged.resource, hint) else "columns"),
+                    f"{quoted_name(name)} is a field with a dot in its name, and no field inside of "
+                    "an object",
+                    fix=f'Write "{nested}" for the field inside of an object',
+                    severity="warning",
+                )
+
+
+def _check_cdc(merged: MergedResource) -> None:
+    """Refuse cdc of new rows only: it deletes each row that a load does not bring."""
+    given = merged.resource.write_disposition
+    if (
+        isinstance(given, Cdc)
+        and merged.endpoint.cursor is not None
+        and not merged.resource.key_columns("merge_key")
+        and not given.destination_scope
+    ):
+        merged.report(
+            merged.place("write_disposition"),
+            "cdc deletes all rows that a load does not bring, and with a cursor a load brings the new "
+            "ones only",
+            fix='Write "upsert"; or leave out the cursor; or give a `merge_key` or a '
+            "`destination_scope` with the rows that each load brings whole",
+            code="deliberate:cdc-incremental",
+        )
+
+
+def _check_processing_steps(merged: MergedResource) -> None:
+    """Report a key or a cursor that the processing steps leave out of every record."""
+    removed = removed_fields(merged.resource.processing_steps)
+    needed = dict.fromkeys(merged.hints.key_columns("primary_key"), "the primary key")
+    if cursor := merged.endpoint.cursor:
+        needed[cursor.cursor_path] = "the cursor"
+    for name in sorted(removed & needed.keys()):
+        merged.report(
+            merged.place("processing_steps"),
+            f"The steps leave out {quoted_name(name)}, {needed[name]}, which each record needs after "
+            "them",
+            fix="Name the field as the steps leave it, or keep it",
+            code="deliberate:processing-steps",
+        )
+
+
+def check_table_hints(merged: MergedResource) -> None:
+    """Report what dlt refuses in the hints when it builds the resource or makes the table."""
+    given = merged.resource.write_disposition
+    if isinstance(given, PlainDisposition):
+        merged.findings.extend(merge_strategy_findings(given, merged.place("write_disposition")))
+    for name, nested in (merged.resource.nested_hints or {}).items():
+        if nested.write_disposition and disposition_name(nested.write_disposition) == "skip":
+            report_skip(merged, (*merged.place("nested_hints"), name, "write_disposition"))
+    _check_key_names(merged)
+    _check_processing_steps(merged)
+    _check_cdc(merged)
+    for index, reference in enumerate(merged.resource.references or ()):
+        ours, theirs = reference.columns, reference.referenced_columns
+        if not (reference.referenced_table and ours and len(ours) == len(theirs)):
+            merged.report(
+                (*merged.place("references"), index),
+                "A reference names its columns, the other table, and as many columns there",
+                fix='{"columns": ["customer_id"], "referenced_table": "customers", '
+                '"referenced_columns": ["id"]}',
+                code="deliberate:reference",
+            )

@@ -11,9 +11,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.models.connector_file import ResourceDefaults, ResourceObject
 from restsource_dagster.connector.models.endpoint import Endpoint, ResolveParam
-from restsource_dagster.connector.models.table_hints import Column, TableHints
+from restsource_dagster.connector.models.table_hints import (
+    Column,
+    DispositionName,
+    TableHints,
+    WriteDisposition,
+)
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -27,10 +33,13 @@ from restsource_dagster.connector.validation.diagnostics import (
 __all__ = [
     "Defaults",
     "MergedResource",
+    "disposition_name",
     "find_parents",
     "merge_resource",
     "report_cycles",
     "report_duplicates",
+    "report_skip",
+    "write_disposition_of",
 ]
 
 
@@ -335,3 +344,118 @@ def report_cycles(merged_resources: Sequence[MergedResource]) -> None:
                 "The resource depends on itself" + (f": {way}" if len(chain) > 1 else ""),
                 fix="One of them must be asked for without the others",
             )
+
+
+_STRATEGIES_BY_PRIMARY_KEY = ("upsert", "insert-only", "cdc")
+
+
+def write_disposition_of(
+    merged: MergedResource,
+    primary: tuple[str, ...],
+    merge: tuple[str, ...],
+    incremental_parent: str | None,
+    *,
+    incremental: bool,
+) -> Disposition:
+    """Return the write disposition and its reason; report refusals.
+
+    `primary` and `merge` are the columns of its keys; `incremental_parent` names the nearest of its
+    parents that has a cursor.
+    """
+    given = merged.resource.write_disposition
+    if given is None:
+        return _derive_disposition(primary, incremental, incremental_parent)
+    value = disposition_name(given)
+    strategy = None if isinstance(given, str) else getattr(given, "strategy", None)
+    where = "" if merged.is_own("write_disposition") else " in `resource_defaults`"
+    reason = f"{value}, as the file says{where}"
+    disposition = Disposition(value, strategy, derived=False, reason=reason)
+    if value == "skip" and merged.resource.selected is not False:
+        report_skip(merged, merged.place("write_disposition"))
+    if value == "merge":
+        _check_keys(merged, strategy or "delete-insert", primary, merge)
+    if value == "replace":
+        _check_replace(merged, incremental, incremental_parent)
+    return disposition
+
+
+def disposition_name(given: WriteDisposition) -> DispositionName:
+    """Return the name of a disposition that is given as a text or as an object."""
+    name: DispositionName = given if isinstance(given, str) else given.disposition
+    return name
+
+
+def report_skip(merged: MergedResource, at: FieldPath) -> None:
+    """Report the disposition `skip` of a resource or of a nested table, which is written at `at`."""
+    merged.report(
+        at,
+        "`skip` can't be loaded: dlt refuses its rows after all of them are requested",
+        fix='Leave the resource out; or write "selected": false if only its dependents are wanted',
+        code="deliberate:skip",
+    )
+
+
+@lru_cache(maxsize=4096)  # most resources of a code location have one of a few
+def _derive_disposition(
+    primary: tuple[str, ...], incremental: bool, incremental_parent: str | None
+) -> Disposition:
+    if primary:
+        key = ", ".join(primary)
+        return _derived_disposition(
+            "merge", f"merge, because the resource has a primary key ({key})"
+        )
+    if incremental:
+        return _derived_disposition(
+            "append", "append, because the resource is incremental and has no primary key"
+        )
+    if incremental_parent:
+        reason = (
+            f"append, because its parent {incremental_parent} is incremental and it has no "
+            "primary key"
+        )
+        return _derived_disposition("append", reason)
+    return _derived_disposition(
+        "replace", "replace, because the resource has neither a primary key nor a cursor"
+    )
+
+
+def _derived_disposition(value: DispositionName, reason: str) -> Disposition:
+    return Disposition(value, None, derived=True, reason=reason)
+
+
+def _check_keys(
+    merged: MergedResource, strategy: str, primary: tuple[str, ...], merge: tuple[str, ...]
+) -> None:
+    if strategy in _STRATEGIES_BY_PRIMARY_KEY and not primary:
+        needed = "a primary key"
+    elif strategy == "delete-insert" and not primary and not merge:
+        needed = "a primary key or a merge key"
+    else:
+        return
+    merged.report(
+        merged.place("write_disposition"),
+        f"Merge ({strategy}) needs {needed}, and {quoted_name(merged.name)} has none: rows would "
+        "pile up",
+        fix='Add "primary_key": "id" (the column that identifies a row), or write "append"',
+        code="deliberate:merge-without-key",
+    )
+
+
+def _check_replace(
+    merged: MergedResource, incremental: bool, incremental_parent: str | None
+) -> None:
+    if incremental_parent:
+        merged.report(
+            merged.place("write_disposition"),
+            f"Replace would drop the rows of all parents that {quoted_name(incremental_parent)}, "
+            "which is incremental, doesn't bring this time",
+            fix='Add "primary_key" and write "merge", or write "append"',
+            code="deliberate:replace-below-incremental",
+        )
+    elif incremental:
+        merged.report(
+            merged.place("write_disposition"),
+            "With replace and a cursor, each run leaves only the newest rows in the table",
+            fix='Leave out `incremental`, or write "merge" or "append"',
+            severity="warning",
+        )

@@ -13,7 +13,7 @@ from typing import Any
 import dlt
 from dlt.common.destination import AnyDestination
 
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.engine.dlt_compat import (
     FollowupJobRequest,
     PreparedTableSchema,

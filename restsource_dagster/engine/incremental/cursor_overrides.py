@@ -15,8 +15,7 @@ from restsource_dagster.connector.cursor_format import (
     PlainNumber,
     detect_cursor_format,
 )
-from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.resources import Family, Incremental, Resource
+from restsource_dagster.connector.model import Connector, Family, Incremental, Resource
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import ResourceError, UnknownResourceError

@@ -9,7 +9,7 @@ from typing import Any
 import dlt
 
 from restsource_dagster.connector.cursor_format import epoch_units_per_second
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,

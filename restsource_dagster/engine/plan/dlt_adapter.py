@@ -10,11 +10,11 @@ from dlt.extract import Incremental as DltIncremental
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.auth import AuthBase
 
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     create_auth,

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.endpoint import (
     END_VALUE_PLACEHOLDER,
     Endpoint,
@@ -22,7 +22,6 @@ from restsource_dagster.connector.models.endpoint import (
     bind_path,
 )
 from restsource_dagster.connector.models.paginators import Paginator
-from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     jsonpath,

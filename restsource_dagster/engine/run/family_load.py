@@ -21,9 +21,8 @@ from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.env_references import read_references
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.connector.resources import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import (
     configure_dlt,

@@ -13,9 +13,8 @@ from typing import Any, cast
 import dlt
 from dlt.extract import Incremental
 
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.partitions import Window
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.dlt_compat import (
     DestinationUndefinedEntity,
     WithStateSync,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import dlt
 
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
 from restsource_dagster.engine.incremental.unfinished import (
     LeftParent,

@@ -12,8 +12,8 @@ from typing import Any
 
 from dlt.common.schema import Schema
 
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.table_hints import Column
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.source.exact_rows import is_stored_as_it_came

@@ -13,8 +13,7 @@ import dlt
 from dlt.common.schema import Schema
 from dlt.extract import DltResource, DltSource
 
-from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.resources import Resource
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from restsource_dagster.connector.cursor_format import CursorFormat, detect_cursor_format
-from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.models.backfill import (
     Backfill,
     backfill_end,
@@ -21,7 +21,6 @@ from restsource_dagster.connector.partitions import (
     partition_of_key,
     window_of_partition,
 )
-from restsource_dagster.connector.resources import Resource
 from restsource_dagster.orchestration.names import (
     backfill_asset_key,
     backfill_job_name,

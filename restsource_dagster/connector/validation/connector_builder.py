@@ -1,15 +1,18 @@
-"""Build the resources of a file: run every check on them, and derive their write dispositions."""
+"""Check the JSON value of a file, and build the connector of it with its resources."""
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.model import NO_PARAMS, Connector, Resource
 from restsource_dagster.connector.models.connector_file import (
+    CONNECTOR_NAME_PATTERN,
     Client,
     ConnectorFile,
     ResourceDefaults,
@@ -17,19 +20,14 @@ from restsource_dagster.connector.models.connector_file import (
 )
 from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.paginators import paginator_findings
-from restsource_dagster.connector.models.processing_steps import removed_fields
-from restsource_dagster.connector.models.table_hints import (
-    Cdc,
-    DispositionName,
-    PlainDisposition,
-    WriteDisposition,
-    merge_strategy_findings,
+from restsource_dagster.connector.naming import (
+    RESERVED_NAMES,
+    asset_identifier,
+    is_asset_name,
+    snake_case_table,
 )
-from restsource_dagster.connector.naming import asset_identifier, is_asset_name, snake_case_table
-from restsource_dagster.connector.resources import NO_PARAMS, Disposition, Resource
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
-    FieldPath,
     Finding,
     describe_value,
     json_pointer,
@@ -38,9 +36,14 @@ from restsource_dagster.connector.validation.diagnostics import (
 from restsource_dagster.connector.validation.dlt_rules import (
     auth_findings,
     check_endpoint_rules,
+    check_table_hints,
     warn_of_ignored_refusals,
 )
-from restsource_dagster.connector.validation.input_checks import base_url_findings
+from restsource_dagster.connector.validation.input_checks import (
+    add_value_findings,
+    base_url_findings,
+    fatal_findings,
+)
 from restsource_dagster.connector.validation.merged_resource import (
     Defaults,
     MergedResource,
@@ -48,200 +51,108 @@ from restsource_dagster.connector.validation.merged_resource import (
     merge_resource,
     report_cycles,
     report_duplicates,
+    write_disposition_of,
 )
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
+from restsource_dagster.connector.validation.schema_errors import schema_findings
 
-__all__ = [
-    "build_resources",
-]
-
-_STRATEGIES_BY_PRIMARY_KEY = ("upsert", "insert-only", "cdc")
-
-
-def _disposition_of(
-    merged: MergedResource,
-    primary: tuple[str, ...],
-    merge: tuple[str, ...],
-    incremental_parent: str | None,
-    *,
-    incremental: bool,
-) -> Disposition:
-    """Return the write disposition and its reason; report refusals.
-
-    `primary` and `merge` are the columns of its keys; `incremental_parent` names the nearest of its
-    parents that has a cursor.
-    """
-    given = merged.resource.write_disposition
-    if given is None:
-        return _derive_disposition(primary, incremental, incremental_parent)
-    value = _disposition_name(given)
-    strategy = None if isinstance(given, str) else getattr(given, "strategy", None)
-    where = "" if merged.is_own("write_disposition") else " in `resource_defaults`"
-    reason = f"{value}, as the file says{where}"
-    disposition = Disposition(value, strategy, derived=False, reason=reason)
-    if value == "skip" and merged.resource.selected is not False:
-        _report_skip(merged, merged.place("write_disposition"))
-    if value == "merge":
-        _check_keys(merged, strategy or "delete-insert", primary, merge)
-    if value == "replace":
-        _check_replace(merged, incremental, incremental_parent)
-    return disposition
-
-
-def _disposition_name(given: WriteDisposition) -> DispositionName:
-    name: DispositionName = given if isinstance(given, str) else given.disposition
-    return name
-
-
-def _report_skip(merged: MergedResource, at: FieldPath) -> None:
-    merged.report(
-        at,
-        "`skip` can't be loaded: dlt refuses its rows after all of them are requested",
-        fix='Leave the resource out; or write "selected": false if only its dependents are wanted',
-        code="deliberate:skip",
-    )
-
-
-@lru_cache(maxsize=4096)  # most resources of a code location have one of a few
-def _derive_disposition(
-    primary: tuple[str, ...], incremental: bool, incremental_parent: str | None
-) -> Disposition:
-    if primary:
-        key = ", ".join(primary)
-        return _derived_disposition(
-            "merge", f"merge, because the resource has a primary key ({key})"
-        )
-    if incremental:
-        return _derived_disposition(
-            "append", "append, because the resource is incremental and has no primary key"
-        )
-    if incremental_parent:
-        reason = (
-            f"append, because its parent {incremental_parent} is incremental and it has no "
-            "primary key"
-        )
-        return _derived_disposition("append", reason)
-    return _derived_disposition(
-        "replace", "replace, because the resource has neither a primary key nor a cursor"
-    )
-
-
-def _derived_disposition(value: DispositionName, reason: str) -> Disposition:
-    return Disposition(value, None, derived=True, reason=reason)
-
-
-def _check_keys(
-    merged: MergedResource, strategy: str, primary: tuple[str, ...], merge: tuple[str, ...]
-) -> None:
-    if strategy in _STRATEGIES_BY_PRIMARY_KEY and not primary:
-        needed = "a primary key"
-    elif strategy == "delete-insert" and not primary and not merge:
-        needed = "a primary key or a merge key"
-    else:
-        return
-    merged.report(
-        merged.place("write_disposition"),
-        f"Merge ({strategy}) needs {needed}, and {quoted_name(merged.name)} has none: rows would "
-        "pile up",
-        fix='Add "primary_key": "id" (the column that identifies a row), or write "append"',
-        code="deliberate:merge-without-key",
-    )
-
-
-def _check_replace(
-    merged: MergedResource, incremental: bool, incremental_parent: str | None
-) -> None:
-    if incremental_parent:
-        merged.report(
-            merged.place("write_disposition"),
-            f"Replace would drop the rows of all parents that {quoted_name(incremental_parent)}, "
-            "which is incremental, doesn't bring this time",
-            fix='Add "primary_key" and write "merge", or write "append"',
-            code="deliberate:replace-below-incremental",
-        )
-    elif incremental:
-        merged.report(
-            merged.place("write_disposition"),
-            "With replace and a cursor, each run leaves only the newest rows in the table",
-            fix='Leave out `incremental`, or write "merge" or "append"',
-            severity="warning",
-        )
-
-
-def _check_key_names(merged: MergedResource) -> None:
-    """Warn of a key with a dot, which names no field inside of an object."""
-    for hint in ("primary_key", "merge_key"):
-        for name in merged.resource.key_columns(hint):
-            if "." in name and not find_references(name):
-                nested = name.replace(".", "__")
-                merged.report(
-                    merged.place(hint if getattr(merged.resource, hint) else "columns"),
-                    f"{quoted_name(name)} is a field with a dot in its name, and no field inside of "
-                    "an object",
-                    fix=f'Write "{nested}" for the field inside of an object',
-                    severity="warning",
-                )
-
-
-def _check_cdc(merged: MergedResource) -> None:
-    """Refuse cdc of new rows only: it deletes each row that a load does not bring."""
-    given = merged.resource.write_disposition
-    if (
-        isinstance(given, Cdc)
-        and merged.endpoint.cursor is not None
-        and not merged.resource.key_columns("merge_key")
-        and not given.destination_scope
-    ):
-        merged.report(
-            merged.place("write_disposition"),
-            "cdc deletes all rows that a load does not bring, and with a cursor a load brings the new "
-            "ones only",
-            fix='Write "upsert"; or leave out the cursor; or give a `merge_key` or a '
-            "`destination_scope` with the rows that each load brings whole",
-            code="deliberate:cdc-incremental",
-        )
-
-
-def _check_processing_steps(merged: MergedResource) -> None:
-    """Report a key or a cursor that the processing steps leave out of every record."""
-    removed = removed_fields(merged.resource.processing_steps)
-    needed = dict.fromkeys(merged.hints.key_columns("primary_key"), "the primary key")
-    if cursor := merged.endpoint.cursor:
-        needed[cursor.cursor_path] = "the cursor"
-    for name in sorted(removed & needed.keys()):
-        merged.report(
-            merged.place("processing_steps"),
-            f"The steps leave out {quoted_name(name)}, {needed[name]}, which each record needs after "
-            "them",
-            fix="Name the field as the steps leave it, or keep it",
-            code="deliberate:processing-steps",
-        )
-
-
-def _check_table_hints(merged: MergedResource) -> None:
-    """Report what dlt refuses in the hints when it builds the resource or makes the table."""
-    given = merged.resource.write_disposition
-    if isinstance(given, PlainDisposition):
-        merged.findings.extend(merge_strategy_findings(given, merged.place("write_disposition")))
-    for name, nested in (merged.resource.nested_hints or {}).items():
-        if nested.write_disposition and _disposition_name(nested.write_disposition) == "skip":
-            _report_skip(merged, (*merged.place("nested_hints"), name, "write_disposition"))
-    _check_key_names(merged)
-    _check_processing_steps(merged)
-    _check_cdc(merged)
-    for index, reference in enumerate(merged.resource.references or ()):
-        ours, theirs = reference.columns, reference.referenced_columns
-        if not (reference.referenced_table and ours and len(ours) == len(theirs)):
-            merged.report(
-                (*merged.place("references"), index),
-                "A reference names its columns, the other table, and as many columns there",
-                fix='{"columns": ["customer_id"], "referenced_table": "customers", '
-                '"referenced_columns": ["id"]}',
-                code="deliberate:reference",
-            )
-
+__all__ = ["build_resources", "parse_connector"]
 
 Model = TypeVar("Model", bound=FileModel)
+
+# The other fields, such as `name` and `schedule`, are read when definitions load, without an
+# environment.
+_PARTS_WITH_REFERENCES = ("client", "resource_defaults", "resources")
+
+
+def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Finding, ...]]:
+    """Check a JSON value and make a connector of it; never raises.
+
+    `path` gives the connector's name if the file has none. Returns None with at least one error,
+    else the connector; warnings may come with either.
+    """
+    findings = fatal_findings(value)
+    if findings:
+        return None, tuple(findings)
+    if not isinstance(value, dict):
+        message = "A connector file holds one object"
+        return None, (Finding("", message, describe_value(value), "an object", "Start with `{`"),)
+    file = _validate_file(value, findings)
+    resources, semantic = build_resources(value, file, findings)
+    findings.extend(semantic)
+    add_value_findings(value, findings)
+    # From the raw value, so that a wrong name is reported together with all other mistakes.
+    name = _connector_name(value, path, findings)
+    findings.extend(_reserved_name_findings(value, name))
+    # A mistake in `resource_defaults` is found once for each resource that it is merged into.
+    distinct = tuple(dict.fromkeys(findings))
+    if file is None or any(finding.severity == "error" for finding in distinct):
+        return None, distinct
+    return _build_connector(name, path, file, resources, value), distinct
+
+
+def _validate_file(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile | None:
+    try:
+        return ConnectorFile.model_validate(value)
+    except ValidationError as error:
+        findings.extend(schema_findings(ConnectorFile, error, value))
+        return None
+
+
+def _connector_name(value: dict[str, Any], path: Path, findings: list[Finding]) -> str:
+    if isinstance(value.get("name"), str):
+        return str(value["name"])
+    if not re.fullmatch(CONNECTOR_NAME_PATTERN, path.stem):
+        findings.append(
+            Finding(
+                "",
+                "The connector has no `name`, and the file's name can't be one",
+                describe_value(path.stem),
+                "a small letter, then small letters, digits and underscores",
+                f'Add "name": "{_proposed_name(path.stem)}", or rename the file',
+            )
+        )
+    return path.stem
+
+
+def _reserved_name_findings(value: dict[str, Any], name: str) -> Iterator[Finding]:
+    if keeper := RESERVED_NAMES.get(name):
+        given = isinstance(value.get("name"), str)
+        yield Finding(
+            "/name" if given else "",
+            f"The name `{name}` is reserved: {keeper} keeps it",
+            fix=f'Write "name": "{name}_api"'
+            if given
+            else f'Add "name": "{name}_api", or rename the file',
+        )
+
+
+def _proposed_name(stem: str) -> str:
+    # 60 of 64 characters, so that the prefix `api_` fits, too.
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:60]
+    return name if name[:1].isalpha() else f"api_{name}".strip("_")
+
+
+def _build_connector(
+    name: str,
+    path: Path,
+    file: ConnectorFile,
+    resources: tuple[Resource, ...],
+    value: dict[str, Any],
+) -> Connector:
+    return Connector(
+        name=name,
+        path=path,
+        description=file.description,
+        owners=tuple(file.owners),
+        tags=dict(file.tags),
+        created_at=file.created_at,
+        schedule=file.schedule,
+        http=file.http,
+        client=file.client,
+        resources=resources,
+        references=find_references([value.get(field) for field in _PARTS_WITH_REFERENCES]),
+    )
 
 
 def build_resources(
@@ -422,7 +333,7 @@ def _check_resource(merged: MergedResource) -> None:
     check_path(merged)
     check_placeholders(merged)
     check_endpoint_rules(merged)
-    _check_table_hints(merged)
+    check_table_hints(merged)
 
 
 def _check_asset_name(merged: MergedResource) -> None:
@@ -511,7 +422,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
     fields, hints, foreign_endpoint = merged.resource, merged.hints, merged.foreign_endpoint
     cursor = merged.endpoint.cursor
     primary, merge = hints.key_columns("primary_key"), hints.key_columns("merge_key")
-    disposition = _disposition_of(
+    disposition = write_disposition_of(
         merged, primary, merge, incremental_parent, incremental=cursor is not None
     )
     if disposition.value == "replace":
