@@ -1,6 +1,5 @@
 """The windows that `restsource backfill` loads, and how many of them have ended."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from restsource_dagster.cli.output import print_notice
+from restsource_dagster.cli.progress_bars import terminal_bars
 from restsource_dagster.connector.cursor_format import (
     CursorFormat,
     CursorValueError,
@@ -120,7 +120,8 @@ class WindowReport:
 
 
 _SPEED_ESTIMATE_SECONDS = 3600.0
-"""The remaining time is estimated from the windows of this long."""
+"""The remaining time is estimated from the windows of this long: in rich's own period, 30 seconds, a long
+window doesn't end."""
 
 
 class WindowCounter:
@@ -152,25 +153,12 @@ def show_window_progress(name: str, windows: int) -> Iterator[WindowCounter]:
     if not Console(stderr=True).is_terminal:
         yield WindowCounter(None, TaskID(0))
         return
-    # Dagster redirects standard error to the run's log while an op runs
-    with os.fdopen(os.dup(2), "w") as terminal:
-        console = Console(file=terminal, force_terminal=True, highlight=False, markup=False)
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed  {task.fields[rows]} rows  time left"),
-            TimeRemainingColumn(),
-        )
-        with Progress(
-            *columns,
-            console=console,
-            # rich would put its own file in place of `sys.stdout`, which is redirected already.
-            redirect_stdout=False,
-            redirect_stderr=False,
-            # rich's own period is 30 seconds, in which a long window doesn't end: no estimate at
-            # all.
-            speed_estimate_period=_SPEED_ESTIMATE_SECONDS,
-        ) as progress:
-            task = progress.add_task(printable(name), total=windows, failed="0", rows="0")
-            yield WindowCounter(progress, task)
+    with terminal_bars(
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]} failed  {task.fields[rows]} rows  time left"),
+        TimeRemainingColumn(),
+        speed_estimate_seconds=_SPEED_ESTIMATE_SECONDS,
+    ) as progress:
+        task = progress.add_task(printable(name), total=windows, failed="0", rows="0")
+        yield WindowCounter(progress, task)

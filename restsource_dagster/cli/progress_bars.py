@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from restsource_dagster.cli.output import print_notice
@@ -13,7 +20,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.diagnostics import printable
 from restsource_dagster.engine.run_progress import Observer, SilentObserver
 
-__all__ = ["show_progress"]
+__all__ = ["show_progress", "terminal_bars"]
 
 
 class _LineObserver(SilentObserver):
@@ -80,23 +87,35 @@ def show_progress(connector: Connector, *, bars: bool) -> Iterator[Observer]:
     if not (bars and Console(stderr=True).is_terminal):
         yield _LineObserver()
         return
+    with terminal_bars(
+        BarColumn(bar_width=20),
+        TextColumn("{task.fields[pages]} pages  {task.fields[rows]} rows"),
+        TextColumn("{task.fields[rate]} rows/s  {task.fields[phase]}"),
+        TimeElapsedColumn(),
+    ) as progress:
+        observer = _BarObserver(progress, connector)
+        yield observer
+        observer.end_family()
+
+
+@contextmanager
+def terminal_bars(
+    *columns: ProgressColumn, speed_estimate_seconds: float = 30.0
+) -> Iterator[Progress]:
+    """Show bars on the terminal, with these columns after the description.
+
+    The remaining time is estimated from the steps of the last `speed_estimate_seconds`.
+    """
     # Dagster redirects standard error to the run's log while an op runs
     with os.fdopen(os.dup(2), "w") as terminal:
         console = Console(file=terminal, force_terminal=True, highlight=False, markup=False)
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[pages]} pages  {task.fields[rows]} rows"),
-            TextColumn("{task.fields[rate]} rows/s  {task.fields[phase]}"),
-            TimeElapsedColumn(),
-        )
         with Progress(
-            # rich would put its own file in place of `sys.stdout`, which is redirected already.
+            TextColumn("{task.description}", markup=False),
             *columns,
             console=console,
+            # rich would put its own file in place of `sys.stdout`, which is redirected already.
             redirect_stdout=False,
             redirect_stderr=False,
+            speed_estimate_period=speed_estimate_seconds,
         ) as progress:
-            observer = _BarObserver(progress, connector)
-            yield observer
-            observer.end_family()
+            yield progress

@@ -19,7 +19,6 @@ from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     create_auth,
     create_paginator,
-    single_entity_path,
 )
 from restsource_dagster.engine.paging.safe_paginators import (
     ReceivedOffsetPaginator,
@@ -33,7 +32,6 @@ from restsource_dagster.engine.paging.safe_paginators import (
 
 __all__ = [
     "DltIncremental",
-    "is_single_entity",
     "make_auth",
     "make_incremental",
     "make_paginator",
@@ -67,6 +65,8 @@ def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> Bas
     `knows_page_size` is True if a page's items are what the API counts (`records.knows_page_size`). Raises
     `ValueError` as dlt does.
     """
+    if paginator is None:
+        return None
     offset = ReceivedOffsetPaginator if knows_page_size else TolerantOffsetPaginator
     ours: Mapping[str, type[BasePaginator]] = {
         "json_link": TolerantLinkPaginator,
@@ -79,17 +79,12 @@ def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> Bas
     }
     # only what the file gives, so that dlt's own defaults apply to the rest
     given = as_json(paginator)
-    arguments = {"type": given} if isinstance(given, str) else dict(given or {})
+    arguments = {"type": given} if isinstance(given, str) else dict(given)
     kind = arguments.pop("type", None)
     if kind in ours:
         return ours[kind](**arguments)
     made: BasePaginator | None = create_paginator(given)
     return made
-
-
-def is_single_entity(path: str) -> bool:
-    """True if dlt takes the answer for one record: the last part of the path is a placeholder."""
-    return bool(single_entity_path(path))
 
 
 def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:

@@ -26,6 +26,7 @@ from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     jsonpath,
     process_parent_data_item,
+    single_entity_path,
 )
 from restsource_dagster.engine.errors import CallValueError, IngestError
 from restsource_dagster.engine.http.origins import has_foreign_origin
@@ -34,7 +35,6 @@ from restsource_dagster.engine.paging.endpoint_reader import Call
 from restsource_dagster.engine.paging.totals import may_filter
 from restsource_dagster.engine.plan.dlt_adapter import (
     DltIncremental,
-    is_single_entity,
     make_incremental,
     make_resolved_params,
 )
@@ -149,7 +149,7 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
         endpoint=bound,
         is_foreign=is_foreign,
         # dlt decides before it binds the path: `{id}` at the end counts, whatever is put there
-        is_single_entity=is_single_entity(resource.endpoint.path),
+        is_single_entity=bool(single_entity_path(resource.endpoint.path)),
         incremental=make_incremental(cursor),
         start_param=cursor.start_param if cursor else None,
         end_param=cursor.end_param if cursor else None,
