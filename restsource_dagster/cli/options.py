@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+# `show_default=False`: typer would add `[default: None]` and the like, and the texts say it in words.
+
+
 def _option(*names: str, text: str, metavar: str | None = None) -> Any:
     return typer.Option(*names, help=text, metavar=metavar, show_default=False)
 

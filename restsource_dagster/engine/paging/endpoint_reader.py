@@ -296,11 +296,12 @@ class EndpointReader:
                 yield self._report_page(page.records)
         # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
+        missing = totals.describe_missing_pages(pages.paginator)
         if watch and page:
             watch.observe_end(pages, page, totals, total)
         if self.listener:
             self.listener.on_call_end(total, totals.rows)
-            if missing := totals.describe_missing_pages(pages.paginator):
+            if missing:
                 self.listener.on_message(missing)
 
     def _next_page(self, pages: PageIterator, fetch: FetchPage) -> Page | None:
