@@ -110,11 +110,16 @@ class CallPrefetch:
         self._predicted: Iterator[requests.Request] | None = None
         # the only request that depends on no response, or on none but that of `after`
         request = pages.next_request()
-        self.key = self._add(pages.page_number, request).key
+        # the first page counts from 1, unless the call goes on at a place
+        self._first = pages.page_number
+        self.key = self._add(self._first, request).key
         """Identifies the call, among those of its resource."""
-        if after is not None:
+        if after is None:
+            prediction.last_page = self._first
+        else:
             prediction.observe(pages, after)
             self._predicted = predicted_requests(pages)
+        self._min_allowed = self._first if after is None else self._first - 1
 
     @property
     def held_bytes(self) -> int:
@@ -125,14 +130,15 @@ class CallPrefetch:
     @property
     def is_complete(self) -> bool:
         """True if all pages were received and read, and none is taken yet."""
-        if self.is_cancelled or not self.has_ended or not self._pages or self._pages[0].number != 1:
+        is_whole = bool(self._pages) and self._pages[0].number == self._first
+        if self.is_cancelled or not self.has_ended or not is_whole:
             return False
         return all(one.stage is PrefetchStage.READ and one.error is None for one in self._pages)
 
     @property
     def is_first_page_pending(self) -> bool:
         """True if the first page is on its way, or its request can be sent now."""
-        first = self._at(1)
+        first = self._at(self._first)
         if self.is_cancelled or first is None:
             return False
         is_on_its_way = first.stage in (PrefetchStage.REQUESTED, PrefetchStage.RECEIVED)
@@ -286,14 +292,14 @@ class CallPrefetch:
 
     def _last_allowed(self) -> int:
         if self.first_page_only:
-            return 1
+            return self._first
         last = min(self._prediction.last_page, self._iterator.guard.max_pages)
         if not self.may_stop_early:
             return last
         # most calls that may stop early end after a page or two
         more = self.last_requested_page - _MIN_REQUESTED_PAGES
         ahead = min(2 ** min(more, 16), self.last_requested_page) if more >= 0 else 0
-        return min(last, max(1, self.last_requested_page + ahead))
+        return min(last, max(self._min_allowed, self.last_requested_page + ahead))
 
     def _at(self, number: int) -> PrefetchedPage | None:
         at = number - self._pages[0].number if self._pages else -1
