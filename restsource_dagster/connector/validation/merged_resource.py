@@ -196,11 +196,15 @@ def merge_resource(
         if part in own.model_fields_set:
             # dlt merges these two key by key; of all other fields the resource's own wins
             endpoint[part] = {**defaults.endpoint.get(part, {}), **getattr(own, part)}
+    fields = {**defaults.given.given, **given.given}
+    fields.pop("endpoint", None)
+    if "columns" in fields:
+        fields["columns"] = _merge_columns(given, defaults.given)
     return MergedResource(
         name=given.name,
         at=at,
         given=given,
-        resource=_merge_fields(given, defaults.given),
+        resource=ResourceObject.of(fields),
         own_endpoint=own,
         endpoint=Endpoint.of(endpoint),
         default_params=defaults.param_names,
@@ -216,14 +220,6 @@ def _own_endpoint(at: FieldPath, given: ResourceObject) -> tuple[Endpoint, Field
     if "path" in endpoint.model_fields_set:
         return endpoint, (*at, "endpoint", "path")
     return Endpoint.of({**endpoint.given, "path": given.name}), (*at, "name")
-
-
-def _merge_fields(given: ResourceObject, defaults: ResourceDefaults) -> ResourceObject:
-    fields = {**defaults.given, **given.given}
-    fields.pop("endpoint", None)
-    if "columns" in fields:
-        fields["columns"] = _merge_columns(given, defaults)
-    return ResourceObject.of(fields)
 
 
 def _merge_columns(given: ResourceObject, defaults: ResourceDefaults) -> dict[str, Column]:
