@@ -213,6 +213,8 @@ def _resource_report(
         cursor_path=value("incremental/cursor_path"),
         start_value=value("incremental/start_value"),
         last_value=value("incremental/last_value"),
+        checkpoints=value("checkpoints"),
+        resumed_from=value("resumed_from"),
     )
 
 

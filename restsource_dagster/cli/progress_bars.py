@@ -58,7 +58,8 @@ class _BarObserver:
                 self._progress.update(self._tasks[member.name], phase=phase)
 
     def checkpoint(self, resource: str, rows: int) -> None:
-        self._progress.update(self._task(resource), phase=f"{rows:,} rows loaded")
+        # beside the phase, which is `extract` again at once
+        self._progress.update(self._task(resource), stored=f"  {rows:,} stored")
 
     def message(self, text: str) -> None:
         self._progress.console.print(Text(printable(text)))
@@ -76,7 +77,13 @@ class _BarObserver:
     def _task(self, resource: str) -> TaskID:
         if resource not in self._tasks:
             self._tasks[resource] = self._progress.add_task(
-                printable(resource), total=None, pages="0", rows="0", rate="0", phase="extract"
+                printable(resource),
+                total=None,
+                pages="0",
+                rows="0",
+                rate="0",
+                phase="extract",
+                stored="",
             )
         return self._tasks[resource]
 
@@ -90,7 +97,7 @@ def show_progress(connector: Connector, *, bars: bool) -> Iterator[Observer]:
     with terminal_bars(
         BarColumn(bar_width=20),
         TextColumn("{task.fields[pages]} pages  {task.fields[rows]} rows"),
-        TextColumn("{task.fields[rate]} rows/s  {task.fields[phase]}"),
+        TextColumn("{task.fields[rate]} rows/s  {task.fields[phase]}{task.fields[stored]}"),
         TimeElapsedColumn(),
     ) as progress:
         observer = _BarObserver(progress, connector)

@@ -25,6 +25,10 @@ class ResourceReport:
     cursor_path: str | None = None
     start_value: Any = None
     last_value: Any = None
+    checkpoints: int | None = None
+    """How often rows were stored before all were read; None if never."""
+    resumed_from: str | None = None
+    """Where the load of an earlier run went on."""
 
 
 @dataclass(frozen=True)
@@ -73,4 +77,10 @@ def _resource_line(resource: ResourceReport, width: int) -> Text:
         line.append(f"  {resource.seconds:.1f} s")
     if resource.cursor_path and resource.last_value is not None:
         line.append(printable(f"  {resource.cursor_path} {resource.last_value}"))
+    if resource.checkpoints:
+        line.append(
+            f"  {resource.checkpoints:,} checkpoint{'' if resource.checkpoints == 1 else 's'}"
+        )
+    if resource.resumed_from:
+        line.append(printable(f"  resumed from {resource.resumed_from}"))
     return line

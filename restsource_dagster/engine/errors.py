@@ -126,7 +126,7 @@ class RateLimitedError(IngestError):
         waited = f" after {waited_seconds:.0f} s of waiting" if waited_seconds else ""
         super().__init__(
             f"the API asks to wait {asked_seconds:.0f} s{waited}, more than http.max_wait_seconds "
-            f"({max_seconds:.0f}) allows. The next run continues from the stored cursor; to wait longer, "
+            f"({max_seconds:.0f}) allows. The next run continues after the rows that are stored; to wait longer, "
             "raise http.max_wait_seconds."
         )
 

@@ -91,6 +91,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     metadata["written_as"] = outcome.write_mode
     if outcome.checkpoints:
         metadata["checkpoints"] = outcome.checkpoints
+    if outcome.resumed_from:
+        metadata["resumed_from"] = outcome.resumed_from
     if outcome.schema_changes:
         metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:

@@ -119,11 +119,17 @@ def failed_outcome(
         cause = next((known for known in oversized if known), cause)
     failed_resource = _failed_resource(error, cause, family)
     counts = source.counts.get(resource.name) if source else None
+    message = _error_message(cause)
+    if loaded is not None and loaded.rows_loaded:
+        message += (
+            f" ({loaded.rows_loaded:,} rows of {resource.name} were loaded before and stay; the next run "
+            "goes on after them.)"
+        )
     return replace(
         loaded or Outcome(resource.name, resource.table, 0.0),
         seconds=time.monotonic() - started,
         usage=counts.usage_counter.usage if counts else Usage(),
-        failure=Failure(failed_resource, step, redactor(_error_message(cause))),
+        failure=Failure(failed_resource, step, redactor(message)),
     )
 
 

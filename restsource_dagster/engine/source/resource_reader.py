@@ -480,6 +480,9 @@ class ResourceReader:
                 opened.save()
             return
         shift += " while its pages were read, so rows may have been skipped"
+        if self.plan.appends and self.part.is_later:
+            # the rows of the earlier parts are in the table: they are taken back first
+            raise PlaceRefusedError(name, shift)
         if opened is None:
             self.watch.notify(f"{shift}; the next run reads all of them again")
             return
@@ -489,8 +492,7 @@ class ResourceReader:
             or not self.cursors.reads_again
             or any(position.remembers for position in followers)
         ):
-            if self.part.is_later:
-                # the rows of the earlier parts are in the table: they are taken back first
+            if self.part.is_later and self.cursors.reads_again:
                 raise PlaceRefusedError(name, shift)
             error = IngestError(
                 f"resource {name}: {shift}. Nothing is loaded and the cursor stays, so the next run "
