@@ -100,7 +100,7 @@ def _matching_partition_key(
 
 
 def _cursor_format_of_resource(resource: Resource) -> CursorFormat | None:
-    value = resource.incremental.initial_value if resource.incremental else None
+    value = resource.incremental.sample if resource.incremental else None
     try:
         return None if value is None else detect_cursor_format(value)
     except CursorValueError:

@@ -36,6 +36,7 @@ __all__ = [
     "detect_cursor_format",
     "epoch_units_per_second",
     "in_utc",
+    "moment_of",
     "nanoseconds_of",
     "nanoseconds_of_text",
     "nanoseconds_since_epoch",
@@ -100,6 +101,21 @@ def nanoseconds_of(value: Any) -> int | None:
     if number is None or per_second is None:
         return None
     return units_to_nanoseconds(number, NANOSECONDS_PER_SECOND // per_second)
+
+
+def moment_of(value: Any) -> int | None:
+    """Return what `nanoseconds_of` does, and also HTTP dates and epochs in any unit by their size."""
+    if isinstance(value, str):
+        kind, key = text_sort_key(value)
+        if kind == "time":
+            return int(key[0]) * NANOSECONDS_PER_SECOND + int(key[1][:9].ljust(9, "0"))
+    number = parse_number(value)
+    if number is None:
+        return nanoseconds_of(value)
+    for unit, step in zip(_EPOCHS, (10**9, 10**6, 10**3, 1), strict=True):
+        if _is_between(number, _EPOCHS[unit]):
+            return units_to_nanoseconds(number, step)
+    return None
 
 
 # the rows of a page have few distinct times, and each is compared several times

@@ -8,7 +8,7 @@ Values that the file leaves open (`params`, JSON bodies, headers) stay JSON. Ref
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -132,19 +132,28 @@ class Resource:
 
 
 def _resolved_resources(
-    resources: Iterable[Resource], values: Mapping[str, str]
+    resources: Iterable[Resource], values: Mapping[str, str], started: datetime
 ) -> tuple[Resource, ...]:
-    """Return the resources with all references replaced. Raises `MissingReferencesError`."""
-    return tuple(_resolved_resource(resource, values) for resource in resources)
+    """Return the resources with all references replaced. Raises `MissingReferencesError`.
+
+    Cursors have the relative times of a run that starts at `started`.
+    """
+    return tuple(_resolved_resource(resource, values, started) for resource in resources)
 
 
-def _resolved_resource(resource: Resource, values: Mapping[str, str]) -> Resource:
+def _resolved_resource(
+    resource: Resource, values: Mapping[str, str], started: datetime
+) -> Resource:
     given = {name: getattr(resource, name) for name in _FIELDS_WITH_REFERENCES}
     # dlt reads a path twice for placeholders, and puts these in at the first reading.
     path_params = resolve_references(resource.path_params, values, brace_doublings=1)
     made = replace(resource, path_params=path_params, **resolve_references(given, values))
+    if not resource.incremental:
+        return made
+    endpoint = made.endpoint.at(started)
+    foreign = made.foreign_endpoint and made.foreign_endpoint.at(started)
     # An incremental param holds the cursor, so the resolved endpoint says what it is.
-    return replace(made, incremental=made.endpoint.cursor) if resource.incremental else made
+    return replace(made, endpoint=endpoint, foreign_endpoint=foreign, incremental=endpoint.cursor)
 
 
 @dataclass(frozen=True)
@@ -196,6 +205,8 @@ class Connector:
     """In the order of the file, defaults merged in."""
     references: frozenset[str]
     """What it refers to, as it stands in the braces: `NAME`, `NAME:-default`, `file:/path`, `dlt:key`."""
+    started: datetime | None = None
+    """When the run started, in whole seconds; None before a run. `{now}` is this moment."""
 
     def resource(self, name: str) -> Resource:
         """The resource of that name. Raises `KeyError` naming the known ones."""
@@ -220,17 +231,18 @@ class Connector:
         self.resource(name)
         return next(family for family in self.families if name in family.names)
 
-    def resolved(self, values: Mapping[str, str]) -> "Connector":
+    def resolved(self, values: Mapping[str, str], started: datetime | None = None) -> "Connector":
         """The connector with all references replaced; it holds secrets then.
 
-        `values` is what `read_references` returns. Raises `MissingReferencesError` with all that it lacks.
+        `started` is when the run starts, now if left out. `values` is what `read_references` returns. Raises `MissingReferencesError` with all that it lacks.
         """
         # First, so that the error names all that is missing, not only what the first part lacks.
         if missing := self.references - values.keys():
             raise MissingReferencesError(missing)
         client = resolve_references(self.client, values)
-        resources = _resolved_resources(self.resources, values)
-        return replace(self, client=client, resources=resources)
+        started = (started or datetime.now(UTC)).replace(microsecond=0)
+        resources = _resolved_resources(self.resources, values, started)
+        return replace(self, client=client, resources=resources, started=started)
 
     def with_lines(self, lines: Mapping[str, int]) -> "Connector":
         """A copy whose resources know their lines; `lines` maps JSON pointers to lines from 1."""

@@ -80,6 +80,34 @@ read, and names all of them. All values are hidden in messages and logs, but for
 If a secret is left out, dlt looks it up: `sources.<connector>.credentials` in secrets.toml, in
 environment variables and in vaults. A secret in the file itself works, with a warning.
 
+## Times
+
+A run begins at one moment, which its metadata shows (`relative_times/now`). Params, bodies, headers, paths,
+`initial_value` and `end_value` may contain times relative to it:
+
+| text | value of a run that begins on 2026-11-27 at 10:00:30 UTC |
+|---|---|
+| `{now}` | `2026-11-27T10:00:30Z` |
+| `{now-30d}`, `{now-1h}` | `2026-10-28T10:00:30Z`, `2026-11-27T09:00:30Z` |
+| `{today}`, `{today-1mo}` | `2026-11-27`, `2026-10-27`: days are those of UTC |
+| `{today-1mo:%d.%m.%Y}`, `{now:epoch_seconds}` | `27.10.2026`, `1795773630` |
+
+Steps are whole numbers of `s`, `m`, `h`, `d`, `w`, `mo` (months) and `y`, and several may follow one another
+(`{today-1mo+1d}`). After the colon stands a format: `epoch_seconds`, `epoch_milliseconds`,
+`epoch_microseconds`, `date`, `iso8601`, `rfc2822`, or a pattern of
+[strftime](https://docs.python.org/3/library/datetime.html#format-codes). In a JSON body a text that is one
+placeholder of an epoch becomes a number.
+
+The same formats say how the API wants the cursor: `"convert": "epoch_seconds"` in `incremental` for all places,
+`{incremental.start_value:%Y-%m-%d %H:%M}` for one, and `{resources.orders.created:date}` for a field of a parent's
+record. What is stored and compared stays as rows spell it.
+
+Rows may spell the cursor as ISO 8601, an HTTP date (RFC 2822), seconds or milliseconds since 1970, or any number. For
+others `cursor_format` says how: `"cursor_format": "%d/%m/%Y %H:%M"` with `"timezone": "Europe/Berlin"`, or a list of
+formats that are tried in order. The column then holds times in UTC (dates, if the format has no time of day), and
+`initial_value` may be in the API's form or in ISO 8601. A local time that comes twice when clocks are set back is
+read as the first of the two; with a `lag` of 3600 rows of that hour are asked for again.
+
 ## Write dispositions
 
 The write disposition says what happens to rows that are in the table already. The resource or the
@@ -121,7 +149,7 @@ A partition is due until it is loaded, and again when what decides its rows chan
 |---|---|
 | `base_url`, `path`, `method`, `params`, `json`, `data`, `headers`, `data_selector`, `response_actions` | `auth`; params and headers named like a credential; `User-Agent` |
 | the paginator | the size of a page: its `limit`, params such as `per_page` (they count with `single_page`) |
-| `cursor_path`, the form of `initial_value`, `start_param`, `end_param`, `last_value_func`, `on_cursor_value_missing` | the value of `initial_value`, `lag`, `row_order`, `range_start`, `range_end` |
+| `cursor_path`, the form of `initial_value`, `convert`, `cursor_format`, `timezone`, `start_param`, `end_param`, `last_value_func`, `on_cursor_value_missing` | the value of `initial_value`, `lag`, `row_order`, `range_start`, `range_end` |
 | the table, its keys and write disposition, `columns`, `nested_hints`, `max_table_nesting`, `schema_contract`, `include_from_parent`, `selected` | descriptions, `references`, `table_format`, `file_format`, `parallelized` |
 | `partition` of the block | its other fields (an earlier `start` adds partitions) |
 | the same of all resources that depend on it | their order, and whether a field stands in `resource_defaults` |

@@ -118,6 +118,8 @@ def _cursor_metadata(outcome: "Outcome") -> Mapping[str, Any]:
             "incremental/set_from": _cursor_value(old),
             "incremental/set_to": _cursor_value(new),
         }
+    if outcome.now:
+        metadata["relative_times/now"] = _cursor_value(outcome.now)
     if outcome.window:
         start, end = outcome.window
         metadata |= {"window/start": _cursor_value(start), "window/end": _cursor_value(end)}

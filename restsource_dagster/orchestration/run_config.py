@@ -135,7 +135,7 @@ def _window_request(
 
 def cursor_format_of(resource: Resource) -> CursorFormat | None:
     """Return the format of a resource's cursor by its `initial_value`; None without a usable one."""
-    value = resource.incremental.initial_value if resource.incremental else None
+    value = resource.incremental.sample if resource.incremental else None
     # Without a usable value, the format of the window's own values decides.
     try:
         return None if value is None else detect_cursor_format(value)

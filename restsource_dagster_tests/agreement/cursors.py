@@ -226,4 +226,62 @@ ROWS = (
         for value in (True, False, None)
     ),
     refused("convert", endpoint={"incremental": {"cursor_path": "at", "convert": "int"}}),
+    *(
+        kind(
+            f"convert_{name}",
+            ("2024-01-01T00:00:00Z", "2024-01-03T00:00:00Z"),
+            sent,
+            initial_value="2024-01-01T00:00:00Z",
+            convert=written,
+        )
+        for name, written, sent in (
+            ("seconds", "epoch_seconds", "1704240000"),
+            ("milliseconds", "epoch_milliseconds", "1704240000000"),
+            ("microseconds", "epoch_microseconds", "1704240000000000"),
+            ("date", "date", "2024-01-03"),
+            ("iso", "iso8601", "2024-01-03T00:00:00Z"),
+            ("http", "rfc2822", "Wed, 03 Jan 2024 00:00:00 GMT"),
+            ("pattern", "%d/%m/%Y", "03/01/2024"),
+        )
+    ),
+    *(
+        kind(f"format_{name}", values, sent, initial_value=values[0], cursor_format=form)
+        for name, form, values, sent in (
+            ("pattern", "%d/%m/%Y", ("27/11/2026", "01/12/2026"), "01/12/2026"),
+            ("list", ["%d/%m/%Y", "%d.%m.%Y"], ("27.11.2026", "01/12/2026"), "01/12/2026"),
+            ("seconds", "epoch_seconds", ("5", "20"), "20"),
+            ("milliseconds", "epoch_milliseconds", (5000, 20000), "20000"),
+            ("microseconds", "epoch_microseconds", (5000000, 20000000), "20000000"),
+            ("date", "date", ("2026-11-27", "2026-12-01"), "2026-12-01"),
+            (
+                "iso",
+                "iso8601",
+                ("2026-11-27T00:00:00Z", "2026-12-01T00:00:00Z"),
+                "2026-12-01T00:00:00Z",
+            ),
+            (
+                "http",
+                "rfc2822",
+                ("Fri, 27 Nov 2026 00:00:00 GMT", "Tue, 01 Dec 2026 00:00:00 GMT"),
+                "Tue, 01 Dec 2026 00:00:00 GMT",
+            ),
+        )
+    ),
+    kind("format_null", (1, 3), "3", initial_value=0, cursor_format=None),
+    refused(
+        "format_unknown", endpoint={"incremental": {"cursor_path": "at", "cursor_format": "day"}}
+    ),
+    kind("convert_null", (1, 3), "3", initial_value=0, convert=None),
+    kind(
+        "timezone",
+        ("2024-01-01T00:00:00Z", "2024-01-03T00:00:00Z"),
+        "03 09:00",
+        initial_value="2024-01-01T00:00:00Z",
+        convert="%d %H:%M",
+        timezone="Asia/Tokyo",
+    ),
+    kind("timezone_null", (1, 3), "3", initial_value=0, timezone=None),
+    refused(
+        "timezone_unknown", endpoint={"incremental": {"cursor_path": "at", "timezone": "Mars"}}
+    ),
 )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from restsource_dagster.connector.env_references import find_references, resolve_references
 from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.time_formats import is_relative_time
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 
 CORPUS = Path(__file__).parents[1] / "connectors"
@@ -26,6 +28,8 @@ SECRETS = tuple(
     )
 )
 """Set these in the environment, so that dlt finds every secret that a file leaves out."""
+OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone")
+RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
 DLT_FIELDS = ("client", "resource_defaults", "resources")
 
 
@@ -41,8 +45,11 @@ def read(path: Path) -> Any:
 def for_dlt(value: Any) -> dict[str, Any]:
     """The file's part for dlt, without what dlt doesn't know."""
     config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
-    for auth in _auths_in(config):
+    for auth in _objects_at(config, "auth"):
         auth.pop("client_authentication", None)
+    for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
+        for name in OWN_CURSOR_FIELDS:
+            cursor.pop(name, None)
     resources = config.get("resources")
     resources = resources if isinstance(resources, list) else []
     for resource in resources:
@@ -54,17 +61,34 @@ def for_dlt(value: Any) -> dict[str, Any]:
                 resource.pop(name, None)
             if isinstance(resource.get("endpoint"), dict):
                 resource["endpoint"].pop("partial_errors", None)
-    return config
+    filled: dict[str, Any] = _without_relative_times(config)
+    return filled
 
 
-def _auths_in(value: Any) -> Iterator[dict[str, Any]]:
-    """Every `auth` object in a configuration."""
+def _without_relative_times(value: Any) -> Any:
+    """The value with a text in place of each `{now}` and the like."""
+    if isinstance(value, str):
+        return RELATIVE_TIME.sub(
+            lambda found: "x" if is_relative_time(found[1]) else found[0], value
+        )
+    if isinstance(value, dict):
+        return {key: _without_relative_times(item) for key, item in value.items()}
+    return [_without_relative_times(item) for item in value] if isinstance(value, list) else value
+
+
+def _incremental_params_in(value: Any) -> Iterator[dict[str, Any]]:
+    for params in _objects_at(value, "params"):
+        yield from (one for one in params.values() if isinstance(one, dict))
+
+
+def _objects_at(value: Any, name: str) -> Iterator[dict[str, Any]]:
+    """Every object of this name in a configuration."""
     stack = [value]
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            if isinstance(item.get("auth"), dict):
-                yield item["auth"]
+            if isinstance(item.get(name), dict):
+                yield item[name]
             stack.extend(item.values())
         elif isinstance(item, list):
             stack.extend(item)

@@ -24,13 +24,16 @@ SCHEMA_CANT_SAY = {
     "backfill_start_too_early",
     "backfill_start_tuesday",
     "backfill_start_within",
+    "convert_unknown_letter",  # a pattern of times
     "created_at_no_time",  # a time
+    "cursor_format_without_a_day",
     "incremental_bad_path",  # a JSON path
     "incremental_path_of_many",
     "incremental_path_of_many_in_defaults",
     "paginator_bad_path",
     "placeholder_of_many",
     "schedule_offset_too_big",  # one field less than another
+    "timezone_misspelt",  # the names of time zones
 }
 """Structural problems that need more than a schema."""
 SCHEMA_SAYS_TOO = {

@@ -34,7 +34,60 @@ def has_both_secrets(seen: Seen) -> bool:
     )
 
 
+def users(*given: tuple[int, str, str]) -> Any:
+    return {"users": [{"id": n, "name": name, "updated_at": at} for n, name, at in given]}
+
+
+ISSUE = {"id": 7, "key": "SHOP-7", "fields": {"updated": "2026-11-20T09:00:30.000+0100"}}
 APIS: Mapping[str, RecipeApi] = {
+    "cursor_in_epoch_seconds": RecipeApi(
+        {
+            "/api/v2/incremental/users.json": users(
+                (1, "Ann", "2026-11-19T08:00:00Z"), (2, "Bob", "2026-11-20T08:00:00Z")
+            )
+        },
+        [
+            {
+                "/api/v2/incremental/users.json": users(
+                    (2, "Bob", "2026-11-20T08:00:00Z"), (1, "Ann B.", "2026-11-21T09:30:00Z")
+                )
+            }
+        ],
+    ),
+    "cursor_in_a_query_language": RecipeApi({"/rest/api/2/search": {"issues": [ISSUE]}}, [{}]),
+    "cursor_in_local_time": RecipeApi(
+        {
+            "/orders": [
+                {"id": 1, "changed": "27.11.2026 10:00"},
+                {"id": 2, "changed": "27.11.2026 10:00:05"},
+            ]
+        },
+        [{"/orders": [{"id": 2, "changed": "01.12.2026 08:30"}]}],
+    ),
+    "range_of_time_series": RecipeApi(
+        {
+            "/api/v1/query_range": {
+                "status": "success",
+                "data": {
+                    "resultType": "matrix",
+                    "result": [
+                        {"metric": {"instance": f"{name}:9100"}, "values": [[1795770030, "1"]]}
+                        for name in "ab"
+                    ],
+                },
+            }
+        }
+    ),
+    "last_30_days": RecipeApi(
+        {
+            "/daily/2026": {
+                "days": [
+                    {"day": "2026-10-28", "amount": 12.5},
+                    {"day": "2026-11-26", "amount": 7.25},
+                ]
+            }
+        }
+    ),
     "secrets_from_files": RecipeApi(
         {"/orders": only(has_both_secrets, [{"id": 1, "amount": 9.5}])},
         environment={"SOURCES__SHOP__CLIENT_SECRET": "secret-of-dlt"},

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -17,6 +18,8 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.recipes.apis import APIS
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
+START = datetime(2026, 11, 27, 10, 0, 30, tzinfo=UTC)
+"""When all runs start, so that pages can show what `{now}` is."""
 FOLDER = Path(__file__).parents[2] / "docs/recipes"
 PAGES = sorted(page for page in FOLDER.glob("*.md") if page.stem != "README")
 BLOCK = re.compile(r"```(json|http)\n(.*?)```", re.DOTALL)
@@ -78,7 +81,9 @@ def test_what_arrives_is_what_the_page_shows(
     assert connector is not None
     for answers in (recipe.answers, *recipe.later):
         api.answers.update(answers)
-        outcomes = ingest(connector, settings=settings, environment=recipe.environment)
+        outcomes = ingest(
+            connector, settings=settings, environment=recipe.environment, started=START
+        )
         assert [outcome.failure for outcome in outcomes if outcome.failure] == []
     for asked in blocks(page, "http"):
         assert [request_line(seen) for seen in api.seen] == asked.splitlines()

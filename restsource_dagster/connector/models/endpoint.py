@@ -11,8 +11,9 @@ import re
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, Tag, WithJsonSchema
 
@@ -22,14 +23,24 @@ from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
     Number,
-    PythonOnly,
+    ReadTimeFormat,
     SingleValuePath,
     Text,
+    TimeFormat,
     WholeNumber,
+    ZoneName,
     by_kind,
     closest_kind,
 )
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.time_formats import (
+    is_relative_time,
+    read_time,
+    relative_format,
+    relative_time,
+    write_moment,
+    zone_named,
+)
 from restsource_dagster.connector.validation.diagnostics import FieldPath
 
 __all__ = [
@@ -48,6 +59,8 @@ __all__ = [
     "ResponseAction",
     "as_url_text",
     "bind_path",
+    "fill_relative_time",
+    "is_relative_text",
     "placeholder_names",
 ]
 
@@ -66,6 +79,13 @@ def _names_kind(value: Any) -> str | None:
 ColumnNames = Annotated[
     Annotated[Text, Tag("#one")] | Annotated[list[Text], Tag("#many")],
     by_kind(_names_kind, custom_error_message="the name of a column, or a list of names"),
+]
+
+
+TimeFormats = Annotated[
+    Annotated[ReadTimeFormat, Tag("#one")]
+    | Annotated[list[ReadTimeFormat], Field(min_length=1), Tag("#many")],
+    by_kind(_names_kind, custom_error_message="a format of times, or a list of formats"),
 ]
 
 
@@ -118,7 +138,70 @@ class IncrementalBase(FileModel):
     allow_external_schedulers: Flag | None = Field(
         default=None, description="`true`: an outer scheduler sets the window to load."
     )
-    convert: PythonOnly = Field(default=None, description="Python only: not for files.")
+    convert: TimeFormat | None = Field(
+        default=None,
+        description="How the API wants the cursor, if rows spell it otherwise: `epoch_seconds`, "
+        "`epoch_milliseconds`, `epoch_microseconds`, `date`, `iso8601`, `rfc2822`, or a pattern such as "
+        "`%Y-%m-%d %H:%M`. What the format can't say is cut off at a start, and rounded up at an end. "
+        "`{incremental.start_value:%Y-%m-%d}` is for one place only.",
+    )
+    cursor_format: TimeFormats | None = Field(
+        default=None,
+        description="How rows spell the cursor, if not as ISO 8601, an HTTP date, seconds or milliseconds "
+        "since 1970, or a number: a format as for `convert`, or several that are tried in order. The column "
+        "then holds times in UTC, or dates. Without `convert`, the cursor is sent in the first of them. Not "
+        "part of dlt's configuration.",
+    )
+    timezone: ZoneName | None = Field(
+        default=None,
+        description="The time zone of times without one, in rows (`cursor_format`) and as `convert` writes "
+        "them, such as `Europe/Berlin`. If left out, UTC. Not part of dlt's configuration.",
+    )
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats of `cursor_format`; none if rows spell the cursor as usual."""
+        given = self.cursor_format
+        return (given,) if isinstance(given, str) else tuple(given or ())
+
+    @property
+    def sent_format(self) -> str | None:
+        """The format in which the cursor is sent; None: as it is stored."""
+        return self.convert or next(iter(self.formats), None)
+
+    def in_standard_form(self) -> Self:
+        """Return the cursor with its values in ISO 8601 where `cursor_format` reads them."""
+        made = {
+            name: read_time(str(value), self.formats, self.zone) or value
+            for name, value in (
+                ("initial_value", self.initial_value),
+                ("end_value", self.end_value),
+            )
+            if self.formats and value is not None
+        }
+        return type(self).of({**self.given, **made}) if made else self
+
+    @property
+    def zone(self) -> tzinfo:
+        """The time zone of dates and times that name none."""
+        return zone_named(self.timezone)
+
+    def at(self, start: datetime) -> Self:
+        """Return the cursor with relative times such as `{now-30d}` filled in for a run's start."""
+        made = {
+            name: fill_relative_time(value, start)
+            for name, value in (
+                ("initial_value", self.initial_value),
+                ("end_value", self.end_value),
+            )
+            if isinstance(value, str) and is_relative_text(value)
+        }
+        return type(self).of({**self.given, **made}) if made else self
+
+    @property
+    def sample(self) -> Any:
+        """The `initial_value`, or one like it if it is relative: it shows how the cursor is spelt."""
+        return self.at(_SAMPLE_START).initial_value
 
 
 class Incremental(IncrementalBase):
@@ -155,6 +238,24 @@ class UnknownParam(FileModel):
     model_config = ConfigDict(extra="allow")
 
     type: BindType
+
+
+_SAMPLE_START = datetime(2024, 1, 1, tzinfo=UTC)
+_RELATIVE_TEXT = re.compile(r"\{([^{}:!]+)(?::([^{}]+))?\}")
+
+
+def is_relative_text(text: str) -> bool:
+    """True if a text is one placeholder of a relative time, such as `{today-1mo:%Y-%m-%d}`."""
+    found = _RELATIVE_TEXT.fullmatch(text)
+    return found is not None and is_relative_time(found[1])
+
+
+def fill_relative_time(text: str, start: datetime) -> int | str:
+    """Return what a text of one relative time stands for. Raises `ValueError` for a wrong one."""
+    found = _RELATIVE_TEXT.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text} is no relative time")
+    return write_moment(relative_time(found[1], start), found[2] or relative_format(found[1]))
 
 
 def _param_kind(value: Any) -> str:
@@ -351,15 +452,35 @@ class Endpoint(EndpointDefaults):
 
     @property
     def cursor(self) -> Incremental | None:
-        """The cursor: that of an incremental param, else `incremental`.
+        """The cursor: that of an incremental param, else `incremental`; its values in standard form.
 
         An incremental param is a cursor whose `start_param` is the name of the param.
         """
         for name, param in self.incremental_params.items():
             # The type says where the cursor stands, which `Incremental` says by `start_param`.
             given = {key: value for key, value in param.given.items() if key != "type"}
-            return Incremental.of({**given, "start_param": name})
-        return self.incremental
+            return Incremental.of({**given, "start_param": name}).in_standard_form()
+        return self.incremental and self.incremental.in_standard_form()
+
+    def at(self, start: datetime) -> "Endpoint":
+        """Return the endpoint with the relative times of its cursor filled in for a run's start."""
+        params = {
+            name: param.at(start) if isinstance(param, IncrementalParam) else param
+            for name, param in self.params.items()
+        }
+        cursor = self.incremental and self.incremental.at(start)
+        if cursor is self.incremental and all(params[name] is self.params[name] for name in params):
+            return self
+        return Endpoint.of({**self.given, "params": params, "incremental": cursor})
+
+    @property
+    def has_relative_times(self) -> bool:
+        """True if a request or the cursor depends on when the run starts."""
+        cursor = self.cursor
+        values = (cursor.initial_value, cursor.end_value) if cursor else ()
+        return any(isinstance(value, str) and is_relative_text(value) for value in values) or any(
+            found.name is not None and is_relative_time(found.name) for found in self.placeholders
+        )
 
     @property
     def placeholder_prefixes(self) -> tuple[str, ...]:

@@ -16,7 +16,12 @@ from pydantic import BaseModel, ConfigDict, Discriminator, PlainValidator, Stric
 from pydantic_core import PydanticCustomError
 
 from restsource_dagster.connector.env_references import without_references
-from restsource_dagster.connector.validation.diagnostics import nearest_name
+from restsource_dagster.connector.time_formats import (
+    NAMED_FORMATS,
+    time_format_problem,
+    zone_problem,
+)
+from restsource_dagster.connector.validation.diagnostics import nearest_name, quoted_list
 
 __all__ = [
     "FileModel",
@@ -25,15 +30,19 @@ __all__ = [
     "MaybeJsonPath",
     "Number",
     "PythonOnly",
+    "ReadTimeFormat",
     "SingleValuePath",
     "Text",
+    "TimeFormat",
     "WholeNumber",
+    "ZoneName",
     "as_json",
     "by_kind",
     "closest_kind",
     "count_from_one",
     "finds_one_value",
     "is_jsonpath",
+    "refuse_explained",
     "refuse_type",
     "refuse_value",
 ]
@@ -106,6 +115,27 @@ def refuse_type(expected: str) -> NoReturn:
 def refuse_value(expected: str) -> NoReturn:
     """Refuse a value of the right type that isn't `expected`."""
     raise PydanticCustomError("not_valid", "expected {expected}", {"expected": expected})
+
+
+def refuse_explained(text: str, fix: str) -> NoReturn:
+    """Refuse a value with a sentence about what is wrong, and one about what to write."""
+    raise PydanticCustomError("explained", "{text}", {"text": text, "fix": fix})
+
+
+def _check_time_format(value: Any, *, is_read: bool = False) -> Any:
+    if not isinstance(value, str):
+        refuse_type(f"{quoted_list(NAMED_FORMATS)}, or a pattern such as `%d/%m/%Y`")
+    if problem := time_format_problem(value, is_read=is_read):
+        refuse_explained(*problem)
+    return value
+
+
+def _check_zone_name(value: Any) -> Any:
+    if not isinstance(value, str):
+        refuse_type("the name of a time zone, such as `Europe/Berlin`")
+    if fix := zone_problem(value):
+        refuse_explained("This is no time zone of the IANA database", fix)
+    return value
 
 
 def _check_whole_number(value: Any) -> Any:
@@ -219,6 +249,24 @@ MaybeJsonPath = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "format": "json-path"}, {"type": "null"}]}),
 ]
 """A JSON path, or `null` or an empty text for none."""
+TimeFormat = Annotated[
+    str,
+    PlainValidator(_check_time_format),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(NAMED_FORMATS)}, {"type": "string", "pattern": "%[A-Za-z]"}]}
+    ),
+]
+"""A named format of times, or a strftime pattern."""
+ReadTimeFormat = Annotated[
+    str,
+    PlainValidator(partial(_check_time_format, is_read=True)),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(NAMED_FORMATS)}, {"type": "string", "pattern": "%[A-Za-z]"}]}
+    ),
+]
+"""The same, for reading: it tells the day."""
+ZoneName = Annotated[str, PlainValidator(_check_zone_name), WithJsonSchema({"type": "string"})]
+"""The name of a time zone, such as `Europe/Berlin`."""
 PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema({"type": "null"})]
 """A field of dlt that takes Python objects only."""
 

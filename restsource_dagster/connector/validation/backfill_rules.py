@@ -40,7 +40,11 @@ from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Family, Resource, families_of
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import Client
-from restsource_dagster.connector.models.endpoint import Incremental, IncrementalParam
+from restsource_dagster.connector.models.endpoint import (
+    Incremental,
+    IncrementalParam,
+    is_relative_text,
+)
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.table_hints import Column
@@ -173,11 +177,19 @@ def _paginator_definition(paginator: Paginator | None) -> dict[str, Any] | None:
     return {name: value for name, value in paginator.as_json().items() if name != "limit"}
 
 
+_SPELLING_FIELDS = ("convert", "cursor_format", "timezone")
+"""How the ends of a partition are sent."""
+
+
 def _cursor_definition(cursor: Incremental | None) -> dict[str, Any] | None:
     if cursor is None:
         return None
     return {
         **{name: getattr(cursor, name) for name in _CURSOR_FIELDS},
+        # only if they are given: a field that is new here must not make all partitions due again
+        **{
+            name: value for name in _SPELLING_FIELDS if (value := getattr(cursor, name)) is not None
+        },
         "function": cursor.last_value_func or "max",
         "missing": cursor.on_cursor_value_missing or "raise",
         "form": _cursor_spelling(cursor.initial_value),
@@ -385,6 +397,8 @@ def _cursor_format_refusals(block: Backfill, sample: Any) -> Iterator[_BackfillR
 
 
 def _suggest_cursor_format(sample: Any) -> str:
+    if isinstance(sample, str) and is_relative_text(sample):
+        return "Write a fixed moment: partitions can't begin at a time that moves with each run"
     if isinstance(sample, str) and find_references(sample):
         return "Write the value itself instead of a reference: its form is needed here"
     if isinstance(sample, int | float):

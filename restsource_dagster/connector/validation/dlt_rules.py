@@ -10,9 +10,10 @@ the file is open in the editor. `REFUSALS` lists them all, each with its reason.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from restsource_dagster.connector.cursor_format import text_sort_key
+from restsource_dagster.connector.cursor_format import moment_of, text_sort_key
 from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.auth import (
     Auth,
@@ -33,6 +34,7 @@ from restsource_dagster.connector.models.table_hints import (
     PlainDisposition,
     merge_strategy_findings,
 )
+from restsource_dagster.connector.time_formats import meant_relative_time, patterns_for
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -123,6 +125,11 @@ REFUSALS = {
     "block and doesn't get it.",
     "mode": "`mode` or `nested` with an unknown value. dlt doesn't have "
     "these fields and doesn't get them.",
+    "time-format": "`convert`, `cursor_format` or `timezone` with an unknown value. dlt takes a function "
+    "for `convert`, doesn't have the others, and gets none of them.",
+    "relative-time": "A relative time such as `{now-30d}` that is misspelt or outside the years 1 to 9999. dlt "
+    "doesn't have them.",
+    "convert": "`convert` of a cursor that is no time, or with nothing that sends the cursor.",
     "partial-errors": "`partial_errors` with an unknown value. dlt doesn't have this field and doesn't "
     "get it.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
@@ -200,6 +207,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
+        ("time-format", bool({"convert", "cursor_format", "timezone"} & {*path[-2:]})),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )
@@ -286,6 +294,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
         param = next(iter(params), None)
         at = merged.param_location(param) if param else merged.endpoint_location("incremental")
         _check_cursor_values(merged, cursor, at)
+        _check_convert(merged, cursor)
     _check_response_actions(merged)
     if endpoint.json_ and endpoint.data:
         merged.report(
@@ -345,6 +354,12 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
         value = getattr(cursor, name)
         if value is None or not _is_without_references(value):
             continue
+        try:
+            value = getattr(cursor.at(_ANY_START), name)
+        except ValueError:
+            value = "{"
+        if not _is_usable_start(merged, (*at, name), value, cursor):
+            return
         is_text = isinstance(value, str)
         kinds.append(text_sort_key(value)[0] if is_text else "plain number")
         if kinds[-1] == "date without an order":
@@ -353,7 +368,7 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
                 f"`{name}` is a date or time in a form that has no order",
                 found=describe_value(value),
                 expected="a form whose values can be compared, such as 2024-01-31T00:00:00Z",
-                fix="Use another field as the cursor, or leave `incremental` out",
+                fix=_suggest_cursor_format(value),
                 code="deliberate:no-order",
             )
             return
@@ -365,6 +380,69 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
             fix="Write both as the API writes the cursor",
             code="deliberate:no-order",
         )
+
+
+def _suggest_cursor_format(value: str) -> str:
+    """Return how to have a date read that has no order as it is."""
+    patterns = [f'"cursor_format": "{pattern}"' for pattern in patterns_for(value)]
+    if not patterns:
+        return "Use another field as the cursor, or leave `incremental` out"
+    return f'Add {" or ".join(patterns)} to the cursor, and a "timezone" unless it is UTC'
+
+
+_ANY_START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def _is_usable_start(
+    merged: MergedResource, at: FieldPath, value: Any, cursor: Incremental
+) -> bool:
+    """Report a wrong relative time, and a value that `convert` can't write; True if it is neither."""
+    if isinstance(value, str) and "{" in value:
+        name = str(getattr(cursor, str(at[-1]))).strip("{}").partition(":")[0]
+        meant = meant_relative_time(name) or "now-30d"
+        merged.report(
+            at,
+            "The text in braces is no time relative to the start of a run",
+            expected="`{now}`, `{today}` and steps such as `-30d`, `-1mo`, `+2h`",
+            fix=f"Write `{{{meant}}}`",
+            code="deliberate:relative-time",
+        )
+        return False
+    if cursor.formats and text_sort_key(str(value))[0] != "time":
+        merged.report(
+            at,
+            f"`{at[-1]}` fits neither `cursor_format` nor ISO 8601",
+            found=describe_value(value),
+            expected=quoted_list(cursor.formats),
+            fix=f"Write `{at[-1]}` as rows spell the cursor, or as 2024-01-31T00:00:00Z",
+            code="deliberate:no-order",
+        )
+        return False
+    if cursor.convert is not None and moment_of(value) is None:
+        merged.report(
+            at,
+            f"`convert` writes times, and `{at[-1]}` is none",
+            found=describe_value(value),
+            expected="a time such as 2024-01-31T00:00:00Z, or seconds since 1970",
+            fix=f"Write `{at[-1]}` as rows spell the cursor, or leave `convert` out",
+            code="deliberate:convert",
+        )
+        return False
+    return True
+
+
+def _check_convert(merged: MergedResource, cursor: Incremental) -> None:
+    """Report a `convert` that nothing would use: the cursor is not sent."""
+    if cursor.convert is None:
+        return
+    if cursor.start_param or cursor.end_param or merged.endpoint.mentions("{incremental."):
+        return
+    merged.report(
+        merged.endpoint_location("incremental"),
+        "`convert` says how the cursor is sent, and nothing sends it",
+        fix='Add "start_param" with the API\'s name for it, or write `{incremental.start_value}` in a param',
+        code="deliberate:convert",
+    )
 
 
 def _check_response_actions(merged: MergedResource) -> None:

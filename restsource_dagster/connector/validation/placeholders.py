@@ -7,9 +7,11 @@ Follows `_bind_path_params` and `build_resource_dependency_graph` in
 import re
 import string
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from restsource_dagster.connector.env_references import without_references
+from restsource_dagster.connector.cursor_format import moment_of
+from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.endpoint import (
     END_VALUE_PLACEHOLDER,
     IncrementalParam,
@@ -19,6 +21,13 @@ from restsource_dagster.connector.models.endpoint import (
     placeholder_names,
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
+from restsource_dagster.connector.time_formats import (
+    is_relative_time,
+    is_time_format,
+    meant_relative_time,
+    relative_time,
+    time_format_problem,
+)
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     may_be_secret,
@@ -66,7 +75,10 @@ def check_path(merged: MergedResource) -> None:
 def _is_kept_placeholder(
     merged: MergedResource, name: str, unbound: set[str], resolve: set[str]
 ) -> bool:
-    if _has_known_prefix(merged, name):
+    # a param of this name was there first: dlt's files have no relative times
+    if _has_known_prefix(merged, name) and not (
+        is_relative_time(name) and name in merged.endpoint.params
+    ):
         return True
     if name in unbound:
         unbound.discard(name)
@@ -84,7 +96,9 @@ def _is_kept_placeholder(
 
 
 def _has_known_prefix(merged: MergedResource, name: str) -> bool:
-    return any(name.startswith(f"{prefix}.") for prefix in merged.endpoint.placeholder_prefixes)
+    return is_relative_time(name) or any(
+        name.startswith(f"{prefix}.") for prefix in merged.endpoint.placeholder_prefixes
+    )
 
 
 def _take_path_param(merged: MergedResource, name: str) -> bool:
@@ -129,6 +143,8 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
             "dlt takes a param of the defaults for the path of one resource only; repeat it in "
             "this resource's params"
         )
+    elif meant := meant_relative_time(name):
+        fix = f"Write `{{{meant}}}`, or `{{{{` and `}}}}` for literal braces"
     elif "." in name and word == "incremental":
         fix = 'Add "incremental": {"cursor_path": ...} to the endpoint'
     elif "." in name and (close := nearest_name(word, ("resources", "incremental"))):
@@ -279,6 +295,8 @@ def _report_unknown_prefix(merged: MergedResource, name: str, place: FieldPath) 
 
 def _suggest_placeholder(merged: MergedResource, name: str, place: FieldPath) -> str:
     braces = "Write a literal brace twice: `{{` and `}}`"
+    if meant := meant_relative_time(name):
+        return f"Write `{{{meant}}}`"
     if not _is_showable(name, place):
         return braces
     if name.startswith("incremental"):
@@ -298,7 +316,9 @@ def _placeholder_shown(name: str, place: FieldPath) -> str:
 
 
 def _check_placeholder(merged: MergedResource, name: str, place: FieldPath) -> None:
-    if name.startswith("resources."):
+    if is_relative_time(name):
+        check_relative_time(merged, name, place)
+    elif name.startswith("resources."):
         _add_parent_field(merged, name, place)
     elif merged.endpoint.cursor is None:
         merged.report(
@@ -308,6 +328,22 @@ def _check_placeholder(merged: MergedResource, name: str, place: FieldPath) -> N
         )
     else:
         _check_incremental_attribute(merged, name, place)
+
+
+_ANY_START = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def check_relative_time(merged: MergedResource, name: str, place: FieldPath) -> None:
+    """Report a relative time that leaves the years 1 to 9999."""
+    try:
+        relative_time(name, _ANY_START)
+    except ValueError:
+        merged.report(
+            place,
+            f"{_placeholder_shown(name, place)} is outside the years 1 to 9999",
+            fix="Write fewer days or years",
+            code="deliberate:relative-time",
+        )
 
 
 def _add_parent_field(merged: MergedResource, name: str, place: FieldPath) -> None:
@@ -362,8 +398,19 @@ def _check_format(merged: MergedResource, name: str, text: str, place: FieldPath
     for _, found, spec, conversion in string.Formatter().parse(text):
         if found != name or not (spec or conversion):
             continue
+        if spec and (problem := _time_format_problem(merged, name, spec)):
+            text_of_problem, fix = problem
+            merged.report(
+                place,
+                f"{_placeholder_shown(name, place)}: {text_of_problem}",
+                fix=fix,
+                code="deliberate:placeholder-format",
+            )
+            return
+        if spec and is_time_format(spec) and conversion is None:
+            continue
         cursor = merged.endpoint.cursor if name.startswith("incremental.") else None
-        start = cursor.initial_value if cursor else None
+        start = cursor.sample if cursor else None
         samples = _FORMAT_SAMPLES if start is None else (start,)
         if conversion not in (None, "r", "s", "a") or not _fits_one(spec or "", samples):
             merged.report(
@@ -375,6 +422,19 @@ def _check_format(merged: MergedResource, name: str, text: str, place: FieldPath
                 code="deliberate:placeholder-format",
             )
             return
+
+
+def _time_format_problem(merged: MergedResource, name: str, spec: str) -> tuple[str, str] | None:
+    """Return what is wrong with a format of times behind a placeholder's name, and what to write."""
+    if is_relative_time(name):
+        return time_format_problem(spec)
+    if not is_time_format(spec):
+        return None
+    cursor = merged.endpoint.cursor if name.startswith("incremental.") else None
+    sample = cursor.sample if cursor else None
+    if sample is not None and moment_of(sample) is None and not find_references(sample):
+        return "The cursor is no time", f"Write `{{{name}}}`: the value is sent as the API wrote it"
+    return time_format_problem(spec)
 
 
 _FORMAT_SAMPLES = ("text", 1, 1.5)

@@ -165,8 +165,6 @@ _VALUE_SYNONYMS = {
 PYTHON_ONLY_FIELDS = {
     "session": "Leave it out: every request goes through the session of this project, which "
     "retries and keeps secrets out of the log",
-    "convert": "Leave it out: there is no way yet to convert a cursor in a file. Choose an "
-    "`initial_value` in the API's own format",
 }
 
 
@@ -290,6 +288,12 @@ def _finding_by_error_type(
         "jsonpath": lambda: _no_jsonpath(path, given),
         "path_of_many": lambda: _path_of_many(path, given),
         "jq": lambda: _no_jq(path, given, error["ctx"]["problem"]),
+        "explained": lambda: Finding(
+            json_pointer(path),
+            error["ctx"]["text"],
+            describe_value(given, path),
+            fix=error["ctx"]["fix"],
+        ),
     }
     return by_kind[kind]() if kind in by_kind else _wrong_value(error, path)
 

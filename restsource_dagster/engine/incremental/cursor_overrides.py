@@ -74,9 +74,9 @@ class CursorOverrides:
             _check_cursor_settable(known[name])
         for name, value in {**self.live_from, **self.set_cursor}.items():
             incremental = known[name].incremental
-            if incremental is not None and incremental.initial_value is not None:
+            if incremental is not None and incremental.sample is not None:
                 # for the error only: the stored cursor may show another format, and is read later
-                parse_cursor_value(name, value, incremental.initial_value)
+                parse_cursor_value(name, value, incremental.sample)
 
     @property
     def is_empty(self) -> bool:

@@ -19,6 +19,7 @@ from restsource_dagster.connector.cursor_format import (
     describe_unit_change,
     text_sort_key,
 )
+from restsource_dagster.connector.time_formats import patterns_for
 from restsource_dagster.engine.dlt_compat import apply_lag, detect_datetime_format
 
 __all__ = [
@@ -81,9 +82,11 @@ class CursorOrder:
 def check_ordered(value: Any) -> None:
     """Raise `IncomparableError` for a text whose form has no order, such as `25/11/2026`."""
     if isinstance(value, str) and text_sort_key(value)[0] == "date without an order":
+        patterns = " or ".join(f'"cursor_format": "{one}"' for one in patterns_for(value))
+        advice = f"Add {patterns} to the cursor" if patterns else "Use another field as the cursor"
         raise IncomparableError(
             f"{value!r} is a date or time in a form that has no order: it can't be told from older "
-            "ones. Use another field as the cursor, or leave `incremental` out"
+            f"ones. {advice}, or leave `incremental` out"
         )
 
 

@@ -10,8 +10,12 @@ from typing import Any, Self
 from dlt.extract import Incremental
 from jsonpath_ng import JSONPath
 
+from restsource_dagster.connector.models.endpoint import Incremental as CursorModel
+from restsource_dagster.connector.time_formats import patterns_for, read_time
+from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import RecordError
+from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
@@ -20,7 +24,7 @@ from restsource_dagster.engine.incremental.ordering import (
 )
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 
-__all__ = ["PlaceholderCursor", "RowFilter", "SeenRecord"]
+__all__ = ["CursorReader", "PlaceholderCursor", "RowFilter", "SeenRecord"]
 
 _UNORDERED_TYPES = {dict: "an object", list: "a list", bool: "true or false"}
 
@@ -341,6 +345,51 @@ class RowFilter:
 
     def _error(self, problem: str, page: int, number: int) -> RecordError:
         return RecordError(self.rules.resource, page, number, self.rules.path, problem)
+
+
+@dataclass(frozen=True)
+class CursorReader:
+    """Reads the cursor of records by `cursor_format`, and puts a time in UTC or a date in its place."""
+
+    resource: str
+    cursor: CursorModel
+
+    def read(self, records: list[Any], page: int) -> list[Any]:
+        """Return the records of a page, changed in place. Raises `RecordError` for another form."""
+        for number, record in enumerate(records, 1):
+            self._read_record(record, page, number)
+        if not isinstance(records, UnverifiedRecords):
+            return records
+        strict = records.parse_strictly
+        # the strict parser reads the text again, in which the cursor is as the API spells it
+        return UnverifiedRecords.of(
+            records, records.key_count, records.raw, lambda: self.read(strict(), page)
+        )
+
+    def _read_record(self, record: Any, page: int, number: int) -> None:
+        path, field_name = _compile_cursor_path(self.cursor.cursor_path)
+        if not isinstance(record, dict):
+            return  # the filter says what is wrong with it
+        if field_name is not None:
+            if record.get(field_name) is not None:
+                record[field_name] = self._standard(record[field_name], page, number)
+            return
+        for found in path.find(record):
+            if found.value is not None:
+                found.full_path.update(record, self._standard(found.value, page, number))
+
+    def _standard(self, value: Any, page: int, number: int) -> str:
+        is_text = isinstance(value, str | int) and not isinstance(value, bool)
+        found = read_time(str(value), self.cursor.formats, self.cursor.zone) if is_text else None
+        if found is None:
+            others = patterns_for(value) if isinstance(value, str) else ()
+            fix = f". Add {' or '.join(others)} to it" if others else ""
+            problem = (
+                f"{describe_value(value)} fits no format of cursor_format "
+                f"({', '.join(self.cursor.formats)}){fix}"
+            )
+            raise RecordError(self.resource, page, number, self.cursor.cursor_path, problem)
+        return found
 
 
 @lru_cache(maxsize=1024)

@@ -39,7 +39,7 @@ __all__ = [
     "resource_hints",
 ]
 
-_NOT_DLT_CURSOR_FIELDS = {"start_param", "end_param", "convert"}
+_NOT_DLT_CURSOR_FIELDS = {"start_param", "end_param", "convert", "cursor_format", "timezone"}
 
 
 def make_auth(auth: Auth) -> AuthBase | None:

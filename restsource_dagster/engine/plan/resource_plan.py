@@ -10,18 +10,30 @@ changes which URL is requested.
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from restsource_dagster.connector.cursor_format import EPOCH_START, moment_of
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.endpoint import (
     END_VALUE_PLACEHOLDER,
     Endpoint,
+    Incremental,
     as_url_text,
     bind_path,
+    placeholder_names,
 )
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.time_formats import (
+    is_relative_time,
+    is_time_format,
+    relative_format,
+    relative_time,
+    write_moment,
+)
+from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     jsonpath,
@@ -68,6 +80,13 @@ class ResourcePlan:
     """The query parameter that takes the cursor's start."""
     end_param: str | None
     """The query parameter that takes the cursor's end."""
+    started: datetime
+    """When the run started: the moment of `{now}`."""
+
+    @cached_property
+    def cursor(self) -> Incremental | None:
+        """The cursor as the file has it."""
+        return self.endpoint.cursor
 
     @cached_property
     def parent_params(self) -> tuple[ResolvedParam, ...]:
@@ -149,11 +168,21 @@ def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> Re
         endpoint=bound,
         is_foreign=is_foreign,
         # dlt decides before it binds the path: `{id}` at the end counts, whatever is put there
-        is_single_entity=bool(single_entity_path(resource.endpoint.path)),
+        is_single_entity=_is_single_entity(resource.endpoint.path),
         incremental=make_incremental(cursor),
         start_param=cursor.start_param if cursor else None,
         end_param=cursor.end_param if cursor else None,
+        started=connector.started or datetime.now(UTC),
     )
+
+
+def _is_single_entity(path: str) -> bool:
+    """True if dlt takes the answer for one record: the last part of the path is a placeholder.
+
+    A time is no id: `feed/{today}` is as likely a list.
+    """
+    names = placeholder_names(path)
+    return bool(single_entity_path(path)) and not (names and is_relative_time(names[-1]))
 
 
 _PARENT_SNIPPET_CHARS = 200
@@ -186,7 +215,7 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
 
 def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
     """Return the one call of a resource without a parent. Raises `CallValueError`."""
-    return _filled(_call_template(plan, incremental), _known(incremental))
+    return _filled(_call_template(plan, incremental), _known(plan, incremental))
 
 
 def dependent_call(
@@ -200,7 +229,7 @@ def dependent_call(
     `values` are those of `values_from_parent`. Raises `CallValueError`.
     """
     names = (param.param_name for param in plan.parent_params)
-    known = {**dict(zip(names, values, strict=True)), **_known(incremental)}
+    known = {**dict(zip(names, values, strict=True)), **_known(plan, incremental)}
     # dlt names the fields that go into the records
     fields: Record = process_parent_data_item(
         path="",
@@ -211,8 +240,72 @@ def dependent_call(
     return _filled(_call_template(plan, incremental), known), fields
 
 
-def _known(incremental: DltIncremental[Any] | None) -> Mapping[str, Any]:
-    return {} if incremental is None else {"incremental": incremental}
+_RUN_START = "\0run start"
+"""The key of the run's start among the values of placeholders; no placeholder has this name."""
+
+
+def _known(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Mapping[str, Any]:
+    known: dict[str, Any] = {_RUN_START: plan.started}
+    cursor = plan.cursor
+    if incremental is not None and cursor is not None:
+        known["incremental"] = _SentCursor(incremental, cursor)
+    return known
+
+
+_SENT_VALUES = ("start_value", "initial_value", "last_value", "end_value")
+
+
+class _SentCursor:
+    """The cursor as a request sends it: its values are written as the file says."""
+
+    def __init__(self, incremental: DltIncremental[Any], cursor: Incremental) -> None:
+        self._incremental = incremental
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._incremental, name)
+        if value is None or name not in _SENT_VALUES:
+            return value
+        falls = self._cursor.last_value_func == "min"
+        # rounded outwards: the API is asked for too much rather than too little
+        rounds_up = (name == "end_value") != falls
+        return SentTime(value, self._cursor.sent_format, self._cursor.zone, rounds_up=rounds_up)
+
+
+@dataclass(frozen=True)
+class SentTime:
+    """A value that a placeholder may write as a time, such as `{incremental.start_value:%Y-%m-%d}`."""
+
+    value: Any
+    """As it is stored: a text, a number, or a `datetime`."""
+    time_format: str | None = None
+    """How it is written unless the placeholder says; None: as it is stored."""
+    zone: tzinfo = UTC
+    rounds_up: bool = False
+
+    def written(self, spec: str | None = None) -> Any:
+        """Return the value to send. Raises `CallValueError` for one that is no time but must be."""
+        time_format = spec if spec and is_time_format(spec) else self.time_format
+        if time_format is None:
+            return self.value
+        moment = moment_of(self.value)
+        if moment is None:
+            raise CallValueError(
+                f"the cursor value {describe_value(self.value)} is no time, so it can't be written as "
+                f"`{time_format}`"
+            )
+        try:
+            return write_moment(moment, time_format, self.zone, rounds_up=self.rounds_up)
+        except ValueError as error:
+            raise CallValueError(
+                f"{describe_value(self.value)} can't be written as `{time_format}`: {error}"
+            ) from error
+
+    def __format__(self, spec: str) -> str:
+        """Return the text of a placeholder with this format specification."""
+        if is_time_format(spec):
+            return str(self.written(spec))
+        return format(as_url_text(self.written()), spec)
 
 
 def _filled(template: Call, known: Mapping[str, Any]) -> Call:
@@ -238,10 +331,11 @@ def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) 
         params = {
             name: value for name, value in params.items() if END_VALUE_PLACEHOLDER not in str(value)
         }
-    if incremental is not None and plan.start_param:
-        params[plan.start_param] = incremental.last_value
-    if incremental is not None and plan.end_param:
-        params[plan.end_param] = incremental.end_value
+    sent = _known(plan, incremental).get("incremental")
+    if sent is not None and plan.start_param:
+        params[plan.start_param] = _plain(sent.last_value)
+    if sent is not None and plan.end_param:
+        params[plan.end_param] = _plain(sent.end_value)
     return Call(
         path=endpoint.path,
         method=plan.resource.method,
@@ -293,13 +387,29 @@ class _Formatter(string.Formatter):
     def get_field(self, field_name: str, args: Any, kwargs: Values) -> Any:
         if field_name in kwargs:
             return kwargs[field_name], field_name
+        if is_relative_time(field_name) and _RUN_START in kwargs:
+            moment = relative_time(field_name, kwargs[_RUN_START])
+            return SentTime(_as_datetime(moment), relative_format(field_name)), field_name
         return super().get_field(field_name, args, kwargs)
 
     def format_field(self, value: Any, format_spec: str) -> str:
+        # a field of a parent's record may be a time, too
+        if is_time_format(format_spec) and not isinstance(value, SentTime):
+            value = SentTime(value)
         return str(super().format_field(as_url_text(value), format_spec))
 
 
 _FORMATTER = _Formatter()
+
+
+def _plain(value: Any) -> Any:
+    return value.written() if isinstance(value, SentTime) else value
+
+
+def _as_datetime(moment: int) -> datetime:
+    return EPOCH_START + timedelta(microseconds=moment // 1000)
+
+
 _ABSENT = object()
 """In place of a text that is one placeholder without a value."""
 
@@ -378,8 +488,11 @@ def _fill_text(text: str, values: Values, *, keeps_types: bool) -> Any:
         value, _ = _FORMATTER.get_field(name, (), values)
         if value is None:
             return _ABSENT
-        if keeps_types and not spec and conversion is None:
-            return value
+        if keeps_types and conversion is None:
+            if isinstance(value, SentTime) and (not spec or is_time_format(spec)):
+                return value.written(spec)
+            if not spec:
+                return value
     return "".join(
         literal if name is None else literal + _format(name, spec, conversion, values)
         for literal, name, spec, conversion in parts
@@ -395,7 +508,7 @@ def _format(name: str, spec: str | None, conversion: str | None, values: Values)
             '"initial_value" to the cursor, or give the placeholder a param of its own'
         )
     try:
-        converted = _FORMATTER.convert_field(value, conversion)
+        converted = _FORMATTER.convert_field(_plain(value) if conversion else value, conversion)
         return _FORMATTER.format_field(converted, spec or "")
     except ValueError as error:
         raise CallValueError(f"`{{{name}:{spec}}}` can't be written so: {error}") from error

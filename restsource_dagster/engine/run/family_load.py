@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
 from typing import Any
@@ -241,8 +242,9 @@ def loaded_outcomes_of(
     result: LoadResult,
     before: LoadBaseline,
     redactor: Redactor,
+    started: datetime | None = None,
 ) -> Iterator[Outcome]:
-    """Yield the outcomes of a family's resources that were loaded."""
+    """Yield the outcomes of a family's resources that were loaded; `started` is the moment of `{now}`."""
     schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
     for resource in resources:
         counts = source.counts[resource.name]
@@ -266,6 +268,7 @@ def loaded_outcomes_of(
             cursor_set=before.overridden_cursors.get(resource.name),
             resumed_from=before.resumed_from,
             window=before.window,
+            now=started if resource.endpoint.has_relative_times else None,
             write_mode=redactor.snippet(
                 _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
             ),
@@ -348,15 +351,16 @@ def open_connector_run(
     *,
     pipeline: str,
     prepare: PrepareLoad,
+    started: datetime | None = None,
 ) -> Iterator["ConnectorRun"]:
-    """Lock the connector and yield a run of it; clean up afterwards.
+    """Lock the connector and yield a run of it; clean up afterwards. `{now}` is `started`.
 
     `pipeline` is the name of the dlt pipeline. Raises `MissingReferencesError` if a reference of the
     file has no value, and `ConnectorBusyError`.
     """
     configure_dlt()
     values = read_references(connector.references, environment, dlt_setting)
-    resolved = connector.resolved(values)
+    resolved = connector.resolved(values, started)
     redactor = Redactor(find_secrets(connector, resolved, values))
     progress = Progress(observer or SilentObserver(), redactor)
     redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
@@ -585,7 +589,13 @@ class ConnectorRun:
             outcome
             for selected, source in zip(attempt.families, attempt.sources, strict=True)
             for outcome in loaded_outcomes_of(
-                name, selected.selected, source, result, before, self.redactor
+                name,
+                selected.selected,
+                source,
+                result,
+                before,
+                self.redactor,
+                self.connector.started,
             )
         ]
 

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, cast
 
 import dlt
@@ -58,13 +59,15 @@ def ingest(
     live_from: Mapping[str, Any] | None = None,
     full_refresh: Collection[str] = (),
     set_cursor: Mapping[str, Any] | None = None,
+    started: datetime | None = None,
 ) -> Iterator[Outcome]:
     """Load the connector's resources, or the named ones; yield an outcome for each.
 
     `live_from` has, by resource, the cursor value at which the live stream starts if no cursor is
     stored; rows before it are loaded by the resource's backfill. `full_refresh` names resources whose
     cursor is reset and whose rows are replaced. `set_cursor` replaces stored cursors before the run.
-    These changes are stored only if the load succeeds.
+    These changes are stored only if the load succeeds. `started` is the moment of `{now}`, the present if
+    left out.
 
     Outcomes come family by family; a failure is an outcome, not an exception. Raises, before the
     first request, `UnknownResourceError`, `IngestError` for a cursor that can't be changed so,
@@ -90,6 +93,7 @@ def ingest(
         sleep,
         pipeline=connector.name,
         prepare=prepare,
+        started=started,
     ) as run:
         # nothing is requested for rows that the destination can't take
         possible = [family for family in families if run.is_supported(family)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dlt import Pipeline
@@ -71,6 +72,8 @@ class Outcome:
     """The stored cursor and the value that an override replaced it with before the run."""
     window: tuple[Any, Any] | None = None
     """The ends of the window that was loaded; None for a live run."""
+    now: datetime | None = None
+    """The moment of `{now}`, if the resource has relative times."""
     columns: tuple[LoadedColumn, ...] = ()
     write_mode: str = ""
     """How the rows were written: "columns", or "rows" and the reason."""

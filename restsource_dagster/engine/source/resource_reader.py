@@ -32,6 +32,7 @@ from restsource_dagster.engine.incremental.family_cursors import (
     parent_key,
 )
 from restsource_dagster.engine.incremental.row_filter import (
+    CursorReader,
     PlaceholderCursor,
     RowFilter,
     SeenRecord,
@@ -339,6 +340,12 @@ class ResourceReader:
         return self._placeholders.starting_at(row_filter.start)
 
     @cached_property
+    def _cursor_reader(self) -> CursorReader | None:
+        """What reads the cursor of records; None if they spell it as usual."""
+        cursor = self.plan.endpoint.cursor
+        return CursorReader(self.plan.resource.name, cursor) if cursor and cursor.formats else None
+
+    @cached_property
     def _placeholders(self) -> PlaceholderCursor | None:
         incremental = self.plan.incremental
         return None if incremental is None else PlaceholderCursor.of(incremental, None)
@@ -394,7 +401,9 @@ class ResourceReader:
             for page in self._until_checkpoint(pages, opened, progress):
                 number = progress.pages
                 made = self._after_steps(page, number, parent_fields or {})
-                records = self.sanitizer.sanitize(made, number)
+                # after the steps, which may make the cursor
+                spelt = self._cursor_reader.read(made, number) if self._cursor_reader else made
+                records = self.sanitizer.sanitize(spelt, number)
                 sound = records
                 records = opened.row_filter.filter(records, number) if opened else records
                 if records:
