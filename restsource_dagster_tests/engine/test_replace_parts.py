@@ -58,11 +58,11 @@ class Shop:
     def part(self, rows: Rows, *, first: bool = False, last: bool = False) -> None:
         """Load a part after the `parts` before it, none for the first one."""
         self.parts = () if first else self.parts
-        self.parts += (self.load(rows, Swap(self.parts, lambda: last)),)
+        self.parts += (self.load(rows, Swap("orders", self.parts, lambda: last)),)
 
     def is_staged(self, *parts: str) -> bool:
         """What a run that begins finds of these loads."""
-        return self.restart().has_staged_parts(["orders"], parts)
+        return self.restart().has_staged_parts("orders", parts)
 
     def query(self, sql: str) -> list[Any]:
         with self.pipelines.open().sql_client() as client:

@@ -197,7 +197,6 @@ def test_a_wall_below_a_parent_keeps_the_parts_before_it(
 @pytest.mark.parametrize(
     ("why", "more"),
     [
-        ("replaced", {"write_disposition": "replace"}),
         ("history", {"write_disposition": {"disposition": "merge", "strategy": "scd2"}}),
         ("merge key", {"merge_key": "at"}),
     ],
@@ -214,6 +213,7 @@ def test_a_load_that_parts_could_make_wrong_is_stored_as_a_whole(
     ("why", "more"),
     [
         ("appended", {"write_disposition": "append"}),
+        ("replaced", {"write_disposition": "replace"}),
         ("lag", {"cursor": {**ORDERED, "lag": 2}}),
         ("appended with lag", {"write_disposition": "append", "cursor": {**ORDERED, "lag": 2}}),
         ("exclusive", {"cursor": {**ORDERED, "range_start": "open"}}),

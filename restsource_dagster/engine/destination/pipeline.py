@@ -110,6 +110,8 @@ class LoadSummary:
 class Swap:
     """An exchange of the rows of replaced tables, which several loads prepare."""
 
+    root: str
+    """The root of the family whose tables are replaced."""
     earlier: tuple[str, ...]
     """The ids of the loads that have staged rows for it, none before the first one."""
     is_last: Callable[[], bool]
@@ -356,7 +358,7 @@ class PipelineManager:
             with self._connected() as client:
                 if client is not None:
                     if part and part.is_last:
-                        drop_staged_rows(client, pipeline.default_schema, part.tables)
+                        drop_staged_rows(client, pipeline.default_schema, part)
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(pipeline, source, client)
@@ -396,45 +398,40 @@ class PipelineManager:
                 delete_replaced_rows(pipeline, client, self._deletions)
             return pending
 
-    def can_replace_in_parts(self) -> bool:
-        """Return True if rows can be staged by several loads and exchanged in one transaction."""
+    @property
+    def can_swap(self) -> bool:
+        """True if rows can be staged by several loads and exchanged in one transaction."""
         return can_replace_rows(self.destination)
 
-    def has_staged_parts(self, resources: Collection[str], load_ids: Collection[str]) -> bool:
-        """Return True if the rows that these loads have staged for the resources are all there.
-
-        Also if none of the resources is replaced.
-        """
-        schema = self.schema()
-        tables = replaced_tables(schema, resources) if schema else frozenset[str]()
-        if schema is None or not tables:
-            return True
+    def has_staged_parts(self, root: str, load_ids: Collection[str]) -> bool:
+        """Return True if the rows that these loads have staged for a family are all there."""
+        schema = self.schema() or Schema(self.dataset)
         with self._locked(), self._connected() as client:
-            return client is not None and has_staged_parts(client, schema, tables, load_ids)
+            return client is not None and has_staged_parts(client, schema, root, load_ids)
 
     def _stage_part(
         self, pipeline: dlt.Pipeline, source: DltSource, swap: Swap, rows: Mapping[str, int]
     ) -> ReplacePart | None:
-        """Have the next load be a part of a swap; None if it is the only one, or replaces nothing."""
+        """Have the next load be a part of a swap; None if it is the only one."""
         schema, destination = pipeline.default_schema, pipeline.destination
         tables = replaced_tables(schema, source.resources.selected)
-        part = ReplacePart(tables, swap.earlier, swap.is_last())
-        if not tables or not isinstance(destination, ReplacingDestination):
-            return None
+        part = ReplacePart(swap.root, tables, swap.earlier, swap.is_last())
         if part.is_last and not part.earlier:
             return None
-        destination.part = part
+        if isinstance(destination, ReplacingDestination):
+            destination.part = part
         check_part_client(pipeline, part)
         with self._connected() as client:
-            if client is not None:
-                # right before the exchange, as rows that are missing then are lost
-                if part.is_last and not has_staged_parts(client, schema, tables, part.earlier):
-                    raise IngestError(
-                        f"the rows that were staged for {', '.join(sorted(tables))} are no longer "
-                        "there. The table keeps its old rows, and the next run starts anew"
-                    )
-                for load_id in pipeline.list_normalized_load_packages():
-                    note_staged_part(client, schema, part, load_id, rows)
+            if client is None:
+                return part
+            # right before the exchange, as rows that are missing then are lost
+            if part.is_last and not has_staged_parts(client, schema, part.root, part.earlier):
+                raise IngestError(
+                    f"the rows that were staged for {', '.join(sorted(tables))} are no longer there. "
+                    "The table keeps its old rows, and the next run starts anew"
+                )
+            for load_id in pipeline.list_normalized_load_packages():
+                note_staged_part(client, schema, part, load_id, rows)
         return part
 
     def _enter(self, families: Collection[str], phase: str) -> None:

@@ -9,6 +9,7 @@ that continues: it removes those of the part that did not complete, and counts t
 not all there, as after a reset or in a new staging dataset, the load starts anew.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,13 +42,15 @@ __all__ = [
 ]
 
 STAGED_PARTS_TABLE = "_restsource_parts"
-"""A table of each dataset: the rows that each part of an unfinished load has staged, by table."""
+"""A table of each dataset: a row for each part of an unfinished load, with the rows that it stages."""
 
 
 @dataclass(frozen=True)
 class ReplacePart:
     """One of several loads that replace tables together."""
 
+    root: str
+    """The resource that names the load: the root of the family."""
     tables: frozenset[str]
     """The root tables that are replaced."""
     earlier: tuple[str, ...]
@@ -109,12 +112,15 @@ def check_part_client(pipeline: dlt.Pipeline, part: ReplacePart) -> None:
     for hook in _CLIENT_HOOKS:
         if not hasattr(SqlJobClientWithStagingDataset, hook):
             raise UnsupportedDltError(f"its SQL clients have no {hook!r}")
+    for table in sorted(part.tables):
+        if not client.should_load_data_to_staging_dataset(table):
+            raise UnsupportedDltError(f"it does not stage the rows of {table}")
 
 
 def note_staged_part(
     client: SqlClient, schema: Schema, part: ReplacePart, load_id: str, rows: Mapping[str, int]
 ) -> None:
-    """Note how many rows a load is about to stage; drop those of other exchanges before the first.
+    """Note how many rows a load is about to stage; drop those of earlier loads before the first part.
 
     `rows` are the rows of the load by table. `client` is connected.
     """
@@ -122,83 +128,84 @@ def note_staged_part(
         client.create_dataset()
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     client.execute_sql(
-        f"CREATE TABLE IF NOT EXISTS {notes} (load_id VARCHAR(64) NOT NULL, table_name "
-        "VARCHAR(1024) NOT NULL, row_count BIGINT NOT NULL)"
+        f"CREATE TABLE IF NOT EXISTS {notes} (root VARCHAR(1024) NOT NULL, "
+        "load_id VARCHAR(64) NOT NULL, row_counts VARCHAR NOT NULL)"
     )
     if not part.earlier:
-        drop_staged_rows(client, schema, part.tables)
-    with client.begin_transaction():
-        for table in _chains(schema, part.tables):
-            client.execute_sql(
-                f"INSERT INTO {notes} (load_id, table_name, row_count) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
-                *(load_id, table, rows.get(table, 0)),
-            )
+        drop_staged_rows(client, schema, part)
+    counts = {table: rows.get(table, 0) for table in _chains(schema, part.tables)}
+    client.execute_sql(
+        f"INSERT INTO {notes} (root, load_id, row_counts) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
+        *(part.root, load_id, json.dumps(counts)),
+    )
 
 
-def drop_staged_rows(client: SqlClient, schema: Schema, tables: Collection[str]) -> None:
-    """Drop what parts have staged for these root tables. `client` is connected."""
+def drop_staged_rows(client: SqlClient, schema: Schema, part: ReplacePart) -> None:
+    """Drop what has been staged for a part's tables, by any load. `client` is connected."""
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
-    chains = list(_chains(schema, tables))
     # the notes first: without them no run continues with rows that are about to go
-    try:
-        for table in chains:
-            client.execute_sql(f"DELETE FROM {notes} WHERE table_name = %s", table)  # noqa: S608 - dlt quotes it
-    except DatabaseUndefinedRelation:
-        return
+    client.execute_sql(f"DELETE FROM {notes} WHERE root = %s", part.root)  # noqa: S608 - dlt quotes it
     with client.with_staging_dataset():
-        if staged := [table for table in chains if has_column(client, table)]:
+        staged = [one for one in _chains(schema, part.tables) if has_column(client, one)]
+        if staged:
             client.truncate_tables(*staged)
 
 
 def has_staged_parts(
-    client: SqlClient, schema: Schema, tables: Collection[str], load_ids: Collection[str]
+    client: SqlClient, schema: Schema, root: str, load_ids: Collection[str]
 ) -> bool:
-    """Return True if all rows of these loads, and no others, are staged for the root tables.
+    """Return True if all rows of these loads, and no others, are staged for the tables of a family.
 
     Removes the rows of a part that did not complete. `client` is connected.
     """
     complete = read_completed_loads(client, schema.loads_table_name)
-    chains = list(_chains(schema, tables))
-    notes = [note for note in _read_notes(client) if note[1] in chains]
-    incomplete = {load_id for load_id, _, _ in notes} - complete
-    expected = [note for note in notes if note[0] in complete.intersection(load_ids)]
-    if {load_id for load_id, _, _ in expected} != set(load_ids):
+    notes = _read_notes(client, root)
+    incomplete = notes.keys() - complete
+    if not complete.intersection(notes).issuperset(load_ids):
         return False
+    tables = _chains(schema, {table for rows in notes.values() for table in rows})
     with client.with_staging_dataset():
-        existing = [table for table in chains if has_column(client, table)]
+        staged = [table for table in tables if has_column(client, table)]
         for load_id in incomplete:
-            for table in existing:
+            for table in staged:
                 delete_load_rows(client, load_id, table, schema.tables[table].get("parent"))
-        found = [_count_staged(client, schema, table) for table in existing]
+        found = sum((_count_rows(client, schema, table) for table in staged), _Counts())
     name = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     for load_id in incomplete:
         client.execute_sql(f"DELETE FROM {name} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it
-    return sum(found, Counter()) == sum(
-        (_counted(schema, table, load_id, rows) for load_id, table, rows in expected), Counter()
-    )
+    noted = _Counts()
+    for load_id in load_ids:
+        for table, rows in notes[load_id].items():
+            noted[table, "" if _is_nested(schema, table) else load_id] += rows
+    return found == noted
 
 
-def _counted(schema: Schema, table: str, load_id: str, rows: int) -> Counter[tuple[str, str]]:
-    """Count rows by table and load. Rows of a nested table don't have their load's id."""
-    is_nested = bool(schema.tables.get(table, {}).get("parent"))
-    return Counter({(table, "" if is_nested else load_id): rows})
+_Counts = Counter[tuple[str, str]]
+"""Rows by table and load id. The rows of nested tables don't have the id of their load."""
 
 
-def _count_staged(client: SqlClient, schema: Schema, table: str) -> Counter[tuple[str, str]]:
+def _count_rows(client: SqlClient, schema: Schema, table: str) -> _Counts:
     name = client.make_qualified_table_name(table)
-    load = "''" if schema.tables[table].get("parent") else "_dlt_load_id"
+    load = "''" if _is_nested(schema, table) else "_dlt_load_id"
     rows = client.execute_sql(f"SELECT {load}, count(*) FROM {name} GROUP BY 1")  # noqa: S608 - dlt quotes it
     return Counter({(table, str(load_id)): int(count) for load_id, count in rows or ()})
 
 
-def _read_notes(client: SqlClient) -> Iterator[tuple[str, str, int]]:
+def _is_nested(schema: Schema, table: str) -> bool:
+    return table in schema.tables and bool(schema.tables[table].get("parent"))
+
+
+def _read_notes(client: SqlClient, root: str) -> dict[str, dict[str, int]]:
+    """Return the rows that the loads of a family have noted, by load id and table."""
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     try:
-        rows = client.execute_sql(f"SELECT load_id, table_name, row_count FROM {notes}")  # noqa: S608 - dlt quotes it
+        rows = client.execute_sql(
+            f"SELECT load_id, row_counts FROM {notes} WHERE root = %s",  # noqa: S608 - dlt quotes it
+            root,
+        )
     except DatabaseUndefinedRelation:
-        return
-    for load_id, table, count in rows or ():
-        yield str(load_id), str(table), int(count)
+        return {}
+    return {str(load_id): json.loads(counts) for load_id, counts in rows or ()}
 
 
 def _chains(schema: Schema, tables: Collection[str]) -> Iterator[str]:

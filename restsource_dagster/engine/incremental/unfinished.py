@@ -22,6 +22,7 @@ __all__ = [
     "UnfinishedCall",
     "clear_unfinished",
     "fingerprint_of",
+    "fingerprint_path",
     "read_unfinished",
     "read_unfinished_roots",
     "store_unfinished",
@@ -81,8 +82,9 @@ class LeftParent(_Stored):
 class Unfinished(_Stored):
     """A load of which some parts are stored."""
 
-    fingerprint: str
-    """Changes when the file asks for something else, or when other resources are selected."""
+    fingerprint: str = ""
+    """Changes when the file asks for something else, or when other resources are selected. Empty if a
+    resource was reset."""
     calls: dict[str, UnfinishedCall]
     """By resource, the call that was in progress."""
     parents: dict[str, tuple[LeftParent, ...]]
@@ -129,6 +131,14 @@ def clear_unfinished(state: dict[str, Any], root: str) -> None:
     unfinished = ours.get(_UNFINISHED_KEY, {})
     if unfinished.pop(root, None) is not None and not unfinished:
         del ours[_UNFINISHED_KEY]
+
+
+def fingerprint_path(root: str) -> str:
+    """Return the JSON path of the fingerprint of a family's unfinished load in the source's state.
+
+    Without its fingerprint a load is not continued: its rows are taken back, and it starts anew.
+    """
+    return f"{STATE_KEY}.{_UNFINISHED_KEY}.'{root}'.fingerprint"
 
 
 def fingerprint_of(text: str) -> str:

@@ -31,7 +31,7 @@ from restsource_dagster.engine.destination.dlt_config import (
     find_destination_secrets,
 )
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
-from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
+from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager, Swap
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
     describe_schema_changes,
@@ -153,7 +153,7 @@ def join_parts(parts: Sequence[Outcome]) -> Outcome:
         cursor=cursor,
         nested_tables=dict(nested),
         schema_changes=tuple(change for part in parts for change in part.schema_changes),
-        checkpoints=len(parts) - 1,
+        checkpoints=sum(part.checkpoints for part in parts) + len(parts) - 1,
         resumed_from=first.resumed_from,
     )
 
@@ -337,6 +337,10 @@ def _join_all_parts(parts: Sequence[Sequence[Outcome]]) -> list[Outcome]:
     return [join_parts(outcomes) for outcomes in zip(*parts, strict=True)]
 
 
+def _replaces(selected: SelectedFamily) -> bool:
+    return any(one.disposition.value == "replace" for one in selected.selected)
+
+
 PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily], LoadOptions]
 """Called before the load of a family, with the open pipeline; returns the options of the load."""
 
@@ -498,7 +502,8 @@ class ConnectorRun:
         """Load one part of a family and add its outcomes to `parts`; return the next part, None at the end."""
         attempt.checkpoint = Checkpoint(self.checkpoint_seconds)
         try:
-            parts.append(self._load_package(attempt))
+            # joined at once: the outcome of each part holds a whole schema
+            parts[:] = [_join_all_parts([*parts, self._load_package(attempt)])]
         except Exception as error:
             refusal = _root_cause(error)[1]
             # once in a run: an API that refuses each place would be read for ever
@@ -618,8 +623,10 @@ class ConnectorRun:
         may_end = options == LoadOptions() and self._can_load_in_parts(selected)
         found = read_unfinished(state, self.connector.name, selected.root)
         resumed = None
-        if found and may_end and not attempt.starts_anew and self._is_valid(found, selected):
-            resumed = found
+        if found and may_end and not attempt.starts_anew:
+            # what this run has stored itself is there
+            is_valid = attempt.is_continued or self._is_valid(found, selected)
+            resumed = found if is_valid else None
         return LoadPart(
             selected.root,
             lambda: self._fingerprint(selected),
@@ -629,21 +636,38 @@ class ConnectorRun:
             is_outdated=found is not None and resumed is None,
             by_cursor=plans[selected.root].sends_start
             and all(one.disposition.value == "merge" for one in selected.selected),
-            appends=any(plan.appends and plan.loaded for plan in plans.values()),
+            adds_rows=any(one.disposition.value != "merge" for one in selected.selected),
         )
 
     def _can_load_in_parts(self, selected: SelectedFamily) -> bool:
         # the next load requests a skipped parent again; as the next part, that would be at once
         may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
         return not may_skip and can_load_in_parts(
-            selected.selected, can_take_back=self.pipelines.can_take_back
+            selected.selected,
+            can_take_back=self.pipelines.can_take_back,
+            can_swap=self.pipelines.can_swap,
         )
 
     def _is_valid(self, unfinished: Unfinished, selected: SelectedFamily) -> bool:
-        """Return True if the file still asks for the same, and no part was taken back."""
-        if unfinished.fingerprint != self._fingerprint(selected):
-            return False
-        return self.pipelines.are_complete(unfinished.load_ids)
+        """Return True if the file still asks for the same, and the rows of all parts are there."""
+        return (
+            unfinished.fingerprint == self._fingerprint(selected)
+            and self.pipelines.are_complete(unfinished.load_ids)
+            and self._has_staged_parts(selected, unfinished)
+        )
+
+    def _has_staged_parts(self, selected: SelectedFamily, unfinished: Unfinished) -> bool:
+        """Return True if the rows are there that earlier parts have staged; also if none is replaced."""
+        return not _replaces(selected) or self.pipelines.has_staged_parts(
+            selected.root, unfinished.load_ids
+        )
+
+    @staticmethod
+    def _swap_of(selected: SelectedFamily, part: LoadPart) -> Swap | None:
+        """Return the exchange that a part of a load prepares or makes; None if no table is replaced."""
+        if part.checkpoint is None or not _replaces(selected):
+            return None
+        return Swap(part.root, part.load_ids, is_last=lambda: not part.has_ended)
 
     def _fingerprint(self, selected: SelectedFamily) -> str:
         """Return a hash of what the file says of a family; new credentials don't change it."""
@@ -677,7 +701,7 @@ class ConnectorRun:
             return False
         self.progress.message(
             f"{root}: an earlier load was stored in part and can't be continued, so the rows that it "
-            "appended are removed and requested again"
+            "appended or staged are removed and requested again"
         )
         self.pipelines.take_back(found.load_ids)
         return True
@@ -708,6 +732,7 @@ class ConnectorRun:
                 join_sources([source.source for source in attempt.sources]),
                 parquet_files,
                 check=attempt.check_extracted,
+                swap=self._swap_of(attempt.families[0], part),
             )
 
     def _build_source(

@@ -296,6 +296,9 @@ class FamilyPrefetch:
         """Prefetch a family, which is loaded next, and some families after it."""
         if not self._families_ahead:
             return
+        if selected.root in self._run.pipelines.unfinished_roots:
+            # `start` has asked for its first page, and the load goes on at another one
+            self._run.endpoints.cancel_family(selected.root)
         last = self._roots.index(selected.root) + 1 + self._families_ahead
         for upcoming in self._families[self._prefetched : last]:
             try:

@@ -9,6 +9,7 @@ from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
+from restsource_dagster.engine.incremental.unfinished import fingerprint_path
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
@@ -84,8 +85,17 @@ def _drop_tables(
     else:
         return ()
     with warehouse.locked(progress.message):
+        families = [
+            family.root.name
+            for family in connector.families
+            if resources is None or any(one.name in resources for one in family.members)
+        ]
         drop = dlt_compat.pipeline_drop(
-            pipeline, tuple(resources or ()), drop_all=resources is None
+            pipeline,
+            tuple(resources or ()),
+            # the rest of a load that was stored in part is not enough for an empty table
+            state_paths=[fingerprint_path(root) for root in families],
+            drop_all=resources is None,
         )
         if drop.is_empty:
             return ()

@@ -34,16 +34,17 @@ _STRATEGIES = frozenset((None, "delete-insert", "insert-only", "upsert"))
 """Merges of single rows. The others compare a table with all rows of a load."""
 
 
-def can_load_in_parts(resources: Collection[Resource], *, can_take_back: bool) -> bool:
+def can_load_in_parts(
+    resources: Collection[Resource], *, can_take_back: bool, can_swap: bool
+) -> bool:
     """True if a table is the same whether its rows come in one load or in several.
 
     `can_take_back` is True if the destination can delete the rows that a load has appended: they are
-    when a load has to start anew.
+    when a load has to start anew. `can_swap` is True if it can stage the rows of several loads and
+    exchange all rows of a table for them.
     """
-    return all(
-        (one.disposition.value == "append" and can_take_back) or _merges_rows(one)
-        for one in resources
-    )
+    possible = {"append": can_take_back, "replace": can_swap}
+    return all(possible.get(one.disposition.value) or _merges_rows(one) for one in resources)
 
 
 def _merges_rows(resource: Resource) -> bool:
@@ -111,8 +112,9 @@ class LoadPart:
     """True if the state has an unfinished load that is not continued."""
     by_cursor: bool = False
     """True if the root can go on from its cursor in place of a place in its paging."""
-    appends: bool = False
-    """True if rows are appended: the loads that have them are noted, so that they can be taken back."""
+    adds_rows: bool = False
+    """True if a row that is loaded twice is stored twice: it is appended, or staged for an exchange. The
+    loads are noted, so that their rows can be taken back or counted."""
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
     _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
     _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
@@ -131,6 +133,11 @@ class LoadPart:
     def is_later(self) -> bool:
         """True if earlier parts of the load are stored."""
         return self.resumed is not None
+
+    @property
+    def load_ids(self) -> tuple[str, ...]:
+        """The load packages with the rows of earlier parts."""
+        return self.resumed.load_ids if self.resumed else ()
 
     @property
     def has_ended(self) -> bool:
@@ -230,9 +237,8 @@ class LoadPart:
         self._store()
 
     def _store(self) -> None:
-        before = self.resumed
-        load_ids = before.load_ids if before else ()
-        if self.appends:
+        before, load_ids = self.resumed, self.load_ids
+        if self.adds_rows:
             load_ids = (*load_ids, dlt.current.load_package_state()["load_id"])
         store_unfinished(
             self.root,

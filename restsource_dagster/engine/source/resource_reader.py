@@ -370,7 +370,7 @@ class ResourceReader:
             if not progress.has_ended:
                 yield from self._pages(call, opened, progress, parent_fields)
         except PlaceRefusedError as error:
-            if part.appends:
+            if part.adds_rows:
                 raise
             # merged rows may come again
             self.watch.notify(f"{error.reason}. The call starts anew")

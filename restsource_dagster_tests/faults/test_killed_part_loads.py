@@ -1,0 +1,66 @@
+"""Long loads in parts, killed at random moments and continued until they are done.
+
+`FAULTS_PART_KILLS` is the number of kills of each load (2 by default) and `FAULTS_PART_ROWS` the number
+of its rows (3,000). The campaign is `FAULTS_PART_KILLS=15 FAULTS_PART_ROWS=300000`: for each disposition
+60 kills, 15 in each kind of paging. The number of requests is compared only there: a kill costs a
+part, whatever the size of the load.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from restsource_dagster.connector.validation.connector_builder import parse_connector
+from restsource_dagster_tests.faults.long_feed import LOADS, PAGINGS, LongFeed, kill_until_done
+from restsource_dagster_tests.faults.nursery import Nursery
+from restsource_dagster_tests.making import load, make_settings
+from restsource_dagster_tests.servers.api import ApiServer
+
+pytestmark = pytest.mark.faults(row=21)
+
+KILLS = int(os.environ.get("FAULTS_PART_KILLS", "2"))
+ROWS = int(os.environ.get("FAULTS_PART_ROWS", "3000"))
+IS_CAMPAIGN = ROWS >= 100_000
+PAGE = 100
+PART_SECONDS = 0.5 if IS_CAMPAIGN else 1e-9
+MAX_REQUESTS = 1.15
+# without a campaign each paging and each disposition once
+PAIRS = (
+    [(what, paging) for what in LOADS for paging in PAGINGS]
+    if IS_CAMPAIGN
+    else list(zip(LOADS, PAGINGS, strict=True))
+)
+
+
+@pytest.mark.parametrize(("what", "paging"), PAIRS)
+def test_a_long_load_that_is_killed_again_and_again_has_each_row_once(
+    api: ApiServer, nursery: Nursery, tmp_path: Path, what: str, paging: str
+) -> None:
+    feed = LongFeed(api, what, paging, ROWS, PAGE)
+    done = kill_until_done(feed, tmp_path, nursery, KILLS, f"{what} {paging}", PART_SECONDS)
+    print(  # noqa: T201
+        f"\n{what}, {paging}: {done.kills} kills, {done.requests} requests, "
+        f"{done.ratio:.3f} of an undisturbed load"
+    )
+    assert done.tables == feed.expected()
+    if IS_CAMPAIGN:
+        assert done.ratio <= MAX_REQUESTS
+
+
+@pytest.mark.parametrize(("what", "paging"), PAIRS)
+def test_a_quota_of_a_fifth_of_the_load_lets_it_end_in_five_or_six_runs(
+    api: ApiServer, tmp_path: Path, what: str, paging: str
+) -> None:
+    feed = LongFeed(api, what, paging, ROWS, PAGE)
+    connector, _ = parse_connector(feed.file, Path("configs/shop.json"))
+    assert connector is not None
+    load(connector, make_settings(tmp_path / "undisturbed"))
+    fifth = -(-feed.requests // 5)
+    settings = make_settings(tmp_path / "limited")
+    runs, has_failed = 0, True
+    while has_failed and runs < 8:
+        feed.quota, runs = fifth, runs + 1
+        has_failed = any(outcome.failed for outcome in load(connector, settings).values())
+    assert runs in (5, 6)
+    assert feed.found(settings) == feed.expected()
