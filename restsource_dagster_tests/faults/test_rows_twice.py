@@ -62,6 +62,31 @@ def test_a_row_sent_twice_is_stored_once_in_every_disposition(
         assert [number for (number,) in nested] == [1, 2, 3, 4, 5, 6], name
 
 
+@pytest.mark.parametrize("max_concurrency", [1, 8])
+def test_a_page_that_begins_with_the_last_row_of_the_page_before_is_told(
+    server: FaultServer, settings: Settings, max_concurrency: int
+) -> None:
+    """A row that is added ahead while pages are read: no total says so, and there is no key."""
+    steady = [[{"n": number} for number in page] for page in ([1, 2], [3, 3], [4])]
+    server.plan |= {"/items": paged, "/steady": lambda seen: paged(seen, steady)}
+    server.plan |= {"/parents": {"data": [{"id": 1}]}, "/parents/1/items": paged}
+    below = "parents/{resources.parents.id}/items"
+    made = [
+        resource("items", "replace"),
+        resource("steady", "replace", "steady"),
+        resource("parents", "replace", "parents", paginator="single_page"),
+        resource("children", "replace", below),
+    ]
+    for one in made:
+        del one["primary_key"]
+    notes = Notes()
+    connector = connector_of(server.url, *made, http={"max_concurrency": max_concurrency})
+    outcomes = load(connector, settings, observer=notes)
+    assert {name: outcome.failure for name, outcome in outcomes.items() if outcome.failed} == {}
+    told = [text.split(":")[0] for text in notes.texts if "begins with the last row" in text]
+    assert sorted(told) == ["children", "items"]
+
+
 class Shrinking:
     """Twenty rows by offset or page; the second is deleted when the third page is asked for."""
 

@@ -282,6 +282,7 @@ class EndpointReader:
         progress.read_place = lambda: pages.next_place
         page: Page | None = None
         has_next = True
+        last_row: Any = None
         with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetcher:
             while has_next:
                 page = self._next_page(pages, fetcher.fetch)
@@ -291,6 +292,9 @@ class EndpointReader:
                 if has_next:
                     fetcher.prefetch_after(page)
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
+                if watch and page.listed:
+                    watch.observe_boundary(last_row, page.listed[0], pages.page_number)
+                    last_row = page.listed[-1]
                 self._report_errors(page, pages.page_number)
                 progress.pages, progress.has_ended = pages.page_number, not has_next
                 yield self._report_page(page.records)

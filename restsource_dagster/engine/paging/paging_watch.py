@@ -49,6 +49,8 @@ class PagingWatch:
         self._ended = threading.local()
         self._signs = ""
         self._is_recalled = False
+        self._moved = 0
+        """The first page that began with the last row of the page before it; 0 for none."""
 
     def recall(self, state: Mapping[str, Any]) -> None:
         """Read what `store` wrote in an earlier run. Only the first call counts."""
@@ -67,6 +69,15 @@ class PagingWatch:
         shift: str | None = getattr(self._ended, "shift", None)
         self._ended.shift = None
         return shift
+
+    def observe_boundary(self, last: Any, first: Any, page: int) -> None:
+        """Take into account the last row of a page, None at the start, and the first of the next one.
+
+        Equal rows show that rows were added ahead while the pages were read, which moves others to
+        later pages. Deleted rows show nowhere but in a total.
+        """
+        if last is not None and isinstance(first, dict) and first == last:
+            self._moved = self._moved or page
 
     def observe_end(
         self, pages: PageIterator, page: Page, totals: CallTotals, total: int | None
@@ -90,8 +101,15 @@ class PagingWatch:
         """Raise the error of the first call whose next page was not found, or warn about it.
 
         Call it after the last call. If a response had the place, its absence in others is the end of
-        the paging, and only a next page that is named at another place is reported.
+        the paging, and only a next page that is named at another place is reported. Also reports
+        that rows came twice because pages shifted.
         """
+        if self._moved:
+            self.notify(
+                f"page {self._moved} begins with the last row of page {self._moved - 1}: rows were "
+                "added while the pages were read, and others came twice. With a primary_key they are "
+                "stored once"
+            )
         if self._absent is not None and self._absent == self._found:
             if self._signs:
                 self.notify(self._signs)
