@@ -14,6 +14,7 @@ _BUILDERS = (
     throughput.floors,
     latency.numbered,
     latency.independent,
+    latency.many_resources,
     latency.dependents,
     peers.peers,
     memory.memory,

@@ -17,7 +17,7 @@ from benchmarks.shop import (
 )
 from benchmarks.verify import whole_table
 
-__all__ = ["dependents", "independent", "numbered"]
+__all__ = ["dependents", "independent", "many_resources", "numbered"]
 
 _LATENCY_MS = 50
 _PAGE = 100
@@ -77,6 +77,25 @@ def independent(sizes: Sizes) -> Case:
         rows=rows,
         shown=_SHOWN,
     )
+
+
+def many_resources(sizes: Sizes) -> Case:
+    """Connectors of more and more resources of one small page: is the work in proportion?"""
+    path, few = api_path(2), sizes.connectors[0]
+    contestants: list[Contestant] = []
+    goals: list[Goal] = []
+    for number in sizes.connectors:
+        names = [f"orders_{one}" for one in range(1, number + 1)]
+        tables = {query: right for name in names for query, right in tables_of(name, 2).items()}
+        program = ours(path, [resource(name, "page") for name in names], tables)
+        contestants.append(by_us(f"ours_{number}", f"{number:,} resources", program))
+        if number == few:
+            continue
+        text = f"{number:,} resources against {few:,}: CPU, in proportion or less"
+        pair = (f"ours_{number}", f"ours_{few}")
+        goals.append(Goal(6, text, "work_cpu", *pair, at_most=1.2 * number / few))
+    title = "Connectors of many resources with one small page each"
+    return Case("many_resources", title, tuple(contestants), tuple(goals), rows=2, shown=_SHOWN)
 
 
 def dependents(sizes: Sizes) -> Case:

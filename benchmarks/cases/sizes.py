@@ -7,7 +7,7 @@ __all__ = ["FULL", "QUICK", "Sizes"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Rows, pages and parents of the cases."""
+    """Rows, pages and parents of the cases, and the resources of each connector of many."""
 
     small: int = 20_000
     large: int = 200_000
@@ -17,6 +17,7 @@ class Sizes:
     pages_of_each: int = 25
     resources: int = 8
     parents: int = 1_000
+    connectors: tuple[int, ...] = (100, 300, 1_000)
 
 
 FULL = Sizes()
@@ -29,4 +30,5 @@ QUICK = Sizes(
     pages_of_each=5,
     resources=8,
     parents=100,
+    connectors=(5, 10),
 )

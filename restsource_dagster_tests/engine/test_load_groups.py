@@ -63,6 +63,12 @@ def test_a_fetched_family_waits_for_others_only_as_long_as_a_package_costs() -> 
     assert prefetch.waits == [("a", math.inf), ("b", 0.25), ("c", 0.15), ("d", 0.05), ("e", -0.05)]
 
 
+def test_a_package_has_at_most_a_hundred_families() -> None:
+    """dlt's work for one package grows with the square of its tables."""
+    names = [f"r{number}" for number in range(250)]
+    assert [len(group) for group in Prefetch(*names).groups(*names)] == [100, 100, 50]
+
+
 def test_a_family_that_is_not_fetched_waits_for_no_other() -> None:
     prefetch = Prefetch()
     prefetch.groups(*NAMES)

@@ -717,15 +717,21 @@ class ConnectorRun:
     def _run_pipeline(
         self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions, part: LoadPart
     ) -> LoadSummary:
+        # once for all families: dlt reads both anew, which takes the longer the more tables there are
+        stored, state = self.pipelines.schema(), pipeline.state
         with self.pipelines.parquet_files() as parquet_files:
             # all families are checked before a row of any is extracted
             for selected in attempt.families:
                 own_part = part if len(attempt.families) == 1 else None
-                source = self._build_source(selected, options.window, parquet_files, own_part)
+                # joined sources take the schema of the first, and dlt copies each
+                schema = None if attempt.sources else self.pipelines.stored_schema
+                source = self._build_source(
+                    selected, stored, schema, options.window, parquet_files, own_part
+                )
                 attempt.sources.append(source)
                 # the rows of earlier parts are known
                 if not part.is_later:
-                    self._check_source(pipeline, source, options)
+                    self._check_source(state, source, options)
             return self.pipelines.run(
                 pipeline,
                 [selected.root for selected in attempt.families],
@@ -738,6 +744,8 @@ class ConnectorRun:
     def _build_source(
         self,
         selected: SelectedFamily,
+        stored: Schema | None,
+        schema: Schema | None,
         window: BackfillWindow | None,
         parquet_files: ParquetFiles | None,
         part: LoadPart | None,
@@ -748,8 +756,8 @@ class ConnectorRun:
             self.plans(selected),
             selected.root,
             notify=self.progress.message,
-            schema=self.pipelines.stored_schema,
-            stored=self.pipelines.schema(),
+            schema=schema,
+            stored=stored,
             window=window,
             files=parquet_files,
             part=part,
@@ -763,7 +771,7 @@ class ConnectorRun:
         return source
 
     def _check_source(
-        self, pipeline: dlt.Pipeline, source: FamilySource, options: LoadOptions
+        self, pipeline_state: Mapping[str, Any], source: FamilySource, options: LoadOptions
     ) -> None:
         """Raise `IngestError` if a live run would append rows that the tables have already."""
         if options.window is not None:
@@ -773,5 +781,5 @@ class ConnectorRun:
         plans = {
             name: plan for name, plan in source.plans.items() if plan.resource.table not in emptied
         }
-        state = pipeline.state.get("sources", {}).get(self.connector.name, {})
+        state = pipeline_state.get("sources", {}).get(self.connector.name, {})
         check_safe_to_append(plans, state, self.pipelines.count_rows, family=source.plans)

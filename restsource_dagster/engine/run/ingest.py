@@ -118,6 +118,7 @@ def _load_groups(
         for selected in group:
             # a prefetch that was not used holds memory and connections
             run.endpoints.cancel_family(selected.root)
+        prefetch.forget_state()
 
 
 def _select_families(connector: Connector, wanted: Collection[str]) -> Iterator[SelectedFamily]:
@@ -178,6 +179,8 @@ def _selected_names(connector: Connector, resources: Collection[str] | None) -> 
 
 _MAX_GROUP_WAIT_SECONDS = 0.25
 """How long a fetched family waits for others: about what a load package costs."""
+_MAX_GROUP_FAMILIES = 100
+"""dlt looks at all jobs of a package after each job, so its time grows with the square of their number."""
 _NESTING_SEPARATOR = re.compile(r"__|[^A-Za-z0-9_-]")
 """Separates a nested table's name from its root's, in all of dlt's naming conventions."""
 
@@ -209,7 +212,11 @@ def group_families(
         # the first family is loaded next in any case, so waiting for it costs nothing
         if waiting and may_share(group[0], math.inf):
             ends_at = clock() + _MAX_GROUP_WAIT_SECONDS
-            while waiting and not _may_share_table(group, waiting[0]):
+            while (
+                waiting
+                and len(group) < _MAX_GROUP_FAMILIES
+                and not _may_share_table(group, waiting[0])
+            ):
                 # after the time is up the wait is 0 or less: a fetched family still joins
                 if not may_share(waiting[0], ends_at - clock()):
                     break
@@ -258,6 +265,7 @@ class FamilyPrefetch:
         self._families_ahead = run.endpoints.max_prefetched_calls
         # how many of the families, from the first one on, were prefetched or can't be
         self._prefetched = 0
+        self._state: Mapping[str, Any] | None = None
 
     def start(self) -> None:
         """Request the first page of the first family, if its call depends on no cursor.
@@ -303,18 +311,30 @@ class FamilyPrefetch:
         for upcoming in self._families[self._prefetched : last]:
             try:
                 if self.loads_from_cursor(upcoming):
-                    _prefetch_family(self._run, pipeline, upcoming)
+                    _prefetch_family(self._run, self._state_of(pipeline), upcoming)
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
         self._prefetched = max(self._prefetched, last)
 
+    def forget_state(self) -> None:
+        """Read the pipeline's state again for the next prefetch. Call it after each load."""
+        self._state = None
 
-def _prefetch_family(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> None:
+    def _state_of(self, pipeline: dlt.Pipeline) -> Mapping[str, Any]:
+        # kept from family to family: dlt decodes the state of all resources on each access
+        if self._state is None:
+            self._state = pipeline.state
+        return self._state
+
+
+def _prefetch_family(
+    run: ConnectorRun, pipeline_state: Mapping[str, Any], selected: SelectedFamily
+) -> None:
     """Start fetching the pages of the family's root, as its load would request them now."""
     plans = run.plans(selected)
     root = plans[selected.root]
     endpoint = _endpoint_of(run, root)
-    stored = {name: resource_state_in(pipeline.state, run.connector.name, name) for name in plans}
+    stored = {name: resource_state_in(pipeline_state, run.connector.name, name) for name in plans}
     state = {name: _mutable_copy(one) for name, one in stored.items() if one}
     # raises if the load will: then nothing has to be fetched
     check_safe_to_append(plans, {"resources": state}, _schema_row_counter(run), family=plans)

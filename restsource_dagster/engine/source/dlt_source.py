@@ -107,7 +107,7 @@ def build_family_source(
     counts = {name: endpoints.counts(name) for name in plans}
     # dlt's configuration says how names of fields become names of columns
     empty = Schema(connector.name)
-    normalize = partial(column_identifier, schema or empty)
+    normalize = partial(column_identifier, schema or stored or empty)
     cursors = WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify)
     loaders = _build_column_loaders(plans, files, notify) if files else {}
     flatten = {name: loader.flatten for name, loader in loaders.items()}
