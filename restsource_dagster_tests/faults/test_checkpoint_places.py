@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run.reset import reset_resources
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.paged_orders import LINES, PAGE, PAGING, PagedOrders, paged
 from restsource_dagster_tests.faults.watching import Notes
@@ -246,3 +248,69 @@ def test_the_total_is_compared_with_all_parts(orders: PagedOrders, settings: Set
     connector = make_connector(orders.api.url, paged("offset", **MERGED), http=ONE_AT_A_TIME)
     ran(load(connector, in_parts(settings), observer=notes))
     assert not [text for text in notes.messages if "missing" in text]
+
+
+@pytest.mark.parametrize("reset", [None, ["orders"]], ids=["all", "orders"])
+def test_a_reset_starts_the_load_anew(
+    orders: PagedOrders, settings: Settings, reset: list[str] | None
+) -> None:
+    connector = make_connector(orders.api.url, paged("link", **APPENDED), http=ONE_AT_A_TIME)
+    orders.requests_left = 3
+    assert load(connector, settings)["orders"].failed
+    orders.requests_left = 1_000
+    reset_resources(connector, reset, settings)
+    ran(load(connector, settings))
+    assert ids(settings) == list(range(len(orders.rows)))
+
+
+def test_a_full_refresh_replaces_the_rows_of_an_unfinished_load(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    connector = make_connector(orders.api.url, paged("link", **APPENDED), http=ONE_AT_A_TIME)
+    orders.requests_left = 3
+    assert load(connector, settings)["orders"].failed
+    orders.requests_left = 1_000
+    outcomes = ingest(connector, settings=settings, environment={}, full_refresh=["orders"])
+    ran({outcome.resource: outcome for outcome in outcomes})
+    assert ids(settings) == list(range(len(orders.rows)))
+    assert is_state_clean(settings)
+
+
+def test_parents_that_several_records_name_are_requested_once_over_all_parts(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    customers = {
+        "name": "customers",
+        "write_disposition": "append",
+        "endpoint": {"path": "customers/{resources.orders.customer}", "paginator": "single_page"},
+    }
+    for row in orders.rows:
+        row["customer"] = row["id"] % 3
+        orders.api.answers[f"/customers/{row['customer']}"] = [{"customer": row["customer"]}]
+    connector = make_connector(orders.api.url, paged("link", **APPENDED), customers)
+    outcomes = load(connector, in_parts(settings))
+    assert ran(outcomes, "customers").checkpoints > 3
+    assert ids(settings, "customers", "customer") == [0, 1, 2]
+
+
+def test_parents_that_are_not_loaded_are_read_in_parts_too(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    connector = make_connector(orders.api.url, paged("link", **MERGED), LINES)
+    outcomes = load(connector, in_parts(settings), resources=["lines"])
+    assert ran(outcomes, "lines").checkpoints > 3
+    assert ids(settings, "lines", "line") == orders.all_lines
+
+
+def test_another_selection_of_resources_starts_the_load_anew(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    lines = {**LINES, "write_disposition": "append"}
+    connector = make_connector(orders.api.url, paged("link", **APPENDED), lines, http=ONE_AT_A_TIME)
+    orders.requests_left = 9
+    assert load(connector, settings)["orders"].failed
+    orders.requests_left = 1_000
+    outcome = ran(load(connector, settings, resources=["orders"]))
+    assert outcome.resumed_from is None
+    assert ids(settings) == list(range(len(orders.rows)))
+    assert ids(settings, "lines", "line") == []

@@ -52,7 +52,7 @@ class RepeatedRows:
     def __init__(self, plan: ResourcePlan) -> None:
         # the rows of a part before are merged with those of this one
         self._is_merged = plan.resource.disposition.value == "merge"
-        self._last_pages: deque[list[Any]] = deque()
+        self._last_rows: deque[Any] = deque(maxlen=_BOUNDARY_ROWS)
         self._boundary: Boundary | None = None
         self.left_out = 0
         """How many rows were left out."""
@@ -78,15 +78,12 @@ class RepeatedRows:
         if self._boundary is not None:
             records = self._after_boundary(records)
         new = self._filter(records)
-        self._last_pages.append(new)
-        while sum(map(len, self._last_pages)) - len(self._last_pages[0]) >= _BOUNDARY_ROWS:
-            self._last_pages.popleft()
+        self._last_rows.extend(new[-_BOUNDARY_ROWS:])
         return new
 
     def boundary(self) -> tuple[str, ...]:
         """Return digests of the rows that were read last, for `resume`."""
-        rows = [row for page in self._last_pages for row in page][-_BOUNDARY_ROWS:]
-        return tuple(map(self._digest, rows))
+        return tuple(map(self._digest, self._last_rows))
 
     def resume(self, boundary: Sequence[str]) -> None:
         """Leave out the rows of an earlier part of the load if they come again in the next pages.
