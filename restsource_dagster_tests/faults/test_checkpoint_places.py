@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -314,3 +315,21 @@ def test_another_selection_of_resources_starts_the_load_anew(
     assert outcome.resumed_from is None
     assert ids(settings) == list(range(len(orders.rows)))
     assert ids(settings, "lines", "line") == []
+
+
+def test_relative_times_are_those_of_the_run_that_began_the_load(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    endpoint = {"params": {"until": "{now}"}}
+    connector = make_connector(
+        orders.api.url, paged("offset", endpoint=endpoint, **APPENDED), http=ONE_AT_A_TIME
+    )
+    for day in range(1, 4):
+        orders.requests_left = 3
+        started = datetime(2026, 1, day, tzinfo=UTC)
+        outcomes = ingest(connector, settings=settings, environment={}, started=started)
+        outcome = next(iter(outcomes))
+    ran({"orders": outcome})
+    assert len({seen.query["until"] for seen in orders.api.asked("/orders")}) == 1
+    assert outcome.now == datetime(2026, 1, 1, tzinfo=UTC)
+    assert ids(settings) == list(range(len(orders.rows)))

@@ -6,6 +6,7 @@ its last complete part. The last part removes the entry.
 """
 
 import hashlib
+from datetime import datetime
 from typing import Any
 
 import dlt
@@ -94,6 +95,8 @@ class Unfinished(_Stored):
     load_ids: tuple[str, ...]
     """The load packages that have its rows."""
     parts: int
+    started: datetime | None = None
+    """The moment of `{now}`, if the calls have relative times: later parts ask the same question."""
 
     def describe(self) -> str:
         """Return where the load goes on, in words."""
@@ -122,7 +125,10 @@ def _stored_in(state: StateMapping, source: str) -> StateMapping:
 def store_unfinished(root: str, unfinished: Unfinished) -> None:
     """Write the unfinished load of a family into dlt's state. Call it inside an extraction."""
     state = dlt.current.source_state().setdefault(STATE_KEY, {})
-    state.setdefault(_UNFINISHED_KEY, {})[root] = unfinished.model_dump(mode="json")
+    made = unfinished.model_dump(exclude={"started"})
+    if unfinished.started:
+        made["started"] = unfinished.started.isoformat()
+    state.setdefault(_UNFINISHED_KEY, {})[root] = made
 
 
 def clear_unfinished(state: dict[str, Any], root: str) -> None:

@@ -387,6 +387,7 @@ def open_connector_run(
             progress,
             prepare,
             settings.checkpoint_seconds,
+            lambda moment: connector.resolved(values, moment),
         )
 
 
@@ -435,6 +436,10 @@ class ConnectorRun:
     prepare: PrepareLoad
     checkpoint_seconds: float
     """How long an extract may take before what it has read is loaded."""
+    resolve_at: Callable[[datetime], Connector]
+    """Returns the connector with `{now}` at another moment."""
+    _moments: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
+    """By root, the moment of `{now}` of a load that an earlier run has begun."""
     _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -445,9 +450,11 @@ class ConnectorRun:
         By name, parents first.
         """
         # prefetching and loading ask for the same plans
-        key = (selected.root, *sorted(selected.names))
+        moment = self._moments.get(selected.root)
+        key = (str(moment or ""), selected.root, *sorted(selected.names))
         if key not in self._plans:
-            found = build_resource_plans(selected.family, self.connector, selected.names)
+            connector = self.resolve_at(moment) if moment else self.connector
+            found = build_resource_plans(selected.family, connector, selected.names)
             self._plans[key] = {plan.resource.name: plan for plan in found}
         return self._plans[key]
 
@@ -600,7 +607,7 @@ class ConnectorRun:
                 result,
                 before,
                 self.redactor,
-                self.connector.started,
+                self._moments.get(selected.root, self.connector.started),
             )
         ]
 
@@ -619,14 +626,18 @@ class ConnectorRun:
         selected = attempt.families[0]
         if len(attempt.families) > 1:
             return LoadPart(selected.root)
-        plans = self.plans(selected)
         may_end = options == LoadOptions() and self._can_load_in_parts(selected)
         found = read_unfinished(state, self.connector.name, selected.root)
         resumed = None
+        self._set_moment(selected, found.started if found else None)
         if found and may_end and not attempt.starts_anew:
             # what this run has stored itself is there
             is_valid = attempt.is_continued or self._is_valid(found, selected)
             resumed = found if is_valid else None
+        if resumed is None:
+            self._set_moment(selected, None)
+        plans = self.plans(selected)
+        has_times = any(one.endpoint.has_relative_times for one in selected.family.members)
         return LoadPart(
             selected.root,
             lambda: self._fingerprint(selected),
@@ -637,7 +648,15 @@ class ConnectorRun:
             by_cursor=plans[selected.root].sends_start
             and all(one.disposition.value == "merge" for one in selected.selected),
             adds_rows=any(one.disposition.value != "merge" for one in selected.selected),
+            started=plans[selected.root].started if has_times else None,
         )
+
+    def _set_moment(self, selected: SelectedFamily, moment: datetime | None) -> None:
+        """Have the calls of a family take `{now}` for this moment; for the run's own with None."""
+        if moment is not None:
+            self._moments[selected.root] = moment
+        else:
+            self._moments.pop(selected.root, None)
 
     def _can_load_in_parts(self, selected: SelectedFamily) -> bool:
         # the next load requests a skipped parent again; as the next part, that would be at once

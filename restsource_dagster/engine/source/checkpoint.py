@@ -11,6 +11,7 @@ If the run fails or is killed afterwards, the next one continues in the same way
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import dlt
 
@@ -115,6 +116,8 @@ class LoadPart:
     adds_rows: bool = False
     """True if a row that is loaded twice is stored twice: it is appended, or staged for an exchange. The
     loads are noted, so that their rows can be taken back or counted."""
+    started: datetime | None = None
+    """The moment of `{now}`, if the calls have relative times."""
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
     _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
     _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
@@ -249,5 +252,6 @@ class LoadPart:
                 requested={name: keys for name, one in self._trackers.items() if (keys := one())},
                 load_ids=load_ids,
                 parts=(before.parts if before else 0) + 1,
+                started=self.started,
             ),
         )
