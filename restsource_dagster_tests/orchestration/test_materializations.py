@@ -1,11 +1,14 @@
 """Materializing a connector's assets on a real instance."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.orchestration.assets import materialization_metadata
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
@@ -118,3 +121,12 @@ def test_a_run_started_without_the_jobs_tags_gets_them(
     )
     tags = instance.get_run_by_id(result.run_id).tags  # type: ignore[union-attr]
     assert (tags[TAG_CONNECTOR], tags[TAG_TRIGGER]) == ("shop", "manual")
+
+
+def test_checkpoints_and_the_place_are_in_the_metadata() -> None:
+    whole = Outcome("orders", "orders", 1.0)
+    assert not {"checkpoints", "resumed_from"} & materialization_metadata(whole).keys()
+    parts = replace(whole, checkpoints=2, resumed_from="orders: page 4, position 15")
+    metadata = materialization_metadata(parts)
+    assert metadata["checkpoints"] == 2
+    assert metadata["resumed_from"] == "orders: page 4, position 15"
