@@ -48,6 +48,7 @@ from restsource_dagster.engine.paging.totals import CallTotals
 
 __all__ = [
     "Call",
+    "CallToFetch",
     "EndpointReader",
     "FetchPage",
     "PageFetcher",
@@ -61,6 +62,22 @@ SendRequest = Callable[[requests.Request, int], requests.Response]
 """Sends a request and returns the response. Takes the number of its page, for error messages."""
 FetchPage = Callable[[requests.Request, int], PageResponse]
 """Returns the response to the request of a page, sent now or prefetched. Takes the page's number."""
+
+
+@dataclass(frozen=True)
+class CallToFetch:
+    """One call whose pages may be prefetched."""
+
+    resource: str
+    pages: PageIterator
+    send: SendRequest
+    may_stop_early: bool = False
+    """True if the page loop may stop before the last page.
+
+    Then at most as many pages are prefetched as it has asked for.
+    """
+    first_page_only: bool = False
+    """True if one request is sent, and no more before someone waits for the page."""
 
 
 @dataclass(frozen=True)
@@ -197,40 +214,14 @@ class PagePrefetch(Protocol):
     max_prefetched_calls: int
     """How many calls are worth prefetching at a time."""
 
-    def page_fetcher(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-    ) -> AbstractContextManager[PageFetcher]:
-        """Fetch the pages of a call for its page loop, which advances `pages` in one thread."""
+    def page_fetcher(self, call: CallToFetch) -> AbstractContextManager[PageFetcher]:
+        """Fetch the pages of a call for its page loop, which advances `call.pages` in one thread."""
 
-    def prefetch(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-        group: object,
-    ) -> None:
+    def prefetch(self, call: CallToFetch, group: object) -> None:
         """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
 
-    def prefetch_for_later(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-        first_page_only: bool,
-    ) -> None:
-        """Fetch the pages of a call that will be made later in the run.
-
-        With `first_page_only` one request is sent, and no more before someone waits for the page.
-        """
+    def prefetch_for_later(self, call: CallToFetch) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
 
     def cancel_group(self, group: object) -> None:
         """Cancel this group's pending prefetches."""
@@ -333,7 +324,7 @@ class EndpointReader:
         if self.prefetcher is not None and call.is_prefetchable:
             pages = self._page_iterator(call)
             self.prefetcher.prefetch(
-                self.resource, pages, self._sender.send, may_stop_early=may_stop_early, group=group
+                CallToFetch(self.resource, pages, self._sender.send, may_stop_early), group
             )
 
     def prefetch_for_later(
@@ -349,13 +340,9 @@ class EndpointReader:
         The call starts at the place of `progress`.
         """
         if self.prefetcher is not None and call.is_prefetchable:
-            send = self._sender.send
+            send, pages = self._sender.send, self._page_iterator(call, progress)
             self.prefetcher.prefetch_for_later(
-                self.resource,
-                self._page_iterator(call, progress),
-                send,
-                may_stop_early=may_stop_early,
-                first_page_only=first_page_only,
+                CallToFetch(self.resource, pages, send, may_stop_early, first_page_only)
             )
 
     def cancel_prefetches(self, group: object) -> None:
@@ -369,9 +356,7 @@ class EndpointReader:
         send = self._sender.send
         if self.prefetcher is None or not call.is_prefetchable:
             return nullcontext(PageFetcher(lambda request, page: PageResponse(send(request, page))))
-        return self.prefetcher.page_fetcher(
-            self.resource, pages, send, may_stop_early=may_stop_early
-        )
+        return self.prefetcher.page_fetcher(CallToFetch(self.resource, pages, send, may_stop_early))
 
     # The cached properties below cost more than the rest of a small call, and a family may make
     # one call for each of thousands of parents.

@@ -11,10 +11,9 @@ from itertools import chain, islice
 
 import requests
 
-from restsource_dagster.engine.paging.endpoint_reader import SendRequest
+from restsource_dagster.engine.paging.endpoint_reader import CallToFetch
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
-    PageIterator,
     PageResponse,
     copy_request,
 )
@@ -61,15 +60,13 @@ def request_key(request: requests.Request) -> str:
 class CallPrefetch:
     """Requests the pages of one call and keeps the responses until they are taken.
 
-    `pages` is an iterator of its own, apart from that of the page loop. All methods except `read` are
+    The iterator of `call` is its own, apart from that of the page loop. All methods except `read` are
     called under one lock.
     """
 
     def __init__(
         self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
+        call: CallToFetch,
         budget: MemoryBudget,
         prediction: PagePrediction,
         *,
@@ -77,8 +74,9 @@ class CallPrefetch:
         after: Page | None = None,
     ) -> None:
         """`after` is the page that the page loop has read last; None before the first."""
-        self.resource = resource
-        self.send = send
+        pages = call.pages
+        self.resource = call.resource
+        self.send = call.send
         self.budget = budget
         self.max_bytes = budget.max_bytes
         """How many bytes of the budget this prefetch may reserve."""
@@ -91,13 +89,9 @@ class CallPrefetch:
         """True if no page follows the prefetched ones."""
         self.page_bytes = page_bytes
         """The size of the largest page so far; None before the first."""
-        self.may_stop_early = False
-        """True if the page loop may stop before the last page.
-
-        Then at most as many pages are prefetched as it has asked for.
-        """
-        self.first_page_only = False
-        """True while no page after the first may be requested; then the page loop reads this one."""
+        self.may_stop_early = call.may_stop_early
+        self.first_page_only = call.first_page_only
+        """While it is True, no page is read ahead: the page loop reads the first one."""
         self.group: object = None
         """Identifies the calls that are prefetched together, and can be cancelled together."""
         self._iterator = pages
@@ -374,9 +368,9 @@ class PrefetchScheduler:
         self._later.append(prefetch)
         self._register(prefetch)
 
-    def claim(self, resource: str, key: str) -> CallPrefetch | None:
+    def claim(self, call: CallToFetch) -> CallPrefetch | None:
         """Return the prefetch of a call that is made now; None without one, or if it is stale."""
-        prefetches = self._unclaimed.get((resource, key))
+        prefetches = self._unclaimed.get((call.resource, request_key(call.pages.request)))
         if not prefetches:
             return None
         prefetch = prefetches[0]  # calls are made in the order in which they were prefetched
@@ -389,6 +383,7 @@ class PrefetchScheduler:
             self._current.append(prefetch)
             prefetch.move_to(self.current_budget, self.current_budget.max_bytes // 2)
         self._current_group = prefetch.group
+        prefetch.may_stop_early = call.may_stop_early
         return prefetch
 
     def is_complete(self, resource: str) -> bool:

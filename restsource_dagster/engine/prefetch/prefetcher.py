@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -15,8 +15,8 @@ from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.http.waits import RateLimiter
-from restsource_dagster.engine.paging.endpoint_reader import PageFetcher, PagePrefetch, SendRequest
-from restsource_dagster.engine.paging.page_iterator import Page, PageIterator, PageResponse
+from restsource_dagster.engine.paging.endpoint_reader import CallToFetch, PageFetcher, PagePrefetch
+from restsource_dagster.engine.paging.page_iterator import Page, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,
     PrefetchScheduler,
@@ -84,40 +84,31 @@ class Prefetcher(PagePrefetch):
             return self._workers.is_idle and self._scheduler.next_request() is None
 
     @contextmanager
-    def page_fetcher(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-    ) -> Iterator[PageFetcher]:
-        """Fetch the pages of a call for its page loop, which advances `pages` in one thread.
+    def page_fetcher(self, call: CallToFetch) -> Iterator[PageFetcher]:
+        """Fetch the pages of a call for its page loop, which advances `call.pages` in one thread.
 
         A call that was not prefetched is sent by the page loop itself. Only if it has a second page,
         the prefetch begins there.
         """
         replay = self._replay
-        if replay is not None and replay.is_replaying(resource):
+        if replay is not None and replay.is_replaying(call.resource):
             # a recorded response is used once; a request that was not recorded is sent
             yield PageFetcher(
                 lambda request, page: (
-                    replay.take(resource, request_key(request)) or PageResponse(send(request, page))
+                    replay.take(call.resource, request_key(request))
+                    or PageResponse(call.send(request, page))
                 )
             )
             return
-        call = _CurrentCall(resource, pages, send, may_stop_early)
         with self._lock:
-            call.prefetch = self._scheduler.claim(resource, request_key(pages.request))
-            if call.prefetch is not None:
-                call.prefetch.may_stop_early = may_stop_early
+            current = _CurrentCall(call, self._scheduler.claim(call))
         try:
-            yield PageFetcher(partial(self._fetch, call), partial(self._prefetch_after, call))
+            yield PageFetcher(partial(self._fetch, current), partial(self._prefetch_after, current))
         finally:
-            if call.prefetch is not None:
+            if current.prefetch is not None:
                 # the page loop may have stopped early, with requests still in flight
                 with self._lock:
-                    self._scheduler.remove(call.prefetch)
+                    self._scheduler.remove(current.prefetch)
                     self._wake_workers()
                     self._end_waits()
 
@@ -147,37 +138,17 @@ class Prefetcher(PagePrefetch):
                 lambda: not self._scheduler.is_first_page_pending(resource), timeout
             )
 
-    def prefetch(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-        group: object,
-    ) -> None:
+    def prefetch(self, call: CallToFetch, group: object) -> None:
         """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
-        prefetch = self._new_prefetch(resource, pages, send, self._scheduler.current_budget)
-        prefetch.may_stop_early, prefetch.group = may_stop_early, group
+        prefetch = self._new_prefetch(call, self._scheduler.current_budget)
+        prefetch.group = group
         with self._lock:
             self._scheduler.add_current(prefetch, is_claimed=False)
             self._wake_workers()
 
-    def prefetch_for_later(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        *,
-        may_stop_early: bool,
-        first_page_only: bool,
-    ) -> None:
-        """Fetch the pages of a call that will be made later in the run.
-
-        With `first_page_only` one request is sent, and no more before someone waits for the page.
-        """
-        prefetch = self._new_prefetch(resource, pages, send, self._scheduler.later_budget)
-        prefetch.may_stop_early, prefetch.first_page_only = may_stop_early, first_page_only
+    def prefetch_for_later(self, call: CallToFetch) -> None:
+        """Fetch the pages of a call that will be made later in the run."""
+        prefetch = self._new_prefetch(call, self._scheduler.later_budget)
         with self._lock:
             self._scheduler.add_later(prefetch)
             self._wake_workers()
@@ -217,51 +188,47 @@ class Prefetcher(PagePrefetch):
             self._rate_limiter.wake_waiters()
 
     def _new_prefetch(
-        self,
-        resource: str,
-        pages: PageIterator,
-        send: SendRequest,
-        budget: MemoryBudget,
-        after: Page | None = None,
+        self, call: CallToFetch, budget: MemoryBudget, after: Page | None = None
     ) -> CallPrefetch:
         prediction = PagePrediction(self._max_threads, only_by_total=self._rate_limiter.is_limited)
         # of earlier calls of the resource, whose pages are likely to be as large
-        page_bytes = self._page_bytes.get(resource)
+        page_bytes = self._page_bytes.get(call.resource)
         if after is not None:
             page_bytes = max(page_bytes or 0, len(after.response.content))
-        return CallPrefetch(
-            resource, pages, send, budget, prediction, page_bytes=page_bytes, after=after
-        )
+        return CallPrefetch(call, budget, prediction, page_bytes=page_bytes, after=after)
 
-    def _fetch(self, call: "_CurrentCall", request: requests.Request, number: int) -> PageResponse:
+    def _fetch(
+        self, current: "_CurrentCall", request: requests.Request, number: int
+    ) -> PageResponse:
         """Return the response of a page to the page loop; send its request if no thread has."""
-        if call.prefetch is None:
-            received = PageResponse(call.send(request, number))
+        if current.prefetch is None:
+            received = PageResponse(current.call.send(request, number))
         else:
-            received = self._take(call, call.prefetch, request, number)
+            received = self._take(current, current.prefetch, request, number)
         if self._replay is not None:
-            self._replay.record(call.resource, request_key(request), received)
+            self._replay.record(current.call.resource, request_key(request), received)
         return received
 
-    def _prefetch_after(self, call: "_CurrentCall", page: Page) -> None:
+    def _prefetch_after(self, current: "_CurrentCall", page: Page) -> None:
         """Begin to prefetch a call after the page that its page loop has read."""
-        if call.prefetch is not None:
+        if current.prefetch is not None:
             return
-        budget = self._scheduler.current_budget
+        rest = replace(current.call, pages=current.call.pages.copy())
         try:
-            prefetch = self._new_prefetch(
-                call.resource, call.pages.copy(), call.send, budget, after=page
-            )
+            prefetch = self._new_prefetch(rest, self._scheduler.current_budget, after=page)
         except PagingError:  # the page loop meets the same error after it has used the page
             return
-        prefetch.may_stop_early = call.may_stop_early
-        call.prefetch = prefetch
+        current.prefetch = prefetch
         with self._lock:
             self._scheduler.add_current(prefetch, is_claimed=True)
             self._wake_workers(prefetch)
 
     def _take(
-        self, call: "_CurrentCall", prefetch: CallPrefetch, request: requests.Request, number: int
+        self,
+        current: "_CurrentCall",
+        prefetch: CallPrefetch,
+        request: requests.Request,
+        number: int,
     ) -> PageResponse:
         """Return the prefetched response of a page; without one send the request."""
         with self._lock:
@@ -285,7 +252,7 @@ class Prefetcher(PagePrefetch):
             # not read ahead: the page loop reads it, and a new prefetch goes on from there
             with self._lock:
                 self._scheduler.remove(prefetch)
-            call.prefetch = None
+            current.prefetch = None
         if page.error is not None:
             raise page.error
         # cancelled while this thread waited: it sends the request itself
@@ -362,13 +329,10 @@ class Prefetcher(PagePrefetch):
 
 @dataclass
 class _CurrentCall:
-    """A call that a page loop makes now."""
+    """A call that a page loop makes now, and its prefetch, if there is one."""
 
-    resource: str
-    pages: PageIterator
-    send: SendRequest
-    may_stop_early: bool
-    prefetch: CallPrefetch | None = None
+    call: CallToFetch
+    prefetch: CallPrefetch | None
 
 
 class ResponseReplay:
