@@ -1,5 +1,6 @@
 """Calls that are prefetched and made later in the run."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +20,9 @@ LINK = {"type": "json_link", "next_url_path": "next"}
 class Later:
     """A call that is prefetched and made later."""
 
-    def __init__(self, server: FaultServer, memory_bytes: int = 64_000_000) -> None:
+    def __init__(
+        self, server: FaultServer, memory_bytes: int = 64_000_000, *, first_page_only: bool = False
+    ) -> None:
         self.late = 0.0
         session = session_of(server, 4)
         self.prefetcher = Prefetcher(
@@ -28,7 +31,7 @@ class Later:
         self.endpoint = endpoint_for(
             server, session=session, prefetcher=self.prefetcher, selector="data", paginator=LINK
         )
-        self.endpoint.prefetch_for_later(Call("items"), may_stop_early=False)
+        self.endpoint.prefetch_for_later(Call("items"), first_page_only=first_page_only)
 
     def wait_until_it_stops(self) -> None:
         wait_until(lambda: self.prefetcher.is_idle, "the end of what can be fetched ahead")
@@ -48,6 +51,15 @@ def small(server: FaultServer) -> Iterator[Later]:
     """A call with memory for a few pages."""
     server.plan["/items"] = large
     made = Later(server, 4_000_000)
+    yield made
+    made.prefetcher.close()
+
+
+@pytest.fixture
+def first(server: FaultServer) -> Iterator[Later]:
+    """A call whose first page alone is prefetched."""
+    server.plan["/items"] = large
+    made = Later(server, first_page_only=True)
     yield made
     made.prefetcher.close()
 
@@ -92,3 +104,22 @@ def test_a_call_that_differs_from_the_prefetched_one_gets_its_own_rows(
     assert rows(later, Call("items", params={"page": 18})) == list(range(180, 210))
     later.prefetcher.cancel_family("items")
     assert later.prefetcher.held_bytes == 0
+
+
+def test_the_first_page_alone_is_requested_and_its_call_goes_on_from_there(
+    server: FaultServer, first: Later
+) -> None:
+    first.wait_until_it_stops()
+    assert len(server.arrivals) == 1
+    assert rows(first) == list(range(10, 210))
+    assert len(server.arrivals) == 20
+
+
+def test_the_pages_after_the_first_one_are_requested_once_someone_waits_for_it(
+    server: FaultServer, first: Later
+) -> None:
+    first.prefetcher.wait_for_first_page("items", math.inf)
+    first.wait_until_it_stops()
+    assert first.prefetcher.is_complete("items")
+    assert rows(first) == list(range(10, 210))
+    assert len(server.arrivals) == 20

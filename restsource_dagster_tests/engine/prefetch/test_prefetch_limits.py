@@ -132,6 +132,18 @@ def test_with_one_request_at_a_time_nothing_is_prefetched(server: FaultServer) -
     assert prefetch_threads() == {}
 
 
+def test_a_call_of_one_page_starts_no_thread(server: FaultServer) -> None:
+    server.plan["/items"] = api(7)
+    session = session_of(server, 8)
+    prefetcher = Prefetcher(8, session.rules.rate_limiter)
+    endpoint = endpoint_for(
+        server, session=session, prefetcher=prefetcher, selector="data", paginator="single_page"
+    )
+    assert [len(page) for page in endpoint.pages(Call("items"))] == [7]
+    assert prefetch_threads() == {}
+    prefetcher.close()
+
+
 class MemoryWatch:
     """Reads slowly while pages are prefetched, and notes the most memory that is reserved."""
 
