@@ -101,9 +101,12 @@ def _drop_resources(
     with stdout_to_stderr(), show_progress(connector, bars=False) as observer:
         from restsource_dagster.engine.errors import IngestError
         from restsource_dagster.engine.run.reset import reset_resources
+        from restsource_dagster.settings import read_environment
 
         try:
-            return reset_resources(connector, wanted, settings, observer)
+            return reset_resources(
+                connector, wanted, settings, observer, environment=read_environment()
+            )
         except IngestError as error:
             print_notice(printable(str(error)))
             raise typer.Exit(EXIT_FAILED) from error

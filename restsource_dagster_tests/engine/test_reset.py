@@ -1,10 +1,11 @@
 """Resets of resources."""
 
+import traceback
 from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.errors import UnknownResourceError
+from restsource_dagster.engine.errors import IngestError, UnknownResourceError
 from restsource_dagster.engine.run.reset import dependents_of, reset_resources
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import Events, day, load_window, stored, window_of
@@ -88,3 +89,17 @@ def test_a_reset_of_a_connector_that_loaded_nothing_drops_nothing(
 def test_an_unknown_resource_is_refused(events: Events, settings: Settings) -> None:
     with pytest.raises(UnknownResourceError, match="no resource event;"):
         reset_resources(events.connector(), ["event"], settings)
+
+
+def test_no_credential_of_the_destination_is_in_an_error_of_a_reset(
+    events: Events, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sup3rs3cret"
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", f"{secret}://bucket")
+    environment = {"DESTINATION__FILESYSTEM__CREDENTIALS__AWS_SECRET_ACCESS_KEY": secret}
+    elsewhere = settings.model_copy(update={"destination": "filesystem"})
+    with pytest.raises(IngestError) as caught:
+        reset_resources(events.connector(), None, elsewhere, environment=environment)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert secret not in shown
+    assert "[secret]" in shown

@@ -358,6 +358,42 @@ def write_disposition_of(
     `primary` and `merge` are the columns of its keys; `incremental_parent` names the nearest of its
     parents that has a cursor.
     """
+    disposition = _own_disposition(
+        merged, primary, merge, incremental_parent, incremental=incremental
+    )
+    _check_nested_dispositions(merged, disposition)
+    return disposition
+
+
+def _check_nested_dispositions(merged: MergedResource, root: Disposition) -> None:
+    """Report nested tables that are not written as their root: their rows belong to its rows.
+
+    With a key of its own a nested table is a root table for dlt.
+    """
+    for name, nested in (merged.resource.nested_hints or {}).items():
+        given = nested.write_disposition
+        if given is None or nested.primary_key or nested.merge_key:
+            continue
+        value = disposition_name(given)
+        strategy = None if isinstance(given, str) else getattr(given, "strategy", None)
+        if value != "skip" and (value, strategy or root.strategy) != (root.value, root.strategy):
+            merged.report(
+                (*merged.place("nested_hints"), name, "write_disposition"),
+                f"The rows of {quoted_name(name)} are written with those of their resource, which is "
+                f"{root.reason}; with {value} they would be lost or doubled",
+                fix="Leave the `write_disposition` out here, or give the nested table a `primary_key`",
+                code="deliberate:nested-disposition",
+            )
+
+
+def _own_disposition(
+    merged: MergedResource,
+    primary: tuple[str, ...],
+    merge: tuple[str, ...],
+    incremental_parent: str | None,
+    *,
+    incremental: bool,
+) -> Disposition:
     given = merged.resource.write_disposition
     if given is None:
         return _derive_disposition(primary, incremental, incremental_parent)

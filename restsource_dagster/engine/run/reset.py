@@ -1,13 +1,15 @@
 """Resets resources: drops their tables and their cursors, so that the next run loads all rows."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine import dlt_compat
-from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
 from restsource_dagster.engine.incremental.unfinished import fingerprint_path
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
@@ -23,6 +25,8 @@ def reset_resources(
     resources: Collection[str] | None,
     settings: Settings,
     observer: Observer | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
 ) -> tuple[str, ...]:
     """Drop the tables, nested ones included, and the cursors of resources; with None, of all.
 
@@ -31,15 +35,22 @@ def reset_resources(
     gets a message. Dagster still shows the partitions of a backfill as loaded: the caller must wipe
     them.
 
-    Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`.
+    The credentials of the destination in `environment` are redacted from messages and errors.
+
+    Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`, and `IngestError` if the
+    destination fails in a way that shows one of its credentials.
     """
     check_resources_exist(connector, resources or ())
-    progress = Progress(observer or SilentObserver(), str)
+    redactor = Redactor(find_destination_secrets(settings.destination, environment or {}))
+    progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
     # under the lock: a run in progress would write the tables again
-    with connector_workspace(
-        settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
-    ) as folder:
+    with (
+        redactor.redacted_errors(IngestError),
+        connector_workspace(
+            settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
+        ) as folder,
+    ):
         dropped = _drop_tables(connector, resources, settings, progress, folder)
     for name in resources or ():
         kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]
