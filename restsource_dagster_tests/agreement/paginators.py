@@ -83,7 +83,146 @@ def stopless(name: str, kind: str, **fields: Any) -> Row:
     return refused(name, endpoint={"paginator": paginator})
 
 
+def ended(name: str, kind: str, **fields: Any) -> Row:
+    """A paginator whose response says that its second page is the last one."""
+    answers = {
+        key: Answer(
+            page(n, next=f"?p={n + 1}", cursors={"next": str(n + 1)}, last=n == 2, more=n < 2),
+            headers={
+                "next": str(n + 1),
+                "Link": f'<?p={n + 1}>; rel="next"',
+                "More": f"?p={n + 1}",
+            },
+        )
+        for n, keys in ((1, (None, "0", "1")), (2, ("2", "2")), (3, ("3",)))
+        for key in keys
+    }
+    param = {
+        "json_link": "p",
+        "header_link": "p",
+        "auto": "p",
+        "page_number": "page",
+        "offset": "offset",
+    }
+    given = {"type": kind, **fields}
+    return row(name, given, by(param.get(kind, "cursor"), answers), [1, 2])
+
+
+LINKED = ("json_link", "header_link", "header_cursor", "cursor", "auto")
 ROWS = (
+    *(ended(f"end_of_{kind}", kind, end_path="last") for kind in LINKED),
+    *(ended(f"more_of_{kind}", kind, has_more_path="more") for kind in LINKED),
+    *(
+        row(
+            f"ends_null_of_{kind}",
+            {
+                "type": kind,
+                "end_path": None,
+                "stop_when_repeated": None,
+                "first_page_params": None,
+                "has_more_path": None,
+            },
+            page(1),
+            [1],
+        )
+        for kind in LINKED
+    ),
+    numbers("end_of_numbers", {**NUMBERED, "1": page(2, last=True)}, (1, 2), end_path="last"),
+    numbers(
+        "end_path_null",
+        end_path=None,
+        first_page_params=None,
+        stop_when_repeated=None,
+        total_header=None,
+    ),
+    offset("end_of_offset", {**OFFSETS, "2": page(3, 4, last=True)}, (1, 2, 3, 4), end_path="last"),
+    offset(
+        "ends_null_offset",
+        end_path=None,
+        first_page_params=None,
+        stop_when_repeated=None,
+        total_header=None,
+    ),
+    header_link("url_header_null", (1, 2), next_url_header=None),
+    row(
+        "url_header",
+        {"type": "header_link", "next_url_header": "Next-Page"},
+        by("p", {None: Answer(page(1), headers={"Next-Page": "?p=2"}), "2": page(2)}),
+        [1, 2],
+    ),
+    numbers(
+        "total_header",
+        {key: Answer(body, headers={"X-Pages": "2"}) for key, body in NUMBERED.items()},
+        (1, 2),
+        total_header="X-Pages",
+        stop_after_empty_page=False,
+    ),
+    offset(
+        "total_header_offset",
+        {key: Answer(body, headers={"X-Rows": "4"}) for key, body in OFFSETS.items()},
+        (1, 2, 3, 4),
+        total_header="X-Rows",
+        stop_after_empty_page=False,
+    ),
+    *(
+        row(
+            f"repeated_{kind}",
+            {"type": kind, "stop_when_repeated": True, **more},
+            page(1, 2, 3, next="?p=2", cursors={"next": "b"}),
+            [1, 2, 3],
+        )
+        for kind, more in (
+            ("json_link", {}),
+            ("cursor", {}),
+            ("page_number", {"total_path": None}),
+            ("offset", {"limit": 3, "total_path": None}),
+        )
+    ),
+    *(
+        row(
+            f"repeated_{value}_of_{kind}",
+            {"type": kind, "stop_when_repeated": value},
+            page(1),
+            [1],
+        )
+        for kind in LINKED
+        for value in (True, False)
+    ),
+    numbers("repeated_false", stop_when_repeated=False),
+    offset("repeated_false_offset", stop_when_repeated=False),
+    *(
+        row(
+            f"first_page_of_{kind}",
+            {"type": kind, "first_page_params": ["status"]},
+            page(1),
+            [1],
+            endpoint={"params": {"status": "open"}},
+        )
+        for kind in LINKED
+    ),
+    row(
+        "first_page_of_page_number",
+        {"type": "page_number", "total_path": None, "first_page_params": ["status"]},
+        lambda seen: (
+            page(int(seen.query["page"]))
+            if ("status" in seen.query) == (seen.query["page"] == "0") and seen.query["page"] < "3"
+            else page()
+        ),
+        [0, 1, 2],
+        endpoint={"params": {"status": "open"}},
+    ),
+    row(
+        "first_page_of_offset",
+        {"type": "offset", "limit": 1, "total_path": None, "first_page_params": ["status"]},
+        lambda seen: (
+            page(int(seen.query["offset"]))
+            if ("status" in seen.query) == (seen.query["offset"] == "0")
+            and seen.query["offset"] < "3"
+            else page()
+        ),
+        [0, 1, 2],
+        endpoint={"params": {"status": "open"}},
+    ),
     row("word_json_link", "json_link", by("p", NEXT), [1, 2]),
     row("word_json_response", "json_response", by("p", NEXT), [1, 2]),
     row("word_auto", "auto", by("p", LINKS), [1, 2]),

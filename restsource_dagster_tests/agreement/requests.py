@@ -179,6 +179,9 @@ ROWS = (
     ),
     sent("get", {"method": "GET"}, method, "GET"),
     sent("post", {"method": "POST"}, method, "POST"),
+    sent("query", {"method": "QUERY", "json": {"a": 1}}, method, "QUERY"),
+    sent("search", {"method": "SEARCH"}, method, "SEARCH"),
+    refused("method_in_small_letters", endpoint={"method": "search"}),
     sent("method_null", {"method": None}, method, "GET"),
     sent(
         "params",

@@ -28,6 +28,9 @@ SECRETS = tuple(
     )
 )
 """Set these in the environment, so that dlt finds every secret that a file leaves out."""
+OWN_PAGING_FIELDS = (
+    *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
+)
 OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone")
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
 DLT_FIELDS = ("client", "resource_defaults", "resources")
@@ -45,11 +48,7 @@ def read(path: Path) -> Any:
 def for_dlt(value: Any) -> dict[str, Any]:
     """The file's part for dlt, without what dlt doesn't know."""
     config = {key: deepcopy(value[key]) for key in DLT_FIELDS if key in value}
-    for auth in _objects_at(config, "auth"):
-        auth.pop("client_authentication", None)
-    for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
-        for name in OWN_CURSOR_FIELDS:
-            cursor.pop(name, None)
+    _drop_own_fields(config)
     resources = config.get("resources")
     resources = resources if isinstance(resources, list) else []
     for resource in resources:
@@ -63,6 +62,26 @@ def for_dlt(value: Any) -> dict[str, Any]:
                 resource["endpoint"].pop("partial_errors", None)
     filled: dict[str, Any] = _without_relative_times(config)
     return filled
+
+
+def _drop_own_fields(config: dict[str, Any]) -> None:
+    """Drop from the parts of endpoints what dlt doesn't know."""
+    for auth in _objects_at(config, "auth"):
+        auth.pop("client_authentication", None)
+    for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
+        for name in OWN_CURSOR_FIELDS:
+            cursor.pop(name, None)
+    for endpoint in _objects_at(config, "endpoint"):
+        if isinstance(endpoint.get("method"), str) and re.fullmatch("[A-Z-]+", endpoint["method"]):
+            endpoint["method"] = "GET"
+    for paginator in _objects_at(config, "paginator"):
+        ends = [paginator.pop(name, None) for name in OWN_PAGING_FIELDS]
+        stops = paginator.get("stop_after_empty_page")
+        if stops in (None, False) and any(end not in (None, False) for end in ends):
+            # dlt must know an end, and has none of these
+            paginator.pop("stop_after_empty_page", None)
+        if paginator.get("type") not in ("cursor", "offset", "page_number"):
+            paginator.pop("has_more_path", None)
 
 
 def _without_relative_times(value: Any) -> Any:

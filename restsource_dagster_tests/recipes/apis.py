@@ -39,7 +39,44 @@ def users(*given: tuple[int, str, str]) -> Any:
 
 
 ISSUE = {"id": 7, "key": "SHOP-7", "fields": {"updated": "2026-11-20T09:00:30.000+0100"}}
+
+
+def numbered(param: str, first: int, answer: Callable[[int, Seen], Any]) -> Callable[[Seen], Any]:
+    """Answer by a number in the query; the first request has none."""
+    return lambda seen: answer(int(seen.query.get(param, first)), seen)
+
+
+def stream(number: int, _: Seen) -> Any:
+    last = number == 2
+    return {
+        "items": [{"id": number + 1}],
+        "next_page": f"?after={number + 1}",
+        "end_of_stream": last,
+    }
+
+
+def next_in_header(number: int, _: Seen) -> Any:
+    headers = {"Next-Page": f"?_token={number + 1}"} if number < 3 else {}
+    return Answer({"items": [{"id": number}]}, headers=headers)
+
+
+def counted_in_header(number: int, _: Seen) -> Any:
+    if number > 3:
+        return Answer({"code": "rest_post_invalid_page_number"}, 400)
+    return Answer({"items": [{"id": number}]}, headers={"X-WP-TotalPages": "3"})
+
+
+def filtered_first(number: int, seen: Seen) -> Any:
+    if ("status" in seen.query) != (number == 1):
+        return Answer({"errors": {"status": "can't be set"}}, 400)
+    return {"items": [{"id": number}], "next": str(number + 1) if number < 3 else None}
+
+
 APIS: Mapping[str, RecipeApi] = {
+    "end_of_stream": RecipeApi({"/items": numbered("after", 0, stream)}),
+    "next_page_in_a_header": RecipeApi({"/items": numbered("_token", 1, next_in_header)}),
+    "pages_counted_in_a_header": RecipeApi({"/items": numbered("page", 1, counted_in_header)}),
+    "params_of_the_first_page": RecipeApi({"/items": numbered("page_info", 1, filtered_first)}),
     "cursor_in_epoch_seconds": RecipeApi(
         {
             "/api/v2/incremental/users.json": users(

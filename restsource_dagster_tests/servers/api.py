@@ -90,7 +90,7 @@ class ApiServer:
     def __init__(self, answers: Mapping[str, Handler | Any] | None = None) -> None:
         self.answers: dict[str, Handler | Any] = dict(answers or {})
         self.seen: list[Seen] = []
-        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "SEARCH", "QUERY"]
         app = Starlette(routes=[Route("/{path:path}", self._answer, methods=methods)])
         config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
         self._server = _Server(config)

@@ -22,6 +22,7 @@ from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
+    MethodName,
     Number,
     ReadTimeFormat,
     SingleValuePath,
@@ -387,7 +388,11 @@ class EndpointDefaults(FileModel):
         "`{resources.parent.id}` and `{incremental.start_value}`. If left out, the "
         "resource's name.",
     )
-    method: Literal["GET", "POST"] | None = Field(default="GET", description="The HTTP method.")
+    method: MethodName | None = Field(
+        default="GET",
+        description="The HTTP method: GET, POST, or any other word, such as SEARCH. Pages of other methods "
+        "than GET, HEAD, POST, QUERY and SEARCH are not requested ahead.",
+    )
     params: dict[str, Param] = Field(
         default={},
         description="Query parameters. Values may contain `{resources.parent.field}` and "

@@ -28,6 +28,7 @@ __all__ = [
     "Flag",
     "JsonPath",
     "MaybeJsonPath",
+    "MethodName",
     "Number",
     "PythonOnly",
     "ReadTimeFormat",
@@ -127,6 +128,15 @@ def _check_time_format(value: Any, *, is_read: bool = False) -> Any:
         refuse_type(f"{quoted_list(NAMED_FORMATS)}, or a pattern such as `%d/%m/%Y`")
     if problem := time_format_problem(value, is_read=is_read):
         refuse_explained(*problem)
+    return value
+
+
+def _check_method(value: Any) -> Any:
+    if not isinstance(value, str):
+        refuse_type("the word of an HTTP method, such as GET")
+    if not re.fullmatch(r"[A-Z][A-Z-]{0,31}", value, re.ASCII):
+        meant = re.sub(r"[^A-Z-]", "", value.upper())
+        refuse_explained("An HTTP method is a word in capital letters", f'Write "{meant or "GET"}"')
     return value
 
 
@@ -265,6 +275,19 @@ ReadTimeFormat = Annotated[
     ),
 ]
 """The same, for reading: it tells the day."""
+MethodName = Annotated[
+    str,
+    PlainValidator(_check_method),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["GET", "POST", "QUERY", "SEARCH"]},
+                {"type": "string", "pattern": "^[A-Z][A-Z-]{0,31}$"},
+            ]
+        }
+    ),
+]
+"""The word of an HTTP method."""
 ZoneName = Annotated[str, PlainValidator(_check_zone_name), WithJsonSchema({"type": "string"})]
 """The name of a time zone, such as `Europe/Berlin`."""
 PythonOnly = Annotated[None, PlainValidator(_check_python_only), WithJsonSchema({"type": "null"})]

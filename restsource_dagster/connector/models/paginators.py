@@ -36,6 +36,7 @@ __all__ = [
     "PageNumberPaginator",
     "Paginator",
     "PaginatorType",
+    "PagingRules",
     "paginator_findings",
 ]
 
@@ -78,7 +79,30 @@ _STOP_DESCRIPTION = (
 _HAS_MORE_DESCRIPTION = "JSON path of a boolean in the response: true if more pages follow."
 
 
-class JsonLinkPaginator(FileModel):
+class PagingRules(FileModel):
+    """What ends the paging, beside the paginator's own end, and what only the first page is asked with.
+
+    dlt has `has_more_path` in three of its paginators, and none of the other fields.
+    """
+
+    end_path: MaybeJsonPath = Field(
+        default=None,
+        description="JSON path of a boolean in the response: true if this is the last page. Not part of "
+        "dlt's configuration.",
+    )
+    stop_when_repeated: Flag | None = Field(
+        default=None,
+        description="`true`: a page that repeats an earlier one, or a next page that was asked for before, "
+        "is the end. If left out, it is an error. Not part of dlt's configuration.",
+    )
+    first_page_params: list[Text] | None = Field(
+        default=None,
+        description="Names of `params` that only the first page may have. Not part of dlt's configuration.",
+    )
+    has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
+
+
+class JsonLinkPaginator(PagingRules):
     """Follows the URL of the next page in the body of the response."""
 
     type: Literal["json_link", "json_response"] = Field(
@@ -87,16 +111,21 @@ class JsonLinkPaginator(FileModel):
     next_url_path: JsonPath = Field(default="next", description="JSON path of the next page's URL.")
 
 
-class HeaderLinkPaginator(FileModel):
-    """Follows the `Link` header of the response, as in GitHub's API."""
+class HeaderLinkPaginator(PagingRules):
+    """Follows the `Link` header of the response, as in GitHub's API, or a URL in another header."""
 
     type: Literal["header_link"] = Field(description="Always `header_link`.")
     links_next_key: Text | None = Field(
         default="next", description="The relation (`rel`) of the link to follow."
     )
+    next_url_header: Text | None = Field(
+        default=None,
+        description="A header whose value is the next page's URL, such as `Next-Page`, instead of the "
+        "`Link` header. Not part of dlt's configuration.",
+    )
 
 
-class HeaderCursorPaginator(FileModel):
+class HeaderCursorPaginator(PagingRules):
     """Reads a cursor from a header of the response and sends it as a query parameter."""
 
     type: Literal["header_cursor"] = Field(description="Always `header_cursor`.")
@@ -106,7 +135,7 @@ class HeaderCursorPaginator(FileModel):
     )
 
 
-class CursorPaginator(FileModel):
+class CursorPaginator(PagingRules):
     """Reads a cursor from the body of the response and sends it with the next request."""
 
     type: Literal["cursor"] = Field(description="Always `cursor`.")
@@ -126,10 +155,9 @@ class CursorPaginator(FileModel):
     stop_after_empty_page: Flag | None = Field(
         default=False, description="Stops at a page without records."
     )
-    has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
-class PageNumberPaginator(FileModel):
+class PageNumberPaginator(PagingRules):
     """Sends page numbers in a query parameter or in the JSON body of the request."""
 
     type: Literal["page_number"] = Field(description="Always `page_number`.")
@@ -153,14 +181,18 @@ class PageNumberPaginator(FileModel):
         default="total",
         description="JSON path of the total number of pages in the response; `null` if it has none.",
     )
+    total_header: Text | None = Field(
+        default=None,
+        description="A header of the response with the total number of pages, instead of `total_path`: "
+        "`X-WP-TotalPages`. Not part of dlt's configuration.",
+    )
     maximum_page: WholeNumber | None = Field(
         default=None, description="The page number at which to stop, even if there are more pages."
     )
     stop_after_empty_page: Flag | None = Field(default=True, description=_STOP_DESCRIPTION)
-    has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
-class OffsetPaginator(FileModel):
+class OffsetPaginator(PagingRules):
     """Requests `limit` records from an offset, in query parameters or in the JSON body."""
 
     type: Literal["offset"] = Field(description="Always `offset`.")
@@ -191,11 +223,15 @@ class OffsetPaginator(FileModel):
         description="JSON path of the total number of records in the response; `null` if it has "
         "none.",
     )
+    total_header: Text | None = Field(
+        default=None,
+        description="A header of the response with the total number of records, instead of `total_path`: "
+        "`Total-Records`. Not part of dlt's configuration.",
+    )
     maximum_offset: WholeNumber | None = Field(
         default=None, description="The offset at which to stop, even if there are more records."
     )
     stop_after_empty_page: Flag | None = Field(default=True, description=_STOP_DESCRIPTION)
-    has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 
 
 class SinglePagePaginator(FileModel):
@@ -204,7 +240,7 @@ class SinglePagePaginator(FileModel):
     type: Literal["single_page"] = Field(description="Always `single_page`.")
 
 
-class AutoPaginator(FileModel):
+class AutoPaginator(PagingRules):
     """dlt detects the paginator from the first response."""
 
     type: Literal["auto"] = Field(description="Always `auto`.")
@@ -248,8 +284,14 @@ _EXCLUSIVE_FIELDS: dict[type[FileModel], tuple[tuple[str, str], ...]] = {
     PageNumberPaginator: (("page_param", "page_body_path"),),
 }
 _STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
-    OffsetPaginator: ("total_path", "maximum_offset", "has_more_path"),
-    PageNumberPaginator: ("total_path", "maximum_page", "has_more_path"),
+    OffsetPaginator: ("total_path", "total_header", "maximum_offset", "has_more_path", "end_path"),
+    PageNumberPaginator: (
+        "total_path",
+        "total_header",
+        "maximum_page",
+        "has_more_path",
+        "end_path",
+    ),
 }
 _NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
     HeaderLinkPaginator: ("links_next_key",),
@@ -269,6 +311,7 @@ def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[F
     if not isinstance(paginator, FileModel):
         return
     yield from _endless_findings(paginator, at)
+    yield from _contradiction_findings(paginator, at)
     if isinstance(paginator, OffsetPaginator | PageNumberPaginator):
         for pair in _EXCLUSIVE_FIELDS[type(paginator)]:
             yield from _pair_findings(paginator, pair, at)
@@ -279,6 +322,38 @@ def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[F
         paginator.cursor_body_path,
     ):
         yield _both_given_finding(("cursor_param", "cursor_body_path"), at)
+
+
+def _contradiction_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
+    """Yield two places for one thing, and a param of the paging that only the first page has."""
+    pairs = (("links_next_key", "next_url_header"), ("total_path", "total_header"))
+    for usual, header in pairs:
+        given = getattr(paginator, header, None)
+        if given is not None and usual in paginator.model_fields_set and getattr(paginator, usual):
+            yield Finding(
+                json_pointer((*at, header)),
+                f"`{usual}` and `{header}` are given, and only one of them can be",
+                fix=f"Leave out `{usual}`, or `{header}`",
+                on_key=True,
+                code="deliberate:paging-end",
+            )
+    for index, name in enumerate(getattr(paginator, "first_page_params", None) or ()):
+        if name in {getattr(paginator, param, None) or usual for param, usual in _POSITION_PARAMS}:
+            yield Finding(
+                json_pointer((*at, "first_page_params", index)),
+                f"`{name}` says which page is asked for, so every page needs it",
+                fix="Leave it out of `first_page_params`",
+                code="deliberate:paging-end",
+            )
+
+
+_POSITION_PARAMS = (
+    ("cursor_param", "cursor"),
+    ("page_param", "page"),
+    ("offset_param", "offset"),
+    ("limit_param", "limit"),
+)
+"""The params of a paginator that name the page, and what they are called if the file does not say."""
 
 
 def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
@@ -328,7 +403,17 @@ def _stop_findings(
     paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
 ) -> Iterator[Finding]:
     stops = _STOP_FIELDS[type(paginator)]
-    knows_end = any(getattr(paginator, name) is not None for name in stops)
+    knows_end = any(
+        getattr(paginator, name) is not None
+        # a header takes the place of the usual path
+        and not (
+            name == "total_path"
+            and "total_path" not in paginator.model_fields_set
+            and paginator.total_header
+        )
+        for name in stops
+    )
+    knows_end = knows_end or bool(paginator.stop_when_repeated)
     if not knows_end and not paginator.stop_after_empty_page:
         yield Finding(
             json_pointer(at),

@@ -127,6 +127,10 @@ REFUSALS = {
     "block and doesn't get it.",
     "mode": "`mode` or `nested` with an unknown value. dlt doesn't have "
     "these fields and doesn't get them.",
+    "paging-end": "Fields of a paginator that contradict one another or that dlt doesn't have: "
+    "`total_header` beside `total_path`, `next_url_header` beside `links_next_key`, a param of the paging in "
+    "`first_page_params`, or one that is not sent; a wrong value of them.",
+    "method": "A `method` that is no word of letters. dlt has GET and POST only.",
     "time-format": "`convert`, `cursor_format` or `timezone` with an unknown value. dlt takes a function "
     "for `convert`, doesn't have the others, and gets none of them.",
     "relative-time": "A relative time such as `{now-30d}` that is misspelt or outside the years 1 to 9999. dlt "
@@ -209,11 +213,19 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
+        ("method", path[-1:] == ("method",)),
+        ("paging-end", "paginator" in path and bool(_OWN_PAGING_FIELDS & {*path[-2:]})),
         ("time-format", bool({"convert", "cursor_format", "timezone"} & {*path[-2:]})),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )
     return next((name for name, holds in cases if holds), None)
+
+
+_OWN_PAGING_FIELDS = {
+    *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
+    "has_more_path",
+}
 
 
 def _is_resource_field(path: FieldPath) -> bool:
@@ -290,6 +302,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
         # values of placeholders can be anything
         url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path, "1"))
         merged.findings.extend(url_findings(url, merged.path_at))
+    _check_first_page_params(merged)
     params, cursor = endpoint.incremental_params, endpoint.cursor
     _check_incremental_params(merged, params)
     if cursor is not None:
@@ -382,6 +395,25 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
             fix="Write both as the API writes the cursor",
             code="deliberate:no-order",
         )
+
+
+def _check_first_page_params(merged: MergedResource) -> None:
+    """Report a name in `first_page_params` that is no param of the endpoint."""
+    paginator, cursor = merged.endpoint.paginator, merged.endpoint.cursor
+    known = [*merged.endpoint.params]
+    known += [name for name in (cursor.start_param, cursor.end_param) if name] if cursor else []
+    for index, name in enumerate(getattr(paginator, "first_page_params", None) or ()):
+        if name not in known and _is_without_references(name):
+            close = nearest_name(name, known)
+            merged.report(
+                (*merged.endpoint_location("paginator"), "first_page_params", index),
+                f"{quoted_name(name)} is no param of this endpoint",
+                expected=quoted_list(known) or None,
+                fix=f"Write `{close}`"
+                if close
+                else f'Add "{name}" to `params`, or leave it out here',
+                code="deliberate:paging-end",
+            )
 
 
 def _suggest_cursor_format(value: str) -> str:

@@ -93,7 +93,21 @@ _FIELD_SYNONYMS = {
     "records_path": "data_selector",
     "cursor_field": "cursor_path",
     "cursor": "cursor_path",
-    "next_url": "next_url_path",
+    "next_url": "next_url_path next_url_header",
+    "next_header": "next_url_header",
+    "next_page_header": "next_url_header",
+    "link_header": "next_url_header",
+    "total_pages_header": "total_header",
+    "total_count_header": "total_header",
+    "has_more": "has_more_path",
+    "more_path": "has_more_path",
+    "end_of_stream": "end_path",
+    "end_of_stream_path": "end_path",
+    "is_last_path": "end_path",
+    "last_page_path": "end_path",
+    "stop_on_repeat": "stop_when_repeated",
+    "initial_params": "first_page_params",
+    "first_params": "first_page_params",
     "next_path": "next_url_path",
     "page_size": "limit",
     "start_value": "initial_value",
@@ -208,8 +222,6 @@ def suggest_value(path: Sequence[str | int], given: Any) -> str | None:
 def _suggest_spelling(field: str | int, given: str) -> str | None:
     if word := _VALUE_SYNONYMS.get(str(field), {}).get(given.lower()):
         return f"Write {word}" if word.startswith(('"', "{")) else f'Write "{word}"'
-    if field == "method" and given.upper() in ("GET", "POST"):
-        return f'Write "{given.upper()}"'
     # Longer ones fit no column of whole numbers: they are identifiers, and text is right.
     if re.fullmatch(r"-?\d{1,19}", given):
         return f"Leave out the quotes: {given}"

@@ -8,7 +8,7 @@ and is never an empty page, and paging that does not end is stopped.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.models.endpoint import ResponseAction
+from restsource_dagster.connector.models.paginators import PagingRules
 from restsource_dagster.engine.dlt_compat import join_url, jsonpath
 from restsource_dagster.engine.errors import (
     IngestError,
@@ -192,7 +193,7 @@ class Call:
     def is_prefetchable(self) -> bool:
         """True if the call may be sent before it is known to be needed."""
         # POST is how many APIs search; the other methods may change data
-        return self.method.upper() in ("GET", "HEAD", "POST")
+        return self.method.upper() in ("GET", "HEAD", "POST", "QUERY", "SEARCH")
 
 
 class PageListener(Protocol):
@@ -238,6 +239,8 @@ class EndpointReader:
     headers: Mapping[str, str] | None = None
     auth: AuthBase | None = None
     paginator: BasePaginator | None = None
+    rules: PagingRules = field(default_factory=PagingRules)
+    """What ends the paging beside the paginator's own end."""
     data_selector: str | None = None
     is_selector_from_file: bool = True
     """False if dlt chose the selector, as it does for a path that ends in an id."""
@@ -389,6 +392,7 @@ class EndpointReader:
                 allows_errors=self.allows_errors,
             ),
             guard=PageGuard(self.max_pages),
+            rules=self.rules,
             place=start.place,
             page_number=start.pages,
         )

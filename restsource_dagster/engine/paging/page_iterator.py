@@ -15,6 +15,8 @@ import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
+from restsource_dagster.connector.models.paginators import PagingRules
+from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import PagingError, ResponseError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.place import Place, go_to_place, read_place
@@ -28,6 +30,7 @@ from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.paging.safe_paginators import (
     TolerantRangePaginator,
     detect_paginator,
+    spelled_path,
 )
 
 __all__ = ["Page", "PageGuard", "PageIterator", "PageResponse", "copy_request"]
@@ -87,15 +90,17 @@ class PageGuard:
                 f"there are more than {self.max_pages} pages (http.max_pages); if that is right, "
                 "raise it"
             )
-        parts = (request.method, request.url, request.params, request.json, request.data)
-        text = json.dumps(parts, sort_keys=True, default=str)
-        earlier = self._requests.setdefault(_digest(text.encode("utf-8", "surrogatepass")), page)
+        earlier = self._requests.setdefault(_digest_of_request(request), page)
         if earlier == page:
             return None
         return (
             f"page {page} would ask for what page {earlier} asked for: the next link or cursor "
             "that the API gave does not move"
         )
+
+    def knows_request(self, request: requests.Request) -> bool:
+        """True if a request was sent before."""
+        return _digest_of_request(request) in self._requests
 
     def check_records(
         self, records: list[Any], page: int, digest: bytes | None = None
@@ -131,6 +136,33 @@ class PageGuard:
         return _digest(marshal.dumps(list(records), _MARSHAL_VERSION))
 
 
+def _digest_of_request(request: requests.Request) -> bytes:
+    parts = (request.method, request.url, request.params, request.json, request.data)
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return _digest(text.encode("utf-8", "surrogatepass"))
+
+
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def _flag_at(body: Any, path: str | None, name: str, *, default: bool | None) -> bool:
+    """Return the flag at a path; `default` if there is none, True without a path for `has_more_path`.
+
+    Raises `ValueError` if it is no flag, or is absent without a default.
+    """
+    if not path:
+        return default is None
+    found = jsonpath.find_values(spelled_path(jsonpath.compile_path(path), body), body)
+    if not found or found[0] is None:
+        if default is None:
+            raise ValueError(f"`{name}` {path} finds nothing")
+        return default
+    flag = _FLAGS.get(str(found[0]).lower())
+    if flag is None:
+        raise ValueError(f"`{name}` {path} gives {found[0]!r}, neither true nor false")
+    return flag
+
+
 def copy_request(request: requests.Request) -> requests.Request:
     """Return a copy that stays as it is when a paginator changes the request in place."""
     copied = copy(request)
@@ -160,6 +192,8 @@ class PageIterator:
     paginator: BasePaginator | None
     record_reader: RecordReader
     guard: PageGuard
+    rules: PagingRules = field(default_factory=PagingRules)
+    """What ends the paging beside the paginator's own end."""
     place: Place | None = None
     """Where an earlier call ended; None to begin at the first page."""
     page_number: int = 0
@@ -168,11 +202,14 @@ class PageIterator:
     """True if the file names no paginator, so that the first response decides."""
     has_advanced: bool = False
     """True once a page was read."""
+    is_ended_by_rule: bool = False
+    """True if a rule of the file ended the paging, whatever the paginator says."""
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
         self.is_detected = self.paginator is None
         if self.place is not None:
+            self._drop_first_page_params()
             self.paginator = go_to_place(self.paginator, self.place, self.request)
         elif self.paginator:
             self.paginator.init_request(self.request)
@@ -220,11 +257,37 @@ class PageIterator:
         selection, body = self._read(response, action)
         listed = selection.listed
         problem, digest = self.guard.check_records(listed, self.page_number, received.digest)
+        if problem and self.rules.stop_when_repeated:
+            self._end_by_rule()
+            return None
         self._raise_if(problem)
         # the items before the filter: a page whose records are all filtered out is not the last one
         self.paginator = self._advance_paginator(response, body, listed)
         self.has_advanced = True
+        if self.paginator.has_next_page and self._is_last(response, body):
+            self._end_by_rule()
         return Page(response, body, selection.records, listed, digest)
+
+    def _is_last(self, response: requests.Response, body: Any) -> bool:
+        """True if the file's rules say that no page follows this one."""
+        rules = self.rules
+        if rules.stop_when_repeated and self.guard.knows_request(self.request):
+            return True
+        try:
+            return _flag_at(body, rules.end_path, "end_path", default=False) or not _flag_at(
+                body, rules.has_more_path, "has_more_path", default=None
+            )
+        except ValueError as error:
+            reason = str(error)
+        raise self.response_error(reason, response)
+
+    def _end_by_rule(self) -> None:
+        self._has_ended = self.is_ended_by_rule = True
+
+    def _drop_first_page_params(self) -> None:
+        for name in self.rules.first_page_params or ():
+            if isinstance(self.request.params, dict):
+                self.request.params.pop(name, None)
 
     def _is_past_the_end(self, response: requests.Response) -> bool:
         """True if the newest total says that this page need not exist, and the API refuses it."""
@@ -252,6 +315,7 @@ class PageIterator:
         try:
             paginator = self.paginator or detect_paginator(response, body)
             paginator.update_state(response, listed)
+            self._drop_first_page_params()
             paginator.update_request(self.request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # dlt's errors quote the whole response; redacted before it is cut, so that no half of a

@@ -92,7 +92,7 @@ class PagingWatch:
         if isinstance(paginator, TolerantReferencePaginator):
             if paginator.was_found:
                 self._found = paginator.reference
-            elif page.listed:
+            elif page.listed and not pages.is_ended_by_rule:
                 self._observe_absence(pages, page, paginator, rows, total)
         elif isinstance(paginator, SinglePagePaginator) and page.listed:
             self._observe_single_page(pages, page)

@@ -26,6 +26,7 @@ from restsource_dagster.engine.dlt_compat import PaginatorFactory, jsonpath
 from restsource_dagster.engine.paging.totals import whole_number
 
 __all__ = [
+    "HeaderUrlPaginator",
     "ReceivedOffsetPaginator",
     "TolerantCursorPaginator",
     "TolerantHeaderCursorPaginator",
@@ -35,6 +36,7 @@ __all__ = [
     "TolerantPageNumberPaginator",
     "TolerantRangePaginator",
     "detect_paginator",
+    "spelled_path",
 ]
 
 
@@ -47,6 +49,10 @@ class TolerantRangePaginator(RangePaginator):
 
     newest_total: int | None = None
     """The total that a page stated last: rows or pages, as the paginator counts."""
+    total_header: str | None = None
+    """The header with the total; None: it is at `total_path`."""
+    ends_by_rule: bool = False
+    """True if `PagingRules` end the paging, too."""
     largest_total: int | None = None
     """The largest total that a page stated."""
 
@@ -87,10 +93,12 @@ class TolerantRangePaginator(RangePaginator):
         return bool(self.current_value > end > self.current_value - self.value_step)
 
     def _read_total(self, response: Response) -> int | None:
+        if self.total_header is not None:
+            return self._read_total_header(response)
         if self.total_path is None:
             return None
         body = response.json()
-        found = jsonpath.find_values(_spelled_path(self.total_path, body), body)
+        found = jsonpath.find_values(spelled_path(self.total_path, body), body)
         total = whole_number(found[0]) if found else None
         if total is None and not self._ends_without_total:
             raise ValueError(
@@ -100,10 +108,20 @@ class TolerantRangePaginator(RangePaginator):
             )
         return total
 
+    def _read_total_header(self, response: Response) -> int | None:
+        given = response.headers.get(self.total_header or "")
+        total = whole_number(given)
+        if total is None and not self._ends_without_total:
+            raise ValueError(f"`total_header` {self.total_header} gives {given!r}, no whole number")
+        return total
+
     @property
     def _ends_without_total(self) -> bool:
         return bool(
-            self.stop_after_empty_page or self.has_more_path or self.maximum_value is not None
+            self.ends_by_rule
+            or self.stop_after_empty_page
+            or self.has_more_path
+            or self.maximum_value is not None
         )
 
 
@@ -182,7 +200,7 @@ class TolerantCursorPaginator(JSONResponseCursorPaginator, TolerantReferencePagi
         """
         self.cursor_path = _path_in(self, self.cursor_path, response)
         if self.has_more_path:
-            self.has_more_path = _spelled_path(self.has_more_path, response.json())
+            self.has_more_path = spelled_path(self.has_more_path, response.json())
         super().update_state(response, data)
         if self._next_reference is None and self._says_more(response, data):
             raise ValueError(
@@ -213,6 +231,20 @@ class TolerantHeaderLinkPaginator(HeaderLinkPaginator, TolerantReferencePaginato
         self._next_reference = self._next_reference or None
 
 
+class HeaderUrlPaginator(HeaderLinkPaginator, TolerantReferencePaginator):
+    """A URL in a header of any name. An empty one ends the paging."""
+
+    def __init__(self, next_url_header: str) -> None:
+        super().__init__()
+        self.next_url_header = next_url_header
+        self.reference = f"next_url_header {next_url_header!r}"
+
+    def update_state(self, response: Response, data: list[Any] | None = None) -> None:  # noqa: ARG002
+        """Read the next URL."""
+        self.was_found = self.was_found or self.next_url_header in response.headers
+        self._next_reference = response.headers.get(self.next_url_header, "").strip() or None
+
+
 class TolerantHeaderCursorPaginator(HeaderCursorPaginator, TolerantReferencePaginator):
     """A cursor in a header. An empty one ends the paging."""
 
@@ -230,7 +262,7 @@ class TolerantHeaderCursorPaginator(HeaderCursorPaginator, TolerantReferencePagi
 def _path_in(paginator: TolerantReferencePaginator, path: JSONPath, response: Response) -> JSONPath:
     """Return the path as the body spells it, and note if it is there."""
     body = response.json()
-    spelled = _spelled_path(path, body)
+    spelled = spelled_path(path, body)
     paginator.was_found = paginator.was_found or _is_in_body(spelled, body)
     return spelled
 
@@ -263,7 +295,7 @@ def detect_paginator(response: Response, body: Any) -> BasePaginator:
     return found
 
 
-def _spelled_path(path: JSONPath, body: Any) -> JSONPath:
+def spelled_path(path: JSONPath, body: Any) -> JSONPath:
     """Return the path with dots in its keys, if the body spells the keys so; else the path itself.
 
     `@odata.nextLink` is the key of that spelling, which a JSON path takes for two keys.

@@ -14,13 +14,14 @@ from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.paginators import Paginator, PagingRules
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     create_auth,
     create_paginator,
 )
 from restsource_dagster.engine.paging.safe_paginators import (
+    HeaderUrlPaginator,
     ReceivedOffsetPaginator,
     TolerantCursorPaginator,
     TolerantHeaderCursorPaginator,
@@ -36,6 +37,7 @@ __all__ = [
     "make_incremental",
     "make_paginator",
     "make_resolved_params",
+    "paging_rules",
     "resource_hints",
 ]
 
@@ -81,10 +83,56 @@ def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> Bas
     given = as_json(paginator)
     arguments = {"type": given} if isinstance(given, str) else dict(given)
     kind = arguments.pop("type", None)
+    for name in _RULE_FIELDS:
+        arguments.pop(name, None)
+    if kind not in _KINDS_WITH_HAS_MORE:
+        arguments.pop("has_more_path", None)
+    if kind == "header_link" and arguments.get("next_url_header"):
+        return HeaderUrlPaginator(arguments["next_url_header"])
+    arguments.pop("next_url_header", None)
+    total_header = arguments.pop("total_header", None)
+    if kind in ("offset", "page_number"):
+        return _make_range(ours[kind], arguments, total_header, paging_rules(paginator))
     if kind in ours:
         return ours[kind](**arguments)
-    made: BasePaginator | None = create_paginator(given)
+    rest: Any = {"type": kind, **arguments}
+    made: BasePaginator | None = create_paginator(rest)
     return made
+
+
+_RULE_FIELDS = ("end_path", "stop_when_repeated", "first_page_params")
+_KINDS_WITH_HAS_MORE = ("cursor", "offset", "page_number")
+"""The paginators that read `has_more_path` themselves."""
+
+
+def paging_rules(paginator: Paginator | None) -> PagingRules:
+    """Return what ends the paging beside the paginator's own end, for the page loop."""
+    if not isinstance(paginator, PagingRules):
+        return PagingRules()
+    reads_more = paginator.as_json()["type"] in _KINDS_WITH_HAS_MORE
+    given = {name: getattr(paginator, name) for name in _RULE_FIELDS}
+    return PagingRules.of(
+        {**given, "has_more_path": None if reads_more else paginator.has_more_path}
+    )
+
+
+def _make_range(
+    kind: type[BasePaginator],
+    arguments: dict[str, Any],
+    total_header: str | None,
+    rules: PagingRules,
+) -> BasePaginator:
+    """Return a paginator by offset or number, whose total may be in a header."""
+    if total_header is not None:
+        arguments["total_path"] = None
+    stops = arguments.get("stop_after_empty_page", True)
+    # dlt refuses one without an end that it knows
+    made: Any = kind(**{**arguments, "stop_after_empty_page": True})
+    made.stop_after_empty_page = stops
+    made.total_header = total_header
+    made.ends_by_rule = bool(rules.end_path or rules.stop_when_repeated)
+    typed: BasePaginator = made
+    return typed
 
 
 def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:

@@ -67,7 +67,9 @@ class PagePrediction:
         if not isinstance(paginator, RangePaginator) or total is None:
             return 0, False
         is_certain = True
-        if not isinstance(paginator, OffsetPaginator) and total >= self._received > 0:
+        # the file says of a total in a header what it counts
+        is_unclear = not isinstance(paginator, OffsetPaginator) and not _names_header(paginator)
+        if is_unclear and total >= self._received > 0:
             # A total of pages, or of rows if no more rows than that have arrived. Either way there are
             # at least as many pages as so many rows fill.
             total, is_certain = -(-total // self._most_rows), False
@@ -75,6 +77,10 @@ class PagePrediction:
         if left <= 0:
             return 0, is_certain
         return pages.page_number - 1 + -(-left // max(1, paginator.value_step)), is_certain
+
+
+def _names_header(paginator: RangePaginator) -> bool:
+    return getattr(paginator, "total_header", None) is not None
 
 
 def _sent_numbers(pages: PageIterator) -> set[int]:

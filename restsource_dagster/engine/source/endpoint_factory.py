@@ -20,7 +20,7 @@ from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
-from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
+from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator, paging_rules
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher, ResponseReplay
 from restsource_dagster.engine.run_progress import PageReporter, Progress, ResourceCounts
@@ -136,6 +136,7 @@ class EndpointFactory:
             headers=None if plan.is_foreign else client.headers,
             auth=self._auth(plan, counts),
             paginator=make_paginator(paginator, knows_page_size=knows_page_size(selector)),
+            rules=paging_rules(paginator),
             data_selector=selector,
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
