@@ -1,7 +1,7 @@
 """Long loads in parts, killed at random moments and continued until they are done.
 
 `FAULTS_PART_KILLS` is the number of kills of each load (2 by default) and `FAULTS_PART_ROWS` the number
-of its rows (3,000). The campaign is `FAULTS_PART_KILLS=15 FAULTS_PART_ROWS=300000`: for each disposition
+of its rows (1,000). The campaign is `FAULTS_PART_KILLS=15 FAULTS_PART_ROWS=300000`: for each disposition
 60 kills, 15 in each kind of paging. The number of requests is compared only there: a kill costs a
 part, whatever the size of the load.
 """
@@ -20,7 +20,7 @@ from restsource_dagster_tests.servers.api import ApiServer
 pytestmark = pytest.mark.faults(row=21)
 
 KILLS = int(os.environ.get("FAULTS_PART_KILLS", "2"))
-ROWS = int(os.environ.get("FAULTS_PART_ROWS", "3000"))
+ROWS = int(os.environ.get("FAULTS_PART_ROWS", "1000"))
 IS_CAMPAIGN = ROWS >= 100_000
 PAGE = 100
 PART_SECONDS = 0.5 if IS_CAMPAIGN else 1e-9
@@ -53,7 +53,9 @@ def test_a_quota_of_a_fifth_of_the_load_lets_it_end_in_five_or_six_runs(
     api: ApiServer, tmp_path: Path, what: str, paging: str
 ) -> None:
     feed = LongFeed(api, what, paging, ROWS, PAGE)
-    connector, _ = parse_connector(feed.file, Path("configs/shop.json"))
+    # prefetched pages count against a quota
+    file = feed.file | {"http": {"max_concurrency": 1}}
+    connector, _ = parse_connector(file, Path("configs/shop.json"))
     assert connector is not None
     load(connector, make_settings(tmp_path / "undisturbed"))
     fifth = -(-feed.requests // 5)
@@ -64,3 +66,16 @@ def test_a_quota_of_a_fifth_of_the_load_lets_it_end_in_five_or_six_runs(
         has_failed = any(outcome.failed for outcome in load(connector, settings).values())
     assert runs in (5, 6)
     assert feed.found(settings) == feed.expected()
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
+def test_pages_that_were_prefetched_are_kept_for_the_next_part(
+    api: ApiServer, tmp_path: Path, paging: str
+) -> None:
+    feed = LongFeed(api, "append", paging, 1_000, PAGE)
+    connector, _ = parse_connector(feed.file, Path("configs/shop.json"))
+    assert connector is not None
+    settings = make_settings(tmp_path).model_copy(update={"checkpoint_seconds": 1e-9})
+    outcome = load(connector, settings)["orders"]
+    assert outcome.checkpoints == 9
+    assert feed.requests == 10

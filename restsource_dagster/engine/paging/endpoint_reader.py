@@ -79,6 +79,8 @@ class CallToFetch:
     """
     first_page_only: bool = False
     """True if one request is sent, and no more before someone waits for the page."""
+    is_kept: Callable[[], bool] = lambda: False
+    """Called when the page loop ends early: returns True if a later call goes on at its next page."""
 
 
 @dataclass(frozen=True)
@@ -277,7 +279,7 @@ class EndpointReader:
         page: Page | None = None
         has_next = True
         last_row: Any = None
-        with self._page_fetcher(call, pages, may_stop_early=may_stop_early) as fetcher:
+        with self._page_fetcher(call, pages, progress, may_stop_early=may_stop_early) as fetcher:
             while has_next:
                 page = self._next_page(pages, fetcher.fetch)
                 if page is None:
@@ -354,12 +356,16 @@ class EndpointReader:
             self.prefetcher.cancel_group(group)
 
     def _page_fetcher(
-        self, call: Call, pages: PageIterator, *, may_stop_early: bool
+        self, call: Call, pages: PageIterator, progress: CallProgress, *, may_stop_early: bool
     ) -> AbstractContextManager[PageFetcher]:
         send = self._sender.send
         if self.prefetcher is None or not call.is_prefetchable:
             return nullcontext(PageFetcher(lambda request, page: PageResponse(send(request, page))))
-        return self.prefetcher.page_fetcher(CallToFetch(self.resource, pages, send, may_stop_early))
+        return self.prefetcher.page_fetcher(
+            CallToFetch(
+                self.resource, pages, send, may_stop_early, is_kept=lambda: progress.goes_on
+            )
+        )
 
     # The cached properties below cost more than the rest of a small call, and a family may make
     # one call for each of thousands of parents.

@@ -55,6 +55,8 @@ class CallProgress:
     """How many pages were read, those of earlier parts included."""
     has_ended: bool = False
     """True if the last page was read."""
+    goes_on: bool = False
+    """True if the next part of the load goes on at the next page, so that prefetched pages are kept."""
     carried: CarriedTotals = field(default_factory=CarriedTotals)
     """What earlier parts know of the totals that the API states."""
     totals: CallTotals | None = None

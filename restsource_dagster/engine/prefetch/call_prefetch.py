@@ -241,6 +241,13 @@ class CallPrefetch:
             first.reservation.is_required = True
         return first
 
+    def begin_at_next_page(self) -> bool:
+        """Be a prefetch of the call that goes on at the next page; False if that is not known."""
+        if self.is_cancelled or not self._pages:
+            return False
+        self.key = self._pages[0].key
+        return True
+
     def is_ready(self, page: PrefetchedPage) -> bool:
         """True if the page loop can take the page, or sees that it was cancelled."""
         return page.stage >= (
@@ -406,6 +413,13 @@ class PrefetchScheduler:
     def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
         found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)
         return list(chain.from_iterable(found))
+
+    def put_back(self, prefetch: CallPrefetch) -> None:
+        """Keep the pages that are left for the call that goes on there."""
+        if prefetch.begin_at_next_page():
+            self._register(prefetch)
+        else:
+            self.remove(prefetch)
 
     def remove(self, prefetch: CallPrefetch) -> None:
         """Cancel and remove a prefetch."""

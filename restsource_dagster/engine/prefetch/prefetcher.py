@@ -88,7 +88,7 @@ class Prefetcher(PagePrefetch):
         """Fetch the pages of a call for its page loop, which advances `call.pages` in one thread.
 
         A call that was not prefetched is sent by the page loop itself. Only if it has a second page,
-        the prefetch begins there.
+        the prefetch begins there. The pages that are left are kept if `call.is_kept` says so.
         """
         replay = self._replay
         if replay is not None and replay.is_replaying(call.resource):
@@ -108,7 +108,10 @@ class Prefetcher(PagePrefetch):
             if current.prefetch is not None:
                 # the page loop may have stopped early, with requests still in flight
                 with self._lock:
-                    self._scheduler.remove(current.prefetch)
+                    if call.is_kept():
+                        self._scheduler.put_back(current.prefetch)
+                    else:
+                        self._scheduler.remove(current.prefetch)
                     self._wake_workers()
                     self._end_waits()
 

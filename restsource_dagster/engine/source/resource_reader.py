@@ -527,6 +527,8 @@ class ResourceReader:
                 )
                 # the last page is followed by what the end of the call shows
                 if ends and not progress.has_ended:
+                    # from its cursor on a call asks for other pages
+                    progress.goes_on = not by_cursor
                     return
         except IngestError as error:
             if (self._is_root and not progress.pages) or not self.part.ends_at_error(
