@@ -80,6 +80,7 @@ def split_requested_range(
     )
     return tuple(
         RequestedWindow(one, _matching_partition_key(one, backfill, partition_keys))
+        # newest first: people look at recent rows, and an interrupted backfill leaves the oldest
         for one in reversed(windows)
     )
 
@@ -91,6 +92,7 @@ def _matching_partition_key(
     if backfill is None or not window.cursor_format.is_time:
         return None
     start, end = window.cursor_format.parse(window.start), window.cursor_format.parse(window.end)
+    # A run of a partition is shown there by Dagster, so its window must be exactly that.
     partition = backfill.partition
     if partition_floor(partition, start) != start or next_partition_start(partition, start) != end:
         return None

@@ -98,6 +98,8 @@ def _execute_with_progress(
         stack.enter_context(stdout_to_stderr())
         observer = stack.enter_context(show_progress(connector, bars=not verbose))
 
+        # Here, because importing Dagster takes a second and can print: the arguments are valid by
+        # now, and standard output is redirected.
         from restsource_dagster.cli.execution import ConnectorExecution
         from restsource_dagster.orchestration.run_config import RunSettings
 
@@ -123,6 +125,7 @@ def _op_config(
     """
     cursors: dict[str, str] = {}
     for given in set_cursor:
+        # The first `=`: a cursor may have others, as base64 does, and no resource's name has one.
         name, equals, value = given.partition("=")
         if not (name and equals and value):
             raise typer.BadParameter(

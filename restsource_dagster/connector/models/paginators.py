@@ -246,6 +246,7 @@ class AutoPaginator(PagingRules):
     type: Literal["auto"] = Field(description="Always `auto`.")
 
 
+# With a member of its own, an unknown type is one finding, and none for each field of each known type.
 class UnknownPaginator(FileModel):
     """A paginator of an unknown type. Only its type is checked."""
 
@@ -279,10 +280,12 @@ Paginator = Annotated[
     by_kind(_paginator_kind, custom_error_message="the name of a type of paginator, or an object"),
 ]
 
+# dlt's constructors raise for two of a pair, and fall back to a usual name if both are left out.
 _EXCLUSIVE_FIELDS: dict[type[FileModel], tuple[tuple[str, str], ...]] = {
     OffsetPaginator: (("offset_param", "offset_body_path"), ("limit_param", "limit_body_path")),
     PageNumberPaginator: (("page_param", "page_body_path"),),
 }
+# What ends the paging beside a page without rows, which an API may never send.
 _STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
     OffsetPaginator: ("total_path", "total_header", "maximum_offset", "has_more_path", "end_path"),
     PageNumberPaginator: (
@@ -293,6 +296,7 @@ _STOP_FIELDS: dict[type[FileModel], tuple[str, ...]] = {
         "end_path",
     ),
 }
+# Names that dlt looks up as they are: it finds nothing under an empty one, and takes that for the end.
 _NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
     HeaderLinkPaginator: ("links_next_key",),
     HeaderCursorPaginator: ("cursor_key", "cursor_param"),
@@ -317,6 +321,7 @@ def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[F
             yield from _pair_findings(paginator, pair, at)
         yield from _stop_findings(paginator, at)
         yield from _start_findings(paginator, at)
+    # Unlike above, dlt refuses the two even if one of them is an empty text.
     if isinstance(paginator, CursorPaginator) and None not in (
         paginator.cursor_param,
         paginator.cursor_body_path,
@@ -366,6 +371,7 @@ def _endless_findings(paginator: FileModel, at: FieldPath) -> Iterator[Finding]:
                 fix="Leave it out for the usual name, or give a name",
                 code="deliberate:no-name",
             )
+    # dlt adds the limit to the offset, so the same page would be requested again and again.
     if isinstance(paginator, OffsetPaginator) and paginator.limit < 1:
         yield Finding(
             json_pointer((*at, "limit")),
@@ -381,6 +387,7 @@ def _pair_findings(paginator: FileModel, pair: tuple[str, str], at: FieldPath) -
     param, body = (getattr(paginator, name) for name in pair)
     if param and body:
         yield _both_given_finding(pair, at)
+    # None means the usual name, and an empty text means none: then nothing would be sent.
     elif (param is not None or body is not None) and not param and not body:
         empty = pair[0] if param is not None else pair[1]
         yield Finding(
@@ -402,6 +409,7 @@ def _both_given_finding(pair: tuple[str, str], at: FieldPath) -> Finding:
 def _stop_findings(
     paginator: OffsetPaginator | PageNumberPaginator, at: FieldPath
 ) -> Iterator[Finding]:
+    # `null` counts as given up: `"total_path": null` says that the API has no total.
     stops = _STOP_FIELDS[type(paginator)]
     knows_end = any(
         getattr(paginator, name) is not None

@@ -109,15 +109,18 @@ class CallPrefetch:
         self.key = self._add(self._first, request).key
         """Identifies the call, among those of its resource."""
         if after is None:
+            # nothing is known of the call yet, and its first page is wanted in any case
             prediction.last_page = self._first
         else:
             prediction.observe(pages, after)
             self._predicted = predicted_requests(pages)
+        # a reader that may stop early has to ask for each further page
         self._min_allowed = self._first if after is None else self._first - 1
 
     @property
     def held_bytes(self) -> int:
         """The memory that its pages have reserved."""
+        # the page loop's own requests reserve nothing
         reservations = (page.reservation for page in self._pages)
         return sum(one.reserved_bytes for one in reservations if one is not None)
 

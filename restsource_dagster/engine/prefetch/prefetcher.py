@@ -133,6 +133,7 @@ class Prefetcher(PagePrefetch):
         """Wait until the first page of the resource's next call is read; return if none is pending."""
         with self._lock:
             ready = self._scheduler.let_read(resource)
+        # without the lock: parsing a page takes longer than anything that is done under it
         for prefetch, page in ready:
             self._read_all(prefetch, page)
         with self._lock:
@@ -216,6 +217,7 @@ class Prefetcher(PagePrefetch):
         """Begin to prefetch a call after the page that its page loop has read."""
         if current.prefetch is not None:
             return
+        # a copy: the page loop and the threads advance their own, and compare requests only
         rest = replace(current.call, pages=current.call.pages.copy())
         try:
             prefetch = self._new_prefetch(rest, self._scheduler.current_budget, after=page)
