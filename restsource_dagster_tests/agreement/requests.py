@@ -190,6 +190,20 @@ ROWS = (
         {"a": "b", "n": "1"},
     ),
     sent("params_list", {"params": {"a": ["b", "c"]}}, param("a"), "c"),
+    *(
+        sent(
+            f"params_{style}",
+            {"params_style": style, "params": {"a": ["b", True], "c": "d"}},
+            lambda r: dict(r.seen[0].query),
+            gives,
+        )
+        for style, gives in (
+            ("repeat", {"a": "true", "c": "d"}),
+            ("brackets", {"a[]": "true", "c": "d"}),
+            ("comma", {"a": "b,true", "c": "d"}),
+        )
+    ),
+    refused("params_style_unknown", endpoint={"params_style": "csv"}),
     sent("params_null", {"params": {"a": None}}, param("a"), None),
     sent("json_body", {"method": "POST", "json": {"a": {"b": 1}}}, body, b'{"a": {"b": 1}}'),
     sent("form", {"method": "POST", "data": {"a": "b c"}}, body, b"a=b+c"),

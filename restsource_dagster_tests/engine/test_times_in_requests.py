@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -21,6 +22,7 @@ from restsource_dagster_tests.engine.windowed import (
 )
 from restsource_dagster_tests.making import load, make_connector
 from restsource_dagster_tests.servers.api import ApiServer, Seen
+from restsource_dagster_tests.servers.faults import FaultServer
 
 START = datetime(2026, 11, 27, 10, 0, 30, tzinfo=UTC)
 SECONDS = {day(n): str(1704067200 + (n - 1) * 86400) for n in range(1, 10)}
@@ -157,6 +159,25 @@ def test_a_relative_start_and_end_make_a_window_that_moves_with_each_run(
     assert outcome.failure is None
     assert events.requested_ranges == [("2026-11-20", "2026-11-27")]
     assert stored(settings) == [1]
+
+
+@pytest.mark.parametrize(
+    ("style", "query"),
+    [
+        ({}, "id=1&id=2&id=2026-11-27&one=3"),
+        ({"params_style": "repeat"}, "id=1&id=2&id=2026-11-27&one=3"),
+        ({"params_style": "brackets"}, "id[]=1&id[]=2&id[]=2026-11-27&one=3"),
+        ({"params_style": "comma"}, "id=1,2,2026-11-27&one=3"),
+    ],
+)
+def test_a_param_that_is_a_list_is_sent_in_the_style_of_the_api(
+    settings: Settings, style: dict[str, str], query: str
+) -> None:
+    with FaultServer(plan={"/items": [{"id": 1}]}) as server:
+        endpoint = {"params": {"id": [1, 2, "{today}"], "one": 3}, **style}
+        connector = make_connector(server.url, {"name": "items", "endpoint": endpoint})
+        assert run(connector, settings)["items"].failure is None
+        assert [unquote(seen.target) for seen in server.arrivals] == [f"/items?{query}"]
 
 
 def test_a_relative_initial_value_counts_until_a_cursor_is_stored(

@@ -73,6 +73,14 @@ def filtered_first(number: int, seen: Seen) -> Any:
 
 
 APIS: Mapping[str, RecipeApi] = {
+    "lists_in_params": RecipeApi(
+        {
+            "/tickets": only(
+                lambda seen: seen.query.get("status") == "open,closed",
+                [{"id": 1, "status": "open"}, {"id": 2, "status": "closed"}],
+            )
+        }
+    ),
     "end_of_stream": RecipeApi({"/items": numbered("after", 0, stream)}),
     "next_page_in_a_header": RecipeApi({"/items": numbered("_token", 1, next_in_header)}),
     "pages_counted_in_a_header": RecipeApi({"/items": numbered("page", 1, counted_in_header)}),

@@ -398,6 +398,11 @@ class EndpointDefaults(FileModel):
         description="Query parameters. Values may contain `{resources.parent.field}` and "
         "`{incremental.start_value}`. Write a literal brace twice: `{{`.",
     )
+    params_style: Literal["repeat", "brackets", "comma"] = Field(
+        default="repeat",
+        description="How a param that is a list is sent: `repeat`: `a=1&a=2`. `brackets`: `a[]=1&a[]=2`. "
+        "`comma`: `a=1,2`. Not part of dlt's configuration.",
+    )
     # With an underscore, because `json` is a method of pydantic's models.
     json_: dict[str, Any] = Field(
         default={},

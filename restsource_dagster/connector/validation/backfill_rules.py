@@ -141,6 +141,7 @@ def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
         "include_from_parent": sorted(resource.include_from_parent),
         "not_selected": not resource.selected,
         # only where there are any: the partitions of other resources keep their keys
+        **({"params_style": style} if (style := endpoint.params_style) != "repeat" else {}),
         **({"steps": as_json(resource.processing_steps)} if resource.processing_steps else {}),
     }
 

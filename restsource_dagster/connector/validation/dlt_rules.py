@@ -130,6 +130,7 @@ REFUSALS = {
     "paging-end": "Fields of a paginator that contradict one another or that dlt doesn't have: "
     "`total_header` beside `total_path`, `next_url_header` beside `links_next_key`, a param of the paging in "
     "`first_page_params`, or one that is not sent; a wrong value of them.",
+    "params-style": "`params_style` with an unknown value. dlt doesn't have this field and doesn't get it.",
     "method": "A `method` that is no word of letters. dlt has GET and POST only.",
     "time-format": "`convert`, `cursor_format` or `timezone` with an unknown value. dlt takes a function "
     "for `convert`, doesn't have the others, and gets none of them.",
@@ -213,6 +214,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
+        ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),
         ("paging-end", "paginator" in path and bool(_OWN_PAGING_FIELDS & {*path[-2:]})),
         ("time-format", bool({"convert", "cursor_format", "timezone"} & {*path[-2:]})),

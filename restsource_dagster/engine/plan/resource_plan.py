@@ -215,7 +215,7 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
 
 def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
     """Return the one call of a resource without a parent. Raises `CallValueError`."""
-    return _filled(_call_template(plan, incremental), _known(plan, incremental))
+    return _filled(plan, _call_template(plan, incremental), _known(plan, incremental))
 
 
 def dependent_call(
@@ -237,7 +237,7 @@ def dependent_call(
         resolved_params=list(plan.parent_params),
         include_from_parent=list(plan.resource.include_from_parent),
     ).parent_record
-    return _filled(_call_template(plan, incremental), known), fields
+    return _filled(plan, _call_template(plan, incremental), known), fields
 
 
 _RUN_START = "\0run start"
@@ -308,16 +308,25 @@ class SentTime:
         return format(as_url_text(self.written()), spec)
 
 
-def _filled(template: Call, known: Mapping[str, Any]) -> Call:
+def _filled(plan: ResourcePlan, template: Call, known: Mapping[str, Any]) -> Call:
     return Call(
         path=fill_path(template.path, known),
         method=template.method,
         headers=fill_values(template.headers, known),
-        params=fill_values(template.params, known),
+        params=_styled(fill_values(template.params, known), plan.endpoint.params_style),
         json=fill_values(template.json, known, keeps_types=True),
         data=fill_values(template.data, known),
         is_filtered=template.is_filtered,
     )
+
+
+def _styled(params: Mapping[str, Any], style: str) -> Mapping[str, Any]:
+    """Return params whose lists are spelt as the API wants them; `repeat` is how requests sends lists."""
+    if style == "repeat" or not any(isinstance(value, list) for value in params.values()):
+        return params
+    if style == "brackets":
+        return {f"{n}[]" if isinstance(v, list) else n: v for n, v in params.items()}
+    return {n: ",".join(map(str, v)) if isinstance(v, list) else v for n, v in params.items()}
 
 
 def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
