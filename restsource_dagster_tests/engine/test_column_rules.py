@@ -164,3 +164,42 @@ def test_an_empty_first_answer_of_a_dependent_with_a_key_makes_its_table(
         for outcome in load(make_connector(api.url, things, lines), settings).values():
             assert outcome.failure is None, outcome.failure
         assert query(settings, "SELECT title FROM shop.lines") == [("a",)] * len(answer)
+
+
+CONTRACTS: dict[str, tuple[dict[str, Any], str]] = {
+    "columns": ({"id": 3, "o": {"n": 1}}, "field o__n, table things: it would be a new column"),
+    "tables": ({"id": 3, "l": [{"n": 1}]}, "field l, table things__l: it would be a new table"),
+    "data_type": ({"id": "x"}, "field id, table things: it would be a value of another type"),
+}
+
+
+@pytest.mark.parametrize("mode", ["rows", "auto"])
+@pytest.mark.parametrize("entity", CONTRACTS)
+def test_a_row_that_breaks_the_contract_is_named_with_page_row_and_field(
+    api: ApiServer, settings: Settings, mode: str, entity: str
+) -> None:
+    row, told = CONTRACTS[entity]
+    given: dict[str, Any] = {"mode": mode, "write_disposition": "append"}
+    assert load_pages(api, settings, [{"id": 1}], **given).failure is None
+    given["schema_contract"] = {entity: "freeze"}
+    text = refusal(load_pages(api, settings, [{"id": 1}], [{"id": 2}, row], **given))
+    assert f"resource things: page 2, row 2, {told}" in text
+    assert f"set `{entity}` to `evolve`" in text
+    assert query(settings, "SELECT id FROM shop.things") == [(1,)]
+
+
+def test_a_parent_without_an_included_field_is_an_error_of_the_dependent_resource(
+    api: ApiServer, settings: Settings
+) -> None:
+    api.answers |= {"/parents": [{"id": 1, "info": {"name": "x"}}], "/parents/1/lines": [{"n": 1}]}
+    below = {
+        "name": "lines",
+        "include_from_parent": ["info.name"],
+        "endpoint": {"path": "parents/{resources.parents.id}/lines", "data_selector": "$"},
+    }
+    outcomes = load(make_connector(api.url, "parents", below), settings)
+    for outcome in outcomes.values():
+        assert outcome.failure is not None
+        assert outcome.failure.resource == "lines"
+        assert "resource lines: include_from_parent takes the field 'info.name'" in refusal(outcome)
+        assert "It has id, info." in refusal(outcome)

@@ -117,6 +117,8 @@ REFUSALS = {
     "reads one page only.",
     "no-limit": "An offset paginator with a limit below 1. dlt requests the same page forever.",
     "no-start": "A paginator that starts at `null`. dlt fails at the second page.",
+    "nullable-key": "A key of a merge whose column is `nullable`. Null is equal to nothing in SQL, so rows "
+    "without a value are lost or doubled.",
     "nested-disposition": "A nested table without a key of its own that has another write disposition "
     "than its resource. dlt writes the two apart, so rows are lost or doubled.",
     "validity-columns": "`validity_column_names` with more or fewer than two names. dlt "

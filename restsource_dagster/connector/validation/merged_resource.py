@@ -362,6 +362,8 @@ def write_disposition_of(
         merged, primary, merge, incremental_parent, incremental=incremental
     )
     _check_nested_dispositions(merged, disposition)
+    if disposition.value == "merge":
+        _check_nullable_keys(merged, (*primary, *merge))
     return disposition
 
 
@@ -471,6 +473,20 @@ def _check_keys(
         fix='Add "primary_key": "id" (the column that identifies a row), or write "append"',
         code="deliberate:merge-without-key",
     )
+
+
+def _check_nullable_keys(merged: MergedResource, keys: tuple[str, ...]) -> None:
+    """Report a column of a merge's key that may be null: null is equal to nothing in SQL."""
+    columns = merged.resource.columns_by_name
+    for name in keys:
+        if name in columns and columns[name].nullable is True:
+            merged.report(
+                merged.place("columns"),
+                f"{quoted_name(name)} is part of the key of a merge and `nullable`. Rows without a "
+                "value there match no row: they would be lost or doubled with each run",
+                fix='Leave "nullable" out: then such a row is refused by name; or write "append"',
+                code="deliberate:nullable-key",
+            )
 
 
 def _check_replace(

@@ -40,7 +40,7 @@ from restsource_dagster.engine.dlt_compat import (
     process_parent_data_item,
     single_entity_path,
 )
-from restsource_dagster.engine.errors import CallValueError, IngestError
+from restsource_dagster.engine.errors import CallValueError, IngestError, ResourceError
 from restsource_dagster.engine.http.origins import has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.paging.endpoint_reader import Call
@@ -226,8 +226,18 @@ def dependent_call(
 ) -> tuple[Call, Record]:
     """Return the call for one record of the parent, and the parent's fields for its records.
 
-    `values` are those of `values_from_parent`. Raises `CallValueError`.
+    `values` are those of `values_from_parent`. Raises `CallValueError`, and `ResourceError` if the
+    parent lacks a field that its records shall get.
     """
+    resource = plan.resource
+    for name in resource.include_from_parent:
+        if name not in parent:
+            has = ", ".join(map(str, parent))
+            raise ResourceError(
+                resource.name,
+                f"include_from_parent takes the field {name!r} of each record of {resource.parent}, and "
+                f"one has none. It has {has}. Name a field that each record has, at its top level",
+            )
     names = (param.param_name for param in plan.parent_params)
     known = {**dict(zip(names, values, strict=True)), **_known(plan, incremental)}
     # dlt names the fields that go into the records

@@ -19,6 +19,7 @@ from typing import Any
 
 import dlt
 from dlt.common.schema import Schema
+from dlt.common.schema.exceptions import DataValidationError
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.env_references import read_references
@@ -40,7 +41,7 @@ from restsource_dagster.engine.destination.tables import (
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
-from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
+from restsource_dagster.engine.errors import IngestError, PlaceRefusedError, ResourceError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
@@ -119,6 +120,9 @@ def failed_outcome(
         oversized = (sanitizer.first_oversized for sanitizer in source.sanitizers.values())
         cause = next((known for known in oversized if known), cause)
     failed_resource = _failed_resource(error, cause, family)
+    if isinstance(cause, DataValidationError):
+        members = {member.name: member for member in family.members}
+        cause = _contract_error(cause, members[failed_resource], source)
     counts = source.counts.get(resource.name) if source else None
     message = _error_message(cause)
     if loaded is not None and loaded.rows_loaded:
@@ -177,6 +181,33 @@ def _failed_resource(error: Exception, cause: BaseException, family: Family) -> 
                 return member.name
         current = current.__cause__ or current.__context__
     return family.root.name
+
+
+_REFUSED_BY_CONTRACT = {
+    "tables": "a new table",
+    "columns": "a new column",
+    "data_type": "a value of another type",
+}
+
+
+def _contract_error(
+    error: DataValidationError, resource: Resource, source: FamilySource | None
+) -> ResourceError:
+    """Return dlt's error about a schema contract with the page, row and field, and the ways out."""
+    entity, table, column = error.schema_entity, error.table_name, error.column_name or ""
+    name = column or table.removeprefix(f"{resource.table}__")
+    rules = source.column_rules.get(resource.name) if source else None
+    # the rows of nested tables are known by the list that they come from
+    is_known = rules is not None and (table == resource.table or not column)
+    found = rules.first_seen(name) if rules and is_known else None
+    where = f"page {found[0]}, row {found[1]}, " if found else ""
+    return ResourceError(
+        resource.name,
+        f"{where}field {name.partition('__v_')[0]}, table {table}: it would be "
+        f"{_REFUSED_BY_CONTRACT[entity]}, and the schema_contract of the file has `{entity}`: "
+        f"`{error.contract_mode}`. Declare it in `columns`, or set `{entity}` to `evolve`, or to "
+        "`discard_value` to leave such values out",
+    )
 
 
 def _root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseException]:

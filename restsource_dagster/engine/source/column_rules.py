@@ -21,6 +21,7 @@ from restsource_dagster.engine.source.exact_rows import is_stored_as_it_came
 __all__ = ["ColumnRules"]
 
 _SEPARATOR = "__"
+_VARIANT = "__v_"
 _DECIMAL_PRECISION, _DECIMAL_SCALE = 38, 9  # dlt's own, if the file declares none
 _KEY_TYPES: Mapping[type, str] = {str: "text", int: "bigint", float: "double", bool: "bool"}
 _SNIPPET_CHARS = 80
@@ -35,6 +36,8 @@ class ColumnRules:
     snippet: Callable[[str, int], str]
     """Redacts a text and cuts it to so many characters."""
     _key_types: dict[str, str] = field(default_factory=dict)
+    _first_seen: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    """Page and row of the first value of each field and type, if a contract may refuse them."""
 
     @cached_property
     def _declared(self) -> Mapping[str, Column]:
@@ -80,11 +83,33 @@ class ColumnRules:
             if name not in columns or not columns[name].data_type
         ]
 
+    def first_seen(self, column: str) -> tuple[int, int] | None:
+        """Return page and row of the first record with a value for this column or nested table.
+
+        That is a value of the type in the name, if it ends in one: `id__v_text`.
+        """
+        path, _, data_type = column.partition(_VARIANT)
+        for (name, kind), found in self._first_seen.items():
+            known = column_identifier(self.stored, name) if name else name
+            is_there = path == known or path.startswith(f"{known}{_SEPARATOR}")
+            if is_there and (not data_type or data_type == kind):
+                return found
+        return None
+
+    def _note_fields(self, page: Sequence[Any], number: int) -> None:
+        for row, record in enumerate(page, 1):
+            for name, value in record.items() if isinstance(record, dict) else ():
+                if value is not None:
+                    kind = _KEY_TYPES.get(type(value), "")
+                    self._first_seen.setdefault((name, kind), (number, row))
+
     def check(self, records: Sequence[Any], page: Sequence[Any], number: int) -> None:
         """Raise `RecordError` for a record of a page that can't be stored as the file says.
 
         `records` are those of the page that are loaded.
         """
+        if self.resource.hints.schema_contract is not None:
+            self._note_fields(page, number)
         for column in self.required.keys() - self._from_parent:
             for record in records:
                 if isinstance(record, dict):

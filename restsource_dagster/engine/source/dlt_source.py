@@ -59,6 +59,7 @@ class FamilySource:
     counts: Mapping[str, ResourceCounts]
     plans: Mapping[str, ResourcePlan]
     sanitizers: Mapping[str, RecordSanitizer]
+    column_rules: Mapping[str, ColumnRules]
     column_loaders: Mapping[str, ColumnLoader]
     """Resources that are loaded as rows have none."""
     watches: Mapping[str, PagingWatch]
@@ -125,6 +126,10 @@ def build_family_source(
         for name, plan in plans.items()
     }
 
+    snippet = endpoints.redactor.snippet
+    rules = {
+        name: ColumnRules(plan.resource, stored or empty, snippet) for name, plan in plans.items()
+    }
     watches = {name: PagingWatch(_named(name, notify), is_strict=window is None) for name in plans}
 
     repeats = {name: RepeatedRows(plan) for name, plan in plans.items()}
@@ -150,7 +155,6 @@ def build_family_source(
             )
             # only here: dlt looks secrets up by the source that it is about to extract
             endpoint = endpoints.endpoint(plan)
-            rules = ColumnRules(plan.resource, stored or empty, endpoints.redactor.snippet)
             reader = ResourceReader(
                 plan,
                 endpoint,
@@ -158,7 +162,7 @@ def build_family_source(
                 parents,
                 steps[name],
                 sanitizers[name],
-                rules,
+                rules[name],
                 watches[name],
                 repeats[name],
                 own_part,
@@ -171,7 +175,9 @@ def build_family_source(
     source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(source, counts, plans, sanitizers, loaders, watches, repeats, steps, notify)
+    return FamilySource(
+        source, counts, plans, sanitizers, rules, loaders, watches, repeats, steps, notify
+    )
 
 
 def _takes_own_key(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> bool:
