@@ -1,5 +1,6 @@
 """Response actions: each action, and each form of each condition."""
 
+import json
 from dataclasses import replace
 from itertools import cycle
 from typing import Any
@@ -35,13 +36,34 @@ def useless(name: str, **rule: Any) -> Row:
 
 
 BROKEN = page(1, errors=[{"message": "row 2 timed out"}])
-
+AT_A_PLACE = page(1, errors=[{"message": "no", "path": ["a", "b"]}])
 
 ROWS = (
     Row("partial_errors_default", {}, BROKEN, fails="says in `errors` that something failed"),
     Row("partial_errors_fail", {"partial_errors": "fail"}, BROKEN, fails="says in `errors`"),
     Row("partial_errors_load", {"partial_errors": "load"}, BROKEN, [1]),
     refused("partial_errors_unknown", endpoint={"partial_errors": "ignore"}),
+    Row(
+        "graphql",
+        {"graphql": {"query": "{ a }", "variables": {"n": 1}}},
+        page(1),
+        {"query": "{ a }", "variables": {"n": 1}},
+        lambda result: json.loads(result.seen[0].body),
+    ),
+    Row("graphql_null", {"graphql": None}, page(1), [1]),
+    Row(
+        "graphql_more",
+        {"graphql": {"query": "{ a }"}, "json": {"operationName": "a"}},
+        page(1),
+        {"query": "{ a }", "operationName": "a"},
+        lambda result: json.loads(result.seen[0].body),
+    ),
+    Row("graphql_error", {"graphql": {"query": "{ a }"}}, AT_A_PLACE, fails="(at a.b)"),
+    Row("graphql_allowed", {"graphql": {"query": "{ a }", "allow_errors": ["a"]}}, AT_A_PLACE, [1]),
+    refused("graphql_get", endpoint={"graphql": {"query": "{ a }"}, "method": "GET"}),
+    refused("graphql_twice", endpoint={"graphql": {"query": "{ a }"}, "json": {"query": "{ b }"}}),
+    refused("graphql_data", endpoint={"graphql": {"query": "{ a }"}, "data": "x"}),
+    refused("graphql_empty", endpoint={"graphql": {"query": ""}}),
     action("ignore_404", status_code=404),
     action("ignore_404_text", status_code="404"),
     action("ignore_404_spaces", status_code=" 404 "),

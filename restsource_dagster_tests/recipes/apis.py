@@ -1,5 +1,6 @@
 """The API of each recipe. To add a recipe: a page in docs/recipes, and its API in `APIS` by the page's name."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,6 +71,17 @@ def filtered_first(number: int, seen: Seen) -> Any:
     if ("status" in seen.query) != (number == 1):
         return Answer({"errors": {"status": "can't be set"}}, 400)
     return {"items": [{"id": number}], "next": str(number + 1) if number < 3 else None}
+
+
+def orders_by_graphql(seen: Seen) -> Any:
+    """Three orders, two on the first page."""
+    variables = json.loads(seen.body)["variables"]
+    if variables["filter"] != "updated_at:>=2026-01-01T00:00:00Z":
+        return Answer({"errors": [{"message": "refused"}]}, 400)
+    found, after = ([3], None) if variables["after"] == "c1" else ([1, 2], "c1")
+    nodes = [{"id": n, "total": 10 * n, "updatedAt": f"2026-02-0{n}T00:00:00Z"} for n in found]
+    info = {"endCursor": after, "hasNextPage": after is not None}
+    return {"data": {"orders": {"nodes": nodes, "pageInfo": info}}}
 
 
 APIS: Mapping[str, RecipeApi] = {
@@ -165,5 +177,8 @@ APIS: Mapping[str, RecipeApi] = {
                 {"Event No": 2, "payload": ""},
             ]
         },
+    ),
+    "graphql": RecipeApi(
+        {"/admin/graphql.json": orders_by_graphql}, environment={"SHOP_TOKEN": "t0ken-of-shop"}
     ),
 }

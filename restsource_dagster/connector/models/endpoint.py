@@ -33,6 +33,7 @@ from restsource_dagster.connector.models.fields import (
     by_kind,
     closest_kind,
 )
+from restsource_dagster.connector.models.graphql import GraphQL
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
@@ -445,6 +446,12 @@ class EndpointDefaults(FileModel):
 class Endpoint(EndpointDefaults):
     """An endpoint: its path after `base_url`, its request, and how to read the response."""
 
+    graphql: GraphQL | None = Field(
+        default=None,
+        description="A GraphQL query as the request, in place of `method` and `json`. Not part of dlt's "
+        "configuration.",
+    )
+
     BRACE_DOUBLINGS: ClassVar[Mapping[str, int]] = {
         # Read first for params and then for placeholders, like the path in dlt.
         "path": 2,
@@ -454,6 +461,13 @@ class Endpoint(EndpointDefaults):
         "headers": 1,
     }
     """The fields in which placeholders are filled in, and how often each is read for them."""
+
+    def with_graphql_request(self) -> "Endpoint":
+        """Return the endpoint with its GraphQL query as the request; itself without one."""
+        if self.graphql is None:
+            return self
+        body = {**self.json_, **self.graphql.request_body()}
+        return Endpoint.of({**self.given, "method": "POST", "json_": body})
 
     @property
     def incremental_params(self) -> dict[str, IncrementalParam]:

@@ -323,6 +323,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
             code="deliberate:two-bodies",
             on_key=True,
         )
+    _check_graphql(merged)
     selector = endpoint.data_selector
     if selector and not is_jsonpath(without_references(selector)):
         merged.report(
@@ -332,6 +333,28 @@ def check_endpoint_rules(merged: MergedResource) -> None:
             expected="a path such as `data.items` or `$.items[*]`",
             fix="Put a name with spaces or other special characters in quotes: `'first name'`",
             code="deliberate:data-selector",
+        )
+
+
+def _check_graphql(merged: MergedResource) -> None:
+    """Report what contradicts a GraphQL query."""
+    own = merged.own_endpoint
+    if own.graphql is None:
+        return
+    if own.given.get("method") == "GET":
+        merged.report(
+            merged.endpoint_location("method"),
+            "A GraphQL query is sent by POST",
+            fix="Leave `method` out",
+            code="deliberate:graphql",
+        )
+    for name in sorted({"query", "variables"} & own.json_.keys()):
+        merged.report(
+            (*merged.endpoint_location("json"), name),
+            f"`graphql` and `json` both have {quoted_name(name)}",
+            fix=f"Write {quoted_name(name)} in `graphql` only",
+            code="deliberate:graphql",
+            on_key=True,
         )
 
 

@@ -97,6 +97,8 @@ class MergedResource:
         part, *inner = steps
         if part == "params":
             return (*self.param_location(str(inner[0])), *inner[1:])
+        if part == "json_" and inner[:1] == ["variables"] and self.endpoint.graphql:
+            return (*self.endpoint_location("graphql"), *inner)
         return (*self.endpoint_location(str(part).rstrip("_")), *inner)
 
     def param_location(self, name: str) -> FieldPath:
@@ -206,7 +208,7 @@ def merge_resource(
         given=given,
         resource=ResourceObject.of(fields),
         own_endpoint=own,
-        endpoint=Endpoint.of(endpoint),
+        endpoint=Endpoint.of(endpoint).with_graphql_request(),
         default_params=defaults.param_names,
         path_at=path_at,
         all_names=all_names,

@@ -46,6 +46,7 @@ from restsource_dagster.engine.http.waits import (
     ActionFor,
     RateLimiter,
     Retrier,
+    asks_no_wait,
     is_transient,
 )
 from restsource_dagster.engine.run_progress import UsageCounter
@@ -98,6 +99,8 @@ class SessionRules:
     max_wait_seconds: float = 300.0
     max_response_mb: int = 256
     action_for: ActionFor = lambda _: None
+    asked_wait: Callable[[requests.Response], float | None] = asks_no_wait
+    """Returns the seconds that the body of a response asks to wait; None if it doesn't."""
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
     redactor: Redactor = field(default_factory=Redactor)
@@ -265,6 +268,7 @@ class _Transport(HTTPAdapter):
             rules.max_wait_seconds,
             rules.on_wait,
             rules.sleep,
+            rules.asked_wait,
         )
         super().__init__(pool_maxsize=_POOL_SIZE)
 

@@ -25,6 +25,7 @@ __all__ = [
     "ActionFor",
     "RateLimiter",
     "Retrier",
+    "asks_no_wait",
     "is_transient",
     "rate_limit_resets_in",
     "retry_after",
@@ -153,6 +154,11 @@ _REMAINING_HEADERS = ("x-ratelimit-remaining", "x-rate-limit-remaining", "rateli
 _RESET_HEADERS = ("x-ratelimit-reset", "x-rate-limit-reset", "ratelimit-reset")
 
 
+def asks_no_wait(response: requests.Response) -> float | None:  # noqa: ARG001
+    """Return None: the body of a response says nothing of waits."""
+    return None
+
+
 @dataclass(frozen=True)
 class Retrier:
     """Sends a request within the rate limit, and again while its outcome may be temporary.
@@ -167,6 +173,8 @@ class Retrier:
     max_wait_seconds: float
     on_wait: Callable[[str], None]
     sleep: Sleep | None = None
+    asked_wait: Callable[[requests.Response], float | None] = asks_no_wait
+    """Returns the seconds that the body of a response asks to wait; None if it doesn't."""
 
     def run(self, attempt: Callable[[], requests.Response]) -> requests.Response:
         """Return the last response or raise the last error of `attempt`.
@@ -176,7 +184,7 @@ class Retrier:
         """
         retrying = tenacity.Retrying(
             stop=self._should_stop,
-            wait=_wait_seconds,
+            wait=self._wait_seconds,
             retry=tenacity.retry_if_exception(is_transient)
             | tenacity.retry_if_result(self._should_retry),
             before_sleep=self._report_retry,
@@ -201,6 +209,7 @@ class Retrier:
             wait = _requested_wait_seconds(response)
         else:
             wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
+            wait = wait or self.asked_wait(response)
         if wait and wait <= self.max_wait_seconds:
             self.rate_limiter.pause(wait)
             if response.ok:  # a refused request reports its wait itself, before its retry
@@ -214,12 +223,31 @@ class Retrier:
     def _should_stop(self, state: tenacity.RetryCallState) -> bool:
         """Return True after too many attempts, or if the waits would be too long together."""
         is_too_long = state.idle_for + state.upcoming_sleep > self.max_wait_seconds
-        if _requested_wait(state) is None:
+        if self._requested_wait(state) is None:
             return is_too_long or state.attempt_number >= MAX_ATTEMPTS
         if is_too_long:
             # not the API's own 429: the user is to learn which setting would have waited
             raise RateLimitedError(state.upcoming_sleep, state.idle_for, self.max_wait_seconds)
         return state.attempt_number >= MAX_ATTEMPTS_WITH_RETRY_AFTER
+
+    def _wait_seconds(self, state: tenacity.RetryCallState) -> float:
+        """Return what the API asks for, else 1, 2, 4, ... seconds plus jitter.
+
+        A wait of 0 is taken literally once: an API that keeps refusing is not sent requests without
+        a pause.
+        """
+        asked = self._requested_wait(state)
+        if asked is None or (asked == 0 and state.attempt_number > 1):
+            backoff: float = _backoff(state)
+            return backoff
+        return asked
+
+    def _requested_wait(self, state: tenacity.RetryCallState) -> float | None:
+        if state.outcome is None or state.outcome.failed:
+            return None
+        response = state.outcome.result()
+        asked = _requested_wait_seconds(response)
+        return self.asked_wait(response) if asked is None else asked
 
     def _report_retry(self, state: tenacity.RetryCallState) -> None:
         self.usage_counter.add(retries=1)
@@ -263,25 +291,6 @@ def rate_limit_resets_in(headers: Mapping[str, str], now: datetime) -> float | N
     if reset > _MIN_EPOCH_MILLISECONDS:
         reset /= 1000
     return max(0.0, reset - now.timestamp()) if reset > _MIN_EPOCH_SECONDS else reset
-
-
-def _wait_seconds(state: tenacity.RetryCallState) -> float:
-    """Return what the API asks for, else 1, 2, 4, ... seconds plus jitter.
-
-    A wait of 0 is taken literally once: an API that keeps refusing is not sent requests without a
-    pause.
-    """
-    asked = _requested_wait(state)
-    if asked is None or (asked == 0 and state.attempt_number > 1):
-        backoff: float = _backoff(state)
-        return backoff
-    return asked
-
-
-def _requested_wait(state: tenacity.RetryCallState) -> float | None:
-    if state.outcome is None or state.outcome.failed:
-        return None
-    return _requested_wait_seconds(state.outcome.result())
 
 
 def _describe_attempt(state: tenacity.RetryCallState) -> str:

@@ -5,7 +5,7 @@ selectors and detection. Unlike there, a response that is not what the file says
 and is never an empty page, and paging that does not end is stopped.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -248,6 +248,8 @@ class EndpointReader:
     """False if dlt chose the selector, as it does for a path that ends in an id."""
     actions: Sequence[ResponseAction] = ()
     allows_errors: bool = False
+    allowed_error_paths: Collection[str] = ()
+    """Where GraphQL errors beside rows are allowed."""
     """True if rows are loaded although the answer says beside them that something failed."""
     max_pages: int = 100_000  # above any real API: a guard against paging without an end
     listener: PageListener | None = None
@@ -396,6 +398,7 @@ class EndpointReader:
                 is_from_file=self.is_selector_from_file,
                 compiled=self._selector,
                 allows_errors=self.allows_errors,
+                allowed_error_paths=self.allowed_error_paths,
             ),
             guard=PageGuard(self.max_pages),
             rules=self.rules,
@@ -418,13 +421,13 @@ class EndpointReader:
 
     def _report_errors(self, page: Page, number: int) -> None:
         """Report an error beside rows that the file allows."""
-        if not (self.allows_errors and self.listener):
+        if not ((self.allows_errors or self.allowed_error_paths) and self.listener):
             return
         field = failure_beside_records(page.body, page.listed)
         if field is not None:
             self.listener.on_message(
                 f"page {number} says in `{field}` that something failed; its rows are loaded "
-                "(partial_errors)"
+                f"({'partial_errors' if self.allows_errors else 'allow_errors'})"
             )
 
     def _report_page(self, records: Records) -> Records:

@@ -5,7 +5,7 @@ takes the first list with a usual name, else the first list of any name. So it l
 object that is a single record, and the details of an error message as rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,14 @@ from restsource_dagster.engine.dlt_compat import (
     find_response_page_data,
     jsonpath,
 )
+from restsource_dagster.engine.http.graphql import without_allowed_errors
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (
     ID_KEYS,
+    describe_failure,
     failure_beside_records,
+    failure_field,
     is_error_field,
     looks_like_an_error,
     reports_no_records,
@@ -218,8 +221,10 @@ class RecordReader:
         is_from_file: bool = True,
         compiled: JSONPath | None = None,
         allows_errors: bool = False,
+        allowed_error_paths: Collection[str] = (),
     ) -> None:
         self._allows_errors = allows_errors
+        self._allowed_error_paths = allowed_error_paths
         self._file_selector = selector if is_from_file else None
         self._selector = compiled or (jsonpath.compile_path(selector) if selector else None)
         self._list_path = None if self._selector is None else _path_of_list(self._selector)
@@ -235,9 +240,10 @@ class RecordReader:
         found = [] if self._list_path is None else jsonpath.find_values(self._list_path, body)
         listed = found[0] if len(found) == 1 and isinstance(found[0], list | dict) else records
         if not (records and self._allows_errors):
-            field = failure_beside_records(body, listed if isinstance(listed, list) else records)
+            judged = without_allowed_errors(body, self._allowed_error_paths)
+            field = failure_beside_records(judged, listed if isinstance(listed, list) else records)
             if field is not None:
-                raise _failure_error(field, len(records))
+                raise _failure_error(field, describe_failure(judged, field), len(records))
         return Selection(records, list(listed.values()) if isinstance(listed, dict) else listed)
 
     def _records(self, body: Any) -> list[Any]:
@@ -282,6 +288,8 @@ class RecordReader:
             return []
         if reports_no_records(body):
             return []
+        if field := failure_field(body):
+            raise _failure_error(field, describe_failure(body, field), 0)
         raise NoRecordsError(f"{self._name} finds nothing")
 
     @property
@@ -291,13 +299,15 @@ class RecordReader:
         return f"the place of the first page's rows ({self._selector})"
 
 
-def _failure_error(field: str, rows: int) -> NoRecordsError:
+def _failure_error(field: str, said: str, rows: int) -> NoRecordsError:
     """Return the error for a body that says beside its rows that something failed."""
     if not rows:
         # some APIs answer 200 to a failure and add an empty list
-        return NoRecordsError(f"the answer has no rows and says in `{field}` that something failed")
+        return NoRecordsError(
+            f"the answer has no rows and says in `{field}` that something failed{said}"
+        )
     return NoRecordsError(
-        f"the answer has {rows} rows and says in `{field}` that something failed. If such "
+        f"the answer has {rows} rows and says in `{field}` that something failed{said}. If such "
         'rows are to be loaded, set "partial_errors": "load" in the endpoint'
     )
 

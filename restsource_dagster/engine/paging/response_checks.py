@@ -11,6 +11,7 @@ from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS
 
 __all__ = [
     "ID_KEYS",
+    "describe_failure",
     "failure_beside_records",
     "failure_field",
     "is_error_field",
@@ -48,6 +49,9 @@ _NO_ERROR_TEXTS = split_names(
 _WRAPPERS = split_names("response result body envelope reply d")
 ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
 """Keys, in lower case, by which an object is a record rather than an envelope of records."""
+_MESSAGE_KEYS = ("message", "detail", "description", "title", "error")
+_MOST_ERRORS = 3
+_ERROR_CHARS = 200
 _FAILED_STATUSES = split_names("error fail failed failure")
 # `errorCount: 0` and `page: 0` don't say that there are no rows
 _COUNT_FIELD = re.compile(
@@ -105,6 +109,30 @@ def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
     if has_id and place not in RECORD_KEY_PATTERNS:
         return None
     return failure_field(body)
+
+
+def describe_failure(body: Any, field: str) -> str:
+    """Return what a body says in its field of an error, to end a sentence with; "" if it is no text."""
+    while isinstance(body, Mapping) and field not in body and len(body) == 1:
+        body = next(iter(body.values()))
+    said = body.get(field) if isinstance(body, Mapping) else None
+    texts = [
+        text for one in (said if isinstance(said, list) else [said]) if (text := _text_of(one))
+    ]
+    more = f" (and {len(texts) - _MOST_ERRORS} more)" if len(texts) > _MOST_ERRORS else ""
+    return f": {'; '.join(texts[:_MOST_ERRORS])}{more}" if texts else ""
+
+
+def _text_of(error: Any) -> str:
+    """Return the message of an error, with its place in the query if it is one of GraphQL."""
+    if isinstance(error, str):
+        return error[:_ERROR_CHARS]
+    if not isinstance(error, Mapping):
+        return ""
+    message = next((error[key] for key in _MESSAGE_KEYS if isinstance(error.get(key), str)), "")
+    path = error.get("path")
+    place = f" (at {'.'.join(map(str, path))})" if isinstance(path, list) and path else ""
+    return f"{message[:_ERROR_CHARS]}{place}" if message else ""
 
 
 def _says_error(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Builds the endpoint of each resource: its session, credentials, paginator and limits."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,12 +11,14 @@ from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
+from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
+from restsource_dagster.engine.http.graphql import is_throttled, seconds_until_affordable
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
-from restsource_dagster.engine.http.waits import RateLimiter
+from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
@@ -141,6 +143,7 @@ class EndpointFactory:
             is_selector_from_file=bool(endpoint.data_selector),
             actions=tuple(endpoint.response_actions or ()),
             allows_errors=endpoint.partial_errors == "load",
+            allowed_error_paths=endpoint.graphql.allow_errors if endpoint.graphql else (),
             max_pages=self._http.max_pages,
             listener=PageReporter(name, counts, self._progress),
             prefetcher=self._prefetcher,
@@ -156,6 +159,7 @@ class EndpointFactory:
     def _session(self, url: str, plan: ResourcePlan | None, counts: ResourceCounts) -> ApiSession:
         name = plan.resource.name if plan else "token"
         actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
+        is_graphql = plan is not None and plan.endpoint.graphql is not None
         session = ApiSession(
             SessionRules(
                 # no other host for a token request: its body holds the client's secret
@@ -165,7 +169,10 @@ class EndpointFactory:
                 timeout_seconds=self._http.timeout_seconds,
                 max_wait_seconds=self._http.max_wait_seconds,
                 max_response_mb=self._http.max_response_mb,
-                action_for=partial(matching_action, actions=actions),
+                action_for=partial(
+                    _graphql_action if is_graphql else matching_action, actions=actions
+                ),
+                asked_wait=seconds_until_affordable if is_graphql else asks_no_wait,
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self.redactor,
@@ -202,3 +209,10 @@ class EndpointFactory:
             and given.client_authentication == "basic"
         )
         return RenewingToken(auth, self.redactor, sends_basic=sends_basic)
+
+
+def _graphql_action(
+    response: requests.Response, actions: Sequence[ResponseAction]
+) -> ActionName | None:
+    """Return the action of the file, and else that a throttled query is sent again."""
+    return matching_action(response, actions) or ("retry" if is_throttled(response) else None)
