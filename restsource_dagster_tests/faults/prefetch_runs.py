@@ -102,4 +102,9 @@ def _state(connection: duckdb.DuckDBPyConnection) -> Any:
     stored = connection.execute(
         "SELECT state FROM shop._dlt_pipeline_state ORDER BY version DESC, created_at DESC LIMIT 1"
     ).fetchall()
-    return decompress_state(stored[0][0]).get("sources") if stored else None
+    sources: Any = decompress_state(stored[0][0]).get("sources") if stored else None
+    for source in (sources or {}).values():
+        for unfinished in source.get("restsource", {}).get("unfinished", {}).values():
+            # the ids of loads are times
+            unfinished["load_ids"] = len(unfinished["load_ids"])
+    return sources

@@ -333,3 +333,30 @@ def test_relative_times_are_those_of_the_run_that_began_the_load(
     assert len({seen.query["until"] for seen in orders.api.asked("/orders")}) == 1
     assert outcome.now == datetime(2026, 1, 1, tzinfo=UTC)
     assert ids(settings) == list(range(len(orders.rows)))
+
+
+@pytest.mark.parametrize("kind", ["offset", "page"])
+def test_pages_that_were_prefetched_at_a_checkpoint_are_used_by_the_next_part(
+    orders: PagedOrders, settings: Settings, kind: str
+) -> None:
+    connector = make_connector(orders.api.url, paged(kind, **APPENDED))
+    outcome = ran(load(connector, in_parts(settings)))
+    assert outcome.checkpoints > 3
+    assert ids(settings) == list(range(len(orders.rows)))
+    asked = [seen.query for seen in orders.api.asked("/orders")]
+    known = list(dict.fromkeys(str(sorted(query.items())) for query in asked))
+    assert len(asked) == len(known), "no page is requested twice"
+
+
+def test_params_of_the_first_page_are_not_sent_at_a_place(
+    orders: PagedOrders, settings: Settings
+) -> None:
+    paginator = {**PAGING["cursor"], "first_page_params": ["since"]}
+    endpoint = {"params": {"since": "2026-01-01"}, "paginator": paginator}
+    connector = make_connector(
+        orders.api.url, paged("cursor", endpoint=endpoint, **APPENDED), http=ONE_AT_A_TIME
+    )
+    ran(load(connector, in_parts(settings)))
+    sent = [seen.query for seen in orders.api.asked("/orders") if "since" in seen.query]
+    assert all("after" not in query for query in sent)
+    assert ids(settings) == list(range(len(orders.rows)))
