@@ -52,6 +52,9 @@ ID_KEYS = frozenset({"id", "_id", "uuid", "guid"})
 _MESSAGE_KEYS = ("message", "detail", "description", "title", "error")
 _MOST_ERRORS = 3
 _ERROR_CHARS = 200
+_SUCCESS_FIELDS = split_names("success ok issuccess successful issuccessful succeeded")
+_FAILURE_FLAGS = split_names("haserror haserrors iserror isfailure hasfailures")
+_FACTS_ABOUT_THE_ANSWER = split_names("meta metadata")
 _FAILED_STATUSES = split_names("error fail failed failure")
 # `errorCount: 0` and `page: 0` don't say that there are no rows
 _COUNT_FIELD = re.compile(
@@ -84,7 +87,10 @@ def failure_field(body: Any) -> str | None:
     for name, (key, value) in fields.items():
         if name in _ERROR_FIELDS and _says_error(value):
             return key
-        if name in ("success", "ok") and str(value).lower() == "false":
+        # 0 stands for false, as in {"ok": 0}
+        if name in _SUCCESS_FIELDS and str(value).lower() in ("false", "0"):
+            return key
+        if name in _FAILURE_FLAGS and str(value).lower() == "true":
             return key
         if name == "status" and str(value).lower() in _FAILED_STATUSES:
             return key
@@ -108,7 +114,14 @@ def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
     has_id = any(str(key).lower() in ID_KEYS for key in body) and "jsonrpc" not in body
     if has_id and place not in RECORD_KEY_PATTERNS:
         return None
-    return failure_field(body)
+    if (found := failure_field(body)) is not None:
+        return found
+    for key, value in body.items():
+        if normalized_field_name(str(key)) in _FACTS_ABOUT_THE_ANSWER and value is not records:
+            inside = failure_field(value)
+            if inside is not None:
+                return f"{key}.{inside}"
+    return None
 
 
 def describe_failure(body: Any, field: str) -> str:
