@@ -22,7 +22,7 @@ from restsource_dagster.engine.dlt_compat import (
     find_response_page_data,
     jsonpath,
 )
-from restsource_dagster.engine.http.graphql import without_allowed_errors
+from restsource_dagster.engine.http.graphql_answers import without_allowed_errors
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (

@@ -13,7 +13,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
-from restsource_dagster.engine.http.graphql import is_throttled, seconds_until_affordable
+from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
