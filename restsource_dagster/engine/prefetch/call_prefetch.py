@@ -70,13 +70,19 @@ class CallPrefetch:
         budget: MemoryBudget,
         prediction: PagePrediction,
         *,
+        max_pages_ahead: int,
         page_bytes: int | None = None,
         after: Page | None = None,
     ) -> None:
-        """`after` is the page that the page loop has read last; None before the first."""
+        """`after` is the page that the page loop has read last; None before the first.
+
+        `max_pages_ahead` is how far the prefetch may be ahead of the page loop: what was prefetched is
+        lost when the run is killed, and requested again by the next one.
+        """
         pages = call.pages
         self.resource = call.resource
         self.send = call.send
+        self._max_pages_ahead = max_pages_ahead
         self.budget = budget
         self.max_bytes = budget.max_bytes
         """How many bytes of the budget this prefetch may reserve."""
@@ -297,7 +303,11 @@ class CallPrefetch:
     def _last_allowed(self) -> int:
         if self.first_page_only:
             return self._first
-        last = min(self._prediction.last_page, self._iterator.guard.max_pages)
+        last = min(
+            self._prediction.last_page,
+            self._iterator.guard.max_pages,
+            self.last_requested_page + self._max_pages_ahead,
+        )
         if not self.may_stop_early:
             return last
         # most calls that may stop early end after a page or two

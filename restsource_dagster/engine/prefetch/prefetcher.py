@@ -39,6 +39,10 @@ _SHUTDOWN_SECONDS = 5.0
 Work = TypeVar("Work")
 
 
+_PAGES_AHEAD_PER_THREAD = 2
+"""Enough for each thread to have its next request while the page loop writes a page."""
+
+
 class Prefetcher(PagePrefetch):
     """Prefetches the calls of one run with up to `max_threads` threads. Thread-safe.
 
@@ -199,7 +203,14 @@ class Prefetcher(PagePrefetch):
         page_bytes = self._page_bytes.get(call.resource)
         if after is not None:
             page_bytes = max(page_bytes or 0, len(after.response.content))
-        return CallPrefetch(call, budget, prediction, page_bytes=page_bytes, after=after)
+        return CallPrefetch(
+            call,
+            budget,
+            prediction,
+            max_pages_ahead=_PAGES_AHEAD_PER_THREAD * self._max_threads,
+            page_bytes=page_bytes,
+            after=after,
+        )
 
     def _fetch(
         self, current: "_CurrentCall", request: requests.Request, number: int

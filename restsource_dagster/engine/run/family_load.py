@@ -7,11 +7,10 @@ arrive together or not at all. A family that fails does not affect the others.
 import json
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -19,13 +18,11 @@ from typing import Any
 
 import dlt
 from dlt.common.schema import Schema
-from dlt.common.schema.exceptions import DataValidationError
-from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.env_references import read_references
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
+from restsource_dagster.engine.columnar.column_loader import ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import (
     configure_dlt,
     dlt_setting,
@@ -34,18 +31,13 @@ from restsource_dagster.engine.destination.dlt_config import (
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager, Swap
 from restsource_dagster.engine.destination.tables import (
-    TableSnapshots,
-    describe_schema_changes,
-    read_loaded_columns,
     read_table_snapshots,
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
-from restsource_dagster.engine.errors import IngestError, PlaceRefusedError, ResourceError
+from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
-from restsource_dagster.engine.incremental.cursor_state import read_cursor_progress
 from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
 from restsource_dagster.engine.incremental.unfinished import (
     Unfinished,
@@ -54,12 +46,20 @@ from restsource_dagster.engine.incremental.unfinished import (
 )
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
-from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
+from restsource_dagster.engine.run.load_outcomes import (
+    LoadBaseline,
+    LoadResult,
+    failed_outcome,
+    failure_reason,
+    join_all_parts,
+    loaded_outcomes_of,
+    root_cause,
+)
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
-from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver, Usage
+from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart, can_load_in_parts
 from restsource_dagster.engine.source.dlt_source import (
-    PAGES_SUFFIX,
     FamilySource,
     build_family_source,
     join_sources,
@@ -69,265 +69,19 @@ from restsource_dagster.settings import Settings
 
 __all__ = [
     "ConnectorRun",
-    "LoadBaseline",
     "LoadOptions",
     "PrepareLoad",
     "SelectedFamily",
-    "failed_outcome",
-    "failure_reason",
-    "join_parts",
-    "loaded_outcomes_of",
     "open_connector_run",
 ]
 
 _logger = logging.getLogger(__name__)
-
-_WRITE_MODE_CHARS = 300
-"""The most characters of the reason why rows were not written as columns: it quotes a value."""
-
 
 _NOT_ASKED = {
     *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
     *("selected", "pointer", "line", "definition_key", "mode"),
 }
 """Fields of a resource that say nothing about its rows, or that are in its endpoint."""
-
-
-def failure_reason(error: Exception) -> str:
-    """Return the error at the root of dlt's wrappers, in one line."""
-    return _error_message(_root_cause(error)[1]).partition("\n")[0]
-
-
-def failed_outcome(
-    error: Exception,
-    family: Family,
-    resource: Resource,
-    source: FamilySource | None,
-    started: float,
-    redactor: Redactor,
-    loaded: Outcome | None = None,
-    *,
-    step: str = "prepare",
-) -> Outcome:
-    """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`.
-
-    `loaded` is the outcome of the parts that were loaded before. `step` is where it failed if the
-    error doesn't tell.
-    """
-    step, cause = _root_cause(error, step)
-    if source and step == "normalize":
-        # dlt finds out here that a number is too big, and doesn't know the record any more
-        oversized = (sanitizer.first_oversized for sanitizer in source.sanitizers.values())
-        cause = next((known for known in oversized if known), cause)
-    failed_resource = _failed_resource(error, cause, family)
-    if isinstance(cause, DataValidationError):
-        members = {member.name: member for member in family.members}
-        cause = _contract_error(cause, members[failed_resource], source)
-    counts = source.counts.get(resource.name) if source else None
-    message = _error_message(cause)
-    if loaded is not None and loaded.rows_loaded:
-        message += (
-            f" ({loaded.rows_loaded:,} rows of {resource.name} were loaded before and stay; the next run "
-            "goes on after them.)"
-        )
-    return replace(
-        loaded or Outcome(resource.name, resource.table, 0.0),
-        seconds=time.monotonic() - started,
-        usage=counts.usage_counter.usage if counts else Usage(),
-        failure=Failure(failed_resource, step, redactor(message)),
-    )
-
-
-def join_parts(parts: Sequence[Outcome]) -> Outcome:
-    """Return the outcome of a resource that was loaded in parts."""
-    first, last = parts[0], parts[-1]
-    if len(parts) == 1:
-        return last
-    nested: Counter[str] = Counter()
-    for part in parts:
-        nested.update(part.nested_tables)
-    cursor = last.cursor
-    if cursor and first.cursor:
-        cursor = replace(cursor, start_value=first.cursor.start_value)
-    return replace(
-        last,
-        # the total is of the last part's call only, and the records are of all parts
-        stated_total=None,
-        rows_loaded=sum(part.rows_loaded for part in parts),
-        cursor=cursor,
-        nested_tables=dict(nested),
-        schema_changes=tuple(change for part in parts for change in part.schema_changes),
-        checkpoints=sum(part.checkpoints for part in parts) + len(parts) - 1,
-        resumed_from=first.resumed_from,
-    )
-
-
-def _failed_resource(error: Exception, cause: BaseException, family: Family) -> str:
-    """Return the resource that a family failed in: the root if the error doesn't tell."""
-    if known := getattr(cause, "resource", None):
-        return str(known)
-    current: BaseException | None = error
-    while current is not None:
-        # dlt names the pipe that extracts a resource, the table of a row, or the file of a table
-        pipe, table = getattr(current, "pipe_name", None), getattr(current, "table_name", None)
-        if job := getattr(current, "job_id", None):
-            table = str(job).partition(".")[0]
-        for member in family.members:
-            if pipe in (member.name, f"{member.name}{PAGES_SUFFIX}"):
-                return member.name
-        # the longest name: `orders__lines` may be a resource, or a table nested in orders
-        for member in sorted(family.members, key=lambda one: -len(one.table)):
-            if table and (table == member.table or str(table).startswith(f"{member.table}__")):
-                return member.name
-        current = current.__cause__ or current.__context__
-    return family.root.name
-
-
-_REFUSED_BY_CONTRACT = {
-    "tables": "a new table",
-    "columns": "a new column",
-    "data_type": "a value of another type",
-}
-
-
-def _contract_error(
-    error: DataValidationError, resource: Resource, source: FamilySource | None
-) -> ResourceError:
-    """Return dlt's error about a schema contract with the page, row and field, and the ways out."""
-    entity, table, column = error.schema_entity, error.table_name, error.column_name or ""
-    name = column or table.removeprefix(f"{resource.table}__")
-    rules = source.column_rules.get(resource.name) if source else None
-    # the rows of nested tables are known by the list that they come from
-    is_known = rules is not None and (table == resource.table or not column)
-    found = rules.first_seen(name) if rules and is_known else None
-    where = f"page {found[0]}, row {found[1]}, " if found else ""
-    return ResourceError(
-        resource.name,
-        f"{where}field {name.partition('__v_')[0]}, table {table}: it would be "
-        f"{_REFUSED_BY_CONTRACT[entity]}, and the schema_contract of the file has `{entity}`: "
-        f"`{error.contract_mode}`. Declare it in `columns`, or set `{entity}` to `evolve`, or to "
-        "`discard_value` to leave such values out",
-    )
-
-
-def _root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseException]:
-    """Return the step that failed, and the cause: our own error, else the innermost of the chain.
-
-    `step` is returned if the error is not one of a dlt step.
-    """
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, IngestError):
-            return step, current
-        if isinstance(current, PipelineStepFailed):
-            step = current.step
-        error, current = current, current.__cause__ or current.__context__
-    return step, error
-
-
-def _error_message(error: BaseException) -> str:
-    # our own messages are sentences; those of libraries often need the type to be understood
-    return str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
-
-
-@dataclass(frozen=True)
-class LoadBaseline:
-    """The state before a load, to compare with that after it."""
-
-    started: float
-    """When the load started, as a `time.monotonic()`."""
-    state: Mapping[str, Any]
-    tables: TableSnapshots
-    window: tuple[Any, Any] | None
-    """The ends of the window that is loaded; None for a live run."""
-    overridden_cursors: Mapping[str, tuple[Any, Any]]
-    """By resource, the stored cursor and the value that replaced it."""
-    resumed_from: str | None = None
-    """Where the load of an earlier run goes on, in words."""
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """The state after a load, shared by all resources of its package.
-
-    dlt parses the schema and the state from files on each access, and both grow with the resources.
-    """
-
-    pipeline: dlt.Pipeline
-    schema: Schema
-    state: Mapping[str, Any]
-    tables: TableSnapshots
-    loaded: LoadSummary
-
-    @classmethod
-    def of(cls, pipeline: dlt.Pipeline, loaded: LoadSummary) -> "LoadResult":
-        """Read the state that a load has left in its pipeline."""
-        schema = pipeline.default_schema
-        return cls(pipeline, schema, pipeline.state, read_table_snapshots(schema), loaded)
-
-
-def loaded_outcomes_of(
-    connector: str,
-    resources: Collection[Resource],
-    source: FamilySource,
-    result: LoadResult,
-    before: LoadBaseline,
-    redactor: Redactor,
-    started: datetime | None = None,
-) -> Iterator[Outcome]:
-    """Yield the outcomes of a family's resources that were loaded; `started` is the moment of `{now}`."""
-    schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
-    for resource in resources:
-        counts = source.counts[resource.name]
-        table = table_identifier(schema, resource.table)
-        yield Outcome(
-            resource=resource.name,
-            table=table,
-            seconds=time.monotonic() - before.started,
-            usage=counts.usage_counter.usage,
-            records_received=counts.received,
-            stated_total=counts.stated_total,
-            skipped=tuple(map(redactor, counts.skipped)),
-            rows_loaded=loaded.rows.get(table, 0),
-            row_count=loaded.counts.get(table),
-            dataset=pipeline.dataset_name,
-            destination=pipeline.destination.destination_name,
-            # a window moves no stored cursor, so there is nothing to show
-            cursor=None
-            if before.window
-            else read_cursor_progress(before.state, result.state, connector, resource),
-            cursor_set=before.overridden_cursors.get(resource.name),
-            resumed_from=before.resumed_from,
-            window=before.window,
-            now=started if resource.endpoint.has_relative_times else None,
-            write_mode=redactor.snippet(
-                _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
-            ),
-            columns=read_loaded_columns(schema, table),
-            schema_changes=(
-                *loaded.withdrawn.get(table, ()),
-                *describe_schema_changes(table, before.tables, result.tables),
-            ),
-            nested_tables=_nested_row_counts(schema, table, loaded.rows),
-            load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
-        )
-
-
-def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
-    # not by the beginning of the name: another resource may be called `orders__lines`
-    nested = (
-        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
-    )
-    return {name: rows[name] for name in nested if name in rows}
-
-
-def _describe_write_mode(loader: ColumnLoader | None) -> str:
-    if loader is None:
-        return "rows"
-    if loader.refusal is None:
-        return "columns"
-    mode = f"columns for the first {loader.rows:,} rows, then rows" if loader.rows else "rows"
-    return f"{mode}: {loader.refusal}"
 
 
 @dataclass(frozen=True)
@@ -361,11 +115,6 @@ class SelectedFamily:
     def names(self) -> list[str]:
         """The names of the resources that are loaded."""
         return [resource.name for resource in self.selected]
-
-
-def _join_all_parts(parts: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """Return the outcome of each resource, given those of each part."""
-    return [join_parts(outcomes) for outcomes in zip(*parts, strict=True)]
 
 
 def _replaces(selected: SelectedFamily) -> bool:
@@ -511,12 +260,12 @@ class ConnectorRun:
         try:
             while (following := self._load_part(attempt, parts)) is not None:
                 attempt = following
-            outcomes = _join_all_parts(parts)
+            outcomes = join_all_parts(parts)
         except Exception as error:  # noqa: BLE001 - families are isolated: any error is an outcome
             # the pipeline's local state may have cursors whose rows were not loaded
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
-            loaded: Sequence[Outcome | None] = _join_all_parts(parts)
+            loaded: Sequence[Outcome | None] = join_all_parts(parts)
             at_wall = attempt.checkpoint is not None and error is attempt.checkpoint.error
             outcomes = [
                 failed_outcome(
@@ -541,9 +290,9 @@ class ConnectorRun:
         attempt.checkpoint = Checkpoint(self.checkpoint_seconds)
         try:
             # joined at once: the outcome of each part holds a whole schema
-            parts[:] = [_join_all_parts([*parts, self._load_package(attempt)])]
+            parts[:] = [join_all_parts([*parts, self._load_package(attempt)])]
         except Exception as error:
-            refusal = _root_cause(error)[1]
+            refusal = root_cause(error)[1]
             # once in a run: an API that refuses each place would be read for ever
             if not isinstance(refusal, PlaceRefusedError) or attempt.has_started_anew:
                 raise
@@ -561,7 +310,7 @@ class ConnectorRun:
         if checkpoint.error:
             raise checkpoint.error
         if checkpoint.is_reached:
-            for outcome in _join_all_parts(parts):
+            for outcome in join_all_parts(parts):
                 self.progress.checkpoint(outcome.resource, outcome.rows_loaded)
         return checkpoint.is_reached
 
