@@ -139,6 +139,8 @@ REFUSALS = {
     "relative-time": "A relative time such as `{now-30d}` that is misspelt or outside the years 1 to 9999. dlt "
     "doesn't have them.",
     "convert": "`convert` of a cursor that is no time, or with nothing that sends the cursor.",
+    "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
+    "dlt doesn't have this block and doesn't get it.",
     "partial-errors": "`partial_errors` with an unknown value. dlt doesn't have this field and doesn't "
     "get it.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
@@ -216,6 +218,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
+        ("graphql", "graphql" in path),
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),
         ("paging-end", "paginator" in path and bool(_OWN_PAGING_FIELDS & {*path[-2:]})),

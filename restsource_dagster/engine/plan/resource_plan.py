@@ -9,6 +9,7 @@ changes which URL is requested.
 
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
@@ -301,8 +302,7 @@ class SentTime:
         moment = moment_of(self.value)
         if moment is None:
             raise CallValueError(
-                f"the cursor value {describe_value(self.value)} is no time, so it can't be written as "
-                f"`{time_format}`"
+                f"{describe_value(self.value)} is no time, so it can't be written as `{time_format}`"
             )
         try:
             return write_moment(moment, time_format, self.zone, rounds_up=self.rounds_up)
@@ -509,7 +509,8 @@ def _fill_text(text: str, values: Values, *, keeps_types: bool) -> Any:
             return _ABSENT
         if keeps_types and conversion is None:
             if isinstance(value, SentTime) and (not spec or is_time_format(spec)):
-                return value.written(spec)
+                with _named_placeholder(name, spec):
+                    return value.written(spec)
             if not spec:
                 return value
     return "".join(
@@ -526,8 +527,16 @@ def _format(name: str, spec: str | None, conversion: str | None, values: Values)
             f"`{{{name}}}` has no value yet, and it stands in a longer text. Add an "
             '"initial_value" to the cursor, or give the placeholder a param of its own'
         )
-    try:
+    with _named_placeholder(name, spec):
         converted = _FORMATTER.convert_field(_plain(value) if conversion else value, conversion)
         return _FORMATTER.format_field(converted, spec or "")
-    except ValueError as error:
-        raise CallValueError(f"`{{{name}:{spec}}}` can't be written so: {error}") from error
+
+
+@contextmanager
+def _named_placeholder(name: str, spec: str | None) -> Iterator[None]:
+    """Raise `CallValueError`, with the placeholder, for a value that can't be written as it says."""
+    try:
+        yield
+    except (CallValueError, ValueError) as error:
+        placeholder = f"{name}:{spec}" if spec else name
+        raise CallValueError(f"`{{{placeholder}}}` can't be written so: {error}") from error

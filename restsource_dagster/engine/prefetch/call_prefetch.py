@@ -303,11 +303,10 @@ class CallPrefetch:
     def _last_allowed(self) -> int:
         if self.first_page_only:
             return self._first
-        last = min(
-            self._prediction.last_page,
-            self._iterator.guard.max_pages,
-            self.last_requested_page + self._max_pages_ahead,
-        )
+        last = min(self._prediction.last_page, self._iterator.guard.max_pages)
+        if self.last_requested_page >= self._first:
+            # a call that was not made yet is fetched as a whole: families that are complete share a load
+            last = min(last, self.last_requested_page + self._max_pages_ahead)
         if not self.may_stop_early:
             return last
         # most calls that may stop early end after a page or two
