@@ -30,11 +30,11 @@ from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
+from restsource_dagster.engine.source.parents import ParentTracker
 from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.engine.source.resource_reader import (
-    ParentTracker,
     ResourceReader,
     dependent_pages,
     root_pages,

@@ -1,0 +1,286 @@
+"""The parents of a dependent resource: which are requested, skipped, or left for a later load.
+
+Each parent is requested once in a run, and may be skipped: `http.on_child_error` lets a dependent skip
+parents whose call fails. Skipped parents are kept in dlt's state and requested again in the next run,
+even if the API does not send the parent again.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from restsource_dagster.connector.models.connector_file import SkipChildErrors
+from restsource_dagster.engine.errors import (
+    CallValueError,
+    IngestError,
+    RequestError,
+    ResponseError,
+)
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.incremental.family_cursors import (
+    FamilyCursors,
+    parent_key,
+)
+from restsource_dagster.engine.incremental.row_filter import (
+    SeenRecord,
+)
+from restsource_dagster.engine.incremental.unfinished import (
+    LeftParent,
+)
+from restsource_dagster.engine.plan.resource_plan import (
+    ResourcePlan,
+    values_from_parent,
+)
+from restsource_dagster.engine.run_progress import ResourceCounts
+from restsource_dagster.engine.source.checkpoint import LoadPart
+
+__all__ = ["ParentQueue", "ParentTracker", "PendingParent", "SkippableError"]
+
+_MAX_SHIFTED_PARENTS = 2_000
+"""How many of the last parents are known over the parts of a load if each comes once, unless pages shift."""
+_MAX_STORED_PARENTS = 50_000
+"""How many parents are known over the parts of a load if several records may be one parent."""
+
+Record = dict[str, Any]
+SkippableError = CallValueError | RequestError | ResponseError
+"""The errors of a single call, which `http.on_child_error` may allow."""
+
+
+@dataclass(frozen=True)
+class PendingParent:
+    """A parent whose children are still to be requested."""
+
+    parent: Record
+    values: tuple[Any, ...] = ()
+    """The values of the parent that the call needs."""
+    key: str = ""
+    """Identifies the values that are taken from the parent. Each key is requested once in a run."""
+    error: IngestError | None = None
+    """Set if the parent lacks a value that the call needs."""
+
+
+class ParentTracker:
+    """The parents of one dependent resource during one run."""
+
+    def __init__(
+        self,
+        plan: ResourcePlan,
+        cursors: FamilyCursors,
+        on_child_error: Literal["fail"] | SkipChildErrors,
+        counts: ResourceCounts,
+        redactor: Redactor,
+        part: LoadPart,
+        *,
+        has_own_key: bool = False,
+    ) -> None:
+        """`has_own_key` is True if a call takes the primary key of its parent."""
+        self._plan = plan
+        self._cursors = cursors
+        self._part = part
+        self._has_own_key = has_own_key
+        self._max_skipped = (
+            on_child_error.skip_up_to if isinstance(on_child_error, SkipChildErrors) else 0
+        )
+        self._counts = counts
+        self._redactor = redactor
+        self._lock = threading.Lock()
+        # in the order of the requests
+        self._requested: dict[str, None] = {}
+        self._prefetched: set[str] = set()
+        self._owed: list[Record] | None = None
+        self._skipped_before: set[str] = set()
+        self._new_skipped = 0
+        self._is_resumed = False
+
+    @property
+    def may_skip(self) -> bool:
+        """True if some parents may fail."""
+        return self._max_skipped > 0
+
+    def queue(self, parents: Iterable[Any]) -> "ParentQueue":
+        """Return the parents of a page as a queue.
+
+        Those that an earlier part of the load has left come first, then those skipped in the last run.
+        Call it in the thread that extracts: it reads dlt's state.
+        """
+        left = self._take_left()
+        return ParentQueue(self, self._candidates([*left, *self._take_owed(), *parents]))
+
+    def leave(self, parents: Iterable[PendingParent]) -> None:
+        """Leave parents to the next part of the load."""
+        left = []
+        for pending in parents:
+            # its call may have begun
+            self._requested.pop(pending.key, None)
+            left.append(self._left_parent(pending.parent))
+        self._part.leave_parents(self._plan.resource.name, left)
+
+    def _left_parent(self, parent: Any) -> LeftParent:
+        if not isinstance(parent, dict):
+            return LeftParent(fields=parent)
+        seen_by = parent.seen_by if isinstance(parent, SeenRecord) else ()
+        return LeftParent(fields=self._needed_fields(parent), seen_by=tuple(sorted(seen_by)))
+
+    def _take_left(self) -> list[Any]:
+        """Return the parents that an earlier part has left, at the first call in a part only."""
+        if self._is_resumed:
+            return []
+        self._is_resumed = True
+        left, requested = self._part.resume_parents(
+            self._plan.resource.name, self._requested_to_store
+        )
+        self._requested |= dict.fromkeys(requested)
+        return [_seen_record(one.fields, one.seen_by) for one in left]
+
+    def _requested_to_store(self) -> tuple[str, ...] | None:
+        """Return the keys of requested parents that the next part must not request again.
+
+        None if they are too many. Merged rows may be requested again, and are newer then.
+        """
+        if self._plan.resource.disposition.value == "merge":
+            return ()
+        requested = tuple(self._requested)
+        if self._has_own_key:
+            # each parent comes once, unless pages shift
+            return requested[-_MAX_SHIFTED_PARENTS:]
+        return requested if len(requested) <= _MAX_STORED_PARENTS else None
+
+    def is_requested(self, key: str) -> bool:
+        """True if a parent with this key was requested in this run."""
+        return key in self._requested
+
+    def mark_requested(self, key: str) -> None:
+        """Note that a parent with this key is requested."""
+        self._requested[key] = None
+
+    def is_prefetched(self, key: str) -> bool:
+        """True if a parent with this key was prefetched or requested."""
+        return key in self._prefetched or key in self._requested
+
+    def mark_prefetched(self, key: str) -> None:
+        """Note that a parent with this key is prefetched."""
+        self._prefetched.add(key)
+
+    def _candidates(self, parents: Iterable[Any]) -> Iterator[PendingParent]:
+        """Yield the parents that at least one loaded dependent has not seen."""
+        readers = self._cursors.loaded_below(self._plan.resource.name)
+        for parent in parents:
+            # earlier runs have requested this parent's children for each resource of this run
+            if isinstance(parent, SeenRecord) and readers <= parent.seen_by:
+                continue
+            try:
+                values = values_from_parent(self._plan, parent, self._redactor)
+            except IngestError as error:
+                yield PendingParent(parent, error=error)
+            else:
+                key = parent_key([values, self._included(parent)])
+                yield PendingParent(parent, values, key)
+
+    def skip_parent(self, pending: PendingParent, path: str, error: SkippableError) -> None:
+        """Skip a parent and keep it for the next run; `path` is that of its call.
+
+        Raises `error`, which names the limit then, if too many are skipped that no earlier run has
+        skipped.
+        """
+        self._counts.add_skipped(path)
+        with self._lock:
+            # a parent that is gone for good is skipped in each run, and more of them come with time
+            if parent_key(pending.values) not in self._skipped_before:
+                self._new_skipped += 1
+            if self._new_skipped > self._max_skipped:
+                raise self._limit_error(error)
+            # the state is that of the table: a parent that is read for its dependents only has none
+            if self._plan.loaded and self._owed is not None:
+                self._owed.append(self._needed_fields(pending.parent))
+
+    def _limit_error(self, error: SkippableError) -> SkippableError:
+        name = self._plan.resource.name
+        text = (
+            f"resource {name}: the calls of more parents fail than http.on_child_error.skip_up_to "
+            f"({self._max_skipped}) allows, not counting those that earlier runs skipped. The last "
+            f"one: {error}"
+        )
+        error.args = (text,)
+        return error
+
+    def _take_owed(self) -> list[Record]:
+        """Return the parents skipped in the last run, at the first call in a run only."""
+        if self._owed is not None:
+            return []
+        state = self._cursors.state_of(self._plan.resource.name)
+        before: list[Record] = state.get("owed", [])
+        self._skipped_before = {key for parent in before if (key := self._call_key(parent))}
+        self._owed = []
+        if not self._plan.loaded:
+            return []
+        state["owed"] = self._owed
+        return before
+
+    def _call_key(self, parent: Record) -> str | None:
+        """Return what a parent's call takes from it, as a key; None if it lacks something."""
+        try:
+            return parent_key(values_from_parent(self._plan, parent, self._redactor))
+        except IngestError:
+            return None
+
+    def _included(self, parent: Mapping[str, Any]) -> list[Any]:
+        return [parent.get(name) for name in self._plan.resource.include_from_parent]
+
+    def _needed_fields(self, parent: Mapping[str, Any]) -> Record:
+        """Return the fields of a parent's record that its calls need."""
+        fields = {param.field for param in self._plan.endpoint.parent_fields.values()}
+        tops = {field.split(".")[0].split("[")[0] for field in fields}
+        tops.update(self._plan.resource.include_from_parent)
+        # else a path that this can't cut apart, such as a quoted name: keep the whole record
+        if all(top in parent for top in tops):
+            return {top: parent[top] for top in tops}
+        return dict(parent)
+
+
+class ParentQueue:
+    """The parents of one page, in order, each once in a run."""
+
+    def __init__(self, tracker: ParentTracker, candidates: Iterator[PendingParent]) -> None:
+        self._tracker = tracker
+        self._candidates = candidates
+        self._buffer: deque[PendingParent] = deque()
+
+    def next_parent(self) -> PendingParent | None:
+        """Return the next parent; None after the last. Raises `IngestError` for an unusable one."""
+        while (candidate := self._next()) is not None:
+            if candidate.error is not None:
+                raise candidate.error
+            if not self._tracker.is_requested(candidate.key):
+                # before its call: the queue of another page may hold the same parent
+                self._tracker.mark_requested(candidate.key)
+                return candidate
+        return None
+
+    def remaining(self) -> Iterator[PendingParent]:
+        """Yield the parents that were not requested, unusable ones too. The queue is empty then."""
+        while (candidate := self._next()) is not None:
+            if not self._tracker.is_requested(candidate.key):
+                yield candidate
+
+    def upcoming(self, limit: int) -> Iterator[PendingParent]:
+        """Yield the next parents up to an unusable one. Some may have been requested already."""
+        while len(self._buffer) < limit and (found := next(self._candidates, None)):
+            self._buffer.append(found)
+        for candidate in list(self._buffer)[:limit]:
+            if candidate.error is not None:
+                return
+            yield candidate
+
+    def _next(self) -> PendingParent | None:
+        return self._buffer.popleft() if self._buffer else next(self._candidates, None)
+
+
+def _seen_record(fields: Any, seen_by: Iterable[str]) -> Any:
+    names = frozenset(seen_by)
+    if not names:
+        return fields
+    record = SeenRecord(fields)
+    record.seen_by = names
+    return record
