@@ -12,7 +12,6 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-
 QUERY = """
 query ($first: Int!, $after: String) {
   orders(first: $first, after: $after) { nodes { id } pageInfo { endCursor hasNextPage } }
