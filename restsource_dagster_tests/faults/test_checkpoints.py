@@ -17,7 +17,7 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
 
-ROWS = 60
+ROWS = 30
 PAGE = 5
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
 ORDERED = {"cursor_path": "at", "initial_value": 0, "start_param": "since", "row_order": "asc"}
@@ -183,13 +183,13 @@ def test_a_wall_below_a_parent_keeps_the_parts_before_it(
     orders: Orders, settings: Settings
 ) -> None:
     connector = make_connector(orders.api.url, resource(), LINES)
-    orders.api.answers["/orders/40/lines"] = WALL
+    orders.api.answers["/orders/20/lines"] = WALL
     outcomes = load(connector, in_parts(settings))
     assert outcomes["lines"].failed
     assert 0 < len(ids(settings)) < ROWS
     kept = ids(settings)
     assert ids(settings, "lines", "line") == [number * 10 for number in kept]
-    orders.api.answers["/orders/40/lines"] = [{"line": 400}]
+    orders.api.answers["/orders/20/lines"] = [{"line": 200}]
     ran(load(connector, in_parts(settings)), "lines")
     assert ids(settings, "lines", "line") == [number * 10 for number in range(ROWS)]
 

@@ -1,7 +1,7 @@
 """Long loads in parts, killed at random moments and continued until they are done.
 
 `FAULTS_PART_KILLS` is the number of kills of each load (2 by default) and `FAULTS_PART_ROWS` the number
-of its rows (1,000). The campaign is `FAULTS_PART_KILLS=15 FAULTS_PART_ROWS=300000`: for each disposition
+of its rows (500). The campaign is `FAULTS_PART_KILLS=15 FAULTS_PART_ROWS=300000`: for each disposition
 60 kills, 15 in each kind of paging. The number of requests is compared only there: a kill costs a
 part, whatever the size of the load.
 """
@@ -20,7 +20,7 @@ from restsource_dagster_tests.servers.api import ApiServer
 pytestmark = pytest.mark.faults(row=21)
 
 KILLS = int(os.environ.get("FAULTS_PART_KILLS", "2"))
-ROWS = int(os.environ.get("FAULTS_PART_ROWS", "1000"))
+ROWS = int(os.environ.get("FAULTS_PART_ROWS", "500"))
 IS_CAMPAIGN = ROWS >= 100_000
 PAGE = 100
 PART_SECONDS = 0.5 if IS_CAMPAIGN else 1e-9
