@@ -246,6 +246,16 @@ def test_a_duplicate_key_is_refused_before_a_step_sees_one_of_its_values(
     assert "row 2, field a" in message
 
 
+@pytest.mark.parametrize("levels", [250, 900])
+def test_a_record_that_is_nested_too_deeply_is_refused(
+    api: ApiServer, settings: Settings, levels: int
+) -> None:
+    body = Answer(b'[{"id": 1, "x": %s1%s}]' % (b"[" * levels, b"]" * levels))
+    message = failure(run(api, settings, body, {"map": "."}))
+    assert "page 1, row 1" in message
+    assert "200 levels" in message
+
+
 def test_a_field_that_no_record_has_is_told() -> None:
     steps = RecordSteps("things", [DropStep(drop=["a", "emial"])], Redactor(frozenset()))
     assert steps.describe_unseen() is None

@@ -39,6 +39,7 @@ from restsource_dagster.engine.http.json_body import (
     scan_values,
 )
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.source.record_values import MAX_RECORD_DEPTH
 
 __all__ = ["RecordSteps", "read_fields"]
 
@@ -113,14 +114,22 @@ class RecordSteps:
         return f"processing_steps: no record had the field {unseen}"
 
     def verify(self, records: list[Any], page: int) -> list[Any]:
-        """Return the records as they are in the response. Raises `RecordError` for a duplicate key."""
+        """Return the records as they are in the response.
+
+        Raises `RecordError` for a duplicate key, and for a record that is nested too deeply.
+        """
         if isinstance(records, UnverifiedRecords):
             scan = scan_values(records)
             if scan is not None and scan.key_count == records.key_count:
                 return list(records)
             records = records.parse_strictly()
         for row, record in enumerate(records, 1):
-            if field := _duplicate_key(record):
+            try:
+                field = _duplicate_key(record, MAX_RECORD_DEPTH)
+            except RecursionError:
+                problem = f"it is nested deeper than {MAX_RECORD_DEPTH} levels"
+                raise RecordError(self._resource, page, row, "", problem) from None
+            if field:
                 problem = "the key is there twice in one object, with different values"
                 raise RecordError(self._resource, page, row, field, problem)
         return records
@@ -194,14 +203,20 @@ def _as_page(records: list[Any]) -> list[Any]:
     )
 
 
-def _duplicate_key(value: Any) -> str | None:
-    """Return the key that is twice in an object of `value`, None if there is none."""
+def _duplicate_key(value: Any, levels: int) -> str | None:
+    """Return the key that is twice in an object of `value`, None if there is none.
+
+    Raises `RecursionError` if objects and lists are nested deeper than so many levels.
+    """
+    if levels < 0:
+        raise RecursionError
     if isinstance(value, dict):
         if DUPLICATE_KEY in value:
             return str(value[DUPLICATE_KEY])
         value = list(value.values())
     if isinstance(value, list):
-        return next(filter(None, map(_duplicate_key, value)), None)
+        below = (_duplicate_key(item, levels - 1) for item in value)
+        return next(filter(None, below), None)
     return None
 
 

@@ -17,11 +17,11 @@ from restsource_dagster.engine.http.json_body import (
 )
 from restsource_dagster.engine.http.redaction import Redactor
 
-__all__ = ["RecordSanitizer"]
+__all__ = ["MAX_RECORD_DEPTH", "RecordSanitizer"]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _DECIMAL_LIMIT = 10**29  # dlt's decimals have 38 digits, 9 of them after the point
-_MAX_RECORD_DEPTH = 200  # far below Python's recursion limit, far above any real API
+MAX_RECORD_DEPTH = 200  # far below Python's recursion limit, far above any real API
 _MAX_KNOWN_SHAPES = 10_000
 _RECORD_SNIPPET_CHARS = 120
 _SEPARATOR = "__"
@@ -61,7 +61,7 @@ class RecordSanitizer:
         it has below the table of this resource.
         """
         self._resource = resource
-        self._levels = _MAX_RECORD_DEPTH if levels is None else levels
+        self._levels = MAX_RECORD_DEPTH if levels is None else levels
         self._json_columns = frozenset(map(normalize, json_columns))
         self._foreign_tables = foreign_tables or {}
         self._normalize = normalize
@@ -140,9 +140,9 @@ class RecordSanitizer:
         return value
 
     def _sanitize_object(self, value: dict[str, Any], path: tuple[str, ...], depth: int) -> None:
-        if depth > _MAX_RECORD_DEPTH:
+        if depth > MAX_RECORD_DEPTH:
             raise _UnloadableValueError(
-                path[:3], f"it is nested deeper than {_MAX_RECORD_DEPTH} levels"
+                path[:3], f"it is nested deeper than {MAX_RECORD_DEPTH} levels"
             )
         keys = tuple(value)
         if keys not in self._known_shapes:
