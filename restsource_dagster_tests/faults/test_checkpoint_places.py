@@ -295,8 +295,9 @@ def test_parents_that_several_records_name_are_requested_once_over_all_parts(
 
 
 def test_parents_that_are_not_loaded_are_read_in_parts_too(
-    orders: PagedOrders, settings: Settings
+    api: ApiServer, settings: Settings
 ) -> None:
+    orders = PagedOrders(api, rows=25)
     connector = make_connector(orders.api.url, paged("link", **MERGED), LINES)
     outcomes = load(connector, in_parts(settings), resources=["lines"])
     assert ran(outcomes, "lines").checkpoints > 3
