@@ -171,7 +171,9 @@ def _resolve_newest(target: Target, folder: Path) -> Path:
     groups = [part for name in ("setup", "sample", "dev") for part in ("--group", name)]
     options = ("--quiet", "--upgrade", "--generate-hashes", "--no-header", "--no-annotate")
     python = ("--python-version", target.python)
-    _uv("pip", "compile", "pyproject.toml", *groups, *options, *python, "-o", lock)
+    # the Makefile's locks leave them out, too: pyarrow imports pandas in each run if it is installed
+    unused = ("--no-emit-package", "pandas", "--no-emit-package", "numpy")
+    _uv("pip", "compile", "pyproject.toml", *groups, *options, *python, *unused, "-o", lock)
     return lock
 
 
