@@ -336,8 +336,9 @@ def test_children_are_asked_for_what_the_steps_of_their_parent_leave(
     assert [seen.path for seen in api.seen] == ["/a", "/a/2"]
 
 
-def test_the_key_of_a_hash_is_a_secret(api: ApiServer, settings: Settings) -> None:
-    step = {"hash": {"fields": ["id"], "key": "${HASH_KEY}"}}
+@pytest.mark.parametrize("key", ["${HASH_KEY}", "s3cret-key-1"])
+def test_the_key_of_a_hash_is_a_secret(api: ApiServer, settings: Settings, key: str) -> None:
+    step = {"hash": {"fields": ["id"], "key": key}}
     api.answers["/things"] = [{"id": "s3cret-key-1"}, {"id": 1, "t": "x"}]
     resource = {
         "name": "things",

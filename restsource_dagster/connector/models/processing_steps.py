@@ -4,7 +4,7 @@ dlt's `processing_steps` take Python functions. Here `filter`, `map` and `yield_
 (https://jqlang.org/manual/), and what needs no program has steps of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -33,6 +33,7 @@ __all__ = [
     "RenameStep",
     "YieldMapStep",
     "compile_jq",
+    "hash_keys",
     "removed_fields",
 ]
 
@@ -214,6 +215,13 @@ ProcessingStep = Annotated[
     ),
 ]
 """One step of `processing_steps`."""
+
+
+def hash_keys(steps: Iterable[ProcessingStep]) -> Iterator[str]:
+    """Yield the secret keys of the steps that hash."""
+    for step in steps:
+        if isinstance(step, HashStep) and isinstance(step.hash, HashSettings):
+            yield step.hash.key
 
 
 def removed_fields(steps: Iterable[ProcessingStep]) -> frozenset[str]:

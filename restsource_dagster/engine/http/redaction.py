@@ -19,6 +19,7 @@ from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Client, Connector
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.processing_steps import hash_keys
 
 __all__ = ["Redactor", "credentials_in", "find_secrets", "secret_texts"]
 
@@ -166,8 +167,8 @@ def find_secrets(
     """Return the secret values of a connector; `resolved` is the same with its references resolved.
 
     These are the values of all references, except those in the host and path of `base_url`, which
-    users need to read in messages; the secret fields of `auth`; literal values in headers,
-    parameters and bodies that have a secret's name or look like a key; and the passwords of
+    users need to read in messages; the secret fields of `auth`; the keys of hashes; literal values in
+    headers, parameters and bodies that have a secret's name or look like a key; and the passwords of
     `base_url` and of proxies. `values` is what `read_references` returns.
     """
     referenced = connector.references - _public_references(connector)
@@ -176,6 +177,7 @@ def find_secrets(
     for resource in resolved.resources:
         secret.update(_secrets_sent(resource.endpoint))
         secret.update(secret_texts(resource.path_params, named=False))
+        secret.update(hash_keys(resource.processing_steps))
     secret.update(_secrets_in_url(resolved.client.base_url))
     # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
