@@ -12,7 +12,7 @@ from restsource_dagster.engine.source.checkpoint import Checkpoint
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
-from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
@@ -199,6 +199,7 @@ def test_a_wall_below_a_parent_keeps_the_parts_before_it(
     [
         ("history", {"write_disposition": {"disposition": "merge", "strategy": "scd2"}}),
         ("merge key", {"merge_key": "at"}),
+        ("an order of its own", {"columns": {"at": {"dedup_sort": "desc"}}}),
     ],
 )
 def test_a_load_that_parts_could_make_wrong_is_stored_as_a_whole(
@@ -298,3 +299,35 @@ def test_a_checkpoint_is_due_after_its_seconds_or_its_rows() -> None:
     later = Checkpoint(60, rows=10, clock=lambda: now[0])
     now[0] = 60.0
     assert later.is_due
+
+
+@pytest.mark.parametrize("disposition", ["append", "replace", "merge"])
+@pytest.mark.parametrize("has_cursor", [True, False])
+def test_a_key_that_comes_again_in_a_later_part_is_treated_as_in_one_load(
+    api: ApiServer, tmp_path: Path, disposition: str, has_cursor: bool
+) -> None:
+    """The newest versions come first, and every key again on each of the next pages."""
+    rows = [{"id": number % PAGE, "at": 100 - number} for number in range(4 * PAGE)]
+
+    def answer(seen: Seen) -> Any:
+        start = int(seen.query.get("offset", 0))
+        return {"data": rows[start : start + PAGE], "total": len(rows)}
+
+    api.answers["/orders"] = answer
+    endpoint: dict[str, Any] = {
+        "path": "orders",
+        "data_selector": "data",
+        "paginator": {"type": "offset", "limit": PAGE},
+    }
+    if has_cursor:
+        endpoint["incremental"] = {"cursor_path": "at", "initial_value": 0}
+    given = {"name": "orders", "primary_key": "id", "write_disposition": disposition}
+    connector = make_connector(api.url, {**given, "endpoint": endpoint})
+    found = []
+    for seconds in (60.0, 1e-9):
+        settings = make_settings(tmp_path / str(seconds))
+        settings = settings.model_copy(update={"checkpoint_seconds": seconds})
+        outcome = ran(load(connector, settings))
+        assert outcome.checkpoints == (0 if seconds > 1 else 3)
+        found.append(query(settings, 'SELECT id, "at" FROM shop.orders ORDER BY ALL'))
+    assert found[0] == found[1]

@@ -65,6 +65,7 @@ from restsource_dagster.engine.source.dlt_source import (
     join_sources,
 )
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
+from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.settings import Settings
 
 __all__ = [
@@ -186,15 +187,25 @@ class _LoadAttempt:
     """True if a load of the run has started anew before."""
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
+    known_rows: Mapping[str, RepeatedRows] = field(default_factory=dict)
+    """The rows that earlier parts of the load have read in this run, by resource."""
 
     def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
         """Return the attempt that follows this one."""
+        # without them a row that comes again in a later part is stored twice, or an older version last
+        known_rows = {
+            name: known
+            for source in self.sources
+            for name, repeats in source.repeats.items()
+            if not starts_anew and (known := repeats.for_next_part())
+        }
         return _LoadAttempt(
             self.families,
             is_continued=True,
             starts_anew=starts_anew,
             has_started_anew=starts_anew or self.has_started_anew,
             started=self.started,
+            known_rows=known_rows,
         )
 
     def check_extracted(self) -> None:
@@ -525,7 +536,13 @@ class ConnectorRun:
                 # joined sources take the schema of the first, and dlt copies each
                 schema = None if attempt.sources else self.pipelines.stored_schema
                 source = self._build_source(
-                    selected, stored, schema, options.window, parquet_files, own_part
+                    selected,
+                    stored,
+                    schema,
+                    options.window,
+                    parquet_files,
+                    own_part,
+                    attempt.known_rows,
                 )
                 attempt.sources.append(source)
                 # the rows of earlier parts are known
@@ -548,6 +565,7 @@ class ConnectorRun:
         window: BackfillWindow | None,
         parquet_files: ParquetFiles | None,
         part: LoadPart | None,
+        known_rows: Mapping[str, RepeatedRows],
     ) -> FamilySource:
         source = build_family_source(
             self.connector,
@@ -560,6 +578,7 @@ class ConnectorRun:
             window=window,
             files=parquet_files,
             part=part,
+            known_rows=known_rows,
         )
         for plan in source.plans.values():
             if not plan.loaded:

@@ -55,6 +55,8 @@ def _merges_rows(resource: Resource) -> bool:
         disposition.value == "merge"
         and disposition.strategy in _STRATEGIES
         and not resource.merge_key
+        # dlt sorts the rows of one load only, so that a later part would win
+        and not any(one.dedup_sort for one in resource.hints.columns_by_name.values())
     )
 
 

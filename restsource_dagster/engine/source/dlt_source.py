@@ -91,6 +91,7 @@ def build_family_source(
     window: BackfillWindow | None = None,
     files: ParquetFiles | None = None,
     part: LoadPart | None = None,
+    known_rows: Mapping[str, RepeatedRows] | None = None,
 ) -> FamilySource:
     """Return a source of a family's resources that are loaded or have dependents that are.
 
@@ -99,6 +100,7 @@ def build_family_source(
     if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
     `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
     columns go to `files`. `part` says where the calls start, and where they may end early.
+    `known_rows` are those that earlier parts of the load have read in this run, by resource.
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
@@ -132,7 +134,8 @@ def build_family_source(
     }
     watches = {name: PagingWatch(_named(name, notify), is_strict=window is None) for name in plans}
 
-    repeats = {name: RepeatedRows(plan) for name, plan in plans.items()}
+    known_rows = known_rows or {}
+    repeats = {name: known_rows.get(name) or RepeatedRows(plan) for name, plan in plans.items()}
 
     steps = {
         name: RecordSteps(name, plan.resource.processing_steps, endpoints.redactor)

@@ -81,6 +81,18 @@ class RepeatedRows:
         self._last_rows.extend(new[-_BOUNDARY_ROWS:])
         return new
 
+    def for_next_part(self) -> Self | None:
+        """Return this memory for the next part of the load in the same run; None if it needs none.
+
+        An upsert stores the later of two rows if they come in different parts, as in different runs.
+        """
+        if self._refused is not None:
+            return None
+        self.left_out = 0
+        if self._versions is not None:
+            self._versions.left_out = 0
+        return self
+
     def boundary(self) -> tuple[str, ...]:
         """Return digests of the rows that were read last, for `resume`."""
         return tuple(map(self._digest, self._last_rows))
