@@ -22,8 +22,11 @@ from restsource_dagster.engine.destination.recovery import (
     are_loads_complete,
     clear_pending_load,
     clear_pending_overrides,
+    forget_known_rows,
     log_pending_load,
     log_pending_overrides,
+    note_known_rows,
+    read_known_rows,
     read_pending_overrides,
     take_back_loads,
     undo_incomplete_loads,
@@ -70,7 +73,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverri
 from restsource_dagster.engine.incremental.unfinished import read_unfinished_roots
 from restsource_dagster.engine.run_progress import Progress
 
-__all__ = ["LoadSummary", "PipelineManager", "Swap", "infrequent_gc"]
+__all__ = ["KnownRows", "LoadSummary", "PipelineManager", "Swap", "infrequent_gc"]
 
 _GC_THRESHOLDS = (50_000, 20, 50)
 """A page of a thousand rows makes some thousands of containers, which live as long as the page."""
@@ -116,6 +119,18 @@ class Swap:
     """The ids of the loads that have staged rows for it, none before the first one."""
     is_last: Callable[[], bool]
     """Called after the extraction: returns True if all rows have been read."""
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """The rows that a part of a load knows, for the part that follows."""
+
+    root: str
+    """The root of the family that is loaded."""
+    earlier: str | None
+    """The id of the load that was the part before; None for the first part."""
+    read: Callable[[], Mapping[str, str]]
+    """Called after the extraction: returns a text for each resource; nothing if no part follows."""
 
 
 @dataclass
@@ -322,13 +337,14 @@ class PipelineManager:
         columns: ParquetFiles | None,
         check: Callable[[], None],
         swap: Swap | None = None,
+        known: KnownRows | None = None,
     ) -> LoadSummary:
         """Extract, normalize and load a source, in one load package.
 
         `families` are the names of their root resources, for progress messages. `columns` are the
         files that the source writes while dlt extracts it. `check` is called after the extraction; if
         it raises, nothing is loaded. With a `swap` the package is a part of a load, and the tables that
-        it replaces change with the last part.
+        it replaces change with the last part. `known` are the rows to note for the next part.
         """
         withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
@@ -352,6 +368,7 @@ class PipelineManager:
                 self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline)
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
+            noted = self._note_known_rows(pipeline, known) if known else {}
             # without a connection of ours: a server may close one that idles during a long load
             info = pipeline.load()
             _delete_load_files(info)
@@ -359,6 +376,8 @@ class PipelineManager:
                 if client is not None:
                     if part and part.is_last:
                         drop_staged_rows(client, pipeline.default_schema, part)
+                    if known and known.earlier and not noted:
+                        forget_known_rows(client, known.root)
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(pipeline, source, client)
@@ -397,6 +416,26 @@ class PipelineManager:
             if self._deletions:
                 delete_replaced_rows(pipeline, client, self._deletions)
             return pending
+
+    def _note_known_rows(self, pipeline: dlt.Pipeline, known: KnownRows) -> Mapping[str, str]:
+        """Note the known rows for the next part and return them; nothing if this part is the last."""
+        rows = known.read()
+        load_ids = pipeline.list_normalized_load_packages()
+        with self._connected() as client:
+            if client is not None and rows and load_ids:
+                note_known_rows(client, known.root, load_ids[0], rows, known.earlier)
+        return rows
+
+    def read_known_rows(self, root: str, load_id: str) -> Mapping[str, str]:
+        """Return what a part of an unfinished load has noted, by resource; nothing if it is gone."""
+        with self._locked(), self._connected() as client:
+            return {} if client is None else read_known_rows(client, root, load_id)
+
+    @property
+    def can_note_rows(self) -> bool:
+        """True if a text of any length can be noted beside the tables."""
+        # tried with these, whose VARCHAR has no limit
+        return can_replace_rows(self.destination)
 
     @property
     def can_swap(self) -> bool:

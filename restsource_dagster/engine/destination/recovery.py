@@ -10,10 +10,15 @@ rows and others without. Two things make that safe:
   cursor, which are two transactions. If the run is killed between them, the rows are new and the
   cursor is old. So the override is noted first, and the next run applies it again.
 
+`note_known_rows` is for loads in parts: what a part knows of the rows that were read, the next part
+must know, too, or a row that the API sends again is stored twice.
+
 All functions take an SQL client that is connected.
 """
 
+import base64
 import json
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +33,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 
 __all__ = [
+    "KNOWN_ROWS_TABLE",
     "PENDING_LOADS_TABLE",
     "PENDING_OVERRIDES_TABLE",
     "PendingOverride",
@@ -35,9 +41,12 @@ __all__ = [
     "clear_pending_load",
     "clear_pending_overrides",
     "delete_load_rows",
+    "forget_known_rows",
     "log_pending_load",
     "log_pending_overrides",
+    "note_known_rows",
     "read_completed_loads",
+    "read_known_rows",
     "read_pending_overrides",
     "take_back_loads",
     "undo_incomplete_loads",
@@ -162,6 +171,61 @@ def take_back_loads(client: SqlClient, schema: Schema, load_ids: Sequence[str]) 
 def are_loads_complete(client: SqlClient, loads_table: str, load_ids: Sequence[str]) -> bool:
     """Return True if dlt's table of complete loads has all of these."""
     return read_completed_loads(client, loads_table).issuperset(load_ids)
+
+
+KNOWN_ROWS_TABLE = "_restsource_known_rows"
+"""A table of each dataset: one row for each resource of an unfinished load, with the rows that it knows."""
+
+_COMPRESSION_LEVEL = 1  # keys are compressed to a third in no time, and hardly further
+
+
+def note_known_rows(
+    client: SqlClient, root: str, load_id: str, known: Mapping[str, str], earlier: str | None
+) -> None:
+    """Note, before a part of a load, the rows that it and the parts before it have read.
+
+    `known` has a text for each resource. The note of the part `earlier` is kept: if this part does not
+    complete, the next run goes on with that one.
+    """
+    if not client.has_dataset():
+        client.create_dataset()
+    name = client.make_qualified_table_name(KNOWN_ROWS_TABLE)
+    client.execute_sql(
+        f"CREATE TABLE IF NOT EXISTS {name} (root VARCHAR(1024) NOT NULL, "
+        "load_id VARCHAR(64) NOT NULL, resource VARCHAR(1024) NOT NULL, known_rows VARCHAR NOT NULL)"
+    )
+    client.execute_sql(
+        f"DELETE FROM {name} WHERE root = %s AND load_id <> %s",  # noqa: S608 - dlt quotes it
+        *(root, earlier or ""),
+    )
+    for resource, text in known.items():
+        packed = base64.b64encode(zlib.compress(text.encode(), _COMPRESSION_LEVEL)).decode("ascii")
+        client.execute_sql(
+            f"INSERT INTO {name} (root, load_id, resource, known_rows) VALUES (%s, %s, %s, %s)",  # noqa: S608 - dlt quotes it
+            *(root, load_id, resource, packed),
+        )
+
+
+def read_known_rows(client: SqlClient, root: str, load_id: str) -> dict[str, str]:
+    """Return what a part of a load has noted, by resource; nothing if the note is gone."""
+    name = client.make_qualified_table_name(KNOWN_ROWS_TABLE)
+    try:
+        rows = client.execute_sql(
+            f"SELECT resource, known_rows FROM {name} WHERE root = %s AND load_id = %s",  # noqa: S608 - dlt quotes it
+            *(root, load_id),
+        )
+    except DatabaseUndefinedRelation:
+        return {}
+    return {
+        str(resource): zlib.decompress(base64.b64decode(packed)).decode()
+        for resource, packed in rows or ()
+    }
+
+
+def forget_known_rows(client: SqlClient, root: str) -> None:
+    """Delete the notes of a load that is complete."""
+    name = client.make_qualified_table_name(KNOWN_ROWS_TABLE)
+    client.execute_sql(f"DELETE FROM {name} WHERE root = %s", root)  # noqa: S608 - dlt quotes it
 
 
 def _note_tables(client: SqlClient, appended: Sequence[_AppendedTable]) -> None:

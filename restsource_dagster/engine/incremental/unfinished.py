@@ -95,6 +95,8 @@ class Unfinished(_Stored):
     load_ids: tuple[str, ...]
     """The load packages that have its rows."""
     parts: int
+    known_rows: str | None = None
+    """The load package that has noted which rows the next part must know; None if it needs none."""
     started: datetime | None = None
     """The moment of `{now}`, if the calls have relative times: later parts ask the same question."""
 

@@ -29,7 +29,12 @@ from restsource_dagster.engine.destination.dlt_config import (
     find_destination_secrets,
 )
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
-from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager, Swap
+from restsource_dagster.engine.destination.pipeline import (
+    KnownRows,
+    LoadSummary,
+    PipelineManager,
+    Swap,
+)
 from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
@@ -188,7 +193,7 @@ class _LoadAttempt:
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
     known_rows: Mapping[str, RepeatedRows] = field(default_factory=dict)
-    """The rows that earlier parts of the load have read in this run, by resource."""
+    """The rows that earlier parts of the load have read, by resource."""
 
     def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
         """Return the attempt that follows this one."""
@@ -425,6 +430,10 @@ class ConnectorRun:
             # what this run has stored itself is there
             is_valid = attempt.is_continued or self._is_valid(found, selected)
             resumed = found if is_valid else None
+        if resumed and not attempt.is_continued:
+            recalled = self._recall_rows(selected, resumed)
+            attempt.known_rows = recalled or {}
+            resumed = None if recalled is None else resumed
         if resumed is None:
             self._set_moment(selected, None)
         plans = self.plans(selected)
@@ -439,6 +448,7 @@ class ConnectorRun:
             by_cursor=plans[selected.root].sends_start
             and all(one.disposition.value == "merge" for one in selected.selected),
             adds_rows=any(one.disposition.value != "merge" for one in selected.selected),
+            notes_rows=bool(self._memories(selected)),
             started=plans[selected.root].started if has_times else None,
         )
 
@@ -471,6 +481,40 @@ class ConnectorRun:
         return not _replaces(selected) or self.pipelines.has_staged_parts(
             selected.root, unfinished.load_ids
         )
+
+    def _memories(self, selected: SelectedFamily) -> Mapping[str, RepeatedRows]:
+        """Return an empty memory for each resource whose known rows are noted for later parts."""
+        if not self.pipelines.can_note_rows:
+            return {}
+        memories = {name: RepeatedRows(plan) for name, plan in self.plans(selected).items()}
+        return {name: memory for name, memory in memories.items() if memory.is_needed_later}
+
+    def _recall_rows(
+        self, selected: SelectedFamily, unfinished: Unfinished
+    ) -> Mapping[str, RepeatedRows] | None:
+        """Return the rows that the parts of an earlier run know; None if their note is gone."""
+        memories, load_id = self._memories(selected), unfinished.known_rows
+        if not memories:
+            return {}
+        noted = self.pipelines.read_known_rows(selected.root, load_id) if load_id else {}
+        if not noted.keys() >= memories.keys():
+            return None
+        return {name: memory.recall(noted[name]) for name, memory in memories.items()}
+
+    @staticmethod
+    def _known_rows_of(source: FamilySource, part: LoadPart) -> KnownRows | None:
+        """Return what a part of a load notes of the rows it knows; None if nothing is needed."""
+        if part.checkpoint is None or not part.notes_rows:
+            return None
+        earlier = part.resumed.known_rows if part.resumed else None
+
+        def read() -> Mapping[str, str]:
+            if not part.has_ended:
+                return {}
+            needed = {name: one for name, one in source.repeats.items() if one.is_needed_later}
+            return {name: one.as_json() for name, one in needed.items()}
+
+        return KnownRows(part.root, earlier, read)
 
     @staticmethod
     def _swap_of(selected: SelectedFamily, part: LoadPart) -> Swap | None:
@@ -555,6 +599,7 @@ class ConnectorRun:
                 parquet_files,
                 check=attempt.check_extracted,
                 swap=self._swap_of(attempt.families[0], part),
+                known=self._known_rows_of(attempt.sources[0], part),
             )
 
     def _build_source(

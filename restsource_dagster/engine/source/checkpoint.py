@@ -118,6 +118,8 @@ class LoadPart:
     adds_rows: bool = False
     """True if a row that is loaded twice is stored twice: it is appended, or staged for an exchange. The
     loads are noted, so that their rows can be taken back or counted."""
+    notes_rows: bool = False
+    """True if each part notes the rows that the next one must know."""
     started: datetime | None = None
     """The moment of `{now}`, if the calls have relative times."""
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
@@ -243,8 +245,9 @@ class LoadPart:
 
     def _store(self) -> None:
         before, load_ids = self.resumed, self.load_ids
+        load_id = dlt.current.load_package_state()["load_id"]
         if self.adds_rows:
-            load_ids = (*load_ids, dlt.current.load_package_state()["load_id"])
+            load_ids = (*load_ids, load_id)
         store_unfinished(
             self.root,
             Unfinished(
@@ -254,6 +257,7 @@ class LoadPart:
                 requested={name: keys for name, one in self._trackers.items() if (keys := one())},
                 load_ids=load_ids,
                 parts=(before.parts if before else 0) + 1,
+                known_rows=load_id if self.notes_rows else None,
                 started=self.started,
             ),
         )

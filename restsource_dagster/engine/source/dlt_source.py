@@ -100,7 +100,7 @@ def build_family_source(
     if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
     `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
     columns go to `files`. `part` says where the calls start, and where they may end early.
-    `known_rows` are those that earlier parts of the load have read in this run, by resource.
+    `known_rows` are those that earlier parts of the load have read, by resource.
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.

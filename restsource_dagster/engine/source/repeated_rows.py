@@ -1,8 +1,12 @@
-"""Leave out rows that the API sends twice in one run, as happens if pages shift while they are read."""
+"""Leave out rows that the API sends twice in one load, as happens if pages shift while they are read."""
 
+import hashlib
+import json
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
@@ -18,7 +22,8 @@ MAX_KNOWN_ROWS = 200_000
 """How many rows are remembered. Pages shift only by the rows that are added or deleted meanwhile."""
 
 _BOUNDARY_ROWS = 1_000
-"""How many rows are remembered from one part of a load to the next."""
+"""How many rows are stored in dlt's state for the next part of a load."""
+_DIGEST_BYTES = 12
 
 # None is dlt's default, delete-insert
 _REMOVES_REPEATS = (None, "delete-insert")
@@ -81,12 +86,30 @@ class RepeatedRows:
         self._last_rows.extend(new[-_BOUNDARY_ROWS:])
         return new
 
-    def for_next_part(self) -> Self | None:
-        """Return this memory for the next part of the load in the same run; None if it needs none.
+    @property
+    def is_needed_later(self) -> bool:
+        """True if a later part of the load has to know these rows.
 
         An upsert stores the later of two rows if they come in different parts, as in different runs.
         """
-        if self._refused is not None:
+        return self._refused is None and (self._identify or self._versions) is not None
+
+    def as_json(self) -> str:
+        """Return the rows that are known, for `recall`."""
+        with self._lock:
+            pages = self._versions.pages if self._versions else self._pages
+            return json.dumps([*pages], default=_tag, separators=(",", ":"))
+
+    def recall(self, text: str) -> Self:
+        """Know the rows that an earlier run knew: `text` is what `as_json` returned there."""
+        remember = self._versions.remember if self._versions else self._remember
+        for page in json.loads(text, object_hook=_untag):
+            remember([*map(tuple, page)])
+        return self
+
+    def for_next_part(self) -> Self | None:
+        """Return this memory for the next part of the load in the same run; None if it needs none."""
+        if not self.is_needed_later:
             return None
         self.left_out = 0
         if self._versions is not None:
@@ -196,6 +219,7 @@ class _NewestVersions:
 
     def __init__(self, key: Sequence[str], cursor_path: str, order: CursorOrder) -> None:
         self.left_out = 0
+        self._has_one_key = len(key) == 1
         self._key_of = itemgetter(*key)
         self._cursor_of = _value_getter(cursor_path)
         self._order = order
@@ -215,6 +239,24 @@ class _NewestVersions:
             return None  # the file has an order of its own
         order = CursorOrder(descending=cursor.last_value_func is min)
         return cls(resource.primary_key, cursor.cursor_path, order)
+
+    @property
+    def pages(self) -> Iterable[list[Identity]]:
+        """The rows that are known, by page: the values of the key, and the newest cursor value."""
+        newest = self._newest
+        for keys in self._pages:
+            # of a key that has come again, the oldest page is forgotten first
+            known = [key for key in keys if key in newest]
+            yield [(*self._values_of(key), newest[key]) for key in known]
+
+    def remember(self, page: list[Identity]) -> None:
+        """Know the rows of one of the `pages`."""
+        keys = [values[0] if self._has_one_key else values[:-1] for values in page]
+        self._newest.update(zip(keys, (values[-1] for values in page), strict=True))
+        self._forget_oldest_page(keys)
+
+    def _values_of(self, key: Any) -> Identity:
+        return (key,) if self._has_one_key else key
 
     def filter(self, records: list[Any]) -> list[Any]:
         """Return the records that are no older than earlier ones with their key."""
@@ -320,11 +362,38 @@ def _identity_of(plan: ResourcePlan) -> _Identify | None:
         # dlt's delete-insert stores one row for each key
         removes_repeats = disposition.value == "merge" and disposition.strategy in _REMOVES_REPEATS
         # as text, because nested values can't be hashed
-        return None if removes_repeats else lambda record: (*_values(record, key), repr(record))
+        return None if removes_repeats else lambda record: (*_values(record, key), _digest(record))
     if disposition.value == "append" and plan.incremental is not None:
         path = plan.incremental.cursor_path
-        return lambda record: (*_values(record, key), record.get(path) or repr(record))
+        return lambda record: (*_values(record, key), record.get(path) or _digest(record))
     return lambda record: tuple(_values(record, key))
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """Return a hash of all fields: 200,000 whole records would be too many to remember."""
+    text = repr(record).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+_PARSERS: dict[type, Callable[[str], Any]] = {
+    Decimal: Decimal,
+    date: date.fromisoformat,
+    datetime: datetime.fromisoformat,
+    time: time.fromisoformat,
+}
+"""The types of values that JSON has no form of."""
+_TAGS = {f"python {kind.__name__}": parse for kind, parse in _PARSERS.items()}
+
+
+def _tag(value: Any) -> dict[str, str]:
+    if type(value) not in _PARSERS:
+        raise TypeError(f"a {type(value).__name__} has no place in a key")
+    return {f"python {type(value).__name__}": str(value)}
+
+
+def _untag(found: dict[str, Any]) -> Any:
+    tag = next(iter(found), None)
+    return _TAGS[tag](found[tag]) if tag in _TAGS else found
 
 
 def _values(record: dict[str, Any], key: Any) -> list[Any]:
