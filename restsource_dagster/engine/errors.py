@@ -183,12 +183,12 @@ class ResponseError(IngestError):
 
 
 class ResponseTooLargeError(IngestError):
-    """A response is larger than `http.max_response_mb`."""
+    """A response is larger than `option` of the file allows."""
 
-    def __init__(self, max_mb: int) -> None:
+    def __init__(self, max_mb: int, option: str = "http.max_response_mb") -> None:
         super().__init__(
-            f"the answer is larger than {max_mb} MB unpacked (http.max_response_mb), so it was not "
-            "read to its end. Ask for smaller pages, or raise http.max_response_mb."
+            f"the answer is larger than {max_mb} MB unpacked ({option}), so it was not "
+            f"read to its end. Ask for smaller pages, or raise {option}."
         )
 
 
@@ -196,10 +196,19 @@ class RecordError(IngestError):
     """A record that can't be loaded unchanged. `page` and `row` count from 1."""
 
     def __init__(self, resource: str, page: int | None, row: int, field: str, problem: str) -> None:
+        self._place = (page, row, field, problem)
+        super().__init__(self._text(resource, row))
+        self.resource = resource
+
+    def _text(self, resource: str, row: int) -> str:
+        page, _, field, problem = self._place
         where = f", page {page}" if page else ""
         field = f", field {field}" if field else ""
-        super().__init__(f"resource {resource}{where}, row {row}{field}: {problem}")
-        self.resource = resource
+        return f"resource {resource}{where}, row {row}{field}: {problem}"
+
+    def move_rows(self, before: int) -> None:
+        """Count the row from the start of its page, `before` rows ahead of where it was counted from."""
+        self.args = (self._text(str(self.resource), self._place[1] + before),)
 
 
 class TokenError(IngestError):

@@ -121,13 +121,16 @@ class ResourceCounts:
             self._started, self.pages, self.received = None, 0, 0
             self.stated_total, self.skipped = None, ()
 
-    def add_page(self, rows: int) -> tuple[int, int, float]:
-        """Add a page of `rows` items; return all pages, all items, and the items per second."""
+    def add_page(self, rows: int, pages: int = 1) -> tuple[int, int, float]:
+        """Add a page of `rows` items; return all pages, all items, and the items per second.
+
+        Pass 0 `pages` for rows of a page that more will follow.
+        """
         now = time.monotonic()
         with self._lock:
             # from the first page on: the rate is that of the pages, without the login before them
             self._started = now if self._started is None else self._started
-            self.pages += 1
+            self.pages += pages
             self.received += rows
             seconds = now - self._started
             # the clock has not moved at the first page
@@ -154,10 +157,10 @@ class PageReporter:
     counts: ResourceCounts
     progress: Progress
 
-    def on_page(self, rows: int, nulls: int) -> None:
-        """Count a page of `rows` items, `nulls` of which are null."""
+    def on_page(self, rows: int, nulls: int, *, ends_page: bool = True) -> None:
+        """Count a page of `rows` items, `nulls` of which are null; or a part of one, not the last."""
         # outside the lock of the counts: an observer that waits must not stop the other threads
-        self.progress.page(self.resource, *self.counts.add_page(rows))
+        self.progress.page(self.resource, *self.counts.add_page(rows, int(ends_page)))
         if nulls:
             self.progress.message(f"{self.resource}: left out {nulls} null items of a page")
 

@@ -22,6 +22,7 @@ from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.agreement import (
+    bodies,
     cursors,
     families,
     paginators,
@@ -39,6 +40,7 @@ GROUPS: Mapping[str, Sequence[Row]] = {
     "cursors": cursors.ROWS,
     "families": families.ROWS,
     "requests": requests.ROWS,
+    "bodies": bodies.ROWS,
     "tables": tables.ROWS,
 }
 ENVIRONMENT = {"TOKEN": "t0ken", "USER_NAME": "ann", "PASSWORD": "pass word"}

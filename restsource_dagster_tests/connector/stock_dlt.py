@@ -59,7 +59,7 @@ def for_dlt(value: Any) -> dict[str, Any]:
             for name in ("mode", "nested"):
                 resource.pop(name, None)
             if isinstance(resource.get("endpoint"), dict):
-                for name in ("partial_errors", "params_style", "graphql"):
+                for name in ("partial_errors", "params_style", "graphql", "response"):
                     resource["endpoint"].pop(name, None)
     filled: dict[str, Any] = _without_relative_times(config)
     return filled

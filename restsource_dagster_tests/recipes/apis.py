@@ -1,5 +1,6 @@
 """The API of each recipe. To add a recipe: a page in docs/recipes, and its API in `APIS` by the page's name."""
 
+import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,26 @@ def orders_by_graphql(seen: Seen) -> Any:
     nodes = [{"id": n, "total": 10 * n, "updatedAt": f"2026-02-0{n}T00:00:00Z"} for n in found]
     info = {"endCursor": after, "hasNextPage": after is not None}
     return {"data": {"orders": {"nodes": nodes, "pageInfo": info}}}
+
+
+def packed_events(*given: tuple[int, str, str]) -> Answer:
+    lines = [
+        json.dumps({"id": n, "kind": kind, "at": f"2026-11-27T{at}:00Z"}) for n, kind, at in given
+    ]
+    return Answer(
+        gzip.compress("\n".join(lines).encode()), headers={"content-type": "binary/octet"}
+    )
+
+
+def xml_feed(seen: Seen) -> Answer:
+    items = (
+        '<item id="a"><title>Chair</title><price currency="EUR">20</price></item>'
+        '<item id="b"><title>Table</title></item>'
+    )
+    last = '<item id="c"><title>Lamp</title><price currency="USD">7.5</price></item>'
+    found, after = (last, "") if "page" in seen.query else (items, "<next>?page=2</next>")
+    body = f"<feed><items>{found}</items>{after}</feed>".encode()
+    return Answer(body, headers={"content-type": "application/xml"})
 
 
 APIS: Mapping[str, RecipeApi] = {
@@ -178,6 +199,21 @@ APIS: Mapping[str, RecipeApi] = {
             ]
         },
     ),
+    "csv_export": RecipeApi(
+        {
+            "/reports/customers": Answer(
+                "Customers of today\nid;city;zip;orders\n1;Köln;01067;12\n2;;10115;n/a\n".encode(
+                    "latin-1"
+                ),
+                headers={"content-type": "application/octet-stream"},
+            )
+        }
+    ),
+    "packed_json_lines": RecipeApi(
+        {"/export": packed_events((1, "opened", "08:00"), (2, "closed", "09:00"))},
+        [{"/export": packed_events((2, "closed", "09:00"), (3, "opened", "10:00"))}],
+    ),
+    "xml_feed": RecipeApi({"/feed": xml_feed}),
     "graphql": RecipeApi(
         {"/admin/graphql.json": orders_by_graphql}, environment={"SHOP_TOKEN": "t0ken-of-shop"}
     ),

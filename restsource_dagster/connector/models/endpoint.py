@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, Tag, WithJsonSchema
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
+from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
@@ -431,6 +432,11 @@ class EndpointDefaults(FileModel):
     response_actions: list[ResponseAction] | None = Field(
         default=None,
         description="What to do with certain responses. The first action that matches applies.",
+    )
+    response: BodyFormat | None = Field(
+        default=None,
+        description="The format of the responses, if they are no plain JSON: CSV, JSON lines, XML, packed "
+        "files. Not part of dlt's configuration.",
     )
     partial_errors: Literal["fail", "load"] = Field(
         default="fail",

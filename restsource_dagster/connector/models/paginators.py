@@ -38,6 +38,7 @@ __all__ = [
     "PaginatorType",
     "PagingRules",
     "paginator_findings",
+    "paths_in_body",
 ]
 
 PaginatorType = Literal[
@@ -301,6 +302,22 @@ _NEXT_PAGE_NAMES: dict[type[FileModel], tuple[str, ...]] = {
     HeaderLinkPaginator: ("links_next_key",),
     HeaderCursorPaginator: ("cursor_key", "cursor_param"),
 }
+
+
+def paths_in_body(paginator: Paginator | None) -> tuple[str, ...]:
+    """Return the fields by which a paginator reads the JSON of each response."""
+    if isinstance(paginator, str):
+        return {
+            "json_link": ("next_url_path",),
+            "json_response": ("next_url_path",),
+            "cursor": ("cursor_path",),
+        }.get(paginator, ())
+    if isinstance(paginator, JsonLinkPaginator):
+        return ("next_url_path",)
+    if isinstance(paginator, CursorPaginator):
+        return ("cursor_path",)
+    fields = ("has_more_path", "end_path", "total_path")
+    return tuple(name for name in fields if paginator and paginator.given.get(name))
 
 
 def paginator_findings(paginator: Paginator | None, at: FieldPath) -> Iterator[Finding]:

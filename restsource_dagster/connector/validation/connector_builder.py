@@ -19,7 +19,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceObject,
 )
 from restsource_dagster.connector.models.fields import FileModel
-from restsource_dagster.connector.models.paginators import paginator_findings
+from restsource_dagster.connector.models.paginators import Paginator, paginator_findings
 from restsource_dagster.connector.naming import (
     RESERVED_NAMES,
     asset_identifier,
@@ -53,6 +53,7 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
     write_disposition_of,
 )
+from restsource_dagster.connector.validation.own_endpoint_rules import check_response
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
 from restsource_dagster.connector.validation.schema_errors import schema_findings
 
@@ -213,7 +214,7 @@ def _merge_all(parts: _Parts) -> list[MergedResource]:
         merged = merge_resource(index, given, defaults, names)
         merged.is_checkable = index not in parts.broken
         # before the next one is merged: the path may take a param out of the defaults
-        _check_resource(merged)
+        _check_resource(merged, parts.client.paginator if parts.client else None)
         merged_resources.append(merged)
     return merged_resources
 
@@ -326,13 +327,14 @@ def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
     return True
 
 
-def _check_resource(merged: MergedResource) -> None:
+def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:
     _check_asset_name(merged)
     if not merged.is_checkable:
         return
     check_path(merged)
     check_placeholders(merged)
     check_endpoint_rules(merged)
+    check_response(merged, clients)
     check_table_hints(merged)
 
 

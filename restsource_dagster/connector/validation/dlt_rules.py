@@ -141,6 +141,9 @@ REFUSALS = {
     "convert": "`convert` of a cursor that is no time, or with nothing that sends the cursor.",
     "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
     "dlt doesn't have this block and doesn't get it.",
+    "response": "A `response` block that isn't valid, or that another field contradicts: an option of another "
+    "format, `data_selector` or a paginator that reads a JSON body where the rows are CSV or JSON lines, XML "
+    "without the path of its records. dlt doesn't have this block and doesn't get it.",
     "partial-errors": "`partial_errors` with an unknown value. dlt doesn't have this field and doesn't "
     "get it.",
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
@@ -218,6 +221,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
+        ("response", "response" in path),
         ("graphql", "graphql" in path),
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),

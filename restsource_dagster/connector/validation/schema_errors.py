@@ -65,6 +65,15 @@ _JWT_AUTH = ("jwt", "oauth_jwt", "oauthjwt", "service_account")
 # Words of HTTP and of other ingestion tools, which are too far from ours for a comparison of letters.
 # Of several meanings the first that is known at the place counts.
 _FIELD_SYNONYMS = {
+    "type": "format",
+    "charset": "encoding",
+    "delimiter_char": "delimiter",
+    "quotechar": "quote",
+    "escapechar": "escape",
+    "columns": "column_names",
+    "has_header": "header",
+    "skip_rows": "skip_lines",
+    "na_values": "null_values",
     "header_name": "name",
     "header": "name",
     "param_name": "name",
@@ -156,6 +165,8 @@ _FIELD_EXAMPLES = {
 }
 
 _VALUE_SYNONYMS = {
+    "format": {"ndjson": "jsonl", "json_lines": "jsonl", "jsonlines": "jsonl", "tsv": "csv"},
+    "compression": {"gz": "gzip", "gunzip": "gzip", "null": "none"},
     "data_type": {
         "integer": "bigint",
         "int": "bigint",

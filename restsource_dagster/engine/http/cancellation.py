@@ -207,6 +207,17 @@ class Deadline:
         with self._lock:
             self._close_descriptor()
 
+    def renew(self) -> None:
+        """Give the exchange its whole time again, unless that is up already."""
+        with self._lock:
+            if self.expired:
+                return
+            self._timer.cancel()
+            self._ends_at = time.monotonic() + self.seconds
+            self._timer = threading.Timer(self.seconds, self.expire_now)
+            self._timer.daemon = True
+            self._timer.start()
+
     def watch(self, connected: socket.socket) -> None:
         """Shut this connection down when the time is up; at once if it is up already.
 

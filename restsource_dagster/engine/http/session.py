@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +26,9 @@ from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
+from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.engine.errors import ResponseTooLargeError
+from restsource_dagster.engine.http.body_file import BodyFile
 from restsource_dagster.engine.http.cancellation import (
     Deadline,
     RequestCancelled,
@@ -59,8 +62,11 @@ _CHUNK_BYTES = 256 * 1024
 # a compressed piece may be a thousand times larger when it is unpacked, all of it at once
 _COMPRESSED_CHUNK_BYTES = 64 * 1024
 _MEGABYTE = 1_000_000
+# a download gets the time of an exchange again after so many bytes: it may be of any size, but not stop
+_RENEWING_BYTES = 1_000_000
 # more than can be under way at once, so that urllib3 never throws a connection away
 _POOL_SIZE = 256
+_WITH_ROWS = range(200, 300)
 _NEUTRAL_HEADERS = frozenset(
     {
         "accept",
@@ -104,6 +110,10 @@ class SessionRules:
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
     redactor: Redactor = field(default_factory=Redactor)
+    body_format: BodyFormat | None = None
+    """Given for bodies that go to the disk, and how large they may be."""
+    folder: Path | None = None
+    """Where bodies on the disk are; None for the system's folder of temporary files."""
 
 
 class ApiResponse(requests.Response):
@@ -117,6 +127,10 @@ class ApiResponse(requests.Response):
     """When its request was sent, by the monotonic clock."""
     answered_at: float = 0.0
     """When the last byte of it arrived."""
+    file: BodyFile | None = None
+    """The body if it is on the disk. Then `content` has its beginning."""
+    size_option: str = "http.max_response_mb"
+    """The option of the file that `max_mb` comes from."""
 
     @cached_property
     def _parsed(self) -> Any:
@@ -177,7 +191,25 @@ class ApiResponse(requests.Response):
 
     def _check_size(self, size: int) -> None:
         if self.max_mb is not None and size > self.max_mb * _MEGABYTE:
-            raise ResponseTooLargeError(self.max_mb)
+            raise ResponseTooLargeError(self.max_mb, self.size_option)
+
+    def store_body(self, file: BodyFile, renew: Callable[[], None]) -> None:
+        """Write the body to a file; call `renew` after each megabyte."""
+        renewed_at = 0
+        for piece in self.iter_content(_CHUNK_BYTES):
+            file.write(piece)
+            if file.size - renewed_at >= _RENEWING_BYTES:
+                renewed_at = file.size
+                renew()
+        self.file, self._content = file, file.head
+
+    def use_text(self, raw: bytes) -> None:
+        """Go on with the text of a file as the body: UTF-8 in memory."""
+        self.file, self._content, self.encoding = None, raw, "utf-8"
+
+    def use_parsed(self, value: Any) -> None:
+        """Give the JSON that paginators and checks see in place of the body on the disk."""
+        self._parsed = value
 
 
 class ApiSession(requests.Session):
@@ -328,7 +360,7 @@ class _Transport(HTTPAdapter):
                 # a read may take longer than the whole, so that the deadline is what ends it
                 timeouts = (seconds, seconds + 1.0)
                 response = super().send(request, stream=True, timeout=timeouts, **options)
-                self._read_body(response)
+                self._read_body(response, deadline.renew)
                 if isinstance(response, ApiResponse):
                     response.asked_at, response.answered_at = asked_at, time.monotonic()
             except requests.RequestException as error:
@@ -342,15 +374,31 @@ class _Transport(HTTPAdapter):
             )
         return response
 
-    def _read_body(self, response: requests.Response) -> None:
+    def _read_body(self, response: requests.Response, renew: Callable[[], None]) -> None:
+        body_format = self._rules.body_format
         try:
             if isinstance(response, ApiResponse):
+                # an error is read as it is, whatever the format of the rows
+                if body_format is not None and response.status_code in _WITH_ROWS:
+                    response.max_mb, response.size_option = body_format.max_mb, "response.max_mb"
+                    response.check_announced_size()
+                    self._store_body(response, renew)
+                    return
                 response.check_announced_size()
             self._rules.usage_counter.add(bytes_read=len(response.content))
         except (RequestCancelled, ResponseTooLargeError):
             # the rest of the body is still in the connection, so it can't be used again
             response.close()
             raise
+
+    def _store_body(self, response: ApiResponse, renew: Callable[[], None]) -> None:
+        file = BodyFile(self._rules.folder)
+        try:
+            response.store_body(file, renew)
+        except BaseException:
+            file.close()
+            raise
+        self._rules.usage_counter.add(bytes_read=file.size)
 
 
 def _declared_charset(content_type: str) -> str | None:

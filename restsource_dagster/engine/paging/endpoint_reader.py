@@ -31,6 +31,7 @@ from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession, proxy_variable
+from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
     PageGuard,
@@ -201,8 +202,8 @@ class Call:
 class PageListener(Protocol):
     """Handles the progress of a resource's calls. Called from any thread."""
 
-    def on_page(self, rows: int, nulls: int) -> None:
-        """Handle a page of `rows` items, `nulls` of which are null."""
+    def on_page(self, rows: int, nulls: int, *, ends_page: bool = True) -> None:
+        """Handle a page of `rows` items, `nulls` of which are null; or a part of one, not the last."""
 
     def on_call_end(self, stated_total: int | None, received: int) -> None:
         """Handle the end of a call with `received` items. `stated_total` is the API's last total."""
@@ -243,6 +244,8 @@ class EndpointReader:
     paginator: BasePaginator | None = None
     rules: PagingRules = field(default_factory=PagingRules)
     """What ends the paging beside the paginator's own end."""
+    file_format: FileFormat = field(default_factory=FileFormat)
+    """How bodies on the disk are read."""
     data_selector: str | None = None
     is_selector_from_file: bool = True
     """False if dlt chose the selector, as it does for a path that ends in an id."""
@@ -286,6 +289,9 @@ class EndpointReader:
                 page = self._next_page(pages, fetcher.fetch)
                 if page is None:
                     break
+                progress.rows_before = 0
+                if page.file is not None:
+                    page = yield from self._read_file(page, page.file, pages, progress)
                 has_next = pages.has_next_page
                 if has_next:
                     fetcher.prefetch_after(page)
@@ -305,6 +311,26 @@ class EndpointReader:
             self.listener.on_call_end(total, totals.rows)
             if missing:
                 self.listener.on_message(missing)
+
+    def _read_file(
+        self, page: Page, file: FileRecords, pages: PageIterator, progress: CallProgress
+    ) -> Generator[Records, None, Page]:
+        """Yield all but the last batch of a body on the disk; return the page with the last one."""
+        progress.pages, progress.is_within_page = pages.page_number, True
+        reading = pages.read_file(page, file)
+        try:
+            while True:
+                try:
+                    batch = next(reading)
+                except StopIteration as end:
+                    read: Page = end.value
+                    progress.is_within_page = False
+                    return read
+                yield self._report_page(batch, ends_page=False)
+                progress.rows_before += len(batch)
+        finally:
+            reading.close()
+            file.close()
 
     def _next_page(self, pages: PageIterator, fetch: FetchPage) -> Page | None:
         """Return the next page; None if the answer is the end. See `pages` for what it raises."""
@@ -402,6 +428,7 @@ class EndpointReader:
             ),
             guard=PageGuard(self.max_pages),
             rules=self.rules,
+            file_format=self.file_format,
             place=start.place,
             page_number=start.pages,
         )
@@ -430,11 +457,11 @@ class EndpointReader:
                 f"({'partial_errors' if self.allows_errors else 'allow_errors'})"
             )
 
-    def _report_page(self, records: Records) -> Records:
+    def _report_page(self, records: Records, *, ends_page: bool = True) -> Records:
         """Report a page to the listener and return its records without nulls."""
         nulls = sum(record is None for record in records)
         if self.listener:
-            self.listener.on_page(len(records), nulls)
+            self.listener.on_page(len(records), nulls, ends_page=ends_page)
         if not nulls:
             return records
         if isinstance(records, UnverifiedRecords):

@@ -6,10 +6,10 @@ It sends nothing itself, so that the page loop and a prefetch of the same call t
 import hashlib
 import json
 import marshal
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -18,11 +18,16 @@ from restsource_dagster.connector.models.endpoint import ActionName, ResponseAct
 from restsource_dagster.connector.models.paginators import PagingRules
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import PagingError, ResponseError
+from restsource_dagster.engine.http.body_file import BodyError, BodyFile
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.paging.place import Place, go_to_place, read_place
 from restsource_dagster.engine.paging.records import (
     RecordReader,
     Selection,
+    UnusableBodyError,
+    check_status,
     extract_records,
     parse_body,
 )
@@ -64,10 +69,37 @@ class Page:
     response: requests.Response
     body: Any
     records: Records
-    listed: Records
+    listed: Sequence[Any]
     """The items before a filter in the selector (`Selection.listed`): what the API calls a page."""
     digest: bytes | None
     """Equal pages have equal digests. None if there are no items."""
+    file: FileRecords | None = None
+    """A body on the disk, whose first batch `records` is. The paging goes on once it is read."""
+
+
+class CountedRows(Sequence[Any]):
+    """Stands for the rows of a body on the disk: their number, the first one and the last one."""
+
+    def __init__(self, rows: Records) -> None:
+        self._count = len(rows)
+        self._first: Any = rows[0] if rows else None
+        self._last: Any = rows[-1] if rows else None
+
+    def add(self, rows: Records) -> None:
+        """Add the next batch of rows."""
+        if rows:
+            self._count += len(rows)
+            self._last = rows[-1]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if index == 0 and self._count:
+            return self._first
+        if index == -1 and self._count:
+            return self._last
+        raise IndexError(index)
 
 
 @dataclass
@@ -194,6 +226,8 @@ class PageIterator:
     guard: PageGuard
     rules: PagingRules = field(default_factory=PagingRules)
     """What ends the paging beside the paginator's own end."""
+    file_format: FileFormat = field(default_factory=FileFormat)
+    """How bodies on the disk are read."""
     place: Place | None = None
     """Where an earlier call ended; None to begin at the first page."""
     page_number: int = 0
@@ -254,6 +288,8 @@ class PageIterator:
         if action == "ignore" or self._is_past_the_end(response):
             self._has_ended = True
             return None
+        if isinstance(response, ApiResponse) and (file := self._stored_rows(response)):
+            return self._begin_file(response, file, action)
         selection, body = self._read(response, action)
         listed = selection.listed
         problem, digest = self.guard.check_records(listed, self.page_number, received.digest)
@@ -261,12 +297,74 @@ class PageIterator:
             self._end_by_rule()
             return None
         self._raise_if(problem)
+        return self.finish(Page(response, body, selection.records, listed, digest))
+
+    def finish(self, page: Page) -> Page:
+        """Prepare the request of the page after this one, and return this one."""
+        response, body = page.response, page.body
         # the items before the filter: a page whose records are all filtered out is not the last one
-        self.paginator = self._advance_paginator(response, body, listed)
+        self.paginator = self._advance_paginator(response, body, page.listed)
         self.has_advanced = True
         if self.paginator.has_next_page and self._is_last(response, body):
             self._end_by_rule()
-        return Page(response, body, selection.records, listed, digest)
+        return page
+
+    def _stored_rows(self, response: ApiResponse) -> BodyFile | None:
+        """Return the body on the disk; None if there is none. JSON is read into memory then."""
+        file = response.file
+        if file is None or not self.file_format.is_json(response):
+            return file
+        try:
+            response.use_text(self.file_format.read_json(response, file))
+        except BodyError as error:
+            reason = str(error)
+        else:
+            return None
+        finally:
+            file.close()
+        raise self.response_error(reason, response)
+
+    def _begin_file(
+        self, response: ApiResponse, file: BodyFile, action: ActionName | None
+    ) -> Page | None:
+        """Return the page of a body on the disk; None if it repeats an earlier one, which is the end."""
+        try:
+            check_status(response, action)
+            records = FileRecords(response, file, self.file_format)
+            first = records.next_batch() or []
+        except (BodyError, UnusableBodyError) as error:
+            reason = str(error)
+        else:
+            problem, digest = self.guard.check_records(first, self.page_number, file.digest)
+            if problem and self.rules.stop_when_repeated:
+                self._end_by_rule()
+                return None
+            self._raise_if(problem)
+            return Page(response, {}, first, CountedRows(first), digest, records)
+        file.close()
+        raise self.response_error(reason, response)
+
+    def read_file(self, page: Page, file: FileRecords) -> Generator[Records, None, Page]:
+        """Yield all but the last batch of a body on the disk; return the page with the last one.
+
+        Raises `ResponseError`, with the line, row or byte, for a body that is broken.
+        """
+        last, counted = page.records, CountedRows(page.records)
+        try:
+            while (batch := file.next_batch()) is not None:
+                yield last
+                last = batch
+                counted.add(batch)
+            self.record_reader.check_beside(file.beside, len(counted))
+        except ValueError as error:
+            reason = str(error)
+        else:
+            if isinstance(page.response, ApiResponse):
+                page.response.use_parsed(file.beside)
+            return self.finish(Page(page.response, file.beside, last, counted, page.digest))
+        finally:
+            file.close()
+        raise self.response_error(reason, page.response)
 
     def _is_last(self, response: requests.Response, body: Any) -> bool:
         """True if the file's rules say that no page follows this one."""
@@ -309,12 +407,13 @@ class PageIterator:
         raise self.response_error(reason, response)
 
     def _advance_paginator(
-        self, response: requests.Response, body: Any, listed: Records
+        self, response: requests.Response, body: Any, listed: Sequence[Any]
     ) -> BasePaginator:
         """Return the paginator, detected at the first page, with its request at the next page."""
         try:
             paginator = self.paginator or detect_paginator(response, body)
-            paginator.update_state(response, listed)
+            # paginators need no more than the number of the rows
+            paginator.update_state(response, cast("Records", listed))
             self._drop_first_page_params()
             paginator.update_request(self.request)
         except (ValueError, TypeError, KeyError, AttributeError) as error:

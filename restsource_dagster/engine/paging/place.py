@@ -53,6 +53,10 @@ class CallProgress:
     """Returns the place of the next page; None if there is none, or if it can't be stored."""
     pages: int = 0
     """How many pages were read, those of earlier parts included."""
+    rows_before: int = 0
+    """The rows of the current page ahead of the ones that were yielded last."""
+    is_within_page: bool = False
+    """True if more rows of the current page follow: it is on the disk, and is read in batches."""
     has_ended: bool = False
     """True if the last page was read."""
     goes_on: bool = False

@@ -14,6 +14,7 @@ from jsonpath_ng import Child, Fields, Index, JSONPath, Root, Slice
 from jsonpath_ng import jsonpath as language
 from jsonpath_ng.ext.filter import Filter
 
+from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.endpoint import ActionName
 from restsource_dagster.engine.dlt_compat import (
     NON_RECORD_KEY_PATTERNS,
@@ -41,6 +42,7 @@ __all__ = [
     "RecordReader",
     "Selection",
     "UnusableBodyError",
+    "check_status",
     "detect_selector",
     "extract_records",
     "knows_page_size",
@@ -58,8 +60,8 @@ class UnusableBodyError(ValueError):
     """The response is an error, is empty, or has no JSON."""
 
 
-def parse_body(response: requests.Response, action: ActionName | None) -> Any:
-    """Return the JSON of a response. Raises `UnusableBodyError` if it is an error or is empty.
+def check_status(response: requests.Response, action: ActionName | None) -> None:
+    """Raise `UnusableBodyError` for a response that is an error by its status or by `action`.
 
     `action` is what the file's `response_actions` say about the response.
     """
@@ -75,12 +77,20 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
         raise UnusableBodyError(
             f"the API leads elsewhere ({response.reason}) and does not say where"
         )
+
+
+def parse_body(response: requests.Response, action: ActionName | None) -> Any:
+    """Return the JSON of a response. Raises `UnusableBodyError` if it is an error or is empty.
+
+    `action` is what the file's `response_actions` say about the response.
+    """
+    check_status(response, action)
     if not response.content.strip():
         raise UnusableBodyError(f"the answer is empty; {_EMPTY_BODY_ADVICE % response.status_code}")
     try:
         return response.json()
     except requests.exceptions.JSONDecodeError as error:
-        reason = f"the answer is not JSON ({error})"
+        reason = f"the answer is not JSON ({error}){_format_advice(response)}"
     except UnicodeDecodeError as error:
         reason = (
             f"the answer is no text in {error.encoding} (byte {error.start}), which JSON is unless "
@@ -89,6 +99,14 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
     except RecursionError:  # a thousand open brackets are enough
         reason = "the answer is nested too deeply to be read"
     raise UnusableBodyError(reason)
+
+
+def _format_advice(response: requests.Response) -> str:
+    """Return what to write for a body that is in another format by its type; "" for any other."""
+    known = BodyFormat().format_of(response.headers.get("Content-Type", ""))
+    if known in (None, "json"):
+        return ""
+    return f'. Its type says {known}: set "response": {{"format": "{known}"}} in the endpoint'
 
 
 KeyPath = tuple[str, ...]
@@ -245,6 +263,13 @@ class RecordReader:
             if field is not None:
                 raise _failure_error(field, describe_failure(judged, field), len(records))
         return Selection(records, list(listed.values()) if isinstance(listed, dict) else listed)
+
+    def check_beside(self, body: Any, rows: int) -> None:
+        """Raise `NoRecordsError` if the root of an XML file says beside `rows` records that it failed."""
+        root = next(iter(body.values()), None) if isinstance(body, Mapping) else None
+        if (rows and self._allows_errors) or (field := failure_beside_records(root, ())) is None:
+            return
+        raise _failure_error(field, describe_failure(root, field), rows)
 
     def _records(self, body: Any) -> list[Any]:
         if self._selector is None:

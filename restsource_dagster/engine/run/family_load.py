@@ -160,7 +160,7 @@ def open_connector_run(
         connector_workspace(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
-        closing(EndpointFactory(resolved, redactor, progress, sleep)) as endpoints,
+        closing(EndpointFactory(resolved, redactor, progress, sleep, folder)) as endpoints,
     ):
         pipelines = PipelineManager(
             pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name

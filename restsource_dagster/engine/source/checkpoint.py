@@ -83,6 +83,10 @@ class Checkpoint:
     def add_page(self, rows: int) -> None:
         """Count a page with so many rows."""
         self.pages += 1
+        self.add_rows(rows)
+
+    def add_rows(self, rows: int) -> None:
+        """Count rows of a page that is not read to its end."""
         self._rows_left -= rows
 
     @property
@@ -190,6 +194,11 @@ class LoadPart:
     def close_call(self, resource: str) -> None:
         """Note that a call has ended."""
         self._open.pop(resource, None)
+
+    def add_rows(self, rows: int) -> None:
+        """Count rows of a page that is not read to its end. The part can't end there."""
+        if self.checkpoint is not None:
+            self.checkpoint.add_rows(rows)
 
     def ends_after_page(self, rows: int, *, by_cursor: bool, is_last: bool) -> bool:
         """Count a page of a call in progress; return True if the part ends after it.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import requests
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
@@ -11,6 +12,7 @@ from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
+from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
@@ -20,6 +22,7 @@ from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
+from restsource_dagster.engine.paging.file_records import FileFormat
 from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator, paging_rules
@@ -56,8 +59,10 @@ class EndpointFactory:
         redactor: Redactor,
         progress: Progress,
         sleep: Sleep | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self._sleep = sleep
+        """`folder` is where bodies that are no plain JSON are downloaded to."""
+        self._sleep, self._folder = sleep, folder
         self._http = connector.http
         self._client = connector.client
         self.redactor = redactor
@@ -141,12 +146,18 @@ class EndpointFactory:
             rules=paging_rules(paginator),
             data_selector=selector,
             is_selector_from_file=bool(endpoint.data_selector),
+            file_format=FileFormat(
+                endpoint.response or BodyFormat(),
+                endpoint.data_selector,
+                self._http.max_response_mb,
+            ),
             actions=tuple(endpoint.response_actions or ()),
             allows_errors=endpoint.partial_errors == "load",
             allowed_error_paths=endpoint.graphql.allow_errors if endpoint.graphql else (),
             max_pages=self._http.max_pages,
             listener=PageReporter(name, counts, self._progress),
-            prefetcher=self._prefetcher,
+            # a prefetch holds its pages in memory
+            prefetcher=None if endpoint.response else self._prefetcher,
         )
 
     def close(self) -> None:
@@ -176,6 +187,8 @@ class EndpointFactory:
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self.redactor,
+                body_format=plan.endpoint.response if plan else None,
+                folder=self._folder,
             )
         )
         self._sessions.append(session)

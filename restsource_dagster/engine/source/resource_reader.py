@@ -143,20 +143,31 @@ class ResourceReader:
         with closing(read) as pages:
             for page in self._until_checkpoint(pages, opened, progress):
                 number = progress.pages
-                made = self._after_steps(page, number, parent_fields or {})
-                # after the steps, which may make the cursor
-                spelt = self._cursor_reader.read(made, number) if self._cursor_reader else made
-                records = self.sanitizer.sanitize(spelt, number)
-                sound = records
-                records = opened.row_filter.filter(records, number) if opened else records
+                with _rows_of_page(progress):
+                    records = self._ready(page, number, opened, parent_fields or {})
                 if records:
-                    # only what is loaded: the filter leaves out rows that need no value
-                    if self.plan.loaded:
-                        self.column_rules.check(records, sound, number)
                     yield records
                 if opened and opened.row_filter.is_finished:
                     progress.has_ended = True
                     break
+
+    def _ready(
+        self,
+        page: Records,
+        number: int,
+        opened: OpenRowFilter | None,
+        parent_fields: Mapping[str, Any],
+    ) -> Records:
+        """Return the new records of a page as they are loaded."""
+        made = self._after_steps(page, number, parent_fields)
+        # after the steps, which may make the cursor
+        spelt = self._cursor_reader.read(made, number) if self._cursor_reader else made
+        sound = self.sanitizer.sanitize(spelt, number)
+        records = opened.row_filter.filter(sound, number) if opened else sound
+        # only what is loaded: the filter leaves out rows that need no value
+        if records and self.plan.loaded:
+            self.column_rules.check(records, sound, number)
+        return records
 
     def _after_steps(self, page: Records, number: int, parent_fields: Mapping[str, Any]) -> Records:
         """Return what the processing steps make of a page. As in dlt, they see the parent's fields."""
@@ -262,6 +273,9 @@ class ResourceReader:
         try:
             for page in pages:
                 yield page
+                if progress.is_within_page:
+                    self.part.add_rows(len(page))
+                    continue
                 by_cursor = self._goes_on_from_cursor(opened)
                 ends = self.part.ends_after_page(
                     len(page),
@@ -274,9 +288,9 @@ class ResourceReader:
                     progress.goes_on = not by_cursor
                     return
         except IngestError as error:
-            if (self._is_root and not progress.pages) or not self.part.ends_at_error(
-                error, by_cursor=by_cursor
-            ):
+            # rows of a page that is not complete would come again
+            is_early = progress.is_within_page or (self._is_root and not progress.pages)
+            if is_early or not self.part.ends_at_error(error, by_cursor=by_cursor):
                 raise
 
     def dependent_records(
@@ -387,6 +401,17 @@ class ResourceReader:
                 return
             may_stop = row_filter is not None and row_filter.may_finish_early
             self.endpoint.prefetch(call, may_stop_early=may_stop, group=parents)
+
+
+@contextmanager
+def _rows_of_page(progress: CallProgress) -> Iterator[None]:
+    """Number the row of an error by its page, of which these records are perhaps a part only."""
+    try:
+        yield
+    except RecordError as error:
+        if progress.rows_before:
+            error.move_rows(progress.rows_before)
+        raise
 
 
 def root_pages(reader: ResourceReader) -> Iterator[Any]:
