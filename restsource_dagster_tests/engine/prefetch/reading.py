@@ -27,7 +27,7 @@ class Read:
     error: str | None = None
     reported: list[Any] = field(default_factory=list)
 
-    def on_page(self, rows: int, nulls: int) -> None:
+    def on_page(self, rows: int, nulls: int, *, ends_page: bool = True) -> None:
         self.reported.append(("page", rows, nulls))
 
     def on_call_end(self, stated_total: int | None, received: int) -> None:
