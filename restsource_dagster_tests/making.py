@@ -14,7 +14,7 @@ from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
-__all__ = ["load", "make_connector", "make_settings", "query"]
+__all__ = ["load", "make_connector", "make_settings", "query", "warehouse"]
 
 
 def make_connector(
@@ -63,7 +63,12 @@ def load(
     return {outcome.resource: outcome for outcome in outcomes}
 
 
+def warehouse(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """An open connection that only reads the warehouse. Close it before the next load."""
+    return duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True)
+
+
 def query(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
     """The rows that a query of the warehouse gives."""
-    with duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True) as connection:
+    with warehouse(settings) as connection:
         return connection.execute(sql).fetchall()

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import duckdb
+
 from restsource_dagster.engine.run.outcome import Outcome
-from restsource_dagster.settings import Settings
-from restsource_dagster_tests.making import query
 from restsource_dagster_tests.servers.api import Answer, Seen
 
 __all__ = ["Handler", "Result", "Row", "by", "by_json", "hint", "ids", "page", "records", "refused"]
@@ -23,17 +23,16 @@ class Result:
     outcome: Outcome
     seen: Sequence[Seen]
     """The requests of its last run, in order of arrival."""
-    settings: Settings
+    warehouse: duckdb.DuckDBPyConnection
 
     def table(self, columns: str = "id", table: str = "", order: str = "all") -> list[Any]:
         """Rows of its table, or the values if it is one column; an empty list without a table."""
         name = table or self.outcome.table or self.name
-        known = query(self.settings, f"select 1 from duckdb_tables() where table_name = '{name}'")
-        if not known:
+        known = f"select 1 from duckdb_tables() where table_name = '{name}'"
+        if not self.warehouse.execute(known).fetchall():
             return []
-        rows = query(
-            self.settings, f'select {columns} from "{self.dataset}"."{name}" order by {order}'
-        )
+        selected = f'select {columns} from "{self.dataset}"."{name}" order by {order}'
+        rows = self.warehouse.execute(selected).fetchall()
         return [row[0] if len(row) == 1 else row for row in rows]
 
     @property
