@@ -73,9 +73,11 @@ EVERY_KIND = [
 NAMES = [resource["name"] for resource in EVERY_KIND[:-1]]
 TROUBLES = {
     "none": {},
-    "the first family": {("replaced", 1): Reply(status=404)},
-    "a later page": {("appended", 3): Reply({"error": "sorry"})},
-    "an end without an answer": {("lagging", 2): Reply(reset=True)},
+    "the first family, a later page, an end without an answer": {
+        ("replaced", 1): Reply(status=404),
+        ("appended", 3): Reply({"error": "sorry"}),
+        ("lagging", 2): Reply(reset=True),
+    },
     "all": {(name, 2): Reply(status=403) for name in NAMES},
 }
 

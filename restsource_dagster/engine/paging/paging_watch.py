@@ -95,7 +95,7 @@ class PagingWatch:
             elif page.listed and not pages.is_ended_by_rule:
                 self._observe_absence(pages, page, paginator, rows, total)
         elif isinstance(paginator, SinglePagePaginator) and page.listed:
-            self._observe_single_page(pages, page)
+            self._observe_single_page(pages, page, total)
 
     def conclude(self) -> None:
         """Raise the error of the first call whose next page was not found, or warn about it.
@@ -145,13 +145,19 @@ class PagingWatch:
                 f"read. It may be misspelt; {_SINGLE_PAGE_ADVICE}"
             )
 
-    def _observe_single_page(self, pages: PageIterator, page: Page) -> None:
+    def _observe_single_page(self, pages: PageIterator, page: Page, total: int | None) -> None:
         signs = _signs_of_next_page(page.response, page.body, page.records)
         named = f"the answer names a next page at {', '.join(signs[:3])}"
         if pages.is_detected and signs:
             raise pages.response_error(
                 f"{named}, and no paginator could be detected for it; set `paginator`, or, "
                 f"{_SINGLE_PAGE_ADVICE}",
+                page.response,
+            )
+        if pages.is_detected and self._is_strict and total is not None and total > len(page.listed):
+            raise pages.response_error(
+                f"the answer has {len(page.listed)} rows and states a total of {total}, and no paginator "
+                f"could be detected; set `paginator`, or, {_SINGLE_PAGE_ADVICE}",
                 page.response,
             )
         size = _requested_page_size(page.response)
@@ -180,7 +186,10 @@ _MORE_FIELDS = split_names(
     "truncated"
 )
 _LAST_FIELDS = split_names("islast islastpage lastpage last endofstream")
-_PAGE_COUNT_FIELDS = split_names("totalpages pagecount pagescount numpages numberofpages")
+_PAGE_COUNT_FIELDS = split_names(
+    "totalpages totalpage pagetotal pagecount pagescount pages numpages numberofpages lastpage "
+    "lastpagenumber"
+)
 _LINK_LISTS = frozenset({"links", "link"})
 # what APIs send in place of a link or a cursor when there is none
 _EMPTY_TEXTS = frozenset({"", "0", "-1", "null", "none", "false", "undefined", "nil"})

@@ -56,6 +56,17 @@ _SUCCESS_FIELDS = split_names("success ok issuccess successful issuccessful succ
 _FAILURE_FLAGS = split_names("haserror haserrors iserror isfailure hasfailures")
 _FACTS_ABOUT_THE_ANSWER = split_names("meta metadata")
 _FAILED_STATUSES = split_names("error fail failed failure")
+# the fields below count beside rows only, because an object without rows may be a row that has them
+_OUTCOME_FIELDS = split_names("outcome responsestatus result resultstatus status")
+_INCOMPLETE_STATUSES = _FAILED_STATUSES | split_names(
+    "incomplete partial partialerror partialfailure partialsuccess"
+)
+_INCOMPLETE_FLAGS = split_names(
+    "failed incomplete incompleteresults isincomplete ispartial partial partialresults timedout"
+)
+_HTTP_STATUS_FIELDS = split_names("httpcode httpstatus httpstatuscode status statuscode")
+_CODE_FIELDS = split_names("code responsecode")
+_HTTP_ERROR_STATUS = re.compile(r"[45]\d\d")
 # `errorCount: 0` and `page: 0` don't say that there are no rows
 _COUNT_FIELD = re.compile(
     r"(?!error|retry|fail|warn|page)"
@@ -83,40 +94,83 @@ def failure_field(body: Any) -> str | None:
     """
     if not isinstance(body, Mapping):
         return None
-    fields = {normalized_field_name(str(key)): (str(key), value) for key, value in body.items()}
-    for name, (key, value) in fields.items():
+    if (found := _error_field(body)) is not None:
+        return found
+    failed = (
+        str(key)
+        for key, value in body.items()
+        if normalized_field_name(str(key)) == "status" and str(value).lower() in _FAILED_STATUSES
+    )
+    return next(failed, None)
+
+
+def _error_field(body: Mapping[Any, Any]) -> str | None:
+    """Return the field of an object that is there to say that something failed; None if none does."""
+    for key, value in body.items():
+        name = normalized_field_name(str(key))
         if name in _ERROR_FIELDS and _says_error(value):
-            return key
+            return str(key)
         # 0 stands for false, as in {"ok": 0}
         if name in _SUCCESS_FIELDS and str(value).lower() in ("false", "0"):
-            return key
+            return str(key)
         if name in _FAILURE_FLAGS and str(value).lower() == "true":
-            return key
-        if name == "status" and str(value).lower() in _FAILED_STATUSES:
-            return key
+            return str(key)
     return None
 
 
 def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
-    """Return the field outside the records by which a body says that something failed; else None.
+    """Return the path of the field by which a body says that something failed; None if none does.
 
-    `records` is the list in the body. A body that is itself a record, or an object with an id that
-    the list belongs to, as the steps of a job do, has such a field as data.
+    `records` is the list in the body. The objects around it are looked at from the outside in, up to
+    one that is itself a record, or has an id and the list belongs to it, as the steps of a job do:
+    such an object has its fields as data.
     """
-    while isinstance(body, Mapping) and len(body) == 1:
-        name, inner = next(iter(body.items()))
-        if normalized_field_name(str(name)) not in _WRAPPERS or not isinstance(inner, Mapping):
-            break
-        body = inner
-    if not isinstance(body, Mapping) or any(body is record for record in records[:1]):
-        return None
-    place = next((str(key) for key, value in body.items() if value is records), "")
-    has_id = any(str(key).lower() in ID_KEYS for key in body) and "jsonrpc" not in body
-    if has_id and place not in RECORD_KEY_PATTERNS:
-        return None
-    if (found := failure_field(body)) is not None:
-        return found
+    around = _objects_around(body, records) or [((), body)]
+    is_envelope = True
+    for path, holder in around:
+        if not isinstance(holder, Mapping) or any(holder is record for record in records[:1]):
+            return None
+        place = next((str(key) for key, value in holder.items() if value is records), "")
+        has_id = any(str(key).lower() in ID_KEYS for key in holder) and "jsonrpc" not in holder
+        if has_id and place not in RECORD_KEY_PATTERNS:
+            return None
+        found = None
+        if is_envelope:
+            found = failure_field(holder) or _incompleteness_field(holder)
+            found = found or _failure_in_facts(holder, records)
+        elif normalized_field_name(path[-1]) in _WRAPPERS | _DATA_FIELDS:
+            found = _error_field(holder)
+        if found is not None:
+            return ".".join((*path, found))
+        # further in, a status may be that of what an object stands for
+        only = next(iter(holder), "") if len(holder) == 1 else ""
+        is_envelope = is_envelope and normalized_field_name(str(only)) in _WRAPPERS
+    return None
+
+
+_MOST_OBJECTS_AROUND = 6
+_MOST_ENVELOPE_FIELDS = 100
+"""An object with more is a map of records, whose values would take long to look through."""
+
+
+def _objects_around(
+    body: Any, records: Sequence[Any], path: tuple[str, ...] = ()
+) -> list[tuple[tuple[str, ...], Any]]:
+    """Return the objects that a list is in, the outermost first, with their paths; [] if it is in none."""
+    if not isinstance(body, Mapping) or len(body) > _MOST_ENVELOPE_FIELDS:
+        return []
+    if len(path) >= _MOST_OBJECTS_AROUND:
+        return []
+    if any(value is records for value in body.values()):
+        return [(path, body)]
     for key, value in body.items():
+        if inner := _objects_around(value, records, (*path, str(key))):
+            return [(path, body), *inner]
+    return []
+
+
+def _failure_in_facts(holder: Mapping[Any, Any], records: Sequence[Any]) -> str | None:
+    for key, value in holder.items():
         if normalized_field_name(str(key)) in _FACTS_ABOUT_THE_ANSWER and value is not records:
             inside = failure_field(value)
             if inside is not None:
@@ -124,11 +178,34 @@ def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
     return None
 
 
+def _incompleteness_field(holder: Mapping[Any, Any]) -> str | None:
+    """Return the field by which an envelope says that rows may be missing; None if none does.
+
+    Such as `"status": 500`, `"code": 503` beside a message, `"result": "failure"` and
+    `"incomplete_results": true`.
+    """
+    fields = {normalized_field_name(str(key)): (str(key), value) for key, value in holder.items()}
+    # a code without words may be one of the data, such as that of an area
+    codes = _CODE_FIELDS if fields.keys() & (_MESSAGE_FIELDS | {"status"}) else frozenset()
+    for name, (key, value) in fields.items():
+        text = normalized_field_name(str(value))
+        if name in _OUTCOME_FIELDS and isinstance(value, str) and text in _INCOMPLETE_STATUSES:
+            return key
+        if name in _INCOMPLETE_FLAGS and text == "true":
+            return key
+        if name in _HTTP_STATUS_FIELDS and isinstance(value, Mapping):
+            key, value = f"{key}.code", value.get("code")  # noqa: PLW2901 - the status is in there
+        if name in _HTTP_STATUS_FIELDS | codes and _HTTP_ERROR_STATUS.fullmatch(str(value)):
+            return key
+    return None
+
+
 def describe_failure(body: Any, field: str) -> str:
     """Return what a body says in its field of an error, to end a sentence with; "" if it is no text."""
-    while isinstance(body, Mapping) and field not in body and len(body) == 1:
-        body = next(iter(body.values()))
-    said = body.get(field) if isinstance(body, Mapping) else None
+    *path, name = field.split(".") if isinstance(body, Mapping) and field not in body else [field]
+    for key in path:
+        body = body.get(key) if isinstance(body, Mapping) else None
+    said = body.get(name) if isinstance(body, Mapping) else None
     texts = [
         text for one in (said if isinstance(said, list) else [said]) if (text := _text_of(one))
     ]
