@@ -31,7 +31,7 @@ def refusal(outcome: Outcome) -> str:
     return outcome.failure.message
 
 
-KEYS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+KEYS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "null": ({"primary_key": "id"}, {"id": None}, "id"),
     "absent": ({"primary_key": "id"}, {"v": 1}, "id"),
     "one of two": ({"primary_key": ["id", "n"]}, {"id": 4, "n": None}, "n"),
@@ -44,6 +44,14 @@ KEYS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         "n",
     ),
     "of another type": ({"primary_key": "id"}, {"id": "x", "n": 4}, "id"),
+    "an object": ({"primary_key": "id"}, {"id": {"a": 4}, "n": 4}, "id"),
+    "a list": ({"primary_key": "id"}, {"id": [4], "n": 4}, "id"),
+    "an object in place of a column": (
+        {"columns": {"n": {"nullable": False}}},
+        {"id": 4, "n": {"a": 4}},
+        "n",
+    ),
+    "no object": ({"primary_key": "id"}, 4, "id"),
     "a fraction": ({"primary_key": "id"}, {"id": 4.5, "n": 4}, "id"),
 }
 

@@ -209,6 +209,17 @@ def test_a_full_page_without_a_detected_paginator_is_told(
     assert [text for text in notes.texts if "the page is full" in text]
 
 
+@pytest.mark.parametrize("facts", [{"total": 9}, {"meta": {"total": 9}}, {"last_page": 5}], ids=str)
+def test_a_larger_total_without_a_detected_paginator_is_an_error(
+    server: FaultServer, settings: Settings, facts: dict[str, Any]
+) -> None:
+    server.plan["/items"] = {"d": ROWS, **facts}
+    connector = connector_of(server.url, items(data_selector="d"))
+    text = failure_of(load(connector, settings)["items"])
+    assert "no paginator could be detected" in text
+    assert '"paginator": "single_page"' in text
+
+
 def in_pages(names: Mapping[int, Any]) -> Any:
     """Two pages of two rows; the first has the next link that is named."""
 

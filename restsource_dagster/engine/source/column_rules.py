@@ -21,6 +21,7 @@ from restsource_dagster.engine.source.exact_rows import is_stored_as_it_came
 __all__ = ["ColumnRules"]
 
 _SEPARATOR = "__"
+_ONLY_FIELD = "value"
 _VARIANT = "__v_"
 _DECIMAL_PRECISION, _DECIMAL_SCALE = 38, 9  # dlt's own, if the file declares none
 _KEY_TYPES: Mapping[type, str] = {str: "text", int: "bigint", float: "double", bool: "bool"}
@@ -112,8 +113,9 @@ class ColumnRules:
             self._note_fields(page, number)
         for column in self.required.keys() - self._from_parent:
             for record in records:
-                if isinstance(record, dict):
-                    self._check_value(column, record, page, number)
+                # dlt stores a value that is no object as one with the field `value`
+                row = record if isinstance(record, dict) else {_ONLY_FIELD: record}
+                self._check_value(column, row, record, page, number)
         for column, declared in self._numbers.items():
             for record in records:
                 value = self._find(record, column) if isinstance(record, dict) else None
@@ -128,13 +130,15 @@ class ColumnRules:
             raise RecordError(self.resource.name, None, row, field_name, problem)
 
     def _check_value(
-        self, column: str, record: dict[str, Any], page: Sequence[Any], number: int
+        self, column: str, row: Mapping[str, Any], record: Any, page: Sequence[Any], number: int
     ) -> None:
-        value = record.get(column)
+        value = row.get(column)
         if value is None:
-            value = self._find(record, column)
+            value = self._find(row, column)
         if value is None:
-            self._refuse(column, record, page, number, self._missing(column, record))
+            self._refuse(column, record, page, number, self._missing(column, row))
+        if isinstance(value, dict | list) and self._is_spread(column):
+            self._refuse(column, record, page, number, _describe_spread(column, value))
         if column in self._keys:
             known = self._known_type(column, value)
             if known and _KEY_TYPES.get(type(value)) != known and not _is_same(known, value):
@@ -148,6 +152,12 @@ class ColumnRules:
                     f'type: declare it, "columns": {{"{column}": {{"data_type": "text"}}}}, together '
                     'with another "table_name", or choose another key',
                 )
+
+    def _is_spread(self, column: str) -> bool:
+        """Return True if dlt stores an object or a list in columns and tables of its own."""
+        declared = self._declared.get(column)
+        is_json = declared is not None and declared.data_type == "json"
+        return not is_json and self.resource.max_table_nesting != 0
 
     def _missing(self, column: str, record: Mapping[str, Any]) -> str:
         name = self.required[column]
@@ -186,7 +196,7 @@ class ColumnRules:
     def _refuse(
         self,
         column: str,
-        record: Mapping[str, Any],
+        record: Any,
         page: Sequence[Any],
         number: int,
         problem: str,
@@ -196,6 +206,14 @@ class ColumnRules:
             row = next((at for at, one in enumerate(page, 1) if one == record), 0)
         name = self.required.get(column, column)
         raise RecordError(self.resource.name, number, row, name, problem)
+
+
+def _describe_spread(column: str, value: Any) -> str:
+    """Return why a column has no value although its field has one."""
+    if isinstance(value, list):
+        return "it is a list here, whose items become rows of a table of their own; the file needs a value"
+    inner = next((f'. A field inside of it is written "{column}__{name}"' for name in value), "")
+    return f"it is an object here, whose fields become columns of their own{inner}"
 
 
 def _is_same(data_type: str, value: Any) -> bool:
