@@ -206,7 +206,8 @@ def _resource_report(
     value = partial(metadata_value, metadata)
     return ResourceReport(
         name=name,
-        status="loaded",
+        status="left as it is" if value("left_as_it_is") else "loaded",
+        left_as_it_is=value("left_as_it_is"),
         rows_loaded=value("rows_loaded"),
         seconds=value("seconds"),
         table=value("dagster/table_name"),

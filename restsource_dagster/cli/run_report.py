@@ -10,7 +10,12 @@ from restsource_dagster.connector.validation.diagnostics import printable
 
 __all__ = ["ResourceReport", "RunReport"]
 
-_RESOURCE_STYLES = {"loaded": "green", "failed": "red", "not loaded": "yellow"}
+_RESOURCE_STYLES = {
+    "loaded": "green",
+    "left as it is": "yellow",
+    "failed": "red",
+    "not loaded": "yellow",
+}
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class ResourceReport:
     """The result of one resource. Rows, seconds, table and cursor are known if it was loaded."""
 
     name: str
-    status: Literal["loaded", "failed", "not loaded"]
+    status: Literal["loaded", "left as it is", "failed", "not loaded"]
     rows_loaded: int | None = None
     seconds: float | None = None
     table: str | None = None
@@ -29,6 +34,8 @@ class ResourceReport:
     """How often rows were stored before all were read; None if never."""
     resumed_from: str | None = None
     """Where the load of an earlier run went on."""
+    left_as_it_is: str | None = None
+    """Why it was not loaded although the run succeeded (`skip` in `response_actions`)."""
 
 
 @dataclass(frozen=True)
@@ -83,4 +90,6 @@ def _resource_line(resource: ResourceReport, width: int) -> Text:
         )
     if resource.resumed_from:
         line.append(printable(f"  resumed from {resource.resumed_from}"))
+    if resource.left_as_it_is:
+        line.append(printable(f"  {resource.left_as_it_is}"))
     return line

@@ -16,6 +16,7 @@ __all__ = [
     "broken_reference",
     "default_of",
     "find_references",
+    "is_without_references",
     "read_references",
     "resolve_references",
     "without_references",
@@ -160,6 +161,11 @@ def without_references(text: str, stand_in: str = "x") -> str:
     if "${" not in text:
         return text
     return _REFERENCE.sub(lambda match: stand_in if match[1] else "${", text)
+
+
+def is_without_references(value: object) -> bool:
+    """True if a value is no text, or a text without a reference."""
+    return not isinstance(value, str) or value == without_references(value)
 
 
 def _resolve(value: Any, values: Mapping[str, str], doublings: int) -> Any:

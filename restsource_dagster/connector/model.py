@@ -169,6 +169,15 @@ class Family:
         """The members' names, in the same order."""
         return tuple(member.name for member in self.members)
 
+    def dependents_of(self, name: str) -> tuple[str, ...]:
+        """The names of the resources below this one, at any depth."""
+        found = {name}
+        # Parents come before their dependents.
+        for member in self.members:
+            if member.parent in found:
+                found.add(member.name)
+        return tuple(each for each in self.names if each in found - {name})
+
 
 def families_of(resources: Iterable[Resource]) -> tuple[Family, ...]:
     """Return the families of resources, in the order of their roots. Cycles are left out."""

@@ -12,6 +12,7 @@ __all__ = [
     "ForeignOriginError",
     "IngestError",
     "PagingError",
+    "ParentGoneError",
     "PlaceRefusedError",
     "RateLimitedError",
     "RecordError",
@@ -19,6 +20,7 @@ __all__ = [
     "ResourceError",
     "ResponseError",
     "ResponseTooLargeError",
+    "SkippedResourceError",
     "TokenError",
     "UnknownResourceError",
 ]
@@ -180,6 +182,21 @@ class ResponseError(IngestError):
             f"answered {self.status} ({content_type}). {advice}"
         )
         super().__init__(f"{redact(text).rstrip()}\nBody: {_body_snippet(response, redact)}")
+
+
+class SkippedResourceError(IngestError):
+    """The file says that a resource is left as it is after the answer of the API (`skip`).
+
+    An error for whoever can't leave it: the rest of its family is loaded by another attempt.
+    """
+
+    def __init__(self, resource: str, answer: str) -> None:
+        super().__init__(f"resource {resource}: {answer}, and response_actions say `skip`")
+        self.resource: str = resource
+
+
+class ParentGoneError(IngestError):
+    """The file says that the record which a call is made for no longer exists (`gone`)."""
 
 
 class ResponseTooLargeError(IngestError):

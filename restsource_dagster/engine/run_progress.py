@@ -114,12 +114,14 @@ class ResourceCounts:
         """The sum of the totals that the API stated; None if it stated none."""
         self.skipped: tuple[str, ...] = ()
         """The paths of the calls that failed and were skipped."""
+        self.gone: tuple[str, ...] = ()
+        """The paths of the calls whose parent is gone."""
 
     def restart(self) -> None:
         """Reset all counts but the requests: the same pages are about to be read again."""
         with self._lock:
             self._started, self.pages, self.received = None, 0, 0
-            self.stated_total, self.skipped = None, ()
+            self.stated_total, self.skipped, self.gone = None, (), ()
 
     def add_page(self, rows: int, pages: int = 1) -> tuple[int, int, float]:
         """Add a page of `rows` items; return all pages, all items, and the items per second.
@@ -141,6 +143,11 @@ class ResourceCounts:
         """Add the total that the API stated for a call that has ended."""
         with self._lock:
             self.stated_total = (self.stated_total or 0) + total
+
+    def add_gone(self, path: str) -> None:
+        """Add a call whose parent is gone."""
+        with self._lock:
+            self.gone = (*self.gone, path)
 
     def add_skipped(self, path: str) -> int:
         """Add a skipped call; return how many there are now."""

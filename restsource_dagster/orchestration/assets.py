@@ -75,6 +75,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     # Not every destination can count its rows. A 0 would be wrong.
     if outcome.row_count is not None:
         metadata["dagster/row_count"] = outcome.row_count
+    if outcome.left_as_it_is:
+        metadata["left_as_it_is"] = outcome.left_as_it_is
     metadata |= _cursor_metadata(outcome)
     metadata |= {
         "seconds": round(outcome.seconds, 3),
@@ -88,7 +90,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
     if outcome.stated_total is not None:
         metadata |= {"api/total": outcome.stated_total, "api/received": outcome.records_received}
-    metadata["written_as"] = outcome.write_mode
+    if outcome.write_mode:
+        metadata["written_as"] = outcome.write_mode
     if outcome.checkpoints:
         metadata["checkpoints"] = outcome.checkpoints
     if outcome.resumed_from:
@@ -97,6 +100,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["schema_changes"] = dg.MetadataValue.json(list(outcome.schema_changes))
     if outcome.skipped:
         metadata["skipped_parents"] = dg.MetadataValue.json(list(outcome.skipped))
+    if outcome.gone:
+        metadata["gone_parents"] = dg.MetadataValue.json(list(outcome.gone))
     return metadata
 
 

@@ -251,7 +251,9 @@ def tag_run(context: dg.AssetExecutionContext, tags: Mapping[str, str]) -> None:
 
 
 def load_summary(outcome: Outcome) -> str:
-    """Return a line for the log about a successful load."""
+    """Return a line for the log about a successful load, or why a resource is left as it is."""
+    if outcome.left_as_it_is:
+        return f"{outcome.resource}: left as it is, {outcome.rows_loaded} rows. {outcome.left_as_it_is}"
     nested = sum(outcome.nested_tables.values())
     more = f" and {nested} in nested tables" if nested else ""
     cursor = (

@@ -53,7 +53,28 @@ def asked(result: Result) -> list[str | None]:
 NUMBERS = {"paginator": {"type": "page_number", "total_path": None}}
 LINK = {"paginator": "json_link"}
 
+GONE = [{"status_code": 404, "action": "gone"}]
+
 ROWS = (
+    child(
+        "gone",
+        [12],
+        {
+            "path": "gone/{resources.gone_parent.id}",
+            "response_actions": GONE,
+        },
+        first=Answer({}, 404),
+        resource={"include_from_parent": ["id"]},
+    ),
+    child(
+        "gone_unknown_rows",
+        None,
+        {
+            "path": "gone_unknown_rows/{resources.gone_unknown_rows_parent.id}",
+            "response_actions": GONE,
+        },
+        says="error",
+    ),
     child("by_placeholder", [11, 12]),
     child(
         "by_param",

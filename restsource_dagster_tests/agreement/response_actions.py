@@ -35,6 +35,7 @@ def useless(name: str, **rule: Any) -> Row:
     return Row(name, {"response_actions": actions}, GONE, fails="answered 404", says="no effect")
 
 
+NUMBERED = {"type": "page_number", "total_path": None}
 BROKEN = page(1, errors=[{"message": "row 2 timed out"}])
 AT_A_PLACE = page(1, errors=[{"message": "no", "path": ["a", "b"]}])
 
@@ -136,6 +137,51 @@ ROWS = (
         GONE,
         gives=[],
     ),
+    action("body_value", body={"message": "it is gone"}),
+    action("body_values", body={"message": "it is gone"}, content="gone", status_code=404),
+    Row(
+        "body_other",
+        {"response_actions": [{"body": {"message": "it"}, "action": "ignore"}]},
+        GONE,
+        fails="answered 404",
+    ),
+    refused(
+        "body_list",
+        endpoint={"response_actions": [{"body": {"message": ["it"]}, "action": "ignore"}]},
+    ),
+    refused(
+        "body_no_path", endpoint={"response_actions": [{"body": {"a[": 1}, "action": "ignore"}]}
+    ),
+    Row(
+        "skip",
+        {"response_actions": [{"status_code": 403, "action": "skip"}]},
+        page(1, 2),
+        gives=[1, 2],
+        again=Answer({}, 403),
+    ),
+    Row(
+        "end",
+        {"paginator": NUMBERED, "response_actions": [{"status_code": 400, "action": "end"}]},
+        lambda seen: page(1) if seen.query["page"] == "0" else Answer({}, 400),
+        gives=[1],
+    ),
+    Row(
+        "end_first",
+        {"response_actions": [{"status_code": 400, "action": "end"}]},
+        Answer({}, 400),
+        fails="no page came before it",
+    ),
+    Row(
+        "end_with_rows",
+        {"paginator": NUMBERED, "response_actions": [{"body": {"last": True}, "action": "end"}]},
+        lambda seen: page(int(seen.query["page"]), last=seen.query["page"] == "1"),
+        gives=[0, 1],
+    ),
+    refused(
+        "gone_without_parent",
+        endpoint={"response_actions": [{"status_code": 404, "action": "gone"}]},
+    ),
+    useless("no_body", body={}),
     useless("action_unknown", status_code=404, action="ingore"),
     useless("action_of_dlt_only", status_code=404, action="Ignore"),
     useless("no_condition"),

@@ -73,6 +73,10 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
         for name in OWN_CURSOR_FIELDS:
             cursor.pop(name, None)
     for endpoint in _objects_at(config, "endpoint"):
+        actions = endpoint.get("response_actions")
+        for action in actions if isinstance(actions, list) else ():
+            if isinstance(action, dict):
+                action.pop("body", None)
         if isinstance(endpoint.get("method"), str) and re.fullmatch("[A-Z-]+", endpoint["method"]):
             endpoint["method"] = "GET"
     for paginator in _objects_at(config, "paginator"):

@@ -74,6 +74,14 @@ def filtered_first(number: int, seen: Seen) -> Any:
     return {"items": [{"id": number}], "next": str(number + 1) if number < 3 else None}
 
 
+def comments(*given: tuple[int, str]) -> Any:
+    return {"comments": [{"id": number, "text": text} for number, text in given]}
+
+
+def past_the_end(number: int, _: Seen) -> Any:
+    return Answer({"code": "invalid_page_number"}, 400) if number > 2 else [{"id": number}]
+
+
 def orders_by_graphql(seen: Seen) -> Any:
     """Three orders, two on the first page."""
     variables = json.loads(seen.body)["variables"]
@@ -214,6 +222,24 @@ APIS: Mapping[str, RecipeApi] = {
         [{"/export": packed_events((2, "closed", "09:00"), (3, "opened", "10:00"))}],
     ),
     "xml_feed": RecipeApi({"/feed": xml_feed}),
+    "not_in_the_licence": RecipeApi(
+        {"/users": [{"id": 1}], "/audits": [{"id": 7, "event": "login"}]},
+        [
+            {
+                "/users": [{"id": 1}, {"id": 2}],
+                "/audits": Answer({"error": {"code": "NotInPlan"}}, 403),
+            }
+        ],
+    ),
+    "deleted_parents": RecipeApi(
+        {
+            "/posts": {"posts": [{"id": 1}, {"id": 2}]},
+            "/posts/1/comments": comments((11, "first"), (12, "second")),
+            "/posts/2/comments": comments((21, "third")),
+        },
+        [{"/posts/2/comments": Answer({"error": "deleted"}, 404)}, {}],
+    ),
+    "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
     "graphql": RecipeApi(
         {"/admin/graphql.json": orders_by_graphql}, environment={"SHOP_TOKEN": "t0ken-of-shop"}
     ),

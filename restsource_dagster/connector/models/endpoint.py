@@ -23,9 +23,11 @@ from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
+    JsonPath,
     MethodName,
     Number,
     ReadTimeFormat,
+    SingleValue,
     SingleValuePath,
     Text,
     TimeFormat,
@@ -286,7 +288,7 @@ def _status_kind(value: Any) -> str | None:
     return "#text" if isinstance(value, str) else "#number" if isinstance(value, int) else None
 
 
-ActionName = Literal["ignore", "retry", "fail"]
+ActionName = Literal["ignore", "retry", "fail", "skip", "end", "gone"]
 ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
 """The names of response actions. dlt has `ignore` only."""
 _STATUS_CODE = re.compile(r"[1-9][0-9]{2}", re.ASCII)
@@ -296,8 +298,8 @@ _STATUS_CLASS = re.compile(r"[1-5]xx", re.ASCII | re.IGNORECASE)
 class ResponseAction(FileModel):
     """What to do with a certain response, for example to treat a 404 as "no rows".
 
-    An action matches if all its conditions hold. `header`, statuses such as `5xx`, `retry` and
-    `fail` are not part of dlt's configuration.
+    An action matches if all its conditions hold. dlt's configuration has `status_code` without classes
+    such as `5xx`, `content` and `ignore`.
     """
 
     status_code: (
@@ -318,13 +320,21 @@ class ResponseAction(FileModel):
     content: Text | None = Field(
         default=None, description="A text that the body of the response contains."
     )
+    body: dict[JsonPath, SingleValue] | None = Field(
+        default=None,
+        description='Values in the JSON body, by their JSON paths: `{"error.code": "no_licence"}`. Each must '
+        "be there and equal.",
+    )
     # Any text, because dlt accepts any and a reference may stand here. `check` warns of an unknown
     # word.
     action: Text | None = Field(
         default=None,
         description="`ignore`: the response counts as an empty page, and the paging ends. `retry`: "
         "the request is repeated, as after a 503. `fail`: the resource fails at once, "
-        "whatever the status.",
+        "whatever the status. `skip`: the resource and its dependents are left as they are, and the run goes "
+        "on; it fails if rows came before. `end`: the rows of this response are the last ones; a "
+        "response that is an error ends the paging, and fails as the first one. `gone`: the parent's record no "
+        "longer exists, so its rows are removed and it is never requested again.",
     )
 
     @property
@@ -345,13 +355,14 @@ class ResponseAction(FileModel):
 
     @property
     def has_condition(self) -> bool:
-        """True if it names a status, headers or a text; an action that names none never matches."""
-        return not (self.status_code is None and not self.header and self.content is None)
+        """True if it names a status, headers, a text or a value; an action without any never matches."""
+        named = self.status_code is not None or self.content is not None
+        return named or bool(self.header) or bool(self.body)
 
     def matches(
         self, status: int, headers: Mapping[str, str], body: bytes, charset: str | None
     ) -> bool:
-        """True if a response has all that the action names: its status, headers and text.
+        """True if a response has the status, headers and text that the action names. `body` is not compared.
 
         The names of `headers` are compared as they are, so pass a mapping that ignores their case.
         `charset` is that of the response's `Content-Type`; None without one.
@@ -518,6 +529,10 @@ class Endpoint(EndpointDefaults):
         # dlt looks only for the field: with `"incremental": null` a placeholder fails in a run
         has_cursor = "incremental" in self.model_fields_set
         return ("resources", "incremental") if has_cursor else ("resources",)
+
+    def has_action(self, name: ActionName) -> bool:
+        """True if a response action of that name is given."""
+        return any(action.known_action == name for action in self.response_actions or ())
 
     @property
     def parent_fields(self) -> dict[str, ResolveParam]:

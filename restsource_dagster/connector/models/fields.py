@@ -161,6 +161,12 @@ def _check_python_only(value: Any) -> None:
         raise PydanticCustomError("python_only", "only Python can say this")
 
 
+def _check_single_value(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        refuse_type("a text, a number, true, false or null")
+    return value
+
+
 def _check_jsonpath(value: Any) -> Any:
     if not isinstance(value, str):
         refuse_type("a JSON path as text")
@@ -259,6 +265,12 @@ MaybeJsonPath = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "format": "json-path"}, {"type": "null"}]}),
 ]
 """A JSON path, or `null` or an empty text for none."""
+SingleValue = Annotated[
+    Any,
+    PlainValidator(_check_single_value),
+    WithJsonSchema({"type": ["string", "number", "boolean", "null"]}),
+]
+"""A JSON value that is no list and no object."""
 TimeFormat = Annotated[
     str,
     PlainValidator(_check_time_format),

@@ -37,7 +37,6 @@ from restsource_dagster.connector.validation.dlt_rules import (
     auth_findings,
     check_endpoint_rules,
     check_table_hints,
-    warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.input_checks import (
     add_value_findings,
@@ -55,6 +54,11 @@ from restsource_dagster.connector.validation.merged_resource import (
 )
 from restsource_dagster.connector.validation.own_endpoint_rules import check_response
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
+from restsource_dagster.connector.validation.response_action_rules import (
+    check_gone_parents,
+    check_response_actions,
+    warn_of_ignored_refusals,
+)
 from restsource_dagster.connector.validation.schema_errors import schema_findings
 
 __all__ = ["build_resources", "parse_connector"]
@@ -179,6 +183,7 @@ def build_resources(
     report_duplicates(merged_resources)
     find_parents(merged_resources)
     report_cycles(merged_resources)
+    check_gone_parents(merged_resources)
     _check_unique_identifiers(merged_resources)
     made = with_backfills(
         merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
@@ -335,6 +340,7 @@ def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:
     check_placeholders(merged)
     check_endpoint_rules(merged)
     check_response(merged, clients)
+    check_response_actions(merged)
     check_table_hints(merged)
 
 

@@ -14,17 +14,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import moment_of, text_sort_key
-from restsource_dagster.connector.env_references import find_references, without_references
+from restsource_dagster.connector.env_references import (
+    find_references,
+    is_without_references,
+    without_references,
+)
 from restsource_dagster.connector.models.auth import (
     Auth,
     HttpBasicAuth,
     OAuth2ClientCredentialsAuth,
 )
 from restsource_dagster.connector.models.endpoint import (
-    ACTION_NAMES,
     Incremental,
     IncrementalParam,
-    ResponseAction,
 )
 from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.paginators import paginator_findings
@@ -60,7 +62,6 @@ __all__ = [
     "check_endpoint_rules",
     "check_table_hints",
     "refusal_code",
-    "warn_of_ignored_refusals",
 ]
 
 REFUSALS = {
@@ -107,6 +108,8 @@ REFUSALS = {
     "placeholder-format": "A placeholder with a format that no value can have, such as "
     "`{incremental.start_value:%s}`. dlt fails at the first request.",
     "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
+    "gone": "`gone` where the rows of a parent can't be told apart or have others below them. dlt ignores "
+    "this action.",
     "no-order": "An `initial_value` or `end_value` that has no order (`31/01/2024`), or two of different "
     "kinds. dlt compares them by their characters.",
     "skip": "The write disposition `skip`. dlt requests all rows and refuses them in the load.",
@@ -321,7 +324,6 @@ def check_endpoint_rules(merged: MergedResource) -> None:
         at = merged.param_location(param) if param else merged.endpoint_location("incremental")
         _check_cursor_values(merged, cursor, at)
         _check_convert(merged, cursor)
-    _check_response_actions(merged)
     if endpoint.json_ and endpoint.data:
         merged.report(
             merged.endpoint_location("data"),
@@ -401,7 +403,7 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
     kinds = []
     for name in ("initial_value", "end_value"):
         value = getattr(cursor, name)
-        if value is None or not _is_without_references(value):
+        if value is None or not is_without_references(value):
             continue
         try:
             value = getattr(cursor.at(_ANY_START), name)
@@ -437,7 +439,7 @@ def _check_first_page_params(merged: MergedResource) -> None:
     known = [*merged.endpoint.params]
     known += [name for name in (cursor.start_param, cursor.end_param) if name] if cursor else []
     for index, name in enumerate(getattr(paginator, "first_page_params", None) or ()):
-        if name not in known and _is_without_references(name):
+        if name not in known and is_without_references(name):
             close = nearest_name(name, known)
             merged.report(
                 (*merged.endpoint_location("paginator"), "first_page_params", index),
@@ -511,77 +513,6 @@ def _check_convert(merged: MergedResource, cursor: Incremental) -> None:
         fix='Add "start_param" with the API\'s name for it, or write `{incremental.start_value}` in a param',
         code="deliberate:convert",
     )
-
-
-def _check_response_actions(merged: MergedResource) -> None:
-    for index, action in enumerate(merged.endpoint.response_actions or ()):
-        place = (*merged.endpoint_location("response_actions"), index)
-        if action.action is None:
-            merged.report(
-                place,
-                "The response action doesn't say what to do",
-                fix='Add "action": "ignore"',
-                code="deliberate:no-action",
-            )
-        merged.findings.extend(_useless_action_findings(action, place))
-
-
-_REFUSALS_OF_ACCESS = (401, 402, 403, 407, 429, *range(500, 600))
-"""Statuses that say nothing about whether there are records, unlike 404 or 410."""
-
-
-def warn_of_ignored_refusals(merged: MergedResource) -> None:
-    """Warn of an `ignore` that would empty a replaced table when the API refuses the request."""
-    for index, action in enumerate(merged.endpoint.response_actions or ()):
-        statuses = action.statuses
-        if action.known_action != "ignore" or statuses is None:
-            continue
-        refused = [status for status in _REFUSALS_OF_ACCESS if status in statuses]
-        if refused:
-            merged.report(
-                (*merged.endpoint_location("response_actions"), index),
-                f"`ignore` takes the refusal {refused[0]} for an empty page, and the table is replaced: "
-                "it would be emptied",
-                fix="Leave the action out, so that such a run fails and the table stays; or add a "
-                '"primary_key", so that rows are merged',
-                severity="warning",
-            )
-
-
-def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:
-    """Yield why a response action has no effect. The values of references are not known here."""
-    name, status = action.action, action.status_code
-    if name is not None and action.known_action is None and _is_without_references(name):
-        close = nearest_name(name, ACTION_NAMES)
-        yield Finding(
-            json_pointer((*at, "action")),
-            "There is no such action, so this one does nothing",
-            found=describe_value(name),
-            expected=quoted_list(ACTION_NAMES),
-            fix=f'Write "{close}"' if close else "Write one of these, or leave this one out",
-            severity="warning",
-        )
-    if not action.has_condition:
-        yield Finding(
-            json_pointer(at),
-            "The response action has no condition, so it never matches",
-            expected="`status_code`, `header` or `content`",
-            fix="Say which responses are meant, or leave this one out",
-            severity="warning",
-        )
-    if status is not None and action.statuses is None and _is_without_references(status):
-        yield Finding(
-            json_pointer((*at, "status_code")),
-            "No response has this status, so the action never matches",
-            found=describe_value(status),
-            expected="a status such as 404, or a class such as `5xx`",
-            fix="Write the status or class that is meant, or leave this one out",
-            severity="warning",
-        )
-
-
-def _is_without_references(value: object) -> bool:
-    return not isinstance(value, str) or value == without_references(value)
 
 
 def _check_key_names(merged: MergedResource) -> None:

@@ -110,6 +110,7 @@ _FIELD_SYNONYMS = {
     "next_page_header": "next_url_header",
     "link_header": "next_url_header",
     "total_pages_header": "total_header",
+    "body_path": "body",
     "total_count_header": "total_header",
     "has_more": "has_more_path",
     "more_path": "has_more_path",
@@ -477,11 +478,13 @@ def _describe_found(value: Any, path: FieldPath) -> str | None:
 
 
 def _path_in_file(loc: Sequence[str | int], value: Any) -> FieldPath:
-    """Return pydantic's location without the tags of unions, which are not in the file."""
+    """Return pydantic's location without what is not in the file, such as the tags of unions."""
     path: list[str | int] = []
     for step in loc:
         is_field = isinstance(value, dict) and step in value
-        if isinstance(step, str) and step.startswith("#") and not is_field:
+        # pydantic's own words for a tag, and for the key of an object
+        is_tag = isinstance(step, str) and (step.startswith("#") or step == "[key]")
+        if is_tag and not is_field:
             continue
         path.append(step)
         try:

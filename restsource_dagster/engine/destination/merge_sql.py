@@ -145,10 +145,18 @@ class ExactMergeClient(SqlJobClientWithStagingDataset):
 
 
 def check_destination_can_merge(destination: AnyDestination, resource: Resource) -> None:
-    """Raise `IngestError` if rows of a resource can't be merged there, with what can be done.
+    """Raise `IngestError` if rows of a resource can't be merged or removed there, and say what can be done.
 
     Reads the destination's capabilities, which takes no connection.
     """
+    removes = resource.disposition.value != "replace" and resource.endpoint.has_action("gone")
+    if removes and not issubclass(destination.client_class, SqlJobClientWithStagingDataset):
+        raise ResourceError(
+            resource.name,
+            "the rows of parents that are `gone` are removed by SQL, and "
+            f'{destination.destination_name} stores files. Write "write_disposition": "replace", or '
+            "`ignore` in place of `gone`",
+        )
     if resource.disposition.value != "merge":
         return
     problem = next(_merge_problems(destination, resource), None)

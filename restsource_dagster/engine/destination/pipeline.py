@@ -2,7 +2,7 @@
 
 import gc
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -40,9 +40,11 @@ from restsource_dagster.engine.destination.replace_parts import (
     replaced_tables,
 )
 from restsource_dagster.engine.destination.replace_rows import (
+    ChildrenOf,
     ReplacingDestination,
     can_replace_rows,
     check_row_replacement,
+    delete_children,
     delete_replaced_rows,
 )
 from restsource_dagster.engine.destination.stored_state import (
@@ -338,13 +340,16 @@ class PipelineManager:
         check: Callable[[], None],
         swap: Swap | None = None,
         known: KnownRows | None = None,
+        removed: Callable[[], Iterable[ChildrenOf]] = tuple,
     ) -> LoadSummary:
         """Extract, normalize and load a source, in one load package.
 
         `families` are the names of their root resources, for progress messages. `columns` are the
         files that the source writes while dlt extracts it. `check` is called after the extraction; if
         it raises, nothing is loaded. With a `swap` the package is a part of a load, and the tables that
-        it replaces change with the last part. `known` are the rows to note for the next part.
+        it replaces change with the last part. `known` are the rows to note for the next part. `removed` is
+        called after the extraction, too: these rows are removed before the load, so that a run that is
+        killed in between finds them gone again.
         """
         withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
@@ -367,6 +372,7 @@ class PipelineManager:
             if withdrawn.nullable:
                 self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline)
+            self._remove_children(pipeline, list(removed()))
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
             noted = self._note_known_rows(pipeline, known) if known else {}
             # without a connection of ours: a server may close one that idles during a long load
@@ -400,6 +406,15 @@ class PipelineManager:
             with self._connected() as client:
                 if client is not None:
                     drop_not_null(client, withdrawn.nullable)
+
+    def _remove_children(self, pipeline: dlt.Pipeline, removed: Sequence[ChildrenOf]) -> None:
+        """Remove the rows below parents that are gone. The destination is locked."""
+        if not removed:
+            return
+        with self._connected() as client:
+            if client is not None:
+                for children in removed:
+                    delete_children(client, pipeline.default_schema, children)
 
     def _note_pending_load(self, pipeline: dlt.Pipeline) -> str | None:
         """Note in the destination what a killed load recovers from; return the load's id."""

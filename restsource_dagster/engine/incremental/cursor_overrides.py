@@ -21,6 +21,7 @@ from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import ResourceError, UnknownResourceError
 from restsource_dagster.engine.incremental.cursor_state import (
     FLOOR_KEY,
+    GONE_KEY,
     LIVE_START_KEY,
     STATE_KEY,
     read_cursor,
@@ -324,8 +325,9 @@ class _ResourceOverride:
             LIVE_START_KEY, overrides.live_from.get(resource.name)
         )
         # this also removes the remembered rows, the positions of dependents and the appended windows
-        resources = self.state.get("sources", {}).get(self.source, {}).get("resources", {})
-        resources.pop(resource.name, None)
+        sources = self.state.get("sources", {}).get(self.source, {})
+        sources.get("resources", {}).pop(resource.name, None)
+        sources.get(STATE_KEY, {}).get(GONE_KEY, {}).pop(resource.name, None)
         # `replace` empties the table by itself
         if resource.disposition.value in ("append", "merge"):
             if live_start is None:

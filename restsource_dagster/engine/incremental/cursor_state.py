@@ -18,11 +18,14 @@ from restsource_dagster.engine.incremental.ordering import (
 
 __all__ = [
     "FLOOR_KEY",
+    "GONE_KEY",
     "LIVE_START_KEY",
     "STATE_KEY",
     "CursorProgress",
     "ResourceState",
     "StateMapping",
+    "gone_parents",
+    "gone_parents_path",
     "lag_seconds",
     "paging_state",
     "read_cursor",
@@ -59,6 +62,28 @@ def paging_state(name: str) -> ResourceState:
     state = dlt.current.source_state().setdefault(STATE_KEY, {})
     found: ResourceState = state.setdefault("paging", {}).setdefault(name, {})
     return found
+
+
+GONE_KEY = "gone"
+"""In the source's own dict: the parents that are gone, by resource."""
+
+
+def gone_parents(name: str, asked: str) -> ResourceState:
+    """Return the keys of the parents that are gone for a resource. Call it inside an extraction.
+
+    They hold for calls with the fingerprint `asked`. They are in the source's state, as dlt empties that
+    of a replaced resource.
+    """
+    state = dlt.current.source_state().setdefault(STATE_KEY, {}).setdefault(GONE_KEY, {})
+    if state.get(name, {}).get("asked") != asked:
+        state[name] = {"asked": asked, "keys": {}}
+    found: ResourceState = state[name]["keys"]
+    return found
+
+
+def gone_parents_path(name: str) -> str:
+    """Return the JSON path of a resource's gone parents in a source's state."""
+    return f"{STATE_KEY}.{GONE_KEY}.'{name}'"
 
 
 def resource_state_in(state: StateMapping, source: str, resource: str) -> StateMapping:

@@ -25,6 +25,7 @@ from restsource_dagster.engine.incremental.cursor_state import (
     STATE_KEY,
     ResourceState,
     StateMapping,
+    gone_parents,
     paging_state,
     read_lower_bound,
     restsource_state,
@@ -246,6 +247,13 @@ class FamilyCursors:
     def paging_state_of(self, name: str) -> ResourceState:
         """Return what is known of a resource's paging. Call it inside an extraction."""
         return paging_state(name)
+
+    def gone_parents_of(self, name: str, asked: str) -> dict[str, Any]:
+        """Return the keys of the parents that are gone for a resource, oldest first, to add others.
+
+        They hold for calls with the fingerprint `asked`. Call it inside an extraction.
+        """
+        return gone_parents(name, asked)
 
     def _reset_if_renamed(self, plan: ResourcePlan) -> None:
         """Drop the cursors of a resource whose `table_name` changed: the new table is empty."""

@@ -91,6 +91,10 @@ class WindowCursors(FamilyCursors):
         """Return an empty state that is not stored."""
         return {}
 
+    def gone_parents_of(self, name: str, asked: str) -> dict[str, Any]:  # noqa: ARG002 - as above
+        """Return an empty list that is not stored."""
+        return {}
+
 
 @dataclass
 class WindowFilter(RowFilter):

@@ -342,7 +342,7 @@ class EndpointReader:
             if not is_at_place or error.is_wall:
                 raise
             raise PlaceRefusedError(self.resource, str(error)) from None
-        if is_at_place and page is None:
+        if is_at_place and page is None and not pages.is_end_certain:
             # an action of the file, or a total, takes the answer for the end: here it may be no page
             raise PlaceRefusedError(self.resource, "the answer has no page")
         return page

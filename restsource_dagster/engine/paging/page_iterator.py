@@ -17,7 +17,12 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.connector.models.paginators import PagingRules
 from restsource_dagster.engine.dlt_compat import jsonpath
-from restsource_dagster.engine.errors import PagingError, ResponseError
+from restsource_dagster.engine.errors import (
+    PagingError,
+    ParentGoneError,
+    ResponseError,
+    SkippedResourceError,
+)
 from restsource_dagster.engine.http.body_file import BodyError, BodyFile
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiResponse
@@ -238,6 +243,10 @@ class PageIterator:
     """True once a page was read."""
     is_ended_by_rule: bool = False
     """True if a rule of the file ended the paging, whatever the paginator says."""
+    is_end_certain: bool = False
+    """True if the answer to a numbered page is the end by the file's `end`: no number expires."""
+    _ends_by_action: bool = False
+    """True if the response of this page is the last one by the file's `end`."""
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
@@ -281,13 +290,20 @@ class PageIterator:
         """Read a page and prepare the request of the next one; None if the response is the end.
 
         Raises `ResponseError` if the response is not what the connector file says it is,
-        `PagingError` if the page repeats an earlier one.
+        `PagingError` if the page repeats an earlier one, `SkippedResourceError` and `ParentGoneError` if
+        the file says so.
         """
         response = received.response
         action = matching_action(response, self.actions)
-        if action == "ignore" or self._is_past_the_end(response):
+        self._raise_if_left_out(response, action)
+        if action == "ignore" or self._is_past_the_end(response) or self._is_end(response, action):
             self._has_ended = True
+            self.is_end_certain = action == "end" and isinstance(
+                self.paginator, TolerantRangePaginator
+            )
             return None
+        self._ends_by_action = action == "end" and response.ok
+        action = None if self._ends_by_action else action
         if isinstance(response, ApiResponse) and (file := self._stored_rows(response)):
             return self._begin_file(response, file, action)
         selection, body = self._read(response, action)
@@ -305,7 +321,7 @@ class PageIterator:
         # the items before the filter: a page whose records are all filtered out is not the last one
         self.paginator = self._advance_paginator(response, body, page.listed)
         self.has_advanced = True
-        if self.paginator.has_next_page and self._is_last(response, body):
+        if self._ends_by_action or (self.paginator.has_next_page and self._is_last(response, body)):
             self._end_by_rule()
         return page
 
@@ -395,6 +411,24 @@ class PageIterator:
             and paginator.may_be_past_the_end
             and response.status_code in _PAST_END_STATUSES
         )
+
+    def _is_end(self, response: requests.Response, action: ActionName | None) -> bool:
+        """True if `end` matches a response without rows. An error as the first answer is none."""
+        if action != "end":
+            return False
+        if not response.ok:
+            return self.page_number > 1
+        is_stored = isinstance(response, ApiResponse) and response.file is not None
+        return not is_stored and not response.content.strip()
+
+    def _raise_if_left_out(self, response: requests.Response, action: ActionName | None) -> None:
+        """Raise what the file says of this response, if its rows are not wanted."""
+        answer = f"the API answered {response.status_code} ({response.reason})"
+        if action == "gone":
+            raise ParentGoneError(f"resource {self.resource}: {answer}")
+        # after the first page the resource can't be left as it is
+        if action == "skip" and self.page_number == 1:
+            raise SkippedResourceError(self.resource, answer)
 
     def _read(
         self, response: requests.Response, action: ActionName | None

@@ -56,6 +56,14 @@ _EMPTY_BODY_ADVICE = (
 )
 
 
+_WHY_NOT = {
+    "retry": ", and trying again did not help",
+    "skip": ", but rows of the resource came before it",
+    "end": ", but no page came before it",
+}
+"""Why an answer is an error although the file's action says otherwise."""
+
+
 class UnusableBodyError(ValueError):
     """The response is an error, is empty, or has no JSON."""
 
@@ -66,9 +74,8 @@ def check_status(response: requests.Response, action: ActionName | None) -> None
     `action` is what the file's `response_actions` say about the response.
     """
     if action is not None:
-        tried = ", and trying again did not help" if action == "retry" else ""
         raise UnusableBodyError(
-            f"response_actions: {action} this answer ({response.reason}){tried}"
+            f"response_actions: {action} this answer ({response.reason}){_WHY_NOT.get(action, '')}"
         )
     if response.status_code >= requests.codes.bad_request:
         raise UnusableBodyError(f"the API refused ({response.reason})")

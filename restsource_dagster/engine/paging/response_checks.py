@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
-from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS
+from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS, jsonpath
 
 __all__ = [
     "ID_KEYS",
@@ -289,6 +289,25 @@ def matching_action(
             and action.matches(
                 response.status_code, response.headers, response.content, response.encoding
             )
+            # last, because it parses the body
+            and (not action.body or _has_values(response, action.body))
         ),
         None,
     )
+
+
+def _has_values(response: requests.Response, values: Mapping[str, Any]) -> bool:
+    """True if the JSON body has each value at its path; False for a body that is no JSON."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return False
+    return all(
+        any(_is_equal(found, value) for found in jsonpath.find_values(path, body))
+        for path, value in values.items()
+    )
+
+
+def _is_equal(found: Any, value: Any) -> bool:
+    # `true` is no 1 in JSON
+    return isinstance(found, bool) == isinstance(value, bool) and bool(found == value)

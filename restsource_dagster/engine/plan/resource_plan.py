@@ -251,6 +251,11 @@ def dependent_call(
     return _filled(plan, _call_template(plan, incremental), known), fields
 
 
+def parent_columns(resource: Resource) -> tuple[str, ...]:
+    """Return the fields that records get by `include_from_parent`, in the order of the file."""
+    return tuple(f"_{resource.parent}_{name}" for name in resource.include_from_parent)
+
+
 _RUN_START = "\0run start"
 """The key of the run's start among the values of placeholders; no placeholder has this name."""
 

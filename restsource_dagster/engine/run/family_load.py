@@ -35,11 +35,16 @@ from restsource_dagster.engine.destination.pipeline import (
     PipelineManager,
     Swap,
 )
+from restsource_dagster.engine.destination.replace_rows import ChildrenOf
 from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
+from restsource_dagster.engine.errors import (
+    IngestError,
+    PlaceRefusedError,
+    SkippedResourceError,
+)
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
@@ -57,6 +62,7 @@ from restsource_dagster.engine.run.load_outcomes import (
     failed_outcome,
     failure_reason,
     join_all_parts,
+    left_outcome,
     loaded_outcomes_of,
     root_cause,
 )
@@ -213,6 +219,11 @@ class _LoadAttempt:
             known_rows=known_rows,
         )
 
+    def removed_children(self) -> Iterator[ChildrenOf]:
+        """Yield the rows to remove, as their parents are gone."""
+        for source in self.sources:
+            yield from source.removed_children()
+
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is."""
         for source in self.sources:
@@ -271,6 +282,10 @@ class ConnectorRun:
 
         A long extract is loaded in parts.
         """
+        # outside of a `try`: an error of the caller is not one of the family
+        yield from self._load_family(selected)
+
+    def _load_family(self, selected: SelectedFamily) -> list[Outcome]:
         parts: list[Sequence[Outcome]] = []
         attempt = _LoadAttempt([selected])
         try:
@@ -281,6 +296,10 @@ class ConnectorRun:
             # the pipeline's local state may have cursors whose rows were not loaded
             self.pipelines.discard()
             source = attempt.sources[0] if attempt.sources else None
+            cause = root_cause(error)[1]
+            # with rows of it in this load, it would not be left as it is
+            if isinstance(cause, SkippedResourceError) and not self._has_pages(cause.resource):
+                return self._load_without(cause, selected)
             loaded: Sequence[Outcome | None] = join_all_parts(parts)
             at_wall = attempt.checkpoint is not None and error is attempt.checkpoint.error
             outcomes = [
@@ -296,8 +315,36 @@ class ConnectorRun:
                 )
                 for resource, before in zip_longest(selected.selected, loaded)
             ]
-        # outside of the `try`: an error of the caller is not one of the family
-        yield from outcomes
+        return outcomes
+
+    def _has_pages(self, resource: str) -> bool:
+        return self.endpoints.counts(resource).pages > 0
+
+    def _load_without(
+        self, skipped: SkippedResourceError, selected: SelectedFamily
+    ) -> list[Outcome]:
+        """Load the rest of a family, as if the skipped resource and its dependents weren't selected.
+
+        Their cursors stay, so that a later run requests the same of them.
+        """
+        reason = self.redactor(str(skipped))
+        left = {skipped.resource, *selected.family.dependents_of(skipped.resource)}
+        rest = [one for one in selected.selected if one.name not in left]
+        self.progress.message(f"{reason}: left as they are: {', '.join(sorted(left))}")
+        loaded = {}
+        if rest:
+            for one in selected.family.members:
+                # what was read is requested again
+                self.endpoints.counts(one.name).restart()
+            loaded = {
+                one.resource: one
+                for one in self._load_family(SelectedFamily(selected.family, rest))
+            }
+        return [
+            loaded.get(one.name)
+            or left_outcome(one, reason, self.pipelines, self.endpoints.counts(one.name))
+            for one in selected.selected
+        ]
 
     def _load_part(
         self, attempt: _LoadAttempt, parts: list[Sequence[Outcome]]
@@ -600,6 +647,7 @@ class ConnectorRun:
                 check=attempt.check_extracted,
                 swap=self._swap_of(attempt.families[0], part),
                 known=self._known_rows_of(attempt.sources[0], part),
+                removed=attempt.removed_children,
             )
 
     def _build_source(

@@ -14,7 +14,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.model import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
-from restsource_dagster.engine.destination.pipeline import LoadSummary
+from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.tables import (
     TableSnapshots,
     describe_schema_changes,
@@ -22,11 +22,11 @@ from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
 from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
-from restsource_dagster.engine.errors import IngestError, ResourceError
+from restsource_dagster.engine.errors import DatabaseBusyError, IngestError, ResourceError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import read_cursor_progress
 from restsource_dagster.engine.run.outcome import DltLoad, Failure, Outcome
-from restsource_dagster.engine.run_progress import Usage
+from restsource_dagster.engine.run_progress import ResourceCounts, Usage
 from restsource_dagster.engine.source.dlt_source import (
     PAGES_SUFFIX,
     FamilySource,
@@ -38,6 +38,7 @@ __all__ = [
     "failed_outcome",
     "failure_reason",
     "join_all_parts",
+    "left_outcome",
     "loaded_outcomes_of",
     "root_cause",
 ]
@@ -89,6 +90,28 @@ def failed_outcome(
         usage=counts.usage_counter.usage if counts else Usage(),
         failure=Failure(failed_resource, step, redactor(message)),
     )
+
+
+def left_outcome(
+    resource: Resource, reason: str, pipelines: PipelineManager, counts: ResourceCounts
+) -> Outcome:
+    """Return the outcome of a resource that is left as it is; its table is the one before the run."""
+    outcome = Outcome(
+        resource=resource.name,
+        table=resource.table,
+        seconds=0.0,
+        usage=counts.usage_counter.usage,
+        left_as_it_is=reason,
+        dataset=pipelines.dataset,
+        destination=pipelines.destination.destination_name,
+    )
+    try:
+        schema = pipelines.schema() or Schema(pipelines.dataset)
+        table = table_identifier(schema, resource.table)
+        rows, columns = pipelines.count_rows(resource.table), read_loaded_columns(schema, table)
+    except DatabaseBusyError:
+        return outcome  # nothing was to be written, so nobody has to wait
+    return replace(outcome, table=table, row_count=rows, columns=columns)
 
 
 def _join_parts(parts: Sequence[Outcome]) -> Outcome:
@@ -241,6 +264,7 @@ def loaded_outcomes_of(
             records_received=counts.received,
             stated_total=counts.stated_total,
             skipped=tuple(map(redactor, counts.skipped)),
+            gone=tuple(map(redactor, counts.gone)),
             rows_loaded=loaded.rows.get(table, 0),
             row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,

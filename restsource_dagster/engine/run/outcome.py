@@ -62,6 +62,10 @@ class Outcome:
     """The number of records that the API says there are; None if it states no total."""
     skipped: tuple[str, ...] = ()
     """The paths of calls below a parent that failed and were skipped (`http.on_child_error`)."""
+    gone: tuple[str, ...] = ()
+    """The paths of calls whose parent is gone (`response_actions`): its rows are removed."""
+    left_as_it_is: str | None = None
+    """Why the resource was not loaded, and is no failure: `skip` in `response_actions`."""
     rows_loaded: int = 0
     row_count: int | None = None
     """The rows in the table after the load; None if the destination can't count them."""

@@ -11,6 +11,7 @@ from restsource_dagster.engine.destination.warehouse import warehouse_from_setti
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
+from restsource_dagster.engine.incremental.cursor_state import gone_parents_path
 from restsource_dagster.engine.incremental.unfinished import fingerprint_path
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
@@ -67,13 +68,7 @@ def dependents_of(connector: Connector, resource: str) -> tuple[str, ...]:
 
     Raises `KeyError` for an unknown resource.
     """
-    found = {resource}
-    # parents come before their dependents
-    members = connector.family_of(resource).members
-    for member in members:
-        if member.parent in found:
-            found.add(member.name)
-    return tuple(member.name for member in members if member.name in found - {resource})
+    return connector.family_of(resource).dependents_of(resource)
 
 
 def _drop_tables(
@@ -105,7 +100,10 @@ def _drop_tables(
             pipeline,
             tuple(resources or ()),
             # the rest of a load that was stored in part is not enough for an empty table
-            state_paths=[fingerprint_path(root) for root in families],
+            state_paths=[
+                *map(fingerprint_path, families),
+                *map(gone_parents_path, resources or ()),
+            ],
             drop_all=resources is None,
         )
         if drop.is_empty:

@@ -44,7 +44,7 @@ from restsource_dagster.engine.run.family_load import (
     SelectedFamily,
     open_connector_run,
 )
-from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Failure, Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
@@ -98,7 +98,15 @@ def ingest_window(
         pipeline=backfill_pipeline_name(connector.name),
         prepare=prepare,
     ) as run:
-        yield from run.load(SelectedFamily(family, members))
+        yield from map(_loaded_or_failed, run.load(SelectedFamily(family, members)))
+
+
+def _loaded_or_failed(outcome: Outcome) -> Outcome:
+    """Return the outcome; a window of a resource that is left as it is fails, as it is not loaded."""
+    if outcome.left_as_it_is is None:
+        return outcome
+    message = f"{outcome.left_as_it_is}. A window is loaded or fails"
+    return replace(outcome, failure=Failure(outcome.resource, "extract", message))
 
 
 def check_backfillable(connector: Connector, resource: str) -> None:

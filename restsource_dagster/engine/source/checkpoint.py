@@ -45,7 +45,14 @@ def can_load_in_parts(
     exchange all rows of a table for them.
     """
     possible = {"append": can_take_back, "replace": can_swap}
-    return all(possible.get(one.disposition.value) or _merges_rows(one) for one in resources)
+    return not any(map(_may_unstage_rows, resources)) and all(
+        possible.get(one.disposition.value) or _merges_rows(one) for one in resources
+    )
+
+
+def _may_unstage_rows(resource: Resource) -> bool:
+    """True if a parent may be gone after an earlier part has staged the first pages below it."""
+    return resource.disposition.value == "replace" and resource.endpoint.has_action("gone")
 
 
 def _merges_rows(resource: Resource) -> bool:

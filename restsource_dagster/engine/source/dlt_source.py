@@ -15,6 +15,7 @@ from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
+from restsource_dagster.engine.destination.replace_rows import ChildrenOf
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.window_filter import (
@@ -24,7 +25,7 @@ from restsource_dagster.engine.incremental.window_filter import (
 )
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
-from restsource_dagster.engine.plan.resource_plan import ResourcePlan
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan, parent_columns
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
@@ -65,7 +66,18 @@ class FamilySource:
     watches: Mapping[str, PagingWatch]
     repeats: Mapping[str, RepeatedRows]
     steps: Mapping[str, RecordSteps]
+    parents: Mapping[str, ParentTracker]
+    """Of the resources that have a parent."""
     notify: Callable[[str], None]
+
+    def removed_children(self) -> Iterator[ChildrenOf]:
+        """Yield the rows to remove, as their parents are gone since the extraction."""
+        for name, tracker in self.parents.items():
+            resource = self.plans[name].resource
+            # a replaced table has the rows of this load only
+            if tracker.gone_fields and resource.disposition.value != "replace":
+                fields = parent_columns(resource)
+                yield ChildrenOf(resource.table, fields, tuple(tracker.gone_fields))
 
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is. Call it before the load."""
@@ -142,27 +154,29 @@ def build_family_source(
         for name, plan in plans.items()
     }
     own_part = part or LoadPart(root)
+    parents = {
+        name: ParentTracker(
+            plan,
+            cursors,
+            connector.http.on_child_error,
+            counts[name],
+            endpoints.redactor,
+            own_part,
+            has_own_key=_takes_own_key(plan, plans),
+        )
+        for name, plan in plans.items()
+    }
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
         for name, plan in plans.items():
-            on_error = connector.http.on_child_error
-            parents = ParentTracker(
-                plan,
-                cursors,
-                on_error,
-                counts[name],
-                endpoints.redactor,
-                own_part,
-                has_own_key=_takes_own_key(plan, plans),
-            )
             # only here: dlt looks secrets up by the source that it is about to extract
             endpoint = endpoints.endpoint(plan)
             reader = ResourceReader(
                 plan,
                 endpoint,
                 cursors,
-                parents,
+                parents[name],
                 steps[name],
                 sanitizers[name],
                 rules[name],
@@ -179,7 +193,7 @@ def build_family_source(
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
     return FamilySource(
-        source, counts, plans, sanitizers, rules, loaders, watches, repeats, steps, notify
+        source, counts, plans, sanitizers, rules, loaders, watches, repeats, steps, parents, notify
     )
 
 

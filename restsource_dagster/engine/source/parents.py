@@ -28,6 +28,7 @@ from restsource_dagster.engine.incremental.row_filter import (
 )
 from restsource_dagster.engine.incremental.unfinished import (
     LeftParent,
+    fingerprint_of,
 )
 from restsource_dagster.engine.plan.resource_plan import (
     ResourcePlan,
@@ -36,12 +37,14 @@ from restsource_dagster.engine.plan.resource_plan import (
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
 
-__all__ = ["ParentQueue", "ParentTracker", "PendingParent", "SkippableError"]
+__all__ = ["MAX_GONE_PARENTS", "ParentQueue", "ParentTracker", "PendingParent", "SkippableError"]
 
 _MAX_SHIFTED_PARENTS = 2_000
 """How many of the last parents are known over the parts of a load if each comes once, unless pages shift."""
 _MAX_STORED_PARENTS = 50_000
 """How many parents are known over the parts of a load if several records may be one parent."""
+MAX_GONE_PARENTS = 10_000
+"""How many parents are known to be gone. An older one is requested again, and is gone again."""
 
 Record = dict[str, Any]
 SkippableError = CallValueError | RequestError | ResponseError
@@ -90,6 +93,9 @@ class ParentTracker:
         self._requested: dict[str, None] = {}
         self._prefetched: set[str] = set()
         self._owed: list[Record] | None = None
+        self._gone: dict[str, Any] | None = None
+        self.gone_fields: list[tuple[Any, ...]] = []
+        """The fields that rows have of each parent that is gone since this run (`include_from_parent`)."""
         self._skipped_before: set[str] = set()
         self._new_skipped = 0
         self._is_resumed = False
@@ -99,6 +105,22 @@ class ParentTracker:
         """True if some parents may fail."""
         return self._max_skipped > 0
 
+    @property
+    def may_be_gone(self) -> bool:
+        """True if the file says which answer means that a parent is gone."""
+        return self._plan.endpoint.has_action("gone")
+
+    def mark_gone(self, pending: PendingParent, path: str) -> None:
+        """Note that a parent is gone for good; `path` is that of its call."""
+        self._counts.add_gone(path)
+        with self._lock:
+            self.gone_fields.append(tuple(self._included(pending.parent)))
+            if self._gone is None:
+                return
+            self._gone[parent_key(pending.values)] = None
+            while len(self._gone) > MAX_GONE_PARENTS:
+                del self._gone[next(iter(self._gone))]
+
     def queue(self, parents: Iterable[Any]) -> "ParentQueue":
         """Return the parents of a page as a queue.
 
@@ -106,6 +128,10 @@ class ParentTracker:
         Call it in the thread that extracts: it reads dlt's state.
         """
         left = self._take_left()
+        if self._gone is None and self.may_be_gone:
+            # for one path: the keys of another API's records mean others
+            asked = fingerprint_of(self._redactor(self._plan.endpoint.path))
+            self._gone = self._cursors.gone_parents_of(self._plan.resource.name, asked)
         return ParentQueue(self, self._candidates([*left, *self._take_owed(), *parents]))
 
     def leave(self, parents: Iterable[PendingParent]) -> None:
@@ -175,6 +201,8 @@ class ParentTracker:
             except IngestError as error:
                 yield PendingParent(parent, error=error)
             else:
+                if self._gone and parent_key(values) in self._gone:
+                    continue
                 key = parent_key([values, self._included(parent)])
                 yield PendingParent(parent, values, key)
 

@@ -12,6 +12,7 @@ import dlt
 from restsource_dagster.engine.errors import (
     CallValueError,
     IngestError,
+    ParentGoneError,
     PlaceRefusedError,
     RecordError,
     RequestError,
@@ -297,7 +298,7 @@ class ResourceReader:
         self, pending: PendingParent, opened: OpenRowFilter | None
     ) -> Iterator[Records]:
         """Yield the records of the call for a parent, with the parent's fields that the file includes."""
-        if not self.parents.may_skip:
+        if not (self.parents.may_skip or self.parents.may_be_gone):
             call, parent_fields = self._dependent_call(pending, opened)
             pages = self._records_below(pending, call, parent_fields, opened)
             yield from map(self.repeats.filter, pages)
@@ -309,7 +310,12 @@ class ResourceReader:
             # all or nothing: if a later page fails, the parent is skipped and none is loaded
             pages = self._records_below(pending, call, parent_fields, opened)
             yield from map(self.repeats.filter, list(pages))
+        except ParentGoneError:
+            self.part.close_call(self.plan.resource.name)
+            self.parents.mark_gone(pending, path)
         except _SKIPPABLE_ERRORS as error:
+            if not self.parents.may_skip:
+                raise
             self.parents.skip_parent(pending, path, error)
 
     def _dependent_call(

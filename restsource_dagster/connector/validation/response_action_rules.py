@@ -1,0 +1,173 @@
+"""Rules of `response_actions`: actions that say nothing, never match, or can't be followed."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+from restsource_dagster.connector.env_references import is_without_references
+from restsource_dagster.connector.models.endpoint import (
+    ACTION_NAMES,
+    ResolveParam,
+    ResponseAction,
+)
+from restsource_dagster.connector.models.processing_steps import removed_fields
+from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
+    Finding,
+    describe_value,
+    json_pointer,
+    nearest_name,
+    quoted_list,
+)
+from restsource_dagster.connector.validation.merged_resource import MergedResource
+
+__all__ = ["check_gone_parents", "check_response_actions", "warn_of_ignored_refusals"]
+
+
+def check_response_actions(merged: MergedResource) -> None:
+    """Report actions that say nothing or never match."""
+    for index, action in enumerate(merged.endpoint.response_actions or ()):
+        place = (*merged.endpoint_location("response_actions"), index)
+        if action.action is None:
+            merged.report(
+                place,
+                "The response action doesn't say what to do",
+                fix='Add "action": "ignore"',
+                code="deliberate:no-action",
+            )
+        merged.findings.extend(_useless_action_findings(action, place))
+
+
+_REFUSALS_OF_ACCESS = (401, 402, 403, 407, 429, *range(500, 600))
+"""Statuses that say nothing about whether there are records, unlike 404 or 410."""
+
+
+def warn_of_ignored_refusals(merged: MergedResource) -> None:
+    """Warn of an `ignore` that would empty a replaced table when the API refuses the request."""
+    for index, action in enumerate(merged.endpoint.response_actions or ()):
+        statuses = action.statuses
+        if action.known_action != "ignore" or statuses is None:
+            continue
+        refused = [status for status in _REFUSALS_OF_ACCESS if status in statuses]
+        if refused:
+            merged.report(
+                (*merged.endpoint_location("response_actions"), index),
+                f"`ignore` takes the refusal {refused[0]} for an empty page, and the table is replaced: "
+                "it would be emptied",
+                fix='Write "skip", so that the table is left as it is and the run goes on; or leave the '
+                "action out, so that such a run fails",
+                severity="warning",
+            )
+
+
+_MEANT = {
+    **dict.fromkeys(("stop", "break", "last", "done"), "end"),
+    **dict.fromkeys(("delete", "deleted", "remove", "removed", "absent"), "gone"),
+    **dict.fromkeys(("leave", "keep", "pass", "continue"), "skip"),
+    **dict.fromkeys(("error", "raise", "abort"), "fail"),
+}
+"""Other words for actions."""
+
+
+def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[Finding]:
+    """Yield why a response action has no effect. The values of references are not known here."""
+    name, status = action.action, action.status_code
+    if name is not None and action.known_action is None and is_without_references(name):
+        close = _MEANT.get(name.lower()) or nearest_name(name, ACTION_NAMES)
+        yield Finding(
+            json_pointer((*at, "action")),
+            "There is no such action, so this one does nothing",
+            found=describe_value(name),
+            expected=quoted_list(ACTION_NAMES),
+            fix=f'Write "{close}"' if close else "Write one of these, or leave this one out",
+            severity="warning",
+        )
+    if not action.has_condition:
+        yield Finding(
+            json_pointer(at),
+            "The response action has no condition, so it never matches",
+            expected="`status_code`, `header`, `content` or `body`",
+            fix="Say which responses are meant, or leave this one out",
+            severity="warning",
+        )
+    if status is not None and action.statuses is None and is_without_references(status):
+        yield Finding(
+            json_pointer((*at, "status_code")),
+            "No response has this status, so the action never matches",
+            found=describe_value(status),
+            expected="a status such as 404, or a class such as `5xx`",
+            fix="Write the status or class that is meant, or leave this one out",
+            severity="warning",
+        )
+
+
+def check_gone_parents(merged_resources: Sequence[MergedResource]) -> None:
+    """Refuse `gone` where the rows of one parent can't be found, or others depend on them.
+
+    Call it when the parents are known.
+    """
+    parents = {merged.parent for merged in merged_resources}
+    for merged in merged_resources:
+        if merged.is_checkable:
+            _check_gone(merged, has_dependents=merged.name in parents)
+
+
+def _check_gone(merged: MergedResource, *, has_dependents: bool) -> None:
+    at = _place_of_gone(merged)
+    if at is None:
+        return
+    fields = _parent_fields(merged)
+    included = merged.resource.include_from_parent or ()
+    missing = [name for name in fields if name not in included]
+    if not fields:
+        merged.report(
+            at,
+            "`gone` is about the parent's record, and the resource has no parent",
+            fix='Write "skip", "ignore" or "end"',
+            code="deliberate:gone",
+        )
+        return
+    if missing:
+        merged.report(
+            at,
+            "`gone` removes the rows of a parent, and no column says which those are",
+            fix=f'Add "include_from_parent": {json.dumps([*included, *missing])}',
+            code="deliberate:gone",
+        )
+    if has_dependents:
+        merged.report(
+            at,
+            "`gone` removes the rows of a parent, and the rows of dependents below them would stay",
+            fix='Write "ignore", or take `gone` to the dependents alone',
+            code="deliberate:gone",
+        )
+    strategy = getattr(merged.resource.write_disposition, "strategy", None)
+    if strategy in ("scd2", "cdc"):
+        merged.report(
+            at,
+            f"`gone` removes rows, and {strategy} keeps the history of rows",
+            fix='Write "ignore"; or leave the strategy out',
+            code="deliberate:gone",
+        )
+    columns = {f"_{merged.parent}_{name}" for name in fields}
+    for name in sorted(columns & removed_fields(merged.resource.processing_steps)):
+        merged.report(
+            merged.place("processing_steps"),
+            f"The steps leave out {name}, by which `gone` finds the rows of a parent",
+            fix="Keep the field",
+            code="deliberate:gone",
+        )
+
+
+def _place_of_gone(merged: MergedResource) -> FieldPath | None:
+    for index, action in enumerate(merged.endpoint.response_actions or ()):
+        if action.known_action == "gone":
+            return (*merged.endpoint_location("response_actions"), index)
+    return None
+
+
+def _parent_fields(merged: MergedResource) -> list[str]:
+    """Return the fields that the call takes from its parent, each once."""
+    params = merged.endpoint.params.values()
+    named = [param.field for param in params if isinstance(param, ResolveParam)]
+    placed = [expression.strip().split(".", 2)[2] for expression in merged.resolved]
+    return list(dict.fromkeys((*named, *placed)))
