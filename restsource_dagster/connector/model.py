@@ -22,6 +22,7 @@ from restsource_dagster.connector.models.connector_file import (
     Client,
     ConnectorFile,
     HttpSettings,
+    ResourceHttp,
     WriteMode,
 )
 from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
@@ -111,6 +112,8 @@ class Resource:
     `base_url`, which must not get those credentials. None if the defaults send nothing, or the path
     is not a URL."""
     include_from_parent: tuple[str, ...] = ()
+    http: ResourceHttp | None = None
+    """The block `http` of the resource."""
     backfill: Backfill | None = None
     """The block `backfill` of the file."""
     mode: WriteMode = "auto"

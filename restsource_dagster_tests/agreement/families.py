@@ -132,6 +132,52 @@ ROWS = (
         see=lambda result: result.outcome.seconds > 0.9,
         gives=True,
     ),
+    http(
+        "few_in_a_period",
+        numbered(3),
+        NUMBERS,
+        settings={
+            "rate_limits": [{"requests": 2, "per": "1s", "match": "few_*"}],
+            "shared": "options",
+            "max_concurrency": 1,
+        },
+        see=lambda result: result.outcome.seconds > 0.9,
+        gives=True,
+    ),
+    refused("no_period", file={"http": {"rate_limits": [{"requests": 1, "per": "a minute"}]}}),
+    refused("long_period", file={"http": {"rate_limits": [{"requests": 1, "per": "2d"}]}}),
+    refused("no_requests_in_it", file={"http": {"rate_limits": [{"requests": 0, "per": "1m"}]}}),
+    refused(
+        "no_path",
+        file={"http": {"rate_limits": [{"requests": 1, "per": "1m", "match": "{id}"}]}},
+    ),
+    refused("no_name_to_share", file={"http": {"shared": "../up"}}),
+    Row(
+        "own_limits",
+        NUMBERS,
+        numbered(3),
+        gives=True,
+        see=lambda result: result.outcome.seconds > 0.9,
+        resource={
+            "http": {"requests_per_second": 2, "rate_limits": [{"requests": 100, "per": "1h"}]}
+        },
+    ),
+    Row(
+        "own_sizes",
+        NUMBERS,
+        numbered(3),
+        fails="max_pages",
+        resource={
+            "http": {
+                "max_pages": 2,
+                "timeout_seconds": 30,
+                "max_wait_seconds": 5,
+                "max_response_mb": 1,
+            }
+        },
+    ),
+    Row("own_nothing", {}, page(1), [1], resource={"http": None}),
+    refused("own_hosts", resource={"http": {"allowed_hosts": ["a.example.com"]}}),
     http("any_requests", page(1), settings={"requests_per_second": None}, gives=[1]),
     refused("no_requests", file={"http": {"requests_per_second": 0}}),
     http(

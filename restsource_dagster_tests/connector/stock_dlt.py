@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from restsource_dagster.connector.env_references import find_references, resolve_references
 from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.models.connector_file import ResourceHttp
 from restsource_dagster.connector.time_formats import is_relative_time
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 
@@ -54,6 +57,8 @@ def for_dlt(value: Any) -> dict[str, Any]:
     for resource in resources:
         if isinstance(resource, dict):
             resource.pop("backfill", None)
+            if is_valid_http(resource.get("http")):
+                resource.pop("http", None)
     for resource in (config.get("resource_defaults"), *resources):
         if isinstance(resource, dict):
             for name in ("mode", "nested"):
@@ -63,6 +68,15 @@ def for_dlt(value: Any) -> dict[str, Any]:
                     resource["endpoint"].pop(name, None)
     filled: dict[str, Any] = _without_relative_times(config)
     return filled
+
+
+def is_valid_http(value: Any) -> bool:
+    """Whether a resource's `http` is right: dlt refuses it as we refuse a wrong one."""
+    try:
+        TypeAdapter(ResourceHttp | None).validate_python(value)
+    except ValidationError:
+        return False
+    return True
 
 
 def _drop_own_fields(config: dict[str, Any]) -> None:

@@ -240,6 +240,12 @@ APIS: Mapping[str, RecipeApi] = {
         [{"/posts/2/comments": Answer({"error": "deleted"}, 404)}, {}],
     ),
     "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
+    "shared_rate_limit": RecipeApi(
+        {
+            "/api/v2/groups": {"groups": [{"id": 4}]},
+            "/api/v2/incremental/users": {"users": [{"id": 1, "name": "Ann"}]},
+        }
+    ),
     "graphql": RecipeApi(
         {"/admin/graphql.json": orders_by_graphql}, environment={"SHOP_TOKEN": "t0ken-of-shop"}
     ),

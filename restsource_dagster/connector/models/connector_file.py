@@ -36,7 +36,9 @@ __all__ = [
     "Client",
     "ConnectorFile",
     "HttpSettings",
+    "RateLimit",
     "ResourceDefaults",
+    "ResourceHttp",
     "ResourceObject",
     "ResourceOrName",
     "SkipChildErrors",
@@ -83,6 +85,15 @@ def _above_zero_schema(most: float) -> WithJsonSchema:
 
 
 Seconds = Annotated[float, PlainValidator(_check_seconds), _above_zero_schema(86_400)]
+Rate = Annotated[float, PlainValidator(_check_rate), _above_zero_schema(10_000)]
+_SHARED = re.compile("[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def _check_shared(value: Any) -> str:
+    expected = "a name of small letters, digits, `-` and `_`, such as `acme-zendesk`"
+    if not isinstance(value, str):
+        refuse_type(expected)
+    return value if _SHARED.fullmatch(value) else refuse_value(expected)
 
 
 class SkipChildErrors(FileModel):
@@ -105,8 +116,80 @@ OnChildError = Annotated[
 ]
 
 
+_PERIOD = re.compile(r"([1-9][0-9]{0,4})(s|m|h|d)")
+_PERIOD_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _check_period(value: Any) -> str:
+    expected = "a time up to a day, such as `60s`, `1m`, `1h` or `1d`"
+    if not isinstance(value, str):
+        refuse_type(expected)
+    found = _PERIOD.fullmatch(value)
+    if found is None or int(found[1]) * _PERIOD_SECONDS[found[2]] > _PERIOD_SECONDS["d"]:
+        refuse_value(expected)
+    return value
+
+
+def _check_path_pattern(value: Any) -> str:
+    expected = "a path after `base_url`, with `*` for any text, such as `incremental/*`"
+    if not isinstance(value, str):
+        refuse_type(expected)
+    if not value.strip("/") or any(char in value for char in "[]?{}"):
+        refuse_value(expected)
+    return value.lstrip("/")
+
+
+class RateLimit(FileModel):
+    """A limit of the API: so many requests in any period."""
+
+    requests: Annotated[int, *count_from_one(1_000_000)] = Field(
+        description="Maximum number of requests in any period of this length."
+    )
+    per: Annotated[
+        str,
+        PlainValidator(_check_period),
+        WithJsonSchema({"type": "string", "pattern": f"^{_PERIOD.pattern}$"}),
+    ] = Field(description="The length of the period: `60s`, `1m`, `1h`, up to `1d`.")
+    match: Annotated[
+        str, PlainValidator(_check_path_pattern), WithJsonSchema({"type": "string"})
+    ] = Field(
+        default="*",
+        description="The paths after `base_url` whose requests count, with `*` for any text: "
+        "`incremental/*`. If left out, all.",
+    )
+
+    @property
+    def seconds(self) -> float:
+        """The length of the period in seconds."""
+        return float(int(self.per[:-1]) * _PERIOD_SECONDS[self.per[-1]])
+
+
+class ResourceHttp(FileModel):
+    """Settings of the requests of one resource: limits beside those of `http`, and other values."""
+
+    timeout_seconds: Seconds | None = Field(default=None, description="In place of that of `http`.")
+    max_wait_seconds: Seconds | None = Field(
+        default=None, description="In place of that of `http`."
+    )
+    max_pages: Annotated[int, *count_from_one(100_000_000)] | None = Field(
+        default=None, description="In place of that of `http`."
+    )
+    max_response_mb: Annotated[int, *count_from_one(1_000_000)] | None = Field(
+        default=None, description="In place of that of `http`."
+    )
+    requests_per_second: Rate | None = Field(
+        default=None,
+        description="Maximum number of requests of this resource in any second. The limits of `http` hold, "
+        "too.",
+    )
+    rate_limits: list[RateLimit] = Field(
+        default=[],
+        description="Limits of this resource's requests. The limits of `http` hold, too.",
+    )
+
+
 class HttpSettings(FileModel):
-    """Timeouts, rate limit, concurrency and allowed hosts of all requests."""
+    """Timeouts, rate limits, concurrency and allowed hosts of all requests."""
 
     timeout_seconds: Seconds = Field(
         default=60.0,
@@ -118,12 +201,27 @@ class HttpSettings(FileModel):
         description="Maximum total wait of one request in seconds, over all its retries "
         "(`Retry-After`, rate limits). If the API asks for more, the resource fails.",
     )
-    requests_per_second: (
-        Annotated[float, PlainValidator(_check_rate), _above_zero_schema(10_000)] | None
-    ) = Field(
+    requests_per_second: Rate | None = Field(
         default=None,
         description="Rate limit: maximum number of requests in any second, over the whole run. If "
         "left out, there is no limit.",
+    )
+    rate_limits: list[RateLimit] = Field(
+        default=[],
+        description="Further limits. Each request keeps to all that match its path.",
+    )
+    shared: (
+        Annotated[
+            str,
+            PlainValidator(_check_shared),
+            WithJsonSchema({"type": "string", "pattern": f"^{_SHARED.pattern}$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="A name. The limits count the requests of all connectors that have this name here, in "
+        "all processes that use the same state folder, and a pause that the API asks for holds for all. "
+        "Give each of them the same limits.",
     )
     max_concurrency: Annotated[int, *count_from_one(256)] = Field(
         default=8,
@@ -242,6 +340,10 @@ class ResourceObject(ResourceBase):
     ] = Field(
         default=Endpoint(),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
+    )
+    http: ResourceHttp | None = Field(
+        default=None,
+        description="Limits and timeouts of this resource's requests. Not part of dlt's configuration.",
     )
     backfill: Backfill | None = Field(
         default=None,

@@ -453,6 +453,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         include_from_parent=tuple(fields.include_from_parent or ()),
         processing_steps=tuple(fields.processing_steps),
         mode=fields.mode or "auto",
+        http=fields.http,
         max_table_nesting=_max_table_nesting(fields),
     )
 

@@ -111,6 +111,8 @@ _FIELD_SYNONYMS = {
     "link_header": "next_url_header",
     "total_pages_header": "total_header",
     "body_path": "body",
+    "period": "per",
+    "path_pattern": "match",
     "total_count_header": "total_header",
     "has_more": "has_more_path",
     "more_path": "has_more_path",

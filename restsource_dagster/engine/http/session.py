@@ -45,6 +45,7 @@ from restsource_dagster.engine.http.json_body import (
 )
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.request_log import SentRequest
 from restsource_dagster.engine.http.waits import (
     ActionFor,
     RateLimiter,
@@ -107,6 +108,10 @@ class SessionRules:
     action_for: ActionFor = lambda _: None
     asked_wait: Callable[[requests.Response], float | None] = asks_no_wait
     """Returns the seconds that the body of a response asks to wait; None if it doesn't."""
+    sender: str = ""
+    """Names the connector and the resource for rate limits."""
+    base_path: str = ""
+    """The path of `base_url`: rate limits name paths after it."""
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
     redactor: Redactor = field(default_factory=Redactor)
@@ -114,6 +119,11 @@ class SessionRules:
     """Given for bodies that go to the disk, and how large they may be."""
     folder: Path | None = None
     """Where bodies on the disk are; None for the system's folder of temporary files."""
+
+    def sent(self, url: str) -> SentRequest:
+        """Return what rate limits know of a request to a URL."""
+        path = urlsplit(url).path.removeprefix(self.base_path.rstrip("/"))
+        return SentRequest(path.lstrip("/"), self.sender)
 
 
 class ApiResponse(requests.Response):
@@ -344,7 +354,9 @@ class _Transport(HTTPAdapter):
         """
         self._rules.origins.check(str(request.url))
         options = {"verify": verify, "cert": cert, "proxies": proxies}
-        return self._retrier.run(lambda: self._exchange(request, **options))
+        return self._retrier.run(
+            lambda: self._exchange(request, **options), self._rules.sent(str(request.url))
+        )
 
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request once and read the whole body within `timeout_seconds`."""

@@ -1,13 +1,15 @@
 """How long requests wait: for the run's rate limit, and before they are sent again.
 
 An API says how long to wait with `Retry-After` (RFC 9110) or with one of the rate limit headers in
-use: `X-RateLimit-*` (GitHub and others) and `RateLimit-*` (an IETF draft).
+use: `X-RateLimit-*` (GitHub and others) and `RateLimit-*` (an IETF draft). Shopify tells with
+`X-Shopify-Shop-Api-Call-Limit: 32/40` how full the bucket of calls is.
 """
 
 import email.utils
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
 from restsource_dagster.engine.http.cancellation import Sleep, cancellable_sleep, raise_if_cancelled
+from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog, SentRequest
 from restsource_dagster.engine.run_progress import UsageCounter
 
 __all__ = [
@@ -26,32 +29,28 @@ __all__ = [
     "RateLimiter",
     "Retrier",
     "asks_no_wait",
+    "full_bucket_seconds",
     "is_transient",
+    "rate_limit",
     "rate_limit_resets_in",
     "retry_after",
 ]
 
 
-_TRANSIT_SECONDS = 0.5
-"""The longest time that a request is assumed to take to reach the server."""
-
-
-@dataclass
-class _RequestSlot:
-    """One request within the rate limit."""
-
-    arrived_by: float
-    """The latest time at which the request can have reached the server, on the limiter's clock."""
+_POLL_SECONDS = 0.2
+"""How long a request waits before it looks whether another process has left it room."""
+_CALLS = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
+_EMPTYING_SECONDS = 20.0
+"""How long a full bucket of calls takes to empty: Shopify's, whatever the plan."""
 
 
 class RateLimiter:
     """Limits a run's requests: `max_concurrency` at once, `requests_per_second` in any second.
 
-    All threads and resources of a run share one limiter. An API counts a request in the second in
-    which it arrives. It arrives before its response, so a request counts until one second after its
-    response, and at most one and a half seconds after its start. `pause` holds all requests back when
-    the API asks for it. A waiting request that is cancelled raises `RequestCancelled` when it next
-    wakes up.
+    All threads and resources of a run share one limiter. `limits` are further limits, and the `log` of
+    requests may be shared by the runs of several connectors. See `request_log` for how requests are
+    counted. `pause` holds all requests back when the API asks for it. A waiting request that is cancelled
+    raises `RequestCancelled` when it next wakes up.
     """
 
     def __init__(
@@ -59,41 +58,46 @@ class RateLimiter:
         *,
         requests_per_second: float | None = None,
         max_concurrency: int = 8,
+        limits: Sequence[RequestLimit] = (),
+        log: RequestLog | None = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
+        self.max_concurrency = max_concurrency
+        """The most requests that are under way at once."""
         self._concurrency = threading.BoundedSemaphore(max_concurrency)
         self._clock = clock
         self._wait = wait
         self._changed = threading.Condition()
         self._resumes_at = 0.0
         self._was_paused = False
-        rate = requests_per_second or 0.0
-        # below one request a second the window grows instead: 0.5 is one request in two seconds
-        self._max_per_window = max(1, int(rate)) if rate else 0
-        self._window_seconds = max(1.0, 1.0 / rate) if rate else 0.0
-        self._recent_slots: list[_RequestSlot] = []
+        self._limits = (*rate_limit(requests_per_second), *limits)
+        # without a limit nothing has to be counted
+        self._log = log or (RequestLog(clock) if self._limits else None)
 
     @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a slot for the block. Waits for a free slot, for the rate limit and for a pause to end."""
+    def slot(self, request: SentRequest | None = None) -> Iterator[None]:
+        """Hold a slot for the block. Waits for a free slot, for the limits and for a pause to end."""
         # a cancelled request may wait here, at most until another one ends
         with self._concurrency:
-            taken = self._take_slot()
+            number = self._take_slot(request or SentRequest())
             try:
                 raise_if_cancelled()
                 yield
             finally:
                 with self._changed:
                     # it has arrived by its response, which may be earlier than assumed
-                    taken.arrived_by = min(taken.arrived_by, self._clock())
+                    if self._log is not None:
+                        self._log.note_response(number)
                     self._changed.notify_all()
 
     def pause(self, seconds: float) -> None:
-        """Start no request for so many seconds."""
+        """Start no request for so many seconds; nor do the other runs that share the log."""
         with self._changed:
             self._resumes_at = max(self._resumes_at, self._clock() + seconds)
             self._was_paused = True
+            if self._log is not None and self._log.is_shared:
+                self._log.pause(seconds)
 
     @property
     def is_limited(self) -> bool:
@@ -101,30 +105,40 @@ class RateLimiter:
 
         Then send no request that may turn out to be unneeded.
         """
-        return bool(self._max_per_window) or self._was_paused
+        return bool(self._limits) or self._was_paused
 
     def wake_waiters(self) -> None:
         """Let waiting requests check whether they are cancelled."""
         with self._changed:
             self._changed.notify_all()
 
-    def _take_slot(self) -> _RequestSlot:
+    def close(self) -> None:
+        """Close the log."""
+        if self._log is not None:
+            self._log.close()
+
+    def _take_slot(self, request: SentRequest) -> int:
+        """Return the number of the request in the log as soon as it may be sent."""
         with self._changed:
             # again after each wait: a pause may have come, or another thread may have been first
-            while (wait := self._seconds_to_wait()) > 0:
+            while True:
+                number, wait = 0, self._resumes_at - self._clock()
+                if wait <= 0 and self._log is not None:
+                    number, wait = self._log.take(request, self._limits)
+                if wait <= 0:
+                    return number
                 raise_if_cancelled()
-                self._wait(self._changed, wait)
-            taken = _RequestSlot(self._clock() + _TRANSIT_SECONDS)
-            if self._max_per_window:
-                self._recent_slots.append(taken)
-            return taken
+                is_shared = self._log is not None and self._log.is_shared
+                self._wait(self._changed, min(wait, _POLL_SECONDS) if is_shared else wait)
 
-    def _seconds_to_wait(self) -> float:
-        now, window = self._clock(), self._window_seconds
-        self._recent_slots = [one for one in self._recent_slots if one.arrived_by + window > now]
-        is_full = bool(self._max_per_window) and len(self._recent_slots) >= self._max_per_window
-        free_at = min(one.arrived_by for one in self._recent_slots) + window if is_full else now
-        return max(self._resumes_at, free_at) - now
+
+def rate_limit(requests_per_second: float | None, sender: str = "*") -> Iterator[RequestLimit]:
+    """Yield the limit of so many requests in any second; none for None.
+
+    Below one request a second the window grows instead: 0.5 is one request in two seconds.
+    """
+    if rate := requests_per_second or 0.0:
+        yield RequestLimit(max(1, int(rate)), max(1.0, 1.0 / rate), sender=sender)
 
 
 ActionFor = Callable[[requests.Response], str | None]
@@ -176,8 +190,10 @@ class Retrier:
     asked_wait: Callable[[requests.Response], float | None] = asks_no_wait
     """Returns the seconds that the body of a response asks to wait; None if it doesn't."""
 
-    def run(self, attempt: Callable[[], requests.Response]) -> requests.Response:
-        """Return the last response or raise the last error of `attempt`.
+    def run(
+        self, attempt: Callable[[], requests.Response], request: SentRequest | None = None
+    ) -> requests.Response:
+        """Return the last response or raise the last error of `attempt`, which sends `request`.
 
         Raises `RateLimitedError` if the API asks to wait longer than `max_wait_seconds`,
         `RequestCancelled` if the request is cancelled while it waits.
@@ -191,10 +207,12 @@ class Retrier:
             retry_error_callback=_last_result,
             sleep=lambda seconds: cancellable_sleep(seconds, self.sleep),
         )
-        return retrying(self._send, attempt)
+        return retrying(self._send, attempt, request)
 
-    def _send(self, attempt: Callable[[], requests.Response]) -> requests.Response:
-        with self.rate_limiter.slot():
+    def _send(
+        self, attempt: Callable[[], requests.Response], request: SentRequest | None
+    ) -> requests.Response:
+        with self.rate_limiter.slot(request):
             response = attempt()
         self._respect_rate_limit(response)
         return response
@@ -210,6 +228,9 @@ class Retrier:
         else:
             wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
             wait = wait or self.asked_wait(response)
+            if full := full_bucket_seconds(response.headers, self.rate_limiter.max_concurrency):
+                # so often that a message each time would say nothing
+                self.rate_limiter.pause(min(full, self.max_wait_seconds))
         if wait and wait <= self.max_wait_seconds:
             self.rate_limiter.pause(wait)
             if response.ok:  # a refused request reports its wait itself, before its retry
@@ -291,6 +312,19 @@ def rate_limit_resets_in(headers: Mapping[str, str], now: datetime) -> float | N
     if reset > _MIN_EPOCH_MILLISECONDS:
         reset /= 1000
     return max(0.0, reset - now.timestamp()) if reset > _MIN_EPOCH_SECONDS else reset
+
+
+def full_bucket_seconds(headers: Mapping[str, str], requests_to_come: int) -> float:
+    """Return how long a bucket of calls needs for room for so many more requests; 0 if it has it.
+
+    It is read from a header whose name ends in `-call-limit`, as `32/40`.
+    """
+    for name, text in headers.items():
+        if name.lower().endswith("-call-limit") and (found := _CALLS.fullmatch(text.strip())):
+            used, size = int(found[1]), max(1, int(found[2]))
+            too_many = used + min(requests_to_come, size) - size
+            return max(0.0, too_many * _EMPTYING_SECONDS / size)
+    return 0.0
 
 
 def _describe_attempt(state: tenacity.RetryCallState) -> str:

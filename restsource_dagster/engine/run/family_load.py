@@ -91,7 +91,7 @@ _logger = logging.getLogger(__name__)
 
 _NOT_ASKED = {
     *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
-    *("selected", "pointer", "line", "definition_key", "mode"),
+    *("selected", "pointer", "line", "definition_key", "mode", "http"),
 }
 """Fields of a resource that say nothing about its rows, or that are in its endpoint."""
 
@@ -166,7 +166,9 @@ def open_connector_run(
         connector_workspace(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
-        closing(EndpointFactory(resolved, redactor, progress, sleep, folder)) as endpoints,
+        closing(
+            EndpointFactory(resolved, redactor, progress, sleep, folder, settings.state_dir)
+        ) as endpoints,
     ):
         pipelines = PipelineManager(
             pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name

@@ -1,10 +1,12 @@
 """Builds the endpoint of each resource: its session, credentials, paginator and limits."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
@@ -13,14 +15,16 @@ from requests.auth import AuthBase
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.body_format import BodyFormat
+from restsource_dagster.connector.models.connector_file import HttpSettings
 from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
+from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
-from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait
+from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait, rate_limit
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.file_records import FileFormat
 from restsource_dagster.engine.paging.records import knows_page_size
@@ -60,8 +64,12 @@ class EndpointFactory:
         progress: Progress,
         sleep: Sleep | None = None,
         folder: Path | None = None,
+        state_dir: Path | None = None,
     ) -> None:
-        """`folder` is where bodies that are no plain JSON are downloaded to."""
+        """`folder` is where bodies that are no plain JSON are downloaded to.
+
+        `state_dir` has the logs of requests that connectors share.
+        """
         self._sleep, self._folder = sleep, folder
         self._http = connector.http
         self._client = connector.client
@@ -75,7 +83,10 @@ class EndpointFactory:
         self._rate_limiter = RateLimiter(
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
+            limits=tuple(_limits_of(connector)),
+            log=_shared_log(self._http, state_dir),
         )
+        self._connector = connector.name
         threads = self._http.max_concurrency
         self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
         self.max_prefetched_calls = self._prefetcher.max_prefetched_calls if self._prefetcher else 0
@@ -154,7 +165,7 @@ class EndpointFactory:
             actions=tuple(endpoint.response_actions or ()),
             allows_errors=endpoint.partial_errors == "load",
             allowed_error_paths=endpoint.graphql.allow_errors if endpoint.graphql else (),
-            max_pages=self._http.max_pages,
+            max_pages=_http_of(plan, self._http).max_pages,
             listener=PageReporter(name, counts, self._progress),
             # a prefetch holds its pages in memory
             prefetcher=None if endpoint.response else self._prefetcher,
@@ -166,20 +177,24 @@ class EndpointFactory:
             self._prefetcher.close()
         for session in self._sessions:
             session.close()
+        self._rate_limiter.close()
 
     def _session(self, url: str, plan: ResourcePlan | None, counts: ResourceCounts) -> ApiSession:
         name = plan.resource.name if plan else "token"
         actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
         is_graphql = plan is not None and plan.endpoint.graphql is not None
+        http = _http_of(plan, self._http)
         session = ApiSession(
             SessionRules(
                 # no other host for a token request: its body holds the client's secret
                 origins=OriginPolicy.for_url(url, self._http.allowed_hosts if plan else ()),
                 rate_limiter=self._rate_limiter,
                 usage_counter=counts.usage_counter,
-                timeout_seconds=self._http.timeout_seconds,
-                max_wait_seconds=self._http.max_wait_seconds,
-                max_response_mb=self._http.max_response_mb,
+                timeout_seconds=http.timeout_seconds,
+                max_wait_seconds=http.max_wait_seconds,
+                max_response_mb=http.max_response_mb,
+                sender=f"{self._connector}/{name}",
+                base_path=urlsplit(self._client.base_url).path,
                 action_for=partial(
                     _graphql_action if is_graphql else matching_action, actions=actions
                 ),
@@ -222,6 +237,36 @@ class EndpointFactory:
             and given.client_authentication == "basic"
         )
         return RenewingToken(auth, self.redactor, sends_basic=sends_basic)
+
+
+_OWN_HTTP = ("timeout_seconds", "max_wait_seconds", "max_pages", "max_response_mb")
+
+
+def _http_of(plan: ResourcePlan | None, http: HttpSettings) -> HttpSettings:
+    """Return the settings with those that the resource has of its own."""
+    own = plan.resource.http if plan else None
+    given = {name: value for name in _OWN_HTTP if (value := getattr(own, name, None))}
+    return http.model_copy(update=given) if given else http
+
+
+def _limits_of(connector: Connector) -> Iterator[RequestLimit]:
+    """Yield the limits beside `http.requests_per_second`: of all requests, then of each resource."""
+    for limit in connector.http.rate_limits:
+        yield RequestLimit(limit.requests, limit.seconds, limit.match)
+    for resource in connector.resources:
+        if resource.http is None:
+            continue
+        sender = f"{connector.name}/{resource.name}"
+        yield from rate_limit(resource.http.requests_per_second, sender)
+        for limit in resource.http.rate_limits:
+            yield RequestLimit(limit.requests, limit.seconds, limit.match, sender)
+
+
+def _shared_log(http: HttpSettings, state_dir: Path | None) -> RequestLog | None:
+    if http.shared is None or state_dir is None:
+        return None
+    # since 1970, which all processes agree on
+    return RequestLog(time.time, state_dir / "requests" / f"{http.shared}.sqlite")
 
 
 def _graphql_action(
