@@ -69,12 +69,14 @@ def split_requested_range(
 ) -> tuple[RequestedWindow, ...]:
     """Split the range from `from_` to `to`, without `to`, into windows, newest first.
 
-    `window` is their length, by default the length of the resource's partitions; without a `backfill`
-    block the range is one window. `partition_keys` are the partitions of the resource's backfill.
+    `window` is their length, by default the length of the resource's partitions, or of its
+    `incremental.window`; without either the range is one window. `partition_keys` are the partitions of the resource's backfill.
     Raises `ValueError`, with a sentence for the user, if the range can't be split like that.
     """
     backfill = resource.backfill
-    length = window or (_LENGTH_BY_GRANULARITY[backfill.partition] if backfill else None)
+    length = window or (
+        _LENGTH_BY_GRANULARITY[backfill.partition] if backfill else _length_of_windows(resource)
+    )
     windows = split_into_windows(
         from_, to, length, cursor_format=_cursor_format_of_resource(resource)
     )
@@ -83,6 +85,13 @@ def split_requested_range(
         # newest first: people look at recent rows, and an interrupted backfill leaves the oldest
         for one in reversed(windows)
     )
+
+
+def _length_of_windows(resource: Resource) -> str | None:
+    window = resource.incremental.window if resource.incremental else None
+    size = window.size if window else None
+    # minutes are `m` in the file, where months are not next to them
+    return f"{size}in" if size and size.endswith("m") else size
 
 
 def _matching_partition_key(

@@ -17,10 +17,13 @@ from restsource_dagster.connector.validation.diagnostics import nearest_name, qu
 
 __all__ = [
     "NAMED_FORMATS",
+    "duration_fix",
     "is_relative_time",
     "is_time_format",
     "meant_relative_time",
+    "moved_by",
     "patterns_for",
+    "precision_of",
     "read_moment",
     "read_time",
     "relative_format",
@@ -148,7 +151,7 @@ def write_moment(
     Raises `ValueError` for a moment outside the years 1 to 9999.
     """
     if rounds_up:
-        step = _precision_of(time_format)
+        step = precision_of(time_format)
         moment = _floored(moment + step - 1, step, zone)
     if unit := _EPOCH_UNITS.get(time_format):
         return moment // unit
@@ -172,7 +175,8 @@ def _as_datetime(moment: int) -> datetime:
         raise ValueError("the time is outside the years 1 to 9999") from error
 
 
-def _precision_of(time_format: str) -> int:
+def precision_of(time_format: str) -> int:
+    """Return the nanoseconds of the smallest step that a format can say."""
     if unit := _EPOCH_UNITS.get(time_format):
         return unit
     if time_format in NAMED_FORMATS:
@@ -204,7 +208,7 @@ def read_moment(text: str, time_format: str, zone: tzinfo = UTC) -> int | date:
         return int(text) * unit
     else:
         moment = datetime.strptime(text, time_format)  # noqa: DTZ007 - the zone is added below
-    if _precision_of(time_format) == _DAY:
+    if precision_of(time_format) == _DAY:
         return moment.date()
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=zone)
@@ -288,15 +292,45 @@ def relative_time(name: str, start: datetime) -> int:
     if found["base"] == "today":
         moment = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     for sign, digits, unit in _STEP.findall(found["steps"]):
-        count = int(sign + digits)
         try:
-            if seconds := _STEP_SECONDS.get(unit):
-                moment += timedelta(seconds=count * seconds)
-            else:
-                moment = _add_months(moment, count * (12 if unit == "y" else 1))
+            moment = _moved(moment, int(sign + digits), unit)
         except OverflowError as error:
             raise ValueError(f"{name} is outside the years 1 to 9999") from error
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+def _moved(moment: datetime, count: int, unit: str) -> datetime:
+    if seconds := _STEP_SECONDS.get(unit):
+        return moment + timedelta(seconds=count * seconds)
+    return _add_months(moment, count * (12 if unit == "y" else 1))
+
+
+_DURATION = re.compile(r"(?P<count>\d{1,6})(?P<unit>mo|[smhdwy])", re.ASCII)
+_LIKE_DURATION = re.compile(r"P?T?(\d{1,6})\s*([a-z]+)", re.IGNORECASE | re.ASCII)
+
+
+def duration_fix(text: str) -> str | None:
+    """Return what to write instead of a wrong length of time; None if `30d`, `1mo` or the like is right."""
+    if _DURATION.fullmatch(text):
+        return None
+    found = _LIKE_DURATION.fullmatch(text.strip())
+    meant = f"{found[1]}{_unit_of(found[2])}" if found else ""
+    return meant if _DURATION.fullmatch(meant) else "30d"
+
+
+def moved_by(moment: datetime, duration: str, sign: int = 1) -> datetime:
+    """Return a moment moved by a length of time such as `30d` or `1mo`, back with the sign -1.
+
+    Months follow the calendar, as in `relative_time`. It stays within the years 1 to 9999.
+    """
+    found = _DURATION.fullmatch(duration)
+    if found is None:
+        raise ValueError(f"{duration} is no length of time")
+    try:
+        return _moved(moment, sign * int(found["count"]), found["unit"])
+    except OverflowError:
+        year = 1 if sign < 0 else 9999
+        return datetime(year, 1, 1, tzinfo=moment.tzinfo)
 
 
 def relative_format(name: str) -> NamedFormat:

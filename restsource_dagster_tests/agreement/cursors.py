@@ -280,6 +280,48 @@ ROWS = (
         convert="%d %H:%M",
         timezone="Asia/Tokyo",
     ),
+    *(
+        cursor(
+            f"window_{name}",
+            at("2024-01-05T00:00:00Z"),
+            asked,
+            lambda result: list(until(result)),
+            initial_value="2024-01-01T00:00:00Z",
+            end_param="until",
+            window=window,
+            resource={"primary_key": "id"},
+        )
+        for name, window, asked in (
+            ("size", {"size": "2y"}, ["2024-01-01T00:00:00Z", "2026-01-01T00:00:00Z"]),
+            (
+                "delay",
+                {"delay": "1m", "size": "2y"},
+                ["2024-01-01T00:00:00Z", "2026-01-01T00:00:00Z"],
+            ),
+        )
+    ),
+    cursor("window_null", at(1), ["0"], initial_value=0, window=None),
+    refused(
+        "window_without_an_end",
+        endpoint={
+            "incremental": {
+                "cursor_path": "at",
+                "initial_value": "2024-01-01",
+                "start_param": "since",
+                "window": {"size": "30d"},
+            }
+        },
+    ),
+    cursor(
+        "retention",
+        at("2024-01-05T00:00:00Z"),
+        ["2024-01-01T00:00:00Z"],
+        again=at("2024-01-05T00:00:00Z"),
+        initial_value="2024-01-01T00:00:00Z",
+        retention="30d",
+        resource={"primary_key": "id"},
+    ),
+    cursor("retention_null", at(1), ["0"], initial_value=0, retention=None),
     kind("timezone_null", (1, 3), "3", initial_value=0, timezone=None),
     refused(
         "timezone_unknown", endpoint={"incremental": {"cursor_path": "at", "timezone": "Mars"}}

@@ -34,7 +34,7 @@ SECRETS = tuple(
 OWN_PAGING_FIELDS = (
     *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
 )
-OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone")
+OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone", "window", "retention")
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
 DLT_FIELDS = ("client", "resource_defaults", "resources")
 

@@ -4,6 +4,7 @@ import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
 from restsource_dagster_tests.servers.api import Answer, Seen
@@ -82,6 +83,28 @@ def past_the_end(number: int, _: Seen) -> Any:
     return Answer({"code": "invalid_page_number"}, 400) if number > 2 else [{"id": number}]
 
 
+def payments_of_31_days(seen: Seen) -> Any:
+    start, end = (datetime.fromisoformat(seen.query[name]) for name in ("from", "to"))
+    if end - start > timedelta(days=31):
+        return Answer({"error": "a range has 31 days at most"}, 400)
+    rows = [(1, "2026-09-03T00:00:00Z"), (2, "2026-11-20T00:00:00Z")]
+    return [
+        {"id": number, "created_at": at}
+        for number, at in rows
+        if start <= datetime.fromisoformat(at) < end
+    ]
+
+
+TICKETS = {
+    "tickets": [
+        {"id": 1, "updated_at": "2026-11-27T09:58:00Z"},
+        {"id": 2, "updated_at": "2026-11-27T10:00:10Z"},
+    ],
+    "next_page": "?start_time=1795773610",
+    "end_of_stream": True,
+}
+
+
 def orders_by_graphql(seen: Seen) -> Any:
     """Three orders, two on the first page."""
     variables = json.loads(seen.body)["variables"]
@@ -126,6 +149,8 @@ APIS: Mapping[str, RecipeApi] = {
     "next_page_in_a_header": RecipeApi({"/items": numbered("_token", 1, next_in_header)}),
     "pages_counted_in_a_header": RecipeApi({"/items": numbered("page", 1, counted_in_header)}),
     "params_of_the_first_page": RecipeApi({"/items": numbered("page_info", 1, filtered_first)}),
+    "ranges_of_31_days": RecipeApi({"/payments": payments_of_31_days}),
+    "one_minute_rule": RecipeApi({"/api/v2/incremental/tickets.json": TICKETS}, [{}]),
     "cursor_in_epoch_seconds": RecipeApi(
         {
             "/api/v2/incremental/users.json": users(

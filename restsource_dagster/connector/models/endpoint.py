@@ -21,6 +21,7 @@ from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.fields import (
+    Duration,
     FileModel,
     Flag,
     JsonPath,
@@ -55,6 +56,7 @@ __all__ = [
     "ActionName",
     "BindType",
     "ColumnNames",
+    "CursorWindow",
     "Endpoint",
     "EndpointDefaults",
     "Incremental",
@@ -209,6 +211,22 @@ class IncrementalBase(FileModel):
         return self.at(_SAMPLE_START).initial_value
 
 
+class CursorWindow(FileModel):
+    """How a live run cuts what it asks for into ranges of time, each stored before the next is asked for."""
+
+    size: Duration | None = Field(
+        default=None,
+        description="The longest range that a request asks for: `30d`, `12h`, `1mo`. A run asks for one "
+        "after the other, up to now, so the request needs a place for the end: `end_param`, or "
+        "`{incremental.end_value}`. If left out, one range.",
+    )
+    delay: Duration | None = Field(
+        default=None,
+        description="How far before now the last range ends, such as `1m`, a minute: rows after it are left "
+        "to the next run. If left out, it ends now.",
+    )
+
+
 class Incremental(IncrementalBase):
     """The cursor of an endpoint: each run requests only records that are new since the last run.
 
@@ -219,7 +237,18 @@ class Incremental(IncrementalBase):
         default=None, description="The query parameter that sends the start of the cursor."
     )
     end_param: Text | None = Field(
-        default=None, description="The query parameter that sends `end_value`."
+        default=None,
+        description="The query parameter that sends `end_value`, or the end of a `window`.",
+    )
+    window: CursorWindow | None = Field(
+        default=None,
+        description="Asks for ranges of time, for APIs that refuse long ones or the newest rows. Not part "
+        "of dlt's configuration.",
+    )
+    retention: Duration | None = Field(
+        default=None,
+        description="How long the API keeps its changes, such as `90d`. A run whose cursor is older starts "
+        "at `initial_value` again, and says so. Not part of dlt's configuration.",
     )
 
 
@@ -521,6 +550,24 @@ class Endpoint(EndpointDefaults):
         values = (cursor.initial_value, cursor.end_value) if cursor else ()
         return any(isinstance(value, str) and is_relative_text(value) for value in values) or any(
             found.name is not None and is_relative_time(found.name) for found in self.placeholders
+        )
+
+    @property
+    def sends_start(self) -> bool:
+        """True if the API is asked for the records from the cursor's start on: it decides what is new."""
+        cursor = self.cursor
+        # a placeholder may be in the path, the params, the headers or the body
+        placeholders = ("{incremental.start_value", "{incremental.last_value")
+        return cursor is not None and (
+            bool(cursor.start_param) or any(map(self.mentions, placeholders))
+        )
+
+    @property
+    def sends_end(self) -> bool:
+        """True if the end of a window has a place in the request."""
+        cursor = self.cursor
+        return cursor is not None and (
+            bool(cursor.end_param) or self.mentions(END_VALUE_PLACEHOLDER)
         )
 
     @property

@@ -18,12 +18,14 @@ from pydantic_core import PydanticCustomError
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.time_formats import (
     NAMED_FORMATS,
+    duration_fix,
     time_format_problem,
     zone_problem,
 )
 from restsource_dagster.connector.validation.diagnostics import nearest_name, quoted_list
 
 __all__ = [
+    "Duration",
     "FileModel",
     "Flag",
     "JsonPath",
@@ -128,6 +130,14 @@ def _check_time_format(value: Any, *, is_read: bool = False) -> Any:
         refuse_type(f"{quoted_list(NAMED_FORMATS)}, or a pattern such as `%d/%m/%Y`")
     if problem := time_format_problem(value, is_read=is_read):
         refuse_explained(*problem)
+    return value
+
+
+def _check_duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        refuse_type("a length of time such as 30d, 12h or 1mo")
+    if fix := duration_fix(value):
+        refuse_explained("This is no length of time", f"Write `{fix}`")
     return value
 
 
@@ -287,6 +297,12 @@ ReadTimeFormat = Annotated[
     ),
 ]
 """The same, for reading: it tells the day."""
+Duration = Annotated[
+    str,
+    PlainValidator(_check_duration),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,6}(mo|[smhdwy])$"}),
+]
+"""A length of time: `45s`, `1m` (a minute), `12h`, `30d`, `2w`, `1mo`, `1y`."""
 MethodName = Annotated[
     str,
     PlainValidator(_check_method),

@@ -60,6 +60,7 @@ from restsource_dagster.connector.validation.response_action_rules import (
     warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.schema_errors import schema_findings
+from restsource_dagster.connector.validation.window_rules import check_windows
 
 __all__ = ["build_resources", "parse_connector"]
 
@@ -188,6 +189,7 @@ def build_resources(
     made = with_backfills(
         merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
     )
+    check_windows(merged_resources, made, structural)
     for merged in merged_resources:
         findings.extend(merged.findings)
     return made, findings

@@ -142,6 +142,11 @@ REFUSALS = {
     "relative-time": "A relative time such as `{now-30d}` that is misspelt or outside the years 1 to 9999. dlt "
     "doesn't have them.",
     "convert": "`convert` of a cursor that is no time, or with nothing that sends the cursor.",
+    "window": "A `window` of the cursor that isn't valid, or that a run could not honour: without a place for "
+    "its end in the request, with a cursor that is no time, below a parent, with `replace`. dlt doesn't have "
+    "this field and doesn't get it.",
+    "retention": "`retention` that is no length of time, or of rows that are not merged: those read again "
+    "would be stored twice. dlt doesn't have this field and doesn't get it.",
     "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
     "dlt doesn't have this block and doesn't get it.",
     "response": "A `response` block that isn't valid, or that another field contradicts: an option of another "
@@ -229,6 +234,8 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),
         ("paging-end", "paginator" in path and bool(_OWN_PAGING_FIELDS & {*path[-2:]})),
+        ("window", "incremental" in path and "window" in path),
+        ("retention", path[-2:] == ("incremental", "retention")),
         ("time-format", bool({"convert", "cursor_format", "timezone"} & {*path[-2:]})),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),

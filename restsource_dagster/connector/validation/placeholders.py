@@ -383,6 +383,8 @@ def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> Non
     needed = "end_value" if attribute == "end_value" else "initial_value"
     if attribute not in (*_START_ATTRIBUTES, "end_value") or getattr(cursor, needed) is not None:
         return
+    if needed == "end_value" and cursor.window:
+        return  # each window has an end
     when = "a run without an end" if needed == "end_value" else "the first run"
     alone = "" if place == merged.path_at else ", or give the placeholder a param of its own"
     merged.report(

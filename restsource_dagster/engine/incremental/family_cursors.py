@@ -30,6 +30,7 @@ from restsource_dagster.engine.incremental.cursor_state import (
     read_lower_bound,
     restsource_state,
 )
+from restsource_dagster.engine.incremental.live_window import LiveWindow, is_outdated
 from restsource_dagster.engine.incremental.ordering import CursorOrder
 from restsource_dagster.engine.incremental.position import SEEN_KEY, CursorRules, Position
 from restsource_dagster.engine.incremental.row_filter import RowFilter
@@ -200,9 +201,33 @@ class FamilyCursors:
         row_filter = RowFilter(
             rules, own, followers, self._notify, plan.sends_start, is_root=parent is None
         )
+        if parent is None and plan.cursor and plan.cursor.window:
+            window = LiveWindow.of(name, plan.cursor, row_filter.start, plan.started)
+            row_filter.ask_for(window, sends_end=plan.sends_end)
         if rules.end_value is not None and own and plan.appends and parent is None:
             self._append_once(name, rules, row_filter, saves)
         return OpenRowFilter(row_filter, save)
+
+    def forget_outdated(self, plan: ResourcePlan) -> None:
+        """Forget a root's cursor, and its dependents' places in its rows, if the API keeps no changes since.
+
+        Call it before `open`. The rows are merged, so none is stored twice.
+        """
+        cursor, rows = plan.cursor, plan.resource.name
+        if cursor is None or cursor.retention is None or plan.incremental is None:
+            return
+        rules = CursorRules.of(rows, plan.incremental)
+        places: ResourceState = dlt.current.resource_state(rows).get("incremental", {})
+        last = places.get(rules.path, {}).get("last_value")
+        if not is_outdated(rows, cursor, last, plan.started):
+            return
+        places.pop(rules.path)
+        for reader in self.loaded_below(rows) - {rows}:
+            restsource_state(reader).get("follows", {}).get(rows, {}).pop(rules.path, None)
+        self._notify(
+            f"{rows}: its cursor, {last}, is older than the {cursor.retention} that the API keeps its changes "
+            f"(retention), so it starts at its initial_value again: {rules.initial_value}"
+        )
 
     def peek(self, plan: ResourcePlan, parent: Sequence[Any]) -> RowFilter | None:
         """Return a row filter that starts where a call below a parent would start now.

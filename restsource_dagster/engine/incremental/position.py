@@ -102,6 +102,7 @@ class Position:
         self._unmatched = Counter(digest for _, digest in self._seen_before)
         self._seen_now: list[tuple[Any, str]] = []
         self.is_changed = False
+        self.is_at_window_end = False
 
     def accept(self, value: Any, row: Mapping[str, Any]) -> bool:
         """Return True if the row is new, and remember it. Call it once per row."""
@@ -178,6 +179,15 @@ class Position:
         """
         self.last_value = self._before_newest
 
+    def finish_at(self, reached: Any) -> None:
+        """Move to the end of a window whose rows were all read; never back.
+
+        A row after it may have come, but others before that row are in the next window.
+        """
+        self.is_changed = self.is_at_window_end = True
+        is_ahead = self._stored is not None and self._order.is_before(reached, self._stored)
+        self.last_value = self._stored if is_ahead else reached
+
     def save(self, state: ResourceState) -> None:
         """Write the position into dlt's state, in dlt's form.
 
@@ -188,6 +198,9 @@ class Position:
         state["last_value"] = self.last_value
         state["unique_hashes"] = []
         seen = self._seen() if self.remembers else []
+        if self.is_at_window_end and self.remembers and not seen:
+            # even with no row: it tells that all rows before this value are known
+            seen = [[self.last_value, []]]
         if seen:
             state[SEEN_KEY] = seen
         else:

@@ -16,6 +16,7 @@ from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
+from restsource_dagster.engine.incremental.live_window import LiveWindow
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
@@ -61,10 +62,12 @@ class PlaceholderCursor(Incremental[Any]):
         view.start_value = view._start = start
         return view
 
-    def starting_at(self, start: Any) -> Self:
-        """Return a copy that starts at `start`. Much faster than `of`."""
+    def of_call(self, row_filter: "RowFilter") -> Self:
+        """Return a copy with the ends of a call: where its filter starts, and its window. Faster than `of`."""
         view = copy(self)
-        view.start_value = view._start = start
+        view.start_value = view._start = row_filter.start
+        if row_filter.live_window is not None and row_filter.sends_end:
+            view.end_value = row_filter.live_window.until
         return view
 
     @property
@@ -94,6 +97,10 @@ class RowFilter:
     """True if the file sends the cursor to the API."""
     is_root: bool = True
     """False for a call below a parent: what is left out of thousands of them is not told."""
+    live_window: LiveWindow | None = field(default=None, init=False)
+    """The range that the call asks for, if the file has windows."""
+    sends_end: bool = field(default=False, init=False)
+    """True if the API is asked for the end of the window."""
     start: Any = field(default=None, init=False)
     """The cursor value to request rows from: the oldest start of all positions."""
     is_finished: bool = field(default=False, init=False)
@@ -103,6 +110,7 @@ class RowFilter:
     _previous: Any = field(default=None, init=False)
     _left_out: int = field(default=0, init=False)
     _older: int = field(default=0, init=False)
+    _newer: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._order = CursorOrder(descending=self.rules.descending)
@@ -114,10 +122,27 @@ class RowFilter:
             position.accepts_older for position in self._positions
         )
 
+    def ask_for(self, window: LiveWindow | None, *, sends_end: bool) -> None:
+        """Have the call ask for this window, which begins at `start`."""
+        self.live_window, self.sends_end = window, sends_end
+
+    @property
+    def asks_nothing(self) -> bool:
+        """True if the window has no length: no request is made."""
+        return self.live_window is not None and self.live_window.is_empty
+
+    def finish_window(self) -> None:
+        """Move all positions to the end of the window: all its rows were read. Without one, stay."""
+        if self.live_window is None:
+            return
+        for position in self._positions:
+            position.finish_at(self.live_window.reached_like(position.last_value))
+
     @property
     def may_finish_early(self) -> bool:
         """True if paging may stop before the last page."""
-        ordered, is_bounded = self.rules.row_order, self.rules.end_value is not None
+        ordered = self.rules.row_order
+        is_bounded = self.rules.end_value is not None or self.live_window is not None
         return self.has_nothing_new or ordered == "desc" or (is_bounded and ordered == "asc")
 
     @property
@@ -146,6 +171,10 @@ class RowFilter:
         """Move all positions back to where a later call must start. See `can_continue_later`."""
         for position in self._positions:
             position.step_back()
+            if self.live_window and self._order.is_after(
+                position.last_value, self.live_window.reached
+            ):
+                position.finish_at(self.live_window.reached)
 
     @property
     def progress(self) -> Mapping[str, Any]:
@@ -208,6 +237,8 @@ class RowFilter:
         # each of these has to look at every row
         if not self._field or self._row_order or rules.descending or rules.excludes_start:
             return False
+        if self.live_window is not None and not self.sends_end:
+            return False
         try:
             values = [row[self._field] for row in rows]
         except (KeyError, TypeError):
@@ -229,12 +260,31 @@ class RowFilter:
             return True
         return not self._order.is_before(oldest, self.start)
 
+    def _is_after_window(self, value: Any) -> bool:
+        """True if a row is left to the next window.
+
+        Rows that the API sends though it was asked for an end are merged, as older ones are: it may
+        filter by another time than the cursor, and then no later window has them.
+        """
+        window, order = self.live_window, self._order
+        if window is None:
+            return False
+        if any(position.remembers for position in self._positions):
+            # those at the end are remembered: the API may count it to either of the windows
+            return order.is_after(value, window.reached)
+        return not self.sends_end and not order.is_before(value, window.until)
+
     def report(self) -> None:
         """Report the rows that were left out. Call it after the last page."""
         if self._older and self.is_root and self.rules.end_value is None:
             self.notify(
                 f"{self.rules.resource}: left out {self._older} rows whose {self.rules.path} is "
                 f"before {self.start!r}: {self._why_older_is_left_out()}"
+            )
+        if self._newer and self.live_window:
+            self.notify(
+                f"{self.rules.resource}: left out {self._newer} rows from {self.live_window.reached} on: they are "
+                "left to the next window"
             )
         if self._left_out:
             self.notify(
@@ -302,6 +352,10 @@ class RowFilter:
             if is_past or (rules.excludes_end and order.is_same(value, rules.end_value)):
                 self.is_finished = self.is_finished or (is_past and self._row_order == "asc")
                 return False
+        if self._is_after_window(value):
+            self._newer += 1
+            self.is_finished = self.is_finished or self._row_order == "asc"
+            return False
         if self.start is not None and order.is_before(value, self.start):
             self.is_finished = self.is_finished or self._row_order == "desc"
             self._older += not self._accepts_older

@@ -178,10 +178,9 @@ class WindowFilter(RowFilter):
 
 def api_filters_of(plan: ResourcePlan) -> tuple[bool, bool]:
     """Return whether requests send the start of a window, and whether they send its end."""
-    sends = plan.endpoint.mentions
     # in a window, the initial value is its start
-    lower = plan.sends_start or sends("{incremental.initial_value")
-    return lower, bool(plan.end_param) or sends("{incremental.end_value")
+    lower = plan.sends_start or plan.endpoint.mentions("{incremental.initial_value")
+    return lower, plan.sends_end
 
 
 def _describe_filter_cost(name: str, window: Window, api_filters: tuple[bool, bool]) -> str | None:

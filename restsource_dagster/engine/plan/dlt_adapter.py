@@ -41,7 +41,10 @@ __all__ = [
     "resource_hints",
 ]
 
-_NOT_DLT_CURSOR_FIELDS = {"start_param", "end_param", "convert", "cursor_format", "timezone"}
+_NOT_DLT_CURSOR_FIELDS = {
+    *("start_param", "end_param", "convert", "cursor_format", "timezone"),
+    *("window", "retention"),
+}
 
 
 def make_auth(auth: Auth) -> AuthBase | None:

@@ -99,11 +99,12 @@ class ResourcePlan:
     @cached_property
     def sends_start(self) -> bool:
         """True if the API is asked for the records from the cursor's start on: it decides what is new."""
-        if self.incremental is None:
-            return False
-        # a placeholder may be in the path, the params, the headers or the body
-        placeholders = ("{incremental.start_value", "{incremental.last_value")
-        return bool(self.start_param) or any(map(self.endpoint.mentions, placeholders))
+        return self.endpoint.sends_start
+
+    @cached_property
+    def sends_end(self) -> bool:
+        """True if the API is asked for the records up to the end of a window."""
+        return self.endpoint.sends_end
 
     @property
     def data_selector(self) -> str | None:

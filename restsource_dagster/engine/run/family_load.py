@@ -202,6 +202,13 @@ class _LoadAttempt:
     sources: list[FamilySource] = field(default_factory=list)
     known_rows: Mapping[str, RepeatedRows] = field(default_factory=dict)
     """The rows that earlier parts of the load have read, by resource."""
+    part: LoadPart | None = None
+    """Which part of its family's load it is, once that is known."""
+
+    @property
+    def has_next_window(self) -> bool:
+        """True if it has loaded a window whole, and another one follows."""
+        return self.part is not None and self.part.has_next_call
 
     def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
         """Return the attempt that follows this one."""
@@ -210,7 +217,7 @@ class _LoadAttempt:
             name: known
             for source in self.sources
             for name, repeats in source.repeats.items()
-            if not starts_anew and (known := repeats.for_next_part())
+            if not (starts_anew or self.has_next_window) and (known := repeats.for_next_part())
         }
         return _LoadAttempt(
             self.families,
@@ -374,10 +381,11 @@ class ConnectorRun:
             return False
         if checkpoint.error:
             raise checkpoint.error
-        if checkpoint.is_reached:
+        continues = checkpoint.is_reached or attempt.has_next_window
+        if continues:
             for outcome in join_all_parts(parts):
                 self.progress.checkpoint(outcome.resource, outcome.rows_loaded)
-        return checkpoint.is_reached
+        return continues
 
     def load_group(self, families: Sequence[SelectedFamily]) -> Iterator[Outcome]:
         """Load the new rows of several families in one package; yield the outcomes in their order.
@@ -426,7 +434,7 @@ class ConnectorRun:
             options = self._prepare_group(pipeline, attempt.families)
         # the extraction changes the pipeline's state in place
         state = deepcopy(dict(pipeline.state))
-        part = self._find_part(attempt, state, options)
+        part = attempt.part = self._find_part(attempt, state, options)
         if part.is_outdated and self._take_back_parts(state, part.root, options):
             pipeline = self.pipelines.open()
             state = deepcopy(dict(pipeline.state))
@@ -486,7 +494,11 @@ class ConnectorRun:
         if resumed is None:
             self._set_moment(selected, None)
         plans = self.plans(selected)
-        has_times = any(one.endpoint.has_relative_times for one in selected.family.members)
+        root = plans[selected.root].cursor
+        # the last window ends at the present
+        has_times = bool(root and root.window) or any(
+            one.endpoint.has_relative_times for one in selected.family.members
+        )
         return LoadPart(
             selected.root,
             lambda: self._fingerprint(selected),

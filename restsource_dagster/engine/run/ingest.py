@@ -201,7 +201,10 @@ def group_families(
     """
 
     def may_share(selected: SelectedFamily, seconds: float) -> bool:
-        if len(selected.family.members) > 1:
+        root = selected.family.root
+        # windows are loaded one by one
+        has_windows = bool(root.incremental and root.incremental.window)
+        if len(selected.family.members) > 1 or has_windows:
             return False
         wait_for_first_page(selected, seconds)
         return loads_from_cursor(selected) and is_prefetched(selected)
@@ -340,8 +343,10 @@ def _prefetch_family(
     check_safe_to_append(plans, {"resources": state}, _schema_row_counter(run), family=plans)
     with _injected_state(run.connector.name, state):
         row_filter = _open_root_filter(plans, root)
+    if row_filter and row_filter.asks_nothing:
+        return
     cursor = (
-        PlaceholderCursor.of(root.incremental, row_filter.start)
+        PlaceholderCursor.of(root.incremental, None).of_call(row_filter)
         if row_filter and root.incremental
         else None
     )
@@ -360,7 +365,9 @@ def _open_root_filter(plans: Mapping[str, ResourcePlan], root: ResourcePlan) -> 
     for name, plan in plans.items():
         if plan.resource.disposition.value == "replace":
             dlt_compat.reset_resource_state(name)  # as dlt does before it extracts
-    opened = FamilyCursors(plans, lambda _: None).open(root, None)
+    cursors = FamilyCursors(plans, lambda _: None)
+    cursors.forget_outdated(root)
+    opened = cursors.open(root, None)
     return opened.row_filter if opened else None
 
 

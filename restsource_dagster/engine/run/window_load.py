@@ -15,6 +15,7 @@ from dlt.extract import Incremental
 
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.partitions import Window
+from restsource_dagster.connector.time_formats import moved_by
 from restsource_dagster.engine.dlt_compat import (
     DestinationUndefinedEntity,
     WithStateSync,
@@ -78,6 +79,7 @@ def ingest_window(
     request is retried.
     """
     check_backfillable(connector, resource)
+    _check_length(connector.resource(resource), window)
     family = connector.family_of(resource)
     # with no resource of the family selected in the file, the root is what was asked for
     members = [member for member in family.members if member.selected] or [family.root]
@@ -156,6 +158,19 @@ def _check_write_disposition(root: Resource) -> None:
             root.name,
             f"{incremental.cursor_path} is not the name of a column, so the rows of a window can't "
             'be found in the table to be replaced. Add a "primary_key", so that they are merged',
+        )
+
+
+def _check_length(root: Resource, window: Window) -> None:
+    """Raise `ResourceError` for a window that is longer than the file says the API can answer."""
+    limits, form = require_incremental(root).window, window.cursor_format
+    if limits is None or limits.size is None or not form.is_time:
+        return
+    if moved_by(form.parse(window.start), limits.size) < form.parse(window.end):
+        raise ResourceError(
+            root.name,
+            f"the window {window.label} is asked for at once, and it is longer than the {limits.size} of "
+            f"`incremental.window`. Load it in shorter ones, with --window {limits.size}",
         )
 
 

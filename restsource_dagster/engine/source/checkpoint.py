@@ -17,6 +17,7 @@ import dlt
 
 from restsource_dagster.connector.model import Resource
 from restsource_dagster.engine.errors import IngestError, PlaceRefusedError
+from restsource_dagster.engine.incremental.row_filter import RowFilter
 from restsource_dagster.engine.incremental.unfinished import (
     LeftParent,
     Unfinished,
@@ -133,6 +134,8 @@ class LoadPart:
     """True if each part notes the rows that the next one must know."""
     started: datetime | None = None
     """The moment of `{now}`, if the calls have relative times."""
+    has_next_call: bool = field(default=False, init=False)
+    """True if all calls of the part are complete, and the root's next window is still to be asked for."""
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
     _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
     _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
@@ -206,6 +209,20 @@ class LoadPart:
         """Count rows of a page that is not read to its end. The part can't end there."""
         if self.checkpoint is not None:
             self.checkpoint.add_rows(rows)
+
+    def end_call(self, row_filter: RowFilter) -> None:
+        """Note that the root's call is complete and its cursor saved: does another window follow?"""
+        window = row_filter.live_window
+        if window is not None:
+            self.has_next_call = not window.is_last
+
+    def goes_on_within(self, *, has_rows: bool) -> bool:
+        """Return True if the root's next call is made in this part; if not, it is that of the next part."""
+        goes_on = self.has_next_call and not has_rows and not self.has_ended
+        if goes_on and (self.checkpoint is None or not self.checkpoint.is_due):
+            self.has_next_call = False
+            return True
+        return False
 
     def ends_after_page(self, rows: int, *, by_cursor: bool, is_last: bool) -> bool:
         """Count a page of a call in progress; return True if the part ends after it.

@@ -81,7 +81,7 @@ class ResourceReader:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
         if row_filter is None or self._placeholders is None:
             return None
-        return self._placeholders.starting_at(row_filter.start)
+        return self._placeholders.of_call(row_filter)
 
     @cached_property
     def _cursor_reader(self) -> CursorReader | None:
@@ -241,7 +241,9 @@ class ResourceReader:
         shift, name = self.watch.take_shift() or shift_before, self.plan.resource.name
         if shift is None:
             if opened:
+                opened.row_filter.finish_window()
                 opened.save()
+                self.part.end_call(opened.row_filter)
             return
         shift += " while its pages were read, so rows may have been skipped"
         if self.plan.appends and self.part.is_later:
@@ -430,17 +432,31 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
         yield _empty_page(reader.plan)
         if reader.part.has_ended:
             return
-    opened = reader.cursors.open(reader.plan, None)
+    else:
+        # a load that is continued asks from where it began
+        reader.cursors.forget_outdated(reader.plan)
     state = reader.cursors.paging_state_of(reader.plan.resource.name)
     reader.watch.recall(state)
-    with reader.located_errors():
-        call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
-    for records in map(reader.repeats.filter, reader.records(call, opened)):
-        is_empty = False
-        yield records
+    while True:
+        for records in _root_call_pages(reader):
+            is_empty = False
+            yield records
+        # windows without rows need no load of their own
+        if not reader.part.goes_on_within(has_rows=not is_empty):
+            break
     reader.watch.store(state)
     if is_empty:
         yield _empty_page(reader.plan)
+
+
+def _root_call_pages(reader: ResourceReader) -> Iterator[Records]:
+    """Yield the pages of one call from the stored cursor on; none if there is nothing to ask for."""
+    opened = reader.cursors.open(reader.plan, None)
+    if opened and opened.row_filter.asks_nothing:
+        return
+    with reader.located_errors():
+        call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
+    yield from map(reader.repeats.filter, reader.records(call, opened))
 
 
 def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
