@@ -230,7 +230,7 @@ def _asset_description(connector: Connector, resource: Resource) -> str:
 
     The list of assets shows the beginning, as plain text.
     """
-    cursor = f", incremental by {resource.incremental.cursor_path}" if resource.incremental else ""
+    cursor = f", incremental by {resource.incremental.path}" if resource.incremental else ""
     reason = resource.disposition.reason
     own = f"{resource.method} {resource.endpoint.path}{cursor}. {reason[:1].upper()}{reason[1:]}."
     return f"{own}\n\n{connector.description}" if connector.description else own
@@ -246,7 +246,7 @@ def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str
     if resource.primary_key:
         metadata["primary_key"] = _text_metadata(", ".join(resource.primary_key))
     if resource.incremental:
-        metadata["incremental/cursor_path"] = _text_metadata(resource.incremental.cursor_path)
+        metadata["incremental/cursor_path"] = _text_metadata(resource.incremental.path)
     return metadata
 
 

@@ -300,6 +300,17 @@ ROWS = (
             ),
         )
     ),
+    cursor(
+        "first_of_several",
+        page({"id": 1, "at": None, "made": 4}, {"id": 2, "at": 3}),
+        ["4"],
+        again=at(9),
+        cursor_path=["at", "made"],
+        initial_value=0,
+    ),
+    refused("no_paths", endpoint={"incremental": {"cursor_path": []}}),
+    refused("no_such_path", endpoint={"incremental": {"cursor_path": ["at", 5]}}),
+    refused("many_values", endpoint={"incremental": {"cursor_path": ["at", "a[*].at"]}}),
     cursor("window_null", at(1), ["0"], initial_value=0, window=None),
     refused(
         "window_without_an_end",

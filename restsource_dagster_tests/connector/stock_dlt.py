@@ -86,6 +86,9 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
     for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
         for name in OWN_CURSOR_FIELDS:
             cursor.pop(name, None)
+        paths = cursor.get("cursor_path")
+        if isinstance(paths, list) and paths:
+            cursor["cursor_path"] = paths[0]
     for endpoint in _objects_at(config, "endpoint"):
         actions = endpoint.get("response_actions")
         for action in actions if isinstance(actions, list) else ():

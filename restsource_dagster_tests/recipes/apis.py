@@ -149,6 +149,19 @@ APIS: Mapping[str, RecipeApi] = {
     "next_page_in_a_header": RecipeApi({"/items": numbered("_token", 1, next_in_header)}),
     "pages_counted_in_a_header": RecipeApi({"/items": numbered("page", 1, counted_in_header)}),
     "params_of_the_first_page": RecipeApi({"/items": numbered("page_info", 1, filtered_first)}),
+    "first_of_several_fields": RecipeApi(
+        {
+            "/notes": [
+                {
+                    "id": 1,
+                    "created_at": "2026-11-19T08:00:00Z",
+                    "updated_at": "2026-11-20T08:00:00Z",
+                },
+                {"id": 2, "created_at": "2026-11-21T08:00:00Z", "updated_at": None},
+            ]
+        },
+        [{}],
+    ),
     "ranges_of_31_days": RecipeApi({"/payments": payments_of_31_days}),
     "one_minute_rule": RecipeApi({"/api/v2/incremental/tickets.json": TICKETS}, [{}]),
     "cursor_in_epoch_seconds": RecipeApi(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import ConfigDict, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, Tag, WithJsonSchema
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
@@ -96,12 +96,27 @@ TimeFormats = Annotated[
 ]
 
 
+def _first_paths(value: Any) -> Any:
+    # a list of one is that one, and so is its stored cursor
+    is_one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
+    return value[0] if is_one else value
+
+
+CursorPaths = Annotated[
+    Annotated[SingleValuePath, Tag("#one")]
+    | Annotated[list[SingleValuePath], Field(min_length=1), Tag("#many")],
+    by_kind(_names_kind, custom_error_message="a JSON path, or a list of JSON paths"),
+    BeforeValidator(_first_paths),
+]
+
+
 class IncrementalBase(FileModel):
     """Fields that both forms of an incremental cursor share."""
 
-    cursor_path: SingleValuePath = Field(
+    cursor_path: CursorPaths = Field(
         description="JSON path of the cursor in a record, such as `updated_at`: a value that grows "
-        "when a record is added or changed."
+        "when a record is added or changed. Of a list the first that a record has, and that is not null, "
+        'counts: `["updated_at", "created_at"]`. Lists are not part of dlt\'s configuration.'
     )
     initial_value: Any = Field(
         default=None, description="The cursor of the first run, when no cursor is stored yet."
@@ -164,6 +179,20 @@ class IncrementalBase(FileModel):
         description="The time zone of times without one, in rows (`cursor_format`) and as `convert` writes "
         "them, such as `Europe/Berlin`. If left out, UTC. Not part of dlt's configuration.",
     )
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The JSON paths of the cursor: in a record the first counts that has a value."""
+        given = self.cursor_path
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    @property
+    def path(self) -> str:
+        """The JSON path of the cursor; of several their union, `updated_at|created_at`: it names the state."""
+        if len(self.paths) == 1:
+            return self.paths[0]
+        # in a JSON path `|` binds tighter than a dot
+        return "|".join(one if one.isidentifier() else f"({one})" for one in self.paths)
 
     @property
     def formats(self) -> tuple[str, ...]:

@@ -342,7 +342,7 @@ def _backfill_refusals(
         )
     else:
         yield from _cursor_refusals(resource, resource.incremental, block)
-        yield from _row_refusals(resource, resource.incremental.cursor_path)
+        yield from _row_refusals(resource, resource.incremental.path)
         yield from _family_refusals(merged, family)
 
 

@@ -81,7 +81,7 @@ REFUSALS = {
     "no-resources": "A connector without resources: it has nothing to load.",
     "columns": "Column hints that dlt refuses when the first rows arrive: unknown properties (other "
     "than `x-...`), unknown types.",
-    "no-cursor-path": "An incremental cursor without `cursor_path`. dlt ignores it, or fails when "
+    "no-cursor-path": "An incremental cursor without `cursor_path`, or with an empty list of them. dlt ignores it, or fails when "
     "the first page arrives.",
     "incremental-param": "A field of the wrong type in a param of type `incremental`. dlt "
     "checks `endpoint.incremental`, but not this param.",
@@ -560,8 +560,9 @@ def _check_processing_steps(merged: MergedResource) -> None:
     """Report a key or a cursor that the processing steps leave out of every record."""
     removed = removed_fields(merged.resource.processing_steps)
     needed = dict.fromkeys(merged.hints.key_columns("primary_key"), "the primary key")
-    if cursor := merged.endpoint.cursor:
-        needed[cursor.cursor_path] = "the cursor"
+    cursor = merged.endpoint.cursor
+    if cursor and removed.issuperset(cursor.paths):
+        needed[cursor.paths[0]] = "the cursor"
     for name in sorted(removed & needed.keys()):
         merged.report(
             merged.place("processing_steps"),

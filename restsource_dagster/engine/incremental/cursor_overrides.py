@@ -298,9 +298,7 @@ class _ResourceOverride:
         # before anything of the own cursor changes, because it may refuse
         self._move_followers(new)
         place = (
-            self._resource_state()
-            .setdefault("incremental", {})
-            .setdefault(incremental.cursor_path, {})
+            self._resource_state().setdefault("incremental", {}).setdefault(incremental.path, {})
         )
         # rows without a cursor are known by their hashes alone, wherever the cursor is
         seen = [entry for entry in place.pop(SEEN_KEY, ()) if entry[0] is None]
@@ -373,7 +371,7 @@ class _ResourceOverride:
         """Have the load delete the rows from `start` on; with `nulls`, those without a cursor too."""
         incremental = self.resource.incremental
         # the deletion is SQL, so the cursor must be a column
-        column = cursor_column(incremental.cursor_path) if incremental else None
+        column = cursor_column(incremental.path) if incremental else None
         if column is None:
             raise ResourceError(
                 self.resource.name,
@@ -400,7 +398,7 @@ class _ResourceOverride:
                 )
             ours = resource_state_in(self.state, self.source, member.name).get(STATE_KEY, {})
             follows = ours.get("follows", {}).get(self.resource.name, {})
-            for entry in follows.get(incremental.cursor_path, {}).values():
+            for entry in follows.get(incremental.path, {}).values():
                 entry["last_value"] = new
                 entry.pop(SEEN_KEY, None)
 

@@ -106,7 +106,7 @@ def read_cursor(state: StateMapping, connector: str, resource: Resource) -> Any:
     """
     if resource.incremental is None:
         return None
-    path = resource.incremental.cursor_path
+    path = resource.incremental.path
     stored = resource_state_in(state, connector, resource.name)
     parents = stored.get(STATE_KEY, {}).get("parents", {}).get(path, {})
     single = stored.get("incremental", {}).get(path, {})
@@ -140,7 +140,7 @@ def read_cursor_progress(
         ours = resource_state_in(before, connector, resource.name).get(STATE_KEY, {})
         start = ours.get(LIVE_START_KEY, resource.incremental.initial_value)
     return CursorProgress(
-        cursor_path=resource.incremental.cursor_path,
+        cursor_path=resource.incremental.path,
         start_value=start,
         last_value=last,
         lag_seconds=lag_seconds(last, datetime.now(UTC)),

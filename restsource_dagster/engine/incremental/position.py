@@ -5,16 +5,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from dlt.common import json
 from dlt.extract import Incremental
+from jsonpath_ng.jsonpath import JSONPath, Union
 
-from restsource_dagster.engine.dlt_compat import resolve_column_value
+from restsource_dagster.engine.dlt_compat import jsonpath, resolve_column_value
 from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cursor_lag
 
-__all__ = ["SEEN_KEY", "CursorRules", "Position", "digest_of"]
+__all__ = [
+    "SEEN_KEY",
+    "CursorField",
+    "CursorRules",
+    "Position",
+    "compile_cursor_path",
+    "digest_of",
+    "first_value",
+]
 
 SEEN_KEY = "restsource_seen"
 """State key beside dlt's `last_value`: the rows already read at or after the next run's start."""
@@ -249,6 +259,46 @@ class Position:
                 "so that rows are merged",
             )
         return [[value, digests] for value, digests in seen.items()]
+
+
+@dataclass(frozen=True)
+class CursorField:
+    """One of the fields that a cursor may be in."""
+
+    path: JSONPath
+    name: str | None
+    """The field's name if the path is just a field."""
+
+
+@lru_cache(maxsize=1024)
+def compile_cursor_path(path: str) -> tuple[CursorField, ...]:
+    """Return the fields of a cursor path: several for a union such as `updated_at|created_at`, in order.
+
+    Cached: compiling takes as long as reading a small page, and each call has its own row filter.
+    """
+    paths: list[Any] = [jsonpath.compile_path(path)]
+    while isinstance(paths[0], Union):
+        paths[:1] = [paths[0].left, paths[0].right]
+    return tuple(CursorField(one, jsonpath.extract_simple_field_name(one)) for one in paths)
+
+
+def first_value(fields: Iterable[CursorField], record: dict[str, Any]) -> Any:
+    """Return the cursor of a record: the first that is not null; None if all are null or absent.
+
+    Raises `ValueError` if a path matches several values.
+    """
+    for field in fields:
+        if field.name:
+            value = record.get(field.name)
+        else:
+            found = jsonpath.find_values(field.path, record)
+            if len(found) > 1:
+                # the file can hold the path as a reference, whose value `check` doesn't know
+                raise ValueError("the record has several values there")
+            value = found[0] if found else None
+        if value is not None:
+            return value
+    return None
 
 
 def digest_of(value: Any) -> str:

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import is_
 from typing import Any, Self
 
 from dlt.extract import Incremental
-from jsonpath_ng import JSONPath
 
 from restsource_dagster.connector.models.endpoint import Incremental as CursorModel
 from restsource_dagster.connector.time_formats import patterns_for, read_time
 from restsource_dagster.connector.validation.diagnostics import describe_value
-from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.incremental.live_window import LiveWindow
@@ -23,7 +20,12 @@ from restsource_dagster.engine.incremental.ordering import (
     check_ordered,
     fast_min_max,
 )
-from restsource_dagster.engine.incremental.position import CursorRules, Position
+from restsource_dagster.engine.incremental.position import (
+    CursorRules,
+    Position,
+    compile_cursor_path,
+    first_value,
+)
 
 __all__ = ["CursorReader", "PlaceholderCursor", "RowFilter", "SeenRecord"]
 
@@ -115,7 +117,7 @@ class RowFilter:
     def __post_init__(self) -> None:
         self._order = CursorOrder(descending=self.rules.descending)
         self._row_order = self.rules.row_order
-        self._path, self._field = _compile_cursor_path(self.rules.path)
+        self._fields = compile_cursor_path(self.rules.path)
         self.start = self._oldest_start()
         is_appended = self.own is not None and self.own.remembers
         self._accepts_older = not is_appended and any(
@@ -235,19 +237,25 @@ class RowFilter:
         ):
             return False
         # each of these has to look at every row
-        if not self._field or self._row_order or rules.descending or rules.excludes_start:
+        if self._row_order or rules.descending or rules.excludes_start:
             return False
         if self.live_window is not None and not self.sends_end:
             return False
-        try:
-            values = [row[self._field] for row in rows]
-        except (KeyError, TypeError):
-            return False
-        ends = fast_min_max(values)
+        ends = fast_min_max(self._values(rows))
         if ends is None or not self._is_from_start(*ends):
             return False
         own.advance_to(ends[1])
         return True
+
+    def _values(self, rows: list[Record]) -> list[Any]:
+        """Return the cursors of a page's rows; an empty list if they must be looked up one by one."""
+        name = self._fields[0].name if len(self._fields) == 1 else None
+        try:
+            if name:
+                return [row[name] for row in rows]
+            return [first_value(self._fields, row) for row in rows]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return []  # the filter says which row it is
 
     def _is_from_start(self, oldest: Any, newest: Any) -> bool:
         """True if none of the values of a page is before the start, and all can be compared."""
@@ -323,14 +331,10 @@ class RowFilter:
     def _value(self, row: Record, page: int, number: int) -> Any:
         if not isinstance(row, dict):
             raise self._error("the record is not an object, so it has no cursor", page, number)
-        if self._field:
-            value = row.get(self._field)
-        else:
-            found = jsonpath.find_values(self._path, row)
-            if len(found) > 1:
-                # the file can hold the path as a reference, whose value `check` doesn't know
-                raise self._error("the record has several values there", page, number)
-            value = found[0] if found else None
+        try:
+            value = first_value(self._fields, row)
+        except ValueError as error:
+            raise self._error(str(error), page, number) from None
         if value is None and self.rules.on_missing == "raise":
             raise self._error(
                 "the record has no value there, so it can't be told whether it is new. Set "
@@ -421,18 +425,20 @@ class CursorReader:
         )
 
     def _read_record(self, record: Any, page: int, number: int) -> None:
-        path, field_name = _compile_cursor_path(self.cursor.cursor_path)
         if not isinstance(record, dict):
             return  # the filter says what is wrong with it
-        if field_name is not None:
-            if record.get(field_name) is not None:
-                record[field_name] = self._standard(record[field_name], page, number)
-            return
-        for found in path.find(record):
-            if found.value is not None:
-                found.full_path.update(record, self._standard(found.value, page, number))
+        for cursor_field in compile_cursor_path(self.cursor.path):
+            name = cursor_field.name
+            if name is not None:
+                if record.get(name) is not None:
+                    record[name] = self._standard(record[name], name, page, number)
+                continue
+            for found in cursor_field.path.find(record):
+                if found.value is not None:
+                    made = self._standard(found.value, str(cursor_field.path), page, number)
+                    found.full_path.update(record, made)
 
-    def _standard(self, value: Any, page: int, number: int) -> str:
+    def _standard(self, value: Any, path: str, page: int, number: int) -> str:
         is_text = isinstance(value, str | int) and not isinstance(value, bool)
         found = read_time(str(value), self.cursor.formats, self.cursor.zone) if is_text else None
         if found is None:
@@ -442,15 +448,5 @@ class CursorReader:
                 f"{describe_value(value)} fits no format of cursor_format "
                 f"({', '.join(self.cursor.formats)}){fix}"
             )
-            raise RecordError(self.resource, page, number, self.cursor.cursor_path, problem)
+            raise RecordError(self.resource, page, number, path, problem)
         return found
-
-
-@lru_cache(maxsize=1024)
-def _compile_cursor_path(path: str) -> tuple[JSONPath, str | None]:
-    """Return the compiled path, and the field's name if the path is just a field.
-
-    Cached: compiling takes as long as reading a small page, and each call has its own row filter.
-    """
-    compiled = jsonpath.compile_path(path)
-    return compiled, jsonpath.extract_simple_field_name(compiled)

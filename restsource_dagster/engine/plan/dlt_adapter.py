@@ -142,7 +142,7 @@ def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:
     """Return dlt's cursor."""
     if cursor is None:
         return None
-    given = cursor.as_json()
+    given = {**cursor.as_json(), "cursor_path": cursor.path}
     return DltIncremental(
         **{name: value for name, value in given.items() if name not in _NOT_DLT_CURSOR_FIELDS}
     )
@@ -189,7 +189,7 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
     last.
     """
     cursor, disposition = resource.incremental, resource.disposition
-    if cursor is None or not resource.primary_key or not cursor.cursor_path.isidentifier():
+    if cursor is None or not resource.primary_key or not cursor.path.isidentifier():
         return
     if disposition.value != "merge" or disposition.strategy not in (None, "delete-insert"):
         return
@@ -199,8 +199,8 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
     if any("dedup_sort" in column for column in columns.values()):
         return
     newest = "asc" if cursor.last_value_func == "min" else "desc"
-    known = columns.get(cursor.cursor_path, {"name": cursor.cursor_path})
-    columns[cursor.cursor_path] = {**known, "dedup_sort": newest, READER_ORDERS: True}
+    known = columns.get(cursor.path, {"name": cursor.path})
+    columns[cursor.path] = {**known, "dedup_sort": newest, READER_ORDERS: True}
     hints["columns"] = list(columns.values()) if is_list else columns
 
 

@@ -153,10 +153,10 @@ def _check_write_disposition(root: Resource) -> None:
             root.name,
             f"merge ({disposition.strategy}) needs rows in the order of time. Use the plain merge",
         )
-    if disposition.value == "append" and not cursor_column(incremental.cursor_path):
+    if disposition.value == "append" and not cursor_column(incremental.path):
         raise ResourceError(
             root.name,
-            f"{incremental.cursor_path} is not the name of a column, so the rows of a window can't "
+            f"{incremental.path} is not the name of a column, so the rows of a window can't "
             'be found in the table to be replaced. Add a "primary_key", so that they are merged',
         )
 
@@ -191,7 +191,7 @@ def _prepare_append(
         messages.append(
             f"{root.name}: rows from {start} on are left to the live stream, which starts there"
         )
-    column = cursor_column(require_incremental(root).cursor_path) or ""
+    column = cursor_column(require_incremental(root).path) or ""
     rows = CursorRange(column, window.cursor_format, accepted.start, accepted.end)
     return LoadOptions(
         AppliedOverrides(deletions=[RowDeletion(root.table, rows)], messages=messages),

@@ -7,13 +7,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from operator import itemgetter
 from typing import Any, Self
 
-from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, IncomparableError
-from restsource_dagster.engine.incremental.position import digest_of
+from restsource_dagster.engine.incremental.position import (
+    compile_cursor_path,
+    digest_of,
+    first_value,
+)
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = ["MAX_KNOWN_ROWS", "RepeatedRows"]
@@ -297,14 +301,12 @@ class _NewestVersions:
 
 
 def _value_getter(path: str) -> Callable[[Any], Any]:
-    """Return a function that gets the value at a path out of a record; None if there is none."""
-    if path.isidentifier():
-        return lambda record: record.get(path)
-    compiled = jsonpath.compile_path(path)
-    field = jsonpath.extract_simple_field_name(compiled)
-    if field is not None:
-        return lambda record: record.get(field)
-    return lambda record: next(iter(jsonpath.find_values(compiled, record)), None)
+    """Return a function that gets the cursor at a path out of a record; None if there is none."""
+    fields = compile_cursor_path(path)
+    name = fields[0].name
+    if len(fields) == 1 and name is not None:
+        return lambda record: record.get(name)
+    return partial(first_value, fields)
 
 
 class Boundary:
