@@ -177,11 +177,14 @@ def _contract_error(
     is_known = rules is not None and (table == resource.table or not column)
     found = rules.first_seen(name) if rules and is_known else None
     where = f"page {found[0]}, row {found[1]}, " if found else ""
+    is_own_table = entity == "tables" and table == resource.table
+    place = f"table {table}" if is_own_table else f"field {name.partition('__v_')[0]}, table {table}"
+    # only columns can be declared
+    declare = "Set" if entity == "tables" else "Declare it in `columns`, or set"
     return ResourceError(
         resource.name,
-        f"{where}field {name.partition('__v_')[0]}, table {table}: it would be "
-        f"{_REFUSED_BY_CONTRACT[entity]}, and the schema_contract of the file has `{entity}`: "
-        f"`{error.contract_mode}`. Declare it in `columns`, or set `{entity}` to `evolve`, or to "
+        f"{where}{place}: it would be {_REFUSED_BY_CONTRACT[entity]}, and the schema_contract of the "
+        f"file has `{entity}`: `{error.contract_mode}`. {declare} `{entity}` to `evolve`, or to "
         "`discard_value` to leave such values out",
     )
 
