@@ -1,5 +1,6 @@
 """`restsource check`: reports every problem of every file."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +9,13 @@ from typing import Any
 import typer
 
 from restsource_dagster.cli.common import read_settings
-from restsource_dagster.cli.options import ConfigsOption, JsonOption, PathsArgument, QuietOption
+from restsource_dagster.cli.options import (
+    ConfigsOption,
+    ExpandedOption,
+    JsonOption,
+    PathsArgument,
+    QuietOption,
+)
 from restsource_dagster.cli.output import (
     EXIT_FAILED,
     Style,
@@ -34,17 +41,23 @@ def check(
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
+    expanded: ExpandedOption = False,
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 
     Needs neither secrets nor a network. For valid files it names the write disposition (append, merge
     or replace) of each resource whose file leaves it out, and why.
 
+    With --expanded, what a file with a template stands for is printed first; with --json it is in each
+    file's `expanded`.
+
     Exit code 1 if a file has errors; warnings alone leave it at 0.
 
     Example: restsource check configs/shop.json
     """
     files = _load_paths(paths or [], configs)
+    if expanded and not as_json:
+        print_lines(_expanded_lines(files))
     if as_json:
         print_json(_files_as_json(files))
     else:
@@ -85,6 +98,13 @@ def _result_lines(files: Sequence[LoadedFile], style: Style, *, quiet: bool) -> 
             yield from _derived_dispositions(file, style)
     # The last line: a long list of problems scrolls the first lines away.
     yield _check_summary(files, style)
+
+
+def _expanded_lines(files: Sequence[LoadedFile]) -> Iterator[str]:
+    for file in files:
+        if file.expanded is not None:
+            yield f"{printable(str(file.path))} stands for:"
+            yield json.dumps(file.expanded, indent=2, ensure_ascii=False)
 
 
 def _problem_line(problem: Problem, style: Style) -> str:
@@ -141,6 +161,7 @@ def _file_as_json(file: LoadedFile) -> Mapping[str, Any]:
         "path": str(file.path),
         "connector": file.connector.name if file.connector else None,
         "problems": [problem.as_dict() for problem in file.problems],
+        "expanded": file.expanded,
         "resources": [
             {
                 "name": resource.name,

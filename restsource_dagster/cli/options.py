@@ -8,6 +8,7 @@ import typer
 __all__ = [
     "ConfigsOption",
     "DryRunOption",
+    "ExpandedOption",
     "FromOption",
     "FullRefreshOption",
     "JsonOption",
@@ -57,6 +58,12 @@ WindowedResourceArgument = Annotated[
     ),
 ]
 
+ExpandedOption = Annotated[
+    bool,
+    _option(
+        "--expanded", text="Print what files that use a template stand for, as connector files."
+    ),
+]
 ConfigsOption = Annotated[
     Path | None,
     _option(

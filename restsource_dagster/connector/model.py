@@ -217,6 +217,8 @@ class Connector:
     """In the order of the file, defaults merged in."""
     references: frozenset[str]
     """What it refers to, as it stands in the braces: `NAME`, `NAME:-default`, `file:/path`, `dlt:key`."""
+    template: str | None = None
+    """The name and version of the template that the file uses."""
     started: datetime | None = None
     """When the run started, in whole seconds; None before a run. `{now}` is this moment."""
 

@@ -1,14 +1,23 @@
-"""Generates the JSON Schema and `docs/reference.md` from the models.
+"""Generates the JSON Schema and `docs/reference.md` from the models, and `docs/templates.md`.
 
-Run `python -m restsource_dagster.connector.reference_docs` (or `make docs`) to write both files.
+Run `python -m restsource_dagster.connector.reference_docs` (or `make docs`) to write all three.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from restsource_dagster.connector.json_schema import connector_schema
+from restsource_dagster.connector.json_schema import connector_schema, file_schema
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.templates import (
+    Template,
+    TemplateInput,
+    find_shipped_template,
+    shipped_templates,
+)
 from restsource_dagster.connector.validation.dlt_rules import REFUSALS
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "REFERENCE_INTRODUCTION",
     "REFERENCE_RULES",
     "file_reference_markdown",
+    "templates_markdown",
     "write_generated_files",
 ]
 
@@ -250,7 +260,7 @@ _SAME_FIELDS_AS = {"EndpointDefaults": "Endpoint", "NamedColumn": "Column"}
 
 def file_reference_markdown() -> str:
     """Return `docs/reference.md`."""
-    schema = connector_schema()
+    schema = file_schema()
     parts = {"Connector": schema, **schema["$defs"]}
     sections = [
         _model_section(name, parts)
@@ -357,6 +367,126 @@ def _cell(text: str) -> str:
     return text.replace("\n", " ").replace("|", "\\|")
 
 
+_TEMPLATES_INTRODUCTION = """\
+# Templates
+
+<!-- Written by `python -m restsource_dagster.connector.reference_docs`; edit the templates instead. -->
+
+A template is a connector file that someone else has written. A file that uses one says which, and
+gives it the inputs that it needs:
+
+```json
+{
+  "template": "github",
+  "inputs": {"owner": "dagster-io", "repo": "dagster", "token": "${GITHUB_TOKEN}"},
+  "schedule": {"mode": "minutes", "interval": 15}
+}
+```
+
+This is a whole connector: its tables, keys, cursors and paging come from the template.
+`restsource check --expanded` prints the connector file that it stands for.
+
+## What else the file may say
+
+- `resources` picks some of the template's: `"resources": ["issues", "labels"]`. A parent that a picked
+  resource needs is requested, and is not loaded.
+- An object with the name of one of them overrides its fields, and `"*"` stands for all others:
+  `"resources": ["*", {"name": "labels", "write_disposition": "append"}]`.
+- An object with another name is a resource of the file's own.
+- All other fields, such as `client` or `http`, override those of the template. Objects are merged key by
+  key in `client`, `http`, `resource_defaults`, `endpoint`, `params`, `headers`, `json` and `columns`. Of all
+  others the file's own wins as a whole.
+
+A problem is shown at the line of the file that causes it, or at the line of the template.
+
+## A template of your own
+
+Write a connector file into `configs/templates/NAME.json`, with these fields beside the usual ones:
+
+```json
+{
+  "title": "Our shop",
+  "version": "1",
+  "inputs": {
+    "subdomain": {"description": "The part before .shop.example.", "pattern": "[a-z0-9-]+"},
+    "token": {"description": "An API token.", "secret": true},
+    "page_size": {"description": "Rows of a page.", "type": "number", "default": 100}
+  },
+  "client": {
+    "base_url": "https://${input.subdomain}.shop.example/v1",
+    "auth": {"type": "bearer", "token": "${input.token}"}
+  },
+  "resources": [{"name": "orders", "endpoint": {"params": {"limit": "${input.page_size}"}}}]
+}
+```
+
+| field of an input | what |
+|---|---|
+"""
+_TEMPLATES_RULES = """
+An input without `default` is needed. A text that is nothing but `${input.NAME}` becomes the input's value, of its
+type; with the value `null`, the field is left out. The metadata of each asset has the template's name and version
+(`template`). A template of your own comes before a shipped one of the same name.
+"""
+
+
+def templates_markdown() -> str:
+    """Return `docs/templates.md`."""
+    fields = [
+        f"| `{name}` | {_cell(field.description or '')} |"
+        for name, field in TemplateInput.model_fields.items()
+    ]
+    sections = [_template_section(find_shipped_template(name)) for name in shipped_templates()]
+    head = [_TEMPLATES_INTRODUCTION + "\n".join(fields), _TEMPLATES_RULES, "## Shipped templates"]
+    return "\n".join([*head, *sections])
+
+
+def _template_section(template: Template) -> str:
+    inputs = [
+        f"| `{name}` | {_cell(each.description)} | {_input_default(each)} |"
+        for name, each in template.head.inputs.items()
+    ]
+    rows = [
+        f"| `{resource.name}` | {', '.join(resource.primary_key)} | "
+        f"{resource.incremental.cursor_path if resource.incremental else ''} | "
+        f"{resource.disposition.value} |"
+        for resource in _connector_of(template).resources
+    ]
+    return "\n".join(
+        [
+            f"\n### {template.name}: {template.head.title}\n",
+            f"Version {template.head.version}, by {template.head.documentation}.\n",
+            "| input | what | default |\n|---|---|---|",
+            *inputs,
+            "\n| resource | key | cursor | rows |\n|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def _connector_of(template: Template) -> Connector:
+    """Return the connector of a file that gives a template's needed inputs only."""
+    value = {
+        "template": template.name,
+        "inputs": {name: "${X}" for name, each in template.head.inputs.items() if each.is_needed},
+        "schedule": {"mode": "manual"},
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "used.json"
+        path.write_text(json.dumps(value), encoding="utf-8")
+        file = load_file(path)
+    if file.connector is None:
+        raise ValueError(f"the template {template.name} has errors: {file.problems}")
+    return file.connector
+
+
+def _input_default(each: TemplateInput) -> str:
+    if each.is_needed:
+        return "needed"
+    return "" if each.default is None else f"`{json.dumps(each.default)}`"
+
+
 def _schema_text() -> str:
     return json.dumps(connector_schema(), indent=2) + "\n"
 
@@ -364,6 +494,7 @@ def _schema_text() -> str:
 GENERATED_FILES = {
     Path("schema/connector.schema.json"): _schema_text,
     Path("docs/reference.md"): file_reference_markdown,
+    Path("docs/templates.md"): templates_markdown,
 }
 """The generated files, relative to the root of the repository, and the functions that return their text."""
 

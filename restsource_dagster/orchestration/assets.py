@@ -221,7 +221,7 @@ def _asset_spec(
         description=_asset_description(connector, resource),
         owners=common.owners,
         tags=common.tags,
-        metadata=_spec_metadata(resource, file),
+        metadata=_spec_metadata(connector, resource, file),
     )
 
 
@@ -236,7 +236,9 @@ def _asset_description(connector: Connector, resource: Resource) -> str:
     return f"{own}\n\n{connector.description}" if connector.description else own
 
 
-def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str, Any]:
+def _spec_metadata(
+    connector: Connector, resource: Resource, file: CodeReferenceSource
+) -> Mapping[str, Any]:
     metadata: dict[str, Any] = {
         **file.at(resource.line),
         "endpoint": _text_metadata(f"{resource.method} {resource.endpoint.path}"),
@@ -245,6 +247,8 @@ def _spec_metadata(resource: Resource, file: CodeReferenceSource) -> Mapping[str
     }
     if resource.primary_key:
         metadata["primary_key"] = _text_metadata(", ".join(resource.primary_key))
+    if connector.template:
+        metadata["template"] = _text_metadata(connector.template)
     if resource.incremental:
         metadata["incremental/cursor_path"] = _text_metadata(resource.incremental.path)
     return metadata
@@ -270,6 +274,8 @@ def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
         description=f"This file has errors and is not loaded. Other connectors are unaffected.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),
-            **CodeReferenceSource(broken.path, "first problem").at(first.line),
+            **CodeReferenceSource(broken.path, "first problem").at(
+                first.line if first.path == broken.path else 1
+            ),
         },
     )

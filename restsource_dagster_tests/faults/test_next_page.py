@@ -199,6 +199,16 @@ def test_a_full_page_without_the_place_of_the_next_is_an_error(
     assert "the page is full" in failure_of(load(connector, settings)["items"])
 
 
+def test_a_full_page_without_a_link_header_is_the_end_and_is_told(
+    server: FaultServer, settings: Settings
+) -> None:
+    server.plan["/items"] = ROWS
+    notes = Notes()
+    connector = connector_of(server.url, items(paginator="header_link", params={"per_page": 2}))
+    assert load(connector, settings, observer=notes)["items"].rows_loaded == 2
+    assert [text for text in notes.texts if "the page is full" in text]
+
+
 def test_a_full_page_without_a_detected_paginator_is_told(
     server: FaultServer, settings: Settings
 ) -> None:

@@ -1,10 +1,12 @@
 """From a folder of files to the definitions that Dagster shows."""
 
+import json
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from restsource_dagster.connector.templates import find_shipped_template
 from restsource_dagster.orchestration.assets import BROKEN_FILES_GROUP
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key
 from restsource_dagster.settings import Settings
@@ -35,6 +37,15 @@ def test_each_resource_is_an_asset_with_what_the_file_says(settings: Settings) -
     lines = path.read_text().splitlines()
     assert reference.file_path == str(path.absolute())
     assert '"name": "orders"' in "".join(lines[reference.line_number - 1 :][:2])
+
+
+def test_assets_of_a_template_show_its_name_and_version(settings: Settings) -> None:
+    inputs = {"owner": "acme", "repo": "rocket", "token": "${GITHUB_TOKEN}"}
+    file = {"template": "github", "inputs": inputs, "schedule": {"mode": "manual"}}
+    settings.configs.mkdir()
+    (settings.configs / "rocket.json").write_text(json.dumps(file))
+    shown = {spec.metadata["template"] for spec in specs(definitions_of(settings)).values()}
+    assert shown == {dg.MetadataValue.text(find_shipped_template("github").label)}
 
 
 def test_a_dependent_resource_has_its_parent_upstream(settings: Settings) -> None:

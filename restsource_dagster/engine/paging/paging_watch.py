@@ -129,7 +129,10 @@ class PagingWatch:
     ) -> None:
         self._absent = paginator.reference
         signs = _signs_of_next_page(page.response, page.body, page.records)
-        reason = _describe_absent_path(page.response, signs, rows, total)
+        reason = _describe_more_pages(signs, rows, total)
+        full = _describe_full_page(page.response, rows)
+        if not paginator.may_be_absent:
+            reason = reason or full
         if signs and not self._signs:
             self._signs = (
                 f"{paginator.reference} is not in an answer, and {reason}; it was not read"
@@ -139,6 +142,9 @@ class PagingWatch:
                 f"{paginator.reference} is not in the answer, and {reason}; {_SINGLE_PAGE_ADVICE}",
                 page.response,
             )
+        elif self._is_strict and paginator.may_be_absent and full:
+            # the usual end, and by chance after a full page
+            self._warning = f"{paginator.reference} was in no answer, and {full}"
         elif self._is_strict and not paginator.may_be_absent:
             self._warning = (
                 f"{paginator.reference} was in no answer, so only the first page of each call was "
@@ -327,12 +333,7 @@ def _json_fields(body: Any) -> Iterator[tuple[str, Any]]:
                 yield from value.items()
 
 
-def _describe_absent_path(
-    response: requests.Response,
-    signs: Sequence[str],
-    rows: int,
-    total: int | None,
-) -> str | None:
+def _describe_more_pages(signs: Sequence[str], rows: int, total: int | None) -> str | None:
     """Return why a next page must exist although the response lacks its link or cursor; else None.
 
     `total` is the number of all rows that were asked for, if the answer states it.
@@ -341,10 +342,15 @@ def _describe_absent_path(
         return f"the answer names a next page at {', '.join(signs[:3])}"
     if total is not None and total > rows:
         return f"the answer has {rows} rows and states a total of {total}"
-    size = _requested_page_size(response)
-    if size is not None and rows >= size:
-        return (
-            f"the page is full ({rows} rows were asked for). If there are no more by chance, ask for "
-            "another number"
-        )
     return None
+
+
+def _describe_full_page(response: requests.Response, rows: int) -> str | None:
+    """Return that a page has as many rows as were asked for, if it has; else None."""
+    size = _requested_page_size(response)
+    if size is None or rows < size:
+        return None
+    return (
+        f"the page is full ({rows} rows were asked for). If there are no more by chance, ask for "
+        "another number"
+    )

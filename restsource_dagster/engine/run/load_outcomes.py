@@ -178,7 +178,9 @@ def _contract_error(
     found = rules.first_seen(name) if rules and is_known else None
     where = f"page {found[0]}, row {found[1]}, " if found else ""
     is_own_table = entity == "tables" and table == resource.table
-    place = f"table {table}" if is_own_table else f"field {name.partition('__v_')[0]}, table {table}"
+    place = (
+        f"table {table}" if is_own_table else f"field {name.partition('__v_')[0]}, table {table}"
+    )
     # only columns can be declared
     declare = "Set" if entity == "tables" else "Declare it in `columns`, or set"
     return ResourceError(

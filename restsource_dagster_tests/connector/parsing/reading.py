@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restsource_dagster.connector.loader import Document, read_document
+from restsource_dagster.connector.parsing.document import Document, read_document
 from restsource_dagster.connector.validation.diagnostics import Problem
 
 __all__ = ["only", "problems", "read", "value"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from restsource_dagster.connector.loader import read_document
+from restsource_dagster.connector.parsing.document import read_document
 from restsource_dagster_tests.connector.parsing.reading import only
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.loader import Document
+from restsource_dagster.connector.parsing.document import Document
 from restsource_dagster.connector.parsing.json_parser import correct_json
 from restsource_dagster_tests.connector.parsing.reading import only, problems, read
 

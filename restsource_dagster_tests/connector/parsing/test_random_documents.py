@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from restsource_dagster.connector.loader import Document, read_document
+from restsource_dagster.connector.parsing.document import Document, read_document
 
 SPACE = st.text(" \t\r\n", max_size=3)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from restsource_dagster.connector.loader import Document
+from restsource_dagster.connector.parsing.document import Document
 from restsource_dagster_tests.connector.parsing.reading import read
 
 

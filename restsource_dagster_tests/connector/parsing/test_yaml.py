@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from restsource_dagster.connector.loader import Document
+from restsource_dagster.connector.parsing.document import Document
 from restsource_dagster_tests.connector.parsing.reading import only, read, value
 
 YAML_SCALARS = {

@@ -1,0 +1,548 @@
+"""Templates: connector files with inputs, which other files use in a few lines.
+
+A file that names a `template` gives the `inputs`, picks resources, adds its own, and overrides fields.
+`expand` makes of both the connector file that they stand for. It keeps for each part of that file where
+it is written, so that a problem is shown there.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from restsource_dagster.connector.models.fields import FileModel, Flag, Text
+from restsource_dagster.connector.parsing.document import Document, read_document
+from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
+    Finding,
+    Problem,
+    describe_value,
+    json_pointer,
+    nearest_name,
+    quoted_list,
+    quoted_name,
+)
+from restsource_dagster.connector.validation.schema_errors import schema_findings
+
+__all__ = [
+    "ALL_OTHERS",
+    "TEMPLATES_FOLDER",
+    "Expansion",
+    "Template",
+    "TemplateInput",
+    "expand",
+    "find_shipped_template",
+    "find_template",
+    "is_template_use",
+    "known_templates",
+    "shipped_templates",
+]
+
+TEMPLATES_FOLDER = "templates"
+"""The folder of a project's own templates, in the folder of its connector files."""
+_SHIPPED = Path(__file__).parent.parent / TEMPLATES_FOLDER
+_SUFFIXES = (".json", ".yaml", ".yml")
+ALL_OTHERS = "*"
+"""In `resources` of a file that uses a template: all of the template's that the list doesn't name."""
+_INPUT = re.compile(r"\$\{input\.([^{}]*)\}")
+_PARENT = re.compile(r"\{resources\.([^{}.]+)\.")
+# merged field by field, as `resource_defaults` are; of all others the file's own wins as a whole
+_MERGED_FIELDS = frozenset(
+    {"client", "http", "resource_defaults", "endpoint", "params", "headers", "json", "columns"}
+)
+_OWN_FIELDS = ("template", "inputs")
+_HEAD_FIELDS = ("title", "version", "documentation", "inputs")
+
+InputType = Literal["text", "number", "boolean"]
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "text": (str,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+
+# the value in place of one that is missing or wrong: it leads to no second finding
+_STANDS_FOR: Mapping[str, Any] = {"text": "${MISSING}", "number": 1, "boolean": False}
+
+
+class TemplateInput(FileModel):
+    """A value that a file gives to a template."""
+
+    description: Text = Field(description="What the value is, and where a person finds it.")
+    type: InputType = Field(default="text", description="The type of the value.")
+    default: str | bool | int | float | None = Field(
+        default=None,
+        description="The value of a file that gives none. With `null` the input may be left out, and so "
+        "is a field whose whole value it is. Without a default the input is needed.",
+    )
+    secret: Flag = Field(default=False, description="True if the value belongs into `.env`.")
+    pattern: Text | None = Field(
+        default=None, description="A regular expression that the whole text has to match."
+    )
+
+    @property
+    def is_needed(self) -> bool:
+        """True if each file has to give it."""
+        return "default" not in self.model_fields_set
+
+
+class TemplateHead(FileModel):
+    """The fields of a template that a connector file doesn't have."""
+
+    title: Text = Field(description="The name of the API, for people.")
+    version: Text = Field(description="The version of the template. It is in the assets' metadata.")
+    documentation: Text | None = Field(
+        default=None, description="The page of the API that the template follows."
+    )
+    inputs: dict[str, TemplateInput] = Field(
+        default={}, description="The inputs by name, each used as `${input.NAME}`."
+    )
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template that was read: its head, and its parts as JSON."""
+
+    name: str
+    document: Document
+    head: TemplateHead
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """The names of its resources, in order."""
+        return tuple(_resource_name(item) for item in self.document.value.get("resources", ()))
+
+    @property
+    def label(self) -> str:
+        """Name and version, as shown with assets."""
+        return f"{self.name} {self.head.version}"
+
+
+def known_templates(configs: Path) -> tuple[str, ...]:
+    """Return the names of the project's own templates and of the shipped ones, sorted."""
+    return tuple(sorted({*_names_in(configs / TEMPLATES_FOLDER), *_names_in(_SHIPPED)}))
+
+
+def shipped_templates() -> tuple[str, ...]:
+    """Return the names of the templates of this package, sorted."""
+    return tuple(sorted(_names_in(_SHIPPED)))
+
+
+def _names_in(folder: Path) -> set[str]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return {path.stem for path in found if path.suffix in _SUFFIXES}
+
+
+def find_template(name: str, configs: Path) -> Template | tuple[Problem, ...] | None:
+    """Return a template by name, its problems if it can't be used, or None if there is none.
+
+    A project's own template comes before a shipped one of the same name.
+    """
+    for folder in (configs / TEMPLATES_FOLDER, _SHIPPED):
+        if name in _names_in(folder):  # false for a name such as `../x`
+            return _read_template(name, folder)
+    return None
+
+
+@cache
+def find_shipped_template(name: str) -> Template:
+    """Return a template of this package. Raises `LookupError` if there is none."""
+    template = _read_template(name, _SHIPPED) if name in shipped_templates() else None
+    if isinstance(template, Template):
+        return template
+    raise LookupError(name)
+
+
+def _read_template(name: str, folder: Path) -> Template | tuple[Problem, ...]:
+    places = (folder / f"{name}{suffix}" for suffix in _SUFFIXES)
+    document = read_document(next(place for place in places if place.is_file()))
+    if not isinstance(document, Document):
+        return document
+    if document.problems:
+        return document.problems
+    if not isinstance(document.value, dict):
+        return (document.located(Finding("", "A template holds one object")),)
+    head = {key: value for key, value in document.value.items() if key in _HEAD_FIELDS}
+    try:
+        model = TemplateHead.model_validate(head)
+    except ValidationError as error:
+        return tuple(map(document.located, schema_findings(TemplateHead, error, head)))
+    template = Template(name, document, model)
+    findings = tuple(_template_findings(template))
+    return tuple(map(document.located, findings)) if findings else template
+
+
+def _template_findings(template: Template) -> Iterator[Finding]:
+    """Yield what is wrong with a template whatever its inputs are."""
+    inputs = template.head.inputs
+    for name, given in inputs.items():
+        at = ("inputs", name)
+        if given.default is not None and not _fits(given, given.default):
+            expected = f"a {given.type}"
+            yield Finding(
+                json_pointer((*at, "default")), "The default has another type", None, expected
+            )
+        try:
+            re.compile(given.pattern or "")
+        except re.error as error:
+            yield Finding(json_pointer((*at, "pattern")), f"This is no regular expression: {error}")
+    for path, text in _texts(template.document.value, ()):
+        for name in _INPUT.findall(text):
+            if name not in inputs:
+                close = nearest_name(name, inputs)
+                yield Finding(
+                    json_pointer(path),
+                    f"The template has no input {quoted_name(name)}",
+                    fix=f"Write `${{input.{close}}}`" if close else "Add it to `inputs`",
+                )
+    resources = template.document.value.get("resources")
+    if not isinstance(resources, list) or not all(map(_resource_name, resources)):
+        yield Finding("/resources", "A template has a list of resources, each with a name")
+
+
+def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:
+    if isinstance(value, str):
+        yield path, value
+    for key, item in _items_of(value):
+        yield from _texts(item, (*path, key))
+
+
+def _items_of(value: Any) -> Iterable[tuple[str | int, Any]]:
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
+def _resource_name(item: Any) -> str:
+    name = item.get("name") if isinstance(item, dict) else item
+    return name if isinstance(name, str) else ""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A JSON value with the place where it is written. The values of objects and lists are nodes."""
+
+    document: Document
+    path: FieldPath
+    value: Any
+
+    @classmethod
+    def of(cls, document: Document, value: Any, path: FieldPath = ()) -> "_Node":
+        """Return the nodes of a value of a document."""
+        if isinstance(value, dict):
+            value = {key: cls.of(document, item, (*path, key)) for key, item in value.items()}
+        elif isinstance(value, list):
+            value = [cls.of(document, item, (*path, at)) for at, item in enumerate(value)]
+        return cls(document, path, value)
+
+    @property
+    def plain(self) -> Any:
+        """The JSON value."""
+        if isinstance(self.value, dict):
+            return {key: node.plain for key, node in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain for node in self.value]
+        return self.value
+
+    def child(self, token: str) -> "_Node | None":
+        """Return the node at a key or an index; None if there is none."""
+        if isinstance(self.value, dict):
+            return self.value.get(token)
+        if isinstance(self.value, list) and token.isdecimal() and int(token) < len(self.value):
+            return self.value[int(token)]  # type: ignore[no-any-return]
+        return None
+
+    def overridden_by(self, other: "_Node") -> "_Node":
+        """Return this object with the fields of another one; both hold objects."""
+        fields = dict(self.value)
+        for key, node in other.value.items():
+            mine = fields.get(key)
+            both = (
+                mine is not None and isinstance(mine.value, dict) and isinstance(node.value, dict)
+            )
+            merges = both and key in _MERGED_FIELDS
+            fields[key] = mine.overridden_by(node) if merges and mine is not None else node
+        return _Node(other.document, other.path, fields)
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The connector file that a file and its template stand for."""
+
+    template: Template
+    value: dict[str, Any]
+    findings: tuple[Finding, ...]
+    """What is wrong with how the file uses the template. Its pointers are in the file."""
+    _document: Document = field(repr=False)
+    _root: _Node = field(repr=False)
+
+    def located(self, finding: Finding) -> Problem:
+        """Return a finding about `value` with the place in the file, else in the template."""
+        node = self._root
+        rest = finding.pointer.split("/")[1:]
+        while rest:
+            child = node.child(rest[0].replace("~1", "/").replace("~0", "~"))
+            if child is None:
+                break
+            node, rest = child, rest[1:]
+        pointer = json_pointer(node.path) + "".join(f"/{token}" for token in rest)
+        return node.document.located(replace(finding, pointer=pointer))
+
+    def line(self, pointer: str) -> int:
+        """Return the line of the file that a part of `value` comes from; else that of `template`."""
+        problem = self.located(Finding(pointer, ""))
+        is_own = problem.path == self._document.path
+        return problem.line if is_own else self._document.position("/template")[0]
+
+
+def is_template_use(value: Any) -> bool:
+    """True if a file uses a template."""
+    return isinstance(value, dict) and "template" in value
+
+
+def expand(document: Document) -> Expansion | tuple[Problem, ...]:
+    """Return what a file that uses a template stands for; its problems if there is no such template."""
+    name, configs = document.value["template"], document.path.parent
+    if not isinstance(name, str):
+        found = describe_value(name)
+        finding = Finding("/template", "A template is given by its name", found, "a text")
+        return (document.located(finding),)
+    template = find_template(name, configs)
+    if template is None:
+        return (document.located(_unknown_template(name, known_templates(configs))),)
+    if not isinstance(template, Template):
+        return template
+    return _expand(document, template)
+
+
+def _unknown_template(name: str, known: Sequence[str]) -> Finding:
+    close = nearest_name(name, known)
+    own = f"or write it as {TEMPLATES_FOLDER}/{name}.json in this folder"
+    fix = f'Write "{close}", {own}' if close else f"There are {quoted_list(known, 'and')}; {own}"
+    return Finding("/template", f"There is no template {quoted_name(name)}", fix=fix)
+
+
+def _expand(document: Document, template: Template) -> Expansion:
+    mine = _Node.of(document, document.value)
+    inputs, findings = _given_inputs(mine, template)
+    theirs = _filled_fields(_Node.of(template.document, template.document.value), inputs)
+    fields = {key: node for key, node in theirs.value.items() if key not in _HEAD_FIELDS}
+    own = {key: node for key, node in mine.value.items() if key not in _OWN_FIELDS}
+    offered = fields.pop("resources").value
+    picked = own.pop("resources", None)
+    root = _Node(template.document, (), fields).overridden_by(_Node(document, (), own))
+    if picked is not None and not isinstance(picked.value, list):
+        resources = picked  # its problem is found as that of any file
+    else:
+        chosen, more = _choose_resources(picked.value if picked else None, offered)
+        findings.extend(more)
+        place = picked or _Node(template.document, ("resources",), None)
+        resources = _Node(place.document, place.path, chosen)
+    root.value["resources"] = resources
+    return Expansion(template, root.plain, tuple(findings), document, root)
+
+
+def _given_inputs(mine: _Node, template: Template) -> tuple[dict[str, _Node], list[Finding]]:
+    """Return the value of each input, with its place, and what is wrong with those of the file."""
+    at, declared = mine.value.get("inputs"), template.head.inputs
+    if at is not None and not isinstance(at.value, dict):
+        shown = describe_value(at.plain)
+        wrong = Finding("/inputs", "Inputs are given by name", shown, "an object")
+        return {name: _stand_in(template, name) for name in declared}, [wrong]
+    given: Mapping[str, _Node] = at.value if at else {}
+    findings = [_unknown_input(name, template) for name in given if name not in declared]
+    values = {}
+    for name, expected in declared.items():
+        if name in given:
+            found = list(_input_findings(name, expected, given[name].plain))
+            is_refused = any(finding.severity == "error" for finding in found)
+            values[name] = _stand_in(template, name) if is_refused else given[name]
+            findings.extend(found)
+        elif expected.is_needed:
+            values[name] = _stand_in(template, name)
+            findings.append(_missing_input(name, expected, "/inputs" if at else "/template"))
+        else:
+            place = ("inputs", name, "default")
+            values[name] = _Node(template.document, place, expected.default)
+    return values, findings
+
+
+def _stand_in(template: Template, name: str) -> _Node:
+    """Return a value for an input that is missing or wrong, which leads to no second finding."""
+    value = _STANDS_FOR[template.head.inputs[name].type]
+    return _Node(template.document, ("inputs", name), value)
+
+
+def _unknown_input(name: str, template: Template) -> Finding:
+    declared = template.head.inputs
+    close = nearest_name(name, declared)
+    known = f"Its inputs: {quoted_list(declared, 'and')}" if declared else "It has none"
+    return Finding(
+        json_pointer(("inputs", name)),
+        f"The template {quoted_name(template.name)} has no input {quoted_name(name)}",
+        fix=f"Write `{close}`" if close else known,
+        on_key=True,
+    )
+
+
+def _missing_input(name: str, expected: TemplateInput, pointer: str) -> Finding:
+    return Finding(
+        pointer,
+        f"The input {quoted_name(name)} is missing: {expected.description}",
+        fix=f'Add "{name}": "{_example(name, expected)}" to `inputs`',
+        on_key=True,
+    )
+
+
+def _example(name: str, expected: TemplateInput) -> str:
+    return f"${{{name.upper()}}}" if expected.secret else "..."
+
+
+def _input_findings(name: str, expected: TemplateInput, value: Any) -> Iterator[Finding]:
+    at: FieldPath = ("inputs", name)
+    is_reference = isinstance(value, str) and "${" in value
+    if value is None and not expected.is_needed:
+        return
+    if not _fits(expected, value):
+        yield Finding(
+            json_pointer(at),
+            f"The input {quoted_name(name)} has another type: {expected.description}",
+            describe_value(value, at),
+            f"a {expected.type}",
+        )
+    elif expected.secret and not is_reference:
+        yield Finding(
+            json_pointer(at),
+            f"The input {quoted_name(name)} is a secret, and a secret in a file is read by all who have it",
+            fix=f'Write "${{{name.upper()}}}", and the value into .env',
+            severity="warning",
+        )
+    elif expected.pattern and not is_reference and not re.fullmatch(expected.pattern, str(value)):
+        yield Finding(
+            json_pointer(at),
+            f"The input {quoted_name(name)} has another form: {expected.description}",
+            None if expected.secret else describe_value(value, at),
+            f"a text that matches `{expected.pattern}`",
+        )
+
+
+def _fits(expected: TemplateInput, value: Any) -> bool:
+    # `True` is an `int` in Python
+    if isinstance(value, bool) and expected.type != "boolean":
+        return False
+    return isinstance(value, _TYPES[expected.type])
+
+
+def _filled(node: _Node, inputs: Mapping[str, _Node]) -> _Node | None:
+    """Return a node of a template with its inputs filled in; None for one that is left out.
+
+    A text that is nothing but an input becomes the input's value, of any type; the place of a text
+    with an input is that of the input.
+    """
+    if isinstance(node.value, dict):
+        return _filled_fields(node, inputs)
+    if isinstance(node.value, list):
+        items = [_filled(item, inputs) for item in node.value]
+        return _Node(node.document, node.path, [item for item in items if item is not None])
+    names = _INPUT.findall(node.value) if isinstance(node.value, str) else []
+    if not names:
+        return node
+    first = inputs[names[0]]
+    if node.value == f"${{input.{names[0]}}}":
+        return None if first.value is None else first
+    text = _INPUT.sub(lambda match: _as_text(inputs[match[1]].plain), node.value)
+    return _Node(first.document, first.path, text)
+
+
+def _filled_fields(node: _Node, inputs: Mapping[str, _Node]) -> _Node:
+    made = {key: _filled(item, inputs) for key, item in node.value.items()}
+    fields = {key: item for key, item in made.items() if item is not None}
+    return _Node(node.document, node.path, fields)
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _choose_resources(
+    picked: Sequence[_Node] | None, offered: Sequence[_Node]
+) -> tuple[list[_Node], list[Finding]]:
+    """Return the resources of the expansion: those picked, with overrides, and their parents.
+
+    Without a list, all of the template's. A parent that isn't picked is there for its dependents and
+    is not loaded (`selected`).
+    """
+    by_name = {_resource_name(node.plain): _as_object(node) for node in offered}
+    if picked is None:
+        return list(by_name.values()), []
+    findings, chosen = [], {}
+    named = {_resource_name(item.plain) for item in picked}
+    for index, item in enumerate(picked):
+        name = _resource_name(item.plain)
+        if item.value == ALL_OTHERS:
+            chosen.update({key: node for key, node in by_name.items() if key not in named})
+        elif name in by_name:
+            own = item if isinstance(item.value, dict) else _Node(item.document, item.path, {})
+            chosen[name] = by_name[name].overridden_by(own)
+        else:
+            # a resource of the file's own; its mistakes are found as those of any file
+            chosen[name or f"#{index}"] = item
+            if isinstance(item.value, str):
+                findings.append(_unknown_resource(item, by_name))
+    parents = _missing_parents(chosen, by_name)
+    return [*parents, *chosen.values()], findings
+
+
+def _as_object(node: _Node) -> _Node:
+    if isinstance(node.value, dict):
+        return node
+    return _Node(node.document, node.path, {"name": node})
+
+
+def _unknown_resource(item: _Node, known: Iterable[str]) -> Finding:
+    names = list(known)
+    close = nearest_name(item.value, names)
+    return Finding(
+        json_pointer(item.path),
+        f"The template has no resource {quoted_name(item.value)}",
+        fix=f'Write "{close}"'
+        if close
+        else f"It has {quoted_list(names, 'and')}. A resource of your own is an object with `name` and "
+        "`endpoint`",
+    )
+
+
+def _missing_parents(chosen: Mapping[str, _Node], offered: Mapping[str, _Node]) -> list[_Node]:
+    """Return the parents that chosen resources need, deselected, each before its dependents."""
+    found: dict[str, _Node] = {}
+    waiting = list(chosen.values())
+    while waiting:
+        for name in _parents_of(waiting.pop().plain):
+            if name in offered and name not in chosen and name not in found:
+                parent = offered[name]
+                off = _Node(parent.document, parent.path, False)
+                found[name] = _Node(parent.document, parent.path, {**parent.value, "selected": off})
+                waiting.append(parent)
+    return list(reversed(found.values()))
+
+
+def _parents_of(resource: Any) -> set[str]:
+    parents = {name for _, text in _texts(resource, ()) for name in _PARENT.findall(text)}
+    return parents | {
+        str(value["resource"])
+        for value in _objects(resource)
+        if value.get("type") == "resolve" and "resource" in value
+    }
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for _, item in _items_of(value):
+        yield from _objects(item)

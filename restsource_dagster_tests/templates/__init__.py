@@ -1,0 +1,1 @@
+"""The shipped templates, each against a server that behaves as the documentation of its API says."""
