@@ -25,7 +25,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceHttp,
     WriteMode,
 )
-from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint, Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
 from restsource_dagster.connector.models.table_hints import TableHints
@@ -127,6 +127,16 @@ class Resource:
     def __hash__(self) -> int:
         """Return the hash of the name, because the endpoint's JSON values have none."""
         return hash(self.name)
+
+    @property
+    def columns_from_parent(self) -> Mapping[str, str]:
+        """The columns of `include_from_parent` by name, as dlt names them: `_<parent>_<field>`."""
+        return {
+            name: f"_{name.replace('.', '_', 1)}"
+            if name.startswith(EACH_PREFIX)
+            else f"_{self.parent}_{name}"
+            for name in self.include_from_parent
+        }
 
     @property
     def table_name(self) -> str | None:

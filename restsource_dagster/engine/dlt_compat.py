@@ -83,7 +83,6 @@ __all__ = [
     "load_pipeline_state_from_destination",
     "normalize_table_identifiers",
     "pipeline_drop",
-    "process_parent_data_item",
     "reset_resource_state",
     "resolve_column_value",
     "resolve_configuration",
@@ -200,7 +199,6 @@ try:
     from dlt.sources.rest_api.config_setup import (
         create_auth,
         create_paginator,
-        process_parent_data_item,
     )
 
     # The type of what a dependent resource takes from its parent's records.

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from restsource_dagster_tests.agreement.rows import Result, Row, by, page, refused
+from restsource_dagster_tests.agreement.rows import Result, Row, by, ids, page, refused
 from restsource_dagster_tests.servers.api import Answer, Seen
 
 __all__ = ["ROWS"]
@@ -55,6 +55,43 @@ LINK = {"paginator": "json_link"}
 
 GONE = [{"status_code": 404, "action": "gone"}]
 
+
+def each(name: str, gives: Any, lists: Any, **row: Any) -> Row:
+    """A resource that is asked for at `NAME/VALUE`."""
+    endpoint = {"path": f"{name}/{{each.n}}", "for_each": lists}
+    return Row(name, endpoint, gives=gives, paths={"/1": page(11), "/b c": page(12)}, **row)
+
+
+def listed(name: str, gives: Any, see: Any = ids, **param: Any) -> Row:
+    """A resource that is asked for with the values of lists in two parents."""
+    parent = f"{name}_parent"
+    found = {"type": "resolve", "resource": parent, "field": "v[*].id", **param}
+    return Row(
+        name,
+        {"params": {"ids": found}},
+        lambda seen: page(*(int(one) for one in seen.query["ids"].split(","))),
+        gives,
+        see,
+        more=[{"name": parent, "endpoint": {"data_selector": "items", "paginator": "single_page"}}],
+        paths={
+            "_parent": page(
+                {"id": 1, "v": [{"id": 5}, {"id": 6}]}, {"id": 2, "v": [{"id": 7}, {"id": 5}]}
+            )
+        },
+    )
+
+
+def bad_list(name: str, **row: Any) -> Row:
+    """A list of a parent in a param `ids`, with what contradicts it."""
+    found = {"type": "resolve", "resource": f"{name}_parent", "field": "v[*].id"}
+    endpoint = row.pop("endpoint", {})
+    params = {"ids": {**found, **row.pop("param", {})}, **endpoint.pop("params", {})}
+    more = [{"name": f"{name}_parent", "endpoint": "a"}]
+    return refused(name, endpoint={"params": params, **endpoint}, more=more, **row)
+
+
+CURSOR = {"cursor_path": "at", "initial_value": 0}
+
 ROWS = (
     child(
         "gone",
@@ -74,6 +111,73 @@ ROWS = (
             "response_actions": GONE,
         },
         says="error",
+    ),
+    each("for_each", [11, 12], {"n": [1, "b c"]}),
+    Row("for_each_null", {"for_each": None}, page(1), [1]),
+    each(
+        "for_each_columns",
+        [("1", 11), ("b c", 12)],
+        {"n": [1, "b c"]},
+        see=lambda result: result.table("_each_n::varchar, id"),
+        resource={"include_from_parent": ["each.n"], "columns": {"_each_n": {"data_type": "text"}}},
+    ),
+    refused("for_each_empty", endpoint={"path": "{each.n}", "for_each": {"n": []}}),
+    refused("for_each_of_nothing", endpoint={"for_each": {}}),
+    refused("for_each_twice", endpoint={"path": "{each.n}", "for_each": {"n": [1, 1]}}),
+    refused("for_each_flag", endpoint={"path": "{each.n}", "for_each": {"n": [True]}}),
+    refused("for_each_unused", endpoint={"for_each": {"n": [1]}}),
+    refused("for_each_unknown", endpoint={"path": "{each.m}{each.n}", "for_each": {"n": [1]}}),
+    refused(
+        "for_each_column_unknown",
+        endpoint={"path": "{each.n}", "for_each": {"n": [1]}},
+        resource={"include_from_parent": ["each.m"]},
+    ),
+    refused(
+        "for_each_backfill",
+        endpoint={"path": "{each.n}", "for_each": {"n": [1]}, "incremental": CURSOR},
+        resource={"backfill": {"partitions": "monthly"}},
+    ),
+    refused(
+        "for_each_window",
+        endpoint={
+            "path": "{each.n}",
+            "for_each": {"n": [1]},
+            "incremental": {
+                "cursor_path": "at",
+                "initial_value": "2026-01-01T00:00:00Z",
+                "start_param": "since",
+                "end_param": "until",
+                "window": {"size": "30d"},
+            },
+        },
+    ),
+    refused(
+        "for_each_gone",
+        endpoint={
+            "path": "{each.n}",
+            "for_each": {"n": [1]},
+            "response_actions": [{"status_code": 404, "action": "gone"}],
+        },
+    ),
+    listed("list_of_a_parent", [5, 6, 7]),
+    listed(
+        "batch",
+        ["5,6", "7"],
+        lambda result: [seen.query["ids"] for seen in result.seen if "ids" in seen.query],
+        batch=2,
+    ),
+    listed("batch_separator", [5, 6, 7], batch=2, separator=","),
+    listed("batch_as_list", [5, 6, 7], batch=1, separator=None),
+    bad_list("batch_zero", param={"batch": 0}),
+    bad_list("batch_without", param={"separator": "|"}),
+    bad_list("batch_cursor", param={"batch": 2}, endpoint={"incremental": CURSOR}),
+    bad_list("batch_columns", param={"batch": 2}, resource={"include_from_parent": ["id"]}),
+    bad_list("batch_in_path", param={"batch": 2, "separator": None}, endpoint={"path": "{ids}"}),
+    bad_list(
+        "two_lists",
+        endpoint={
+            "params": {"b": {"type": "resolve", "resource": "two_lists_parent", "field": "w[*]"}}
+        },
     ),
     child("by_placeholder", [11, 12]),
     child(

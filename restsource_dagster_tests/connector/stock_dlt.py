@@ -63,8 +63,11 @@ def for_dlt(value: Any) -> dict[str, Any]:
         if isinstance(resource, dict):
             for name in ("mode", "nested"):
                 resource.pop(name, None)
+            included = resource.get("include_from_parent")
+            if isinstance(included, list) and any("each." in str(one) for one in included):
+                resource.pop("include_from_parent")
             if isinstance(resource.get("endpoint"), dict):
-                for name in ("partial_errors", "params_style", "graphql", "response"):
+                for name in ("partial_errors", "params_style", "graphql", "response", "for_each"):
                     resource["endpoint"].pop(name, None)
     filled: dict[str, Any] = _without_relative_times(config)
     return filled
@@ -94,6 +97,7 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
         for action in actions if isinstance(actions, list) else ():
             if isinstance(action, dict):
                 action.pop("body", None)
+        _drop_lists_of_parents(endpoint)
         if isinstance(endpoint.get("method"), str) and re.fullmatch("[A-Z-]+", endpoint["method"]):
             endpoint["method"] = "GET"
     for paginator in _objects_at(config, "paginator"):
@@ -106,11 +110,33 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
             paginator.pop("has_more_path", None)
 
 
+def _drop_lists_of_parents(endpoint: dict[str, Any]) -> None:
+    """Leave one value of each list of a parent's record."""
+    params = endpoint.get("params")
+    params = params if isinstance(params, dict) else {}
+    for name, param in list(params.items()):
+        if not isinstance(param, dict):
+            continue
+        field = param.get("field")
+        if not (isinstance(field, str) and ("[*]" in field or "batch" in param)):
+            continue
+        one = field.replace("[*]", "[0]")
+        if f"{{{name}}}" not in str(endpoint.get("path")):
+            params[name] = f"{{resources.{param.get('resource')}.{one}}}"
+            continue
+        param["field"] = one
+        for own in ("batch", "separator"):
+            param.pop(own, None)
+
+
 def _without_relative_times(value: Any) -> Any:
     """The value with a text in place of each `{now}` and the like."""
     if isinstance(value, str):
         return RELATIVE_TIME.sub(
-            lambda found: "x" if is_relative_time(found[1]) else found[0], value
+            lambda found: (
+                "x" if is_relative_time(found[1]) or found[1].startswith("each.") else found[0]
+            ),
+            value,
         )
     if isinstance(value, dict):
         return {key: _without_relative_times(item) for key, item in value.items()}

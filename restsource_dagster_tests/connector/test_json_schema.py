@@ -31,7 +31,6 @@ SCHEMA_CANT_SAY = {
     "incremental_path_of_many",
     "incremental_path_of_many_in_defaults",
     "paginator_bad_path",
-    "placeholder_of_many",
     "schedule_offset_too_big",  # one field less than another
     "timezone_misspelt",  # the names of time zones
 }

@@ -116,6 +116,10 @@ def orders_by_graphql(seen: Seen) -> Any:
     return {"data": {"orders": {"nodes": nodes, "pageInfo": info}}}
 
 
+def site_orders(total: int) -> Any:
+    return [{"id": 1, "total": total, "updated_at": "2026-11-01T00:00:00Z"}]
+
+
 def packed_events(*given: tuple[int, str, str]) -> Answer:
     lines = [
         json.dumps({"id": n, "kind": kind, "at": f"2026-11-27T{at}:00Z"}) for n, kind, at in given
@@ -244,6 +248,33 @@ APIS: Mapping[str, RecipeApi] = {
                 {"Event No": 2, "payload": ""},
             ]
         },
+    ),
+    "one_table_for_several_sites": RecipeApi(
+        {"/sites/north/orders": site_orders(10), "/sites/south/orders": site_orders(30)},
+        [
+            {
+                "/sites/north/orders": only(
+                    lambda seen: seen.query["since"] == "2026-11-01T00:00:00Z",
+                    [{"id": 2, "total": 25, "updated_at": "2026-11-02T00:00:00Z"}],
+                )
+            }
+        ],
+    ),
+    "batched_ids": RecipeApi(
+        {
+            "/products": [
+                {"id": 1, "variants": [{"id": 11}, {"id": 12}]},
+                {"id": 2, "variants": [{"id": 21}, {"id": 11}]},
+            ],
+            "/stock": only(
+                lambda seen: seen.query["ids"] == "11,12,21",
+                [
+                    {"variant_id": 11, "available": 4},
+                    {"variant_id": 12, "available": 0},
+                    {"variant_id": 21, "available": 7},
+                ],
+            ),
+        }
     ),
     "csv_export": RecipeApi(
         {

@@ -289,7 +289,9 @@ class ResourceBase(TableHints):
         "requests are sent at once.",
     )
     include_from_parent: list[Text] | None = Field(
-        default=None, description="Fields of the parent's record to copy into each row."
+        default=None,
+        description="Fields of the parent's record to copy into each row, as `_<parent>_<field>`; "
+        "`each.site` for a value of `for_each`, as `_each_site`.",
     )
     mode: WriteMode | None = Field(
         default="auto",

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, tzinfo
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
@@ -36,6 +36,9 @@ from restsource_dagster.connector.models.fields import (
     ZoneName,
     by_kind,
     closest_kind,
+    count_from_one,
+    finds_one_value,
+    refuse_type,
 )
 from restsource_dagster.connector.models.graphql import GraphQL
 from restsource_dagster.connector.models.paginators import Paginator
@@ -52,6 +55,7 @@ from restsource_dagster.connector.validation.diagnostics import FieldPath
 __all__ = [
     "ACTION_NAMES",
     "BIND_TYPES",
+    "EACH_PREFIX",
     "END_VALUE_PLACEHOLDER",
     "ActionName",
     "BindType",
@@ -292,7 +296,39 @@ class ResolveParam(FileModel):
 
     type: Literal["resolve"] = Field(description="Always `resolve`.")
     resource: Text = Field(description="The name of the parent resource.")
-    field: SingleValuePath = Field(description="JSON path of the field in the parent's record.")
+    field: JsonPath = Field(
+        description="JSON path of the field in the parent's record. A path with `[*]`, such as "
+        "`variants[*].id`, makes a call for each value; dlt takes the first value only."
+    )
+    batch: Annotated[int, *count_from_one(10_000)] | None = Field(
+        default=None,
+        description="How many values one call takes, of several parents together. Such a param may also "
+        "stand in the query. Not part of dlt's configuration.",
+    )
+    separator: Text | None = Field(
+        default=",",
+        description="What stands between the values of a batch. `null`: they are a list, sent as "
+        "`params_style` says. Not part of dlt's configuration.",
+    )
+
+    @property
+    def takes_many(self) -> bool:
+        """True if a parent's record may have several values, or a call takes several."""
+        return self.batch is not None or not finds_one_value(without_references(self.field))
+
+
+def _check_each_value(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        refuse_type("a text or a number")
+    return value
+
+
+EachValue = Annotated[
+    Any, PlainValidator(_check_each_value), WithJsonSchema({"type": ["string", "number"]})
+]
+"""One value of `for_each`."""
+EACH_PREFIX = "each."
+"""How the placeholders of `for_each` begin, and its columns in `include_from_parent`."""
 
 
 class UnknownParam(FileModel):
@@ -521,6 +557,13 @@ class EndpointDefaults(FileModel):
 class Endpoint(EndpointDefaults):
     """An endpoint: its path after `base_url`, its request, and how to read the response."""
 
+    for_each: dict[str, list[EachValue]] | None = Field(
+        default=None,
+        description='Lists of values, for each of which the endpoint is called: with `{"site": ["a", '
+        '"b"]}`, `{each.site}` in the path, the params, the headers or the body is `a` and then `b`. Of '
+        "several lists each combination is called. Each value has a cursor of its own. Not part of dlt's "
+        "configuration.",
+    )
     graphql: GraphQL | None = Field(
         default=None,
         description="A GraphQL query as the request, in place of `method` and `json`. Not part of dlt's "
@@ -604,7 +647,18 @@ class Endpoint(EndpointDefaults):
         """The first words that a placeholder of this endpoint may have."""
         # dlt looks only for the field: with `"incremental": null` a placeholder fails in a run
         has_cursor = "incremental" in self.model_fields_set
-        return ("resources", "incremental") if has_cursor else ("resources",)
+        known = ("resources", "incremental") if has_cursor else ("resources",)
+        return (*known, "each") if self.for_each else known
+
+    @property
+    def resolve_params(self) -> dict[str, ResolveParam]:
+        """The params with a field of the parent's record, by name."""
+        return {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
+
+    @property
+    def list_params(self) -> dict[str, ResolveParam]:
+        """The params with several values of a parent's record, or several in a call, by name."""
+        return {name: param for name, param in self.resolve_params.items() if param.takes_many}
 
     def has_action(self, name: ActionName) -> bool:
         """True if a response action of that name is given."""
@@ -614,7 +668,7 @@ class Endpoint(EndpointDefaults):
     def parent_fields(self) -> dict[str, ResolveParam]:
         """The fields of the parent's row that a call needs, by placeholder. Bind the path first."""
         # in the order of the file: the values, in this order, are the key of a stored cursor
-        fields = {n: p for n, p in self.params.items() if isinstance(p, ResolveParam)}
+        fields = self.resolve_params
         for found in self.placeholders:
             if found.name is not None and found.name.startswith("resources."):
                 _, parent, field = found.name.strip().split(".", maxsplit=2)

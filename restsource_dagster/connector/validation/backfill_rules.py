@@ -340,6 +340,12 @@ def _backfill_refusals(
             'Add "incremental": {"cursor_path": "updated_at", "initial_value": '
             '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
         )
+    elif resource.endpoint.for_each:
+        yield _BackfillRefusal(
+            "backfill-for-each",
+            f"{shown} has a cursor for each value of `for_each`, and a backfill has one for all",
+            "Leave `backfill` out, or write a resource for each value",
+        )
     else:
         yield from _cursor_refusals(resource, resource.incremental, block)
         yield from _row_refusals(resource, resource.incremental.path)

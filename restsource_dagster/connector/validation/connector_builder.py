@@ -52,7 +52,11 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
     write_disposition_of,
 )
-from restsource_dagster.connector.validation.own_endpoint_rules import check_response
+from restsource_dagster.connector.validation.own_endpoint_rules import (
+    check_for_each,
+    check_list_params,
+    check_response,
+)
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
 from restsource_dagster.connector.validation.response_action_rules import (
     check_gone_parents,
@@ -343,6 +347,8 @@ def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:
     check_endpoint_rules(merged)
     check_response(merged, clients)
     check_response_actions(merged)
+    check_for_each(merged)
+    check_list_params(merged)
     check_table_hints(merged)
 
 

@@ -149,6 +149,10 @@ REFUSALS = {
     "would be stored twice. dlt doesn't have this field and doesn't get it.",
     "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
     "dlt doesn't have this block and doesn't get it.",
+    "for-each": "A `for_each` that isn't valid: a list without values or with one of them twice, a list that no "
+    "request mentions, a placeholder `{each.NAME}` without a list. dlt doesn't have this field and doesn't get it.",
+    "batch": "`batch` or `separator` that isn't valid, a batch beside a cursor of its own or with fields of "
+    "the parent, two lists in a call. dlt takes the first value of a list.",
     "response": "A `response` block that isn't valid, or that another field contradicts: an option of another "
     "format, `data_selector` or a paginator that reads a JSON body where the rows are CSV or JSON lines, XML "
     "without the path of its records. dlt doesn't have this block and doesn't get it.",
@@ -157,6 +161,7 @@ REFUSALS = {
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
     "backfill-below-parent": "`backfill` of a dependent resource. Its past is loaded with the "
     "partitions of its parent.",
+    "backfill-for-each": "`backfill` of a resource with `for_each`, which has a cursor for each value.",
     "backfill-falling": "`backfill` with a cursor that falls (`min`).",
     "backfill-end-value": "`backfill` with `end_value`, which already sets a fixed window.",
     "backfill-cursor": "`backfill` with an `initial_value` that is missing or no time, "
@@ -230,6 +235,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
         ("response", "response" in path),
+        ("for-each", "for_each" in path),
         ("graphql", "graphql" in path),
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),
@@ -266,6 +272,8 @@ def _param_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
         return "default-param"
     if _lacks_cursor_path(path, kind, given):
         return "no-cursor-path"
+    if path[-1] in ("batch", "separator"):
+        return "batch"
     if kind == "extra_forbidden":
         return "resolve-param"
     inner = path[path.index("params") + 2 :]

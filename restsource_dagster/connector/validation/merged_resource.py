@@ -13,7 +13,7 @@ from typing import Any
 
 from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.models.connector_file import ResourceDefaults, ResourceObject
-from restsource_dagster.connector.models.endpoint import Endpoint, ResolveParam
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint, ResolveParam
 from restsource_dagster.connector.models.table_hints import (
     Column,
     DispositionName,
@@ -316,7 +316,12 @@ def _report_unknown_parent(
 
 
 def _check_include_from_parent(merged: MergedResource, has_parent: bool) -> None:
-    if merged.resource.include_from_parent and not has_parent:
+    included = [
+        name
+        for name in merged.resource.include_from_parent or ()
+        if not name.startswith(EACH_PREFIX)
+    ]
+    if included and not has_parent:
         merged.report(
             merged.place("include_from_parent"),
             f"The resource {quoted_name(merged.name)} has no parent to include fields from",

@@ -2,11 +2,17 @@
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.body_format import BodyFormat, record_path
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Incremental
 from restsource_dagster.connector.models.paginators import Paginator, paths_in_body
-from restsource_dagster.connector.validation.diagnostics import describe_value
+from restsource_dagster.connector.validation.diagnostics import (
+    describe_value,
+    nearest_name,
+    quoted_list,
+    quoted_name,
+)
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_response"]
+__all__ = ["check_for_each", "check_list_params", "check_response"]
 
 
 def check_response(merged: MergedResource, clients: Paginator | None) -> None:
@@ -78,3 +84,113 @@ def _check_records_of_format(
             '`header_cursor`, `page_number` or `offset`, with "total_path": null',
             code=code,
         )
+
+
+def check_for_each(merged: MergedResource) -> None:
+    """Report lists of `for_each` that would ask for the same rows twice, or for none."""
+    cursor = merged.endpoint.cursor
+    if merged.endpoint.for_each and isinstance(cursor, Incremental) and cursor.window:
+        merged.report(
+            (*merged.endpoint_location("incremental"), "window"),
+            "`window` is for one cursor, and with `for_each` each value has its own",
+            fix="Leave `window` out, or write a resource for each value",
+            code="deliberate:for-each",
+            on_key=True,
+        )
+    if (merged.endpoint.for_each or merged.endpoint.list_params) and merged.endpoint.has_action(
+        "gone"
+    ):
+        merged.report(
+            merged.endpoint_location("response_actions"),
+            "`gone` says that a parent is gone, and here a call is for a value of a list",
+            fix='Write "action": "ignore"',
+            code="deliberate:for-each",
+        )
+    lists, at, code = (
+        merged.endpoint.for_each,
+        merged.endpoint_location("for_each"),
+        "deliberate:for-each",
+    )
+    for name, values in (lists or {}).items():
+        if not values:
+            merged.report((*at, name), "The list is empty, so nothing is asked for", code=code)
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                merged.report(
+                    (*at, name, index),
+                    "The value is there twice, and its rows would come twice",
+                    found=describe_value(value),
+                    fix="Leave one of them out",
+                    code=code,
+                )
+        if not merged.endpoint.mentions(f"{{{EACH_PREFIX}{name}"):
+            merged.report(
+                (*at, name),
+                f"No request has {quoted_name(f'{{{EACH_PREFIX}{name}}}')}, so each value asks for the same",
+                fix=f"Write `{{{EACH_PREFIX}{name}}}` in the path, a param, a header or the body",
+                code=code,
+                on_key=True,
+            )
+    if lists is not None and not lists:
+        merged.report(at, "`for_each` has no list", fix='Write {"site": ["a", "b"]}', code=code)
+    known = [f"{EACH_PREFIX}{name}" for name in lists or ()]
+    for index, name in enumerate(merged.resource.include_from_parent or ()):
+        if name.startswith(EACH_PREFIX) and name not in known:
+            close = nearest_name(name, known)
+            merged.report(
+                (*merged.place("include_from_parent"), index),
+                f"{quoted_name(name)} is no list of `for_each`",
+                expected=quoted_list(known) or None,
+                fix=f"Write `{close}`" if close else None,
+                code=code,
+            )
+
+
+def check_list_params(merged: MergedResource) -> None:
+    """Report what contradicts a param with several values of a parent, or with a batch of them."""
+    endpoint, code = merged.endpoint, "deliberate:batch"
+    lists = endpoint.list_params
+    for name in list(lists)[1:]:
+        merged.report(
+            merged.param_location(name),
+            f"{quoted_list(lists, 'and')} have several values, and a call takes one list only",
+            fix="Load the list as a resource of its own, and take it as the parent",
+            code=code,
+        )
+    for name, param in endpoint.resolve_params.items():
+        at = merged.param_location(name)
+        if param.batch is None and "separator" in param.given:
+            merged.report(
+                (*at, "separator"),
+                "`separator` is for a batch, and a call takes one value",
+                fix='Add "batch": 100, or leave `separator` out',
+                code=code,
+                on_key=True,
+            )
+        if param.batch is None:
+            continue
+        if param.separator is None and f"{{{name}}}" in endpoint.path:
+            merged.report(
+                (*at, "separator"),
+                "A batch that is a list can't stand in the path",
+                fix='Write what stands between the values: "separator": ","',
+                code=code,
+                on_key=True,
+            )
+        if endpoint.cursor is not None:
+            merged.report(
+                (*at, "batch"),
+                "A batch has no cursor of its own: the next run would make up others",
+                fix="Leave `incremental` out; with a cursor in the parent, only its new rows are asked for",
+                code=code,
+                on_key=True,
+            )
+        if any(
+            not one.startswith(EACH_PREFIX) for one in merged.resource.include_from_parent or ()
+        ):
+            merged.report(
+                merged.place("include_from_parent"),
+                "A call of a batch has the rows of several parents",
+                fix="Leave it out, and join the tables by a field of the rows",
+                code=code,
+            )

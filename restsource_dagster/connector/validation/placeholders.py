@@ -13,6 +13,7 @@ from typing import Any
 from restsource_dagster.connector.cursor_format import moment_of
 from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.endpoint import (
+    EACH_PREFIX,
     END_VALUE_PLACEHOLDER,
     IncrementalParam,
     ResolveParam,
@@ -145,6 +146,9 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
         )
     elif meant := meant_relative_time(name):
         fix = f"Write `{{{meant}}}`, or `{{{{` and `}}}}` for literal braces"
+    elif each_fix := _each_fix(name):
+        more["code"] = _each_code(name)
+        fix = each_fix
     elif "." in name and word == "incremental":
         fix = 'Add "incremental": {"cursor_path": ...} to the endpoint'
     elif "." in name and (close := nearest_name(word, ("resources", "incremental"))):
@@ -177,6 +181,8 @@ def _report_unused_resolve_params(merged: MergedResource, unbound: set[str]) -> 
     # Sorted, because a set has another order in each process, and findings should not.
     for name in sorted(unbound):
         param: Any = merged.endpoint.params[name]
+        if param.takes_many:
+            continue  # it goes into the query
         shown = f"{{resources.{param.resource}.{param.field}}}"
         if len(shown) > 60 or may_be_secret((name,)):
             shown = "{resources.<parent>.<field>}"
@@ -290,11 +296,25 @@ def _report_unknown_prefix(merged: MergedResource, name: str, place: FieldPath) 
         f"{_placeholder_shown(name, place)} in {quoted_name(str(place[-1]))} is bound to nothing",
         expected=f"a placeholder that starts with {quoted_list(f'{c}.' for c in merged.endpoint.placeholder_prefixes)}",
         fix=_suggest_placeholder(merged, name, place),
+        # dlt doesn't get the block
+        code="deliberate:graphql" if "graphql" in place else _each_code(name),
     )
+
+
+def _each_fix(name: str) -> str | None:
+    if not name.startswith(EACH_PREFIX) or not _SHOWABLE_NAME.fullmatch(name):
+        return None
+    return f'Add "for_each": {{"{name.removeprefix(EACH_PREFIX)}": ["a", "b"]}} to the endpoint'
+
+
+def _each_code(name: str) -> str | None:
+    return "deliberate:for-each" if name.startswith(EACH_PREFIX) else None
 
 
 def _suggest_placeholder(merged: MergedResource, name: str, place: FieldPath) -> str:
     braces = "Write a literal brace twice: `{{` and `}}`"
+    if fix := _each_fix(name):
+        return fix
     if meant := meant_relative_time(name):
         return f"Write `{{{meant}}}`"
     if not _is_showable(name, place):
@@ -320,6 +340,8 @@ def _check_placeholder(merged: MergedResource, name: str, place: FieldPath) -> N
         check_relative_time(merged, name, place)
     elif name.startswith("resources."):
         _add_parent_field(merged, name, place)
+    elif name.startswith(EACH_PREFIX):
+        _check_each_name(merged, name, place)
     elif merged.endpoint.cursor is None:
         merged.report(
             place,
@@ -328,6 +350,19 @@ def _check_placeholder(merged: MergedResource, name: str, place: FieldPath) -> N
         )
     else:
         _check_incremental_attribute(merged, name, place)
+
+
+def _check_each_name(merged: MergedResource, name: str, place: FieldPath) -> None:
+    known = [f"{EACH_PREFIX}{one}" for one in merged.endpoint.for_each or ()]
+    if name not in known:
+        close = nearest_name(name, known)
+        merged.report(
+            place,
+            f"{_placeholder_shown(name, place)} is no list of `for_each`",
+            expected=quoted_list(f"{{{one}}}" for one in known),
+            fix=f"Write `{{{close}}}`" if close else None,
+            code="deliberate:for-each",
+        )
 
 
 _ANY_START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -369,8 +404,8 @@ def _report_many_values(merged: MergedResource, name: str, place: FieldPath) -> 
         f"{_placeholder_shown(name, place)} can match several values of a parent's record, and each "
         "call takes one",
         expected="a path without `[*]`, `..`, slices and filters",
-        fix="Write the path of one value, such as `{resources.<parent>.items[0].id}`; or load the "
-        "items as a resource of their own, and take it as the parent",
+        fix="Write the path of one value, such as `{resources.<parent>.items[0].id}`; or, for a call of each "
+        'value, a param: {"type": "resolve", "resource": "<parent>", "field": "items[*].id"}',
         code="deliberate:many-values",
     )
 

@@ -148,10 +148,10 @@ def cursor_column(cursor_path: str) -> str | None:
 
 def _check_cursor_settable(resource: Resource) -> None:
     incremental = require_incremental(resource)
-    if resource.parent is not None:
+    if resource.parent is not None or resource.endpoint.for_each:
         raise ResourceError(
             resource.name,
-            f"it has a cursor for each {resource.parent}. Use full_refresh, or set the cursor of the "
+            f"it has a cursor for each {resource.parent or 'value of for_each'}. Use full_refresh, or set the cursor of the "
             "resource that it depends on",
         )
     if incremental.end_value is not None:

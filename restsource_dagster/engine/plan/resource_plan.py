@@ -7,18 +7,22 @@ written for its place: path, query, header, form or JSON body. dlt formats them 
 changes which URL is requested.
 """
 
+import re
 import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
+from itertools import product
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from restsource_dagster.connector.cursor_format import EPOCH_START, moment_of
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.endpoint import (
+    EACH_PREFIX,
     END_VALUE_PLACEHOLDER,
     Endpoint,
     Incremental,
@@ -38,7 +42,6 @@ from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     jsonpath,
-    process_parent_data_item,
     single_entity_path,
 )
 from restsource_dagster.engine.errors import CallValueError, IngestError, ResourceError
@@ -53,11 +56,13 @@ from restsource_dagster.engine.plan.dlt_adapter import (
 )
 
 __all__ = [
+    "EACH_FIELD",
     "ResourcePlan",
     "build_resource_plans",
     "dependent_call",
     "fill_path",
     "fill_values",
+    "records_of_calls",
     "root_call",
     "values_from_parent",
 ]
@@ -95,6 +100,26 @@ class ResourcePlan:
         if self.resource.parent is None:
             return ()
         return make_resolved_params(self.endpoint.parent_fields)
+
+    @cached_property
+    def each_names(self) -> tuple[str, ...]:
+        """The placeholders of `for_each`."""
+        return tuple(f"{EACH_PREFIX}{name}" for name in self.endpoint.for_each or ())
+
+    @cached_property
+    def list_param(self) -> str | None:
+        """The param that takes each value of a list in the parent's record, or batches of them."""
+        return next(iter(self.endpoint.list_params), None)
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many values of the parents one call takes; None if it takes those of one parent."""
+        return self.endpoint.list_params[self.list_param].batch if self.list_param else None
+
+    @property
+    def is_repeated(self) -> bool:
+        """True for a root with a call for each value of `for_each`, in place of a single one."""
+        return self.resource.parent is None and bool(self.endpoint.for_each)
 
     @cached_property
     def sends_start(self) -> bool:
@@ -198,9 +223,13 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
     Raises `IngestError` if the parent lacks one: a call with `None` in its path asks for something
     else.
     """
-    values = []
+    each: Mapping[str, Any] = parent.get(EACH_FIELD, {}) if isinstance(parent, dict) else {}
+    values: list[Any] = []
     # as dlt finds them, so that a call and the key of its parent never disagree
     for param in plan.parent_params:
+        if param.param_name in each:
+            values.append(each[param.param_name])
+            continue
         found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
         if len(found) != 1 or found[0] is None:
             problem = f"{len(found)} values of" if len(found) > 1 else "no"
@@ -212,7 +241,55 @@ def values_from_parent(plan: ResourcePlan, parent: Any, redactor: Redactor) -> t
             error.resource = plan.resource.name
             raise error
         values.append(found[0])
-    return tuple(values)
+    return (*values, *(each[name] for name in plan.each_names))
+
+
+EACH_FIELD = "{each}"
+"""The field of a parent's record with the values of one call: those of `for_each`, and one of a list."""
+
+
+def records_of_calls(plan: ResourcePlan, parent: Any, redactor: Redactor) -> list[Any]:
+    """Return a parent's record once for each call below it, with the values of the call.
+
+    Raises `IngestError` if the record does not have the list at all, or null in it.
+    """
+    if not (plan.each_names or plan.list_param) or not isinstance(parent, dict):
+        return [parent]
+    lists = [
+        [(name, value) for value in values]
+        for name, values in zip(
+            plan.each_names, (plan.endpoint.for_each or {}).values(), strict=True
+        )
+    ]
+    if plan.list_param:
+        lists.append([(plan.list_param, value) for value in _listed_values(plan, parent, redactor)])
+    made = []
+    for values in product(*lists):
+        record = copy(parent)  # not a dict of its own: a record may be marked
+        record[EACH_FIELD] = dict(values)
+        made.append(record)
+    return made
+
+
+def _listed_values(plan: ResourcePlan, parent: Any, redactor: Redactor) -> list[Any]:
+    param = next(one for one in plan.parent_params if one.param_name == plan.list_param)
+    field = str(param.resolve_config["field"])
+    found = jsonpath.find_values(param.field_path, parent) if isinstance(parent, dict) else []
+    top = re.split(r"[.\[]", field.removeprefix("$."))[0].strip("'\"")
+    problem = None
+    if not found and isinstance(parent, dict) and top and top not in parent:
+        problem = f"no {top!r}"
+    elif None in found:
+        problem = "null in"
+    if problem is None:
+        return found
+    error = IngestError(
+        f"resource {plan.resource.name}: a record of {plan.resource.parent} has {problem} for the list "
+        f"{field!r}, which {plan.list_param!r} needs: "
+        f"{redactor.snippet(str(parent), _PARENT_SNIPPET_CHARS)}"
+    )
+    error.resource = plan.resource.name
+    raise error
 
 
 def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
@@ -233,28 +310,20 @@ def dependent_call(
     """
     resource = plan.resource
     for name in resource.include_from_parent:
-        if name not in parent:
+        if name not in parent and not name.startswith(EACH_PREFIX):
             has = ", ".join(map(str, parent))
             raise ResourceError(
                 resource.name,
                 f"include_from_parent takes the field {name!r} of each record of {resource.parent}, and "
                 f"one has none. It has {has}. Name a field that each record has, at its top level",
             )
-    names = (param.param_name for param in plan.parent_params)
+    names = (*(param.param_name for param in plan.parent_params), *plan.each_names)
     known = {**dict(zip(names, values, strict=True)), **_known(plan, incremental)}
-    # dlt names the fields that go into the records
-    fields: Record = process_parent_data_item(
-        path="",
-        item=dict(parent),
-        resolved_params=list(plan.parent_params),
-        include_from_parent=list(plan.resource.include_from_parent),
-    ).parent_record
+    fields = {
+        column: known[name] if name.startswith(EACH_PREFIX) else parent[name]
+        for name, column in resource.columns_from_parent.items()
+    }
     return _filled(plan, _call_template(plan, incremental), known), fields
-
-
-def parent_columns(resource: Resource) -> tuple[str, ...]:
-    """Return the fields that records get by `include_from_parent`, in the order of the file."""
-    return tuple(f"_{resource.parent}_{name}" for name in resource.include_from_parent)
 
 
 _RUN_START = "\0run start"
@@ -325,11 +394,14 @@ class SentTime:
 
 
 def _filled(plan: ResourcePlan, template: Call, known: Mapping[str, Any]) -> Call:
+    params = dict(template.params or {})
+    listed = {plan.list_param: known[plan.list_param]} if plan.list_param in params else {}
+    sent = {**fill_values({n: v for n, v in params.items() if n not in listed}, known), **listed}
     return Call(
         path=fill_path(template.path, known),
         method=template.method,
         headers=fill_values(template.headers, known),
-        params=_styled(fill_values(template.params, known), plan.endpoint.params_style),
+        params=_styled(sent, plan.endpoint.params_style),
         json=fill_values(template.json, known, keeps_types=True),
         data=fill_values(template.data, known),
         is_filtered=template.is_filtered,
@@ -350,6 +422,8 @@ def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) 
     endpoint = plan.endpoint
     # params of type `resolve` stand in the path
     bound = {param.param_name for param in plan.parent_params}
+    if plan.list_param and f"{{{plan.list_param}}}" not in endpoint.path:
+        bound.discard(plan.list_param)
     params = {name: value for name, value in endpoint.params.items() if name not in bound}
     if incremental is not None and incremental.end_value is None:
         # the live stream has no end: a param that only a window can fill is left out

@@ -278,7 +278,7 @@ class FamilyPrefetch:
         for selected in self._families[: min(1, self._families_ahead)]:
             try:
                 root = self._run.plans(selected)[selected.root]
-                if root.incremental is None:
+                if root.incremental is None and not root.is_repeated:
                     # one page only: if the destination can't be opened, its request is wasted
                     endpoint = _endpoint_of(self._run, root)
                     endpoint.prefetch_for_later(root_call(root, None), first_page_only=True)
@@ -336,6 +336,8 @@ def _prefetch_family(
     """Start fetching the pages of the family's root, as its load would request them now."""
     plans = run.plans(selected)
     root = plans[selected.root]
+    if root.is_repeated:
+        return  # its calls are prefetched as those below parents are
     endpoint = _endpoint_of(run, root)
     stored = {name: resource_state_in(pipeline_state, run.connector.name, name) for name in plans}
     state = {name: _mutable_copy(one) for name, one in stored.items() if one}

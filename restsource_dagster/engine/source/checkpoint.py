@@ -252,7 +252,9 @@ class LoadPart:
             return False
         return by_cursor or all(
             # a call that has not begun starts at its first page
-            not progress.pages or progress.has_ended or progress.read_place() is not None
+            not progress.pages
+            or progress.has_ended
+            or (not progress.is_within_page and progress.read_place() is not None)
             for progress in self._open.values()
         )
 

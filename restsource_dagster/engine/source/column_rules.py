@@ -62,7 +62,7 @@ class ColumnRules:
     @cached_property
     def _from_parent(self) -> frozenset[str]:
         """The columns that rows get from their parent, after they are checked here."""
-        names = (f"_{self.resource.parent}_{name}" for name in self.resource.include_from_parent)
+        names = self.resource.columns_from_parent.values()
         return frozenset(column_identifier(self.stored, name) for name in names)
 
     @cached_property

@@ -25,13 +25,13 @@ from restsource_dagster.engine.incremental.window_filter import (
 )
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
-from restsource_dagster.engine.plan.resource_plan import ResourcePlan, parent_columns
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
-from restsource_dagster.engine.source.parents import ParentTracker
+from restsource_dagster.engine.source.parents import LastParents, ParentTracker
 from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
@@ -76,7 +76,7 @@ class FamilySource:
             resource = self.plans[name].resource
             # a replaced table has the rows of this load only
             if tracker.gone_fields and resource.disposition.value != "replace":
-                fields = parent_columns(resource)
+                fields = tuple(resource.columns_from_parent.values())
                 yield ChildrenOf(resource.table, fields, tuple(tracker.gone_fields))
 
     def check_extracted(self) -> None:
@@ -166,6 +166,7 @@ def build_family_source(
         )
         for name, plan in plans.items()
     }
+    above_batches = _names_above_batches(plans)
 
     def resources() -> Iterator[DltResource]:
         pages: dict[str, DltResource] = {}
@@ -183,6 +184,7 @@ def build_family_source(
                 watches[name],
                 repeats[name],
                 own_part,
+                has_batches_below=name in above_batches,
             )
             # dependents read records, and a page that is written as columns yields none
             is_parent = any(other.resource.parent == name for other in plans.values())
@@ -195,6 +197,17 @@ def build_family_source(
     return FamilySource(
         source, counts, plans, sanitizers, rules, loaders, watches, repeats, steps, parents, notify
     )
+
+
+def _names_above_batches(plans: Mapping[str, ResourcePlan]) -> frozenset[str]:
+    """Return the resources above one that asks for the values of several parents in one call."""
+    names: set[str] = set()
+    for plan in plans.values():
+        parent = plan.resource.parent if plan.batch_size else None
+        while parent:
+            names.add(parent)
+            parent = plans[parent].resource.parent
+    return frozenset(names)
 
 
 def _takes_own_key(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> bool:
@@ -342,4 +355,4 @@ def _dependent_items(
 
 
 def _loaded_items(items: Any, writer: _RowWriter) -> Iterator[Any]:
-    return writer.load(iter([items]))
+    return iter(()) if isinstance(items, LastParents) else writer.load(iter([items]))

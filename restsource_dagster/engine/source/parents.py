@@ -7,11 +7,14 @@ even if the API does not send the parent again.
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 from restsource_dagster.connector.models.connector_file import SkipChildErrors
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, as_url_text
 from restsource_dagster.engine.errors import (
     CallValueError,
     IngestError,
@@ -31,13 +34,22 @@ from restsource_dagster.engine.incremental.unfinished import (
     fingerprint_of,
 )
 from restsource_dagster.engine.plan.resource_plan import (
+    EACH_FIELD,
     ResourcePlan,
+    records_of_calls,
     values_from_parent,
 )
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
 
-__all__ = ["MAX_GONE_PARENTS", "ParentQueue", "ParentTracker", "PendingParent", "SkippableError"]
+__all__ = [
+    "MAX_GONE_PARENTS",
+    "LastParents",
+    "ParentQueue",
+    "ParentTracker",
+    "PendingParent",
+    "SkippableError",
+]
 
 _MAX_SHIFTED_PARENTS = 2_000
 """How many of the last parents are known over the parts of a load if each comes once, unless pages shift."""
@@ -62,6 +74,17 @@ class PendingParent:
     """Identifies the values that are taken from the parent. Each key is requested once in a run."""
     error: IngestError | None = None
     """Set if the parent lacks a value that the call needs."""
+    batch: tuple["PendingParent", ...] = ()
+    """The parents of a call that takes the values of several."""
+
+    @property
+    def parents(self) -> tuple["PendingParent", ...]:
+        """The parents of the call, one or several."""
+        return self.batch or (self,)
+
+
+class LastParents(list[Any]):
+    """An empty page of parents after the last one: what a batch has by then is asked for."""
 
 
 class ParentTracker:
@@ -99,6 +122,8 @@ class ParentTracker:
         self._skipped_before: set[str] = set()
         self._new_skipped = 0
         self._is_resumed = False
+        # those of batches that are not full, by the other values of the call
+        self._open_batches: dict[str, list[PendingParent]] = {}
 
     @property
     def may_skip(self) -> bool:
@@ -132,15 +157,79 @@ class ParentTracker:
             # for one path: the keys of another API's records mean others
             asked = fingerprint_of(self._redactor(self._plan.endpoint.path))
             self._gone = self._cursors.gone_parents_of(self._plan.resource.name, asked)
-        return ParentQueue(self, self._candidates([*left, *self._take_owed(), *parents]))
+        known = [*left, *self._take_owed()]
+        candidates = chain(
+            self._candidates(known),
+            (one for parent in parents for one in self._candidates_below(parent)),
+        )
+        if self._plan.batch_size is None:
+            return ParentQueue(self, candidates)
+        # at once: the next page adds to the batch that this one leaves open
+        batches = list(self._batches(candidates, self._plan.batch_size))
+        if isinstance(parents, LastParents):
+            batches += [self._batch(members) for members in self._open_batches.values()]
+            self._open_batches.clear()
+        return ParentQueue(self, iter(batches))
+
+    def _candidates_below(self, parent: Any) -> Iterator[PendingParent]:
+        """Yield a parent once for each of its calls."""
+        try:
+            records = records_of_calls(self._plan, parent, self._redactor)
+        except IngestError as error:
+            yield PendingParent(parent, error=error)
+        else:
+            yield from self._candidates(records)
+
+    def _batches(self, candidates: Iterator[PendingParent], size: int) -> Iterator[PendingParent]:
+        """Yield the batches that are full, each value of a parent once in a run."""
+        for candidate in candidates:
+            if candidate.error is not None:
+                yield candidate
+                continue
+            if self.is_requested(candidate.key):
+                continue
+            self.mark_requested(candidate.key)
+            others = parent_key(self._batch_values(candidate.values, None))
+            members = self._open_batches.setdefault(others, [])
+            members.append(candidate)
+            if len(members) == size:
+                yield self._batch(self._open_batches.pop(others))
+
+    def _batch(self, members: Sequence[PendingParent]) -> PendingParent:
+        """Return the call that takes the values of all these parents."""
+        index = self._list_index
+        listed: Any = [one.values[index] for one in members]
+        separator = self._plan.endpoint.resolve_params[str(self._plan.list_param)].separator
+        if separator is not None:
+            listed = separator.join(str(as_url_text(value)) for value in listed)
+        seen_by: list[frozenset[str]] = [
+            getattr(one.parent, "seen_by", frozenset()) for one in members
+        ]
+        parent = _seen_record(members[0].parent, frozenset.intersection(*seen_by))
+        key = parent_key([one.key for one in members])
+        values = self._batch_values(members[0].values, listed)
+        return PendingParent(parent, values, key, batch=tuple(members))
+
+    @cached_property
+    def _list_index(self) -> int:
+        names = [param.param_name for param in self._plan.parent_params]
+        return names.index(str(self._plan.list_param))
+
+    def _batch_values(self, values: Sequence[Any], listed: Any) -> tuple[Any, ...]:
+        """Return the values of a call with `listed` in place of the one of a single parent."""
+        index = self._list_index
+        return (*values[:index], listed, *values[index + 1 :])
 
     def leave(self, parents: Iterable[PendingParent]) -> None:
-        """Leave parents to the next part of the load."""
-        left = []
-        for pending in parents:
-            # its call may have begun
-            self._requested.pop(pending.key, None)
-            left.append(self._left_parent(pending.parent))
+        """Leave parents to the next part of the load, with those whose batch is not full."""
+        left: list[LeftParent] = []
+        waiting = [one for members in self._open_batches.values() for one in members]
+        self._open_batches.clear()
+        for pending in (*parents, *waiting):
+            for one in (pending, *pending.batch):
+                # its call may have begun
+                self._requested.pop(one.key, None)
+            left.extend(self._left_parent(one.parent) for one in pending.parents)
         self._part.leave_parents(self._plan.resource.name, left)
 
     def _left_parent(self, parent: Any) -> LeftParent:
@@ -215,13 +304,13 @@ class ParentTracker:
         self._counts.add_skipped(path)
         with self._lock:
             # a parent that is gone for good is skipped in each run, and more of them come with time
-            if parent_key(pending.values) not in self._skipped_before:
-                self._new_skipped += 1
+            keys = {parent_key(one.values) for one in pending.parents}
+            self._new_skipped += len(keys - self._skipped_before)
             if self._new_skipped > self._max_skipped:
                 raise self._limit_error(error)
             # the state is that of the table: a parent that is read for its dependents only has none
             if self._plan.loaded and self._owed is not None:
-                self._owed.append(self._needed_fields(pending.parent))
+                self._owed.extend(self._needed_fields(one.parent) for one in pending.parents)
 
     def _limit_error(self, error: SkippableError) -> SkippableError:
         name = self._plan.resource.name
@@ -254,13 +343,22 @@ class ParentTracker:
             return None
 
     def _included(self, parent: Mapping[str, Any]) -> list[Any]:
-        return [parent.get(name) for name in self._plan.resource.include_from_parent]
+        names = self._plan.resource.include_from_parent
+        return [parent.get(name) for name in names if not name.startswith(EACH_PREFIX)]
 
     def _needed_fields(self, parent: Mapping[str, Any]) -> Record:
         """Return the fields of a parent's record that its calls need."""
-        fields = {param.field for param in self._plan.endpoint.parent_fields.values()}
+        params = self._plan.endpoint.parent_fields.items()
+        # the value of a list is in the record already
+        fields = {param.field for name, param in params if name != self._plan.list_param}
         tops = {field.split(".")[0].split("[")[0] for field in fields}
-        tops.update(self._plan.resource.include_from_parent)
+        tops.update(
+            name
+            for name in self._plan.resource.include_from_parent
+            if not name.startswith(EACH_PREFIX)
+        )
+        if EACH_FIELD in parent:
+            tops.add(EACH_FIELD)
         # else a path that this can't cut apart, such as a quoted name: keep the whole record
         if all(top in parent for top in tops):
             return {top: parent[top] for top in tops}

@@ -360,7 +360,7 @@ def _identity_of(plan: ResourcePlan) -> _Identify | None:
         return None
     if disposition.strategy == "insert-only":
         return lambda record: tuple(_values(record, key))
-    if resource.parent or disposition.value == "merge":
+    if resource.parent or plan.is_repeated or disposition.value == "merge":
         # dlt's delete-insert stores one row for each key
         removes_repeats = disposition.value == "merge" and disposition.strategy in _REMOVES_REPEATS
         # as text, because nested values can't be hashed

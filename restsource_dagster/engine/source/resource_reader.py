@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import dlt
@@ -43,7 +44,12 @@ from restsource_dagster.engine.plan.resource_plan import (
 )
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
-from restsource_dagster.engine.source.parents import ParentQueue, ParentTracker, PendingParent
+from restsource_dagster.engine.source.parents import (
+    LastParents,
+    ParentQueue,
+    ParentTracker,
+    PendingParent,
+)
 from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
@@ -76,6 +82,8 @@ class ResourceReader:
     watch: PagingWatch
     repeats: RepeatedRows
     part: LoadPart
+    has_batches_below: bool = False
+    """True if a resource below asks for the values of several parents in one call."""
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
@@ -225,6 +233,7 @@ class ResourceReader:
         """True if the next part can begin at the cursor in place of a place in the paging."""
         return bool(
             self._is_root
+            and not self.plan.is_repeated
             and self.part.by_cursor
             and opened
             and opened.row_filter.can_continue_later
@@ -283,7 +292,7 @@ class ResourceReader:
                 ends = self.part.ends_after_page(
                     len(page),
                     by_cursor=by_cursor,
-                    is_last=progress.has_ended and self._is_root,
+                    is_last=progress.has_ended and self._is_root and not self.plan.is_repeated,
                 )
                 # the last page is followed by what the end of the call shows
                 if ends and not progress.has_ended:
@@ -292,7 +301,8 @@ class ResourceReader:
                     return
         except IngestError as error:
             # rows of a page that is not complete would come again
-            is_early = progress.is_within_page or (self._is_root and not progress.pages)
+            is_first_call = self._is_root and not self.plan.is_repeated
+            is_early = progress.is_within_page or (is_first_call and not progress.pages)
             if is_early or not self.part.ends_at_error(error, by_cursor=by_cursor):
                 raise
 
@@ -435,6 +445,14 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
     else:
         # a load that is continued asks from where it began
         reader.cursors.forget_outdated(reader.plan)
+    if reader.plan.is_repeated:
+        # the values that an earlier part has not come to are left as parents are
+        parents = reader.parents.queue([] if reader.part.is_later else [{}])
+        reader.prefetch(parents)
+        yield from _read_dependent_pages(parents, reader)
+        if reader.has_batches_below:
+            yield LastParents()
+        return
     state = reader.cursors.paging_state_of(reader.plan.resource.name)
     reader.watch.recall(state)
     while True:
@@ -447,6 +465,8 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
     reader.watch.store(state)
     if is_empty:
         yield _empty_page(reader.plan)
+    if reader.has_batches_below:
+        yield LastParents()
 
 
 def _root_call_pages(reader: ResourceReader) -> Iterator[Records]:
@@ -469,7 +489,10 @@ def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
     # not in the generator, which dlt may start only after those of earlier pages
     if not reader.part.has_ended:
         reader.prefetch(parents)
-    return _read_dependent_pages(parents, reader)
+    pages = _read_dependent_pages(parents, reader)
+    if isinstance(items, LastParents) and reader.has_batches_below:
+        return chain(pages, [items])
+    return pages
 
 
 def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Iterator[Any]:
