@@ -115,6 +115,8 @@ REFUSALS = {
     "skip": "The write disposition `skip`. dlt requests all rows and refuses them in the load.",
     "two-bodies": "`json` and `data` together. dlt fails at the first request.",
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
+    "action-body": "A `body` of a response action that isn't valid. dlt doesn't have this field and doesn't get "
+    "it.",
     "no-action": "A response action without `action`. dlt fails at the first response.",
     "no-name": "A paginator whose link, header or param has no name. dlt fails at the first page, or "
     "reads one page only.",
@@ -232,6 +234,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     cases = (
         # dlt also takes a list of functions here, so an empty list passes its check.
         ("no-action", path[-1:] == ("action",) and given == []),
+        ("action-body", "response_actions" in path and "body" in path),
         ("processing-steps", "processing_steps" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
         ("response", "response" in path),
