@@ -9,6 +9,8 @@ __all__ = [
     "asset_identifier",
     "dataset_identifier",
     "is_asset_name",
+    "is_key_path",
+    "key_column",
     "snake_case_table",
 ]
 
@@ -79,3 +81,16 @@ def _identifier(name: str) -> str:
     # An `x` for each final underscore keeps `a` and `a_` two tables.
     stripped = text.rstrip("_")
     return _UNDERSCORES.sub("_", stripped + "x" * (len(text) - len(stripped)))
+
+
+_KEY_PATH = re.compile(r"[^.\[\]'\"$ ]+(\.[^.\[\]'\"$ ]+)+")
+
+
+def is_key_path(name: str) -> bool:
+    """True if a key names a field inside of an object: `account.id`."""
+    return _KEY_PATH.fullmatch(name) is not None
+
+
+def key_column(name: str) -> str:
+    """Return the column of a key: `account__id` for the field `id` of the object `account`."""
+    return name.replace(".", "__") if is_key_path(name) else name

@@ -362,8 +362,9 @@ class TableHints(FileModel):
     )
     primary_key: ColumnNames | None = Field(
         default=None,
-        description="The column or columns that identify a row. With a primary key, the write "
-        "disposition is `merge` unless another one is set.",
+        description="The column or columns that identify a row; `account.id` is the field `id` of the object "
+        "`account`, in the column `account__id`. With a primary key, the write disposition is `merge` "
+        "unless another one is set.",
     )
     merge_key: ColumnNames | None = Field(
         default=None,

@@ -47,6 +47,7 @@ from restsource_dagster.connector.validation.merged_resource import (
     Defaults,
     MergedResource,
     find_parents,
+    max_table_nesting,
     merge_resource,
     report_cycles,
     report_duplicates,
@@ -462,12 +463,5 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         processing_steps=tuple(fields.processing_steps),
         mode=fields.mode or "auto",
         http=fields.http,
-        max_table_nesting=_max_table_nesting(fields),
+        max_table_nesting=max_table_nesting(fields),
     )
-
-
-def _max_table_nesting(fields: ResourceObject) -> int | None:
-    """Return `max_table_nesting`, or what `nested` means; `columnar` keeps JSON by default."""
-    nested = fields.nested or ("json" if fields.mode == "columnar" else "tables")
-    given = fields.max_table_nesting
-    return 0 if given is None and nested == "json" else given

@@ -15,7 +15,6 @@ from typing import Any
 
 from restsource_dagster.connector.cursor_format import moment_of, text_sort_key
 from restsource_dagster.connector.env_references import (
-    find_references,
     is_without_references,
     without_references,
 )
@@ -36,6 +35,7 @@ from restsource_dagster.connector.models.table_hints import (
     PlainDisposition,
     merge_strategy_findings,
 )
+from restsource_dagster.connector.naming import is_key_path
 from restsource_dagster.connector.time_formats import meant_relative_time, patterns_for
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
@@ -53,6 +53,7 @@ from restsource_dagster.connector.validation.input_checks import (
 from restsource_dagster.connector.validation.merged_resource import (
     MergedResource,
     disposition_name,
+    max_table_nesting,
     report_skip,
 )
 
@@ -110,6 +111,8 @@ REFUSALS = {
     "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
     "gone": "`gone` where the rows of a parent can't be told apart or have others below them. dlt ignores "
     "this action.",
+    "key-in-json": "A key inside of an object that is stored as JSON. dlt reads the dot as a part of a "
+    "name, and fails when the first rows arrive.",
     "no-order": "An `initial_value` or `end_value` that has no order (`31/01/2024`), or two of different "
     "kinds. dlt compares them by their characters.",
     "skip": "The write disposition `skip`. dlt requests all rows and refuses them in the load.",
@@ -534,17 +537,21 @@ def _check_convert(merged: MergedResource, cursor: Incremental) -> None:
 
 
 def _check_key_names(merged: MergedResource) -> None:
-    """Warn of a key with a dot, which names no field inside of an object."""
+    """Refuse a key inside of an object that gets no columns of its own."""
+    columns = merged.hints.columns_by_name
     for hint in ("primary_key", "merge_key"):
-        for name in merged.resource.key_columns(hint):
-            if "." in name and not find_references(name):
-                nested = name.replace(".", "__")
+        if not getattr(merged.resource, hint):
+            continue
+        for name in filter(is_key_path, merged.resource.key_columns(hint)):
+            top = name.partition(".")[0]
+            is_json = top in columns and columns[top].data_type == "json"
+            if is_json or max_table_nesting(merged.resource) == 0:
                 merged.report(
-                    merged.place(hint if getattr(merged.resource, hint) else "columns"),
-                    f"{quoted_name(name)} is a field with a dot in its name, and no field inside of "
-                    "an object",
-                    fix=f'Write "{nested}" for the field inside of an object',
-                    severity="warning",
+                    merged.place(hint),
+                    f"{quoted_name(name)} is a field of the object {quoted_name(top)}, which is stored as "
+                    "JSON and has no column for it",
+                    fix="Leave out what keeps it as JSON (`nested`, `max_table_nesting`, `columns`)",
+                    code="deliberate:key-in-json",
                 )
 
 
@@ -574,7 +581,10 @@ def _check_processing_steps(merged: MergedResource) -> None:
     cursor = merged.endpoint.cursor
     if cursor and removed.issuperset(cursor.paths):
         needed[cursor.paths[0]] = "the cursor"
-    for name in sorted(removed & needed.keys()):
+    for name in sorted(needed):
+        is_path = needed[name] == "the primary key" and is_key_path(name)
+        if (name.partition(".")[0] if is_path else name) not in removed:
+            continue
         merged.report(
             merged.place("processing_steps"),
             f"The steps leave out {quoted_name(name)}, {needed[name]}, which each record needs after "

@@ -35,6 +35,7 @@ __all__ = [
     "MergedResource",
     "disposition_name",
     "find_parents",
+    "max_table_nesting",
     "merge_resource",
     "report_cycles",
     "report_duplicates",
@@ -514,3 +515,10 @@ def _check_replace(
             fix='Leave out `incremental`, or write "merge" or "append"',
             severity="warning",
         )
+
+
+def max_table_nesting(fields: ResourceObject) -> int | None:
+    """Return `max_table_nesting`, or what `nested` means; `columnar` keeps JSON by default."""
+    nested = fields.nested or ("json" if fields.mode == "columnar" else "tables")
+    given = fields.max_table_nesting
+    return 0 if given is None and nested == "json" else given

@@ -12,6 +12,7 @@ from dlt.common import json
 from dlt.extract import Incremental
 from jsonpath_ng.jsonpath import JSONPath, Union
 
+from restsource_dagster.connector.naming import is_key_path
 from restsource_dagster.engine.dlt_compat import jsonpath, resolve_column_value
 from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, apply_cursor_lag
@@ -24,6 +25,7 @@ __all__ = [
     "compile_cursor_path",
     "digest_of",
     "first_value",
+    "key_value",
 ]
 
 SEEN_KEY = "restsource_seen"
@@ -70,6 +72,26 @@ class CursorRules:
             excludes_start=incremental.range_start == "open",
             excludes_end=incremental.range_end == "open",
         )
+
+
+def key_value(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a key's field: `account.id` is a field inside of an object.
+
+    Raises `KeyError` and `TypeError` if there is none.
+    """
+    if name in record or not is_key_path(name):
+        return record[name]
+    found: Any = record
+    for part in name.split("."):
+        found = found[part]
+    return found
+
+
+def _identity(key: Any, row: Mapping[str, Any]) -> Any:
+    names = [key] if isinstance(key, str) else key
+    if callable(key) or not any(map(is_key_path, names)):
+        return resolve_column_value(key, row)
+    return [key_value(row, name) for name in names]
 
 
 class Position:
@@ -237,7 +259,7 @@ class Position:
         return is_newer
 
     def _digest(self, row: Mapping[str, Any]) -> str:
-        return digest_of(resolve_column_value(self._key, row) if self._key else row)
+        return digest_of(_identity(self._key, row) if self._key else row)
 
     def _seen(self) -> list[list[Any]]:
         """Return the rows that the next run may receive again, as `[cursor value, digests]`."""

@@ -15,6 +15,7 @@ from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentia
 from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator, PagingRules
+from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.dlt_compat import (
     ResolvedParam,
     create_auth,
@@ -168,6 +169,12 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
     for table in (hints, *nested.values()):
         if table.get("columns"):
             table["columns"] = _without_nulls(table["columns"])
+    for hint in ("primary_key", "merge_key"):
+        # dlt reads a dot as a part of the name
+        if isinstance(name := hints.get(hint), str):
+            hints[hint] = key_column(name)
+        elif isinstance(name, list):
+            hints[hint] = [key_column(one) for one in name]
     # dlt would derive nothing: without a write disposition it appends
     if resource.disposition.derived:
         hints["write_disposition"] = resource.disposition.value

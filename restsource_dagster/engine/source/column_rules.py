@@ -14,6 +14,7 @@ from dlt.common.schema import Schema
 
 from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.table_hints import Column
+from restsource_dagster.connector.naming import is_key_path, key_column
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.errors import RecordError
 from restsource_dagster.engine.source.exact_rows import is_stored_as_it_came
@@ -50,14 +51,14 @@ class ColumnRules:
         """The columns that need a value, with the names that the file has for them."""
         columns = self._declared
         keys = (*self.resource.primary_key, *self.resource.merge_key)
-        named = [name for name in keys if name not in columns or columns[name].nullable is not True]
+        named = [name for name in keys if _needs_value(columns.get(key_column(name)))]
         named += [name for name, column in columns.items() if column.nullable is False]
-        return {column_identifier(self.stored, name): name for name in named}
+        return {column_identifier(self.stored, key_column(name)): name for name in named}
 
     @cached_property
     def _keys(self) -> frozenset[str]:
         names = (*self.resource.primary_key, *self.resource.merge_key)
-        return frozenset(column_identifier(self.stored, name) for name in names)
+        return frozenset(column_identifier(self.stored, key_column(name)) for name in names)
 
     @cached_property
     def _from_parent(self) -> frozenset[str]:
@@ -80,7 +81,7 @@ class ColumnRules:
         columns = self._declared
         return [
             name
-            for name in self.required.values()
+            for name in map(key_column, self.required.values())
             if name not in columns or not columns[name].data_type
         ]
 
@@ -164,9 +165,9 @@ class ColumnRules:
         if column not in self._keys:
             return "it has no value there, and by the file it is not nullable"
         problem = "it has no value there, and rows are identified by it"
-        nested = name.replace(".", _SEPARATOR)
-        if nested != name and self._find(record, nested) is not None:
-            return f'{problem}. The field inside of an object is written "{nested}"'
+        if is_key_path(name) and name in record:
+            plain = column_identifier(self.stored, name)
+            return f'{problem}: a dot leads into an object. This field has one in its name: write "{plain}"'
         return f'{problem}. Choose a key that each row has, or leave the key out and write "append"'
 
     def _known_type(self, column: str, value: Any) -> str | None:
@@ -206,6 +207,11 @@ class ColumnRules:
             row = next((at for at, one in enumerate(page, 1) if one == record), 0)
         name = self.required.get(column, column)
         raise RecordError(self.resource.name, number, row, name, problem)
+
+
+def _needs_value(declared: Column | None) -> bool:
+    """True if a column of a key needs a value: always, unless the file lets it be null."""
+    return declared is None or declared.nullable is not True
 
 
 def _describe_spread(column: str, value: Any) -> str:

@@ -11,12 +11,14 @@ from functools import partial
 from operator import itemgetter
 from typing import Any, Self
 
+from restsource_dagster.connector.naming import is_key_path
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.ordering import CursorOrder, IncomparableError
 from restsource_dagster.engine.incremental.position import (
     compile_cursor_path,
     digest_of,
     first_value,
+    key_value,
 )
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
@@ -224,7 +226,7 @@ class _NewestVersions:
     def __init__(self, key: Sequence[str], cursor_path: str, order: CursorOrder) -> None:
         self.left_out = 0
         self._has_one_key = len(key) == 1
-        self._key_of = itemgetter(*key)
+        self._key_of = _key_getter(key)
         self._cursor_of = _value_getter(cursor_path)
         self._order = order
         self._newest: dict[Any, Any] = {}
@@ -298,6 +300,13 @@ class _NewestVersions:
         while len(self._newest) > MAX_KNOWN_ROWS and len(self._pages) > 1:
             for key in self._pages.popleft():
                 self._newest.pop(key, None)
+
+
+def _key_getter(key: Sequence[str]) -> Callable[[Any], Any]:
+    """Return a function that gets the key out of a record."""
+    if any(map(is_key_path, key)):
+        return lambda record: tuple(key_value(record, name) for name in key)
+    return itemgetter(*key)
 
 
 def _value_getter(path: str) -> Callable[[Any], Any]:
@@ -399,7 +408,7 @@ def _untag(found: dict[str, Any]) -> Any:
 
 
 def _values(record: dict[str, Any], key: Any) -> list[Any]:
-    values = [record[name] for name in key]
+    values = [key_value(record, name) for name in key]
     if None in values:
         raise KeyError
     return values
