@@ -90,7 +90,7 @@ class ConnectorOverview:
 
     def _resource(self, name: str) -> dict[str, Any]:
         resource, made = self.connector.resource(name), self.last_materializations.get(name)
-        path = resource.incremental.path if resource.incremental else None
+        path = resource.incremental_path
         return {
             "name": name,
             "table": resource.table,

@@ -92,7 +92,7 @@ class Resource:
     method: str
     """The HTTP method: GET or POST."""
     incremental: Incremental | None
-    """The incremental cursor of the endpoint."""
+    """The incremental cursor of the endpoint; None if it has a token in its place."""
     path_params: Mapping[str, Any]
     """The params that the path takes, by name."""
     hints: TableHints
@@ -142,6 +142,13 @@ class Resource:
     def table_name(self) -> str | None:
         """The table's name if the file gives one."""
         return self.hints.table_name or None
+
+    @property
+    def incremental_path(self) -> str | None:
+        """The path of the cursor in a record, or of the token in an answer; None if it has neither."""
+        if token := self.endpoint.token:
+            return token.token_path
+        return self.incremental.path if self.incremental else None
 
 
 def _resolved_resources(

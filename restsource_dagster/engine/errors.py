@@ -21,6 +21,7 @@ __all__ = [
     "ResponseError",
     "ResponseTooLargeError",
     "SkippedResourceError",
+    "SyncTokenRefusedError",
     "TokenError",
     "UnknownResourceError",
 ]
@@ -117,6 +118,14 @@ class PlaceRefusedError(IngestError):
         super().__init__(f"resource {resource}: the load can't go on where it ended: {reason}")
         self.resource = resource
         self.reason = reason
+
+
+class SyncTokenRefusedError(IngestError):
+    """The API refuses the token of the last run, and the file says that all rows are loaded then."""
+
+    def __init__(self, resource: str, status: int) -> None:
+        super().__init__(f"resource {resource}: the API refuses the stored token ({status})")
+        self.resource = resource
 
 
 class RateLimitedError(IngestError):

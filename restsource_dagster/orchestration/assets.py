@@ -230,7 +230,7 @@ def _asset_description(connector: Connector, resource: Resource) -> str:
 
     The list of assets shows the beginning, as plain text.
     """
-    cursor = f", incremental by {resource.incremental.path}" if resource.incremental else ""
+    cursor = f", incremental by {path}" if (path := resource.incremental_path) else ""
     reason = resource.disposition.reason
     own = f"{resource.method} {resource.endpoint.path}{cursor}. {reason[:1].upper()}{reason[1:]}."
     return f"{own}\n\n{connector.description}" if connector.description else own
@@ -249,8 +249,8 @@ def _spec_metadata(
         metadata["primary_key"] = _text_metadata(", ".join(resource.primary_key))
     if connector.template:
         metadata["template"] = _text_metadata(connector.template)
-    if resource.incremental:
-        metadata["incremental/cursor_path"] = _text_metadata(resource.incremental.path)
+    if path := resource.incremental_path:
+        metadata["incremental/cursor_path"] = _text_metadata(path)
     return metadata
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from restsource_dagster_tests.agreement.rows import Result, Row, page, refused
-from restsource_dagster_tests.servers.api import Seen
+from restsource_dagster_tests.servers.api import Answer, Seen
 
 __all__ = ["ROWS"]
 
@@ -139,6 +139,33 @@ ROWS = (
         says="no effect",
     ),
     refused("no_cursor_path", endpoint={"incremental": {"initial_value": 0}}),
+    Row(
+        "token_param",
+        {"incremental": {"token_path": "next", "token_param": "since"}},
+        page(1, next="a"),
+        ["a"],
+        since,
+        again=page(2, next="b"),
+    ),
+    Row(
+        "token_first_run",
+        {
+            "params": {"since": 1, "to": "{incremental.token}"},
+            "incremental": {"token_path": "next", "first_run_params": ["since"]},
+        },
+        page(1, next="a"),
+        [None, "a"],
+        lambda result: [*since(result), *result.asked("to")],
+        again=page(2, next="b"),
+    ),
+    Row(
+        "token_reset",
+        {"incremental": {"token_path": "next", "token_param": "since", "reset_on": [410]}},
+        lambda seen: page(2, next="b") if "since" not in seen.query else Answer({}, 410),
+        [2],
+        again=lambda seen: page(2, next="b") if "since" not in seen.query else Answer({}, 410),
+    ),
+    refused("token_order", endpoint={"incremental": {"token_path": "next", "row_order": "asc"}}),
     refused("param_type", endpoint={"params": {"a": {"type": "increment", "cursor_path": "at"}}}),
     Row("incremental_null", {"incremental": None}, at(1), [1]),
     # which rows are taken

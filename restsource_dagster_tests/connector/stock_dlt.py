@@ -86,6 +86,7 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
     """Drop from the parts of endpoints what dlt doesn't know."""
     for auth in _objects_at(config, "auth"):
         auth.pop("client_authentication", None)
+    _replace_tokens(config)
     for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
         for name in OWN_CURSOR_FIELDS:
             cursor.pop(name, None)
@@ -127,6 +128,14 @@ def _drop_lists_of_parents(endpoint: dict[str, Any]) -> None:
         param["field"] = one
         for own in ("batch", "separator"):
             param.pop(own, None)
+
+
+def _replace_tokens(config: dict[str, Any]) -> None:
+    """Put a cursor in the place of each token, which dlt doesn't know: with any it takes the placeholder."""
+    for token in _objects_at(config, "incremental"):
+        if "token_path" in token:
+            token.clear()
+            token["cursor_path"] = "id"
 
 
 def _without_relative_times(value: Any) -> Any:

@@ -140,6 +140,54 @@ def xml_feed(seen: Seen) -> Answer:
     return Answer(body, headers={"content-type": "application/xml"})
 
 
+def calendar(seen: Seen) -> Any:
+    """Two pages; then a change; then the token is too old."""
+    events = [{"id": name, "status": "confirmed", "summary": name} for name in "ab"]
+    changed = [{"id": "b", "status": "cancelled", "summary": "Review"}]
+    asked = seen.query
+    if asked.get("syncToken") == "s2":
+        return Answer({"error": {"code": 410, "message": "Sync token is no longer valid"}}, 410)
+    if asked.get("syncToken") == "s1":
+        return {"items": changed, "nextSyncToken": "s2"}
+    if asked.get("pageToken") == "p2":
+        return {"items": events[1:], "nextSyncToken": "s1"}
+    return {"items": events[:1], "nextPageToken": "p2"}
+
+
+CALENDAR_AFTER_RESET = {
+    "items": [
+        {"id": "b", "status": "cancelled", "summary": "Review"},
+        {"id": "c", "status": "confirmed", "summary": "Launch"},
+    ],
+    "nextSyncToken": "s3",
+}
+
+
+def calendar_later(seen: Seen) -> Any:
+    return calendar(seen) if "syncToken" in seen.query else CALENDAR_AFTER_RESET
+
+
+def graph_users(seen: Seen) -> Any:
+    url = f"http://{seen.headers['host']}/v1.0/users/delta"
+    if "$deltatoken" in seen.query:
+        found = [{"id": "2", "displayName": "Bob B."}, {"id": "3", "displayName": "Cid"}]
+        return {"value": found, "@odata.deltaLink": f"{url}?$deltatoken=d2"}
+    if "$skiptoken" in seen.query:
+        found = [{"id": "2", "displayName": "Bob"}]
+        return {"value": found, "@odata.deltaLink": f"{url}?$deltatoken=d1"}
+    found = [{"id": "1", "displayName": "Ann"}]
+    return {"value": found, "@odata.nextLink": f"{url}?$skiptoken=p2"}
+
+
+def exported_tickets(seen: Seen) -> Any:
+    statuses = {None: "open", "c1": "closed", "c2": None}
+    status = statuses[seen.query.get("cursor")]
+    number = list(statuses.values()).index(status) + 1
+    found = [{"id": number, "status": status}] if status else []
+    after = f"c{number}" if status else None
+    return {"tickets": found, "after_cursor": after, "end_of_stream": number != 1}
+
+
 APIS: Mapping[str, RecipeApi] = {
     "lists_in_params": RecipeApi(
         {
@@ -314,6 +362,24 @@ APIS: Mapping[str, RecipeApi] = {
             "/api/v2/groups": {"groups": [{"id": 4}]},
             "/api/v2/incremental/users": {"users": [{"id": 1, "name": "Ann"}]},
         }
+    ),
+    "sync_token": RecipeApi(
+        {"/v3/calendars/primary/events": calendar},
+        [{}, {"/v3/calendars/primary/events": calendar_later}],
+    ),
+    "delta_link": RecipeApi({"/v1.0/users/delta": graph_users}, [{}]),
+    "cursor_between_runs": RecipeApi(
+        {"/api/v2/incremental/tickets/cursor.json": exported_tickets},
+        [
+            {},
+            {
+                "/api/v2/incremental/tickets/cursor.json": {
+                    "tickets": [{"id": 3, "status": "new"}],
+                    "after_cursor": "c3",
+                    "end_of_stream": True,
+                }
+            },
+        ],
     ),
     "graphql": RecipeApi(
         {"/admin/graphql.json": orders_by_graphql}, environment={"SHOP_TOKEN": "t0ken-of-shop"}

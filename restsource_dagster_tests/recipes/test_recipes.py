@@ -45,7 +45,7 @@ def tables_of(page: Path) -> Iterator[tuple[str, list[str], list[tuple[str, ...]
 
 
 def request_line(seen: Seen) -> str:
-    query = f"?{urlencode(seen.query, safe='/:,{}')}" if seen.query else ""
+    query = f"?{urlencode(seen.query, safe='/:,{}$')}" if seen.query else ""
     return f"{seen.method} {seen.path}{query}"
 
 

@@ -42,6 +42,7 @@ from restsource_dagster.connector.models.fields import (
 )
 from restsource_dagster.connector.models.graphql import GraphQL
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.sync_token import TOKEN_PLACEHOLDER, SyncToken
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
     read_time,
@@ -283,6 +284,20 @@ class Incremental(IncrementalBase):
         description="How long the API keeps its changes, such as `90d`. A run whose cursor is older starts "
         "at `initial_value` again, and says so. Not part of dlt's configuration.",
     )
+
+
+_TOKEN_FIELDS = frozenset(SyncToken.model_fields)
+
+
+def _incremental_kind(value: Any) -> str:
+    is_token = isinstance(value, dict) and not _TOKEN_FIELDS.isdisjoint(value)
+    return "#token" if is_token or isinstance(value, SyncToken) else "#cursor"
+
+
+IncrementalField = Annotated[
+    Annotated[Incremental, Tag("#cursor")] | Annotated[SyncToken, Tag("#token")],
+    by_kind(_incremental_kind, custom_error_message="an object with a `cursor_path`"),
+]
 
 
 class IncrementalParam(IncrementalBase):
@@ -549,8 +564,10 @@ class EndpointDefaults(FileModel):
         "`fail`: the resource fails. `load`: the rows are loaded, and the log has a line. Not part of "
         "dlt's configuration.",
     )
-    incremental: Incremental | None = Field(
-        default=None, description="The cursor, with which each run requests only new records."
+    incremental: IncrementalField | None = Field(
+        default=None,
+        description="The cursor, with which each run requests only new records; or a token of the API in its "
+        "place (`token_path`).",
     )
 
 
@@ -602,7 +619,19 @@ class Endpoint(EndpointDefaults):
             # The type says where the cursor stands, which `Incremental` says by `start_param`.
             given = {key: value for key, value in param.given.items() if key != "type"}
             return Incremental.of({**given, "start_param": name}).in_standard_form()
-        return self.incremental and self.incremental.in_standard_form()
+        cursor = self.incremental
+        return cursor.in_standard_form() if isinstance(cursor, Incremental) else None
+
+    @property
+    def token(self) -> SyncToken | None:
+        """The token in place of a cursor; None without one."""
+        return self.incremental if isinstance(self.incremental, SyncToken) else None
+
+    @property
+    def follows_token(self) -> bool:
+        """True if the token is a link, which takes the place of the path and the params."""
+        token = self.token
+        return token is not None and not token.token_param and not self.mentions(TOKEN_PLACEHOLDER)
 
     def at(self, start: datetime) -> "Endpoint":
         """Return the endpoint with the relative times of its cursor filled in for a run's start."""
@@ -610,7 +639,8 @@ class Endpoint(EndpointDefaults):
             name: param.at(start) if isinstance(param, IncrementalParam) else param
             for name, param in self.params.items()
         }
-        cursor = self.incremental and self.incremental.at(start)
+        found = self.incremental
+        cursor = found.at(start) if isinstance(found, Incremental) else found
         if cursor is self.incremental and all(params[name] is self.params[name] for name in params):
             return self
         return Endpoint.of({**self.given, "params": params, "incremental": cursor})

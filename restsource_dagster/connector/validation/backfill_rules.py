@@ -336,7 +336,8 @@ def _backfill_refusals(
     elif resource.incremental is None:
         yield _BackfillRefusal(
             "backfill-not-incremental",
-            f"A backfill is loaded in partitions of the incremental cursor, and {shown} has none",
+            f"A backfill is loaded in partitions of the incremental cursor, and {shown} has "
+            + ("a token in its place" if merged.endpoint.token else "none"),
             'Add "incremental": {"cursor_path": "updated_at", "initial_value": '
             '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
         )

@@ -36,6 +36,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 from restsource_dagster.connector.validation.dlt_rules import (
     auth_findings,
     check_endpoint_rules,
+    check_sync_tokens,
     check_table_hints,
 )
 from restsource_dagster.connector.validation.input_checks import (
@@ -190,6 +191,7 @@ def build_resources(
     find_parents(merged_resources)
     report_cycles(merged_resources)
     check_gone_parents(merged_resources)
+    check_sync_tokens(merged_resources)
     _check_unique_identifiers(merged_resources)
     made = with_backfills(
         merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
@@ -327,7 +329,9 @@ def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
         return False
     if steps[0] == "incremental":
         # Not removed: other rules would then report that there is no cursor.
-        endpoint["incremental"] = {"cursor_path": "broken"}
+        given = endpoint.get("incremental")
+        is_token = isinstance(given, dict) and "token_path" in given
+        endpoint["incremental"] = {"token_path" if is_token else "cursor_path": "broken"}
     elif steps[0] == "params":
         params = endpoint.get("params")
         if not isinstance(params, dict) or len(steps) == 1:
@@ -440,7 +444,11 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
     cursor = merged.endpoint.cursor
     primary, merge = hints.key_columns("primary_key"), hints.key_columns("merge_key")
     disposition = write_disposition_of(
-        merged, primary, merge, incremental_parent, incremental=cursor is not None
+        merged,
+        primary,
+        merge,
+        incremental_parent,
+        incremental=merged.endpoint.incremental is not None or cursor is not None,
     )
     if disposition.value == "replace":
         warn_of_ignored_refusals(merged)

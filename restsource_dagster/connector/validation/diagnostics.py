@@ -165,7 +165,7 @@ _MAX_SHOWN_LENGTH = 40
 # It matches too much rather than too little: a hidden value costs a look into the file, a shown secret
 # has to be replaced.
 _SECRET_FIELD = re.compile(
-    r"token|secret|passw|pwd|pass$|api[-_ ]?key|apikey|authorization|cookie|credential|signature"
+    r"token(?!_(?:path|param)$)|secret|passw|pwd|pass$|api[-_ ]?key|apikey|authorization|cookie|credential|signature"
     r"|access[-_ ]?key|subscription[-_ ]?key|private|session|x-auth|passphrase|app[-_]?key"
     r"|^(key|sig|auth|jwt|bearer|app[-_]?id|pat|hapikey|username|user|client_id)$",
     re.IGNORECASE,

@@ -30,6 +30,7 @@ from restsource_dagster.connector.models.endpoint import (
 from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.models.processing_steps import removed_fields
+from restsource_dagster.connector.models.sync_token import TOKEN_PLACEHOLDER
 from restsource_dagster.connector.models.table_hints import (
     Cdc,
     PlainDisposition,
@@ -61,6 +62,7 @@ __all__ = [
     "REFUSALS",
     "auth_findings",
     "check_endpoint_rules",
+    "check_sync_tokens",
     "check_table_hints",
     "refusal_code",
 ]
@@ -152,6 +154,9 @@ REFUSALS = {
     "this field and doesn't get it.",
     "retention": "`retention` that is no length of time, or of rows that are not merged: those read again "
     "would be stored twice. dlt doesn't have this field and doesn't get it.",
+    "sync-token": "A token (`token_path`) beside what needs an order, such as `lag` or a cursor; of a resource "
+    "with a parent or dependents; with `replace`, scd2 or cdc; wrong values of its fields. dlt doesn't have "
+    "tokens.",
     "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
     "dlt doesn't have this block and doesn't get it.",
     "for-each": "A `for_each` that isn't valid: a list without values or with one of them twice, a list that no "
@@ -249,6 +254,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("window", "incremental" in path and "window" in path),
         ("retention", path[-2:] == ("incremental", "retention")),
         ("time-format", bool({"convert", "cursor_format", "timezone"} & {*path[-2:]})),
+        ("sync-token", "#token" in loc),
         ("no-cursor-path", "incremental" in path and _lacks_cursor_path(path, kind, given)),
         ("auto-params", kind == "extra_forbidden" and "#auto" in loc),
     )
@@ -388,6 +394,75 @@ def _check_graphql(merged: MergedResource) -> None:
         )
 
 
+def check_sync_tokens(merged_resources: Sequence[MergedResource]) -> None:
+    """Report what a token in place of a cursor can't be together with. The parents are known."""
+    parents = {merged.parent for merged in merged_resources}
+    for merged in merged_resources:
+        if merged.is_checkable and merged.endpoint.token is not None:
+            _check_sync_token(merged, has_dependents=merged.name in parents)
+
+
+_WHOLE_TABLE = ("replace", "scd2", "cdc")
+"""What is written as if a load brought all rows."""
+
+
+def _check_sync_token(merged: MergedResource, *, has_dependents: bool) -> None:
+    given = merged.resource.write_disposition
+    how = None if given is None else getattr(given, "strategy", None) or disposition_name(given)
+    if how in _WHOLE_TABLE:
+        _report_token(
+            merged,
+            merged.place("write_disposition"),
+            f"A run with a token gets only what changed, and {how} takes it for all rows",
+            'Write "merge" with a `primary_key`, or "append"; or leave out `incremental`',
+        )
+    if merged.parent is not None or has_dependents:
+        relation = "has dependents" if merged.parent is None else "depends on another one"
+        _report_token(
+            merged,
+            merged.endpoint_location("incremental"),
+            f"The resource {relation}, and a token is for resources without relatives: each parent "
+            "would need one of its own",
+            "Leave out `incremental`, or use a cursor (`cursor_path`)",
+        )
+    if merged.endpoint.for_each:
+        _report_token(
+            merged,
+            merged.endpoint_location("for_each"),
+            "Each of these calls would need a token of its own, and a resource has one",
+            "Write a resource for each value; or use a cursor (`cursor_path`) in place of the token",
+        )
+    body = merged.endpoint.response
+    if body is not None and body.format in ("csv", "jsonl"):
+        _report_token(
+            merged,
+            merged.endpoint_location("incremental"),
+            f"A token is a value beside the rows, and {body.format} has nothing but rows",
+            "Leave out `incremental`, or use a cursor (`cursor_path`)",
+        )
+    for name in merged.endpoint.incremental_params:
+        _report_token(
+            merged,
+            merged.param_location(name),
+            "The param sends a cursor, and the endpoint has a token in its place",
+            f"Keep one of the two: `{TOKEN_PLACEHOLDER}}}` sends the token",
+        )
+    token, known = merged.endpoint.token, list(merged.endpoint.params)
+    for index, name in enumerate(token.first_run_params if token else ()):
+        if name not in known and is_without_references(name):
+            close = nearest_name(name, known)
+            _report_token(
+                merged,
+                (*merged.endpoint_location("incremental"), "first_run_params", index),
+                f"{quoted_name(name)} is no param of this endpoint",
+                f"Write `{close}`" if close else f'Add "{name}" to `params`',
+            )
+
+
+def _report_token(merged: MergedResource, at: FieldPath, message: str, fix: str) -> None:
+    merged.report(at, message, fix=fix, code="deliberate:sync-token")
+
+
 def _check_incremental_params(
     merged: MergedResource, params: Mapping[str, IncrementalParam]
 ) -> None:
@@ -406,7 +481,7 @@ def _check_incremental_params(
                 fix="Use `endpoint.incremental` with `end_value` and `end_param`",
                 on_key=True,
             )
-    if names and merged.endpoint.incremental:
+    if names and merged.endpoint.incremental and not merged.endpoint.token:
         merged.report(
             merged.endpoint_location("incremental"),
             f"`incremental` is not used: the param {quoted_name(names[0])} is the cursor",

@@ -508,7 +508,7 @@ def _check_replace(
             fix='Add "primary_key" and write "merge", or write "append"',
             code="deliberate:replace-below-incremental",
         )
-    elif incremental:
+    elif incremental and not merged.endpoint.token:
         merged.report(
             merged.place("write_disposition"),
             "With replace and a cursor, each run leaves only the newest rows in the table",

@@ -342,6 +342,8 @@ def _check_placeholder(merged: MergedResource, name: str, place: FieldPath) -> N
         _add_parent_field(merged, name, place)
     elif name.startswith(EACH_PREFIX):
         _check_each_name(merged, name, place)
+    elif merged.endpoint.token is not None:
+        _check_token_placeholder(merged, name, place)
     elif merged.endpoint.cursor is None:
         merged.report(
             place,
@@ -362,6 +364,17 @@ def _check_each_name(merged: MergedResource, name: str, place: FieldPath) -> Non
             expected=quoted_list(f"{{{one}}}" for one in known),
             fix=f"Write `{{{close}}}`" if close else None,
             code="deliberate:for-each",
+        )
+
+
+def _check_token_placeholder(merged: MergedResource, name: str, place: FieldPath) -> None:
+    if name != "incremental.token":
+        merged.report(
+            place,
+            f"{_placeholder_shown(name, place)} is nothing that a token has",
+            expected="`{incremental.token}`",
+            fix="Write `{incremental.token}`",
+            code="deliberate:sync-token",
         )
 
 
@@ -413,6 +426,16 @@ def _report_many_values(merged: MergedResource, name: str, place: FieldPath) -> 
 def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> None:
     """Report a placeholder in a path or a longer text that a run could only fill with nothing."""
     cursor, attribute = merged.endpoint.cursor, name.removeprefix("incremental.")
+    if merged.endpoint.token is not None and attribute == "token":
+        merged.report(
+            place,
+            f"{_placeholder_shown(name, place)} stands in a path or a longer text, and the first run has no "
+            "token",
+            fix="Give it a param, a header or a field of the body of its own. If the token is a link, leave "
+            "the placeholder out: the next run requests the link",
+            code="deliberate:sync-token",
+        )
+        return
     if cursor is None or attribute == name:
         return
     needed = "end_value" if attribute == "end_value" else "initial_value"

@@ -30,6 +30,7 @@ from restsource_dagster.connector.models.paginators import (
     PageNumberPaginator,
 )
 from restsource_dagster.connector.models.schedule import IntervalSchedule
+from restsource_dagster.connector.models.sync_token import SyncToken
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -104,6 +105,14 @@ _FIELD_SYNONYMS = {
     "data_path": "data_selector",
     "records_path": "data_selector",
     "cursor_field": "cursor_path",
+    "sync_token_path": "token_path",
+    "sync_token_param": "token_param",
+    "sync_token": "token_path",
+    "delta_link": "token_path",
+    "delta_link_path": "token_path",
+    "reset_status": "reset_on",
+    "full_sync_on": "reset_on",
+    "initial_params": "first_run_params first_page_params",
     "cursor": "cursor_path",
     "step": "window size",
     "chunk": "window",
@@ -130,7 +139,6 @@ _FIELD_SYNONYMS = {
     "is_last_path": "end_path",
     "last_page_path": "end_path",
     "stop_on_repeat": "stop_when_repeated",
-    "initial_params": "first_page_params",
     "first_params": "first_page_params",
     "next_path": "next_url_path",
     "page_size": "limit",
@@ -368,6 +376,8 @@ def _wrong_value(error: Mapping[str, Any], path: FieldPath) -> Finding:
 def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: FieldPath) -> Finding:
     known = _field_names(model, loc[:-1])
     name = str(path[-1])
+    if "token_path" in known and name in Incremental.model_fields:
+        return _beside_token(path)
     fix = suggest_field_name(path, known) or _suggest_place(path)
     if fix is None:
         close = nearest_name(name, known)
@@ -375,6 +385,18 @@ def _unknown_field(model: type[BaseModel], loc: Sequence[str | int], path: Field
         fix = f"Write `{close}`" if close else f"Known here: {quoted_list(listing, 'and')}"
     return Finding(
         json_pointer(path), f"There is no field {quoted_name(name)} here", fix=fix, on_key=True
+    )
+
+
+def _beside_token(path: FieldPath) -> Finding:
+    """Return the finding for a field of a cursor beside those of a token."""
+    name = str(path[-1])
+    return Finding(
+        json_pointer(path),
+        f"{quoted_name(name)} needs a cursor, and this is a token in its place: it has no order, and nothing "
+        "can be added to it or taken off it",
+        fix=f"Leave `{name}` out; or use the cursor alone, without the fields of the token",
+        on_key=True,
     )
 
 
@@ -408,7 +430,7 @@ _FILE_PLACES: tuple[_Place, ...] = (
 _RESOURCE_PLACES: tuple[_Place, ...] = (
     ("the resource's `endpoint`", (Endpoint,)),
     ("the resource", (ResourceObject,)),
-    ("the `incremental` of an `endpoint`", (Incremental,)),
+    ("the `incremental` of an `endpoint`", (Incremental, SyncToken)),
     ("the `paginator`", (OffsetPaginator, PageNumberPaginator, CursorPaginator, JsonLinkPaginator)),
     ("the `auth`", (BearerAuth, ApiKeyAuth, HttpBasicAuth, OAuth2ClientCredentialsAuth)),
 )

@@ -10,6 +10,7 @@ import dlt
 
 from restsource_dagster.connector.cursor_format import epoch_units_per_second
 from restsource_dagster.connector.model import Resource
+from restsource_dagster.connector.models.sync_token import SyncToken
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
@@ -31,8 +32,11 @@ __all__ = [
     "read_cursor",
     "read_cursor_progress",
     "read_lower_bound",
+    "read_token",
     "resource_state_in",
     "restsource_state",
+    "shown_token",
+    "store_token",
 ]
 
 # The values of these keys are in the state of deployed pipelines: they never change.
@@ -44,6 +48,8 @@ FLOOR_KEY = "floor"
 """In our dict: the value that a person set the cursor of an appended table to. Rows before it are
 never read again, even within the lag, because they would be appended twice."""
 
+_SHOWN_TOKEN_CHARS = 100
+
 ResourceState = dict[str, Any]
 StateMapping = Mapping[str, Any]
 
@@ -52,6 +58,29 @@ def restsource_state(name: str) -> ResourceState:
     """Return our dict in a resource's state, created if missing. Call it inside an extraction."""
     state: ResourceState = dlt.current.resource_state(name).setdefault(STATE_KEY, {})
     return state
+
+
+_TOKENS_KEY = "tokens"
+"""In our dict: by its path, the token of the last run."""
+
+
+def read_token(state: StateMapping, model: SyncToken) -> Any:
+    """Return the stored token of a resource, from its state; None before the first run."""
+    return state.get(STATE_KEY, {}).get(_TOKENS_KEY, {}).get(model.token_path)
+
+
+def store_token(ours: ResourceState, model: SyncToken, token: Any) -> None:
+    """Store the token of this run in our dict. One of another path is gone: it is of another kind."""
+    ours[_TOKENS_KEY] = {model.token_path: token}
+
+
+def shown_token(token: Any) -> str | None:
+    """Return a token for people: shortened, and a link without the values of its query."""
+    if token is None:
+        return None
+    url, mark, _ = str(token).partition("?")
+    text = f"{url}?..." if mark and "://" in url else str(token)
+    return text if len(text) <= _SHOWN_TOKEN_CHARS else f"{text[:_SHOWN_TOKEN_CHARS]}..."
 
 
 def paging_state(name: str) -> ResourceState:
@@ -131,6 +160,8 @@ def read_cursor_progress(
     before: StateMapping, after: StateMapping, connector: str, resource: Resource
 ) -> CursorProgress | None:
     """Return how a load moved a resource's cursor; None if it has none."""
+    if token := resource.endpoint.token:
+        return _token_progress(before, after, connector, resource.name, token)
     if resource.incremental is None:
         return None
     start = read_cursor(before, connector, resource)
@@ -145,6 +176,16 @@ def read_cursor_progress(
         last_value=last,
         lag_seconds=lag_seconds(last, datetime.now(UTC)),
     )
+
+
+def _token_progress(
+    before: StateMapping, after: StateMapping, connector: str, name: str, model: SyncToken
+) -> CursorProgress:
+    start, last = (
+        shown_token(read_token(resource_state_in(state, connector, name), model))
+        for state in (before, after)
+    )
+    return CursorProgress(model.token_path, start, last, None)
 
 
 def lag_seconds(value: Any, now: datetime) -> float | None:

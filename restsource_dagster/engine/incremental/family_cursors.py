@@ -20,6 +20,7 @@ from typing import Any
 import dlt
 
 from restsource_dagster.engine.errors import ResourceError
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import (
     LIVE_START_KEY,
     STATE_KEY,
@@ -28,12 +29,15 @@ from restsource_dagster.engine.incremental.cursor_state import (
     gone_parents,
     paging_state,
     read_lower_bound,
+    read_token,
     restsource_state,
 )
 from restsource_dagster.engine.incremental.live_window import LiveWindow, is_outdated
+from restsource_dagster.engine.incremental.open_token import OpenToken
 from restsource_dagster.engine.incremental.ordering import CursorOrder
 from restsource_dagster.engine.incremental.position import SEEN_KEY, CursorRules, Position
 from restsource_dagster.engine.incremental.row_filter import RowFilter
+from restsource_dagster.engine.plan.dlt_adapter import DltIncremental
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
 __all__ = [
@@ -265,6 +269,13 @@ class FamilyCursors:
         else:
             saves.append(lambda: windows.append([rules.initial_value, rules.end_value]))
 
+    def open_token(self, plan: ResourcePlan, redactor: Redactor) -> OpenToken | None:
+        """Return the token of a resource; None if it has none. Call it inside an extraction."""
+        if plan.token is None:
+            return None
+        self._reset_if_renamed(plan)
+        return OpenToken(plan, plan.token, dlt.current.resource_state(plan.resource.name), redactor)
+
     def state_of(self, name: str) -> ResourceState:
         """Return our dict in a resource's state. Call it inside an extraction."""
         return restsource_state(name)
@@ -475,28 +486,40 @@ def check_safe_to_append(
 def _are_rows_known(
     plan: ResourcePlan, plans: Mapping[str, ResourcePlan], known: StateMapping
 ) -> bool:
-    """Return True if the cursor has seen all rows of the table, or if there is no cursor."""
+    """Return True if the cursor or token has seen all rows of the table, or if there is none."""
     ours = known.get(STATE_KEY, {})
-    incremental = plan.incremental
-    if incremental is not None:
-        # a fixed window has no stored cursor: it is read whole in each run
-        if incremental.end_value is not None:
-            return True
-        # the next run reads no row with the stored value again, so no row is remembered
-        if incremental.range_start == "open" and not incremental.lag:
-            return bool(known.get("incremental", {}).get(incremental.cursor_path))
-        if _is_at_lower_bound(ours, known, incremental.cursor_path):
-            return True
-        # the state belongs to another table, from before the file named this one
-        if ours.get("table", plan.resource.table) != plan.resource.table:
-            return False
-        single = known.get("incremental", {}).get(incremental.cursor_path, {})
-        parents = ours.get("parents", {}).get(incremental.cursor_path, {})
-        return any(_has_seen_rows(state) for state in (single, *parents.values()))
+    if plan.incremental is not None:
+        return _has_cursor_seen_rows(plan, plan.incremental, ours, known)
+    if plan.token is not None:
+        return _is_own_table(plan, ours) and read_token(known, plan.token) is not None
     # a dependent resource without a cursor follows the cursors of its parents
     above = list(_incremental_ancestors(plan, plans))
     follows = ours.get("follows", {})
     return not above or any(_has_seen_rows(state) for state in _follower_states(follows, above))
+
+
+def _has_cursor_seen_rows(
+    plan: ResourcePlan, incremental: DltIncremental[Any], ours: StateMapping, known: StateMapping
+) -> bool:
+    # a fixed window has no stored cursor: it is read whole in each run
+    if incremental.end_value is not None:
+        return True
+    # the next run reads no row with the stored value again, so no row is remembered
+    if incremental.range_start == "open" and not incremental.lag:
+        return bool(known.get("incremental", {}).get(incremental.cursor_path))
+    if _is_at_lower_bound(ours, known, incremental.cursor_path):
+        return True
+    if not _is_own_table(plan, ours):
+        return False
+    single = known.get("incremental", {}).get(incremental.cursor_path, {})
+    parents = ours.get("parents", {}).get(incremental.cursor_path, {})
+    return any(_has_seen_rows(state) for state in (single, *parents.values()))
+
+
+def _is_own_table(plan: ResourcePlan, ours: StateMapping) -> bool:
+    """False if the state belongs to another table, from before the file named this one."""
+    table = plan.resource.table
+    return bool(ours.get("table", table) == table)
 
 
 def _is_at_lower_bound(ours: StateMapping, known: StateMapping, path: str) -> bool:

@@ -58,12 +58,21 @@ class UnfinishedCall(_Stored):
     totals: CarriedTotals
     shift: str | None
     """A sentence if rows may have been skipped."""
+    token: Any = None
+    """The last token that an answer had; None without one."""
+    has_token_place: bool = False
+    """True if an answer had the place of a token, null or not."""
 
     @property
     def progress(self) -> CallProgress:
         """The progress of the call, to go on with."""
         return CallProgress(
-            place=self.place, pages=self.pages, has_ended=self.has_ended, carried=self.totals
+            place=self.place,
+            pages=self.pages,
+            has_ended=self.has_ended,
+            token=self.token,
+            has_token_place=self.has_token_place,
+            carried=self.totals,
         )
 
     def describe(self) -> str:

@@ -46,6 +46,7 @@ from restsource_dagster.engine.paging.response_checks import (
     failure_beside_records,
     matching_action,
 )
+from restsource_dagster.engine.paging.safe_paginators import spelled_path
 from restsource_dagster.engine.paging.totals import CallTotals
 
 __all__ = [
@@ -246,6 +247,8 @@ class EndpointReader:
     """What ends the paging beside the paginator's own end."""
     file_format: FileFormat = field(default_factory=FileFormat)
     """How bodies on the disk are read."""
+    token_path: str | None = None
+    """Where an answer has the token for the next run; None if there is none."""
     data_selector: str | None = None
     is_selector_from_file: bool = True
     """False if dlt chose the selector, as it does for a path that ends in an id."""
@@ -300,6 +303,7 @@ class EndpointReader:
                     watch.observe_boundary(last_row, page.listed[0], pages.page_number)
                     last_row = page.listed[-1]
                 self._report_errors(page, pages.page_number)
+                self._note_token(page, progress)
                 progress.pages, progress.has_ended = pages.page_number, not has_next
                 yield self._report_page(page.records)
         # not reached if the caller stops early: the total of an incomplete call shows nothing
@@ -331,6 +335,14 @@ class EndpointReader:
         finally:
             reading.close()
             file.close()
+
+    def _note_token(self, page: Page, progress: CallProgress) -> None:
+        if self.token_path is None:
+            return
+        path = spelled_path(jsonpath.compile_path(self.token_path), page.body)
+        for token in jsonpath.find_values(path, page.body)[:1]:
+            progress.has_token_place = True
+            progress.token = token if token not in (None, "") else progress.token
 
     def _next_page(self, pages: PageIterator, fetch: FetchPage) -> Page | None:
         """Return the next page; None if the answer is the end. See `pages` for what it raises."""

@@ -61,6 +61,10 @@ class CallProgress:
     """True if the last page was read."""
     goes_on: bool = False
     """True if the next part of the load goes on at the next page, so that prefetched pages are kept."""
+    token: Any = None
+    """The last token that an answer had; None without one."""
+    has_token_place: bool = False
+    """True if an answer had the place of the token, null or not."""
     carried: CarriedTotals = field(default_factory=CarriedTotals)
     """What earlier parts know of the totals that the API states."""
     totals: CallTotals | None = None

@@ -12,7 +12,7 @@ import string
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from itertools import product
@@ -31,6 +31,7 @@ from restsource_dagster.connector.models.endpoint import (
     placeholder_names,
 )
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.sync_token import SyncToken
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
     is_time_format,
@@ -93,6 +94,11 @@ class ResourcePlan:
     def cursor(self) -> Incremental | None:
         """The cursor as the file has it."""
         return self.endpoint.cursor
+
+    @property
+    def token(self) -> SyncToken | None:
+        """The token in place of a cursor."""
+        return self.endpoint.token
 
     @cached_property
     def parent_params(self) -> tuple[ResolvedParam, ...]:
@@ -292,9 +298,41 @@ def _listed_values(plan: ResourcePlan, parent: Any, redactor: Redactor) -> list[
     raise error
 
 
-def root_call(plan: ResourcePlan, incremental: DltIncremental[Any] | None) -> Call:
-    """Return the one call of a resource without a parent. Raises `CallValueError`."""
-    return _filled(plan, _call_template(plan, incremental), _known(plan, incremental))
+def root_call(
+    plan: ResourcePlan, incremental: DltIncremental[Any] | None, token: Any = None
+) -> Call:
+    """Return the one call of a resource without a parent. Raises `CallValueError`.
+
+    `token` is that of the last run, for a resource that has one in place of a cursor.
+    """
+    template, known = _call_template(plan, incremental), _known(plan, incremental)
+    if plan.token is not None:
+        known = {**known, "incremental": _SentToken(token)}
+        if token is not None:
+            template = _with_token(template, plan.token, token)
+    if token is not None and plan.endpoint.follows_token:
+        # the link is a whole request, and its braces are no placeholders
+        filled = _filled(plan, replace(template, path=""), known)
+        return replace(filled, path=str(token), params={})
+    return _filled(plan, template, known)
+
+
+@dataclass(frozen=True)
+class _SentToken:
+    """What the placeholder `{incremental.token}` reads."""
+
+    token: Any
+
+
+def _with_token(template: Call, model: SyncToken, token: Any) -> Call:
+    """Return the call of a run that has a token."""
+    params = dict(template.params or {})
+    for name in model.first_run_params:
+        params.pop(name, None)
+    if model.token_param:
+        # braces in a token are no placeholders
+        params[model.token_param] = str(token).replace("{", "{{").replace("}", "}}")
+    return replace(template, params=params, is_filtered=True)
 
 
 def dependent_call(

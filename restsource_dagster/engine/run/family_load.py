@@ -44,6 +44,7 @@ from restsource_dagster.engine.errors import (
     IngestError,
     PlaceRefusedError,
     SkippedResourceError,
+    SyncTokenRefusedError,
 )
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
@@ -133,8 +134,9 @@ def _replaces(selected: SelectedFamily) -> bool:
     return any(one.disposition.value == "replace" for one in selected.selected)
 
 
-PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily], LoadOptions]
-"""Called before the load of a family, with the open pipeline; returns the options of the load."""
+PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily, Collection[str]], LoadOptions]
+"""Called before the load of a family, with the open pipeline, and with the resources whose rows are all
+replaced, whatever was asked for; returns the options of the load."""
 
 
 @contextmanager
@@ -200,6 +202,8 @@ class _LoadAttempt:
     """True if a load of the run has started anew before."""
     started: float = field(default_factory=time.monotonic)
     sources: list[FamilySource] = field(default_factory=list)
+    refreshed: Collection[str] = ()
+    """The resources that are loaded in full because the API refuses their token."""
     known_rows: Mapping[str, RepeatedRows] = field(default_factory=dict)
     """The rows that earlier parts of the load have read, by resource."""
     part: LoadPart | None = None
@@ -365,6 +369,8 @@ class ConnectorRun:
             parts[:] = [join_all_parts([*parts, self._load_package(attempt)])]
         except Exception as error:
             refusal = root_cause(error)[1]
+            if isinstance(refusal, SyncTokenRefusedError) and not attempt.refreshed:
+                return self._without_token(attempt, refusal, parts)
             # once in a run: an API that refuses each place would be read for ever
             if not isinstance(refusal, PlaceRefusedError) or attempt.has_started_anew:
                 raise
@@ -373,6 +379,20 @@ class ConnectorRun:
             parts.clear()
             return attempt.next_part(starts_anew=True)
         return attempt.next_part() if self._continues(attempt, parts) else None
+
+    def _without_token(
+        self,
+        attempt: _LoadAttempt,
+        refusal: SyncTokenRefusedError,
+        parts: list[Sequence[Outcome]],
+    ) -> _LoadAttempt:
+        """Return the attempt that loads all rows of a resource and replaces those in its table."""
+        self.pipelines.discard()
+        self.progress.message(f"{refusal}, so all rows are loaded and replace those in the table")
+        parts.clear()
+        return _LoadAttempt(
+            attempt.families, refreshed=attempt.families[0].names, started=attempt.started
+        )
 
     def _continues(self, attempt: _LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
         """Return True if another part follows. Raises the error that ended this one."""
@@ -431,7 +451,7 @@ class ConnectorRun:
         pipeline = self.pipelines.open()
         options = LoadOptions()
         if not attempt.is_continued:
-            options = self._prepare_group(pipeline, attempt.families)
+            options = self._prepare_group(pipeline, attempt.families, attempt.refreshed)
         # the extraction changes the pipeline's state in place
         state = deepcopy(dict(pipeline.state))
         part = attempt.part = self._find_part(attempt, state, options)
@@ -465,9 +485,12 @@ class ConnectorRun:
         ]
 
     def _prepare_group(
-        self, pipeline: dlt.Pipeline, families: Sequence[SelectedFamily]
+        self,
+        pipeline: dlt.Pipeline,
+        families: Sequence[SelectedFamily],
+        refreshed: Collection[str],
     ) -> LoadOptions:
-        options = [self.prepare(self, pipeline, selected) for selected in families]
+        options = [self.prepare(self, pipeline, selected, refreshed) for selected in families]
         if len(options) > 1 and any(one != LoadOptions() for one in options):
             raise IngestError("several families are loaded together only for their new rows")
         return options[0]

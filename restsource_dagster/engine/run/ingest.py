@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import (
     apply_overrides,
     check_resources_exist,
 )
-from restsource_dagster.engine.incremental.cursor_state import resource_state_in
+from restsource_dagster.engine.incremental.cursor_state import read_token, resource_state_in
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, check_safe_to_append
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
@@ -80,10 +81,16 @@ def ingest(
     overrides.check(connector, wanted)
     families = list(_select_families(connector, wanted))
 
-    def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
+    def prepare(
+        run: ConnectorRun,
+        pipeline: dlt.Pipeline,
+        selected: SelectedFamily,
+        refreshed: Collection[str],
+    ) -> LoadOptions:
         # the families after this one are fetched while it is loaded
         prefetch.prefetch_from(pipeline, selected)
-        return LoadOptions(_override_cursors(overrides, run, pipeline, selected))
+        asked = replace(overrides, full_refresh={*overrides.full_refresh, *refreshed})
+        return LoadOptions(_override_cursors(asked, run, pipeline, selected))
 
     with open_connector_run(
         connector,
@@ -278,7 +285,8 @@ class FamilyPrefetch:
         for selected in self._families[: min(1, self._families_ahead)]:
             try:
                 root = self._run.plans(selected)[selected.root]
-                if root.incremental is None and not root.is_repeated:
+                has_state = root.incremental is not None or root.token is not None
+                if not has_state and not root.is_repeated:
                     # one page only: if the destination can't be opened, its request is wasted
                     endpoint = _endpoint_of(self._run, root)
                     endpoint.prefetch_for_later(root_call(root, None), first_page_only=True)
@@ -353,7 +361,8 @@ def _prefetch_family(
         else None
     )
     may_stop = row_filter is not None and row_filter.may_finish_early
-    endpoint.prefetch_for_later(root_call(root, cursor), may_stop_early=may_stop)
+    token = read_token(state.get(selected.root, {}), root.token) if root.token else None
+    endpoint.prefetch_for_later(root_call(root, cursor, token), may_stop_early=may_stop)
 
 
 def _endpoint_of(run: ConnectorRun, root: ResourcePlan) -> EndpointReader:

@@ -6,7 +6,7 @@ again leaves the same rows: with a key they are merged; appended rows replace th
 has of the window, in one transaction.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -84,7 +84,9 @@ def ingest_window(
     # with no resource of the family selected in the file, the root is what was asked for
     members = [member for member in family.members if member.selected] or [family.root]
 
-    def prepare(run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily) -> LoadOptions:
+    def prepare(
+        run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily, _: Collection[str]
+    ) -> LoadOptions:
         appends = family.root.disposition.value == "append"
         # merged rows need no deletion, and may overlap those of the live stream
         if not appends or family.root not in selected.selected:

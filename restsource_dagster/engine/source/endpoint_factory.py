@@ -155,6 +155,7 @@ class EndpointFactory:
             auth=self._auth(plan, counts),
             paginator=make_paginator(paginator, knows_page_size=knows_page_size(selector)),
             rules=paging_rules(paginator),
+            token_path=plan.token.token_path if plan.token else None,
             data_selector=selector,
             is_selector_from_file=bool(endpoint.data_selector),
             file_format=FileFormat(

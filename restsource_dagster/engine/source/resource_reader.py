@@ -23,6 +23,7 @@ from restsource_dagster.engine.incremental.family_cursors import (
     FamilyCursors,
     OpenRowFilter,
 )
+from restsource_dagster.engine.incremental.open_token import OpenToken
 from restsource_dagster.engine.incremental.row_filter import (
     CursorReader,
     PlaceholderCursor,
@@ -108,6 +109,7 @@ class ResourceReader:
         opened: OpenRowFilter | None,
         key: str = ROOT_CALL,
         parent_fields: Mapping[str, Any] | None = None,
+        token: OpenToken | None = None,
     ) -> Iterator[Records]:
         """Yield the new records of a call, page by page; save the cursor after the last page.
 
@@ -120,7 +122,7 @@ class ResourceReader:
         part.open_call(name, progress)
         try:
             if not progress.has_ended:
-                yield from self._pages(call, opened, progress, parent_fields)
+                yield from self._pages(call, opened, progress, parent_fields, token)
         except PlaceRefusedError as error:
             if part.adds_rows:
                 raise
@@ -128,7 +130,7 @@ class ResourceReader:
             self.watch.notify(f"{error.reason}. The call starts anew")
             progress = CallProgress()
             part.open_call(name, progress)
-            yield from self._pages(call, opened, progress, parent_fields)
+            yield from self._pages(call, opened, progress, parent_fields, token)
         part.close_call(name)
         # also if a call below the last page has ended early: its parent counts as read later
         if part.has_ended:
@@ -136,7 +138,9 @@ class ResourceReader:
             return
         if opened:
             opened.row_filter.report()
-        self._save_unless_shifted(opened, resumed.shift if resumed else None)
+        shift = resumed.shift if resumed else None
+        if self._save_unless_shifted(opened, shift, has_token=token is not None) and token:
+            token.save(progress, self.watch.notify)
 
     def _pages(
         self,
@@ -144,13 +148,15 @@ class ResourceReader:
         opened: OpenRowFilter | None,
         progress: CallProgress,
         parent_fields: Mapping[str, Any] | None,
+        token: OpenToken | None,
     ) -> Iterator[Records]:
         may_stop = opened is not None and opened.row_filter.may_finish_early
         read = self.endpoint.pages(
             call, may_stop_early=may_stop, watch=self.watch, progress=progress
         )
         with closing(read) as pages:
-            for page in self._until_checkpoint(pages, opened, progress):
+            checked = token.checked(pages) if token else pages
+            for page in self._until_checkpoint(checked, opened, progress):
                 number = progress.pages
                 with _rows_of_page(progress):
                     records = self._ready(page, number, opened, parent_fields or {})
@@ -222,6 +228,8 @@ class ResourceReader:
                 boundary=self.repeats.boundary(),
                 totals=progress.totals.carry() if progress.totals else progress.carried,
                 shift=self.watch.take_shift(),
+                token=progress.token,
+                has_token_place=progress.has_token_place,
             ),
         )
 
@@ -240,12 +248,17 @@ class ResourceReader:
         )
 
     def _save_unless_shifted(
-        self, opened: OpenRowFilter | None, shift_before: str | None = None
-    ) -> None:
-        """Save the cursor. If rows may have been skipped, keep the old one, so that they are read again.
+        self,
+        opened: OpenRowFilter | None,
+        shift_before: str | None = None,
+        *,
+        has_token: bool = False,
+    ) -> bool:
+        """Save the cursor; return True if a token may be saved, too.
 
-        `shift_before` is what an earlier part has noticed. Raises `IngestError` if rows that are read
-        again would be stored twice.
+        If rows may have been skipped, keep the old one, so that they are read again. `shift_before` is
+        what an earlier part has noticed. Raises `IngestError` if rows that are read again would be stored
+        twice.
         """
         shift, name = self.watch.take_shift() or shift_before, self.plan.resource.name
         if shift is None:
@@ -253,15 +266,15 @@ class ResourceReader:
                 opened.row_filter.finish_window()
                 opened.save()
                 self.part.end_call(opened.row_filter)
-            return
+            return True
         shift += " while its pages were read, so rows may have been skipped"
         if self.plan.appends and self.part.is_later:
             # the rows of the earlier parts are in the table: they are taken back first
             raise PlaceRefusedError(name, shift)
-        if opened is None:
+        if opened is None and not (has_token and self.plan.appends):
             self.watch.notify(f"{shift}; the next run reads all of them again")
-            return
-        followers = opened.row_filter.followers.values()
+            return False
+        followers = opened.row_filter.followers.values() if opened else ()
         if (
             self.plan.appends
             or not self.cursors.reads_again
@@ -276,6 +289,7 @@ class ResourceReader:
             error.resource = name
             raise error
         self.watch.notify(f"{shift}; the cursor stays, so the next run reads them again")
+        return False
 
     def _until_checkpoint(
         self, pages: Iterator[Records], opened: OpenRowFilter | None, progress: CallProgress
@@ -474,9 +488,11 @@ def _root_call_pages(reader: ResourceReader) -> Iterator[Records]:
     opened = reader.cursors.open(reader.plan, None)
     if opened and opened.row_filter.asks_nothing:
         return
+    token = reader.cursors.open_token(reader.plan, reader.endpoint.redactor)
+    placeholders = reader.placeholders(opened.row_filter if opened else None)
     with reader.located_errors():
-        call = root_call(reader.plan, reader.placeholders(opened.row_filter if opened else None))
-    yield from map(reader.repeats.filter, reader.records(call, opened))
+        call = root_call(reader.plan, placeholders, token.value if token else None)
+    yield from map(reader.repeats.filter, reader.records(call, opened, token=token))
 
 
 def dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
