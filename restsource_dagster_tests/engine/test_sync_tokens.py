@@ -218,6 +218,17 @@ def test_a_refused_token_loads_all_rows_which_replace_those_in_the_table(
     assert changes.tokens[-2:] == [None, "6"]
 
 
+def test_two_changes_of_a_row_in_one_run_are_both_appended(
+    changes: Changes, settings: Settings
+) -> None:
+    changes.history = [{"id": 1, "name": name} for name in ("a", "b", "b")]
+    connector = make_connector(
+        changes.api.url, events(primary_key="id", write_disposition="append")
+    )
+    ran(load(connector, settings))
+    assert names(settings) == ["a", "b"]
+
+
 def test_a_status_that_resets_nothing_fails_and_the_token_stays(
     changes: Changes, settings: Settings
 ) -> None:

@@ -1,6 +1,7 @@
 """A load in parts that a later run continues knows the rows of all earlier parts, however long ago they came."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import duckdb
 import pytest
 
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
+from restsource_dagster.engine.plan.resource_plan import build_resource_plans
+from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
@@ -174,6 +177,28 @@ def test_a_load_whose_known_rows_are_gone_starts_anew(feed: Feed, tmp_path: Path
     assert outcome.resumed_from is None
     assert any("can't be continued" in text for text in notes.messages)
     assert stored(tmp_path / "killed") == stored(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("disposition", ["append", "replace", "merge"])
+@pytest.mark.parametrize("key", ["id", "ref.id", ["ref.id", "n"], ["id", "n"]])
+@pytest.mark.parametrize("path", ["at", "ref.at", ["later", "at"]])
+def test_what_is_noted_is_what_is_known(disposition: str, key: Any, path: Any) -> None:
+    cursor = {"cursor_path": path, "initial_value": 0}
+    resource = {"name": "orders", "primary_key": key, "write_disposition": disposition}
+    endpoint = {"path": "orders", "incremental": cursor}
+    connector = make_connector("http://localhost", {**resource, "endpoint": endpoint})
+    [plan] = build_resource_plans(connector.families[0], connector, ["orders"])
+    rows = [
+        {"id": number, "n": Decimal(number), "at": at, "ref": {"id": number, "at": at}}
+        for number, at in ((1, 5), (2, 7), (10**30, 9))
+    ]
+    before, after = RepeatedRows(plan), RepeatedRows(plan)
+    assert before.filter(list(rows)) == rows
+    after.recall(before.as_json())
+    older = [{**row, "at": 1, "ref": {**row["ref"], "at": 1}} for row in rows]
+    assert after.filter(list(rows)) == before.filter(list(rows))
+    assert after.filter(older) == before.filter(older)
+    assert after.as_json() == before.as_json()
 
 
 def forget_known_rows(settings: Settings) -> None:

@@ -50,7 +50,7 @@ class RepeatedRows:
 
     - In a replaced table, or appended without a cursor: if their keys are equal.
     - Appended with a cursor: if key and cursor are equal. Another cursor value is a new version.
-    - Below a parent, and in a merge that doesn't remove repeats itself: if all fields are equal,
+    - Appended with a token, below a parent, and in a merge that doesn't remove repeats itself: if all fields are equal,
       because a key may be unique only below one parent.
     - In an insert-only merge: if their keys are equal; the first row is kept.
     - In a delete-insert with a cursor: if their keys are equal. An older version that comes after a
@@ -225,7 +225,7 @@ class _NewestVersions:
 
     def __init__(self, key: Sequence[str], cursor_path: str, order: CursorOrder) -> None:
         self.left_out = 0
-        self._has_one_key = len(key) == 1
+        self._has_plain_key = len(key) == 1 and not is_key_path(key[0])
         self._key_of = _key_getter(key)
         self._cursor_of = _value_getter(cursor_path)
         self._order = order
@@ -257,12 +257,12 @@ class _NewestVersions:
 
     def remember(self, page: list[Identity]) -> None:
         """Know the rows of one of the `pages`."""
-        keys = [values[0] if self._has_one_key else values[:-1] for values in page]
+        keys = [values[0] if self._has_plain_key else values[:-1] for values in page]
         self._newest.update(zip(keys, (values[-1] for values in page), strict=True))
         self._forget_oldest_page(keys)
 
     def _values_of(self, key: Any) -> Identity:
-        return (key,) if self._has_one_key else key
+        return (key,) if self._has_plain_key else key
 
     def filter(self, records: list[Any]) -> list[Any]:
         """Return the records that are no older than earlier ones with their key."""
@@ -374,9 +374,12 @@ def _identity_of(plan: ResourcePlan) -> _Identify | None:
         removes_repeats = disposition.value == "merge" and disposition.strategy in _REMOVES_REPEATS
         # as text, because nested values can't be hashed
         return None if removes_repeats else lambda record: (*_values(record, key), _digest(record))
+    if plan.token is not None:
+        # the changes of a row come one after the other, and nothing says which one is newer
+        return lambda record: (*_values(record, key), _digest(record))
     if disposition.value == "append" and plan.incremental is not None:
-        path = plan.incremental.cursor_path
-        return lambda record: (*_values(record, key), record.get(path) or _digest(record))
+        cursor_of = _value_getter(plan.incremental.cursor_path)
+        return lambda record: (*_values(record, key), cursor_of(record) or _digest(record))
     return lambda record: tuple(_values(record, key))
 
 
