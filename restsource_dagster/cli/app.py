@@ -22,6 +22,7 @@ __all__ = ["app", "main"]
 
 _COMMANDS = {
     "check": ("check_command", "check"),
+    "new": ("new_command", "new"),
     "templates": ("templates_command", "templates"),
     "list": ("list_command", "list_connectors"),
     "run": ("run_command", "run"),

@@ -11,13 +11,17 @@ __all__ = [
     "ExpandedOption",
     "FromOption",
     "FullRefreshOption",
+    "InputOption",
     "JsonOption",
     "NameArgument",
+    "NewNameArgument",
     "PathsArgument",
     "QuietOption",
     "ResetResourcesArgument",
+    "ResourceOption",
     "RunResourcesArgument",
     "SetCursorOption",
+    "TemplateOption",
     "ToOption",
     "VerboseOption",
     "WaitOption",
@@ -58,6 +62,27 @@ WindowedResourceArgument = Annotated[
     ),
 ]
 
+NewNameArgument = Annotated[str, _argument("NAME", "The name of the new connector and its file.")]
+TemplateOption = Annotated[
+    str,
+    _option(
+        "--template",
+        text="The template to use; `restsource templates` lists them.",
+        metavar="TEMPLATE",
+    ),
+]
+InputOption = Annotated[
+    list[str] | None,
+    _option("--input", text="An input of the template. May be repeated.", metavar="NAME=VALUE"),
+]
+ResourceOption = Annotated[
+    list[str] | None,
+    _option(
+        "--resource",
+        text="A resource to load. May be repeated. By default all of the template's.",
+        metavar="RESOURCE",
+    ),
+]
 ExpandedOption = Annotated[
     bool,
     _option(

@@ -4,7 +4,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
@@ -40,9 +40,13 @@ def start(*arguments: object, folder: Path, **changes: str) -> "subprocess.Popen
     )
 
 
-def on_terminal(*arguments: object, folder: Path) -> tuple[int, str]:
-    """The exit code of `restsource` on a (pseudo) terminal and all that it wrote there."""
+def on_terminal(*arguments: object, folder: Path, answers: Sequence[str] = ()) -> tuple[int, str]:
+    """The exit code of `restsource` on a (pseudo) terminal and all that it wrote there.
+
+    A person types the next answer at each prompt, which ends with "> ".
+    """
     ours, theirs = pty.openpty()
+    waiting = iter(answers)
     with subprocess.Popen(
         [sys.executable, "-m", "restsource_dagster.cli", *map(str, arguments)],
         cwd=folder,
@@ -52,7 +56,11 @@ def on_terminal(*arguments: object, folder: Path) -> tuple[int, str]:
         stderr=theirs,
     ) as process:
         os.close(theirs)
-        shown = b"".join(_read_all(ours))
+        shown = b""
+        for part in _read_all(ours):
+            shown += part
+            if shown.endswith(b"> ") and (answer := next(waiting, None)) is not None:
+                os.write(ours, f"{answer}\n".encode())
     os.close(ours)
     return process.returncode, shown.decode()
 

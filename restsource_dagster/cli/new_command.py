@@ -1,0 +1,209 @@
+"""`restsource new`: write a connector file that uses a template."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from restsource_dagster.cli.common import read_settings
+from restsource_dagster.cli.options import (
+    ConfigsOption,
+    InputOption,
+    JsonOption,
+    NewNameArgument,
+    ResourceOption,
+    TemplateOption,
+)
+from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, print_notice
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
+from restsource_dagster.connector.templates import (
+    Template,
+    TemplateInput,
+    find_template,
+    known_templates,
+)
+from restsource_dagster.connector.validation.diagnostics import nearest_name, printable
+
+__all__ = ["new"]
+
+_ENV_FILE = Path(".env")
+_PRIVATE_MODE = 0o600
+_SCHEDULE = {"mode": "hours", "interval": 1}
+_FALSE_WORDS = frozenset({"false", "no", "0"})
+
+
+def new(
+    name: NewNameArgument,
+    template: TemplateOption,
+    inputs: InputOption = None,
+    resources: ResourceOption = None,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a connector file that uses a template, with a schedule of once an hour.
+
+    Asks for the inputs that --input leaves out. A secret goes into `.env` in the current folder, and the file
+    refers to it. Without a terminal to ask at, all inputs without a default are required; a secret may
+    be left out, and its line in `.env` is then to be filled in.
+
+    Exit code 1 if the file exists already, or if what was written has a problem.
+
+    Example: restsource new rocket --template github --input owner=acme --input repo=rocket
+    """
+    folder = read_settings(configs).configs
+    if not re.fullmatch(CONNECTOR_NAME_PATTERN, name):
+        raise typer.BadParameter(
+            "a small letter, then small letters, digits and underscores", param_hint="NAME"
+        )
+    path = folder / f"{name}.json"
+    if path.exists() or path.is_symlink():
+        print_notice(f"{printable(str(path))} exists already; it is left as it is.")
+        raise typer.Exit(EXIT_FAILED)
+    used = _find(template, folder)
+    values, secrets = _choose_inputs(name, used, _given(inputs or [], used))
+    value = {
+        "template": template,
+        "inputs": values,
+        "schedule": _SCHEDULE,
+        **({"resources": list(resources)} if resources else {}),
+    }
+    # "x": never over a file that was made meanwhile
+    with path.open("x", encoding="utf-8") as file:
+        file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    missing = _add_to_env(secrets)
+    _report(path, missing, as_json=as_json)
+
+
+def _find(name: str, folder: Path) -> Template:
+    found = find_template(name, folder)
+    if isinstance(found, Template):
+        return found
+    if found is None:
+        known = known_templates(folder)
+        close = nearest_name(name, known)
+        hint = f"did you mean {close}?" if close else f"there are {', '.join(known)}"
+        raise typer.BadParameter(f"no such template; {hint}", param_hint="--template")
+    for problem in found:
+        print_notice(problem.as_text())
+    raise typer.Exit(EXIT_FAILED)
+
+
+def _given(texts: Sequence[str], template: Template) -> Mapping[str, Any]:
+    """Return the inputs of the command line by name, in the types that the template says."""
+    given = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in template.head.inputs:
+            known = ", ".join(template.head.inputs) or "none"
+            raise typer.BadParameter(
+                f"{printable(text)}: write NAME=VALUE, with one of {known}", param_hint="--input"
+            )
+        given[key] = _typed(key, value, template.head.inputs[key])
+    return given
+
+
+def _typed(name: str, text: str, expected: TemplateInput) -> Any:
+    if expected.type == "number":
+        try:
+            return int(text)
+        except ValueError:
+            try:
+                return float(text)
+            except ValueError:
+                raise typer.BadParameter(f"{name} is a number", param_hint="--input") from None
+    if expected.type == "boolean":
+        return text.lower() not in _FALSE_WORDS
+    return text
+
+
+def _choose_inputs(
+    name: str, template: Template, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the inputs of the file, and the values of its variables; an empty one is to be filled in.
+
+    Raises `typer.BadParameter` if an input is missing and there is no terminal to ask at.
+    """
+    values: dict[str, Any] = {}
+    secrets: dict[str, str] = {}
+    for key, expected in template.head.inputs.items():
+        value = given.get(key)
+        if value is None and expected.is_needed:
+            value = _ask(key, expected)
+        if value is None:
+            continue
+        if expected.secret and not str(value).startswith("${"):
+            variable = f"{name}_{key}".upper()
+            values[key], secrets[variable] = f"${{{variable}}}", str(value)
+        else:
+            values[key] = value
+    return values, secrets
+
+
+def _ask(key: str, expected: TemplateInput) -> Any:
+    if not sys.stdin.isatty():
+        if expected.secret:
+            return ""
+        raise typer.BadParameter(
+            f"{key} is missing ({printable(expected.description)}), and there is no terminal to ask at; "
+            f"add --input {key}=...",
+            param_hint="--input",
+        )
+    text = typer.prompt(
+        f"{key}: {printable(expected.description)}\n",
+        hide_input=expected.secret,
+        prompt_suffix="> ",
+    )
+    return _typed(key, text, expected)
+
+
+def _add_to_env(secrets: Mapping[str, str]) -> list[str]:
+    """Add variables to `.env`, whose other lines stay; return those without a value.
+
+    A variable that has a line already keeps it.
+    """
+    text = _ENV_FILE.read_text(encoding="utf-8") if _ENV_FILE.exists() else ""
+    known = set(re.findall(r"^(?:export\s+)?(\w+)=", text, re.MULTILINE))
+    new_ones = {key: value for key, value in secrets.items() if key not in known}
+    if new_ones:
+        # opened so that a new file is private from its first byte
+        handle = os.open(_ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE_MODE)
+        with os.fdopen(handle, "a", encoding="utf-8") as file:
+            file.write("" if text.endswith("\n") or not text else "\n")
+            file.writelines(f"{key}={_quoted(value)}\n" for key, value in new_ones.items())
+    return [key for key, value in new_ones.items() if not value]
+
+
+def _quoted(value: str) -> str:
+    """Return a value as `.env` files have it: in single quotes, if it holds more than plain characters."""
+    if re.fullmatch(r"[\w.:/@+=-]*", value, re.ASCII):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _report(path: Path, missing: Iterable[str], *, as_json: bool) -> None:
+    """Say what was written, what is to be filled in, and what is wrong with it."""
+    loaded = load_file(path)
+    missing = list(missing)
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "missing": missing,
+                "problems": [problem.as_dict() for problem in loaded.problems],
+            }
+        )
+    else:
+        print_lines([f"Wrote {printable(str(path))}."])
+        for variable in missing:
+            print_notice(f"Write the value of {variable} into .env.")
+        for problem in loaded.problems:
+            print_notice(problem.as_text())
+    if loaded.connector is None:
+        raise typer.Exit(EXIT_FAILED)
