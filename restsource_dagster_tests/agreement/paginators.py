@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from restsource_dagster_tests.agreement.rows import Row, by, by_json, page, refused
-from restsource_dagster_tests.servers.api import Answer
+from restsource_dagster_tests.servers.api import Answer, Seen
 
 __all__ = ["ROWS"]
 
@@ -109,7 +109,35 @@ def ended(name: str, kind: str, **fields: Any) -> Row:
 
 
 LINKED = ("json_link", "header_link", "header_cursor", "cursor", "auto")
+
+
+def five_by_four(seen: Seen) -> Any:
+    """Five records, of which a query has four at most."""
+    since, offset = int(seen.query["since"]), int(seen.query["offset"])
+    found = [{"id": number, "at": number} for number in range(1, 6) if number >= since]
+    return page(*found[offset : offset + 2]) if offset < 4 else Answer(status=400)
+
+
+CAPPED = {"type": "offset", "limit": 2, "total_path": None, "max_rows": 4}
+
+
 ROWS = (
+    row(
+        "max_rows",
+        CAPPED,
+        five_by_four,
+        [1, 2, 3, 4, 5],
+        endpoint={
+            "incremental": {
+                "cursor_path": "at",
+                "initial_value": 0,
+                "start_param": "since",
+                "row_order": "asc",
+            }
+        },
+        resource={"primary_key": "id"},
+    ),
+    refused("max_rows_without_a_cursor", endpoint={"paginator": CAPPED}),
     *(ended(f"end_of_{kind}", kind, end_path="last") for kind in LINKED),
     *(ended(f"more_of_{kind}", kind, has_more_path="more") for kind in LINKED),
     *(

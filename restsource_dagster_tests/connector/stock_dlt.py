@@ -33,6 +33,7 @@ SECRETS = tuple(
 """Set these in the environment, so that dlt finds every secret that a file leaves out."""
 OWN_PAGING_FIELDS = (
     *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
+    "max_rows",
 )
 OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone", "window", "retention")
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")

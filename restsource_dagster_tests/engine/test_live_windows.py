@@ -233,6 +233,27 @@ def test_dependents_are_asked_for_the_rows_of_each_window(
     ]
 
 
+def test_a_dependent_with_a_cursor_of_its_own_does_not_end_the_windows(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = StrictEvents(api, event(1, at(1)), event(2, at(40)))
+    for number in (1, 2):
+        api.answers[f"/events/{number}/lines"] = [{"id": number * 10, "at": number}]
+    lines = {
+        "name": "lines",
+        "primary_key": "id",
+        "endpoint": {
+            "path": "events/{resources.events.id}/lines",
+            "incremental": {"cursor_path": "at", "initial_value": 0, "start_param": "since"},
+        },
+    }
+    cursor = {"window": {"size": "31d", "delay": "1m"}}
+    outcomes = run(events.connector(lines, cursor=cursor, **KEYED), settings)
+    assert not any(outcome.failed for outcome in outcomes.values())
+    assert len(events.requested_ranges) == 4
+    assert stored(settings, table="lines") == [10, 20]
+
+
 def test_a_window_that_fails_keeps_those_before_it(api: ApiServer, settings: Settings) -> None:
     events = StrictEvents(api, event(1, at(1)), event(2, at(40)), event(3, at(70)))
     answer = events.answer

@@ -95,6 +95,15 @@ def payments_of_31_days(seen: Seen) -> Any:
     ]
 
 
+def search_of_four(seen: Seen) -> Any:
+    offset, limit = int(seen.query["offset"]), int(seen.query["limit"])
+    if offset + limit > 4:
+        return Answer({"error": "the result window is too large"}, 400)
+    rows = [{"id": day, "updated_at": f"2026-11-0{day}T00:00:00Z"} for day in range(1, 8)]
+    found = [row for row in rows if str(row["updated_at"]) >= seen.query["since"]]
+    return {"results": found[offset : offset + limit], "total": len(found)}
+
+
 TICKETS = {
     "tickets": [
         {"id": 1, "updated_at": "2026-11-27T09:58:00Z"},
@@ -214,6 +223,7 @@ APIS: Mapping[str, RecipeApi] = {
         },
         [{}],
     ),
+    "capped_search": RecipeApi({"/search": search_of_four}),
     "ranges_of_31_days": RecipeApi({"/payments": payments_of_31_days}),
     "one_minute_rule": RecipeApi({"/api/v2/incremental/tickets.json": TICKETS}, [{}]),
     "cursor_in_epoch_seconds": RecipeApi(

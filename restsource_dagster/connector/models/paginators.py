@@ -17,6 +17,7 @@ from restsource_dagster.connector.models.fields import (
     WholeNumber,
     by_kind,
     closest_kind,
+    count_from_one,
 )
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
@@ -99,6 +100,12 @@ class PagingRules(FileModel):
     first_page_params: list[Text] | None = Field(
         default=None,
         description="Names of `params` that only the first page may have. Not part of dlt's configuration.",
+    )
+    max_rows: Annotated[int, *count_from_one(100_000_000)] | None = Field(
+        default=None,
+        description="How many rows the API returns to one query, such as 10000 in many searches. Before more "
+        "are asked for, the paging starts anew from the cursor of the last row. Needs `row_order`: `asc`, a "
+        "cursor that is sent, and merged rows. Not part of dlt's configuration.",
     )
     has_more_path: MaybeJsonPath = Field(default=None, description=_HAS_MORE_DESCRIPTION)
 

@@ -66,7 +66,7 @@ from restsource_dagster.connector.validation.response_action_rules import (
     warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.schema_errors import schema_findings
-from restsource_dagster.connector.validation.window_rules import check_windows
+from restsource_dagster.connector.validation.window_rules import check_max_rows, check_windows
 
 __all__ = ["build_resources", "parse_connector"]
 
@@ -197,6 +197,7 @@ def build_resources(
         merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
     )
     check_windows(merged_resources, made, structural)
+    check_max_rows(merged_resources, made, parts.client, findings)
     for merged in merged_resources:
         findings.extend(merged.findings)
     return made, findings

@@ -149,6 +149,9 @@ REFUSALS = {
     "relative-time": "A relative time such as `{now-30d}` that is misspelt or outside the years 1 to 9999. dlt "
     "doesn't have them.",
     "convert": "`convert` of a cursor that is no time, or with nothing that sends the cursor.",
+    "max-rows": "`max_rows` of a paginator that isn't valid, or where the paging can't start anew from the last "
+    "row: without a cursor that is sent, ascending order and merged rows. dlt doesn't have this field and "
+    "doesn't get it.",
     "window": "A `window` of the cursor that isn't valid, or that a run could not honour: without a place for "
     "its end in the request, with a cursor that is no time, below a parent, with `replace`. dlt doesn't have "
     "this field and doesn't get it.",
@@ -250,6 +253,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("graphql", "graphql" in path),
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),
+        ("max-rows", path[-2:] == ("paginator", "max_rows")),
         ("paging-end", "paginator" in path and bool(_OWN_PAGING_FIELDS & {*path[-2:]})),
         ("window", "incremental" in path and "window" in path),
         ("retention", path[-2:] == ("incremental", "retention")),

@@ -1,4 +1,7 @@
-"""Rules of `incremental.window` and `incremental.retention`: what a run could not honour is refused."""
+"""Rules of what makes a run ask again and again from its cursor: what it could not honour is refused.
+
+That are `window` and `retention` of a cursor, and `max_rows` of a paginator.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from restsource_dagster.connector.cursor_format import (
 )
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Family, Incremental, Resource, families_of
+from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.endpoint import CursorWindow
 from restsource_dagster.connector.partitions import next_partition_start, partition_floor
 from restsource_dagster.connector.time_formats import moved_by
@@ -27,7 +31,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_windows"]
+__all__ = ["check_max_rows", "check_windows"]
 
 # its month has 31 days, so that a month is longer than 30 days
 _ANY_START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -122,6 +126,12 @@ def _range_refusals(
             f"{quoted_name(resource.name)} is asked for below {quoted_name(resource.parent)}, with a cursor "
             "for each of its records",
             f"Move `{field}` to the resource without a parent",
+        )
+    if resource.endpoint.for_each and field == "retention":  # `check_for_each` refuses a window
+        yield _WindowRefusal(
+            field,
+            f"{quoted_name(resource.name)} is asked for each value of `for_each`, with a cursor for each",
+            f"Leave out `{field}`, or write a resource for each value",
         )
     if cursor.end_value is not None:
         yield _WindowRefusal(
@@ -243,3 +253,72 @@ def _retention_refusals(
                 f'Write a start within the retention, such as "initial_value": "{{now-{cursor.retention}}}"',
                 describe_value(cursor.initial_value),
             )
+
+
+def check_max_rows(
+    merged_resources: Sequence[MergedResource],
+    resources: Sequence[Resource],
+    client: Client | None,
+    findings: list[Finding],
+) -> None:
+    """Report each `max_rows` where the paging can't start anew from the last row, with the reason."""
+    by_name = {merged.name: merged for merged in merged_resources}
+    families = {family.root.name: family for family in families_of(resources)}
+    if client and getattr(client.paginator, "max_rows", None) is not None:
+        findings.append(
+            Finding(
+                json_pointer(("client", "paginator", "max_rows")),
+                "`max_rows` starts the paging anew from the cursor of a resource, and this paginator is for all",
+                fix="Move it to the `paginator` of each endpoint that needs it",
+                code="deliberate:max-rows",
+            )
+        )
+    for resource in resources:
+        most = getattr(resource.endpoint.paginator, "max_rows", None)
+        if most is None:
+            continue
+        merged = by_name[resource.name]
+        for message, fix in _max_rows_refusals(resource, families.get(resource.name), most):
+            merged.report(
+                (*merged.endpoint_location("paginator"), "max_rows"),
+                f"With `max_rows` the paging starts anew from the last row, and {message}",
+                fix=fix,
+                code="deliberate:max-rows",
+            )
+            break
+
+
+def _max_rows_refusals(
+    resource: Resource, family: Family | None, most: int
+) -> Iterator[tuple[str, str]]:
+    cursor, limit = resource.incremental, getattr(resource.endpoint.paginator, "limit", None)
+    if resource.parent is not None:
+        yield (
+            f"{quoted_name(resource.name)} is asked for below {quoted_name(resource.parent)}, where it can't",
+            "Leave it out, or ask for the rows without a parent",
+        )
+    if resource.endpoint.for_each:
+        yield (
+            f"{quoted_name(resource.name)} has a call for each value of `for_each`",
+            "Leave it out, or write a resource for each value",
+        )
+    if cursor is None or not resource.endpoint.sends_start:
+        yield (
+            "nothing sends a cursor to start from",
+            'Add "incremental": {"cursor_path": "updated_at", "start_param": "since", "row_order": "asc"}',
+        )
+    elif cursor.end_value is not None:
+        yield "with `end_value` no cursor is stored", "Leave out `end_value`"
+    elif cursor.row_order != "asc" or cursor.last_value_func == "min":
+        yield (
+            "that row must be the newest one",
+            'Add "row_order": "asc" to the cursor, and a param that has the API sort by it, oldest first',
+        )
+    for member in family.members if family else (resource,):
+        if member.disposition.value != "merge":
+            yield (
+                f"rows come again, which {quoted_name(member.name)} would {member.disposition.value} twice",
+                f'Add "primary_key" to {quoted_name(member.name)}, so that its rows are merged',
+            )
+    if isinstance(limit, int) and limit > most:
+        yield "one page has more rows than that already", f'Write a "limit" of {most} or less'

@@ -211,10 +211,14 @@ class Position:
         """
         self.last_value = self._before_newest
 
-    def finish_at(self, reached: Any) -> None:
-        """Move to the end of a window whose rows were all read; never back.
+    def start_from(self, value: Any) -> Any:
+        """Return where a call starts if the cursor stands at a value: before it, by the lag."""
+        return self._start_after(value)
 
-        A row after it may have come, but others before that row are in the next window.
+    def finish_at(self, reached: Any) -> None:
+        """Move to a value up to which all rows were read, such as the end of a window; never back.
+
+        A row after it may have come, but others before that row come with the next call.
         """
         self.is_changed = self.is_at_window_end = True
         is_ahead = self._stored is not None and self._order.is_before(reached, self._stored)

@@ -11,7 +11,7 @@ from dlt.extract import Incremental
 from restsource_dagster.connector.models.endpoint import Incremental as CursorModel
 from restsource_dagster.connector.time_formats import patterns_for, read_time
 from restsource_dagster.connector.validation.diagnostics import describe_value
-from restsource_dagster.engine.errors import RecordError
+from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.incremental.live_window import LiveWindow
 from restsource_dagster.engine.incremental.ordering import (
@@ -102,6 +102,8 @@ class RowFilter:
     live_window: LiveWindow | None = field(default=None, init=False)
     """The range that the call asks for, if the file has windows."""
     sends_end: bool = field(default=False, init=False)
+    is_capped: bool = field(default=False, init=False)
+    """True if the API had more rows than it returns to one query: another call goes on at the last one."""
     """True if the API is asked for the end of the window."""
     start: Any = field(default=None, init=False)
     """The cursor value to request rows from: the oldest start of all positions."""
@@ -110,6 +112,10 @@ class RowFilter:
     has_nothing_new: bool = field(default=False, init=False)
     """True if all rows were loaded by an earlier run: none passes."""
     _previous: Any = field(default=None, init=False)
+    _before: Any = field(default=None, init=False)
+    """The last other value before `_previous`."""
+    _has_start: bool = field(default=False, init=False)
+    """True if a row has the value of `start`: the API sends those, too."""
     _left_out: int = field(default=0, init=False)
     _older: int = field(default=0, init=False)
     _newer: int = field(default=0, init=False)
@@ -135,10 +141,46 @@ class RowFilter:
 
     def finish_window(self) -> None:
         """Move all positions to the end of the window: all its rows were read. Without one, stay."""
-        if self.live_window is None:
+        if self.live_window is None or self.is_capped:
             return
         for position in self._positions:
             position.finish_at(self.live_window.reached_like(position.last_value))
+
+    def go_on_from_last(self, max_rows: int) -> None:
+        """Move all positions to where the next call starts, as this one has `max_rows` rows and there are more.
+
+        That is the value before the newest one, as the API may have more rows with the newest, and may
+        send only rows after the start. Raises `ResourceError` if that gets no further.
+        """
+        name, path = self.rules.resource, self.rules.path
+        if self._row_order is None:
+            raise ResourceError(
+                name,
+                f"the API has more than the {max_rows:,} rows that it returns to one query (max_rows), and they "
+                f"are not in the order of {path}, so the paging can't start anew from the last one. Have the "
+                "API sort by it, oldest first",
+            )
+        is_next = self._is_further(self._before)
+        if not is_next and self._has_start and not self.rules.excludes_start:
+            is_next, self._before = self._is_further(self._previous), self._previous
+        if not is_next:
+            raise ResourceError(
+                name,
+                f"more rows than the API returns to one query (max_rows, {max_rows:,}) have one {path}, "
+                f"{self._previous!r}, or lie within the lag before it, so the paging can't start anew from there. "
+                "Divide the rows by a param that filters, in a resource for each of its values and with one "
+                "`table_name`; or use a cursor with finer values",
+            )
+        for position in self._positions:
+            position.finish_at(self._before)
+        self.is_capped = True
+
+    def _is_further(self, value: Any) -> bool:
+        """True if a call from this value on starts after this one."""
+        if value is None:
+            return False
+        starts = [position.start_from(value) for position in self._positions]
+        return all(self.start is None or self._order.is_after(one, self.start) for one in starts)
 
     @property
     def may_finish_early(self) -> bool:
@@ -185,6 +227,7 @@ class RowFilter:
         return {
             "positions": {name: one.progress for name, one in named.items() if one},
             "ordered": self._row_order is not None,
+            "newest": [self._before, self._previous, self._has_start],
         }
 
     def resume(self, progress: Mapping[str, Any]) -> None:
@@ -194,6 +237,9 @@ class RowFilter:
                 one.resume(progress["positions"][name])
         if not progress["ordered"]:
             self._row_order = None
+        # an earlier version has stored none
+        if newest := progress.get("newest"):
+            self._before, self._previous, self._has_start = newest
 
     def filter(self, rows: list[Record], page: int) -> list[Record]:
         """Return the rows of a page that pass; `rows` itself if all do.
@@ -388,10 +434,13 @@ class RowFilter:
             return
         before = self._previous
         self._previous = value
+        if not self._has_start and self.start is not None:
+            self._has_start = self._order.is_same(value, self.start)
         if before is None:
             return
         falls = self._order.is_before(value, before)
         rises = self._order.is_after(value, before)
+        self._before = before if rises else self._before
         if (falls and self._row_order == "asc") or (rises and self._row_order == "desc"):
             self.notify(
                 f"{self.rules.resource}: row_order is {self._row_order}, but {value!r} comes after "

@@ -50,6 +50,8 @@ class UnfinishedCall(_Stored):
     """Where its paging goes on; None if all pages were read."""
     has_ended: bool
     """True if all pages were read."""
+    is_capped: bool = False
+    """True if the API had more rows than it returns to one query."""
     pages: int
     cursor: dict[str, Any] | None
     """The progress of its row filter; None without a cursor."""
@@ -72,6 +74,7 @@ class UnfinishedCall(_Stored):
             has_ended=self.has_ended,
             token=self.token,
             has_token_place=self.has_token_place,
+            is_capped=self.is_capped,
             carried=self.totals,
         )
 

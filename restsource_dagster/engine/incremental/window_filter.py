@@ -11,6 +11,7 @@ from dlt.extract import Incremental
 
 from restsource_dagster.connector.cursor_format import CursorValueError
 from restsource_dagster.connector.partitions import Window
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.cursor_state import ResourceState
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, OpenRowFilter
 from restsource_dagster.engine.incremental.ordering import IncomparableError
@@ -158,6 +159,14 @@ class WindowFilter(RowFilter):
             self.notify(
                 f"{name}: received {self._received} rows for the {self._accepted} rows of the window"
             )
+
+    def go_on_from_last(self, max_rows: int) -> None:
+        """Raise `ResourceError`: the window has more rows than the API returns to one query."""
+        raise ResourceError(
+            self.rules.resource,
+            f"the window {self.window.requested.label} has more rows than the API returns to one query "
+            f"(max_rows, {max_rows:,}). Load it in shorter windows",
+        )
 
     def _is_in_window(self, value: Any) -> bool:
         """Return True if a row is loaded with this window; set `is_finished` if no later row is."""

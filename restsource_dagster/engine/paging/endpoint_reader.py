@@ -305,7 +305,10 @@ class EndpointReader:
                 self._report_errors(page, pages.page_number)
                 self._note_token(page, progress)
                 progress.pages, progress.has_ended = pages.page_number, not has_next
+                progress.is_capped = pages.is_capped
                 yield self._report_page(page.records)
+        if pages.is_capped:
+            return  # the total is of more rows than the call can have
         # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
         missing = totals.describe_missing_pages(pages.paginator)
@@ -443,6 +446,7 @@ class EndpointReader:
             file_format=self.file_format,
             place=start.place,
             page_number=start.pages,
+            rows=start.carried.rows,
         )
 
     def _request(self, call: Call) -> requests.Request:

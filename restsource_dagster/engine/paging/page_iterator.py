@@ -247,6 +247,10 @@ class PageIterator:
     """True if the answer to a numbered page is the end by the file's `end`: no number expires."""
     _ends_by_action: bool = False
     """True if the response of this page is the last one by the file's `end`."""
+    rows: int = 0
+    """The rows that were read, those of earlier parts of the load included."""
+    is_capped: bool = False
+    """True if the paging ended because the API returns no more rows to one query (`max_rows`)."""
     _has_ended: bool = False
 
     def __post_init__(self) -> None:
@@ -323,7 +327,18 @@ class PageIterator:
         self.has_advanced = True
         if self._ends_by_action or (self.paginator.has_next_page and self._is_last(response, body)):
             self._end_by_rule()
+        self.rows += len(page.listed)
+        if not self._ends_by_action and self._is_at_cap(len(page.listed)):
+            self._has_ended = self.is_capped = True
         return page
+
+    def _is_at_cap(self, page_rows: int) -> bool:
+        """True if the API has no more rows for this query, or would refuse the next page."""
+        most = self.rules.max_rows
+        if most is None or not page_rows:
+            return False
+        # with as many rows as it has at most, an API may name no next page, as if there were no more
+        return self.rows >= most or (self.has_next_page and self.rows + page_rows > most)
 
     def _stored_rows(self, response: ApiResponse) -> BodyFile | None:
         """Return the body on the disk; None if there is none. JSON is read into memory then."""

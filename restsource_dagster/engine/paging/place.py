@@ -59,6 +59,8 @@ class CallProgress:
     """True if more rows of the current page follow: it is on the disk, and is read in batches."""
     has_ended: bool = False
     """True if the last page was read."""
+    is_capped: bool = False
+    """True if it is the last page because the API returns no more rows to one query."""
     goes_on: bool = False
     """True if the next part of the load goes on at the next page, so that prefetched pages are kept."""
     token: Any = None

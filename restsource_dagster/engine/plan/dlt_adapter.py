@@ -104,7 +104,7 @@ def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> Bas
     return made
 
 
-_RULE_FIELDS = ("end_path", "stop_when_repeated", "first_page_params")
+_RULE_FIELDS = ("end_path", "stop_when_repeated", "first_page_params", "max_rows")
 _KINDS_WITH_HAS_MORE = ("cursor", "offset", "page_number")
 """The paginators that read `has_more_path` themselves."""
 

@@ -49,6 +49,9 @@ class PagePrediction:
         self.last_page = max(upcoming, last_by_total, 0 if is_certain else upcoming + guesses)
         if self._has_stopped:
             self.last_page = upcoming
+        if (most := pages.rules.max_rows) is not None:
+            left = max(0, most - pages.rows) // max(1, self._most_rows)
+            self.last_page = min(self.last_page, upcoming - 1 + left)
 
     def stop(self) -> None:
         """Predict no more pages: a prediction was wrong."""

@@ -210,8 +210,8 @@ class _LoadAttempt:
     """Which part of its family's load it is, once that is known."""
 
     @property
-    def has_next_window(self) -> bool:
-        """True if it has loaded a window whole, and another one follows."""
+    def has_next_call(self) -> bool:
+        """True if it has loaded what a call asked for, and another call follows."""
         return self.part is not None and self.part.has_next_call
 
     def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
@@ -221,7 +221,7 @@ class _LoadAttempt:
             name: known
             for source in self.sources
             for name, repeats in source.repeats.items()
-            if not (starts_anew or self.has_next_window) and (known := repeats.for_next_part())
+            if not (starts_anew or self.has_next_call) and (known := repeats.for_next_part())
         }
         return _LoadAttempt(
             self.families,
@@ -401,7 +401,7 @@ class ConnectorRun:
             return False
         if checkpoint.error:
             raise checkpoint.error
-        continues = checkpoint.is_reached or attempt.has_next_window
+        continues = checkpoint.is_reached or attempt.has_next_call
         if continues:
             for outcome in join_all_parts(parts):
                 self.progress.checkpoint(outcome.resource, outcome.rows_loaded)

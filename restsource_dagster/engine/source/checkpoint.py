@@ -135,7 +135,9 @@ class LoadPart:
     started: datetime | None = None
     """The moment of `{now}`, if the calls have relative times."""
     has_next_call: bool = field(default=False, init=False)
-    """True if all calls of the part are complete, and the root's next window is still to be asked for."""
+    """True if all calls of the part are complete, and the root goes on with another one: its next window, or
+    what the API did not return to the last query."""
+    _ends_at_call: bool = field(default=False, init=False)
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
     _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
     _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
@@ -211,14 +213,16 @@ class LoadPart:
             self.checkpoint.add_rows(rows)
 
     def end_call(self, row_filter: RowFilter) -> None:
-        """Note that the root's call is complete and its cursor saved: does another window follow?"""
+        """Note that the root's call is complete and its cursor saved: does another one follow?"""
         window = row_filter.live_window
-        if window is not None:
-            self.has_next_call = not window.is_last
+        self._ends_at_call = window is not None and not row_filter.is_capped
+        self.has_next_call = row_filter.is_capped or (window is not None and not window.is_last)
 
     def goes_on_within(self, *, has_rows: bool) -> bool:
         """Return True if the root's next call is made in this part; if not, it is that of the next part."""
-        goes_on = self.has_next_call and not has_rows and not self.has_ended
+        goes_on = (
+            self.has_next_call and not (has_rows and self._ends_at_call) and not self.has_ended
+        )
         if goes_on and (self.checkpoint is None or not self.checkpoint.is_due):
             self.has_next_call = False
             return True

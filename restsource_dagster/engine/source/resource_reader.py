@@ -138,6 +138,8 @@ class ResourceReader:
             return
         if opened:
             opened.row_filter.report()
+            if progress.is_capped:
+                opened.row_filter.go_on_from_last(self.endpoint.rules.max_rows or 0)
         shift = resumed.shift if resumed else None
         if self._save_unless_shifted(opened, shift, has_token=token is not None) and token:
             token.save(progress, self.watch.notify)
@@ -223,6 +225,7 @@ class ResourceReader:
                 call=self._fingerprint(call),
                 place=None if progress.has_ended else progress.read_place(),
                 has_ended=progress.has_ended,
+                is_capped=progress.is_capped,
                 pages=progress.pages,
                 cursor=opened.row_filter.progress if opened else None,
                 boundary=self.repeats.boundary(),
@@ -265,7 +268,8 @@ class ResourceReader:
             if opened:
                 opened.row_filter.finish_window()
                 opened.save()
-                self.part.end_call(opened.row_filter)
+                if self._is_root:
+                    self.part.end_call(opened.row_filter)
             return True
         shift += " while its pages were read, so rows may have been skipped"
         if self.plan.appends and self.part.is_later:
@@ -473,7 +477,7 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
         for records in _root_call_pages(reader):
             is_empty = False
             yield records
-        # windows without rows need no load of their own
+        # windows without rows need no load of their own, nor do queries that the API cuts off
         if not reader.part.goes_on_within(has_rows=not is_empty):
             break
     reader.watch.store(state)
