@@ -256,6 +256,11 @@ class Connector:
         """The families, in the order of their roots."""
         return families_of(self.resources)
 
+    def sharing_table(self, name: str) -> tuple[str, ...]:
+        """The names of the other resources that load into the table of this one."""
+        table = self.resource(name).table
+        return tuple(one.name for one in self.resources if one.table == table and one.name != name)
+
     def family_of(self, name: str) -> Family:
         """The family that a resource belongs to. Raises `KeyError` naming the known resources."""
         # For its error, which names the known resources.

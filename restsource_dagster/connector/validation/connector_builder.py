@@ -66,6 +66,7 @@ from restsource_dagster.connector.validation.response_action_rules import (
     warn_of_ignored_refusals,
 )
 from restsource_dagster.connector.validation.schema_errors import schema_findings
+from restsource_dagster.connector.validation.shared_tables import check_shared_tables, shares_table
 from restsource_dagster.connector.validation.window_rules import check_max_rows, check_windows
 
 __all__ = ["build_resources", "parse_connector"]
@@ -193,9 +194,9 @@ def build_resources(
     check_gone_parents(merged_resources)
     check_sync_tokens(merged_resources)
     _check_unique_identifiers(merged_resources)
-    made = with_backfills(
-        merged_resources, tuple(_checked_resources(merged_resources)), parts.client, structural
-    )
+    checked = tuple(_checked_resources(merged_resources))
+    check_shared_tables(merged_resources, checked)
+    made = with_backfills(merged_resources, checked, parts.client, structural)
     check_windows(merged_resources, made, structural)
     check_max_rows(merged_resources, made, parts.client, findings)
     for merged in merged_resources:
@@ -396,7 +397,7 @@ def _check_unique_identifiers(merged_resources: list[MergedResource]) -> None:
             continue
         identifier = snake_case_table(table)
         earlier = tables.setdefault(identifier, merged)
-        if earlier.name != merged.name:
+        if earlier.name != merged.name and not shares_table(merged, earlier):
             field = "table_name" if merged.resource.table_name else "name"
             _report_same_identifier(merged, earlier, field, "table", identifier)
         if identifier.startswith("_dlt"):

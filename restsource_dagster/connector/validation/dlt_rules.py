@@ -77,6 +77,8 @@ REFUSALS = {
     "of all parents that the run does not request.",
     "same-table": "Two resources whose tables get the same name (snake_case: "
     "`orderItems`, `order-items`).",
+    "shared-table": "Two resources with one `table_name` whose loads would undo one another, or whose hints differ: "
+    "dlt takes those of the last one.",
     "same-asset": "Two resources whose assets get the same name in Dagster (`a-b`, `a.b`).",
     "asset-name": "A resource's name that Dagster doesn't accept: only letters, "
     "digits, `_`, `-` and `.` are valid, and no reference.",

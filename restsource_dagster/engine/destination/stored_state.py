@@ -287,7 +287,9 @@ def _withdraw_from_column(column: Any, said: Mapping[str, Any]) -> list[str]:
         # a key implies NOT NULL, and a changed primary key is reported with the other schema changes
         given.update(primary_key=None, nullable=None)
     needs_value = given.pop("nullable", None) is False
-    given.pop(READER_ORDERS, None)  # told as the column's dedup_sort
+    if given.pop(READER_ORDERS, None):
+        # not the file's, but of a resource with a cursor, which may share the table
+        given.pop("dedup_sort", None)
     return [*(hint for hint, value in given.items() if value), *(["nullable"] * needs_value)]
 
 

@@ -71,6 +71,13 @@ class CursorOverrides:
             raise ResourceError(
                 name, "full_refresh and set_cursor contradict each other. Leave one out"
             )
+        for name in self.full_refresh:
+            if others := connector.sharing_table(name):
+                raise ResourceError(
+                    name,
+                    f"its table has the rows of {', '.join(others)}, too, which a full refresh would remove. "
+                    "Reset all of them and run them, or set the cursor back",
+                )
         for name in self.set_cursor:
             _check_cursor_settable(known[name])
         for name, value in {**self.live_from, **self.set_cursor}.items():

@@ -319,13 +319,22 @@ class FamilyPrefetch:
             # `start` has asked for its first page, and the load goes on at another one
             self._run.endpoints.cancel_family(selected.root)
         last = self._roots.index(selected.root) + 1 + self._families_ahead
-        for upcoming in self._families[self._prefetched : last]:
+        for at, upcoming in enumerate(self._families[self._prefetched : last], self._prefetched):
             try:
-                if self.loads_from_cursor(upcoming):
+                if self.loads_from_cursor(upcoming) and not self._shares_table(at, selected):
                     _prefetch_family(self._run, self._state_of(pipeline), upcoming)
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
                 continue
         self._prefetched = max(self._prefetched, last)
+
+    def _shares_table(self, at: int, selected: SelectedFamily) -> bool:
+        """Return True if a family between the one that is loaded next and this one writes its table.
+
+        A record may move from one resource to another: what is requested later must be loaded later.
+        """
+        tables = {one.table for one in self._families[at].family.members}
+        between = self._families[self._roots.index(selected.root) : at]
+        return any(one.table in tables for family in between for one in family.family.members)
 
     def forget_state(self) -> None:
         """Read the pipeline's state again for the next prefetch. Call it after each load."""

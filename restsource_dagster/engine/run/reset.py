@@ -8,7 +8,7 @@ from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import IngestError, ResourceError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_overrides import check_resources_exist
 from restsource_dagster.engine.incremental.cursor_state import gone_parents_path
@@ -38,10 +38,11 @@ def reset_resources(
 
     The credentials of the destination in `environment` are redacted from messages and errors.
 
-    Raises `UnknownResourceError`, `ConnectorBusyError`, `DatabaseBusyError`, and `IngestError` if the
+    Raises `UnknownResourceError`, `ResourceError` for a table that other resources share, `ConnectorBusyError`, `DatabaseBusyError`, and `IngestError` if the
     destination fails in a way that shows one of its credentials.
     """
     check_resources_exist(connector, resources or ())
+    _check_shared_tables(connector, resources or ())
     redactor = Redactor(find_destination_secrets(settings.destination, environment or {}))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
@@ -61,6 +62,17 @@ def reset_resources(
                 f"for the records of {name} that it has read"
             )
     return dropped
+
+
+def _check_shared_tables(connector: Connector, resources: Collection[str]) -> None:
+    """Raise `ResourceError` for a table whose other resources are not reset."""
+    for name in resources:
+        if kept := [one for one in connector.sharing_table(name) if one not in resources]:
+            raise ResourceError(
+                name,
+                f"its table has the rows of {', '.join(kept)}, too, and a reset drops it. Reset "
+                f"{', '.join([name, *kept])} together",
+            )
 
 
 def dependents_of(connector: Connector, resource: str) -> tuple[str, ...]:
