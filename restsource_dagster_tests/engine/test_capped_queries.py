@@ -1,11 +1,13 @@
 """APIs that return no more than some rows to one query: the paging starts anew from the last cursor value."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import day, load_window, window_of
 from restsource_dagster_tests.making import load, make_connector, make_settings, query
@@ -217,3 +219,28 @@ def test_a_capped_load_may_be_stored_in_parts(
     assert outcome.failure is None
     assert outcome.checkpoints > 3
     assert search.stored(settings)[:2] == (700, 700)
+
+
+def test_rows_after_the_delay_stay_for_the_next_run_at_the_end_of_a_query_too(
+    api: ApiServer, settings: Settings
+) -> None:
+    times = [f"2024-01-01T00:{number // 20:02}:{number % 20:02}Z" for number in range(1_000)]
+    search = Search(api, times)
+    cursor = {"initial_value": day(1), "end_param": None, "window": {"delay": "1h"}}
+    kept = {name: value for name, value in {**CURSOR, **cursor}.items() if value is not None}
+    endpoint = {
+        "path": "search",
+        "data_selector": "items",
+        "paginator": {**OFFSET, "max_rows": MOST},
+        "incremental": kept,
+    }
+    connector = make_connector(
+        api.url, {"name": "search", "primary_key": "id", "endpoint": endpoint}
+    )
+    # the delay ends within the last page of the query
+    for minutes in (48, 120):
+        started = datetime(2024, 1, 1, 1, tzinfo=UTC) + timedelta(minutes=minutes)
+        outcomes = list(ingest(connector, settings=settings, environment={}, started=started))
+        assert [outcome.failure for outcome in outcomes] == [None]
+    assert search.stored(settings)[:2] == (1_000, 1_000)
+    assert search.asked[:2] == [day(1), "2024-01-01T00:48:00Z"]

@@ -24,7 +24,7 @@ from restsource_dagster_tests.engine.windowed import (
     stored,
     window_of,
 )
-from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.making import make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 NOW = datetime(2024, 4, 15, 10, 0, 30, tzinfo=UTC)
@@ -348,3 +348,54 @@ def test_a_backfill_asks_for_no_longer_range_than_a_window(
     windows = split_requested_range(root, at(0), at(40), None, frozenset())
     assert [one.window.label for one in windows] == [f"{at(31)}..{at(40)}", f"{at(0)}..{at(31)}"]
     assert load_window(connector, settings, windows[1].window)["events"].rows_loaded == 1
+
+
+def test_a_full_refresh_asks_for_all_windows_again(api: ApiServer, settings: Settings) -> None:
+    events = StrictEvents(api, event(1, at(1)), event(2, at(40)), event(3, at(100)))
+    connector = events.connector(cursor={"window": {"size": "31d", "delay": "1m"}})
+    run(connector, settings)
+    events.rows = [event(2, at(40)), event(4, at(41)), event(5, at(80))]
+    outcome = run(connector, settings, full_refresh=["events"])["events"]
+    assert outcome.failure is None
+    assert outcome.rows_loaded == 3
+    assert stored(settings) == [2, 4, 5]
+    assert len(events.requested_ranges) == 8
+    run(connector, settings, set_cursor={"events": at(70)})
+    assert events.requested_ranges[8:] == [
+        (at(70), at(101)),
+        (at(101), "2024-04-15T09:59:30Z"),
+    ]
+    assert stored(settings) == [2, 4, 5]
+
+
+def test_an_action_that_would_skip_a_later_window_fails_the_run_and_it_is_asked_for_again(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = StrictEvents(api, event(1, at(1)), event(2, at(40)), event(3, at(100)))
+    answer = events.answer
+    api.answers["/events"] = lambda seen: (
+        Answer({"error": "no licence"}, 403) if seen.query["since"] == at(31) else answer(seen)
+    )
+    incremental = {
+        "cursor_path": "at",
+        "initial_value": at(0),
+        "start_param": "since",
+        "end_param": "until",
+        "window": {"size": "31d", "delay": "1m"},
+    }
+    endpoint = {
+        "path": "events",
+        "incremental": incremental,
+        "response_actions": [{"status_code": 403, "action": "skip"}],
+    }
+    connector = make_connector(api.url, {"name": "events", "endpoint": endpoint, **KEYED})
+    outcome = run(connector, settings)["events"]
+    # with rows of this run in the table it would not be left as it is
+    assert outcome.failure is not None
+    assert "`skip` (1 rows of events were loaded before and stay" in outcome.failure.message
+    assert stored(settings) == [1]
+    api.answers["/events"] = answer
+    api.seen.clear()
+    run(connector, settings)
+    assert events.requested_ranges[0] == (at(31), at(62))
+    assert stored(settings) == [1, 2, 3]

@@ -165,7 +165,8 @@ class ResourceReader:
                 if records:
                     yield records
                 if opened and opened.row_filter.is_finished:
-                    progress.has_ended = True
+                    # whatever the API has more, it is not asked for now
+                    progress.has_ended, progress.is_capped = True, False
                     break
 
     def _ready(
