@@ -188,7 +188,7 @@ def test_what_is_noted_is_what_is_known(disposition: str, key: Any, path: Any) -
     endpoint = {"path": "orders", "incremental": cursor}
     connector = make_connector("http://localhost", {**resource, "endpoint": endpoint})
     [plan] = build_resource_plans(connector.families[0], connector, ["orders"])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"id": number, "n": Decimal(number), "at": at, "ref": {"id": number, "at": at}}
         for number, at in ((1, 5), (2, 7), (10**30, 9))
     ]
