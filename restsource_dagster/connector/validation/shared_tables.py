@@ -65,6 +65,11 @@ def _problems(
             "one of them depends on the other, or both on one parent, so that one load has both",
             'Give one of them another "table_name"',
         )
+    if any(each.endpoint.token and each.endpoint.token.reset_on for each in (one, other)):
+        yield (
+            "a token that is reset would replace the rows of both",
+            'Leave "reset_on" out, or give one of them another "table_name"',
+        )
     if different := sorted(_different_hints(one, other)):
         yield (
             f"they describe it differently: {quoted_list(different, 'and')}",
