@@ -1,5 +1,6 @@
 """Materializing a connector's assets on a real instance."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -130,3 +131,29 @@ def test_checkpoints_and_the_place_are_in_the_metadata() -> None:
     metadata = materialization_metadata(parts)
     assert metadata["checkpoints"] == 2
     assert metadata["resumed_from"] == "orders: page 4, position 15"
+
+
+def test_a_resource_that_is_left_as_it_is_materializes_and_says_why(
+    api: ApiServer, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    actions = [{"status_code": 403, "action": "skip"}]
+    file = {
+        "schedule": {"mode": "manual"},
+        "client": {"base_url": api.url},
+        "resources": [{"name": "audits", "endpoint": {"response_actions": actions}}],
+    }
+    settings.configs.mkdir(exist_ok=True)
+    (settings.configs / "shop.json").write_text(json.dumps(file))
+    definitions = definitions_of(settings)
+    api.answers["/audits"] = [{"id": 1}, {"id": 2}]
+    assert run(definitions, instance).success
+    api.answers["/audits"] = Answer({"error": "not in your plan"}, 403)
+    again = run(definitions, instance)
+    assert again.success
+    audits = metadata_by_resource(again)["audits"]
+    assert audits["left_as_it_is"] == (
+        "resource audits: the API answered 403 (Forbidden), and response_actions say `skip`"
+    )
+    assert (audits["rows_loaded"], audits["dagster/row_count"]) == (0, 2)
+    assert [column.name for column in audits["dagster/column_schema"].columns][:1] == ["id"]
+    assert "written_as" not in audits
