@@ -434,8 +434,9 @@ class RowFilter:
             return
         before = self._previous
         self._previous = value
-        if not self._has_start and self.start is not None:
-            self._has_start = self._order.is_same(value, self.start)
+        if self._row_order == "asc" and self._before is None and self.start is not None:
+            # the rows with it come first
+            self._has_start = self._has_start or self._order.is_same(value, self.start)
         if before is None:
             return
         falls = self._order.is_before(value, before)
