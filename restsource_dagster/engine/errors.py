@@ -11,6 +11,7 @@ __all__ = [
     "DatabaseBusyError",
     "ForeignOriginError",
     "IngestError",
+    "JobLostError",
     "PagingError",
     "ParentGoneError",
     "PlaceRefusedError",
@@ -126,6 +127,15 @@ class SyncTokenRefusedError(IngestError):
     def __init__(self, resource: str, status: int) -> None:
         super().__init__(f"resource {resource}: the API refuses the stored token ({status})")
         self.resource = resource
+
+
+class JobLostError(IngestError):
+    """The API doesn't know a job of an export any more, or its file has expired."""
+
+    def __init__(self, resource: str, reason: str) -> None:
+        super().__init__(f"resource {resource}: {reason}. The next run creates a new job")
+        self.resource = resource
+        self.reason = reason
 
 
 class RateLimitedError(IngestError):

@@ -1,5 +1,6 @@
 """What is sent: authentication, headers, bodies and params, and how requests behave (`http`)."""
 
+import json
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -69,7 +70,86 @@ def sent(name: str, endpoint: dict[str, Any], see: Callable[[Result], Any], give
 
 AUTHORIZATION = header("authorization")
 
+JOB = {
+    "id_path": "id",
+    "status": {"path": "job/status/{job.id}"},
+    "status_path": "state",
+    "done": ["done"],
+    "every": "1s",
+    "url_path": "url",
+}
+
+
+def job(name: str, gives: Any, asks: Callable[[Seen], bool] = lambda _: True, **fields: Any) -> Row:
+    """A job that is done at once, if it is asked for as it should be, with its file at `NAME/file`."""
+    given = {**JOB, "status": {"path": f"{name}/status/{{job.id}}"}, **fields}
+
+    def status(seen: Seen) -> Any:
+        return {"state": "done" if asks(seen) else "failed", "url": f"/{name}/file"}
+
+    return Row(
+        name,
+        {"method": "POST", "job": {key: value for key, value in given.items() if value is not ...}},
+        {"id": 7},
+        gives,
+        paths={
+            "/status/7": status,
+            "/file": page(1),
+            "/file/7": page(2),
+            "/delete/7": lambda seen: Answer({}, 200 if seen.method == "POST" else 405),
+        },
+    )
+
+
+def bad_job(name: str, endpoint: dict[str, Any] | None = None, **fields: Any) -> Row:
+    given = {key: value for key, value in {**JOB, **fields}.items() if value is not ...}
+    return refused(name, endpoint={"job": given, **(endpoint or {})})
+
+
 ROWS = (
+    Row("job_null", {"job": None}, page(1), [1]),
+    job("job", [1]),
+    job("job_failed", [1], failed=["failed"], at_most="2h"),
+    job("job_download", [2], url_path=..., download={"path": "job_download/file/{job.id}"}),
+    job("job_delete", [1], delete={"path": "job_delete/delete/{job.id}", "method": "POST"}),
+    job(
+        "job_params",
+        [1],
+        lambda seen: seen.query == {"n": "7"},
+        status={"path": "job_params/status/7", "params": {"n": "{job.id}"}},
+        failed=["failed"],
+    ),
+    job(
+        "job_json",
+        [1],
+        lambda seen: (seen.method, json.loads(seen.body)) == ("POST", {"n": 7}),
+        status={"path": "job_json/status/7", "method": "POST", "json": {"n": "{job.id}"}},
+        failed=["failed"],
+    ),
+    job(
+        "job_graphql",
+        [1],
+        lambda seen: (
+            (seen.method, json.loads(seen.body))
+            == ("POST", {"query": "{ a }", "variables": {"id": 7}})
+        ),
+        status={
+            "path": "job_graphql/status/7",
+            "graphql": {"query": "{ a }", "variables": {"id": "{job.id}"}},
+        },
+        failed=["failed"],
+    ),
+    bad_job("job_without_file", url_path=...),
+    bad_job("job_two_files", download={"path": "x/{job.id}"}),
+    bad_job("job_no_id", status={"path": "job/status"}),
+    bad_job("job_other_placeholder", status={"path": "job/{incremental.start_value}/{job.id}"}),
+    bad_job("job_brace", status={"path": "job/{job.id}/{"}),
+    bad_job("job_done_and_failed", failed=["done"]),
+    bad_job("job_done_empty", done=[]),
+    bad_job("job_every", every="soon"),
+    bad_job("job_paginator", {"paginator": "page_number"}),
+    bad_job("job_for_each", {"path": "{each.n}", "for_each": {"n": [1]}}),
+    bad_job("job_below", {"path": "{resources.a.id}"}),
     auth("no_auth", None, AUTHORIZATION, None),
     auth("bearer", {"type": "bearer", "token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),
     auth("bearer_by_default", {"token": "${TOKEN}"}, AUTHORIZATION, "Bearer t0ken"),

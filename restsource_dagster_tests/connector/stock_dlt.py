@@ -68,7 +68,14 @@ def for_dlt(value: Any) -> dict[str, Any]:
             if isinstance(included, list) and any("each." in str(one) for one in included):
                 resource.pop("include_from_parent")
             if isinstance(resource.get("endpoint"), dict):
-                for name in ("partial_errors", "params_style", "graphql", "response", "for_each"):
+                for name in (
+                    "partial_errors",
+                    "params_style",
+                    "graphql",
+                    "response",
+                    "for_each",
+                    "job",
+                ):
                     resource["endpoint"].pop(name, None)
     filled: dict[str, Any] = _without_relative_times(config)
     return filled

@@ -1,7 +1,9 @@
 """The API of each recipe. To add a recipe: a page in docs/recipes, and its API in `APIS` by the page's name."""
 
 import gzip
+import io
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -135,6 +137,13 @@ def orders_by_graphql(seen: Seen) -> Any:
 
 def site_orders(total: int) -> Any:
     return [{"id": 1, "total": total, "updated_at": "2026-11-01T00:00:00Z"}]
+
+
+def zipped_report(body: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("sales.csv", body)
+    return packed.getvalue()
 
 
 def packed_events(*given: tuple[int, str, str]) -> Answer:
@@ -341,6 +350,26 @@ APIS: Mapping[str, RecipeApi] = {
                 ],
             ),
         }
+    ),
+    "report_job": RecipeApi(
+        {
+            "/v2/reports": only(
+                lambda seen: (
+                    json.loads(seen.body)
+                    == {"type": "sales", "from": "2026-10-28", "to": "2026-11-27"}
+                ),
+                Answer({"id": "r-17", "status": "queued"}, 202),
+            ),
+            "/v2/reports/r-17": {
+                "status": "finished",
+                "file": {"url": "/files/r-17.zip?signature=abc"},
+            },
+            "/v2/files/r-17.zip": Answer(
+                zipped_report(b"day,amount\n2026-11-26,12.50\n2026-11-27,7.25\n"),
+                headers={"content-type": "application/zip"},
+            ),
+        },
+        environment={"REPORTS_TOKEN": "t0ken-of-reports"},
     ),
     "csv_export": RecipeApi(
         {

@@ -41,6 +41,7 @@ from restsource_dagster.connector.models.fields import (
     refuse_type,
 )
 from restsource_dagster.connector.models.graphql import GraphQL
+from restsource_dagster.connector.models.job import Job
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.sync_token import TOKEN_PLACEHOLDER, SyncToken
 from restsource_dagster.connector.time_formats import (
@@ -580,6 +581,11 @@ class Endpoint(EndpointDefaults):
         '"b"]}`, `{each.site}` in the path, the params, the headers or the body is `a` and then `b`. Of '
         "several lists each combination is called. Each value has a cursor of its own. Not part of dlt's "
         "configuration.",
+    )
+    job: Job | None = Field(
+        default=None,
+        description="The request of the endpoint creates a job, which is asked for until it is done; the "
+        "rows are in its file. Not part of dlt's configuration.",
     )
     graphql: GraphQL | None = Field(
         default=None,

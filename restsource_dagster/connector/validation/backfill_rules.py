@@ -341,6 +341,12 @@ def _backfill_refusals(
             'Add "incremental": {"cursor_path": "updated_at", "initial_value": '
             '"2024-01-01T00:00:00Z"} to the endpoint, or leave `backfill` out',
         )
+    elif resource.endpoint.job is not None:
+        yield _BackfillRefusal(
+            "backfill-job",
+            f"{shown} is loaded by jobs, and a backfill asks for each partition by itself",
+            "Leave `backfill` out: the first run can ask for all rows by one job",
+        )
     elif resource.endpoint.for_each:
         yield _BackfillRefusal(
             "backfill-for-each",

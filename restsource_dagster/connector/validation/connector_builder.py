@@ -56,6 +56,7 @@ from restsource_dagster.connector.validation.merged_resource import (
 )
 from restsource_dagster.connector.validation.own_endpoint_rules import (
     check_for_each,
+    check_job,
     check_list_params,
     check_response,
 )
@@ -356,6 +357,7 @@ def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:
     check_response_actions(merged)
     check_for_each(merged)
     check_list_params(merged)
+    check_job(merged)
     check_table_hints(merged)
 
 

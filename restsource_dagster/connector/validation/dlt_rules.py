@@ -164,6 +164,9 @@ REFUSALS = {
     "tokens.",
     "graphql": 'A `graphql` block that isn\'t valid, or beside `"method": "GET"` or a `json` with a query. '
     "dlt doesn't have this block and doesn't get it.",
+    "job": "A `job` that isn't valid: requests about it that don't name it, neither `url_path` nor `download`, or "
+    "both; below a parent, or with a paginator, `for_each`, `window` or a token. dlt doesn't have this block and "
+    "doesn't get it.",
     "for-each": "A `for_each` that isn't valid: a list without values or with one of them twice, a list that no "
     "request mentions, a placeholder `{each.NAME}` without a list. dlt doesn't have this field and doesn't get it.",
     "batch": "`batch` or `separator` that isn't valid, a batch beside a cursor of its own or with fields of "
@@ -176,6 +179,7 @@ REFUSALS = {
     "backfill-not-incremental": "`backfill` of a resource without an incremental cursor.",
     "backfill-below-parent": "`backfill` of a dependent resource. Its past is loaded with the "
     "partitions of its parent.",
+    "backfill-job": "`backfill` of a resource that is loaded by jobs.",
     "backfill-for-each": "`backfill` of a resource with `for_each`, which has a cursor for each value.",
     "backfill-falling": "`backfill` with a cursor that falls (`min`).",
     "backfill-end-value": "`backfill` with `end_value`, which already sets a fixed window.",
@@ -252,6 +256,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("partial-errors", path[-1:] == ("partial_errors",)),
         ("response", "response" in path),
         ("for-each", "for_each" in path),
+        ("job", "job" in path and path[path.index("job") - 1] == "endpoint"),
         ("graphql", "graphql" in path),
         ("params-style", path[-1:] == ("params_style",)),
         ("method", path[-1:] == ("method",)),

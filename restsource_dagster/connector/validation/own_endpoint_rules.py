@@ -1,10 +1,18 @@
 """Rules about the fields of an endpoint that dlt doesn't have: what contradicts them, and what they need."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.body_format import BodyFormat, record_path
-from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Incremental
+from restsource_dagster.connector.models.endpoint import (
+    EACH_PREFIX,
+    placeholder_names,
+)
+from restsource_dagster.connector.models.job import JOB_PLACEHOLDER, JobRequest
 from restsource_dagster.connector.models.paginators import Paginator, paths_in_body
 from restsource_dagster.connector.validation.diagnostics import (
+    FieldPath,
     describe_value,
     nearest_name,
     quoted_list,
@@ -12,7 +20,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_for_each", "check_list_params", "check_response"]
+__all__ = ["check_for_each", "check_job", "check_list_params", "check_response"]
 
 
 def check_response(merged: MergedResource, clients: Paginator | None) -> None:
@@ -44,7 +52,7 @@ def check_response(merged: MergedResource, clients: Paginator | None) -> None:
             fix='Add "column_names": ["id", "name"], in the order of the file',
             code=code,
         )
-    if merged.own_endpoint.graphql is not None:
+    if merged.own_endpoint.graphql is not None and endpoint.job is None:
         merged.report(
             at, "The answer to a GraphQL query is JSON", fix="Leave `response` out", code=code
         )
@@ -75,7 +83,7 @@ def _check_records_of_format(
             code=code,
         )
     reads_body = paths_in_body(paginator)
-    if body.format in ("csv", "jsonl", None) and reads_body:
+    if body.format in ("csv", "jsonl", None) and reads_body and endpoint.job is None:
         merged.report(
             merged.endpoint_location("paginator" if endpoint.paginator else "response"),
             f"The paginator reads `{reads_body[0]}` in a body of JSON or XML"
@@ -89,14 +97,15 @@ def _check_records_of_format(
 def check_for_each(merged: MergedResource) -> None:
     """Report lists of `for_each` that would ask for the same rows twice, or for none."""
     cursor = merged.endpoint.cursor
-    if merged.endpoint.for_each and isinstance(cursor, Incremental) and cursor.window:
-        merged.report(
-            (*merged.endpoint_location("incremental"), "window"),
-            "`window` is for one cursor, and with `for_each` each value has its own",
-            fix="Leave `window` out, or write a resource for each value",
-            code="deliberate:for-each",
-            on_key=True,
-        )
+    for name in ("window", "token_path") if merged.endpoint.for_each else ():
+        if getattr(cursor, name, None):
+            merged.report(
+                (*merged.endpoint_location("incremental"), name),
+                f"`{name}` is for one cursor, and with `for_each` each value has its own",
+                fix=f"Leave `{name}` out, or write a resource for each value",
+                code="deliberate:for-each",
+                on_key=True,
+            )
     if (merged.endpoint.for_each or merged.endpoint.list_params) and merged.endpoint.has_action(
         "gone"
     ):
@@ -194,3 +203,98 @@ def check_list_params(merged: MergedResource) -> None:
                 fix="Leave it out, and join the tables by a field of the rows",
                 code=code,
             )
+
+
+def check_job(merged: MergedResource) -> None:
+    """Report what contradicts a job, and requests about it that don't name it."""
+    endpoint, job = merged.endpoint, merged.endpoint.job
+    if job is None:
+        return
+    at, code = merged.endpoint_location("job"), "deliberate:job"
+    if (job.url_path is None) == (job.download is None):
+        merged.report(
+            at,
+            "Either `url_path` or `download` says where the file is",
+            fix='Write "url_path" with the path of the URL in the answer, or "download" with a request',
+            code=code,
+        )
+    for value in job.failed:
+        if value in job.done:
+            merged.report(
+                (*at, "failed"),
+                f"{quoted_name(str(value))} can't mean both that the job is done and that it has failed",
+                fix="Leave it out of one of the two",
+                code=code,
+            )
+    for name in ("status", "download", "delete"):
+        if (request := getattr(job, name)) is not None:
+            _check_job_request(merged, request, (*at, name))
+    others = {
+        "for_each": endpoint.for_each,
+        "paginator": endpoint.paginator not in (None, "single_page"),
+    }
+    for name in (name for name, is_given in others.items() if is_given):
+        merged.report(
+            merged.endpoint_location(name),
+            f"`{name}` is for requests whose answers have rows, and the request here creates a job",
+            fix="Leave it out, and ask for all rows by one job",
+            code=code,
+            on_key=True,
+        )
+    if endpoint.parent_fields:
+        merged.report(
+            at,
+            "A job for each record of a parent is not supported",
+            fix="Ask for the rows of all parents by one job",
+            code=code,
+            on_key=True,
+        )
+    cursor = endpoint.cursor
+    for name in ("window", "token_path"):
+        if getattr(cursor, name, None):
+            merged.report(
+                (*merged.endpoint_location("incremental"), name),
+                f"`{name}` is for requests whose answers have rows, and the request here creates a job",
+                fix="Leave it out",
+                code=code,
+                on_key=True,
+            )
+
+
+def _check_job_request(merged: MergedResource, request: JobRequest, at: FieldPath) -> None:
+    """Report a placeholder that is none of a job, and a request that doesn't name the job."""
+    names = set()
+    for text in _texts_of([request.path, request.params, request.body]):
+        try:
+            names.update(placeholder_names(without_references(text)))
+        except ValueError:
+            merged.report(
+                at,
+                "A single brace is no placeholder",
+                fix="Write a literal brace twice: `{{`",
+                code="deliberate:job",
+            )
+    if names - {JOB_PLACEHOLDER}:
+        merged.report(
+            at,
+            "A request about a job has a placeholder that is not `{job.id}`",
+            fix="Write `{job.id}`; what else changes goes into the request that creates the job",
+            code="deliberate:job",
+        )
+    if not names:
+        merged.report(
+            at,
+            "The request does not say which job it is about",
+            fix='Write `{job.id}` in it, such as "path": "exports/{job.id}"',
+            code="deliberate:job",
+        )
+
+
+def _texts_of(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts_of([*value, *value.values()])
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_of(item)

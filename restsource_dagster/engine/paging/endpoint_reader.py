@@ -30,7 +30,7 @@ from restsource_dagster.engine.errors import (
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
 from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiSession, proxy_variable
+from restsource_dagster.engine.http.session import ApiResponse, ApiSession, proxy_variable
 from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
@@ -41,9 +41,15 @@ from restsource_dagster.engine.paging.page_iterator import (
 )
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
-from restsource_dagster.engine.paging.records import RecordReader, selects_every_record
+from restsource_dagster.engine.paging.records import (
+    RecordReader,
+    check_status,
+    selects_every_record,
+)
 from restsource_dagster.engine.paging.response_checks import (
+    describe_failure,
     failure_beside_records,
+    failure_field,
     matching_action,
 )
 from restsource_dagster.engine.paging.safe_paginators import spelled_path
@@ -319,6 +325,45 @@ class EndpointReader:
             if missing:
                 self.listener.on_message(missing)
 
+    def exchange(self, call: Call) -> tuple[requests.Response, Any]:
+        """Send a request that is not for rows, and return the response and its JSON; {} for no body.
+
+        Raises `ResponseError` for an error, and as `pages` does.
+        """
+        response = self._sender.send(self._request(call), 1)
+        try:
+            check_status(response, matching_action(response, self.actions))
+            if not response.content.strip():
+                return response, {}
+            # the fast parser rounds long numbers, which ids may be
+            if isinstance(response, ApiResponse):
+                return response, response.parse_strictly()
+            return response, response.json()
+        except ValueError as error:
+            reason = str(error)
+        raise self.refusal(reason, response, {})
+
+    def refusal(self, reason: str, response: requests.Response, body: Any) -> ResponseError:
+        """Return the error of a response that is not for rows, with what its body says of an error."""
+        field = failure_field(body)
+        said = describe_failure(body, field) if field else ""
+        return ResponseError(
+            f"{reason}{said}",
+            resource=self.resource,
+            page=1,
+            response=response,
+            redact=self.redactor,
+        )
+
+    def full_url(self, path: str) -> str:
+        """Return the URL of a path after `base_url`; a URL as it is."""
+        is_absolute = urlsplit(path).scheme.lower() in ("http", "https")
+        return path if is_absolute else join_url(self.base_url, path)
+
+    def is_own(self, url: str) -> bool:
+        """True if a URL has the origin that the credentials are for."""
+        return self.session.rules.origins.is_own(url)
+
     def _read_file(
         self, page: Page, file: FileRecords, pages: PageIterator, progress: CallProgress
     ) -> Generator[Records, None, Page]:
@@ -450,11 +495,9 @@ class EndpointReader:
         )
 
     def _request(self, call: Call) -> requests.Request:
-        is_absolute = urlsplit(call.path).scheme in ("http", "https")
-        url = call.path if is_absolute else join_url(self.base_url, call.path)
         return requests.Request(
             method=call.method.upper(),
-            url=url,
+            url=self.full_url(call.path),
             headers={**(self.headers or {}), **(call.headers or {})},
             params=dict(call.params or {}),
             json=deepcopy(dict(call.json)) if call.json else None,  # paginators write into it

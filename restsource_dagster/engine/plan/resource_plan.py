@@ -145,6 +145,8 @@ class ResourcePlan:
 
     def paginator(self, clients: Paginator | None) -> Paginator | None:
         """The endpoint's paginator, else `clients`, the client's; None: it is detected."""
+        if self.endpoint.job is not None:
+            return "single_page"
         default = "single_page" if self.is_single_entity else clients
         return self.endpoint.paginator or default
 

@@ -16,6 +16,7 @@ from restsource_dagster.engine.incremental.unfinished import fingerprint_path
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
+from restsource_dagster.engine.source.export_job import forget_jobs
 from restsource_dagster.settings import Settings
 
 __all__ = ["dependents_of", "reset_resources"]
@@ -53,6 +54,9 @@ def reset_resources(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
     ):
+        # a job of before would bring its rows back
+        names = resources or [one.name for one in connector.resources]
+        forget_jobs(settings.state_dir, connector.name, names)
         dropped = _drop_tables(connector, resources, settings, progress, folder)
     for name in resources or ():
         kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]

@@ -185,6 +185,7 @@ def build_family_source(
                 repeats[name],
                 own_part,
                 has_batches_below=name in above_batches,
+                jobs=endpoints.jobs(plan),
             )
             # dependents read records, and a page that is written as columns yields none
             is_parent = any(other.resource.parent == name for other in plans.values())

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher, ResponseReplay
 from restsource_dagster.engine.run_progress import PageReporter, Progress, ResourceCounts
+from restsource_dagster.engine.source.export_job import ExportJobs, JobStore
 
 __all__ = ["EndpointFactory"]
 
@@ -70,7 +71,7 @@ class EndpointFactory:
 
         `state_dir` has the logs of requests that connectors share.
         """
-        self._sleep, self._folder = sleep, folder
+        self._sleep, self._folder, self._state_dir = sleep, folder, state_dir
         self._http = connector.http
         self._client = connector.client
         self.redactor = redactor
@@ -168,9 +169,38 @@ class EndpointFactory:
             allowed_error_paths=endpoint.graphql.allow_errors if endpoint.graphql else (),
             max_pages=_http_of(plan, self._http).max_pages,
             listener=PageReporter(name, counts, self._progress),
-            # a prefetch holds its pages in memory
-            prefetcher=None if endpoint.response else self._prefetcher,
+            # a prefetch holds its pages in memory, and would create a job for nothing
+            prefetcher=None if endpoint.response or endpoint.job else self._prefetcher,
         )
+
+    def jobs(self, plan: ResourcePlan) -> ExportJobs | None:
+        """Return what reads a resource by jobs; None if its endpoint has none."""
+        job, state_dir = plan.endpoint.job, self._state_dir
+        if job is None or state_dir is None:
+            return None
+        name, control = plan.resource.name, self.endpoint(plan)
+        return ExportJobs(
+            plan,
+            job,
+            control,
+            lambda url: self._download_endpoint(plan, control, url),
+            JobStore(state_dir, self._connector, name),
+            lambda text: self._progress.message(f"{name}: {text}"),
+            self._sleep or time.sleep,
+        )
+
+    def _download_endpoint(
+        self, plan: ResourcePlan, control: EndpointReader, path: str
+    ) -> EndpointReader:
+        """Return what reads the file at a URL. Another origin gets neither headers nor credentials."""
+        url = control.full_url(path)
+        session = self._session(url, plan, self.counts(plan.resource.name), is_download=True)
+        if control.is_own(url):
+            return replace(control, session=session)
+        # refuses a URL that is less safe than the API's own
+        own = control.session.rules.origins
+        replace(own, allowed_hosts=(urlsplit(url).netloc.rpartition("@")[2],)).check(url)
+        return replace(control, session=session, headers=None, auth=None)
 
     def close(self) -> None:
         """Cancel all prefetches and close the connections of all sessions."""
@@ -180,10 +210,21 @@ class EndpointFactory:
             session.close()
         self._rate_limiter.close()
 
-    def _session(self, url: str, plan: ResourcePlan | None, counts: ResourceCounts) -> ApiSession:
+    def _session(
+        self,
+        url: str,
+        plan: ResourcePlan | None,
+        counts: ResourceCounts,
+        *,
+        is_download: bool = False,
+    ) -> ApiSession:
+        endpoint = plan.endpoint if plan else None
+        # the answers about a job are JSON, whatever its file is
+        has_rows = is_download or (endpoint is not None and endpoint.job is None)
         name = plan.resource.name if plan else "token"
         actions = tuple(plan.endpoint.response_actions or ()) if plan else ()
-        is_graphql = plan is not None and plan.endpoint.graphql is not None
+        # a file is not an answer to the query that has created its job
+        is_graphql = endpoint is not None and endpoint.graphql is not None and not is_download
         http = _http_of(plan, self._http)
         session = ApiSession(
             SessionRules(
@@ -203,7 +244,7 @@ class EndpointFactory:
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self.redactor,
-                body_format=plan.endpoint.response if plan else None,
+                body_format=endpoint.response if endpoint and has_rows else None,
                 folder=self._folder,
             )
         )

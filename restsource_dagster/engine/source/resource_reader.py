@@ -1,7 +1,7 @@
 """How the records of a resource are read: call by call, page by page, and for each parent."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +45,7 @@ from restsource_dagster.engine.plan.resource_plan import (
 )
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
+from restsource_dagster.engine.source.export_job import ExportJobs
 from restsource_dagster.engine.source.parents import (
     LastParents,
     ParentQueue,
@@ -85,6 +86,8 @@ class ResourceReader:
     part: LoadPart
     has_batches_below: bool = False
     """True if a resource below asks for the values of several parents in one call."""
+    jobs: ExportJobs | None = None
+    """Given if a call creates a job, whose file has the rows."""
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
         """Return the cursor as the placeholders of a call see it; None without a cursor."""
@@ -153,9 +156,7 @@ class ResourceReader:
         token: OpenToken | None,
     ) -> Iterator[Records]:
         may_stop = opened is not None and opened.row_filter.may_finish_early
-        read = self.endpoint.pages(
-            call, may_stop_early=may_stop, watch=self.watch, progress=progress
-        )
+        read = self._read(call, opened, progress, may_stop=may_stop)
         with closing(read) as pages:
             checked = token.checked(pages) if token else pages
             for page in self._until_checkpoint(checked, opened, progress):
@@ -168,6 +169,22 @@ class ResourceReader:
                     # whatever the API has more, it is not asked for now
                     progress.has_ended, progress.is_capped = True, False
                     break
+
+    def _read(
+        self, call: Call, opened: OpenRowFilter | None, progress: CallProgress, *, may_stop: bool
+    ) -> Generator[Records, None, None]:
+        def pages(endpoint: EndpointReader, asked: Call) -> Generator[Records, None, None]:
+            return endpoint.pages(
+                asked, may_stop_early=may_stop, watch=self.watch, progress=progress
+            )
+
+        if self.jobs is None:
+            return pages(self.endpoint, call)
+        start, incremental = opened and opened.row_filter.start, self.plan.incremental
+        # an initial value may be relative to the start of the run
+        is_first = incremental is not None and start == incremental.initial_value
+        state = self.cursors.paging_state_of(self.plan.resource.name)
+        return self.jobs.pages(call, None if is_first else start, state, pages)
 
     def _ready(
         self,
