@@ -1,5 +1,6 @@
 """`skip`, `end` and `gone` in `response_actions`, and actions that look into the body."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +14,10 @@ from restsource_dagster.engine.run.reset import reset_resources
 from restsource_dagster.engine.run.window_load import ingest_window
 from restsource_dagster.engine.source import parents
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.faults.event_files import file_of as event_file
 from restsource_dagster_tests.faults.http_parts import failure_of
-from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.faults.nursery import Nursery
+from restsource_dagster_tests.making import load, make_connector, make_settings, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=3)
@@ -267,10 +270,9 @@ def test_an_action_matches_if_the_body_has_the_values_at_the_paths(
 GONE = [{"status_code": 410, "action": "gone"}]
 
 
-def forum(api: ApiServer, mode: str = "auto", **more: Any) -> Connector:
+def forum_resources(mode: str = "auto", **more: Any) -> list[Any]:
     """Posts, all in each run, and the comments of each, with a nested list."""
-    return make_connector(
-        api.url,
+    return [
         {"name": "posts", "mode": mode, "primary_key": "id", "endpoint": {"path": "posts"}},
         {
             "name": "comments",
@@ -279,7 +281,11 @@ def forum(api: ApiServer, mode: str = "auto", **more: Any) -> Connector:
             "endpoint": {"path": "posts/{resources.posts.id}/comments", "response_actions": GONE},
             **more,
         },
-    )
+    ]
+
+
+def forum(api: ApiServer, mode: str = "auto", **more: Any) -> Connector:
+    return make_connector(api.url, *forum_resources(mode, **more))
 
 
 def answer_posts(api: ApiServer, *numbers: Any) -> None:
@@ -315,6 +321,28 @@ def test_the_children_of_a_parent_that_is_gone_are_removed_and_it_is_never_reque
     answer_posts(api, 1, 2, 3)
     run(connector, settings)
     assert ids(settings, "comments") == [10, 11, 20, 21, 30, 31]
+
+
+@pytest.mark.parametrize("moment", ["normalize", "load"])
+def test_a_run_that_is_killed_leaves_the_removal_to_the_next(
+    api: ApiServer, tmp_path: Path, nursery: Nursery, moment: str
+) -> None:
+    settings = make_settings(tmp_path)
+    resources = forum_resources(write_disposition="append")
+    answer_posts(api, 1, 2)
+    file = event_file(api, "shop", *resources)
+    nursery.start(file, tmp_path).finish()
+    api.answers |= {"/posts/1/comments": [], "/posts/2/comments": REMOVED}
+    killed = nursery.start(file, tmp_path)
+    killed.wait_for("phase", moment)
+    killed.kill()
+    killed.end()
+    nursery.start(file, tmp_path).finish()
+    assert ids(settings, "comments") == [10, 11]
+    assert ids(settings, "comments__tags", "value") == ["a", "b", "c"]
+    api.seen.clear()
+    nursery.start(file, tmp_path).finish()
+    assert api.asked("/posts/2/comments") == []
 
 
 def test_a_full_refresh_requests_the_parents_that_were_gone(
