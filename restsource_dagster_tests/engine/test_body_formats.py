@@ -11,11 +11,14 @@ import pytest
 import requests
 
 from restsource_dagster.engine.http.body_file import BodyFile
+from restsource_dagster.engine.http.cancellation import Deadline
+from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.waiting import wait_until
 
 CSV = b'id,zip,note\n1,01234,"a, ""b"""\n2,90210,\n3,,""\n'
 JSONL = b'{"id": 1, "zip": "01234"}\n\n{"id": 2, "lines": [{"n": 1}]}\n'
@@ -286,6 +289,36 @@ def test_dependents_and_cursors_work_with_files(api: ApiServer, settings: Settin
     ]
 
 
+def test_a_load_in_parts_ends_between_two_files(api: ApiServer, settings: Settings) -> None:
+    """Each file has two batches, and each order one line: a checkpoint is due all the time."""
+    per_page, pages = 10_500, 2
+
+    def orders(seen: Seen) -> Answer:
+        page = int(seen.query["page"])
+        ids = range(page * per_page, (page + 1) * per_page) if page < pages else ()
+        return file(b"id,group\n" + b"".join(b"%d,%d\n" % (n, n // 3_000) for n in ids), "text/csv")
+
+    api.answers["/orders"] = orders
+    for group in range(7):
+        api.answers[f"/groups/{group}"] = [{"n": group}]
+    root = {
+        "name": "orders",
+        "write_disposition": "append",
+        "endpoint": {"path": "orders", "response": {}, "paginator": "page_number"},
+    }
+    below = {
+        "name": "groups",
+        "write_disposition": "append",
+        "endpoint": {"path": "groups/{resources.orders.group}"},
+    }
+    used = settings.model_copy(update={"checkpoint_seconds": 0.0})
+    outcomes = load(make_connector(api.url, root, below), used)
+    assert failures(outcomes) == {}
+    assert outcomes["orders"].checkpoints > 0
+    assert rows(settings, "orders", "count(*), count(DISTINCT id)") == [(21_000, 21_000)]
+    assert rows(settings, "groups", "count(*), count(DISTINCT n)") == [(7, 7)]
+
+
 def test_a_value_that_is_refused_is_told_by_its_row_in_the_file(
     api: ApiServer, settings: Settings
 ) -> None:
@@ -302,6 +335,23 @@ def test_a_column_of_numbers_is_text_unless_the_file_declares_its_type(
     typed = resource("orders", {}) | {"columns": {"qty": {"data_type": "bigint"}}}
     assert failures(run(api, settings, typed)) == {}
     assert rows(settings, "orders", "id, qty") == [("1", 12), ("2", 7)]
+
+
+def test_a_download_gets_the_time_of_an_exchange_for_each_megabyte() -> None:
+    stored, response, left = BodyFile(None), ApiResponse(), list[float]()
+    response.raw = io.BytesIO(b"x" * 3_500_000)
+    with Deadline(60) as deadline:
+
+        def renew() -> None:
+            wait_until(lambda: deadline.remaining < 59.99, "some of the time to pass")
+            before = deadline.remaining
+            deadline.renew()
+            left.append(deadline.remaining - before)
+
+        response.store_body(stored, renew)
+    stored.close()
+    assert len(left) == 3
+    assert min(left) > 0
 
 
 def test_a_file_is_read_in_bounded_memory() -> None:

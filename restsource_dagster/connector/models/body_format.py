@@ -83,8 +83,9 @@ Character = Annotated[
 class BodyFormat(FileModel):
     """How the responses of an endpoint are read, if they are no plain JSON.
 
-    A response is downloaded to the disk first, where a broken download is repeated. Then its rows are
-    read piece by piece, so that a file of any size fits into memory.
+    A response is downloaded to the disk first; a download that breaks is repeated. It may take longer
+    than `http.timeout_seconds`, but each megabyte must arrive within that time. Then its rows are read
+    piece by piece, so that a file of any size fits into memory.
     """
 
     format: FormatName | None = Field(
