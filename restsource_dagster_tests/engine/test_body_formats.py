@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import threading
 import zipfile
 from collections.abc import Mapping
 from resource import RUSAGE_SELF, getrusage
@@ -18,7 +19,6 @@ from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
-from restsource_dagster_tests.waiting import wait_until
 
 CSV = b'id,zip,note\n1,01234,"a, ""b"""\n2,90210,\n3,,""\n'
 JSONL = b'{"id": 1, "zip": "01234"}\n\n{"id": 2, "lines": [{"n": 1}]}\n'
@@ -338,20 +338,32 @@ def test_a_column_of_numbers_is_text_unless_the_file_declares_its_type(
 
 
 def test_a_download_gets_the_time_of_an_exchange_for_each_megabyte() -> None:
-    stored, response, left = BodyFile(None), ApiResponse(), list[float]()
+    seconds = 61.25
+
+    def timers() -> set[threading.Thread]:
+        """Those of the deadline that are not over."""
+        return {
+            one
+            for one in threading.enumerate()
+            if isinstance(one, threading.Timer)
+            and one.interval == seconds
+            and not one.finished.is_set()
+        }
+
+    stored, response = BodyFile(None), ApiResponse()
     response.raw = io.BytesIO(b"x" * 3_500_000)
-    with Deadline(60) as deadline:
+    with Deadline(seconds) as deadline:
+        used = [timers()]
 
         def renew() -> None:
-            wait_until(lambda: deadline.remaining < 59.99, "some of the time to pass")
-            before = deadline.remaining
             deadline.renew()
-            left.append(deadline.remaining - before)
+            used.append(timers())
 
         response.store_body(stored, renew)
     stored.close()
-    assert len(left) == 3
-    assert min(left) > 0
+    # one at a time, and another one after each megabyte
+    assert [len(one) for one in used] == [1, 1, 1, 1]
+    assert len(set.union(*used)) == 4
 
 
 def test_a_file_is_read_in_bounded_memory() -> None:
