@@ -8,7 +8,7 @@ import pytest
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.engine.windowed import KEYED, day, live_state
+from restsource_dagster_tests.engine.windowed import KEYED, day, live_state, load_window, window_of
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -128,3 +128,16 @@ def test_another_list_starts_anew_and_a_list_of_one_is_that_one(
     assert live_state(settings)
     outcome = load(users(api, FIELDS, write_disposition="append"), settings)["users"]
     assert query(settings, "SELECT count(*) FROM shop.users") == [(1,)]
+
+
+def test_a_backfill_and_a_cursor_that_a_person_sets_go_by_the_first_field_with_a_value(
+    api: ApiServer, settings: Settings
+) -> None:
+    connector = users(api, cursor={"end_param": "until"}, **KEYED)
+    api.answers["/users"] = [row(1, day(2), day(5)), row(2, day(3)), row(3, day(1))]
+    outcome = load_window(connector, settings, window_of(day(2), day(4)), resource="users")["users"]
+    assert (outcome.failure, outcome.rows_loaded) == (None, 1)
+    outcomes = ingest(connector, settings=settings, environment={}, set_cursor={"users": day(4)})
+    assert [one.failure for one in outcomes] == [None]
+    assert asked(api)[-1] == day(4)
+    assert query(settings, "SELECT id FROM shop.users ORDER BY id") == [(1,), (2,), (3,)]
