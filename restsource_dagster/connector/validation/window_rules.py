@@ -11,7 +11,6 @@ from typing import Any
 from restsource_dagster.connector.cursor_format import (
     HTTP_DATE,
     CursorFormat,
-    CursorValueError,
     EpochTime,
     IsoDate,
     detect_cursor_format,
@@ -160,12 +159,12 @@ def _range_refusals(
 
 def _form_of(cursor: Incremental) -> CursorFormat | None:
     """Return the form of the cursor; None if it is no time, or not known from the file."""
-    sample = cursor.sample
-    if sample is None or find_references(sample) or HTTP_DATE.fullmatch(str(sample)):
-        return None
     try:
+        sample = cursor.sample
+        if sample is None or find_references(sample) or HTTP_DATE.fullmatch(str(sample)):
+            return None
         form = detect_cursor_format(sample)
-    except CursorValueError:
+    except ValueError:  # no cursor, or a relative time outside of all years
         return None
     return form if form.is_time else None
 
