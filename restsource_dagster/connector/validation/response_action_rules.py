@@ -15,6 +15,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
     json_pointer,
+    may_be_secret,
     nearest_name,
     quoted_list,
 )
@@ -130,7 +131,10 @@ def _check_gone(merged: MergedResource, *, has_dependents: bool) -> None:
         merged.report(
             at,
             "`gone` removes the rows of a parent, and no column says which those are",
-            fix=f'Add "include_from_parent": {json.dumps([*included, *missing])}',
+            # what stands in a param of such a name may be a secret that was written at the wrong place
+            fix='Add "include_from_parent" with the fields that the call takes'
+            if any(map(may_be_secret, (merged.endpoint.params, *merged.resolved.values())))
+            else f'Add "include_from_parent": {json.dumps([*included, *missing])}',
             code="deliberate:gone",
         )
     if has_dependents:
