@@ -425,7 +425,8 @@ Write a connector file into `configs/templates/NAME.json`, with these fields bes
 """
 _TEMPLATES_RULES = """
 An input without `default` is needed. A text that is nothing but `${input.NAME}` becomes the input's value, of its
-type; with the value `null`, the field is left out. The metadata of each asset has the template's name and version
+type; with the value `null`, the field is left out. An input is not needed in a file that overrides all that uses it,
+such as `client.auth` for another login. The metadata of each asset has the template's name and version
 (`template`). A template of your own comes before a shipped one of the same name.
 """
 
@@ -460,6 +461,8 @@ def _template_section(template: Template) -> str:
             *inputs,
             "\n| resource | key | cursor | rows |\n|---|---|---|---|",
             *rows,
+            "",
+            *(f"- {limit}" for limit in template.head.limits),
             "",
         ]
     )

@@ -55,7 +55,7 @@ _MERGED_FIELDS = frozenset(
     {"client", "http", "resource_defaults", "endpoint", "params", "headers", "json", "columns"}
 )
 _OWN_FIELDS = ("template", "inputs")
-_HEAD_FIELDS = ("title", "version", "documentation", "inputs")
+_HEAD_FIELDS = ("title", "version", "documentation", "limits", "inputs")
 
 InputType = Literal["text", "number", "boolean"]
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -98,6 +98,7 @@ class TemplateHead(FileModel):
     documentation: Text | None = Field(
         default=None, description="The page of the API that the template follows."
     )
+    limits: list[Text] = Field(default=[], description="What is known not to work.")
     inputs: dict[str, TemplateInput] = Field(
         default={}, description="The inputs by name, each used as `${input.NAME}`."
     )
@@ -248,6 +249,13 @@ class _Node:
             return [node.plain for node in self.value]
         return self.value
 
+    def leaves(self) -> Iterator["_Node"]:
+        """Yield the nodes that hold no others."""
+        if not isinstance(self.value, dict | list):
+            yield self
+        for _, node in _items_of(self.value):
+            yield from node.leaves()
+
     def child(self, token: str) -> "_Node | None":
         """Return the node at a key or an index; None if there is none."""
         if isinstance(self.value, dict):
@@ -343,6 +351,7 @@ def _expand(document: Document, template: Template) -> Expansion:
         place = picked or _Node(template.document, ("resources",), None)
         resources = _Node(place.document, place.path, chosen)
     root.value["resources"] = resources
+    findings.extend(_missing_inputs(mine, template, root))
     return Expansion(template, root.plain, tuple(findings), document, root)
 
 
@@ -364,7 +373,6 @@ def _given_inputs(mine: _Node, template: Template) -> tuple[dict[str, _Node], li
             findings.extend(found)
         elif expected.is_needed:
             values[name] = _stand_in(template, name)
-            findings.append(_missing_input(name, expected, "/inputs" if at else "/template"))
         else:
             place = ("inputs", name, "default")
             values[name] = _Node(template.document, place, expected.default)
@@ -389,13 +397,21 @@ def _unknown_input(name: str, template: Template) -> Finding:
     )
 
 
-def _missing_input(name: str, expected: TemplateInput, pointer: str) -> Finding:
-    return Finding(
-        pointer,
-        f"The input {quoted_name(name)} is missing: {expected.description}",
-        fix=f'Add "{name}": "{_example(name, expected)}" to `inputs`',
-        on_key=True,
-    )
+def _missing_inputs(mine: _Node, template: Template, root: _Node) -> Iterator[Finding]:
+    """Yield the needed inputs that the file leaves out, unless it overrides all that they are for."""
+    at = mine.value.get("inputs")
+    given = at.value if at else {}
+    if not isinstance(given, dict):
+        return
+    used = {node.path[1] for node in root.leaves() if node.path[:1] == ("inputs",)}
+    for name, expected in template.head.inputs.items():
+        if expected.is_needed and name not in given and name in used:
+            yield Finding(
+                "/inputs" if at else "/template",
+                f"The input {quoted_name(name)} is missing: {expected.description}",
+                fix=f'Add "{name}": "{_example(name, expected)}" to `inputs`',
+                on_key=True,
+            )
 
 
 def _example(name: str, expected: TemplateInput) -> str:

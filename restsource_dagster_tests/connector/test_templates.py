@@ -239,6 +239,14 @@ def test_a_reference_may_stand_for_any_input(tmp_path: Path) -> None:
     assert resolved.client.base_url == "https://acme.shop.example/v1"
 
 
+def test_an_input_is_not_needed_where_all_that_uses_it_is_overridden(tmp_path: Path) -> None:
+    login = {"type": "http_basic", "username": "ann", "password": "${PASSWORD}"}
+    file = connector(
+        loaded(tmp_path, inputs={"subdomain": "acme"}, client={"auth": login}, resources=["*"])
+    )
+    assert file.references == {"PASSWORD"}
+
+
 def test_an_own_template_comes_before_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
     own = {

@@ -22,7 +22,7 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_tables_are_those_of_the_api_after_each_run(
     api: ApiServer, settings: Settings, seed: int
 ) -> None:
@@ -42,7 +42,7 @@ def test_tables_are_those_of_the_api_after_each_run(
     connector = load_file(settings.configs / "rocket.json").connector
     assert connector is not None
     github = GitHub(api, seed)
-    for changes in (120, 30, 0):
+    for changes in (80, 30, 0):
         github.change(changes)
         api.seen.clear()
         outcomes = load(connector, settings, environment={"GITHUB_TOKEN": "t0ken"})

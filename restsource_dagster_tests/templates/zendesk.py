@@ -1,0 +1,218 @@
+"""A small Zendesk: tickets, comments, events, users, organizations and lists that change between runs.
+
+As in https://developer.zendesk.com/api-reference/ticketing/: incremental exports leave out the last minute and
+refuse to start in it; by cursor or by time they end with `end_of_stream`, and pages by time overlap where
+several records have one second. Lists come in pages with `meta.has_more` and `links.next`. Deleted tickets
+are exported with the status `deleted`, and their comments answer 404.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+from urllib.parse import urlencode
+
+from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+
+__all__ = ["START", "Zendesk"]
+
+START = 1_767_225_600
+LISTS = (
+    "satisfaction_ratings",
+    "groups",
+    "group_memberships",
+    "ticket_fields",
+    "macros",
+    "views",
+    "brands",
+)
+_PAGE = 7
+"""The most that the server puts into a page, so that small histories have several."""
+_LOGIN = "Basic " + b64encode(b"ann@acme.example/token:t0ken").decode()
+Record = dict[str, Any]
+
+
+class Zendesk:
+    """The server's truth, by the id of the record."""
+
+    def __init__(self, api: ApiServer, seed: int) -> None:
+        self._random = Random(seed)
+        self._next_id = 1
+        self.now = START + 3600
+        self.tickets: dict[int, Record] = {}
+        self.comments: dict[int, list[Record]] = {}
+        """By ticket."""
+        self.events: dict[int, Record] = {}
+        self.metric_events: dict[int, Record] = {}
+        self.users: dict[int, Record] = {}
+        self.organizations: dict[int, Record] = {}
+        self.lists = {name: {1: {"id": 1, "title": "the first one"}} for name in LISTS}
+        self._api = api
+        exports: Mapping[str, Callable[[Seen], Answer]] = {
+            "tickets/cursor": self._by_cursor("tickets", self.tickets, "generated_timestamp"),
+            "users/cursor": self._by_cursor("users", self.users, "changed"),
+            "ticket_events": self._by_time("ticket_events", self.events, "timestamp"),
+            "ticket_metric_events": self._by_time(
+                "ticket_metric_events", self.metric_events, "changed"
+            ),
+            "organizations": self._by_time("organizations", self.organizations, "changed"),
+        }
+        for name, answer in exports.items():
+            api.answers[f"/api/v2/incremental/{name}.json"] = self._allowed(answer)
+        for name, records in self.lists.items():
+            api.answers[f"/api/v2/{name}.json"] = self._allowed(self._lister(name, records))
+        forms, objects = {"ticket_forms": [{"id": 1}], "next_page": None}, {"custom_objects": []}
+        api.answers["/api/v2/ticket_forms.json"] = self._allowed(lambda _: Answer(forms))
+        api.answers["/api/v2/custom_objects.json"] = self._allowed(lambda _: Answer(objects))
+        tags = {"tags": [{"name": "vip", "count": 3}], "meta": {"has_more": False}, "links": {}}
+        api.answers["/api/v2/tags.json"] = self._allowed(lambda _: Answer(tags))
+
+    @property
+    def child_events(self) -> dict[int, int]:
+        """The ids of child events, with the ticket of each."""
+        return {
+            child["id"]: event["ticket_id"]
+            for event in self.events.values()
+            for child in event["child_events"]
+        }
+
+    def change(self, changes: int) -> None:
+        """Create, change and delete records; then more than a minute passes."""
+        for _ in range(changes):
+            self.now += self._random.choice([0, 0, 1, 5])
+            self._random.choice(
+                [self._change_ticket, self._change_ticket, self._change_other, self._change_list]
+            )()
+        self.now += 120
+
+    def _change_ticket(self) -> None:
+        living = [key for key, ticket in self.tickets.items() if ticket["status"] != "deleted"]
+        kind = self._random.random()
+        if living and kind < 0.15:
+            self._touch_ticket(self._random.choice(living), "deleted")
+        elif living and kind < 0.6:
+            key = self._random.choice(living)
+            self.comments[key].append({"id": self._new_id(), "body": self._text()})
+            self._touch_ticket(key, self._random.choice(["open", "solved", "closed"]))
+        else:
+            key = self._new_id()
+            self.comments[key] = [{"id": self._new_id(), "body": self._text()}]
+            self._api.answers[f"/api/v2/tickets/{key}/comments.json"] = self._allowed(
+                lambda seen: self._comments_of(key, seen)
+            )
+            self._touch_ticket(key, "new")
+
+    def _touch_ticket(self, key: int, status: str) -> None:
+        ticket = {"id": key, "status": status, "subject": self._text()}
+        self.tickets[key] = {**ticket, "generated_timestamp": self.now}
+        event, children = self._new_id(), [{"id": self._new_id(), "event_type": "Change"}]
+        self.events[event] = {
+            "id": event,
+            "ticket_id": key,
+            "timestamp": self.now,
+            "child_events": children,
+        }
+        metric = self._new_id()
+        self.metric_events[metric] = {"id": metric, "ticket_id": key, "changed": self.now}
+
+    def _change_other(self) -> None:
+        records = self._random.choice([self.users, self.organizations])
+        key = self._random.choice([*records, self._new_id()])
+        records[key] = {"id": key, "name": self._text(), "changed": self.now}
+
+    def _change_list(self) -> None:
+        records = self.lists[self._random.choice(LISTS)]
+        if records and self._random.random() < 0.3:
+            del records[self._random.choice(list(records))]
+        key = self._new_id()
+        records[key] = {"id": key, "title": self._text()}
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _text(self) -> str:
+        return f"text {self._random.randrange(1_000_000)}"
+
+    def _allowed(self, answer: Callable[[Seen], Answer]) -> Callable[[Seen], Answer]:
+        def checked(seen: Seen) -> Answer:
+            if seen.headers.get("authorization") != _LOGIN:
+                return Answer({"error": "Couldn't authenticate you"}, 401)
+            return answer(seen)
+
+        return checked
+
+    def _visible(self, records: Mapping[int, Record], field: str) -> list[Record]:
+        found = [record for record in records.values() if record[field] <= self.now - 60]
+        return sorted(found, key=lambda record: (record[field], record["id"]))
+
+    def _by_cursor(
+        self, name: str, records: Mapping[int, Record], field: str
+    ) -> Callable[[Seen], Answer]:
+        def answer(seen: Seen) -> Answer:
+            if "cursor" in seen.query and "start_time" in seen.query:
+                return Answer({"error": "InvalidValue", "description": "one of the two"}, 400)
+            if "cursor" in seen.query:
+                at, _, key = seen.query["cursor"].partition("-")
+                after = (int(at), int(key))
+            else:
+                start = int(seen.query["start_time"])
+                if start > self.now - 60:
+                    return Answer({"error": "InvalidValue", "description": "Too recent"}, 400)
+                after = (start, -1)
+            found = [
+                record
+                for record in self._visible(records, field)
+                if (record[field], record["id"]) > after
+            ]
+            shown = found[: min(_PAGE, int(seen.query["per_page"]))]
+            last = (shown[-1][field], shown[-1]["id"]) if shown else after
+            cursor = f"{last[0]}-{last[1]}"
+            body = {"after_cursor": cursor, "end_of_stream": len(shown) == len(found)}
+            return Answer({name: shown, **body})
+
+        return answer
+
+    def _by_time(
+        self, name: str, records: Mapping[int, Record], field: str
+    ) -> Callable[[Seen], Answer]:
+        def answer(seen: Seen) -> Answer:
+            start = int(seen.query["start_time"])
+            if start > self.now - 60:
+                return Answer({"error": "InvalidValue", "description": "Too recent"}, 400)
+            found = [record for record in self._visible(records, field) if record[field] >= start]
+            size = min(_PAGE, int(seen.query["per_page"]))
+            end = found[size - 1][field] if len(found) > size else None
+            # records of one second are never in two pages
+            shown = [record for record in found if end is None or record[field] <= end]
+            latest = shown[-1][field] if shown else start
+            query = urlencode({**seen.query, "start_time": latest})
+            return Answer(
+                {
+                    name: shown,
+                    "count": len(shown),
+                    "end_time": latest,
+                    "next_page": f"{self._api.url}{seen.path}?{query}",
+                    "end_of_stream": len(shown) == len(found),
+                }
+            )
+
+        return answer
+
+    def _lister(self, name: str, records: Mapping[int, Record]) -> Callable[[Seen], Answer]:
+        return lambda seen: self._page(name, list(records.values()), seen)
+
+    def _comments_of(self, key: int, seen: Seen) -> Answer:
+        if self.tickets[key]["status"] == "deleted":
+            return Answer({"error": "RecordNotFound", "description": "Not found"}, 404)
+        return self._page("comments", self.comments[key], seen)
+
+    def _page(self, name: str, records: list[Record], seen: Seen) -> Answer:
+        if not seen.query.get("page[size]"):
+            return Answer({"error": "paging by offset is not for whole lists"}, 400)
+        start = int(seen.query.get("page[after]", 0))
+        shown = records[start : start + _PAGE]
+        has_more = start + _PAGE < len(records)
+        query = urlencode({**seen.query, "page[after]": start + _PAGE})
+        links = {"next": f"{self._api.url}{seen.path}?{query}" if has_more else None}
+        return Answer({name: shown, "meta": {"has_more": has_more}, "links": links})
