@@ -61,7 +61,8 @@ class Zendesk:
             api.answers[f"/api/v2/incremental/{name}.json"] = self._allowed(answer)
         for name, records in self.lists.items():
             api.answers[f"/api/v2/{name}.json"] = self._allowed(self._lister(name, records))
-        forms, objects = {"ticket_forms": [{"id": 1}], "next_page": None}, {"custom_objects": []}
+        forms: Record = {"ticket_forms": [{"id": 1}], "next_page": None}
+        objects: Record = {"custom_objects": []}
         api.answers["/api/v2/ticket_forms.json"] = self._allowed(lambda _: Answer(forms))
         api.answers["/api/v2/custom_objects.json"] = self._allowed(lambda _: Answer(objects))
         tags = {"tags": [{"name": "vip", "count": 3}], "meta": {"has_more": False}, "links": {}}
