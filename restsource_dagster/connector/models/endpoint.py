@@ -706,10 +706,12 @@ class Endpoint(EndpointDefaults):
         # in the order of the file: the values, in this order, are the key of a stored cursor
         fields = self.resolve_params
         for found in self.placeholders:
-            if found.name is not None and found.name.startswith("resources."):
-                _, parent, field = found.name.strip().split(".", maxsplit=2)
-                given = {"type": "resolve", "resource": parent, "field": field}
-                fields.setdefault(found.name, ResolveParam.of(given))
+            name = found.name or ""
+            steps = name.strip().split(".", maxsplit=2)
+            # `check` reports a placeholder without a field, and asks for the others meanwhile
+            if name.startswith("resources.") and len(steps) == 3:
+                given = {"type": "resolve", "resource": steps[1], "field": steps[2]}
+                fields.setdefault(name, ResolveParam.of(given))
         return fields
 
     @property
