@@ -52,8 +52,11 @@ def serve_sites(api: ApiServer) -> None:
     api.answers |= {f"/sites/{site}/orders": orders_of_sites for site in SITES}
 
 
-@pytest.mark.parametrize("mode", ["rows", "columnar"])
-@pytest.mark.parametrize("in_parts", [False, True], ids=["at_once", "in_parts"])
+@pytest.mark.parametrize(
+    ("mode", "in_parts"),
+    [("rows", False), ("columnar", False), ("rows", True)],
+    ids=["rows", "columnar", "rows_in_parts"],
+)
 def test_three_sites_of_four_pages_are_all_loaded(
     api: ApiServer, settings: Settings, mode: str, in_parts: bool
 ) -> None:
@@ -162,8 +165,9 @@ def test_a_batch_takes_the_values_of_many_parents(
     api: ApiServer, settings: Settings, in_parts: bool
 ) -> None:
     api.answers |= {"/products": products(401, 90), "/levels": levels}
+    size = 250 if in_parts else 100
     used = settings.model_copy(update={"checkpoint_seconds": 0.0}) if in_parts else settings
-    loaded = load(make_connector(api.url, *shop(batch=100), http=ONE_AT_A_TIME), used)
+    loaded = load(make_connector(api.url, *shop(batch=size), http=ONE_AT_A_TIME), used)
     assert failures(loaded) == {}
     if in_parts:
         assert loaded["products"].checkpoints > 2
