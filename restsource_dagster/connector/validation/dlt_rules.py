@@ -436,6 +436,13 @@ def _check_sync_token(merged: MergedResource, *, has_dependents: bool) -> None:
             "would need one of its own",
             "Leave out `incremental`, or use a cursor (`cursor_path`)",
         )
+    if merged.endpoint.job is not None:
+        _report_token(
+            merged,
+            merged.endpoint_location("incremental"),
+            "A job makes a file of rows, and a token is a value beside them",
+            "Leave out `incremental`, or use a cursor (`cursor_path`)",
+        )
     if merged.endpoint.for_each:
         _report_token(
             merged,
