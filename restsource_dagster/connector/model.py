@@ -25,7 +25,8 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceHttp,
     WriteMode,
 )
-from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint, Incremental
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
+from restsource_dagster.connector.models.incremental import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
 from restsource_dagster.connector.models.table_hints import TableHints

@@ -10,8 +10,8 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from pydantic import TypeAdapter
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.connector.models.paginators import Paginator
+from restsource_dagster.connector.models.response_action import ResponseAction
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor

@@ -7,33 +7,22 @@ https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#endpoint-c
 """
 
 import json
-import re
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
-from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.fields import (
-    Duration,
     FileModel,
-    Flag,
     JsonPath,
     MethodName,
-    Number,
-    ReadTimeFormat,
-    SingleValue,
-    SingleValuePath,
     Text,
-    TimeFormat,
-    WholeNumber,
-    ZoneName,
     by_kind,
     closest_kind,
     count_from_one,
@@ -41,270 +30,39 @@ from restsource_dagster.connector.models.fields import (
     refuse_type,
 )
 from restsource_dagster.connector.models.graphql import GraphQL
+from restsource_dagster.connector.models.incremental import (
+    END_VALUE_PLACEHOLDER,
+    TOKEN_PLACEHOLDER,
+    Incremental,
+    IncrementalField,
+    IncrementalParam,
+    SyncToken,
+    is_relative_text,
+)
 from restsource_dagster.connector.models.job import Job
 from restsource_dagster.connector.models.paginators import Paginator
-from restsource_dagster.connector.models.sync_token import TOKEN_PLACEHOLDER, SyncToken
+from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
-    read_time,
-    relative_format,
-    relative_time,
-    write_moment,
-    zone_named,
 )
 from restsource_dagster.connector.validation.diagnostics import FieldPath
 
 __all__ = [
-    "ACTION_NAMES",
     "BIND_TYPES",
     "EACH_PREFIX",
-    "END_VALUE_PLACEHOLDER",
-    "ActionName",
     "BindType",
-    "ColumnNames",
-    "CursorWindow",
     "Endpoint",
     "EndpointDefaults",
-    "Incremental",
-    "IncrementalParam",
     "Placeholder",
     "ResolveParam",
-    "ResponseAction",
     "as_url_text",
     "bind_path",
-    "fill_relative_time",
-    "is_relative_text",
     "placeholder_names",
 ]
 
 
-END_VALUE_PLACEHOLDER = "{incremental.end_value"
-"""The beginning of the placeholder of a window's end. A param with it is left out in live runs."""
-
 BindType = Literal["resolve", "incremental"]
 BIND_TYPES: tuple[str, ...] = get_args(BindType)
-
-
-def _names_kind(value: Any) -> str | None:
-    return "#one" if isinstance(value, str) else "#many" if isinstance(value, list) else None
-
-
-ColumnNames = Annotated[
-    Annotated[Text, Tag("#one")] | Annotated[list[Text], Tag("#many")],
-    by_kind(_names_kind, custom_error_message="the name of a column, or a list of names"),
-]
-
-
-TimeFormats = Annotated[
-    Annotated[ReadTimeFormat, Tag("#one")]
-    | Annotated[list[ReadTimeFormat], Field(min_length=1), Tag("#many")],
-    by_kind(_names_kind, custom_error_message="a format of times, or a list of formats"),
-]
-
-
-def _first_paths(value: Any) -> Any:
-    # a list of one is that one, and so is its stored cursor
-    is_one = isinstance(value, list) and len(value) == 1 and isinstance(value[0], str)
-    return value[0] if is_one else value
-
-
-CursorPaths = Annotated[
-    Annotated[SingleValuePath, Tag("#one")]
-    | Annotated[list[SingleValuePath], Field(min_length=1), Tag("#many")],
-    by_kind(_names_kind, custom_error_message="a JSON path, or a list of JSON paths"),
-    BeforeValidator(_first_paths),
-]
-
-
-class IncrementalBase(FileModel):
-    """Fields that both forms of an incremental cursor share."""
-
-    cursor_path: CursorPaths = Field(
-        description="JSON path of the cursor in a record, such as `updated_at`: a value that grows "
-        "when a record is added or changed. Of a list the first that a record has, and that is not null, "
-        'counts: `["updated_at", "created_at"]`. Lists are not part of dlt\'s configuration.'
-    )
-    initial_value: Any = Field(
-        default=None, description="The cursor of the first run, when no cursor is stored yet."
-    )
-    end_value: Any = Field(
-        default=None,
-        description="End of the window. With it, a run loads exactly the window from "
-        "`initial_value` to `end_value`, and neither uses nor moves the stored cursor.",
-    )
-    last_value_func: Literal["max", "min"] | None = Field(
-        default="max", description="`max` if the cursor grows, `min` if it falls."
-    )
-    primary_key: ColumnNames | None = Field(
-        default=None,
-        description="Columns that identify rows with the same cursor. If left out, the resource's "
-        "primary key.",
-    )
-    lag: Number | None = Field(
-        default=None,
-        description="How far before the stored cursor each run starts: seconds for times, days for "
-        "dates, otherwise the cursor's own unit.",
-    )
-    row_order: Literal["asc", "desc"] | None = Field(
-        default=None,
-        description="The order in which the API returns records by cursor, if it is known. It lets "
-        "a run stop early.",
-    )
-    on_cursor_value_missing: Literal["raise", "include", "exclude"] = Field(
-        default="raise", description="What to do with a record without a cursor value."
-    )
-    range_start: Literal["open", "closed"] | None = Field(
-        default="closed",
-        description="`closed`: records whose cursor equals the start are loaded. `open`: they are "
-        "left out.",
-    )
-    range_end: Literal["open", "closed"] | None = Field(
-        default="open",
-        description="`closed`: records whose cursor equals `end_value` are loaded. `open`: they "
-        "are left out.",
-    )
-    allow_external_schedulers: Flag | None = Field(
-        default=None, description="`true`: an outer scheduler sets the window to load."
-    )
-    convert: TimeFormat | None = Field(
-        default=None,
-        description="How the API wants the cursor, if rows spell it otherwise: `epoch_seconds`, "
-        "`epoch_milliseconds`, `epoch_microseconds`, `date`, `iso8601`, `rfc2822`, or a pattern such as "
-        "`%Y-%m-%d %H:%M`. What the format can't say is cut off at a start, and rounded up at an end. "
-        "`{incremental.start_value:%Y-%m-%d}` is for one place only.",
-    )
-    cursor_format: TimeFormats | None = Field(
-        default=None,
-        description="How rows spell the cursor, if not as ISO 8601, an HTTP date, seconds or milliseconds "
-        "since 1970, or a number: a format as for `convert`, or several that are tried in order. The column "
-        "then holds times in UTC, or dates. Without `convert`, the cursor is sent in the first of them. Not "
-        "part of dlt's configuration.",
-    )
-    timezone: ZoneName | None = Field(
-        default=None,
-        description="The time zone of times without one, in rows (`cursor_format`) and as `convert` writes "
-        "them, such as `Europe/Berlin`. If left out, UTC. Not part of dlt's configuration.",
-    )
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The JSON paths of the cursor: in a record the first counts that has a value."""
-        given = self.cursor_path
-        return (given,) if isinstance(given, str) else tuple(given)
-
-    @property
-    def path(self) -> str:
-        """The JSON path of the cursor; of several their union, `updated_at|created_at`: it names the state."""
-        if len(self.paths) == 1:
-            return self.paths[0]
-        # in a JSON path `|` binds tighter than a dot
-        return "|".join(one if one.isidentifier() else f"({one})" for one in self.paths)
-
-    @property
-    def formats(self) -> tuple[str, ...]:
-        """The formats of `cursor_format`; none if rows spell the cursor as usual."""
-        given = self.cursor_format
-        return (given,) if isinstance(given, str) else tuple(given or ())
-
-    @property
-    def sent_format(self) -> str | None:
-        """The format in which the cursor is sent; None: as it is stored."""
-        return self.convert or next(iter(self.formats), None)
-
-    def in_standard_form(self) -> Self:
-        """Return the cursor with its values in ISO 8601 where `cursor_format` reads them."""
-        made = {
-            name: read_time(str(value), self.formats, self.zone) or value
-            for name, value in (
-                ("initial_value", self.initial_value),
-                ("end_value", self.end_value),
-            )
-            if self.formats and value is not None
-        }
-        return type(self).of({**self.given, **made}) if made else self
-
-    @property
-    def zone(self) -> tzinfo:
-        """The time zone of dates and times that name none."""
-        return zone_named(self.timezone)
-
-    def at(self, start: datetime) -> Self:
-        """Return the cursor with relative times such as `{now-30d}` filled in for a run's start."""
-        made = {
-            name: fill_relative_time(value, start)
-            for name, value in (
-                ("initial_value", self.initial_value),
-                ("end_value", self.end_value),
-            )
-            if isinstance(value, str) and is_relative_text(value)
-        }
-        return type(self).of({**self.given, **made}) if made else self
-
-    @property
-    def sample(self) -> Any:
-        """The `initial_value`, or one like it if it is relative: it shows how the cursor is spelt."""
-        return self.at(_SAMPLE_START).initial_value
-
-
-class CursorWindow(FileModel):
-    """How a live run cuts what it asks for into ranges of time, each stored before the next is asked for."""
-
-    size: Duration | None = Field(
-        default=None,
-        description="The longest range that a request asks for: `30d`, `12h`, `1mo`. A run asks for one "
-        "after the other, up to now, so the request needs a place for the end: `end_param`, or "
-        "`{incremental.end_value}`. If left out, one range.",
-    )
-    delay: Duration | None = Field(
-        default=None,
-        description="How far before now the last range ends, such as `1m`, a minute: rows after it are left "
-        "to the next run. If left out, it ends now.",
-    )
-
-
-class Incremental(IncrementalBase):
-    """The cursor of an endpoint: each run requests only records that are new since the last run.
-
-    To send the cursor, write `{incremental.start_value}` in a parameter, or set `start_param`.
-    """
-
-    start_param: Text | None = Field(
-        default=None, description="The query parameter that sends the start of the cursor."
-    )
-    end_param: Text | None = Field(
-        default=None,
-        description="The query parameter that sends `end_value`, or the end of a `window`.",
-    )
-    window: CursorWindow | None = Field(
-        default=None,
-        description="Asks for ranges of time, for APIs that refuse long ones or the newest rows. Not part "
-        "of dlt's configuration.",
-    )
-    retention: Duration | None = Field(
-        default=None,
-        description="How long the API keeps its changes, such as `90d`. A run whose cursor is older starts "
-        "at `initial_value` again, and says so. Not part of dlt's configuration.",
-    )
-
-
-_TOKEN_FIELDS = frozenset(SyncToken.model_fields)
-
-
-def _incremental_kind(value: Any) -> str:
-    is_token = isinstance(value, dict) and not _TOKEN_FIELDS.isdisjoint(value)
-    return "#token" if is_token or isinstance(value, SyncToken) else "#cursor"
-
-
-IncrementalField = Annotated[
-    Annotated[Incremental, Tag("#cursor")] | Annotated[SyncToken, Tag("#token")],
-    by_kind(_incremental_kind, custom_error_message="an object with a `cursor_path`"),
-]
-
-
-class IncrementalParam(IncrementalBase):
-    """A query parameter that sends the incremental cursor."""
-
-    type: Literal["incremental"] = Field(description="Always `incremental`.")
 
 
 class ResolveParam(FileModel):
@@ -355,24 +113,6 @@ class UnknownParam(FileModel):
     type: BindType
 
 
-_SAMPLE_START = datetime(2024, 1, 1, tzinfo=UTC)
-_RELATIVE_TEXT = re.compile(r"\{([^{}:!]+)(?::([^{}]+))?\}")
-
-
-def is_relative_text(text: str) -> bool:
-    """True if a text is one placeholder of a relative time, such as `{today-1mo:%Y-%m-%d}`."""
-    found = _RELATIVE_TEXT.fullmatch(text)
-    return found is not None and is_relative_time(found[1])
-
-
-def fill_relative_time(text: str, start: datetime) -> int | str:
-    """Return what a text of one relative time stands for. Raises `ValueError` for a wrong one."""
-    found = _RELATIVE_TEXT.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{text} is no relative time")
-    return write_moment(relative_time(found[1], start), found[2] or relative_format(found[1]))
-
-
 def _param_kind(value: Any) -> str:
     if not isinstance(value, dict):
         return "#plain"
@@ -391,115 +131,6 @@ Param = Annotated[
     | Annotated[UnknownParam, Tag("#unknown")],
     by_kind(_param_kind, custom_error_message="a value"),
 ]
-
-
-def _status_kind(value: Any) -> str | None:
-    # `true` passes as a number, as in dlt, and `boolean_warnings` reports it.
-    return "#text" if isinstance(value, str) else "#number" if isinstance(value, int) else None
-
-
-ActionName = Literal["ignore", "retry", "fail", "skip", "end", "gone"]
-ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
-"""The names of response actions. dlt has `ignore` only."""
-_STATUS_CODE = re.compile(r"[1-9][0-9]{2}", re.ASCII)
-_STATUS_CLASS = re.compile(r"[1-5]xx", re.ASCII | re.IGNORECASE)
-
-
-class ResponseAction(FileModel):
-    """What to do with a certain response, for example to treat a 404 as "no rows".
-
-    An action matches if all its conditions hold. dlt's configuration has `status_code` without classes
-    such as `5xx`, `content` and `ignore`.
-    """
-
-    status_code: (
-        Annotated[
-            Annotated[WholeNumber, Tag("#number")] | Annotated[Text, Tag("#text")],
-            by_kind(_status_kind, custom_error_message="a status code such as 404"),
-        ]
-        | None
-    ) = Field(
-        default=None,
-        description="The status code of the response, or a class of status codes (`5xx`).",
-    )
-    header: dict[str, Text] | None = Field(
-        default=None,
-        description="Headers of the response, each with a text that the header contains. An empty "
-        "text matches any value.",
-    )
-    content: Text | None = Field(
-        default=None, description="A text that the body of the response contains."
-    )
-    body: dict[JsonPath, SingleValue] | None = Field(
-        default=None,
-        description='Values in the JSON body, by their JSON paths: `{"error.code": "no_licence"}`. Each must '
-        "be there and equal.",
-    )
-    # Any text, because dlt accepts any and a reference may stand here. `check` warns of an unknown
-    # word.
-    action: Text | None = Field(
-        default=None,
-        description="`ignore`: the response counts as an empty page, and the paging ends. `retry`: "
-        "the request is repeated, as after a 503. `fail`: the resource fails at once, "
-        "whatever the status. `skip`: the resource and its dependents are left as they are, and the run goes "
-        "on; it fails if rows came before. `end`: the rows of this response are the last ones; a "
-        "response that is an error ends the paging, and fails as the first one. `gone`: the parent's record no "
-        "longer exists, so its rows are removed and it is never requested again.",
-    )
-
-    @property
-    def known_action(self) -> ActionName | None:
-        """The action; None for an unknown word, which dlt and the engine ignore."""
-        return next((name for name in ACTION_NAMES if name == self.action), None)
-
-    @cached_property
-    def statuses(self) -> range | None:
-        """The status codes that `status_code` means; None if no response can have it."""
-        # A reference has become text by now, perhaps with a line end from the variable.
-        text = str(self.status_code).strip()
-        if _STATUS_CODE.fullmatch(text):
-            return range(int(text), int(text) + 1)
-        if _STATUS_CLASS.fullmatch(text):
-            return range(int(text[0]) * 100, int(text[0]) * 100 + 100)
-        return None
-
-    @property
-    def has_condition(self) -> bool:
-        """True if it names a status, headers, a text or a value; an action without any never matches."""
-        named = self.status_code is not None or self.content is not None
-        return named or bool(self.header) or bool(self.body)
-
-    def matches(
-        self, status: int, headers: Mapping[str, str], body: bytes, charset: str | None
-    ) -> bool:
-        """True if a response has the status, headers and text that the action names. `body` is not compared.
-
-        The names of `headers` are compared as they are, so pass a mapping that ignores their case.
-        `charset` is that of the response's `Content-Type`; None without one.
-        """
-        return (
-            self.has_condition
-            and (self.status_code is None or status in (self.statuses or ()))
-            and all(
-                # Media types and most tokens in headers have no case (RFC 9110).
-                name in headers and text.lower() in headers[name].lower()
-                for name, text in (self.header or {}).items()
-            )
-            and (self.content is None or _body_contains(body, charset, self.content))
-        )
-
-
-def _body_contains(body: bytes, charset: str | None, text: str) -> bool:
-    """True if the body holds the text. Most bodies are UTF-8, and guessing a charset is slow."""
-    # A variable that isn't UTF-8 holds lone surrogates, which `encode` would refuse.
-    if text.encode("utf-8", "surrogatepass") in body:
-        return True
-    if not charset or charset.lower() in ("utf-8", "utf8"):
-        return False
-    try:
-        return text in body.decode(charset, "replace")
-    except (LookupError, ValueError):  # a charset that Python doesn't know
-        return False
 
 
 class EndpointDefaults(FileModel):

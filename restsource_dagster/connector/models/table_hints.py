@@ -14,7 +14,6 @@ from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, mod
 from pydantic.json_schema import SkipJsonSchema
 
 from restsource_dagster.connector.env_references import without_references
-from restsource_dagster.connector.models.endpoint import ColumnNames
 from restsource_dagster.connector.models.fields import (
     FileModel,
     Flag,
@@ -24,6 +23,7 @@ from restsource_dagster.connector.models.fields import (
     closest_kind,
     refuse_type,
 )
+from restsource_dagster.connector.models.incremental import ColumnNames
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,

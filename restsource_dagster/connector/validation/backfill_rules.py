@@ -40,12 +40,12 @@ from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Family, Resource, families_of
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import Client
-from restsource_dagster.connector.models.endpoint import (
+from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.incremental import (
     Incremental,
     IncrementalParam,
     is_relative_text,
 )
-from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.table_hints import Column
 from restsource_dagster.connector.naming import asset_identifier

@@ -23,14 +23,14 @@ from restsource_dagster.connector.models.auth import (
     HttpBasicAuth,
     OAuth2ClientCredentialsAuth,
 )
-from restsource_dagster.connector.models.endpoint import (
+from restsource_dagster.connector.models.fields import is_jsonpath
+from restsource_dagster.connector.models.incremental import (
+    TOKEN_PLACEHOLDER,
     Incremental,
     IncrementalParam,
 )
-from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.models.processing_steps import removed_fields
-from restsource_dagster.connector.models.sync_token import TOKEN_PLACEHOLDER
 from restsource_dagster.connector.models.table_hints import (
     Cdc,
     PlainDisposition,

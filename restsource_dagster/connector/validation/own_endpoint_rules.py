@@ -5,10 +5,7 @@ from typing import Any
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.body_format import BodyFormat, record_path
-from restsource_dagster.connector.models.endpoint import (
-    EACH_PREFIX,
-    placeholder_names,
-)
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, placeholder_names
 from restsource_dagster.connector.models.job import JOB_PLACEHOLDER, JobRequest
 from restsource_dagster.connector.models.paginators import Paginator, paths_in_body
 from restsource_dagster.connector.validation.diagnostics import (

@@ -14,14 +14,13 @@ from restsource_dagster.connector.cursor_format import moment_of
 from restsource_dagster.connector.env_references import find_references, without_references
 from restsource_dagster.connector.models.endpoint import (
     EACH_PREFIX,
-    END_VALUE_PLACEHOLDER,
-    IncrementalParam,
     ResolveParam,
     as_url_text,
     bind_path,
     placeholder_names,
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
+from restsource_dagster.connector.models.incremental import END_VALUE_PLACEHOLDER, IncrementalParam
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
     is_time_format,

@@ -4,12 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 
 from restsource_dagster.connector.env_references import is_without_references
-from restsource_dagster.connector.models.endpoint import (
-    ACTION_NAMES,
-    ResolveParam,
-    ResponseAction,
-)
+from restsource_dagster.connector.models.endpoint import ResolveParam
 from restsource_dagster.connector.models.processing_steps import removed_fields
+from restsource_dagster.connector.models.response_action import ACTION_NAMES, ResponseAction
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,

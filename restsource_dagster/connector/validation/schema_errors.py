@@ -21,7 +21,8 @@ from restsource_dagster.connector.models.connector_file import (
     HttpSettings,
     ResourceObject,
 )
-from restsource_dagster.connector.models.endpoint import Endpoint, Incremental
+from restsource_dagster.connector.models.endpoint import Endpoint
+from restsource_dagster.connector.models.incremental import Incremental, SyncToken
 from restsource_dagster.connector.models.paginators import (
     PAGINATOR_ALIASES,
     CursorPaginator,
@@ -30,7 +31,6 @@ from restsource_dagster.connector.models.paginators import (
     PageNumberPaginator,
 )
 from restsource_dagster.connector.models.schedule import IntervalSchedule
-from restsource_dagster.connector.models.sync_token import SyncToken
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,

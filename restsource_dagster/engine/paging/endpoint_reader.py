@@ -18,8 +18,8 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from jsonpath_ng import JSONPath
 from requests.auth import AuthBase
 
-from restsource_dagster.connector.models.endpoint import ResponseAction
 from restsource_dagster.connector.models.paginators import PagingRules
+from restsource_dagster.connector.models.response_action import ResponseAction
 from restsource_dagster.engine.dlt_compat import join_url, jsonpath
 from restsource_dagster.engine.errors import (
     IngestError,

@@ -14,8 +14,8 @@ from typing import Any, cast
 import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 
-from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
 from restsource_dagster.connector.models.paginators import PagingRules
+from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import (
     PagingError,

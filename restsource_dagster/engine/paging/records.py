@@ -15,7 +15,7 @@ from jsonpath_ng import jsonpath as language
 from jsonpath_ng.ext.filter import Filter
 
 from restsource_dagster.connector.models.body_format import BodyFormat
-from restsource_dagster.connector.models.endpoint import ActionName
+from restsource_dagster.connector.models.response_action import ActionName
 from restsource_dagster.engine.dlt_compat import (
     NON_RECORD_KEY_PATTERNS,
     RECORD_KEY_PATTERNS,

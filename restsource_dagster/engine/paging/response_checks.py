@@ -6,7 +6,7 @@ from typing import Any
 
 import requests
 
-from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
+from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS, jsonpath
 
 __all__ = [

@@ -12,8 +12,9 @@ from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
-from restsource_dagster.connector.models.endpoint import Incremental, ResolveParam, as_url_text
+from restsource_dagster.connector.models.endpoint import ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.incremental import Incremental
 from restsource_dagster.connector.models.paginators import Paginator, PagingRules
 from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.dlt_compat import (

@@ -23,15 +23,17 @@ from restsource_dagster.connector.cursor_format import EPOCH_START, moment_of
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.endpoint import (
     EACH_PREFIX,
-    END_VALUE_PLACEHOLDER,
     Endpoint,
-    Incremental,
     as_url_text,
     bind_path,
     placeholder_names,
 )
+from restsource_dagster.connector.models.incremental import (
+    END_VALUE_PLACEHOLDER,
+    Incremental,
+    SyncToken,
+)
 from restsource_dagster.connector.models.paginators import Paginator
-from restsource_dagster.connector.models.sync_token import SyncToken
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
     is_time_format,

@@ -16,7 +16,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.connector_file import HttpSettings
-from restsource_dagster.connector.models.endpoint import ActionName, ResponseAction
+from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
 from restsource_dagster.engine.http.oauth import RenewingToken
