@@ -1,10 +1,12 @@
-"""Paths that have to match one value, where only a run knows them: the first match is never taken."""
+"""Paths that may match several values, where only a run knows them: the first match is never taken."""
+
+from typing import Any
 
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.making import load, make_connector
+from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer
 
-DAYS = {"ad": 1, "days": [{"date": "2024-05-12"}, {"date": "2024-05-13"}]}
+DAYS: dict[str, Any] = {"ad": 1, "days": [{"date": "2024-05-12"}, {"date": "2024-05-13"}]}
 
 
 def test_a_cursor_path_that_matches_several_values_is_refused(
@@ -20,17 +22,20 @@ def test_a_cursor_path_that_matches_several_values_is_refused(
     assert "several values" in failure.message
 
 
-def test_a_parents_field_that_matches_several_values_is_refused(
+def test_a_parents_field_that_matches_several_values_makes_a_call_for_each(
     api: ApiServer, settings: Settings
 ) -> None:
     api.answers["/reports"] = [DAYS]
+    api.answers |= {f"/days/{day['date']}/x": [{"id": day["date"]}] for day in DAYS["days"]}
     id_of_parent = {"type": "resolve", "resource": "reports", "field": "${FIELD}"}
     days = {"name": "days", "endpoint": {"path": "days/{day}/x", "params": {"day": id_of_parent}}}
-    failure = load(
+    outcome = load(
         make_connector(api.url, {"name": "reports", "primary_key": "ad"}, days),
         settings,
         environment={"FIELD": "days[*].date"},
-    )["days"].failure
-    assert failure is not None
-    assert "2 values of" in failure.message
-    assert [seen.path for seen in api.seen] == ["/reports"]
+    )["days"]
+    assert outcome.failure is None
+    assert query(settings, "SELECT id FROM shop.days ORDER BY id") == [
+        ("2024-05-12",),
+        ("2024-05-13",),
+    ]
