@@ -262,6 +262,8 @@ ROWS = (
         numbered(3),
         gives=True,
         see=lambda result: result.outcome.seconds > 0.9,
+        # one by one, so that all requests fall into its own time
+        file={"http": {"max_concurrency": 1}},
         resource={
             "http": {"requests_per_second": 2, "rate_limits": [{"requests": 100, "per": "1h"}]}
         },
