@@ -26,7 +26,7 @@ from restsource_dagster.connector.models.connector_file import (
     WriteMode,
 )
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
-from restsource_dagster.connector.models.incremental import Incremental
+from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
 from restsource_dagster.connector.models.table_hints import TableHints

@@ -30,7 +30,7 @@ from restsource_dagster.connector.models.fields import (
     refuse_type,
 )
 from restsource_dagster.connector.models.graphql import GraphQL
-from restsource_dagster.connector.models.incremental import (
+from restsource_dagster.connector.models.incremental_cursor import (
     END_VALUE_PLACEHOLDER,
     TOKEN_PLACEHOLDER,
     Incremental,

@@ -23,7 +23,7 @@ from restsource_dagster.connector.models.fields import (
     closest_kind,
     refuse_type,
 )
-from restsource_dagster.connector.models.incremental import ColumnNames
+from restsource_dagster.connector.models.incremental_cursor import ColumnNames
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,

@@ -41,7 +41,7 @@ from restsource_dagster.connector.model import Family, Resource, families_of
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.connector.models.incremental import (
+from restsource_dagster.connector.models.incremental_cursor import (
     Incremental,
     IncrementalParam,
     is_relative_text,

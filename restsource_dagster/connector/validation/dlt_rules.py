@@ -24,7 +24,7 @@ from restsource_dagster.connector.models.auth import (
     OAuth2ClientCredentialsAuth,
 )
 from restsource_dagster.connector.models.fields import is_jsonpath
-from restsource_dagster.connector.models.incremental import (
+from restsource_dagster.connector.models.incremental_cursor import (
     TOKEN_PLACEHOLDER,
     Incremental,
     IncrementalParam,

@@ -20,7 +20,10 @@ from restsource_dagster.connector.models.endpoint import (
     placeholder_names,
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
-from restsource_dagster.connector.models.incremental import END_VALUE_PLACEHOLDER, IncrementalParam
+from restsource_dagster.connector.models.incremental_cursor import (
+    END_VALUE_PLACEHOLDER,
+    IncrementalParam,
+)
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
     is_time_format,

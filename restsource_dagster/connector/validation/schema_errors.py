@@ -22,7 +22,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceObject,
 )
 from restsource_dagster.connector.models.endpoint import Endpoint
-from restsource_dagster.connector.models.incremental import Incremental, SyncToken
+from restsource_dagster.connector.models.incremental_cursor import Incremental, SyncToken
 from restsource_dagster.connector.models.paginators import (
     PAGINATOR_ALIASES,
     CursorPaginator,

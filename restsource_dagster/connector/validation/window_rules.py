@@ -19,7 +19,7 @@ from restsource_dagster.connector.cursor_format import (
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Family, Incremental, Resource, families_of
 from restsource_dagster.connector.models.connector_file import Client
-from restsource_dagster.connector.models.incremental import CursorWindow
+from restsource_dagster.connector.models.incremental_cursor import CursorWindow
 from restsource_dagster.connector.partitions import next_partition_start, partition_floor
 from restsource_dagster.connector.time_formats import moved_by
 from restsource_dagster.connector.validation.diagnostics import (

@@ -10,7 +10,7 @@ import dlt
 
 from restsource_dagster.connector.cursor_format import epoch_units_per_second
 from restsource_dagster.connector.model import Resource
-from restsource_dagster.connector.models.incremental import SyncToken
+from restsource_dagster.connector.models.incremental_cursor import SyncToken
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,

@@ -16,7 +16,7 @@ from restsource_dagster.connector.cursor_format import (
     detect_cursor_format,
     nanoseconds_since_epoch,
 )
-from restsource_dagster.connector.models.incremental import Incremental
+from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.time_formats import moved_by, precision_of
 from restsource_dagster.engine.errors import ResourceError
 

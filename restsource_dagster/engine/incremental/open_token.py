@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from restsource_dagster.connector.models.incremental import SyncToken
+from restsource_dagster.connector.models.incremental_cursor import SyncToken
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.connector.validation.input_checks import is_full_url
 from restsource_dagster.engine.errors import ResourceError, ResponseError, SyncTokenRefusedError

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dlt.extract import Incremental
 
-from restsource_dagster.connector.models.incremental import Incremental as CursorModel
+from restsource_dagster.connector.models.incremental_cursor import Incremental as CursorModel
 from restsource_dagster.connector.time_formats import patterns_for, read_time
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.errors import RecordError, ResourceError

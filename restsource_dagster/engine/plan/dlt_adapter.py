@@ -14,7 +14,7 @@ from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.endpoint import ResolveParam, as_url_text
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.connector.models.incremental import Incremental
+from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import Paginator, PagingRules
 from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.dlt_compat import (

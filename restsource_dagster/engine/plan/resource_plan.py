@@ -28,7 +28,7 @@ from restsource_dagster.connector.models.endpoint import (
     bind_path,
     placeholder_names,
 )
-from restsource_dagster.connector.models.incremental import (
+from restsource_dagster.connector.models.incremental_cursor import (
     END_VALUE_PLACEHOLDER,
     Incremental,
     SyncToken,
