@@ -169,6 +169,8 @@ def _add_to_env(secrets: Mapping[str, str]) -> list[str]:
     """
     text = _ENV_FILE.read_text(encoding="utf-8") if _ENV_FILE.exists() else ""
     known = set(re.findall(r"^(?:export\s+)?(\w+)=", text, re.MULTILINE))
+    for key in sorted(known & {key for key, value in secrets.items() if value}):
+        print_notice(f"{key} is in .env already and keeps its value; the one given is not written.")
     new_ones = {key: value for key, value in secrets.items() if key not in known}
     if new_ones:
         # opened so that a new file is private from its first byte

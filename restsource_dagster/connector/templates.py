@@ -200,6 +200,9 @@ def _template_findings(template: Template) -> Iterator[Finding]:
                     f"The template has no input {quoted_name(name)}",
                     fix=f"Write `${{input.{close}}}`" if close else "Add it to `inputs`",
                 )
+    if "name" in template.document.value:
+        message = "A template has no `name`: each file that uses it is a connector of its own"
+        yield Finding("/name", message, fix="Leave it out", on_key=True)
     resources = template.document.value.get("resources")
     if not isinstance(resources, list) or not all(map(_resource_name, resources)):
         yield Finding("/resources", "A template has a list of resources, each with a name")

@@ -206,7 +206,7 @@ class ResponseError(IngestError):
 class SkippedResourceError(IngestError):
     """The file says that a resource is left as it is after the answer of the API (`skip`).
 
-    An error for whoever can't leave it: the rest of its family is loaded by another attempt.
+    It ends the attempt to load the family. Another attempt loads the rest of the family without it.
     """
 
     def __init__(self, resource: str, answer: str) -> None:

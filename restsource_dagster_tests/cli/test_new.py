@@ -68,7 +68,9 @@ def test_lines_of_env_stay_and_a_missing_secret_is_to_be_filled_in(project: Path
 
 def test_a_variable_that_env_has_keeps_its_value(project: Path) -> None:
     (project / ".env").write_text("export ROCKET_TOKEN=old\n")
-    assert invoke(*GITHUB, "--input", "token=new").exit_code == 0
+    made = invoke(*GITHUB, "--input", "token=new")
+    assert made.exit_code == 0
+    assert "ROCKET_TOKEN is in .env already and keeps its value" in made.stderr
     assert dotenv_values(project / ".env") == {"ROCKET_TOKEN": "old"}
 
 

@@ -208,6 +208,7 @@ def test_a_problem_of_the_template_is_shown_there(tmp_path: Path) -> None:
         ),
         ({"client": {"base_url": "https://${input.sub}"}}, "/client/base_url"),
         ({"resources": {"orders": {}}}, "/resources"),
+        ({"name": "shop"}, "/name"),
     ],
 )
 def test_a_template_with_a_mistake_is_refused_at_its_place(

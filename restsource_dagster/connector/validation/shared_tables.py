@@ -1,4 +1,4 @@
-"""Rules of resources that load into one table: their rows are told apart by one key, and loads undo nothing."""
+"""Rules of resources that load into one table: all have the same key, and no load removes another's rows."""
 
 from collections.abc import Iterator, Sequence
 

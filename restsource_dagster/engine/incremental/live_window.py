@@ -81,11 +81,11 @@ def is_outdated(resource: str, cursor: Incremental, start: Any, now: datetime) -
 def _as_time(resource: str, value: Any) -> tuple[CursorFormat, datetime]:
     try:
         form = detect_cursor_format(value)
-        if form.is_time:
-            moment: datetime = form.parse(value)
-            return form, moment
+        moment: datetime | None = form.parse(value) if form.is_time else None
     except CursorValueError:
-        pass
+        moment = None
+    if moment is not None:
+        return form, moment
     raise ResourceError(
         resource,
         f"`window` and `retention` need a cursor that is a time, and it stands at {value!r}. Write an "
