@@ -11,9 +11,22 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
-from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.servers.api import Answer, Seen
+from restsource_dagster_tests.templates.histories import Api, Tables
 
-__all__ = ["GitHub"]
+__all__ = ["TABLES", "GitHub"]
+
+TABLES = {
+    "issues": "issues",
+    "issue_comments": "issues/comments",
+    "pulls": "pulls",
+    "review_comments": "pulls/comments",
+    "commits": "commits",
+    "releases": "releases",
+    "labels": "labels",
+    "milestones": "milestones",
+}
+"""The path of each table's list, below the repository."""
 
 REPOSITORY = "/repos/acme/rocket"
 Records = dict[Any, dict[str, Any]]
@@ -22,24 +35,38 @@ Records = dict[Any, dict[str, Any]]
 class GitHub:
     """The server's truth, by the name of the list and the key of the record."""
 
-    def __init__(self, api: ApiServer, seed: int) -> None:
+    def __init__(self, api: Api, seed: int) -> None:
         self._random = Random(seed)
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._next_id = 1
-        names = (
-            "issues",
-            "issues/comments",
-            "pulls",
-            "pulls/comments",
-            "commits",
-            "releases",
-            "labels",
-            "milestones",
-        )
-        self.lists: dict[str, Records] = {name: {} for name in names}
+        self.lists: dict[str, Records] = {name: {} for name in TABLES.values()}
         self.url = api.url
-        for name in names:
+        for name in TABLES.values():
             api.answers[f"{REPOSITORY}/{name}"] = self._lister(name)
+
+    @property
+    def file(self) -> Mapping[str, Any]:
+        """A file that uses the template at the server's address."""
+        return {
+            "template": "github",
+            "inputs": {"owner": "acme", "repo": "rocket", "token": "t0ken", "base_url": self.url},
+            "schedule": {"mode": "manual"},
+            "resource_defaults": {"endpoint": {"params": {"per_page": 7}}},
+        }
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns of each table that show whether a row is there and new."""
+        return {**dict.fromkeys(TABLES, "id, body"), "commits": "sha, commit__message"}
+
+    def expected(self) -> Tables:
+        """The rows of each table."""
+        rows: dict[str, list[tuple[Any, ...]]] = {
+            table: [(key, one.get("body")) for key, one in self.lists[name].items()]
+            for table, name in TABLES.items()
+        }
+        commits = self.lists["commits"].items()
+        return {**rows, "commits": [(sha, one["commit"]["message"]) for sha, one in commits]}
 
     def change(self, changes: int) -> None:
         """Create, change and delete records; deletions only where GitHub tells of them by a list."""

@@ -8,18 +8,7 @@ from restsource_dagster.connector.loader import load_file
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
-from restsource_dagster_tests.templates.github import GitHub
-
-TABLES = {
-    "issues": "issues",
-    "issue_comments": "issues/comments",
-    "pulls": "pulls",
-    "review_comments": "pulls/comments",
-    "commits": "commits",
-    "releases": "releases",
-    "labels": "labels",
-    "milestones": "milestones",
-}
+from restsource_dagster_tests.templates.github import TABLES, GitHub
 
 
 @pytest.mark.parametrize("seed", range(2))

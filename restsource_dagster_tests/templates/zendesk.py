@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
-from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.servers.api import Answer, Seen
+from restsource_dagster_tests.templates.histories import Api, Tables
 
 __all__ = ["START", "Zendesk"]
 
@@ -35,7 +36,7 @@ Record = dict[str, Any]
 class Zendesk:
     """The server's truth, by the id of the record."""
 
-    def __init__(self, api: ApiServer, seed: int) -> None:
+    def __init__(self, api: Api, seed: int) -> None:
         self._random = Random(seed)
         self._next_id = 1
         self.now = START + 3600
@@ -67,6 +68,59 @@ class Zendesk:
         api.answers["/api/v2/custom_objects.json"] = self._allowed(lambda _: Answer(objects))
         tags = {"tags": [{"name": "vip", "count": 3}], "meta": {"has_more": False}, "links": {}}
         api.answers["/api/v2/tags.json"] = self._allowed(lambda _: Answer(tags))
+
+    @property
+    def file(self) -> Mapping[str, Any]:
+        """A file that uses the template at the server's address."""
+        return {
+            "template": "zendesk",
+            "inputs": {
+                "subdomain": "acme",
+                "email": "ann@acme.example",
+                "token": "t0ken",
+                "start": START,
+                "requests_per_minute": 10_000,
+                "exports_per_minute": 10_000,
+            },
+            "client": {"base_url": f"{self._api.url}/api/v2"},
+            "schedule": {"mode": "manual"},
+        }
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """The columns of each table that show whether a row is there and new."""
+        return {
+            "tickets": "id, subject",
+            "ticket_comments": "id, body",
+            "ticket_events": "id, ticket_id",
+            "ticket_metric_events": "id, ticket_id",
+            "users": "id, name",
+            "organizations": "id, name",
+            **dict.fromkeys(LISTS, "id, title"),
+        }
+
+    def expected(self) -> Tables:
+        """The rows of each table."""
+        living = {key: one for key, one in self.tickets.items() if one["status"] != "deleted"}
+        named = ("users", "organizations")
+        return {
+            "tickets": [(key, one["subject"]) for key, one in living.items()],
+            "ticket_comments": [
+                (one["id"], one["body"]) for key in living for one in self.comments[key]
+            ],
+            "ticket_events": list(self.child_events.items()),
+            "ticket_metric_events": [
+                (key, one["ticket_id"]) for key, one in self.metric_events.items()
+            ],
+            **{
+                table: [(key, one["name"]) for key, one in getattr(self, table).items()]
+                for table in named
+            },
+            **{
+                table: [(key, one["title"]) for key, one in self.lists[table].items()]
+                for table in LISTS
+            },
+        }
 
     @property
     def child_events(self) -> dict[int, int]:

@@ -1,0 +1,29 @@
+"""Whatever happens to the data, the runs and the answers: the tables are those of the API."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from restsource_dagster_tests.templates.github import GitHub
+from restsource_dagster_tests.templates.histories import (
+    HISTORIES,
+    Nurseries,
+    World,
+    check_history,
+)
+from restsource_dagster_tests.templates.zendesk import Zendesk
+
+
+@pytest.fixture(scope="module")
+def nurseries() -> Iterator[Nurseries]:
+    with Nurseries() as ready:
+        yield ready
+
+
+@pytest.mark.parametrize("seed", range(HISTORIES))
+@pytest.mark.parametrize("world", [GitHub, Zendesk])
+def test_the_tables_are_those_of_the_api_after_each_run_of_a_random_history(
+    tmp_path: Path, nurseries: Nurseries, world: type[World], seed: int
+) -> None:
+    check_history(world, tmp_path, nurseries, seed)
