@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.naming import dataset_identifier
 from restsource_dagster.connector.parsing.document import Document, read_content, read_document
+from restsource_dagster.connector.query_files import QUERY_SUFFIXES, with_query_files
 from restsource_dagster.connector.templates import (
     TEMPLATES_FOLDER,
     Expansion,
@@ -30,6 +32,7 @@ __all__ = [
     "LoadedFile",
     "LoadedFolder",
     "find_connector_files",
+    "find_watched_files",
     "fingerprint_folder",
     "is_connector_file",
     "load_file",
@@ -153,23 +156,27 @@ def find_connector_files(folder: Path) -> tuple[Path, ...]:
     Hidden files and those of editors are left out. A folder or a pipe with such a name is included:
     `load_file` reports that it isn't a file. Empty if the folder can't be read.
     """
-    return tuple(path for path, _ in _connector_file_entries(folder))
+    return tuple(_named_files(folder, is_connector_file))
 
 
-def _connector_file_entries(folder: Path) -> list[tuple[Path, os.DirEntry[str]]]:
+def find_watched_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files whose change is one of a connector: with the own templates, and the queries."""
+    folders = (folder, folder / TEMPLATES_FOLDER)
+    return tuple(path for each in folders for path in _named_files(each, _is_watched))
+
+
+def _is_watched(path: Path) -> bool:
+    return is_connector_file(path) or path.name.endswith(QUERY_SUFFIXES)
+
+
+def _named_files(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
             # `scandir` has no order, and of two namesakes the first one loads.
-            return sorted(
-                (
-                    (folder / entry.name, entry)
-                    for entry in entries
-                    if is_connector_file(Path(entry.name))
-                ),
-                key=lambda pair: pair[0].name,
-            )
+            names = sorted(entry.name for entry in entries)
     except (OSError, ValueError):
         return []
+    return [folder / name for name in names if is_wanted(Path(name))]
 
 
 def is_connector_file(path: Path) -> bool:
@@ -178,17 +185,16 @@ def is_connector_file(path: Path) -> bool:
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Return a text that changes when a connector file or an own template is added, changed, removed
-    or made readable.
+    """Return a text that changes when a connector file, an own template or a file with a query is added,
+    changed, removed or made readable.
 
     Reads no file: names, sizes, inodes and times are enough.
     """
     digest = hashlib.sha256()
-    templates = _connector_file_entries(folder / TEMPLATES_FOLDER)
-    for _, entry in (*_connector_file_entries(folder), *templates):
+    for path in find_watched_files(folder):
         try:
             # The link's target counts: mounted configuration is changed by moving a link.
-            state = Path(entry.path).stat()
+            state = path.stat()
         except OSError:
             seen = "unreadable"
         else:
@@ -196,7 +202,7 @@ def fingerprint_folder(folder: Path) -> str:
             # owner, and a file that replaces another one and has its old time.
             seen = f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
         # `repr`, because a name that isn't UTF-8 holds surrogates, which `encode` refuses.
-        digest.update(f"{entry.name!r} {seen}\n".encode())
+        digest.update(f"{path.name!r} {seen}\n".encode())
     return digest.hexdigest()
 
 
@@ -226,7 +232,13 @@ def _connector_of(document: Document) -> LoadedFile:
     usage = tuple(document.located(each) for each in expanded.findings)
     file = _checked_file(document, expanded.value, expanded, usage)
     connector = file.connector and replace(file.connector, template=expanded.template.label)
-    return replace(file, connector=connector, expanded=expanded.value)
+    whole, _ = with_query_files(expanded.value, partial(_folder_of, expanded))
+    return replace(file, connector=connector, expanded=whole)
+
+
+def _folder_of(places: Document | Expansion, pointer: str) -> Path:
+    """Return the folder of the file in which a value is written: the connector file or its template."""
+    return places.located(Finding(pointer, "")).path.parent
 
 
 def _checked_file(
@@ -234,7 +246,7 @@ def _checked_file(
 ) -> LoadedFile:
     """Check the value of a document, or what it stands for; `places` knows where its parts are."""
     path = document.path
-    connector, findings = parse_connector(value, path)
+    connector, findings = parse_connector(value, path, partial(_folder_of, places))
     # a value at a syntax error is guessed by the parser: the syntax error is enough
     said = {problem.pointer for problem in (*document.problems, *known) if problem.pointer}
     located = [each for each in map(places.located, findings) if each.pointer not in said]

@@ -5,7 +5,15 @@ from dataclasses import replace
 from itertools import cycle
 from typing import Any
 
-from restsource_dagster_tests.agreement.rows import Handler, Result, Row, page, refused
+from restsource_dagster_tests.agreement.rows import (
+    QUERY_FILE,
+    QUERY_TEXT,
+    Handler,
+    Result,
+    Row,
+    page,
+    refused,
+)
 from restsource_dagster_tests.servers.api import Answer
 
 __all__ = ["ROWS"]
@@ -59,6 +67,18 @@ ROWS = (
         {"query": "{ a }", "operationName": "a"},
         lambda result: json.loads(result.seen[0].body),
     ),
+    Row(
+        "graphql_query_file",
+        {"graphql": {"query_file": QUERY_FILE}},
+        page(1),
+        QUERY_TEXT,
+        lambda result: json.loads(result.seen[0].body)["query"],
+    ),
+    refused("graphql_no_query", endpoint={"graphql": {"variables": {"n": 1}}}),
+    refused(
+        "graphql_two_queries", endpoint={"graphql": {"query": "{ a }", "query_file": QUERY_FILE}}
+    ),
+    refused("graphql_outside", endpoint={"graphql": {"query_file": f"../configs/{QUERY_FILE}"}}),
     Row("graphql_error", {"graphql": {"query": "{ a }"}}, AT_A_PLACE, fails="(at a.b)"),
     Row("graphql_allowed", {"graphql": {"query": "{ a }", "allow_errors": ["a"]}}, AT_A_PLACE, [1]),
     refused("graphql_get", endpoint={"graphql": {"query": "{ a }"}, "method": "GET"}),

@@ -10,9 +10,24 @@ import duckdb
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster_tests.servers.api import Answer, Seen
 
-__all__ = ["Handler", "Result", "Row", "by", "by_json", "hint", "ids", "page", "records", "refused"]
+__all__ = [
+    "QUERY_FILE",
+    "QUERY_TEXT",
+    "Handler",
+    "Result",
+    "Row",
+    "by",
+    "by_json",
+    "hint",
+    "ids",
+    "page",
+    "records",
+    "refused",
+]
 
 Handler = Callable[[Seen], Any]
+QUERY_FILE, QUERY_TEXT = "query.graphql", "{ a(b: 1) }\n"
+"""A file that stands beside each connector file, and the query in it."""
 
 
 @dataclass(frozen=True)

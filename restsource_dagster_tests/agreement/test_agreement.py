@@ -31,7 +31,7 @@ from restsource_dagster_tests.agreement import (
     tables,
 )
 from restsource_dagster_tests.agreement.coverage import Option, known_options, used_options
-from restsource_dagster_tests.agreement.rows import Result, Row
+from restsource_dagster_tests.agreement.rows import QUERY_FILE, QUERY_TEXT, Result, Row
 from restsource_dagster_tests.making import warehouse
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -146,6 +146,7 @@ def file_of(rows: Sequence[Row], url: str) -> dict[str, Any]:
 def checked(value: Mapping[str, Any], name: str, settings: Settings) -> Any:
     path = settings.configs / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
+    (path.parent / QUERY_FILE).write_text(QUERY_TEXT)
     path.write_text(json.dumps(value))
     return load_file(path)
 

@@ -11,8 +11,9 @@ from restsource_dagster.connector.validation.diagnostics import Problem
 from restsource_dagster_tests.cli.runner import invoke
 
 CORPUS = Path(__file__).parents[1] / "connectors"
-VALID = sorted(path for path in (CORPUS / "valid").iterdir() if path.suffix != ".txt")
-INVALID = sorted(path for path in (CORPUS / "invalid").iterdir() if path.suffix != ".txt")
+SUFFIXES = (".json", ".yaml", ".yml")
+VALID = sorted(path for path in (CORPUS / "valid").iterdir() if path.suffix in SUFFIXES)
+INVALID = sorted(path for path in (CORPUS / "invalid").iterdir() if path.suffix in SUFFIXES)
 
 
 def expected_of(path: Path) -> list[tuple[str, str, str]]:

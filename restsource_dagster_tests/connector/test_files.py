@@ -78,8 +78,15 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "made readable": lambda folder: (folder / "shop.json").chmod(0o604),
     "replaced by one of the same size and time": lambda folder: _replace(folder / "shop.json"),
     "broken link added": lambda folder: (folder / "gone.json").symlink_to("nowhere"),
+    "query added": lambda folder: (folder / "orders.graphql").write_text("{ orders { id } }"),
+    "query of a template added": lambda folder: _write_query(folder / "templates"),
     "folder removed": shutil.rmtree,
 }
+
+
+def _write_query(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "orders.gql").write_text("{ orders { id } }")
 
 
 def _replace(path: Path) -> None:

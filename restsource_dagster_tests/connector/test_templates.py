@@ -270,6 +270,24 @@ def test_a_changed_template_changes_the_fingerprint_of_the_folder(tmp_path: Path
     assert fingerprint_folder(tmp_path) != before
 
 
+def test_a_query_is_in_a_file_beside_the_one_that_names_it(tmp_path: Path) -> None:
+    theirs = {"name": "orders", "endpoint": {"graphql": {"query_file": "orders.graphql"}}}
+    mine = {"name": "visits", "endpoint": {"graphql": {"query_file": "visits.gql"}}}
+    template = {**SHOP, "resources": [theirs]}
+    (tmp_path / "visits.gql").write_text("{ visits { id } }")
+    problems = loaded(tmp_path, template, resources=["orders", mine]).problems
+    assert [(problem.path.name, problem.pointer) for problem in problems] == [
+        ("shop.json", "/resources/0/endpoint/graphql/query_file")
+    ]
+    (tmp_path / "templates" / "orders.graphql").write_text("{ orders { id } }")
+    file = loaded(tmp_path, template, resources=["orders", mine])
+    sent = [resource.endpoint.json_["query"] for resource in connector(file).resources]
+    assert sent == ["{{ orders {{ id }} }}", "{{ visits {{ id }} }}"]
+    assert file.expanded is not None
+    blocks = [resource["endpoint"]["graphql"] for resource in file.expanded["resources"]]
+    assert blocks == [{"query": "{ orders { id } }"}, {"query": "{ visits { id } }"}]
+
+
 def test_resources_have_the_lines_of_the_file(tmp_path: Path) -> None:
     file = loaded(tmp_path, resources=["orders", {"name": "visits", "endpoint": "visits"}])
     lines = {resource.name: resource.line for resource in connector(file).resources}

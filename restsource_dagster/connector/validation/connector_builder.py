@@ -26,6 +26,7 @@ from restsource_dagster.connector.naming import (
     is_asset_name,
     snake_case_table,
 )
+from restsource_dagster.connector.query_files import FolderOf, with_query_files
 from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
@@ -79,11 +80,14 @@ Model = TypeVar("Model", bound=FileModel)
 _PARTS_WITH_REFERENCES = ("client", "resource_defaults", "resources")
 
 
-def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Finding, ...]]:
+def parse_connector(
+    value: Any, path: Path, folder_of: FolderOf | None = None
+) -> tuple[Connector | None, tuple[Finding, ...]]:
     """Check a JSON value and make a connector of it; never raises.
 
-    `path` gives the connector's name if the file has none. Returns None with at least one error,
-    else the connector; warnings may come with either.
+    `path` gives the connector's name if the file has none, and its folder has the files with queries
+    unless `folder_of` knows others. Returns None with at least one error, else the connector; warnings
+    may come with either.
     """
     findings = fatal_findings(value)
     if findings:
@@ -91,6 +95,8 @@ def parse_connector(value: Any, path: Path) -> tuple[Connector | None, tuple[Fin
     if not isinstance(value, dict):
         message = "A connector file holds one object"
         return None, (Finding("", message, describe_value(value), "an object", "Start with `{`"),)
+    value, of_queries = with_query_files(value, folder_of or (lambda _: path.parent))
+    findings.extend(of_queries)
     file = _validate_file(value, findings)
     resources, semantic = build_resources(value, file, findings)
     findings.extend(semantic)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 
-from restsource_dagster.connector.loader import LoadedFile, find_connector_files, fingerprint_folder
+from restsource_dagster.connector.loader import LoadedFile, find_watched_files, fingerprint_folder
 from restsource_dagster.orchestration.dagster_compat import code_location_of
 
 __all__ = [
@@ -425,9 +425,9 @@ def _after_result(
 
 
 def _last_modified(folder: Path) -> float:
-    """Return when the folder or a connector file in it was last modified."""
+    """Return when the folder or a watched file in it was last modified."""
     times = [0.0]
-    for path in (folder, *find_connector_files(folder)):
+    for path in (folder, *find_watched_files(folder)):
         try:
             times.append(path.stat().st_mtime)
         except OSError:  # removed since it was listed; the fingerprint will differ
