@@ -33,6 +33,7 @@ ENGINE_ORDER = (
     "destination",
     "source",
     "run",
+    "preview",
 )
 """The parts of the engine: each imports only those before it."""
 

@@ -23,6 +23,7 @@ __all__ = ["app", "main"]
 _COMMANDS = {
     "check": ("check_command", "check"),
     "new": ("new_command", "new"),
+    "preview": ("preview_command", "preview_command"),
     "templates": ("templates_command", "templates"),
     "list": ("list_command", "list_connectors"),
     "run": ("run_command", "run"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "CallsOption",
     "ConfigsOption",
     "DryRunOption",
     "ExpandedOption",
@@ -13,12 +14,20 @@ __all__ = [
     "FullRefreshOption",
     "InputOption",
     "JsonOption",
+    "MaxMegabytesOption",
+    "MaxSecondsOption",
     "NameArgument",
+    "NameOrFileArgument",
     "NewNameArgument",
+    "PagesOption",
     "PathsArgument",
+    "PreviewFromOption",
+    "PreviewResourcesArgument",
+    "PreviewToOption",
     "QuietOption",
     "ResetResourcesArgument",
     "ResourceOption",
+    "RowsOption",
     "RunResourcesArgument",
     "SetCursorOption",
     "TemplateOption",
@@ -34,8 +43,8 @@ __all__ = [
 # `show_default=False`: typer would add `[default: None]` and the like, and the texts say it in words.
 
 
-def _option(*names: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=text, metavar=metavar, show_default=False)
+def _option(*names: str, text: str, metavar: str | None = None, min: float | None = None) -> Any:  # noqa: A002 - typer's name
+    return typer.Option(*names, help=text, metavar=metavar, show_default=False, min=min)
 
 
 def _argument(metavar: str, text: str) -> Any:
@@ -148,4 +157,68 @@ DryRunOption = Annotated[bool, _option("--dry-run", text="Only show the windows.
 WaitOption = Annotated[
     bool,
     _option("--wait", text="Wait until all windows have ended, with a progress bar on a terminal."),
+]
+
+NameOrFileArgument = Annotated[
+    str,
+    _argument(
+        "NAME|FILE",
+        "The connector, as `restsource list` names it; or a file that ends in .json, .yaml or .yml, which "
+        "may stand anywhere.",
+    ),
+]
+PreviewResourcesArgument = Annotated[
+    list[str] | None,
+    _argument(
+        "RESOURCE",
+        "Preview only these resources, and those that they depend on. By default all that the file "
+        "selects.",
+    ),
+]
+PagesOption = Annotated[
+    int, _option("--pages", metavar="N", text="The most pages of each call. 2 if left out.", min=1)
+]
+RowsOption = Annotated[
+    int,
+    _option("--rows", metavar="N", text="The rows to show of each table. 10 if left out.", min=0),
+]
+CallsOption = Annotated[
+    int,
+    _option(
+        "--calls",
+        metavar="N",
+        text="The most calls of each resource: one for each parent, value of `for_each` or window. 3 if "
+        "left out.",
+        min=1,
+    ),
+]
+MaxMegabytesOption = Annotated[
+    float,
+    _option(
+        "--max-mb",
+        metavar="N",
+        text="End when all answers together are larger than so many megabytes. 20 if left out.",
+        min=0.001,
+    ),
+]
+MaxSecondsOption = Annotated[
+    float,
+    _option(
+        "--max-seconds",
+        metavar="N",
+        text="End after so many seconds. 60 if left out.",
+        min=0.01,
+    ),
+]
+PreviewFromOption = Annotated[
+    str | None,
+    _option(
+        "--from",
+        metavar="X",
+        text="Where cursors start in place of their initial value: a time, a date or a number.",
+    ),
+]
+PreviewToOption = Annotated[
+    str | None,
+    _option("--to", metavar="Y", text="Where cursors end. Y itself is not part of the range."),
 ]

@@ -17,7 +17,12 @@ from typing import Any
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.naming import dataset_identifier
-from restsource_dagster.connector.parsing.document import Document, read_content, read_document
+from restsource_dagster.connector.parsing.document import (
+    Document,
+    parse_document,
+    read_content,
+    read_document,
+)
 from restsource_dagster.connector.query_files import QUERY_SUFFIXES, with_query_files
 from restsource_dagster.connector.templates import (
     TEMPLATES_FOLDER,
@@ -38,6 +43,7 @@ __all__ = [
     "load_file",
     "load_files",
     "load_folder",
+    "load_text",
     "load_wanted",
     "mention_of",
     "without_duplicate_names",
@@ -209,6 +215,20 @@ def fingerprint_folder(folder: Path) -> str:
 def load_file(path: Path) -> LoadedFile:
     """Load the connector of a file, with all its problems. Never raises, never blocks."""
     return _load_and_parse(path)[0]
+
+
+def load_text(text: str, path: Path) -> LoadedFile:
+    """Load the connector of a text as if it were the file at `path`, which need not exist.
+
+    Its suffix says whether it is JSON or YAML. Never raises.
+    """
+    try:
+        document = parse_document(path, text.encode("utf-8", "surrogatepass"))
+        if not isinstance(document, Document):
+            return LoadedFile(path, None, document)
+        return _connector_of(document)
+    except Exception as error:  # noqa: BLE001 - as for a file
+        return LoadedFile(path, None, (_internal_error_finding(error).at(path, 1, 1),))
 
 
 def _load_and_parse(path: Path) -> tuple[LoadedFile, Document | None]:

@@ -15,7 +15,7 @@ from restsource_dagster.connector.parsing.source_map import LocatedFinding, Sour
 from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
-__all__ = ["Document", "read_content", "read_document"]
+__all__ = ["Document", "parse_document", "read_content", "read_document"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def read_document(path: Path) -> Document | tuple[Problem, ...]:
     A file with more than `MAX_BYTES` and anything that isn't a regular file are refused unread.
     """
     content = read_content(path)
-    return (content,) if isinstance(content, Problem) else _parse(path, content)
+    return (content,) if isinstance(content, Problem) else parse_document(path, content)
 
 
 def read_content(path: Path) -> bytes | Problem:
@@ -69,7 +69,10 @@ def read_content(path: Path) -> bytes | Problem:
     return content.at(path, 1, 1) if isinstance(content, Finding) else content
 
 
-def _parse(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
+def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
+    """Return the document of a content, or why it can't be read. `path` is for the messages."""
+    if len(content) > MAX_BYTES:
+        return (_too_large().at(path, 1, 1),)
     text = _decode(content)
     if isinstance(text, Finding):
         return (text.at(path, 1, 1),)

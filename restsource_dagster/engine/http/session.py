@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -55,7 +55,7 @@ from restsource_dagster.engine.http.waits import (
 )
 from restsource_dagster.engine.run_progress import UsageCounter
 
-__all__ = ["ApiResponse", "ApiSession", "SessionRules", "proxy_variable"]
+__all__ = ["ApiResponse", "ApiSession", "RequestWatch", "SessionRules", "proxy_variable"]
 
 _LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 # requests reads a body in pieces so small that handling them takes longer than receiving them
@@ -91,6 +91,26 @@ def proxy_variable(url: str) -> str | None:
     return next((name for name in names if os.environ.get(name)), None)
 
 
+class RequestWatch(Protocol):
+    """Sees each request of a run, each try and each hop of a redirect. Called from any thread."""
+
+    def before(self, sender: str, request: requests.PreparedRequest) -> None:
+        """Handle a request that is about to be sent; raise an `IngestError` to refuse it.
+
+        `sender` names the connector and the resource, `connector/resource`; of a token request
+        `connector/token`.
+        """
+
+    def after(
+        self,
+        sender: str,
+        request: requests.PreparedRequest,
+        response: requests.Response | None,
+        seconds: float,
+    ) -> None:
+        """Handle the answer; None if none came. A request that is tried again is the same object."""
+
+
 @dataclass(frozen=True)
 class SessionRules:
     """The rules that all requests of a session obey.
@@ -112,6 +132,7 @@ class SessionRules:
     """Names the connector and the resource for rate limits."""
     base_path: str = ""
     """The path of `base_url`: rate limits name paths after it."""
+    watch: RequestWatch | None = None
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
     redactor: Redactor = field(default_factory=Redactor)
@@ -355,8 +376,22 @@ class _Transport(HTTPAdapter):
         self._rules.origins.check(str(request.url))
         options = {"verify": verify, "cert": cert, "proxies": proxies}
         return self._retrier.run(
-            lambda: self._exchange(request, **options), self._rules.sent(str(request.url))
+            lambda: self._watched_exchange(request, **options), self._rules.sent(str(request.url))
         )
+
+    def _watched_exchange(
+        self, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        watch, sender = self._rules.watch, self._rules.sender
+        if watch is None:
+            return self._exchange(request, **options)
+        watch.before(sender, request)
+        response, started = None, time.monotonic()
+        try:
+            response = self._exchange(request, **options)
+        finally:
+            watch.after(sender, request, response, time.monotonic() - started)
+        return response
 
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request once and read the whole body within `timeout_seconds`."""

@@ -23,7 +23,7 @@ from restsource_dagster.engine.paging.response_checks import (
 from restsource_dagster.engine.paging.safe_paginators import TolerantReferencePaginator
 from restsource_dagster.engine.paging.totals import CallTotals, whole_number
 
-__all__ = ["PagingWatch"]
+__all__ = ["PagingWatch", "describe_full_page", "describe_more_pages", "signs_of_next_page"]
 
 _SINGLE_PAGE_ADVICE = 'if it has no more pages, set "paginator": "single_page"'
 
@@ -128,9 +128,9 @@ class PagingWatch:
         total: int | None,
     ) -> None:
         self._absent = paginator.reference
-        signs = _signs_of_next_page(page.response, page.body, page.records)
-        reason = _describe_more_pages(signs, rows, total)
-        full = _describe_full_page(page.response, rows)
+        signs = signs_of_next_page(page.response, page.body, page.records)
+        reason = describe_more_pages(signs, rows, total)
+        full = describe_full_page(page.response, rows)
         if not paginator.may_be_absent:
             reason = reason or full
         if signs and not self._signs:
@@ -152,7 +152,7 @@ class PagingWatch:
             )
 
     def _observe_single_page(self, pages: PageIterator, page: Page, total: int | None) -> None:
-        signs = _signs_of_next_page(page.response, page.body, page.records)
+        signs = signs_of_next_page(page.response, page.body, page.records)
         named = f"the answer names a next page at {', '.join(signs[:3])}"
         if pages.is_detected and signs:
             raise pages.response_error(
@@ -203,9 +203,7 @@ _EMPTY_TEXTS = frozenset({"", "0", "-1", "null", "none", "false", "undefined", "
 _SEARCHED_LEVELS = 4
 
 
-def _signs_of_next_page(
-    response: requests.Response, body: Any, records: Sequence[Any]
-) -> list[str]:
+def signs_of_next_page(response: requests.Response, body: Any, records: Sequence[Any]) -> list[str]:
     """Return the places at which a response says that more pages follow, the clearest first.
 
     Signs are links, cursors and flags such as `has_more`, in headers and outside the records. If the
@@ -333,7 +331,7 @@ def _json_fields(body: Any) -> Iterator[tuple[str, Any]]:
                 yield from value.items()
 
 
-def _describe_more_pages(signs: Sequence[str], rows: int, total: int | None) -> str | None:
+def describe_more_pages(signs: Sequence[str], rows: int, total: int | None) -> str | None:
     """Return why a next page must exist although the response lacks its link or cursor; else None.
 
     `total` is the number of all rows that were asked for, if the answer states it.
@@ -345,7 +343,7 @@ def _describe_more_pages(signs: Sequence[str], rows: int, total: int | None) -> 
     return None
 
 
-def _describe_full_page(response: requests.Response, rows: int) -> str | None:
+def describe_full_page(response: requests.Response, rows: int) -> str | None:
     """Return that a page has as many rows as were asked for, if it has; else None."""
     size = _requested_page_size(response)
     if size is None or rows < size:

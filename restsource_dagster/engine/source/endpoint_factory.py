@@ -23,7 +23,7 @@ from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog
-from restsource_dagster.engine.http.session import ApiSession, SessionRules
+from restsource_dagster.engine.http.session import ApiSession, RequestWatch, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait, rate_limit
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.file_records import FileFormat
@@ -66,11 +66,13 @@ class EndpointFactory:
         sleep: Sleep | None = None,
         folder: Path | None = None,
         state_dir: Path | None = None,
+        watch: RequestWatch | None = None,
     ) -> None:
         """`folder` is where bodies that are no plain JSON are downloaded to.
 
-        `state_dir` has the logs of requests that connectors share.
+        `state_dir` has the logs of requests that connectors share. `watch` sees each request.
         """
+        self._watch = watch
         self._sleep, self._folder, self._state_dir = sleep, folder, state_dir
         self._http = connector.http
         self._client = connector.client
@@ -236,6 +238,7 @@ class EndpointFactory:
                 max_wait_seconds=http.max_wait_seconds,
                 max_response_mb=http.max_response_mb,
                 sender=f"{self._connector}/{name}",
+                watch=self._watch,
                 base_path=urlsplit(self._client.base_url).path,
                 action_for=partial(
                     _graphql_action if is_graphql else matching_action, actions=actions

@@ -1,0 +1,1 @@
+"""Previews: what a load would bring, read without a destination."""

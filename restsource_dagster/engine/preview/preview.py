@@ -1,0 +1,492 @@
+"""Previews a connector: reads the first pages of its resources without a destination.
+
+It is a load up to dlt's normalize step, in a temporary folder that is removed afterwards. Neither the
+database nor the state of the project is opened, so cursors start where those of a first run do.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import dlt
+from dlt.common.destination import AnyDestination, Destination
+from dlt.common.schema import Schema
+from dlt.extract import Incremental
+
+from restsource_dagster.connector.cursor_format import CursorValueError, detect_cursor_format
+from restsource_dagster.connector.env_references import MissingReferencesError, read_references
+from restsource_dagster.connector.loader import load_text
+from restsource_dagster.connector.model import Connector, Family, Resource
+from restsource_dagster.connector.partitions import Window, split_into_windows
+from restsource_dagster.engine.destination.dlt_config import configure_dlt, dlt_setting
+from restsource_dagster.engine.destination.tables import read_loaded_columns
+from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+from restsource_dagster.engine.dlt_compat import (
+    column_identifier,
+    get_nested_tables,
+    table_identifier,
+)
+from restsource_dagster.engine.errors import IngestError, ResourceError
+from restsource_dagster.engine.http.cancellation import RequestCancelled, Sleep
+from restsource_dagster.engine.http.redaction import Redactor, find_secrets
+from restsource_dagster.engine.incremental.cursor_overrides import (
+    check_resources_exist,
+    cursor_column,
+    parse_cursor_value,
+)
+from restsource_dagster.engine.incremental.window_filter import BackfillWindow
+from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
+from restsource_dagster.engine.preview.preview_limits import (
+    PreviewEnd,
+    PreviewLimits,
+    PreviewWatch,
+    hosts_of,
+)
+from restsource_dagster.engine.preview.preview_pages import PreviewEndpoints, SeenPages
+from restsource_dagster.engine.preview.previewed import (
+    Preview,
+    PreviewedCursor,
+    PreviewedKey,
+    PreviewedResource,
+    PreviewedTable,
+)
+from restsource_dagster.engine.run.load_outcomes import root_cause
+from restsource_dagster.engine.run_progress import Progress, SilentObserver
+from restsource_dagster.engine.source.dlt_source import FamilySource, build_family_source
+from restsource_dagster.settings import Settings
+
+__all__ = ["preview", "preview_text"]
+
+_logger = logging.getLogger(__name__)
+
+_SHOWN_DUPLICATES = 3
+_OWN_COLUMNS = "_dlt_"
+Rows = Sequence[Mapping[str, Any]]
+TokenRequests = "token"
+
+
+class _Messages(SilentObserver):
+    """Keeps what the engine says."""
+
+    def __init__(self, forward: Callable[[str], None] | None) -> None:
+        self.texts: list[str] = []
+        self._forward = forward
+
+    def message(self, text: str) -> None:
+        """Keep a sentence, and hand it on."""
+        self.texts.append(text)
+        if self._forward is not None:
+            self._forward(text)
+
+
+@dataclass(frozen=True)
+class CursorBounds:
+    """From where on, and up to where, rows with a cursor are previewed; texts that a person typed."""
+
+    start: str | None = None
+    end: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.start is not None or self.end is not None
+
+    def plan(self, plan: ResourcePlan) -> ResourcePlan:
+        """Return the plan of a root that starts at `start`. Raises `IngestError` for a wrong value."""
+        given = plan.incremental
+        if given is None or self.start is None:
+            return plan
+        value = parse_cursor_value(plan.resource.name, self.start, given.initial_value)
+        moved: Incremental[Any] = Incremental(
+            cursor_path=given.cursor_path,
+            initial_value=value,
+            end_value=given.end_value,
+            last_value_func=given.last_value_func,
+            row_order=given.row_order,
+            lag=given.lag,
+            on_cursor_value_missing=given.on_cursor_value_missing,
+        )
+        return replace(plan, incremental=moved)
+
+    def window(self, plan: ResourcePlan) -> BackfillWindow | None:
+        """Return the window of a root; None without an end. Raises `ResourceError` for wrong ends."""
+        if plan.incremental is None or self.end is None:
+            return None
+        initial = plan.incremental.initial_value
+        start = initial if self.start is None else self.start
+        if start is None:
+            raise ResourceError(plan.resource.name, "--to needs --from: there is no initial_value")
+        try:
+            form = None if initial is None else detect_cursor_format(initial)
+            window: Window = split_into_windows(start, self.end, cursor_format=form)[0]
+        except ValueError as error:
+            raise ResourceError(plan.resource.name, str(error)) from None
+        return BackfillWindow(window, window)
+
+
+def preview_text(text: str, path: Path, **given: Any) -> Preview:
+    """Preview the connector of a text that is not saved; `path` names it, its suffix says JSON or YAML.
+
+    The other arguments are those of `preview`. Errors of the file are the preview's problems.
+    """
+    loaded = load_text(text, path)
+    if loaded.connector is None:
+        errors = tuple(one.as_text() for one in loaded.problems if one.severity == "error")
+        return Preview(path.stem, problems=errors)
+    return preview(loaded.connector, **given)
+
+
+def preview(
+    connector: Connector,
+    *,
+    settings: Settings,
+    environment: Mapping[str, str],
+    resources: Collection[str] | None = None,
+    limits: PreviewLimits | None = None,
+    bounds: CursorBounds | None = None,
+    end: PreviewEnd | None = None,
+    on_message: Callable[[str], None] | None = None,
+    sleep: Sleep | None = None,
+) -> Preview:
+    """Read the first pages of a connector's resources, or of the named ones and those above them.
+
+    Nothing is written, and no cursor moves. Errors are problems of the result. `bounds` limits the cursors
+    of roots. `end` ends it from another thread; what was read by then is returned. `settings` gives the
+    destination whose types the columns have; it is not opened. `sleep` replaces the wait, in seconds,
+    before a request is retried. Raises `UnknownResourceError`.
+    """
+    started = time.monotonic()
+    if resources is not None:
+        check_resources_exist(connector, resources)
+    configure_dlt()
+    try:
+        values = read_references(connector.references, environment, dlt_setting)
+        resolved = connector.resolved(values)
+    except MissingReferencesError as error:
+        return Preview(connector.name, problems=(str(error),))
+    limits, end = limits or PreviewLimits(), end or PreviewEnd()
+    redactor = Redactor(find_secrets(connector, resolved, values))
+    messages = _Messages(on_message)
+    watch = PreviewWatch(redactor, limits.hosts or hosts_of(resolved), limits.answer_chars)
+    resolved = _without_prefetch(resolved)
+    with (
+        redactor.redacted_errors(IngestError),
+        tempfile.TemporaryDirectory(prefix="restsource-preview-") as folder,
+        closing(
+            PreviewEndpoints(
+                resolved,
+                redactor,
+                Progress(messages, redactor),
+                sleep,
+                Path(folder),
+                limits=limits,
+                watch=watch,
+            )
+        ) as endpoints,
+        end.limited(limits),
+    ):
+        reader = _PreviewReader(
+            resolved, endpoints, settings, limits, bounds or CursorBounds(), watch, messages, folder
+        )
+        read = tuple(reader.read(_wanted(resolved, resources)))
+    return Preview(
+        connector.name, read, reader.problems_of_all(), end.reason, time.monotonic() - started
+    )
+
+
+def _without_prefetch(connector: Connector) -> Connector:
+    """Return the connector with one request at a time: none is sent that may turn out to be unneeded.
+
+    A log of requests that connectors share is a file of the project, so it is left out.
+    """
+    return replace(
+        connector,
+        http=connector.http.model_copy(update={"max_concurrency": 1, "shared": None}),
+    )
+
+
+def _wanted(connector: Connector, resources: Collection[str] | None) -> frozenset[str]:
+    """Return the resources to preview, with those above them."""
+    chosen = (
+        {one.name for one in connector.resources if one.selected}
+        if resources is None
+        else {*resources}
+    )
+    names = set(chosen)
+    for family in connector.families:
+        for member in reversed(family.members):
+            if member.name in names and member.parent:
+                names.add(member.parent)
+    return frozenset(names)
+
+
+@dataclass
+class _PreviewReader:
+    """Reads families one after the other, each in a dlt pipeline of its own."""
+
+    connector: Connector
+    endpoints: PreviewEndpoints
+    settings: Settings
+    limits: PreviewLimits
+    bounds: CursorBounds
+    watch: PreviewWatch
+    messages: _Messages
+    folder: str
+    _is_bounded: bool = False
+    _errors: dict[str, list[str]] = field(default_factory=dict)
+
+    def read(self, wanted: frozenset[str]) -> Iterator[PreviewedResource]:
+        """Yield what was read of each resource, family by family."""
+        for number, family in enumerate(self.connector.families):
+            members = [one for one in family.members if one.name in wanted]
+            if members:
+                yield from self._read_family(family, members, str(number))
+
+    def problems_of_all(self) -> tuple[str, ...]:
+        """Return what is wrong with the preview as a whole."""
+        if self.bounds and not self._is_bounded:
+            return ("--from and --to are values of a cursor, and none of these resources has one",)
+        return ()
+
+    def _read_family(
+        self, family: Family, members: Sequence[Resource], folder: str
+    ) -> Iterator[PreviewedResource]:
+        first_message = len(self.messages.texts)
+        plans: dict[str, ResourcePlan] = {}
+        tables: _Tables | None = None
+        try:
+            found = build_resource_plans(family, self.connector, [one.name for one in members])
+            plans = {plan.resource.name: plan for plan in found}
+            tables = self._normalize(family.root.name, plans, folder)
+        except Exception as error:  # noqa: BLE001 - families are isolated: any error is a problem
+            self._note_error(error, family)
+        texts = self.messages.texts[first_message:]
+        for member in members:
+            yield self._previewed(member, plans.get(member.name), tables, family, texts)
+
+    def _normalize(self, root: str, plans: dict[str, ResourcePlan], folder: str) -> "_Tables":
+        """Extract a family and normalize it; return its tables. Raises what went wrong."""
+        window = self.bounds.window(plans[root])
+        if self.bounds and plans[root].incremental is not None:
+            self._is_bounded = True
+            plans[root] = plans[root] if window else self.bounds.plan(plans[root])
+        source = build_family_source(
+            self.connector,
+            self.endpoints,
+            plans,
+            root,
+            notify=lambda text: self.messages.message(self.watch.redactor(text)),
+            window=window,
+        )
+        pipeline = dlt.pipeline(
+            pipeline_name=self.connector.name,
+            pipelines_dir=f"{self.folder}/{folder}",
+            destination=self._destination(),
+            dataset_name=self.connector.name,
+        )
+        pipeline.extract(source.source, loader_file_format="jsonl")
+        self._conclude(source)
+        pipeline.normalize()
+        return _Tables.of(pipeline)
+
+    def _destination(self) -> AnyDestination:
+        """Return the destination of the project, or DuckDB if its load files can't be read here."""
+        try:
+            named = warehouse_from_settings(self.settings).destination()
+            made = cast("AnyDestination", Destination.from_reference(named))
+            if "jsonl" in made.capabilities().supported_loader_file_formats:
+                return made
+        except Exception as error:  # noqa: BLE001 - its driver may be missing, and a preview needs none
+            _logger.debug("the destination's types are not known: %s", type(error).__name__)
+        return cast("AnyDestination", Destination.from_reference("duckdb"))
+
+    def _conclude(self, source: FamilySource) -> None:
+        for name, watch in source.watches.items():
+            try:
+                watch.conclude()
+            except IngestError as error:
+                self._errors.setdefault(name, []).append(str(error))
+
+    def _note_error(self, error: Exception, family: Family) -> None:
+        cause = root_cause(error)[1]
+        if isinstance(cause, RequestCancelled):
+            return
+        name = getattr(cause, "resource", None) or family.root.name
+        text = str(cause) if isinstance(cause, IngestError) else f"{type(cause).__name__}: {cause}"
+        self._errors.setdefault(str(name), []).append(self.watch.redactor(text))
+
+    def _previewed(
+        self,
+        resource: Resource,
+        plan: ResourcePlan | None,
+        tables: "_Tables | None",
+        family: Family,
+        texts: Sequence[str],
+    ) -> PreviewedResource:
+        name, redacted = resource.name, _Redacted(self.watch.redactor)
+        seen = self.endpoints.seen.get(name) or SeenPages(name, self.limits, self.watch)
+        rows = tables.rows_of(resource) if tables else ()
+        key = _key_of(resource, rows, tables, redacted) if tables else None
+        # the paging is judged first: it adds notes
+        paging = seen.paging()
+        prefix = f"{name}: "
+        said = [text.removeprefix(prefix) for text in texts if text.startswith(prefix)]
+        found = tables.previewed(resource, self.limits.rows, redacted) if tables else ()
+        is_root = name == family.root.name
+        tokens = self.watch.noted.pop(TokenRequests, []) if is_root else []
+        problems = [*seen.problems, *self._errors.get(name, ()), *_problems_of_key(resource, key)]
+        return PreviewedResource(
+            name=name,
+            parent=resource.parent,
+            write_disposition=resource.disposition.value,
+            requests=(*tokens, *self.watch.noted.get(name, ())),
+            received=seen.received,
+            paging=replace(paging, evidence=self.watch.redactor(paging.evidence)),
+            table=found[0] if found else None,
+            nested=tuple(found[1:]),
+            key=key,
+            cursor=_cursor_of(plan, rows, tables, self.bounds, redacted),
+            calls_left=seen.calls_left,
+            records=tuple(redacted(record) for record in seen.records),
+            problems=tuple(dict.fromkeys(map(self.watch.redactor, problems))),
+            notes=tuple(dict.fromkeys([*seen.notes, *said])),
+        )
+
+
+@dataclass(frozen=True)
+class _Redacted:
+    """Replaces secrets in the texts of a JSON value."""
+
+    redactor: Redactor
+
+    def __call__(self, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {self.redactor(str(key)): self(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self(item) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        text = str(value)
+        hidden = self.redactor(text)
+        return value if hidden == text else hidden
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """The normalized tables of a family: dlt's schema, and all rows by table."""
+
+    schema: Schema
+    rows: Mapping[str, Rows]
+
+    @classmethod
+    def of(cls, pipeline: dlt.Pipeline) -> "_Tables":
+        """Read them from the load package that dlt has made."""
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for load_id in pipeline.list_normalized_load_packages():
+            for job in pipeline.get_load_package_info(load_id).jobs["new_jobs"]:
+                if job.job_file_info.file_format == "jsonl":
+                    lines = Path(job.file_path).read_text(encoding="utf-8").splitlines()
+                    table = rows.setdefault(job.job_file_info.table_name, [])
+                    table.extend(json.loads(line) for line in lines if line)
+        if not pipeline.default_schema_name:
+            return cls(Schema(pipeline.pipeline_name), rows)
+        return cls(pipeline.default_schema, rows)
+
+    def rows_of(self, resource: Resource) -> Rows:
+        """Return the rows of a resource's own table."""
+        return self.rows.get(table_identifier(self.schema, resource.table), ())
+
+    def previewed(
+        self, resource: Resource, max_rows: int, redacted: _Redacted
+    ) -> Sequence[PreviewedTable]:
+        """Return a resource's table and those of its nested lists."""
+        own = table_identifier(self.schema, resource.table)
+        if own not in self.schema.tables:
+            return [PreviewedTable(own, (), 0)]
+        nested = [str(one["name"]) for one in get_nested_tables(self.schema.tables, own)]
+        return [
+            PreviewedTable(
+                name,
+                tuple(
+                    one
+                    for one in read_loaded_columns(self.schema, name)
+                    if not one.name.startswith(_OWN_COLUMNS)
+                ),
+                len(self.rows.get(name, ())),
+                tuple(
+                    {
+                        key: redacted(value)
+                        for key, value in row.items()
+                        if not key.startswith(_OWN_COLUMNS)
+                    }
+                    for row in self.rows.get(name, ())[:max_rows]
+                ),
+            )
+            for name in dict.fromkeys([own, *nested])
+        ]
+
+
+def _key_of(
+    resource: Resource, rows: Rows, tables: _Tables, redacted: _Redacted
+) -> PreviewedKey | None:
+    if not resource.primary_key or not rows:
+        return None
+    names = [column_identifier(tables.schema, name) for name in resource.primary_key]
+    counts: dict[str, int] = {}
+    for row in rows:
+        text = json.dumps([row.get(name) for name in names], default=str)
+        counts[text] = counts.get(text, 0) + 1
+    twice = [text for text, count in counts.items() if count > 1]
+    shown = tuple(redacted.redactor(text[1:-1]) for text in twice[:_SHOWN_DUPLICATES])
+    return PreviewedKey(tuple(names), not twice, shown)
+
+
+def _problems_of_key(resource: Resource, key: PreviewedKey | None) -> Iterator[str]:
+    """Yield that rows would replace one another. Versions of a row share its key on purpose."""
+    disposition = resource.disposition
+    has_versions = disposition.strategy in ("scd2", "cdc") or any(
+        one.dedup_sort for one in resource.hints.columns_by_name.values()
+    )
+    if key is None or key.is_unique or disposition.value != "merge" or has_versions:
+        return
+    yield (
+        f"primary_key {', '.join(key.columns)} is not unique: several rows have "
+        f"{'; '.join(key.duplicates)}, and only one of each would be stored"
+    )
+
+
+def _cursor_of(
+    plan: ResourcePlan | None,
+    rows: Rows,
+    tables: _Tables | None,
+    bounds: CursorBounds,
+    redacted: _Redacted,
+) -> PreviewedCursor | None:
+    if plan is None or plan.incremental is None:
+        return None
+    path = str(plan.incremental.cursor_path)
+    start = plan.incremental.initial_value
+    if plan.resource.parent is None and bounds.start is not None:
+        start = bounds.start
+    field_name = cursor_column(path)
+    values: list[Any] = []
+    if field_name and tables:
+        column = column_identifier(tables.schema, field_name)
+        values = [row[column] for row in rows if row.get(column) is not None]
+    lowest, highest = _range_of(values)
+    return PreviewedCursor(path, redacted(start), redacted(lowest), redacted(highest))
+
+
+def _range_of(values: Sequence[Any]) -> tuple[Any, Any]:
+    """Return the lowest and the highest cursor value; None for values that have no common order."""
+    try:
+        form = detect_cursor_format(values[0]) if values else None
+        if form is None:
+            return None, None
+        return min(values, key=form.comparison_key), max(values, key=form.comparison_key)
+    except (CursorValueError, TypeError, ValueError):
+        return None, None
