@@ -1,5 +1,6 @@
 """What all tests share: their order, a folder of their own and, if they ask for it, a server."""
 
+import gc
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -59,6 +60,8 @@ def pytest_configure() -> None:
     hypothesis_settings.register_profile("new_examples", unhurried)
     hypothesis_settings.register_profile("same_examples", unhurried, derandomize=True)
     hypothesis_settings.load_profile("same_examples")
+    # modules and tests are a million objects that stay: to look at them all takes a twentieth of the time
+    gc.set_threshold(50_000, 20, 50)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import duckdb
-
 from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster_tests.cli.project import Project
+from restsource_dagster_tests.making import reading
 from restsource_dagster_tests.servers.api import Seen
 
 __all__ = ["ROWS", "answer_orders", "ids", "write_stock"]
@@ -63,6 +62,6 @@ def answer_orders(rows: list[dict[str, Any]]) -> Callable[[Seen], dict[str, Any]
 
 def ids(project: Project, table: str = "orders") -> list[int]:
     """The ids in the table."""
-    with duckdb.connect(str(project.folder / "data" / DATABASE_NAME), read_only=True) as connection:
+    with reading(project.folder / "data" / DATABASE_NAME) as connection:
         rows = connection.execute(f"SELECT id FROM shop.{table} ORDER BY id").fetchall()
     return [row[0] for row in rows]

@@ -6,7 +6,6 @@ import pty
 import sys
 from collections.abc import Callable, Iterator
 
-import duckdb
 import pytest
 
 from restsource_dagster.cli.app import main
@@ -14,6 +13,7 @@ from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke
 from restsource_dagster_tests.cli.stock import ids, write_stock
+from restsource_dagster_tests.making import reading
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def stock(shop: Project) -> Project:
 
 
 def tables(project: Project) -> set[str]:
-    with duckdb.connect(str(project.folder / "data" / DATABASE_NAME), read_only=True) as connection:
+    with reading(project.folder / "data" / DATABASE_NAME) as connection:
         rows = connection.execute(
             "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'shop'"
         ).fetchall()

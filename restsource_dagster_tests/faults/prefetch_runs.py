@@ -14,7 +14,7 @@ from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import connector_of
-from restsource_dagster_tests.making import make_settings
+from restsource_dagster_tests.making import make_settings, warehouse
 
 __all__ = ["RunResult", "run_result", "with_and_without_prefetch"]
 
@@ -58,7 +58,7 @@ def run_result(connector: Connector, settings: Settings) -> RunResult:
     database = settings.data_dir / DATABASE_NAME
     if not database.exists():
         return RunResult({}, None, outcomes_by_name)
-    with duckdb.connect(str(database), read_only=True) as connection:
+    with warehouse(settings) as connection:
         return RunResult(_tables(connection, connector), _state(connection), outcomes_by_name)
 
 

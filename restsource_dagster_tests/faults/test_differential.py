@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import dlt
-import duckdb
 import pytest
 from dlt.sources.rest_api import rest_api_source
 
@@ -14,7 +13,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shape_resources import CHILDREN, CURSORS, PAGES, SELECTORS
 from restsource_dagster_tests.faults.shapes import Shapes
-from restsource_dagster_tests.making import load, make_connector
+from restsource_dagster_tests.making import load, make_connector, reading
 from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=19)
@@ -42,7 +41,7 @@ def load_with_stock_dlt(connector: Connector, folder: Path) -> None:
 def tables_of(database: Path) -> dict[str, list[Any]]:
     """All rows of all tables, without what is dlt's or ours own."""
     found = {}
-    with duckdb.connect(str(database), read_only=True) as connection:
+    with reading(database) as connection:
         tables = connection.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'shop' "
             "AND NOT starts_with(table_name, '_')"

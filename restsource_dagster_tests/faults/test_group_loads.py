@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of
@@ -16,6 +14,7 @@ from restsource_dagster_tests.faults.prefetch_runs import (
     run_result,
     with_and_without_prefetch,
 )
+from restsource_dagster_tests.making import warehouse
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=20)
@@ -54,7 +53,7 @@ def served(
 
 def packages(settings: Settings) -> list[int]:
     """How many tables came with each load package, dlt's own left out."""
-    with duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True) as connection:
+    with warehouse(settings) as connection:
         tables = connection.execute(
             "SELECT table_name FROM duckdb_columns() WHERE column_name = '_dlt_load_id' "
             "AND schema_name = 'shop' AND NOT starts_with(table_name, '_')"

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import duckdb
 import pytest
 
 from restsource_dagster.connector.loader import load_file
-from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import warehouse
 from restsource_dagster_tests.recipes.apis import APIS
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
@@ -94,6 +93,6 @@ def test_what_arrives_is_what_the_page_shows(
 def rows_in(settings: Settings, table: str, columns: list[str]) -> list[Any]:
     """The rows of a table as the page writes them: all values as text, null as an empty text."""
     texts = ", ".join(f"coalesce(\"{column}\"::varchar, '')" for column in columns)
-    with duckdb.connect(str(settings.data_dir / DATABASE_NAME), read_only=True) as database:
+    with warehouse(settings) as database:
         database.execute("set TimeZone = 'UTC'")
         return sorted(database.execute(f'select {texts} from shop."{table}"').fetchall())

@@ -364,6 +364,7 @@ class PipelineManager:
             columns.move_into(Path(package))
         self._enter(families, "normalize")
         rows = count_normalized_rows(pipeline.normalize())
+        schema = pipeline.default_schema  # dlt reads it from a file on each access
         self._enter(families, "load")
         # the destination is locked from here on: other runs load while this one reads the API
         with self._locked():
@@ -371,7 +372,7 @@ class PipelineManager:
                 check_row_replacement(pipeline, self._deletions)
             if withdrawn.nullable:
                 self._drop_not_null(pipeline, withdrawn)
-            pending = self._note_pending_load(pipeline)
+            pending = self._note_pending_load(pipeline, schema)
             self._remove_children(pipeline, list(removed()))
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
             noted = self._note_known_rows(pipeline, known) if known else {}
@@ -381,12 +382,12 @@ class PipelineManager:
             with self._connected() as client:
                 if client is not None:
                     if part and part.is_last:
-                        drop_staged_rows(client, pipeline.default_schema, part)
+                        drop_staged_rows(client, schema, part)
                     if known and known.earlier and not noted:
                         forget_known_rows(client, known.root)
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
-                counts = _count_loaded_tables(pipeline, source, client)
+                counts = _count_loaded_tables(schema, source, client)
         return LoadSummary(rows, counts, info, withdrawn.changes)
 
     def _withdraw_settings(self, pipeline: dlt.Pipeline, source: DltSource) -> WithdrawnSettings:
@@ -416,7 +417,7 @@ class PipelineManager:
                 for children in removed:
                     delete_children(client, pipeline.default_schema, children)
 
-    def _note_pending_load(self, pipeline: dlt.Pipeline) -> str | None:
+    def _note_pending_load(self, pipeline: dlt.Pipeline, schema: Schema) -> str | None:
         """Note in the destination what a killed load recovers from; return the load's id."""
         with self._connected() as client:
             if client is None:
@@ -426,8 +427,8 @@ class PipelineManager:
                 log_pending_overrides(client, load_ids, self._overrides)
             # a load without files stores no schema
             if load_ids and _has_sql_tables(pipeline):
-                let_schema_be_stored(client, pipeline.default_schema)
-            pending = log_pending_load(pipeline, client, self._deletions)
+                let_schema_be_stored(client, schema)
+            pending = log_pending_load(pipeline, schema, client, self._deletions)
             if self._deletions:
                 delete_replaced_rows(pipeline, client, self._deletions)
             return pending
@@ -514,10 +515,9 @@ def _sql_client_of(pipeline: dlt.Pipeline) -> SqlClient | None:
 
 
 def _count_loaded_tables(
-    pipeline: dlt.Pipeline, source: DltSource, client: SqlClient | None
+    schema: Schema, source: DltSource, client: SqlClient | None
 ) -> Mapping[str, int | None]:
     """Return the row counts of the source's tables; None for each if the destination has no SQL."""
-    schema = pipeline.default_schema
     tables = {
         table_identifier(schema, str(resource.table_name))
         for resource in source.resources.selected.values()

@@ -130,17 +130,17 @@ class _AppendedTable:
 
 
 def log_pending_load(
-    pipeline: dlt.Pipeline, client: SqlClient, replaced: Collection[str] = ()
+    pipeline: dlt.Pipeline, schema: Schema, client: SqlClient, replaced: Collection[str] = ()
 ) -> str | None:
     """Note the appended tables of the next load; return its id, None if it appends to no table.
 
-    `replaced` are root tables whose rows this load replaces in one transaction. If it is killed,
+    `schema` is the pipeline's. `replaced` are root tables whose rows this load replaces in one transaction. If it is killed,
     they hold the old rows or the new ones, and both are right.
     """
     load_ids = pipeline.list_normalized_load_packages()
     if len(load_ids) != 1:
         return None
-    appended = list(_appended_tables(pipeline, load_ids[0], replaced))
+    appended = list(_appended_tables(pipeline, schema, load_ids[0], replaced))
     if not appended:
         return None
     if not client.has_dataset():
@@ -280,16 +280,16 @@ def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
 
 
 def _appended_tables(
-    pipeline: dlt.Pipeline, load_id: str, replaced: Collection[str]
+    pipeline: dlt.Pipeline, schema: Schema, load_id: str, replaced: Collection[str]
 ) -> Iterator[_AppendedTable]:
     """Yield the tables that a load appends to, each after its parent."""
-    schema = pipeline.default_schema
+    roots = [root for root in _appended_roots(schema) if root not in replaced]
+    if not roots:
+        return
     package = pipeline.get_load_package_info(load_id)
     jobs = {job.job_file_info.table_name for job in package.jobs["new_jobs"]}
     position = 0
-    for root in _appended_roots(schema):
-        if root in replaced:
-            continue
+    for root in roots:
         chain = list(_table_chain(schema, root))
         if jobs.isdisjoint(str(table["name"]) for table in get_nested_tables(schema.tables, root)):
             continue

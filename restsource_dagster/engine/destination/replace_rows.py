@@ -398,6 +398,20 @@ class DuckDBDestination(ReplacingDestination, duckdb_destination):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
+        self._configurations: dict[Any, Any] = {}
+
+    def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
+        """Return the configuration, resolved once for each dataset.
+
+        dlt makes a client for each step of a load, and resolves the same fields for each of them. The
+        clients share the pool of connections, as those of one `pipeline.load` do anyway.
+        """
+        if initial_config is None or initial_config.is_resolved():
+            return super().configuration(initial_config, accept_partial)
+        key = (accept_partial, initial_config.dataset_name, initial_config.default_schema_name)
+        if key not in self._configurations:
+            self._configurations[key] = super().configuration(initial_config, accept_partial)
+        return self._configurations[key]
 
     def capabilities(
         self, config: Any = None, naming: Any = None
