@@ -1,4 +1,4 @@
-"""Packages import in one direction only: connector, engine, orchestration, cli."""
+"""Packages import in one direction only: connector, engine, orchestration, authoring, cli."""
 
 import ast
 import subprocess
@@ -11,12 +11,22 @@ import pytest
 import restsource_dagster
 
 PACKAGE = Path(restsource_dagster.__file__).parent
-OURS = ("engine", "orchestration", "local_runtime", "cli")
+OURS = ("engine", "orchestration", "local_runtime", "authoring", "cli")
 FORBIDDEN = {
     "connector": ("dlt", "dagster", "dagster_dlt", *OURS),
-    "engine": ("dagster", "dagster_dlt", "orchestration", "local_runtime", "cli"),
-    "orchestration": ("local_runtime", "cli"),
-    "local_runtime": ("connector", "cli"),
+    "engine": ("dagster", "dagster_dlt", "orchestration", "local_runtime", "authoring", "cli"),
+    "orchestration": ("local_runtime", "authoring", "cli"),
+    "local_runtime": ("connector", "authoring", "cli"),
+    "authoring": ("local_runtime", "cli"),
+    "authoring/importing": (
+        "dlt",
+        "dagster",
+        "dagster_dlt",
+        "engine",
+        "orchestration",
+        "local_runtime",
+        "cli",
+    ),
     "cli": ("local_runtime",),
     "settings.py": ("dlt", "dagster", "connector", *OURS),
 }
@@ -94,6 +104,7 @@ def test_a_part_of_the_engine_imports_only_parts_before_it(package: str) -> None
     [
         ("restsource_dagster.connector.loader", ("dlt", "dagster")),
         ("restsource_dagster.cli", ("dlt", "dagster")),
+        ("restsource_dagster.cli.import_command", ("dlt", "dagster")),
         ("restsource_dagster.engine.run.ingest", ("dagster",)),
         ("restsource_dagster.definitions", ("dlt", "dagster_dlt", "duckdb", "pyarrow")),
     ],

@@ -1,7 +1,6 @@
 """`restsource new`: write a connector file that uses a template."""
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 
 from restsource_dagster.cli.common import read_settings
+from restsource_dagster.cli.env_file import add_to_env
 from restsource_dagster.cli.options import (
     ConfigsOption,
     InputOption,
@@ -32,8 +32,6 @@ from restsource_dagster.connector.validation.diagnostics import nearest_name, pr
 
 __all__ = ["new"]
 
-_ENV_FILE = Path(".env")
-_PRIVATE_MODE = 0o600
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _FALSE_WORDS = frozenset({"false", "no", "0"})
 
@@ -76,7 +74,7 @@ def new(
     # "x": never over a file that was made meanwhile
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    missing = _add_to_env(secrets)
+    missing = add_to_env(secrets)
     _report(path, missing, as_json=as_json)
 
 
@@ -160,33 +158,6 @@ def _ask(key: str, expected: TemplateInput) -> Any:
         prompt_suffix="> ",
     )
     return _typed(key, text, expected)
-
-
-def _add_to_env(secrets: Mapping[str, str]) -> list[str]:
-    """Add variables to `.env`, whose other lines stay; return those without a value.
-
-    A variable that has a line already keeps it.
-    """
-    text = _ENV_FILE.read_text(encoding="utf-8") if _ENV_FILE.exists() else ""
-    known = set(re.findall(r"^(?:export\s+)?(\w+)=", text, re.MULTILINE))
-    for key in sorted(known & {key for key, value in secrets.items() if value}):
-        print_notice(f"{key} is in .env already and keeps its value; the one given is not written.")
-    new_ones = {key: value for key, value in secrets.items() if key not in known}
-    if new_ones:
-        # opened so that a new file is private from its first byte
-        handle = os.open(_ENV_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _PRIVATE_MODE)
-        with os.fdopen(handle, "a", encoding="utf-8") as file:
-            file.write("" if text.endswith("\n") or not text else "\n")
-            file.writelines(f"{key}={_quoted(value)}\n" for key, value in new_ones.items())
-    return [key for key, value in new_ones.items() if not value]
-
-
-def _quoted(value: str) -> str:
-    """Return a value as `.env` files have it: in single quotes, if it holds more than plain characters."""
-    if re.fullmatch(r"[\w.:/@+=-]*", value, re.ASCII):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _report(path: Path, missing: Iterable[str], *, as_json: bool) -> None:

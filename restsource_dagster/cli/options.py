@@ -9,9 +9,13 @@ __all__ = [
     "CallsOption",
     "ConfigsOption",
     "DryRunOption",
+    "EnvOption",
+    "ExcludeOption",
     "ExpandedOption",
     "FromOption",
     "FullRefreshOption",
+    "ImportArgument",
+    "IncludeOption",
     "InputOption",
     "JsonOption",
     "MaxMegabytesOption",
@@ -20,6 +24,7 @@ __all__ = [
     "NameOrFileArgument",
     "NewNameArgument",
     "PagesOption",
+    "OutOption",
     "PathsArgument",
     "PreviewFromOption",
     "PreviewResourcesArgument",
@@ -90,6 +95,46 @@ ResourceOption = Annotated[
         "--resource",
         text="A resource to load. May be repeated. By default all of the template's.",
         metavar="RESOURCE",
+    ),
+]
+ImportArgument = Annotated[
+    list[str] | None,
+    _argument(
+        "[KIND] [FILE]",
+        "What to import: a kind (curl; found out if left out) and files. "
+        "Further files are those that the first one refers to. `-` or no file is standard input.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    _option(
+        "--out",
+        metavar="FILE",
+        text="The file to write, which also names the connector; `-` prints it. By default the source's own "
+        "name in the folder of --configs.",
+    ),
+]
+IncludeOption = Annotated[
+    list[str] | None,
+    _option(
+        "--include",
+        metavar="PATTERN",
+        text="Import only resources of such a name: `orders*`. May be repeated.",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    _option(
+        "--exclude",
+        metavar="PATTERN",
+        text="Leave out resources of such a name. May be repeated.",
+    ),
+]
+EnvOption = Annotated[
+    bool,
+    _option(
+        "--env",
+        text="Write the variables that the file refers to into `.env`, with the secrets of the source.",
     ),
 ]
 ExpandedOption = Annotated[

@@ -1,0 +1,525 @@
+"""Read cURL commands, as documentation prints them and browsers copy them (bash, cmd and PowerShell)."""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from restsource_dagster.authoring.importing.connector_draft import ConnectorDraft, assemble
+from restsource_dagster.authoring.importing.sent_requests import (
+    SentField,
+    SentRequest,
+    api_of_requests,
+    variable_mark,
+)
+from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
+from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece
+
+__all__ = ["is_curl", "read_curl"]
+
+_START = re.compile(r"(?:[$%>#]\s+|PS [^>\n]*>\s*)?curl(?:\.exe)?(?=\s)", re.IGNORECASE)
+_PRIVATE = re.compile("[\ue000-\ue0ff]")
+
+
+def is_curl(text: str) -> bool:
+    """True if a text is a cURL command, perhaps below comments."""
+    lines = (line.strip() for line in text.splitlines())
+    first = next((line for line in lines if line and not _is_comment(line)), "")
+    return _START.match(first) is not None
+
+
+def _is_comment(line: str) -> bool:
+    return line.startswith(("#", "//")) and not _START.match(line)
+
+
+def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
+    """Return the connector of cURL commands: one resource for each. Raises `SourceError`.
+
+    Paths in the report name a command by its number, and in it an option and a name: `/1/-H Accept`.
+    """
+    text = "\n".join(file.text for file in files)
+    # a quote in the words before the first command would look like the beginning of a text
+    begin = re.search(rf"^\s*{_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
+    text = text[begin.start() :] if begin else ""
+    commands = [_labelled(_parsed(words)) for words in _split_commands(_PRIVATE.sub("", text))]
+    if not commands:
+        raise SourceError("no cURL command: it begins with the word curl")
+    document = {str(number): made.labels for number, made in enumerate(commands, 1)}
+    root = Piece(document, (), Ledger())
+    requests = [made.request(root.get(str(number))) for number, made in enumerate(commands, 1)]
+    draft = assemble(api_of_requests(requests, name, {}))
+    draft.ledger.add_unread(document, lambda path: _reason(str(path[1]) if len(path) > 1 else ""))
+    return draft
+
+
+# ---- the words of a command
+
+
+def _split_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command, without `curl` itself."""
+    if re.search(r"\^\s*\r?\n|\^\"", text):
+        text = _without_carets(text)
+        yield from (_words_of_windows(each) for each in _chunks(text))
+        return
+    if re.search(r"`\r?\n", text):
+        text = re.sub(r"`\r?\n", " ", text)
+        text = re.sub(r"`(.)", lambda m: f"\\{m[1]}", text)
+    for chunk in _chunks(_without_dialect(text)):
+        try:
+            words = shlex.split(chunk)
+        except ValueError as error:
+            raise SourceError(f"the cURL command can't be read: {error}".lower()) from None
+        yield [word.replace(_NEWLINE, "\n") for word in words]
+
+
+_NEWLINE = "\ue0ff"
+"""A line end in quotes, while lines are told apart."""
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Yield the text of each command: from one line that begins with curl to the next."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        start = _START.match(line.strip())
+        if start:
+            if lines:
+                yield " ".join(lines)
+            lines = [line.strip()[start.end() :]]
+        elif lines and line.strip() and not _is_comment(line.strip()):
+            lines.append(line)
+    if lines:
+        yield " ".join(lines)
+
+
+_BASH_TOKEN = re.compile(
+    r"""(?P<ansi>\$'(?:\\.|[^'\\])*')
+      | (?P<single>'[^']*')
+      | (?P<double>\$?"(?:\\.|[^"\\])*")
+      | (?P<continued>\\[ \t]*\r?\n)
+      | (?P<escape>\\.)
+      | (?P<variable>\$(?:\{\w+\}|[A-Za-z_]\w*))
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_VARIABLE = re.compile(r"(?<!\\)\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
+_ANSI = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b"}
+_ANSI_ESCAPE = re.compile(
+    r"\\(?:u([0-9a-fA-F]{1,4})|U([0-9a-fA-F]{1,8})|x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL
+)
+
+
+def _without_dialect(text: str) -> str:
+    """Return a bash text that `shlex` reads: no `$'...'`, no continued lines, variables marked."""
+    return _BASH_TOKEN.sub(_plain_token, text)
+
+
+def _plain_token(found: re.Match[str]) -> str:
+    text = found[0]
+    match found.lastgroup:
+        case "ansi":
+            made = _ANSI_ESCAPE.sub(_ansi_character, text[2:-1])
+            return shlex.quote(made).replace("\n", _NEWLINE)
+        case "double":
+            marked = _VARIABLE.sub(_marked, text.removeprefix("$"))
+            return re.sub(r"\\\r?\n", "", marked).replace("\n", _NEWLINE)
+        case "single":
+            return text.replace("\n", _NEWLINE)
+        case "continued":
+            return " "
+        case "variable":
+            return _VARIABLE.sub(_marked, text)
+    return text
+
+
+def _marked(found: re.Match[str]) -> str:
+    return variable_mark(found[1] or found[2])
+
+
+def _ansi_character(found: re.Match[str]) -> str:
+    """Return the character of an escape in `$'...'` (bash's ANSI-C quoting)."""
+    code = found[1] or found[2] or found[3]
+    if code:
+        number = int(code, 16)
+        return chr(number) if number <= 0x10FFFF else ""
+    return chr(int(found[4], 8)) if found[4] else _ANSI.get(found[5], found[5])
+
+
+def _without_carets(text: str) -> str:
+    """Return a text of cmd without its escapes: a caret before a line end continues the line."""
+    # browsers write a line end in a body as a caret and two line ends
+    text = re.sub(r"\^\r?\n\r?\n", _NEWLINE, text)
+    text = re.sub(r"\^\r?\n", " ", text)
+    return re.sub(r"\^(.)", r"\1", text)
+
+
+_KEPT_QUOTE = "\ue0fe"
+
+
+def _words_of_windows(text: str) -> list[str]:
+    """Split a command as programs on Windows do: `\\"` and `""` in quotes are a quote."""
+    # two backslashes before a quote are one backslash, and one makes the quote a character
+    text = re.sub(r'(\\+)"', _escaped_quote, text)
+    words: list[str] = []
+    current: list[str] = []
+    quoted = False
+    for part in re.findall(r'""|"|\s|[^"\s]+', text):
+        if part.isspace() and not quoted:
+            words.extend(["".join(current)] if current else [])
+            current = []
+        elif part == '""':
+            current.append('"' if quoted else "")
+        elif part == '"':
+            quoted = not quoted
+            current.append("")  # a word, even an empty one
+        else:
+            current.append(part)
+    words.extend(["".join(current)] if current else [])
+    return [word.replace(_KEPT_QUOTE, '"').replace(_NEWLINE, "\n") for word in words]
+
+
+def _escaped_quote(found: re.Match[str]) -> str:
+    count = len(found[1])
+    return "\\" * (count // 2) + (_KEPT_QUOTE if count % 2 else '"')
+
+
+# ---- the options of a command
+
+
+class _OptionParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise `SourceError`; argparse would end the process. The message names options, no values."""
+        raise SourceError(f"the cURL command can't be read: {message.partition(':')[0]}")
+
+
+_VALUE_OPTIONS: dict[str, tuple[str, ...]] = {
+    "request": ("-X", "--request"),
+    "user": ("-u", "--user"),
+    "agent": ("-A", "--user-agent"),
+    "referer": ("-e", "--referer"),
+    "bearer": ("--oauth2-bearer",),
+}
+_LIST_OPTIONS: dict[str, tuple[str, ...]] = {
+    "headers": ("-H", "--header"),
+    "cookies": ("-b", "--cookie"),
+    "forms": ("-F", "--form", "--form-string"),
+    "urls": ("--url",),
+    "url_query": ("--url-query",),
+}
+_FLAGS: dict[str, tuple[str, ...]] = {
+    "get": ("-G", "--get"),
+    "head": ("-I", "--head"),
+    "digest": ("--digest",),
+    "other_auth": ("--ntlm", "--negotiate", "--anyauth"),
+}
+_SILENT_FLAGS = (
+    *("-s", "--silent", "-S", "--show-error", "-L", "--location", "-k", "--insecure", "-i"),
+    *("--include", "-v", "--verbose", "-f", "--fail", "--fail-with-body", "-#", "--progress-bar"),
+    *("-g", "--globoff", "--compressed", "--http1.0", "-0", "--http1.1", "--http2", "--http3"),
+    *("-N", "--no-buffer", "--http2-prior-knowledge", "--tlsv1.2", "--tlsv1.3", "-O", "-J"),
+    *("--remote-name", "-4", "-6", "--path-as-is", "--basic", "--no-progress-meter", "--raw"),
+    *("--location-trusted", "-n", "--netrc", "-a", "--append", "--ssl-reqd", "-q", "-Z"),
+)
+_SILENT_VALUES = (
+    *("-o", "--output", "--retry", "--retry-delay", "--retry-max-time", "--connect-timeout"),
+    *("-m", "--max-time", "-x", "--proxy", "-U", "--proxy-user", "-c", "--cookie-jar", "--cacert"),
+    *("-E", "--cert", "--key", "--pass", "-w", "--write-out", "-T", "--upload-file", "-K"),
+    *("--config", "-D", "--dump-header", "--resolve", "--max-redirs", "--limit-rate", "-r"),
+    *("--range", "-C", "--continue-at", "--ciphers", "--interface", "--unix-socket"),
+    *("--aws-sigv4", "--capath", "-z", "-y", "-Y"),
+)
+_DATA_OPTIONS = (
+    *("-d", "--data", "--data-ascii", "--data-raw", "--data-binary", "--data-urlencode"),
+    "--json",
+)
+
+_REASONS = {
+    "-k": "certificates are always verified",
+    "-L": "redirects are followed anyway, within the rules for hosts",
+    "-m": 'has a place beside the requests: write "http": {"timeout_seconds": ...}',
+    "-x": "a proxy is set in the environment: HTTPS_PROXY",
+    "-E": "certificates of clients are not supported",
+    "-T": "sends a file, and a connector only reads",
+    "--aws-sigv4": "signatures are not supported",
+    "--retry": "requests are retried anyway",
+    "--digest": "HTTP Digest is not supported",
+    "--ntlm": "this kind of login is not supported",
+}
+_SAME_OPTION = {
+    "--insecure": "-k",
+    "--location": "-L",
+    "--max-time": "-m",
+    "--proxy": "-x",
+    "--cert": "-E",
+    "--upload-file": "-T",
+    "--negotiate": "--ntlm",
+    "--anyauth": "--ntlm",
+}
+
+
+def _reason(label: str) -> str:
+    option = label.split(" ", maxsplit=1)[0]
+    known = _REASONS.get(_SAME_OPTION.get(option, option))
+    return known or "has no effect on what is asked for"
+
+
+class _Noted(argparse.Action):
+    """Keeps each option with its spelling, in the order of the command."""
+
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
+        del parser
+        namespace.noted.append((self.dest, option_string, values))
+
+
+def _option_parser() -> argparse.ArgumentParser:
+    parser = _OptionParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for dest, names in (*_VALUE_OPTIONS.items(), *_LIST_OPTIONS.items(), ("data", _DATA_OPTIONS)):
+        parser.add_argument(*names, dest=dest, action=_Noted)
+    for dest, names in _FLAGS.items():
+        parser.add_argument(*names, dest=dest, action=_Noted, nargs=0)
+    parser.add_argument(*_SILENT_FLAGS, dest="silent", action=_Noted, nargs=0)
+    parser.add_argument(*_SILENT_VALUES, dest="silent", action=_Noted)
+    return parser
+
+
+@dataclass(frozen=True)
+class _Command:
+    """The options of a command in their order, its addresses, unknown options, and what follows a pipe."""
+
+    noted: tuple[tuple[str, str, Any], ...]
+    urls: tuple[str, ...]
+    unknown: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def values(self, dest: str) -> list[tuple[str, Any]]:
+        return [(option, value) for kind, option, value in self.noted if kind == dest]
+
+    def last(self, dest: str) -> str | None:
+        found = self.values(dest)
+        return found[-1][1] if found else None
+
+
+_PIPES = frozenset({"|", ";", "&&", "||", ">", ">>", "<", "2>", "2>&1", "&"})
+
+
+def _parsed(words: Sequence[str]) -> _Command:
+    bound, after = _bound(words)
+    namespace = argparse.Namespace(noted=[])
+    try:
+        _, rest = _option_parser().parse_known_args(bound, namespace)
+    except argparse.ArgumentError as error:
+        raise SourceError(f"the cURL command can't be read: {error.message}") from None
+    urls = [word for word in rest if not word.startswith("-")]
+    unknown = [word for word in rest if word.startswith("-")]
+    given = [value for kind, _, value in namespace.noted if kind == "urls"]
+    return _Command(tuple(namespace.noted), (*given, *urls), tuple(unknown), tuple(after))
+
+
+_LONG_NAMES = {
+    name: next((each for each in names if each.startswith("--")), name)
+    for names in (*_VALUE_OPTIONS.values(), *_LIST_OPTIONS.values(), _DATA_OPTIONS)
+    for name in (names if names is not _DATA_OPTIONS else ("-d", "--data"))
+} | {name: name for name in (*_DATA_OPTIONS[1:], *_SILENT_VALUES)}
+"""The options with a value, each with its long name."""
+
+
+def _bound(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words with each value bound to its option, and those after a pipe or the like.
+
+    argparse takes no value that begins with `-`, unless it is bound.
+    """
+    bound: list[str] = []
+    waiting: str | None = None
+    for place, word in enumerate(words):
+        if waiting is not None:
+            bound.append(f"{waiting}={word}" if waiting.startswith("--") else f"{waiting}{word}")
+            waiting = None
+        elif word in _LONG_NAMES:
+            waiting = _LONG_NAMES[word]
+        elif word in _PIPES:
+            return bound, list(words[place:])
+        else:
+            bound.append(word)
+    return [*bound, *([waiting] if waiting else [])], []
+
+
+# ---- a command as a document
+
+
+@dataclass(frozen=True)
+class _LabelledCommand:
+    """A command, and its pieces by labels: options with the names that they set, never values."""
+
+    command: _Command
+    url: str
+    fields: dict[str, tuple[tuple[str, str, str], ...]]
+    labels: dict[str, Any]
+
+    def request(self, piece: Piece) -> SentRequest:
+        """Return the request that the command sends."""
+
+        def sent(kind: str) -> tuple[SentField, ...]:
+            return tuple(
+                SentField(name, value, piece.get(label)) for label, name, value in self.fields[kind]
+            )
+
+        body = self.fields["body"]
+        login = self.fields["basic"]
+        method, method_labels = self._method()
+        for label in method_labels:
+            piece.get(label).mapped("the method of the request")
+        return SentRequest(
+            piece=piece,
+            method=method,
+            url=self.url,
+            url_piece=piece.get("url"),
+            query=sent("query"),
+            headers=sent("headers"),
+            form=sent("form"),
+            is_multipart=bool(self.command.values("forms")),
+            body="".join(value for _, _, value in body) if body else None,
+            body_piece=piece.get(body[0][0]) if body else None,
+            basic=login[-1][1:] if login else None,
+            basic_piece=piece.get(login[-1][0]) if login else None,
+        )
+
+    def _method(self) -> tuple[str, list[str]]:
+        """Return the method, and the labels of the options that say it."""
+        given = self.command.values("request")
+        decisive = given or self.command.values("head") or self.command.values("get")
+        labels = [option for option, _ in decisive]
+        if given:
+            return given[-1][1].upper(), labels
+        if self.command.values("head"):
+            return "HEAD", labels
+        has_body = self.fields["body"] or self.fields["form"]
+        return ("POST" if has_body else "GET"), labels
+
+
+def _labelled(command: _Command) -> _LabelledCommand:
+    """Return the command with a label for each of its pieces."""
+    if not command.urls:
+        raise SourceError("a cURL command without an address")
+    url, query = _split_url(command.urls[0])
+    labeller = _Labeller(to_query=bool(command.values("get")))
+    labeller.label("url", url)
+    for name, value in query:
+        labeller.add("query", f"?{name}", name, value)
+    no_basic = command.values("digest") or command.values("other_auth")
+    for dest, option, value in command.noted:
+        if dest == "user" and no_basic:
+            labeller.label(option, value)
+        else:
+            getattr(labeller, f"take_{dest}", labeller.take_other)(option, value)
+    for extra in command.urls[1:]:
+        labeller.label("another address", extra)
+    for word in command.unknown:
+        labeller.label(word.split("=")[0] if word.startswith("--") else word[:2], word)
+    if command.after:
+        labeller.label("what follows the command", " ".join(command.after))
+    fields = {kind: tuple(values) for kind, values in labeller.fields.items()}
+    return _LabelledCommand(command, url, fields, labeller.labels)
+
+
+def _split_url(text: str) -> tuple[str, list[tuple[str, str]]]:
+    address = text if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*://", text) else f"https://{text}"
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        raise SourceError("the address of a cURL command can't be read") from None
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise SourceError("the address of a cURL command is no address of a web server")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")), query
+
+
+class _Labeller:
+    """Gives each option of a command a label, and puts what it sends where it is sent."""
+
+    def __init__(self, *, to_query: bool) -> None:
+        self.labels: dict[str, Any] = {}
+        self.fields: dict[str, list[tuple[str, str, str]]] = {
+            kind: [] for kind in ("query", "headers", "form", "body", "basic")
+        }
+        self._pairs = "query" if to_query else "form"
+
+    def label(self, text: str, value: Any) -> str:
+        """Keep a value under a label, with a number if it is taken; return the label."""
+        made, number = text, 2
+        while made in self.labels:
+            made, number = f"{text} ({number})", number + 1
+        self.labels[made] = value
+        return made
+
+    def add(self, kind: str, label: str, name: str, value: str) -> None:
+        """Keep something that is sent."""
+        self.fields[kind].append((self.label(label, value), name, value))
+
+    def take_headers(self, option: str, value: str) -> None:
+        name, colon, text = value.partition(":")
+        if colon and name.strip():
+            self.add("headers", f"{option} {name.strip()}", name.strip(), text.strip())
+        else:
+            self.label(option, value)
+
+    def take_cookies(self, option: str, value: str) -> None:
+        if "=" in value:
+            self.add("headers", option, "Cookie", value)
+        else:  # the name of a file
+            self.label(option, value)
+
+    def take_agent(self, option: str, value: str) -> None:
+        self.add("headers", option, "User-Agent", value)
+
+    def take_referer(self, option: str, value: str) -> None:
+        self.add("headers", option, "Referer", value)
+
+    def take_bearer(self, option: str, value: str) -> None:
+        self.add("headers", option, "Authorization", f"Bearer {value}")
+
+    def take_user(self, option: str, value: str) -> None:
+        user, _, password = value.partition(":")
+        self.fields["basic"].append((self.label(option, value), user, password))
+
+    def take_forms(self, option: str, value: str) -> None:
+        name, _, text = value.partition("=")
+        if text.startswith(("@", "<")):
+            self.label(f"{option} {name}", value)
+        else:
+            self.add("form", f"{option} {name}", name, text)
+
+    def take_url_query(self, option: str, value: str) -> None:
+        name, _, text = value.partition("=")
+        self.add("query", f"{option} {name}", name, text)
+
+    def take_data(self, option: str, value: str) -> None:
+        """Put a `-d` into the query (`-G`), the form or the body."""
+        if value.startswith("@") and option != "--data-raw":
+            self.label(option, value)
+        elif option == "--json":
+            self.add("body", option, "", value)
+            self.add("headers", f"{option} Accept", "Accept", "application/json")
+        elif option == "--data-urlencode":
+            name, equals, text = value.partition("=")
+            self.add(self._pairs, f"{option} {name}", name, text if equals else value)
+        else:
+            self._take_pairs_or_body(option, value)
+
+    def _take_pairs_or_body(self, option: str, value: str) -> None:
+        is_form = re.match(r"[^{\[<\s=&]+=", value) and not self.fields["body"]
+        pairs = parse_qsl(value, keep_blank_values=True) if is_form else []
+        for name, text in pairs:
+            self.add(self._pairs, f"{option} {name}", name, text)
+        if not pairs:
+            self.add("body", option, "", value)
+
+    def take_urls(self, option: str, value: str) -> None:
+        """An address is known already."""
+
+    def take_other(self, option: str, value: Any) -> None:
+        self.label(option, value if isinstance(value, str) else True)

@@ -1,0 +1,91 @@
+"""Import a source of any kind: find its kind, read it, choose resources, and make a file that `check` passes."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from restsource_dagster.authoring.importing.connector_draft import (
+    ConnectorDraft,
+    file_text,
+    repair,
+    select_resources,
+)
+from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
+from restsource_dagster.authoring.importing.source_pieces import Fate
+from restsource_dagster.connector.validation.diagnostics import Finding
+
+__all__ = ["IMPORT_KINDS", "ImportKind", "ImportResult", "find_kind", "import_source"]
+
+ImportKind = Literal["curl"]
+IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
+
+Reader = Callable[[Sequence[SourceFile], str | None], ConnectorDraft]
+_READERS: dict[str, tuple[str, str]] = {
+    "curl": ("curl_commands", "read_curl"),
+}
+"""The module and the function of each kind. Only that of the kind in question is imported."""
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """A connector file, what became of the source, and what `check` says of the file.
+
+    `errors` are empty unless the file can't be made valid.
+    """
+
+    kind: ImportKind
+    draft: ConnectorDraft
+    findings: tuple[Finding, ...]
+
+    @property
+    def text(self) -> str:
+        """The file as text."""
+        return file_text(self.draft.value)
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """What keeps the file from being valid."""
+        return tuple(each for each in self.findings if each.severity == "error")
+
+    @property
+    def fates(self) -> tuple[Fate, ...]:
+        """What became of each piece of the source."""
+        return self.draft.ledger.fates
+
+
+def import_source(
+    files: Sequence[SourceFile],
+    kind: ImportKind | None = None,
+    *,
+    name: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> ImportResult:
+    """Return the connector of a source: its first file, and others that it refers to.
+
+    `name` is the connector's; without one the source's own. `include` and `exclude` are patterns of names of
+    resources. Raises `SourceError` if nothing can be made of the source.
+    """
+    chosen = kind or find_kind(files[0])
+    module, function = _READERS[chosen]
+    read: Reader = getattr(
+        importlib.import_module(f"restsource_dagster.authoring.importing.{module}"), function
+    )
+    draft = read(files, name)
+    if include or exclude:
+        draft = select_resources(draft, include, exclude)
+        if not draft.value["resources"]:
+            raise SourceError("--include and --exclude leave no resource")
+    return ImportResult(chosen, *repair(draft))
+
+
+def find_kind(file: SourceFile) -> ImportKind:
+    """Return what kind of source a file is. Raises `SourceError` if it is none that is known."""
+    from restsource_dagster.authoring.importing.curl_commands import is_curl
+
+    if is_curl(file.text):
+        return "curl"
+    raise SourceError(
+        f"{file.name}: neither of {', '.join(IMPORT_KINDS)}; name the kind before the file"
+    )

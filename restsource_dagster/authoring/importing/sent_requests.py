@@ -1,0 +1,426 @@
+"""Make an API of requests that were sent: of cURL lines, of a Postman collection, of a HAR file."""
+
+import base64
+import binascii
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from restsource_dagster.authoring.importing.imported_api import (
+    EnvVariables,
+    ImportedApi,
+    ImportedAuth,
+    ImportedEndpoint,
+    ImportedPaginator,
+    connector_name,
+    literal,
+    looks_like_secret,
+    name_of_host,
+    resource_name,
+    unique_name,
+)
+from restsource_dagster.authoring.importing.param_names import (
+    CURSOR_PARAMS,
+    LIMIT_PARAMS,
+    OFFSET_PARAMS,
+    PAGE_PARAMS,
+    is_named,
+)
+from restsource_dagster.authoring.importing.source_files import SourceError
+from restsource_dagster.authoring.importing.source_pieces import Piece
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.paginators import OffsetPaginator, PageNumberPaginator
+
+__all__ = ["SentField", "SentRequest", "api_of_requests", "variable_mark"]
+
+_MARK_START, _MARK_END = "\ue000", "\ue001"
+_MARKED = re.compile(f"{_MARK_START}([A-Za-z_][A-Za-z0-9_]*){_MARK_END}")
+_STAND_IN = re.compile(
+    r"<[^>]*>|\{[^}]*\}|\[[^]]*\]|your.*|my.*|x{3,}|\.{3,}|\*{3,}|.*_here", re.IGNORECASE
+)
+"""What documentation writes in place of a secret."""
+
+
+def variable_mark(name: str) -> str:
+    """Return what stands for a variable in a text of a request: it becomes `${name}` in the file."""
+    return f"{_MARK_START}{name}{_MARK_END}"
+
+
+@dataclass(frozen=True, eq=False)
+class SentField:
+    """A header, a param or a field of a form, and the piece of the source that it is."""
+
+    name: str
+    value: str
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class SentRequest:
+    """One request of a source. `url` has no query; texts may hold marks of variables."""
+
+    piece: Piece
+    method: str
+    url: str
+    url_piece: Piece
+    name: str | None = None
+    query: tuple[SentField, ...] = ()
+    headers: tuple[SentField, ...] = ()
+    form: tuple[SentField, ...] = ()
+    is_multipart: bool = False
+    body: str | None = None
+    body_piece: Piece | None = None
+    basic: tuple[str, str] | None = None
+    """User name and password."""
+    basic_piece: Piece | None = None
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+_LOADING_METHODS = frozenset({"GET", "POST", "QUERY", "SEARCH", "REPORT"})
+_BASE_SEGMENT = re.compile(
+    r"api|apis|rest|services|public|v\d[\w.]*|\d{4}-\d\d(-\d\d)?|\d+\.\d+|latest", re.IGNORECASE
+)
+_OWN_HEADERS = frozenset(
+    {
+        *("accept-encoding", "accept-language", "cache-control", "connection", "content-length"),
+        *("dnt", "host", "if-modified-since", "if-none-match", "origin", "pragma", "priority"),
+        *("referer", "te", "upgrade-insecure-requests", "user-agent", "postman-token", "range"),
+    }
+)
+
+
+def api_of_requests(
+    requests: Sequence[SentRequest], name: str | None, variables_of: Mapping[str, str]
+) -> ImportedApi:
+    """Return the API that requests were sent to: that of the server with most of them.
+
+    `variables_of` has values of marked variables. Raises `SourceError` if no request asks for records.
+    """
+    asking = [request for request in requests if _asks_for_records(request)]
+    if not asking:
+        raise SourceError("no request that reads records: GET, or POST with a body")
+    origin = Counter(request.origin for request in asking).most_common(1)[0][0]
+    chosen = [request for request in asking if _is_of(request, origin)]
+    host = urlsplit(origin).netloc
+    name = connector_name(name, name_of_host(_MARKED.sub("", host)))
+    reader = _RequestReader(EnvVariables(name), variables_of, _common_base(chosen))
+    endpoints = tuple(_in_order(reader.endpoint(request) for request in chosen))
+    return ImportedApi(
+        name=name,
+        base_url=reader.file_text(origin + reader.base, readings=0),
+        endpoints=endpoints,
+        variables=reader.variables,
+        ledger=chosen[0].piece.ledger,
+        auth=reader.auth,
+        headers=reader.headers,
+    )
+
+
+def _asks_for_records(request: SentRequest) -> bool:
+    if request.method in _LOADING_METHODS:
+        return True
+    request.piece.not_mapped(f"{request.method} changes data, and a connector only reads")
+    return False
+
+
+def _is_of(request: SentRequest, origin: str) -> bool:
+    if request.origin == origin:
+        return True
+    request.piece.not_mapped("another server: it needs a connector of its own")
+    return False
+
+
+def _common_base(requests: Iterable[SentRequest]) -> str:
+    """Return the beginning of all paths that names the API and its version, such as `/api/v1`."""
+    paths = [_segments(request) for request in requests]
+    base = []
+    for place, segment in enumerate(paths[0]):
+        shared = all(len(path) > place + 1 and path[place] == segment for path in paths)
+        if not shared or not _BASE_SEGMENT.fullmatch(segment):
+            break
+        base.append(segment)
+    return "".join(f"/{segment}" for segment in base)
+
+
+def _segments(request: SentRequest) -> list[str]:
+    return [segment for segment in urlsplit(request.url).path.split("/") if segment]
+
+
+def _in_order(endpoints: Iterable[ImportedEndpoint]) -> list[ImportedEndpoint]:
+    """Return the endpoints with names of their own."""
+    taken: set[str] = set()
+    return [replace(each, name=unique_name(each.name, taken)) for each in endpoints]
+
+
+@dataclass
+class _RequestReader:
+    """Reads the requests to one server, and collects what they share."""
+
+    variables: EnvVariables
+    values: Mapping[str, str]
+    base: str
+    auth: ImportedAuth | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+
+    def file_text(self, text: str, *, readings: int = 1) -> str:
+        """Return a text of a request as the file has it."""
+        for name in _MARKED.findall(text):
+            self.variables.note(name, self.values.get(name, ""))
+        return _MARKED.sub(r"${\1}", literal(text, readings=readings))
+
+    def secret(self, suffix: str, value: str) -> str:
+        """Return the reference for a secret; a value that documentation made up is none."""
+        if _MARKED.search(value):
+            return self.file_text(value)
+        return self.variables.reference(suffix, "" if _STAND_IN.fullmatch(value) else value)
+
+    def endpoint(self, request: SentRequest) -> ImportedEndpoint:
+        """Return the endpoint of a request, and note what became of its pieces."""
+        segments = _segments(request)
+        rest = segments[len([each for each in self.base.split("/") if each]) :]
+        name = unique_name(resource_name(request.name or _name_of(rest)), self._names)
+        target = f"resources.{name}.endpoint"
+        request.url_piece.mapped(f"{target}.path")
+        path = "/".join(self._segment(unquote(each)) for each in rest)
+        if request.url.endswith("/") and path:
+            path += "/"  # some servers answer the other spelling with a redirect
+        login = self._login(request, target)
+        paginator, claimed = _guess_paging(request.query, target)
+        params = self._params(request, target, (login.sent, *claimed))
+        body, data = self._body(request, target)
+        headers = self._headers(request, target, has_json=bool(body), login=login)
+        if self.auth is None:
+            self.auth = login.auth
+        return ImportedEndpoint(
+            name=name,
+            path=path or "/",
+            method=request.method,
+            params=params,
+            headers=headers,
+            json=body,
+            data=data,
+            auth=login.auth if login.auth and login.auth != self.auth else None,
+            paginator=paginator,
+        )
+
+    def _segment(self, text: str) -> str:
+        if looks_like_secret("", text):
+            return self.secret("path_key", text)
+        return self.file_text(text, readings=2)
+
+    def _login(self, request: SentRequest, target: str) -> "_Login":
+        """Return what the request logs in with: of the source's own login, else a header, else a param."""
+        place = "client.auth" if self.auth is None else f"{target}.auth"
+        if request.basic is not None:
+            if request.basic_piece:
+                request.basic_piece.mapped(place)
+            return _Login(self.basic(*request.basic), None)
+        user = urlsplit(request.url)
+        if user.username is not None:
+            pair = (unquote(user.username), unquote(user.password or ""))
+            return _Login(self.basic(*pair), None)
+        for each in request.headers:
+            if each.name.lower() == "authorization":
+                each.piece.mapped(place)
+                return _Login(self.authorization(each.value), each)
+        fields = [*request.headers, *request.query]
+        for each in fields:
+            if each.name.lower() != "cookie" and self._is_secret(each):
+                location: Literal["header", "query"] = (
+                    "header" if each in request.headers else "query"
+                )
+                each.piece.mapped(place)
+                key = self.secret(each.name, each.value)
+                auth = ApiKeyAuth(
+                    type="api_key",
+                    name=each.name,
+                    api_key=key,
+                    location=location,
+                )
+                return _Login(auth, each)
+        return _Login(None, None)
+
+    @staticmethod
+    def _is_secret(sent: SentField) -> bool:
+        # a variable is one if its name says so; any other value by its look, too
+        return looks_like_secret(sent.name, _MARKED.sub("x", sent.value)) and not is_named(
+            sent.name, CURSOR_PARAMS
+        )
+
+    def basic(self, user: str, password: str) -> HttpBasicAuth:
+        """Return HTTP Basic with references for both."""
+        return HttpBasicAuth(
+            type="http_basic",
+            username=self.secret("username", user) if user else "",
+            password=self.secret("password", password) if password else "",
+        )
+
+    def authorization(self, value: str) -> ImportedAuth:
+        """Return the login of a header `Authorization`."""
+        scheme, _, rest = value.strip().partition(" ")
+        rest = rest.strip()
+        if scheme.lower() == "bearer" and rest:
+            return BearerAuth(type="bearer", token=self.secret("token", rest))
+        if scheme.lower() == "basic" and (pair := _decoded_pair(rest)):
+            return self.basic(*pair)
+        key = f"{scheme} {self.secret('token', rest)}" if rest else self.secret("token", scheme)
+        return ApiKeyAuth(type="api_key", name="Authorization", api_key=key, location="header")
+
+    def _params(
+        self, request: SentRequest, target: str, claimed: Collection[SentField | None]
+    ) -> dict[str, Any]:
+        params: dict[str, Any] = {}
+        for sent in request.query:
+            if any(sent is each for each in claimed):
+                continue
+            if is_named(sent.name, CURSOR_PARAMS) and sent.value:
+                sent.piece.not_mapped(
+                    "the place of one page in a list: a run starts at the first page"
+                )
+                continue
+            key = self.file_text(sent.name)
+            sent.piece.mapped(f"{target}.params.{key}")
+            value: Any = (
+                self.secret(sent.name, sent.value)
+                if self._is_secret(sent)
+                else _as_number(self.file_text(sent.value))
+            )
+            earlier = params.get(key)
+            if earlier is not None:
+                value = [*(earlier if isinstance(earlier, list) else [earlier]), value]
+            params[key] = value
+        return params
+
+    def _headers(
+        self, request: SentRequest, target: str, *, has_json: bool, login: "_Login"
+    ) -> dict[str, str]:
+        headers: dict[str, str] = {}
+        for sent in request.headers:
+            lower = sent.name.lower()
+            if sent is login.sent:
+                continue
+            if lower in _OWN_HEADERS or lower.startswith(("sec-", ":", "x-postman")):
+                sent.piece.not_mapped("a header of the program that sent it")
+            elif lower == "accept" and sent.value.strip().startswith("*/*"):
+                sent.piece.not_mapped("says that any answer is fine")
+            elif lower == "content-type" and (has_json or request.form):
+                sent.piece.mapped(f"{target}.{'json' if has_json else 'data'}")
+            elif lower in ("authorization", "cookie") or self._is_secret(sent):
+                sent.piece.mapped(f"{target}.headers.{sent.name}")
+                headers[sent.name] = self.secret(sent.name, sent.value)
+            else:
+                sent.piece.mapped(f"{target}.headers.{sent.name}")
+                headers[sent.name] = self.file_text(sent.value)
+        return headers
+
+    def _body(
+        self, request: SentRequest, target: str
+    ) -> tuple[dict[str, Any], dict[str, Any] | str | None]:
+        """Return the body as JSON, and as a form or a text."""
+        if request.form:
+            form: dict[str, Any] = {}
+            for sent in request.form:
+                place = f"{target}.data.{sent.name}"
+                if request.is_multipart:
+                    sent.piece.guessed(
+                        place, "sent as a URL-encoded form; multipart is not supported"
+                    )
+                else:
+                    sent.piece.mapped(place)
+                is_secret = self._is_secret(sent)
+                made = self.secret if is_secret else lambda _, value: self.file_text(value)
+                form[self.file_text(sent.name)] = made(sent.name, sent.value)
+            return {}, form
+        if request.body is None or request.body_piece is None:
+            return {}, None
+        try:
+            value = json.loads(request.body)
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, dict):
+            request.body_piece.mapped(f"{target}.json")
+            return {self.file_text(key): self._json(key, item) for key, item in value.items()}, None
+        request.body_piece.mapped(f"{target}.data")
+        return {}, self.file_text(request.body)
+
+    def _json(self, name: str, value: Any, depth: int = 0) -> Any:
+        """Return a value of a body with its secrets as references. A body is nested 50 levels at most."""
+        if depth > 50:
+            raise SourceError("a body is nested too deeply")
+        if isinstance(value, dict):
+            return {self.file_text(k): self._json(k, item, depth + 1) for k, item in value.items()}
+        if isinstance(value, list):
+            return [self._json(name, item, depth + 1) for item in value]
+        if isinstance(value, str):
+            return (
+                self.secret(name, value)
+                if looks_like_secret(name, value)
+                else self.file_text(value)
+            )
+        return value
+
+
+@dataclass(frozen=True)
+class _Login:
+    auth: ImportedAuth | None
+    sent: SentField | None
+
+
+def _name_of(segments: Sequence[str]) -> str:
+    """Return the last segment that is a word: neither an id nor a variable."""
+    words = [
+        s for s in segments if re.search("[A-Za-z]", s) and not re.search(f"[{_MARK_START}:]", s)
+    ]
+    named = [word for word in words if not re.fullmatch("[0-9a-fA-F-]{16,}", word)]
+    return unquote((named or words or ["records"])[-1])
+
+
+def _decoded_pair(text: str) -> tuple[str, str] | None:
+    try:
+        user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    return (user, password) if colon else None
+
+
+def _as_number(text: str) -> int | str:
+    """Return a text that is a small whole number as one, which is sent alike."""
+    return int(text) if re.fullmatch("0|[1-9][0-9]{0,8}", text) else text
+
+
+def _guess_paging(
+    query: Sequence[SentField], target: str
+) -> tuple[ImportedPaginator | None, tuple[SentField, ...]]:
+    """Return the paginator that the names of params point to, and the params that it sends."""
+    numbers = {sent: value for sent in query if isinstance(value := _as_number(sent.value), int)}
+    limit = next((s for s in numbers if is_named(s.name, LIMIT_PARAMS) and numbers[s]), None)
+    for sent, value in numbers.items():
+        evidence = f"the name of the param `{sent.name}`; a run starts at the first page"
+        if is_named(sent.name, PAGE_PARAMS):
+            sent.piece.guessed(f"{target}.paginator", evidence)
+            made = PageNumberPaginator(
+                type="page_number", base_page=min(value, 1), page_param=sent.name, total_path=None
+            )
+            return made, (sent,)
+        if is_named(sent.name, OFFSET_PARAMS) and limit:
+            sent.piece.guessed(f"{target}.paginator", evidence)
+            limit.piece.guessed(f"{target}.paginator.limit", f"sent beside `{sent.name}`")
+            offset = OffsetPaginator(
+                type="offset",
+                limit=numbers[limit],
+                offset_param=sent.name,
+                limit_param=limit.name,
+                total_path=None,
+            )
+            return offset, (sent, limit)
+    return None, ()
