@@ -19,6 +19,9 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 # The sample's data set requires these, but nothing uses them, and pyarrow imports them if they are installed.
 UNUSED := --no-emit-package pandas --no-emit-package numpy
 
+# The optional packages, which the tests have and `make run` doesn't.
+EXTRAS := --extra logins --extra aws
+
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults test-versions check format lint types docs bench bench-quick house lock clean reset
 
@@ -81,9 +84,9 @@ house: .venv/run.stamp ## Print the figures of the code and the earlier ones (HO
 lock: .venv/setup.stamp ## Update the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
-	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
-	@$(GENERATE_LOCK) pyproject.toml --resolution lowest-direct -o requirements/oldest.lock
-	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample --group dev $(UNUSED) -c requirements/oldest.lock -o requirements/oldest.lock
+	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
+	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --resolution lowest-direct -o requirements/oldest.lock
+	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --group setup --group sample --group dev $(UNUSED) -c requirements/oldest.lock -o requirements/oldest.lock
 	@for peer in $(PEERS); do $(GENERATE_LOCK) --group bench-$$peer -o requirements/bench-$$peer.lock || exit 1; done
 	@command -v npm >/dev/null || { echo "npm is not there: package-lock.json stays as it is"; exit 0; }; \
 		npm install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --silent

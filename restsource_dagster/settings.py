@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from dotenv import dotenv_values
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "make_private_folder", "read_environment"]
@@ -28,7 +28,13 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path("data"), description="The folder of the DuckDB database.")
     state_dir: Path = Field(
         default=Path(".restsource"),
-        description="The folder for what is kept between runs: creation times, locks, work folders.",
+        description="The folder for what is kept between runs: creation times, locks, work folders, tokens.",
+    )
+    token_key: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="The key that stored tokens are encrypted with, by the package cryptography (Fernet). "
+        "Several, separated by commas: the first one encrypts, all of them decrypt.",
     )
     lock_wait_seconds: float = Field(
         default=900.0,

@@ -534,12 +534,13 @@ UNDOCUMENTED_ATTRIBUTES = (
         "dlt.sources.helpers.rest_client.auth.OAuth2ClientCredentials",
         (
             "access_token",
+            "access_token_request_data",
             "access_token_url",
-            "build_access_token_request",
+            "client_id",
+            "client_secret",
             "default_token_expiration",
-            "session",
         ),
-        "renew a token in time, through the connector's own session",
+        "request a token with what dlt has found in secrets.toml and its vaults",
         "a resource with this auth fails before its first page",
     ),
     UndocumentedAttributes(

@@ -248,9 +248,11 @@ class RecordError(IngestError):
 
 
 class TokenError(IngestError):
-    """The token endpoint of an OAuth 2.0 login issued no token."""
+    """A login got no token."""
 
     is_wall = True
+    is_refusal = False
+    """True if the endpoint has answered, and issued nothing."""
 
     @classmethod
     def of(
@@ -259,26 +261,31 @@ class TokenError(IngestError):
         *,
         url: str,
         redact: Redact,
+        advice: str,
         refusal: requests.Response | None = None,
-        sends_basic: bool = False,
     ) -> Self:
         """Return the error of a request to `url`.
 
         It quotes the body of a refusal only: any other body may hold a token in an unknown place.
         """
-        text = (
-            f"no access token from {redact(url)}: {reason}. Check client_id, client_secret and "
-            "access_token_url of the auth in the connector file."
-        )
+        text = f"no access token from {redact(url)}: {reason}. {advice}"
         if refusal is None:
             return cls(text)
-        if refusal.status_code in (400, 401):
-            other = ("body", "in the body") if sends_basic else ("basic", "by HTTP Basic")
-            text = (
-                f"{text} If they are right, the endpoint may take them {other[1]} only: set "
-                f'"client_authentication": "{other[0]}".'
-            )
-        return cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redact)}")
+        error = cls(f"{text} It answered {refusal.status_code}: {_body_snippet(refusal, redact)}")
+        error.is_refusal = refusal.status_code in range(400, 500)
+        return error
+
+
+class MissingExtraError(IngestError):
+    """A package is missing that only some files need."""
+
+    is_wall = True
+
+    def __init__(self, purpose: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package}, which is not installed. Run "
+            f'pip install "restsource-dagster[{extra}]"'
+        )
 
 
 def _body_snippet(response: requests.Response, redact: Redact) -> str:

@@ -25,6 +25,7 @@ from restsource_dagster_tests.agreement import (
     bodies,
     cursors,
     families,
+    logins,
     paginators,
     requests,
     response_actions,
@@ -41,10 +42,16 @@ GROUPS: Mapping[str, Sequence[Row]] = {
     "cursors": cursors.ROWS,
     "families": families.ROWS,
     "requests": requests.ROWS,
+    "logins": logins.ROWS,
     "bodies": bodies.ROWS,
     "tables": tables.ROWS,
 }
-ENVIRONMENT = {"TOKEN": "t0ken", "USER_NAME": "ann", "PASSWORD": "pass word"}
+ENVIRONMENT = {
+    "TOKEN": "t0ken",
+    "USER_NAME": "ann",
+    "PASSWORD": "pass word",
+    **logins.ENVIRONMENT,
+}
 
 SECRETS = {
     "TOKEN": "t0ken",

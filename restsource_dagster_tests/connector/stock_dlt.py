@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from restsource_dagster.connector.env_references import find_references, resolve_references
 from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.models.auth import OWN_AUTH_FIELDS, OWN_AUTH_TYPES
 from restsource_dagster.connector.models.connector_file import ResourceHttp
 from restsource_dagster.connector.time_formats import is_relative_time
 from restsource_dagster.connector.validation.connector_builder import parse_connector
@@ -92,8 +93,7 @@ def is_valid_http(value: Any) -> bool:
 
 def _drop_own_fields(config: dict[str, Any]) -> None:
     """Drop from the parts of endpoints what dlt doesn't know."""
-    for auth in _objects_at(config, "auth"):
-        auth.pop("client_authentication", None)
+    _replace_logins(config)
     _replace_tokens(config)
     for cursor in (*_objects_at(config, "incremental"), *_incremental_params_in(config)):
         for name in OWN_CURSOR_FIELDS:
@@ -117,6 +117,16 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
             paginator.pop("stop_after_empty_page", None)
         if paginator.get("type") not in ("cursor", "offset", "page_number"):
             paginator.pop("has_more_path", None)
+
+
+def _replace_logins(config: dict[str, Any]) -> None:
+    """Put a token in the place of each login that dlt doesn't have."""
+    for auth in _objects_at(config, "auth"):
+        if auth.get("type") in OWN_AUTH_TYPES:
+            auth.clear()
+            auth["token"] = "x"
+        for name in OWN_AUTH_FIELDS:
+            auth.pop(name, None)
 
 
 def _drop_lists_of_parents(endpoint: dict[str, Any]) -> None:

@@ -75,7 +75,7 @@ def test_every_deliberate_refusal_has_a_file_and_every_code_is_documented() -> N
         ({"type": "bearer_token"}, 'Write "bearer" with `token`'),
         ({"type": "token"}, 'Write "bearer" with `token`'),
         ({"type": "none"}, "Leave out `auth`"),
-        ({"type": "jwt"}, "not supported yet"),
+        ({"type": "jwt"}, 'Write "oauth2_jwt_bearer" with'),
         ("basic", 'Write "http_basic"'),
         ({"type": "api_key", "header_name": "X-Key"}, "Write `name`"),
         ({"type": "bearer", "token": "{{ dlt.secrets['shop.token'] }}"}, "Write `${SHOP_TOKEN}`"),

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import requests
-from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 
+from restsource_dagster.connector.models.auth import OAuth2ClientCredentialsAuth
 from restsource_dagster.engine.errors import TokenError
-from restsource_dagster.engine.http.oauth import RenewingToken
+from restsource_dagster.engine.http.oauth import RenewingToken, TokenEndpoint, grant_token
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster_tests.faults.http_parts import FakeTime, session_for
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
@@ -55,13 +55,15 @@ class Desk:
 
 
 def token_of(server: FaultServer, fake: FakeTime, **rules: Any) -> RenewingToken:
-    credentials = OAuth2ClientCredentials(
+    login = OAuth2ClientCredentialsAuth(
+        type="oauth2_client_credentials",
         access_token_url=f"{server.url}/token",
         client_id="me",
         client_secret=SECRET,
-        session=session_for(server, time=fake, **rules),
     )
-    return RenewingToken(credentials, Redactor([SECRET]), clock=fake.clock)
+    session = session_for(server, time=fake, **rules)
+    endpoint = TokenEndpoint(login, session, Redactor([SECRET]))
+    return RenewingToken(grant_token(endpoint), clock=fake.clock)
 
 
 def send(token: RenewingToken, server: FaultServer) -> str:

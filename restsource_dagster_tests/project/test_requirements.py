@@ -19,8 +19,8 @@ LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
 GROUPS_OF_LOCK = {
     "setup.lock": ["setup"],
     "run.lock": ["project", "setup", "sample"],
-    "oldest.lock": ["project", "setup", "sample", "dev"],
-    "dev.lock": ["project", "setup", "sample", "dev"],
+    "oldest.lock": ["project", "logins", "aws", "setup", "sample", "dev"],
+    "dev.lock": ["project", "logins", "aws", "setup", "sample", "dev"],
     "bench-airbyte.lock": ["bench-airbyte"],
     "bench-tap.lock": ["bench-tap"],
     "bench-target.lock": ["bench-target"],
@@ -28,9 +28,10 @@ GROUPS_OF_LOCK = {
 
 
 def declared() -> dict[str, list[Requirement]]:
-    """The requirements of pyproject.toml by group; the product's own are `project`."""
+    """The requirements of pyproject.toml by group or extra; the product's own are `project`."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    groups = {"project": data["project"]["dependencies"], **data["dependency-groups"]}
+    extras = data["project"]["optional-dependencies"]
+    groups = {"project": data["project"]["dependencies"], **extras, **data["dependency-groups"]}
     return {group: [Requirement(text) for text in texts] for group, texts in groups.items()}
 
 
@@ -110,10 +111,10 @@ def imported(folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("restsource_dagster", ["project"]),
+        ("restsource_dagster", ["project", "logins", "aws"]),
         ("sample", ["project", "sample"]),
         ("tools", []),
-        ("restsource_dagster_tests", ["project", "sample", "dev"]),
+        ("restsource_dagster_tests", ["project", "logins", "aws", "sample", "dev"]),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, groups: list[str]) -> None:

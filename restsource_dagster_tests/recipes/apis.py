@@ -296,6 +296,23 @@ APIS: Mapping[str, RecipeApi] = {
         environment={"SOURCES__SHOP__CLIENT_SECRET": "secret-of-dlt"},
         files={"shop_token": "t0ken-of-the-file\n"},
     ),
+    "rotating_refresh_token": RecipeApi(
+        {
+            "/token": only(
+                lambda seen: b"refresh_token=r3fresh-0" in seen.body,
+                {"access_token": "fr3sh", "refresh_token": "r3fresh-1", "expires_in": 3600},
+            ),
+            "/orders": only(
+                lambda seen: seen.headers.get("authorization") == "Bearer fr3sh",
+                [{"id": 1, "amount": 9.5}],
+            ),
+        },
+        environment={
+            "CLIENT_ID": "shop",
+            "CLIENT_SECRET": "s3cret-of-the-client",
+            "REFRESH_TOKEN": "r3fresh-0",
+        },
+    ),
     "arrays_as_records": RecipeApi(
         {
             "/forecast": {"hourly": {"time": ["10:00", "11:00"], "temperature": [3.5, 4.0]}},

@@ -19,9 +19,12 @@ from restsource_dagster.connector.env_references import (
     without_references,
 )
 from restsource_dagster.connector.models.auth import (
+    OWN_AUTH_FIELDS,
+    OWN_AUTH_TYPES,
     Auth,
     HttpBasicAuth,
-    OAuth2ClientCredentialsAuth,
+    OAuthLogin,
+    auth_problems,
 )
 from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.incremental_cursor import (
@@ -96,8 +99,8 @@ REFUSALS = {
     "each resource overrides it.",
     "auth-field": "A field of another type of auth (`token` in `api_key`). dlt drops it.",
     "secret-not-text": "A list or an object as a secret. dlt masks it before its check.",
-    "client-authentication": "`client_authentication` with an unknown value, or in another type of "
-    "auth. dlt doesn't have this field and doesn't get it.",
+    "login": "A type of `auth` that dlt doesn't have, or a field of OAuth 2.0 that it doesn't have, that is not "
+    "valid or contradicts another field.",
     "auto-params": "A paginator `auto` with parameters. dlt drops them.",
     "processing-steps": "A step that a file can't have in `processing_steps`. dlt takes any object there.",
     "empty-placeholder": "`{}` where dlt fills in placeholders. In a path dlt drops it, elsewhere "
@@ -245,7 +248,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     if _is_resource_field(path) and path[-1] in ("mode", "nested"):
         return "mode"
     if "auth" in path:
-        return _auth_refusal_name(path, kind, given)
+        return _auth_refusal_name(path, loc, kind, given)
     if "params" in path:
         return _param_refusal_name(path, kind, given)
     cases = (
@@ -303,9 +306,12 @@ def _param_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
     return "incremental-param" if inner and inner[0] not in ("type", "resource", "field") else None
 
 
-def _auth_refusal_name(path: FieldPath, kind: str, given: Any) -> str | None:
-    if path[-1] == "client_authentication":
-        return "client-authentication"
+def _auth_refusal_name(
+    path: FieldPath, loc: Sequence[str | int], kind: str, given: Any
+) -> str | None:
+    inside = path[path.index("auth") + 1 :]
+    if OWN_AUTH_FIELDS & {*inside[:1]} or any(f"#{name}" in loc for name in OWN_AUTH_TYPES):
+        return "login"
     if kind == "extra_forbidden" and path[-1] in _ALL_AUTH_FIELDS:
         return "auth-field"
     if isinstance(given, list | dict) and path[-1] in _ALL_AUTH_FIELDS:
@@ -318,8 +324,11 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
     if auth is None or isinstance(auth, str):
         return
     # dlt looks an empty one up
-    if isinstance(auth, OAuth2ClientCredentialsAuth) and auth.access_token_url:
+    if isinstance(auth, OAuthLogin) and auth.access_token_url:
         yield from url_findings(auth.access_token_url, (*at, "access_token_url"))
+    for name, problem, fix in auth_problems(auth):
+        at_field = (*at, name) if name in auth.model_fields_set else at
+        yield Finding(json_pointer(at_field), problem, fix=fix, code="deliberate:login")
     given = auth.given
     if isinstance(auth, HttpBasicAuth) and ("username" in given) != ("password" in given):
         missing = "password" if "username" in given else "username"
@@ -331,8 +340,9 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
         )
     # In a resource `null` means that dlt looks for the secret; in defaults it fails its check.
     if in_defaults:
+        is_own = given.get("type") in OWN_AUTH_TYPES
         for name in ("token", "api_key", "username", "password", "client_id", "client_secret"):
-            if name in given and given[name] is None:
+            if name in given and given[name] is None and not is_own:
                 yield Finding(
                     json_pointer((*at, name)),
                     f"`{name}` is null, which dlt refuses in `resource_defaults`",

@@ -58,10 +58,13 @@ _AUTH_EXAMPLES = {
     "api_key": '"api_key" with `api_key`, `name` (of the header or parameter) and `location`',
     "http_basic": '"http_basic" with `username` and `password`',
     "bearer": '"bearer" with `token`',
+    "oauth2_refresh_token": '"oauth2_refresh_token" with `access_token_url`, `client_id`, '
+    "`client_secret` and `refresh_token`",
+    "oauth2_password": '"oauth2_password" with `access_token_url`, `username` and `password`',
+    "oauth2_jwt_bearer": '"oauth2_jwt_bearer" with `access_token_url`, `issuer` and `signing_key`',
 }
 # Other tools have a word for "no authentication"; here the field is left out.
 _NO_AUTH = ("none", "no_auth", "noauth", "null", "anonymous", "")
-_JWT_AUTH = ("jwt", "oauth_jwt", "oauthjwt", "service_account")
 
 # Words of HTTP and of other ingestion tools, which are too far from ours for a comparison of letters.
 # Of several meanings the first that is known at the place counts.
@@ -292,11 +295,6 @@ def _suggest_auth(given: Any) -> str | None:
     name = given.lower().strip()
     if name in _NO_AUTH:
         return "Leave out `auth`: then requests are not authenticated"
-    if name in _JWT_AUTH:
-        return (
-            "JSON web tokens are not supported yet; if the API takes a long-lived token, write "
-            f"{_AUTH_EXAMPLES['bearer']}"
-        )
     meant = AUTH_ALIASES.get(name) or (name if name in _AUTH_EXAMPLES else None)
     return f"Write {_AUTH_EXAMPLES[meant]}" if meant else None
 

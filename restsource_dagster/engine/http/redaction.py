@@ -143,7 +143,13 @@ def _base64_cores(secret: str) -> Iterator[str]:
             yield escaped.replace("/", "(?:[/_]|%2[Ff])")
 
 
-_SECRET_AUTH_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
+_SECRET_AUTH_FIELDS = (
+    *("token", "api_key", "password", "client_secret", "access_token"),
+    *("refresh_token",),
+)
+_SIGNING_KEY_FIELDS = ("client_key", "signing_key")
+# a line of a key in PEM, or its text in JSON
+_KEY_PART = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
 _SECRET_AUTH_PAIRS = (("username", "password"), ("client_id", "client_secret"))
 # names of headers and parameters; better one harmless value too many than a key in a log
 _SECRET_NAME = re.compile(
@@ -197,7 +203,13 @@ def credentials_in(auth: Any) -> Iterator[str]:
     for name, secret in _SECRET_AUTH_PAIRS:
         if isinstance(value := getattr(auth, secret, None), str):
             yield f"{getattr(auth, name, None)}:{value}"
-    yield from secret_texts(getattr(auth, "access_token_request_data", None), named=False)
+    for field in _SIGNING_KEY_FIELDS:
+        if key := getattr(auth, field, None):
+            yield key.key
+            # a message of a library may quote a line of it
+            yield from _KEY_PART.findall(key.key.replace("\\n", "\n"))
+    for field in ("access_token_request_data", "access_token_request_headers"):
+        yield from secret_texts(getattr(auth, field, None), named=False)
 
 
 def _public_references(connector: Connector) -> frozenset[str]:

@@ -7,13 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlt.extract import Incremental as DltIncremental
+from dlt.sources.helpers.rest_client.auth import OAuth2ClientCredentials
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Resource
-from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
-from restsource_dagster.connector.models.endpoint import ResolveParam, as_url_text
-from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.auth import (
+    OWN_AUTH_FIELDS,
+    Auth,
+    OAuth2ClientCredentialsAuth,
+    OAuthLogin,
+)
+from restsource_dagster.connector.models.endpoint import ResolveParam
+from restsource_dagster.connector.models.fields import FileModel, as_json
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import Paginator, PagingRules
 from restsource_dagster.connector.naming import key_column
@@ -49,21 +55,36 @@ _NOT_DLT_CURSOR_FIELDS = {
 }
 
 
-def make_auth(auth: Auth) -> AuthBase | None:
-    """Return the authentication of an `auth`.
+def make_auth(auth: Auth) -> AuthBase | OAuthLogin | None:
+    """Return the authentication of an `auth`; of OAuth 2.0 its model, all that a request needs filled in.
 
-    dlt finds secrets that the file leaves out. Raises dlt's `ConfigFieldMissingException` for one
-    that it doesn't find.
+    dlt finds secrets that the file leaves out of its own types. Raises dlt's
+    `ConfigFieldMissingException` for one that it doesn't find.
     """
-    given = as_json(auth)
-    if isinstance(auth, OAuth2ClientCredentialsAuth):
-        given.pop("client_authentication", None)  # `RenewingToken` does it
-        if data := auth.access_token_request_data:
-            given["access_token_request_data"] = {
-                name: as_url_text(value) for name, value in data.items()
-            }
+    if isinstance(auth, OAuthLogin):
+        is_given = auth.client_authentication == "private_key_jwt"
+        if is_given or not isinstance(auth, OAuth2ClientCredentialsAuth):
+            return auth
+    given: Any = auth if isinstance(auth, str) else _for_dlt(auth)
     made: AuthBase | None = create_auth(given)
-    return made
+    if not isinstance(made, OAuth2ClientCredentials):
+        return made
+    fields = auth if isinstance(auth, OAuth2ClientCredentialsAuth) else None
+    found = {name: getattr(made, name) for name in _LOOKED_UP}
+    return OAuth2ClientCredentialsAuth.of(
+        {**(fields.given if fields else {}), "type": "oauth2_client_credentials", **found}
+    )
+
+
+_LOOKED_UP = (
+    *("access_token_url", "client_id", "client_secret", "access_token"),
+    *("access_token_request_data", "default_token_expiration"),
+)
+
+
+def _for_dlt(auth: FileModel) -> dict[str, Any]:
+    given = auth.as_json()
+    return {name: value for name, value in given.items() if name not in OWN_AUTH_FIELDS}
 
 
 def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> BasePaginator | None:

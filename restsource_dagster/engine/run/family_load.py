@@ -162,6 +162,8 @@ def open_connector_run(
     redactor = Redactor(find_secrets(connector, resolved, values))
     progress = Progress(observer or SilentObserver(), redactor)
     redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
+    token_key = settings.token_key.get_secret_value() if settings.token_key else None
+    redactor.add_secrets(*(token_key or "").split(","))
     with (
         # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
@@ -169,7 +171,9 @@ def open_connector_run(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
         closing(
-            EndpointFactory(resolved, redactor, progress, sleep, folder, settings.state_dir)
+            EndpointFactory(
+                resolved, redactor, progress, sleep, folder, settings.state_dir, token_key
+            )
         ) as endpoints,
     ):
         pipelines = PipelineManager(

@@ -9,21 +9,31 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from dlt.sources.helpers.rest_client.auth import APIKeyAuth, OAuth2ClientCredentials
+from dlt.sources.helpers.rest_client.auth import APIKeyAuth
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.auth import Auth, OAuth2ClientCredentialsAuth
+from restsource_dagster.connector.models.auth import (
+    Auth,
+    OAuth2RefreshTokenAuth,
+    OAuthLogin,
+)
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.connector_file import HttpSettings
 from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
-from restsource_dagster.engine.http.oauth import RenewingToken
+from restsource_dagster.engine.http.oauth import (
+    IssueToken,
+    RenewingToken,
+    TokenEndpoint,
+    grant_token,
+)
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog
 from restsource_dagster.engine.http.session import ApiSession, RequestWatch, SessionRules
+from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
 from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait, rate_limit
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.file_records import FileFormat
@@ -63,17 +73,20 @@ class EndpointFactory:
         connector: Connector,
         redactor: Redactor,
         progress: Progress,
-        sleep: Sleep | None = None,
-        folder: Path | None = None,
-        state_dir: Path | None = None,
+        sleep: Sleep | None,
+        folder: Path,
+        state_dir: Path,
+        token_key: str | None,
         watch: RequestWatch | None = None,
     ) -> None:
         """`folder` is where bodies that are no plain JSON are downloaded to.
 
-        `state_dir` has the logs of requests that connectors share. `watch` sees each request.
+        `state_dir` has the logs of requests that connectors share, and the tokens of logins, which are
+        encrypted with `token_key`. `watch` sees each request.
         """
         self._watch = watch
         self._sleep, self._folder, self._state_dir = sleep, folder, state_dir
+        self._token_key = token_key
         self._http = connector.http
         self._client = connector.client
         self.redactor = redactor
@@ -178,7 +191,7 @@ class EndpointFactory:
     def jobs(self, plan: ResourcePlan) -> ExportJobs | None:
         """Return what reads a resource by jobs; None if its endpoint has none."""
         job, state_dir = plan.endpoint.job, self._state_dir
-        if job is None or state_dir is None:
+        if job is None:
             return None
         name, control = plan.resource.name, self.endpoint(plan)
         return ExportJobs(
@@ -273,15 +286,23 @@ class EndpointFactory:
         self.redactor.add_secrets(*credentials_in(auth))
         if isinstance(auth, APIKeyAuth) and auth.location == "cookie":
             return _CookieKey(str(auth.name), str(auth.api_key))
-        if not isinstance(auth, OAuth2ClientCredentials):
+        if not isinstance(auth, OAuthLogin):
             return auth
         # token requests keep to the rules, too, at the token endpoint's own origin
-        auth.session = self._session(auth.access_token_url, None, counts)
-        sends_basic = (
-            isinstance(given, OAuth2ClientCredentialsAuth)
-            and given.client_authentication == "basic"
+        session = self._session(auth.access_token_url, None, counts)
+        endpoint = TokenEndpoint(auth, session, self.redactor)
+        return RenewingToken(self._issue(endpoint, auth), auth.send_as)
+
+    def _issue(self, endpoint: TokenEndpoint, login: OAuthLogin) -> IssueToken:
+        if not isinstance(login, OAuth2RefreshTokenAuth):
+            return grant_token(endpoint)
+        return RefreshingGrant(
+            endpoint,
+            login,
+            TokenStore(self._state_dir, self._token_key).file_of(login, self._connector),
+            self._connector,
+            lambda text: self._progress.message(f"token: {text}"),
         )
-        return RenewingToken(auth, self.redactor, sends_basic=sends_basic)
 
 
 _OWN_HTTP = ("timeout_seconds", "max_wait_seconds", "max_pages", "max_response_mb")
@@ -307,8 +328,8 @@ def _limits_of(connector: Connector) -> Iterator[RequestLimit]:
             yield RequestLimit(limit.requests, limit.seconds, limit.match, sender)
 
 
-def _shared_log(http: HttpSettings, state_dir: Path | None) -> RequestLog | None:
-    if http.shared is None or state_dir is None:
+def _shared_log(http: HttpSettings, state_dir: Path) -> RequestLog | None:
+    if http.shared is None:
         return None
     # since 1970, which all processes agree on
     return RequestLog(time.time, state_dir / "requests" / f"{http.shared}.sqlite")

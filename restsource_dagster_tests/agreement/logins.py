@@ -1,0 +1,214 @@
+"""Logins beyond dlt's: how tokens are requested, read and sent."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from joserfc import jwt
+from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+
+from restsource_dagster_tests.agreement.rows import Result, Row, page, refused
+from restsource_dagster_tests.servers.api import Answer, Seen
+from restsource_dagster_tests.servers.oauth import private_key
+
+__all__ = ["ENVIRONMENT", "ROWS"]
+
+TOKEN_ANSWER = {"access_token": "fresh", "token_type": "bearer", "expires_in": 3600}
+_RSA: RSAKey = private_key()
+_KEYS: Mapping[str, Any] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), _RSA),
+    "ES256": ECKey.generate_key("P-256", {"kid": "ES256"}),
+    "ES384": ECKey.generate_key("P-384", {"kid": "ES384"}),
+    "ES512": ECKey.generate_key("P-521", {"kid": "ES512"}),
+    "EdDSA": OKPKey.generate_key("Ed25519", {"kid": "EdDSA"}),
+}
+_PUBLIC = KeySet(list({key.kid: key for key in _KEYS.values()}.values()))
+ENVIRONMENT = {
+    f"KEY_{name.upper()}": key.as_pem(private=True).decode() for name, key in _KEYS.items()
+}
+"""The private keys that the rows name."""
+
+
+def header(name: str) -> Callable[[Result], Any]:
+    return lambda result: result.seen[0].headers.get(name)
+
+
+def form(seen: Seen) -> dict[str, str]:
+    return dict(parse_qsl(seen.body.decode(), keep_blank_values=True))
+
+
+def needs(**fields: str) -> Callable[[Seen], Any]:
+    """A token if the request has these fields in its form, else 400."""
+
+    def answer(seen: Seen) -> Any:
+        sent = form(seen)
+        fine = all(sent.get(name) == value for name, value in fields.items())
+        return TOKEN_ANSWER if fine else Answer({"error": f"sent {sent}"}, 400)
+
+    return answer
+
+
+def needs_header(name: str, value: str) -> Callable[[Seen], Any]:
+    return lambda seen: TOKEN_ANSWER if seen.headers.get(name) == value else Answer({}, 400)
+
+
+def signed(field: str, key_id: str, **claims: Any) -> Callable[[Seen], Any]:
+    """A token if the form has a token with these claims, signed by one of our keys."""
+
+    def answer(seen: Seen) -> Any:
+        token = jwt.decode(form(seen)[field], _PUBLIC, algorithms=list(_KEYS))
+        fine = token.header.get("kid") == key_id and claims.items() <= token.claims.items()
+        return TOKEN_ANSWER if fine else Answer({"error": f"{token.claims}"}, 400)
+
+    return answer
+
+
+AUTHORIZATION = header("authorization")
+
+
+def login(
+    name: str,
+    kind: str,
+    answer: Any = TOKEN_ANSWER,
+    see: Callable[[Result], Any] = AUTHORIZATION,
+    gives: Any = "Bearer fresh",
+    says: Any = "nothing",
+    **fields: Any,
+) -> Row:
+    """A login by OAuth 2.0; the token endpoint is below the row's path."""
+    given = {
+        "type": f"oauth2_{kind}",
+        "access_token_url": f"{{api}}/{name}/token",
+        "client_id": "${USER_NAME}",
+        "client_secret": "${PASSWORD}",
+        **fields,
+    }
+    auth = {field: value for field, value in given.items() if value is not ...}
+    return Row(name, {"auth": auth}, page(1), gives, see, paths={"/token": answer}, says=says)
+
+
+def bad(name: str, kind: str, **fields: Any) -> Row:
+    given = login(name, kind, **fields).endpoint
+    return refused(name, endpoint=given)
+
+
+CREDENTIALS = "client_credentials"
+REFRESH = {"kind": "refresh_token", "refresh_token": "${TOKEN}"}
+USER = {"kind": "password", "username": "${USER_NAME}", "password": "${PASSWORD}"}
+
+
+def robot(signs: str = "RS256", **key: Any) -> dict[str, Any]:
+    """A login by a signed assertion."""
+    given = {"key": f"${{KEY_{signs.upper()}}}", "key_id": _KEYS[signs].kid, **key}
+    own: dict[str, Any] = {"kind": "jwt_bearer", "issuer": "robot", "client_secret": ...}
+    return {**own, "signing_key": given}
+
+
+CLIENT_KEY = {"key": "${KEY_RS256}", "key_id": _RSA.kid}
+BY_KEY = {
+    "kind": CREDENTIALS,
+    "client_secret": ...,
+    "client_authentication": "private_key_jwt",
+    "client_key": CLIENT_KEY,
+}
+
+
+def param(name: str) -> Callable[[Result], Any]:
+    return lambda result: result.seen[0].query.get(name)
+
+
+ROWS = (
+    login("refresh", answer=needs(grant_type="refresh_token", refresh_token="t0ken"), **REFRESH),
+    login(
+        "refresh_path",
+        answer={**TOKEN_ANSWER, "next": "n3xt"},
+        refresh_token_path="next",
+        **REFRESH,
+    ),
+    bad("refresh_no_token", "refresh_token"),
+    bad(
+        "refresh_no_client",
+        "refresh_token",
+        refresh_token="${TOKEN}",
+        client_id=...,
+        client_authentication="basic",
+    ),
+    login("password", answer=needs(username="ann", password="pass word", client_id="ann"), **USER),
+    bad("password_half", "password", username="${USER_NAME}"),
+    login("jwt", answer=signed("assertion", "key-1", iss="robot", sub="robot"), **robot()),
+    *(
+        login(
+            f"jwt_{name.lower()}",
+            answer=signed("assertion", key.kid),
+            **robot(name, algorithm=name),
+        )
+        for name, key in _KEYS.items()
+    ),
+    login(
+        "jwt_claims",
+        answer=signed("assertion", "key-1", sub="ann", aud="shop", scope="a b", extra=1),
+        subject="${USER_NAME}",
+        audience="shop",
+        scopes=["a", "b"],
+        claims={"extra": 1},
+        assertion_seconds=60,
+        **robot(),
+    ),
+    bad("jwt_no_key", "jwt_bearer", issuer="robot"),
+    bad("jwt_long", assertion_seconds=3601, **robot()),
+    bad("jwt_algorithm", **robot("RS256", algorithm="HS256")),
+    login("client_key", answer=signed("client_assertion", "key-1", iss="ann", sub="ann"), **BY_KEY),
+    login(
+        "client_key_audience",
+        answer=signed("client_assertion", "key-1", aud="other"),
+        client_assertion_audience="other",
+        **BY_KEY,
+    ),
+    bad("client_key_missing", **{**BY_KEY, "client_key": ...}),
+    bad("client_key_and_secret", **{**BY_KEY, "client_secret": "${PASSWORD}"}),
+    bad("client_key_unused", CREDENTIALS, client_key=CLIENT_KEY),
+    bad("client_audience_unused", CREDENTIALS, client_assertion_audience="other"),
+    login(
+        "request_headers",
+        CREDENTIALS,
+        needs_header("x-tenant", "acme"),
+        access_token_request_headers={"X-Tenant": "acme"},
+    ),
+    login(
+        "paths_of_the_answer",
+        CREDENTIALS,
+        {"data": {"token": "fresh", "ttl": "60"}},
+        token_path="data.token",
+        expires_in_path="data.ttl",
+    ),
+    bad("token_path_of_many", CREDENTIALS, token_path="data[*].token"),
+    login("send_scheme", CREDENTIALS, gives="Token fresh", send_as={"scheme": "Token"}),
+    login("send_no_scheme", CREDENTIALS, gives="fresh", send_as={"scheme": ""}),
+    login(
+        "send_header",
+        CREDENTIALS,
+        see=header("x-token"),
+        gives="fresh",
+        send_as={"location": "header", "name": "X-Token"},
+    ),
+    login(
+        "send_query",
+        CREDENTIALS,
+        see=param("access_token"),
+        gives="fresh",
+        send_as={"location": "query", "name": "access_token"},
+    ),
+    login(
+        "send_cookie",
+        CREDENTIALS,
+        see=header("cookie"),
+        gives="token=fresh",
+        send_as={"location": "cookie", "name": "token"},
+    ),
+    bad("send_no_name", CREDENTIALS, send_as={"location": "query"}),
+    bad(
+        "send_cookie_scheme",
+        CREDENTIALS,
+        send_as={"location": "cookie", "name": "a", "scheme": "b"},
+    ),
+)
