@@ -93,8 +93,8 @@ def bad(name: str, kind: str, **fields: Any) -> Row:
 
 
 CREDENTIALS = "client_credentials"
-REFRESH = {"kind": "refresh_token", "refresh_token": "${TOKEN}"}
-USER = {"kind": "password", "username": "${USER_NAME}", "password": "${PASSWORD}"}
+REFRESH: dict[str, Any] = {"kind": "refresh_token", "refresh_token": "${TOKEN}"}
+USER: dict[str, Any] = {"kind": "password", "username": "${USER_NAME}", "password": "${PASSWORD}"}
 
 
 def robot(signs: str = "RS256", **key: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def robot(signs: str = "RS256", **key: Any) -> dict[str, Any]:
 
 
 CLIENT_KEY = {"key": "${KEY_RS256}", "key_id": _RSA.kid}
-BY_KEY = {
+BY_KEY: dict[str, Any] = {
     "kind": CREDENTIALS,
     "client_secret": ...,
     "client_authentication": "private_key_jwt",

@@ -18,6 +18,7 @@ from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import TokenEndpoint
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
+from restsource_dagster.engine.preview.preview import preview
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
@@ -108,6 +109,16 @@ def test_a_rotated_token_is_stored_and_the_next_run_uses_its_successor(
     assert desk.refreshes == [FIRST, stored]
     file = token_file(settings)
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+def test_a_preview_stores_a_rotated_token_too(desk: OAuthServer, settings: Settings) -> None:
+    client = {"auth": auth_of(desk, FIRST, client_secret=CLIENT_SECRET)}
+    connector = connector_of(desk.url, items(data_selector="data"), client=client)
+    found = preview(connector, settings=settings, environment={})
+    assert (found.resources[0].received, found.problems) == (2, ())
+    stored = json.loads(token_file(settings).read_text())["refresh_token"]
+    assert stored in desk.logins
+    assert MARK not in repr(found)
 
 
 def test_a_stored_access_token_serves_the_next_process(desk: OAuthServer, tmp_path: Path) -> None:

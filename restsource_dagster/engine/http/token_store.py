@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
 from restsource_dagster.connector.models.auth import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import MissingExtraError, TokenError
 from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
-from restsource_dagster.settings import make_private_folder
+from restsource_dagster.settings import Settings, make_private_folder
 
 __all__ = ["RefreshingGrant", "StoredTokens", "TokenFile", "TokenStore"]
 
@@ -161,6 +161,17 @@ class TokenStore:
     state_dir: Path
     key: str | None = field(default=None, repr=False)
     """The key that files are encrypted with; None for plain files."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the store of a project."""
+        key = settings.token_key
+        return cls(settings.state_dir, key.get_secret_value() if key else None)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The keys, which are to be redacted."""
+        return tuple((self.key or "").split(","))
 
     def file_of(self, login: OAuth2RefreshTokenAuth, connector: str) -> TokenFile:
         """Return the file of a login.

@@ -35,6 +35,7 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.errors import IngestError, ResourceError
 from restsource_dagster.engine.http.cancellation import RequestCancelled, Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
+from restsource_dagster.engine.http.token_store import TokenStore
 from restsource_dagster.engine.incremental.cursor_overrides import (
     check_resources_exist,
     cursor_column,
@@ -170,6 +171,8 @@ def preview(
         return Preview(connector.name, problems=(str(error),))
     limits, end = limits or PreviewLimits(), end or PreviewEnd()
     redactor = Redactor(find_secrets(connector, resolved, values))
+    tokens = TokenStore.of(settings)
+    redactor.add_secrets(*tokens.secrets)
     messages = _Messages(on_message)
     watch = PreviewWatch(redactor, limits.hosts or hosts_of(resolved), limits.answer_chars)
     resolved = _without_prefetch(resolved)
@@ -183,6 +186,7 @@ def preview(
                 Progress(messages, redactor),
                 sleep,
                 Path(folder),
+                tokens,
                 limits=limits,
                 watch=watch,
             )

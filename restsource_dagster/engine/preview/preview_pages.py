@@ -19,6 +19,7 @@ from restsource_dagster.engine.errors import (
 )
 from restsource_dagster.engine.http.cancellation import RequestCancelled, Sleep
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.token_store import TokenStore
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.paging.paging_watch import (
     PagingWatch,
@@ -206,12 +207,16 @@ class PreviewEndpoints(EndpointFactory):
         progress: Progress,
         sleep: Sleep | None,
         folder: Path,
+        tokens: TokenStore,
         *,
         limits: PreviewLimits,
         watch: PreviewWatch,
     ) -> None:
-        """`folder` is for downloads, and for the jobs of exports: the project's state stays as it is."""
-        super().__init__(connector, redactor, progress, sleep, folder, folder, watch)
+        """`folder` is for downloads, and for the jobs of exports: the project's state stays as it is.
+
+        The tokens are the project's: a refresh token that an API replaces is not lost with the preview.
+        """
+        super().__init__(connector, redactor, progress, sleep, folder, folder, tokens, watch)
         self._limits, self._preview_watch = limits, watch
         self.seen: dict[str, SeenPages] = {}
 

@@ -48,6 +48,7 @@ from restsource_dagster.engine.errors import (
 )
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
+from restsource_dagster.engine.http.token_store import TokenStore
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
 from restsource_dagster.engine.incremental.unfinished import (
@@ -162,8 +163,8 @@ def open_connector_run(
     redactor = Redactor(find_secrets(connector, resolved, values))
     progress = Progress(observer or SilentObserver(), redactor)
     redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
-    token_key = settings.token_key.get_secret_value() if settings.token_key else None
-    redactor.add_secrets(*(token_key or "").split(","))
+    tokens = TokenStore.of(settings)
+    redactor.add_secrets(*tokens.secrets)
     with (
         # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
@@ -171,9 +172,7 @@ def open_connector_run(
             settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
         ) as folder,
         closing(
-            EndpointFactory(
-                resolved, redactor, progress, sleep, folder, settings.state_dir, token_key
-            )
+            EndpointFactory(resolved, redactor, progress, sleep, folder, settings.state_dir, tokens)
         ) as endpoints,
     ):
         pipelines = PipelineManager(

@@ -76,17 +76,17 @@ class EndpointFactory:
         sleep: Sleep | None,
         folder: Path,
         state_dir: Path,
-        token_key: str | None,
+        tokens: TokenStore,
         watch: RequestWatch | None = None,
     ) -> None:
         """`folder` is where bodies that are no plain JSON are downloaded to.
 
-        `state_dir` has the logs of requests that connectors share, and the tokens of logins, which are
-        encrypted with `token_key`. `watch` sees each request.
+        `state_dir` has the logs of requests that connectors share, `tokens` the tokens that outlive a
+        run. `watch` sees each request.
         """
         self._watch = watch
         self._sleep, self._folder, self._state_dir = sleep, folder, state_dir
-        self._token_key = token_key
+        self._tokens = tokens
         self._http = connector.http
         self._client = connector.client
         self.redactor = redactor
@@ -299,7 +299,7 @@ class EndpointFactory:
         return RefreshingGrant(
             endpoint,
             login,
-            TokenStore(self._state_dir, self._token_key).file_of(login, self._connector),
+            self._tokens.file_of(login, self._connector),
             self._connector,
             lambda text: self._progress.message(f"token: {text}"),
         )
