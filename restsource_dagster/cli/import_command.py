@@ -45,7 +45,7 @@ def import_connector(
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a connector file of cURL commands.
+    """Write a connector file of cURL commands or an OpenAPI document.
 
     Reports what was mapped, what was guessed with which evidence, and what was not mapped, by its path in the
     source. Secrets become references: their values go into `.env` with --env, and nowhere else. Only the given
@@ -53,7 +53,7 @@ def import_connector(
 
     Exit code 1 if the source can't be read, if nothing in it can be loaded, or if the file exists already.
 
-    Example: restsource import curl line.txt --out configs/shop.json
+    Example: restsource import openapi shop.yaml --include 'orders*'
     """
     kind, paths = _kind_and_paths(source or [])
     try:

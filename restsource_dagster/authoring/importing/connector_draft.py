@@ -20,7 +20,14 @@ from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding
 
-__all__ = ["ConnectorDraft", "assemble", "file_text", "repair", "select_resources"]
+__all__ = [
+    "ConnectorDraft",
+    "assemble",
+    "file_text",
+    "repair",
+    "select_resources",
+    "without_parent_cursors",
+]
 
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _LINE_LENGTH = 100
@@ -115,17 +122,52 @@ def select_resources(
     )
 
 
+def without_parent_cursors(draft: ConnectorDraft) -> ConnectorDraft:
+    """Leave out each guessed cursor of a resource with others below it.
+
+    Rows below an unchanged parent would be missed, and a guess must not lose rows.
+    """
+    guessed = {fate.target for fate in draft.ledger.fates if fate.state == "guessed"}
+    resources = draft.value["resources"]
+    parents = set().union(*(_parents_of(each, resources) for each in resources))
+    made = []
+    for each in resources:
+        target = f"resources.{each['name']}.endpoint.incremental"
+        if each["name"] in parents and target in guessed:
+            draft.ledger.retract(target, "no cursor: what is below it is asked for all its records")
+            each = {**each, "endpoint": _without_cursor(each["endpoint"])}  # noqa: PLW2901
+        made.append(each)
+    value = {**draft.value, "resources": made}
+    return ConnectorDraft(draft.name, value, draft.variables, draft.ledger)
+
+
+def _without_cursor(endpoint: Mapping[str, Any]) -> dict[str, Any]:
+    def is_sent(value: Any) -> bool:
+        return isinstance(value, str) and "{incremental." in value
+
+    parts = {
+        name: {key: item for key, item in endpoint.get(name, {}).items() if not is_sent(item)}
+        for name in ("params", "headers")
+    }
+    return _without_empty({**endpoint, **parts, "incremental": None})
+
+
+def _parents_of(resource: Mapping[str, Any], resources: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names of the resources whose fields a resource asks for."""
+    text = json.dumps(resource)
+    names = {str(each["name"]) for each in resources}
+    return {
+        name for name in names if f"{{resources.{name}." in text or f'"resource": "{name}"' in text
+    }
+
+
 def _with_parents(resources: Sequence[dict[str, Any]], chosen: set[str]) -> set[str]:
-    texts = {each["name"]: json.dumps(each) for each in resources}
-    needed, last = set(chosen), set[str]()
-    while needed != last:
-        last = set(needed)
-        for name in last:
-            needed.update(
-                other
-                for other in texts
-                if f"{{resources.{other}." in texts[name] or f'"resource": "{other}"' in texts[name]
-            )
+    by_name = {each["name"]: each for each in resources}
+    needed, waiting = set(chosen), list(chosen)
+    while waiting:
+        above = _parents_of(by_name[waiting.pop()], resources) - needed
+        needed |= above
+        waiting.extend(above)
     return needed
 
 

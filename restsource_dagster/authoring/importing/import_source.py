@@ -3,26 +3,28 @@
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from restsource_dagster.authoring.importing.connector_draft import (
     ConnectorDraft,
     file_text,
     repair,
     select_resources,
+    without_parent_cursors,
 )
-from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
+from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile, parse_data
 from restsource_dagster.authoring.importing.source_pieces import Fate
 from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["IMPORT_KINDS", "ImportKind", "ImportResult", "find_kind", "import_source"]
 
-ImportKind = Literal["curl"]
+ImportKind = Literal["curl", "openapi"]
 IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
 
 Reader = Callable[[Sequence[SourceFile], str | None], ConnectorDraft]
 _READERS: dict[str, tuple[str, str]] = {
     "curl": ("curl_commands", "read_curl"),
+    "openapi": ("openapi_document", "read_openapi"),
 }
 """The module and the function of each kind. Only that of the kind in question is imported."""
 
@@ -77,7 +79,7 @@ def import_source(
         draft = select_resources(draft, include, exclude)
         if not draft.value["resources"]:
             raise SourceError("--include and --exclude leave no resource")
-    return ImportResult(chosen, *repair(draft))
+    return ImportResult(chosen, *repair(without_parent_cursors(draft)))
 
 
 def find_kind(file: SourceFile) -> ImportKind:
@@ -86,6 +88,19 @@ def find_kind(file: SourceFile) -> ImportKind:
 
     if is_curl(file.text):
         return "curl"
-    raise SourceError(
-        f"{file.name}: neither of {', '.join(IMPORT_KINDS)}; name the kind before the file"
-    )
+    try:
+        value = parse_data(file)
+    except SourceError:
+        value = None
+    kind = _kind_of_value(value) if isinstance(value, dict) else None
+    if kind is None:
+        raise SourceError(
+            f"{file.name}: neither of {', '.join(IMPORT_KINDS)}; name the kind before the file"
+        )
+    return kind
+
+
+def _kind_of_value(value: dict[str, Any]) -> ImportKind | None:
+    if "openapi" in value or "swagger" in value:
+        return "openapi"
+    return None

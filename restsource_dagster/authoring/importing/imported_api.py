@@ -39,6 +39,7 @@ __all__ = [
     "ImportedEndpoint",
     "ImportedPaginator",
     "connector_name",
+    "is_stand_in",
     "literal",
     "looks_like_secret",
     "name_of_host",
@@ -178,6 +179,16 @@ def literal(text: str, *, readings: int = 1) -> str:
     """
     doubled = text.replace("{", "{" * 2**readings).replace("}", "}" * 2**readings)
     return doubled.replace("${", "$${")
+
+
+_STAND_IN = re.compile(
+    r"<[^>]*>|\{[^}]*\}|\[[^]]*\]|your.*|my.*|x{3,}|\.{3,}|\*{3,}|.*_here", re.IGNORECASE
+)
+
+
+def is_stand_in(text: str) -> bool:
+    """True for what documentation writes in place of a value, such as `<YOUR_TOKEN>`."""
+    return _STAND_IN.fullmatch(text) is not None
 
 
 _SECRET_PREFIX = re.compile(

@@ -17,6 +17,7 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedEndpoint,
     ImportedPaginator,
     connector_name,
+    is_stand_in,
     literal,
     looks_like_secret,
     name_of_host,
@@ -39,10 +40,6 @@ __all__ = ["SentField", "SentRequest", "api_of_requests", "variable_mark"]
 
 _MARK_START, _MARK_END = "\ue000", "\ue001"
 _MARKED = re.compile(f"{_MARK_START}([A-Za-z_][A-Za-z0-9_]*){_MARK_END}")
-_STAND_IN = re.compile(
-    r"<[^>]*>|\{[^}]*\}|\[[^]]*\]|your.*|my.*|x{3,}|\.{3,}|\*{3,}|.*_here", re.IGNORECASE
-)
-"""What documentation writes in place of a secret."""
 
 
 def variable_mark(name: str) -> str:
@@ -182,7 +179,7 @@ class _RequestReader:
         """Return the reference for a secret; a value that documentation made up is none."""
         if _MARKED.search(value):
             return self.file_text(value)
-        return self.variables.reference(suffix, "" if _STAND_IN.fullmatch(value) else value)
+        return self.variables.reference(suffix, "" if is_stand_in(value) else value)
 
     def endpoint(self, request: SentRequest) -> ImportedEndpoint:
         """Return the endpoint of a request, and note what became of its pieces."""
