@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import requests
 from dlt.sources.helpers.rest_client.paginators import RangePaginator, SinglePagePaginator
 
+from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.paging.page_iterator import Page, PageIterator
 from restsource_dagster.engine.paging.response_checks import (
@@ -23,7 +24,14 @@ from restsource_dagster.engine.paging.response_checks import (
 from restsource_dagster.engine.paging.safe_paginators import TolerantReferencePaginator
 from restsource_dagster.engine.paging.totals import CallTotals, whole_number
 
-__all__ = ["PagingWatch", "describe_full_page", "describe_more_pages", "signs_of_next_page"]
+__all__ = [
+    "PagingWatch",
+    "describe_full_page",
+    "describe_more_pages",
+    "next_references",
+    "page_counts",
+    "signs_of_next_page",
+]
 
 _SINGLE_PAGE_ADVICE = 'if it has no more pages, set "paginator": "single_page"'
 
@@ -222,6 +230,41 @@ def signs_of_next_page(response: requests.Response, body: Any, records: Sequence
         if name in _PAGE_COUNT_FIELDS and (whole_number(value) or 0) > 1
     ]
     return [f"`{sign}`" for sign in signs] + list(_signs_in_headers(response))
+
+
+def next_references(body: Any, records: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the links and cursors of a next page that a body has beside its records: path and value.
+
+    The path is that of the text or number itself, as a JSON path.
+    """
+    for name, path, value in _fields_beside(body, records):
+        if not _is_next(name, value):
+            continue
+        if path.endswith("[rel=next]"):
+            yield _path_in_list(path.removesuffix("[rel=next]"), body, value), value
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                if isinstance(item, str) and _is_reference(item):
+                    yield f"{path}.{key}", item
+        else:
+            yield path, value
+
+
+def _path_in_list(path: str, body: Any, link: Any) -> str:
+    """Return the JSON path of the next link in a list of links."""
+    spellings = [
+        f'{path}[?(@.{relation}=="next")].{field}'
+        for relation in ("rel", "relation")
+        for field in ("href", "url")
+    ]
+    return next((one for one in spellings if link in jsonpath.find_values(one, body)), path)
+
+
+def page_counts(body: Any, records: Sequence[Any]) -> Iterator[tuple[str, int]]:
+    """Yield the numbers of pages that a body states beside its records: path and number."""
+    for name, path, value in _fields_beside(body, records):
+        if name in _PAGE_COUNT_FIELDS and (count := whole_number(value)) is not None:
+            yield path, count
 
 
 def _says_last(name: str, value: Any) -> bool:

@@ -152,13 +152,15 @@ def preview(
     end: PreviewEnd | None = None,
     on_message: Callable[[str], None] | None = None,
     sleep: Sleep | None = None,
+    with_tables: bool = True,
 ) -> Preview:
     """Read the first pages of a connector's resources, or of the named ones and those above them.
 
     Nothing is written, and no cursor moves. Errors are problems of the result. `bounds` limits the cursors
     of roots. `end` ends it from another thread; what was read by then is returned. `settings` gives the
     destination whose types the columns have; it is not opened. `sleep` replaces the wait, in seconds,
-    before a request is retried. Raises `UnknownResourceError`.
+    before a request is retried. Without tables, which take most of the time, there are requests, records
+    and the paging only. Raises `UnknownResourceError`.
     """
     started = time.monotonic()
     if resources is not None:
@@ -194,7 +196,15 @@ def preview(
         end.limited(limits),
     ):
         reader = _PreviewReader(
-            resolved, endpoints, settings, limits, bounds or CursorBounds(), watch, messages, folder
+            resolved,
+            endpoints,
+            settings,
+            limits,
+            bounds or CursorBounds(),
+            watch,
+            messages,
+            folder,
+            with_tables,
         )
         read = tuple(reader.read(_wanted(resolved, resources)))
     return Preview(
@@ -240,6 +250,7 @@ class _PreviewReader:
     watch: PreviewWatch
     messages: _Messages
     folder: str
+    with_tables: bool
     _is_bounded: bool = False
     _errors: dict[str, list[str]] = field(default_factory=dict)
 
@@ -272,7 +283,9 @@ class _PreviewReader:
         for member in members:
             yield self._previewed(member, plans.get(member.name), tables, family, texts)
 
-    def _normalize(self, root: str, plans: dict[str, ResourcePlan], folder: str) -> "_Tables":
+    def _normalize(
+        self, root: str, plans: dict[str, ResourcePlan], folder: str
+    ) -> "_Tables | None":
         """Extract a family and normalize it; return its tables. Raises what went wrong."""
         window = self.bounds.window(plans[root])
         if self.bounds and plans[root].incremental is not None:
@@ -294,6 +307,8 @@ class _PreviewReader:
         )
         pipeline.extract(source.source, loader_file_format="jsonl")
         self._conclude(source)
+        if not self.with_tables:
+            return None
         pipeline.normalize()
         return _Tables.of(pipeline)
 

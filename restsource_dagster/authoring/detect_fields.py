@@ -1,0 +1,294 @@
+"""What the rows of one or two pages say: their key, their cursor, texts without an order, parents."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from restsource_dagster.authoring.guesses import Confidence, Guess, SeenAnswer
+from restsource_dagster.connector.cursor_format import moment_of, parse_number, text_sort_key
+from restsource_dagster.connector.time_formats import patterns_for, read_time
+from restsource_dagster.engine.paging.response_checks import normalized_field_name, split_names
+
+__all__ = [
+    "ParentInPath",
+    "guess_cursors",
+    "guess_key",
+    "parent_in_path",
+    "texts_without_order",
+]
+
+_KEY_NAMES = ("id", "_id", "uuid", "guid", "key", "code", "number", "slug", "sku", "name")
+"""Names of keys, the usual ones first; `name` and the like only if nothing better is there."""
+_WEAK_KEYS = frozenset({"code", "number", "slug", "sku", "name", "key"})
+_MIN_ROWS = 2
+_UPDATE_WORDS = split_names("updated modified changed lastupdate lastmodified lastchange edited")
+_TIME_WORDS = _UPDATE_WORDS | split_names("created inserted timestamp date time at on day since")
+_FILTER_WORDS = split_names("since after from gte gt start begin min newer")
+_FILTER_ENDS = re.compile(r"(?:__|\[|_)?(?:gte|gt|since|after|from|start|min|begin|ge)\]?$", re.I)
+_SORT_PARAMS = split_names("sort sortby order orderby ordering sortorder")
+_ID = re.compile(r"\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24}", re.IGNORECASE)
+_LIKE_DATE = re.compile(r"(?=.{6,40}$)(?=(?:\D*\d){3})[\w:+-]+(?:[/., -]+[\w:+-]+)+")
+"""Trying all patterns takes milliseconds, so only what has the form of a date is tried."""
+_SAMPLES = 5
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
+Rows = Sequence[Any]
+
+
+def _objects(rows: Rows) -> list[Mapping[str, Any]]:
+    return [row for row in rows if isinstance(row, Mapping)]
+
+
+def guess_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Guess | None:
+    """Return the field that identifies a row: in each row, unique, and called as keys are; else None.
+
+    `pages` is how many pages the rows are from.
+    """
+    found = _objects(rows)
+    if len(found) < _MIN_ROWS or len(found) < len(rows):
+        return None
+    singular = normalized_field_name(resource).removesuffix("s")
+    own = (f"{singular}id", f"{singular}uuid", f"{singular}key", f"{singular}code")
+    candidates = [name for name in found[0] if _is_unique(found, name)]
+    ranked = sorted(
+        (
+            (_KEY_NAMES.index(name.lower()) if name.lower() in _KEY_NAMES[:4] else 4, name)
+            for name in candidates
+            if name.lower() in _KEY_NAMES or (singular and normalized_field_name(name) in own)
+        ),
+    )
+    for _, name in ranked:
+        is_weak = name.lower() in _WEAK_KEYS
+        evidence = (
+            f"`{name}` is in all {len(found)} rows of {pages} page{'s' * (pages > 1)}, and unique"
+        )
+        confidence: Confidence = (
+            "proved" if pages > 1 and not is_weak else "possible" if is_weak else "likely"
+        )
+        return Guess("primary_key", name, evidence, confidence)
+    return None
+
+
+def _is_unique(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    values = [row.get(name) for row in rows]
+    if any(value is None or isinstance(value, bool | float | list | dict) for value in values):
+        return False
+    return len({str(value) for value in values}) == len(values)
+
+
+@dataclass(frozen=True)
+class _Times:
+    """The times in a field of all rows."""
+
+    name: str
+    moments: Sequence[int]
+    cursor_format: str | None = None
+
+    @property
+    def order(self) -> str | None:
+        """`asc` or `desc` if the rows follow it, and not all are equal."""
+        if len(set(self.moments)) < _MIN_ROWS:
+            return None
+        steps = list(pairwise(self.moments))
+        if all(one <= other for one, other in steps):
+            return "asc"
+        return "desc" if all(one >= other for one, other in steps) else None
+
+
+def guess_cursors(answer: SeenAnswer, rows: Rows) -> tuple[Guess, ...]:
+    """Return fields that may be the incremental cursor, the surest first.
+
+    A param of the URL that filters by time is the best sign, then an order that the rows follow in a field
+    that is called as updates are. The value is the object `incremental`, with `start_param` if the URL has
+    such a param.
+    """
+    found = _objects(rows)
+    times = [one for name in (found[0] if found else ()) if (one := _times(found, name))]
+    filters = [
+        (name, value) for name, value in answer.params.items() if _is_time_filter(name, value)
+    ]
+    guesses = []
+    for param, value in filters:
+        if (field := _field_of_filter(param, times)) is not None:
+            guesses.append(_filtered_cursor(param, value, field))
+    taken = {guess.value["cursor_path"] for guess in guesses}
+    counters = [
+        one for name in (found[0] if found else ()) if (one := _counter(found, name, answer))
+    ]
+    for field in sorted([*times, *counters], key=_rank):
+        if field.name not in taken and (guess := _ordered_cursor(answer, field, len(found))):
+            guesses.append(guess)
+    return tuple(guesses)
+
+
+def _rank(field: _Times) -> tuple[bool, bool]:
+    return (not _is_update(field.name), field.order is None)
+
+
+def _is_update(name: str) -> bool:
+    normal = normalized_field_name(name)
+    return any(word in normal for word in _UPDATE_WORDS)
+
+
+def _times(rows: Sequence[Mapping[str, Any]], name: str) -> _Times | None:
+    """Return the times of a field if each row has one; a number counts only if it is called so."""
+    values = [row.get(name) for row in rows]
+    if any(value is None or isinstance(value, bool | list | dict) for value in values):
+        return None
+    is_text = all(isinstance(value, str) for value in values)
+    words = {word.lower() for word in _WORD.findall(name)}
+    if not is_text and not words & _TIME_WORDS and not _is_update(name):
+        return None
+    moments = [moment_of(value) for value in values]
+    known = [moment for moment in moments if moment is not None]
+    if len(known) == len(values) and known:
+        return _Times(name, known)
+    pattern = _pattern_of([str(value) for value in values]) if is_text else None
+    if pattern is None:
+        return None
+    read = [moment_of(read_time(str(value), [pattern])) for value in values]
+    return _Times(name, [one for one in read if one is not None], pattern)
+
+
+def _counter(rows: Sequence[Mapping[str, Any]], name: str, answer: SeenAnswer) -> _Times | None:
+    """Return the numbers of a field that the order or a filter param of the URL names."""
+    values = [row.get(name) for row in rows]
+    if any(type(value) is not int for value in values) or not values:
+        return None
+    if not _is_sorted_by(answer, name):
+        return None
+    return _Times(name, [int(value) for value in values if value is not None])
+
+
+def _is_sorted_by(answer: SeenAnswer, name: str) -> bool:
+    return any(
+        normalized_field_name(param) in _SORT_PARAMS
+        and normalized_field_name(name) in normalized_field_name(value)
+        for param, value in answer.params.items()
+    )
+
+
+def _is_time_filter(name: str, value: str) -> bool:
+    words = {word.lower() for word in _WORD.findall(name)}
+    return bool(words & _FILTER_WORDS) and (
+        moment_of(value) is not None or _pattern_of([value]) is not None
+    )
+
+
+def _field_of_filter(param: str, times: Sequence[_Times]) -> _Times | None:
+    """Return the field that a filter param is about: the one with its name, else the only one."""
+    stem = normalized_field_name(_FILTER_ENDS.sub("", param))
+    for field in times:
+        normal = normalized_field_name(field.name)
+        if stem and (stem in normal or normal.removesuffix("at") in stem):
+            return field
+    updates = [field for field in times if _is_update(field.name)]
+    if len(updates) == 1:
+        return updates[0]
+    return times[0] if len(times) == 1 else None
+
+
+def _filtered_cursor(param: str, value: str, field: _Times) -> Guess:
+    number = parse_number(value)
+    cursor = {
+        "cursor_path": field.name,
+        "initial_value": int(number) if number is not None else value,
+        "start_param": param,
+        **({"cursor_format": field.cursor_format} if field.cursor_format else {}),
+    }
+    text = f"the URL filters by `{param}`, and `{field.name}` has a time in each row"
+    return Guess("endpoint.incremental", cursor, text)
+
+
+def _ordered_cursor(answer: SeenAnswer, field: _Times, rows: int) -> Guess | None:
+    cursor: dict[str, Any] = {
+        "cursor_path": field.name,
+        **({"cursor_format": field.cursor_format} if field.cursor_format else {}),
+    }
+    if field.order is not None:
+        by = _is_sorted_by(answer, field.name)
+        text = f"the {rows} rows are in the order of `{field.name}`" + (
+            ", as the URL asks" if by else ""
+        )
+        is_sure = by or _is_update(field.name)
+        cursor["row_order"] = field.order
+        return Guess("endpoint.incremental", cursor, text, "likely" if is_sure else "possible")
+    if _is_update(field.name):
+        text = f"`{field.name}` has a time in each row; the rows are not in its order"
+        return Guess("endpoint.incremental", cursor, text, "possible")
+    return None
+
+
+def texts_without_order(rows: Rows) -> tuple[Guess, ...]:
+    """Return the fields whose texts are dates that sort wrongly as texts, such as `27/11/2026`.
+
+    The value is the `cursor_format` that would read them; None if days and months could be either.
+    """
+    found = _objects(rows)
+    guesses = []
+    for name in found[0] if found else ():
+        values = [row[name] for row in found if isinstance(row.get(name), str)]
+        if len(values) < len(found) or any(_has_order(value) for value in values):
+            continue
+        patterns = _patterns_of(values)
+        if len(patterns) == 1:
+            text = f"`{name}` has texts such as {values[0]!r}, which sort as texts, not as times"
+            guesses.append(Guess(f"cursor_format of {name}", patterns[0], text))
+        elif patterns:
+            text = f"`{name}` has texts such as {values[0]!r}: {' or '.join(patterns)}, which no row decides"
+            guesses.append(Guess(f"cursor_format of {name}", None, text, "possible"))
+    return tuple(guesses)
+
+
+def _has_order(value: str) -> bool:
+    return moment_of(value) is not None or text_sort_key(value)[0] in ("time", "number")
+
+
+def _pattern_of(values: Sequence[str]) -> str | None:
+    patterns = _patterns_of(values)
+    return patterns[0] if len(patterns) == 1 else None
+
+
+def _patterns_of(values: Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns that read all texts: days above 12 tell days from months."""
+    if not all(_LIKE_DATE.match(value) for value in values):
+        return ()
+    sampled = list(dict.fromkeys(values))[:_SAMPLES]
+    candidates = dict.fromkeys(pattern for value in sampled for pattern in patterns_for(value))
+    return tuple(
+        pattern
+        for pattern in candidates
+        if all(read_time(value, [pattern]) is not None for value in values)
+    )
+
+
+@dataclass(frozen=True)
+class ParentInPath:
+    """An id in a path: the resource is below another one."""
+
+    parent: str
+    """The path of the parent's list, such as `users`."""
+    name: str
+    """The parent's name, such as `users`."""
+    value: str
+    """The id in the URL."""
+    path: str
+    """The path with `{parent}` for the id, such as `users/{parent}/orders`."""
+
+    def path_with(self, field: str) -> str:
+        """Return the path that takes the id from the parent's field."""
+        return self.path.replace("{parent}", f"{{resources.{self.name}.{field}}}")
+
+
+def parent_in_path(path: Sequence[str]) -> ParentInPath | None:
+    """Return the parent that the last id in a path names; None if it ends there or has none."""
+    ids = [at for at, part in enumerate(path) if at and _ID.fullmatch(part)]
+    if not ids or ids[-1] == len(path) - 1:
+        return None
+    at = ids[-1]
+    if _ID.fullmatch(path[at - 1]):
+        return None
+    name = re.sub(r"\W+", "_", path[at - 1]).lower()
+    filled = "/".join([*path[:at], "{parent}", *path[at + 1 :]])
+    return ParentInPath("/".join(path[:at]), name, path[at], filled)

@@ -1,0 +1,429 @@
+"""Drafts a connector file from the URL of an API: asks it, guesses, and keeps what a preview confirms."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from restsource_dagster.authoring.detect_fields import (
+    guess_cursors,
+    guess_key,
+    parent_in_path,
+    texts_without_order,
+)
+from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_paginators
+from restsource_dagster.authoring.detect_records import FoundRecords, find_records
+from restsource_dagster.authoring.guesses import Guess, SeenAnswer
+from restsource_dagster.connector.models.body_format import BodyFormat
+from restsource_dagster.connector.naming import is_asset_name, snake_case_table
+from restsource_dagster.engine.preview.preview import preview_text
+from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
+from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
+from restsource_dagster.settings import Settings
+
+__all__ = ["ApiLogin", "UrlDraft", "draft_from_url"]
+
+_MAX_TRIES = 8
+"""Paginators that are tried with two requests each."""
+_ANSWER_CHARS = 20_000_000
+_SCHEDULE = {"mode": "hours", "interval": 1}
+_OTHER_FIRST_PAGE = "its first page is not the one that comes without a number"
+_PAGING_PARAMS = ("page_param", "offset_param", "limit_param", "cursor_param")
+
+
+@dataclass(frozen=True)
+class ApiLogin:
+    """How to authenticate: the block `auth` and headers as they stand in the file, with references."""
+
+    auth: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UrlDraft:
+    """A drafted file, and how each part of it was found."""
+
+    value: Mapping[str, Any]
+    guesses: tuple[Guess, ...] = ()
+    """What was written into the file, and what was not sure enough for it."""
+    refuted: tuple[str, ...] = ()
+    """What was tried and did not pass, in sentences."""
+    failure: str | None = None
+    """Why nothing could be guessed."""
+    preview: Preview | None = None
+    """The last preview, that of the file as it is."""
+
+    @property
+    def written(self) -> tuple[Guess, ...]:
+        """The guesses that are in the file."""
+        return tuple(guess for guess in self.guesses if guess.confidence != "possible")
+
+
+def draft_from_url(
+    name: str,
+    url: str,
+    *,
+    login: ApiLogin,
+    settings: Settings,
+    environment: Mapping[str, str],
+    limits: PreviewLimits | None = None,
+    end: PreviewEnd | None = None,
+) -> UrlDraft:
+    """Ask an API and return a file of the guesses that passed. Only the host of the URL is asked.
+
+    `url` is that of a list, with params that its documentation names. It holds references in place of
+    secrets.
+    """
+    limits = replace(limits or PreviewLimits(), pages=2, answer_chars=_ANSWER_CHARS)
+    given = {"settings": settings, "environment": environment, "limits": limits}
+    drafter = _Drafter(name, url, login, given, end or PreviewEnd())
+    return drafter.draft()
+
+
+@dataclass
+class _Drafter:
+    name: str
+    url: str
+    login: ApiLogin
+    given: Mapping[str, Any]
+    end: PreviewEnd
+    guesses: list[Guess] = field(default_factory=list)
+    refuted: list[str] = field(default_factory=list)
+    rows: Sequence[Any] = ()
+    """The rows that were read."""
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        self._params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        path = [part for part in parts.path.split("/") if part]
+        parent = parent_in_path(path)
+        # what stands before the resource, such as /v1, is the same for all resources of the API
+        above = len(parent.parent.split("/")) - 1 if parent else max(len(path) - 1, 0)
+        if path and not parent and re.fullmatch(r"\d+", path[-1]):
+            above = max(above - 1, 0)
+        self._base = "/".join([f"{parts.scheme}://{parts.netloc}", *path[:above]])
+        self._path = "/".join(path[above:]) + ("/" if parts.path.endswith("/") and path else "")
+        self._parent = parent_in_path(path[above:]) if parent else None
+        self._parents: list[Mapping[str, Any]] = []
+
+    def draft(self) -> UrlDraft:
+        resource: dict[str, Any] = {
+            "name": _resource_name(self._path),
+            "endpoint": {"path": self._path, **({"params": self._params} if self._params else {})},
+        }
+        first = self._look(
+            {**resource, "endpoint": {**resource["endpoint"], "paginator": SINGLE_PAGE}}
+        )
+        answer, failure = _answer_of(first)
+        if answer is None:
+            return self._draft(resource, failure=failure, preview=first)
+        records = find_records(replace(answer, url=self.url))
+        if records.failure is not None:
+            problems = [text for one in first.resources for text in one.problems]
+            failure = f"{records.failure}. {problems[0]}" if problems else records.failure
+            return self._draft(resource, failure=failure, preview=first)
+        self.guesses += records.guesses
+        self._apply_records(resource, records)
+        seen = self._prove_paging(resource, answer, records)
+        self._apply_fields(resource, answer, records, seen)
+        final = self._add_parent(resource) or self._confirm(resource)
+        return self._draft(resource, preview=final)
+
+    def _draft(
+        self, resource: Mapping[str, Any], *, failure: str | None = None, preview: Preview | None
+    ) -> UrlDraft:
+        value = self._file(resource)
+        return UrlDraft(value, tuple(self.guesses), tuple(self.refuted), failure, preview)
+
+    def _file(self, *resources: Mapping[str, Any]) -> Mapping[str, Any]:
+        client: dict[str, Any] = {"base_url": self._base}
+        if self.login.headers:
+            client["headers"] = dict(self.login.headers)
+        if self.login.auth:
+            client["auth"] = dict(self.login.auth)
+        return {"schedule": _SCHEDULE, "client": client, "resources": [*self._parents, *resources]}
+
+    def _look(self, resource: Mapping[str, Any], *, with_tables: bool = False) -> Preview:
+        text, path = json.dumps(self._file(resource)), Path(f"{self.name}.json")
+        return preview_text(text, path, end=self.end, with_tables=with_tables, **self.given)
+
+    def _apply_records(self, resource: dict[str, Any], records: FoundRecords) -> None:
+        if records.selector is not None:
+            resource["endpoint"]["data_selector"] = records.selector
+        if records.steps:
+            resource["processing_steps"] = [dict(step) for step in records.steps]
+
+    def _prove_paging(
+        self, resource: dict[str, Any], answer: SeenAnswer, records: FoundRecords
+    ) -> PreviewedResource | None:
+        """Write the first paginator that a second page proves; return what was read with it."""
+        if not records.listed:
+            self.guesses.append(
+                Guess(
+                    "endpoint.paginator",
+                    None,
+                    "the answer has no rows, so no paging can be seen",
+                    "possible",
+                )
+            )
+            return None
+        asked = replace(answer, url=self.url)
+        for guess in guess_paginators(asked, records.listed)[:_MAX_TRIES]:
+            for value in _readings(guess.value):
+                if self.end.reason is not None:
+                    return None
+                tried = self._with_paginator(resource, value)
+                seen = self._read_with(tried)
+                reason = _refutation(seen, records, value)
+                if reason is None and seen is not None:
+                    resource.clear()
+                    resource.update(tried)
+                    self.guesses.append(_confirmed(guess, value, seen))
+                    return seen
+                self.refuted.append(f"paginator {json.dumps(value)} ({guess.evidence}): {reason}")
+                # another number of the first page is worth a try only if the number counts
+                if reason != _OTHER_FIRST_PAGE:
+                    break
+        return None
+
+    def _read_with(self, resource: Mapping[str, Any]) -> PreviewedResource | None:
+        found = self._look(resource).resources
+        return next((one for one in found if one.name == resource["name"]), None)
+
+    def _with_paginator(self, resource: Mapping[str, Any], value: Any) -> dict[str, Any]:
+        endpoint = dict(resource["endpoint"])
+        endpoint["paginator"] = value
+        if isinstance(value, Mapping):
+            # the paginator sends these itself
+            own = {value.get(name) for name in _PAGING_PARAMS}
+            params = {
+                key: text for key, text in endpoint.get("params", {}).items() if key not in own
+            }
+            endpoint.pop("params", None)
+            if params:
+                endpoint["params"] = params
+        return {**resource, "endpoint": endpoint}
+
+    def _apply_fields(
+        self,
+        resource: dict[str, Any],
+        answer: SeenAnswer,
+        records: FoundRecords,
+        seen: PreviewedResource | None,
+    ) -> None:
+        rows, pages = _rows_of(seen, records)
+        self.rows = rows
+        asked = replace(answer, url=self.url)
+        if key := guess_key(rows, resource["name"], pages=pages):
+            self.guesses.append(key)
+            if key.confidence != "possible":
+                resource["primary_key"] = key.value
+        cursors = guess_cursors(asked, rows)
+        sure = [guess for guess in cursors if guess.confidence != "possible"][:1]
+        for guess in sure:
+            self._apply_cursor(resource, guess.value)
+        # one cursor is written; a second one would be another reading
+        self.guesses += [
+            *sure,
+            *(replace(one, confidence="possible") for one in cursors if one not in sure),
+        ]
+        self.guesses += [replace(one, confidence="possible") for one in texts_without_order(rows)]
+
+    def _apply_cursor(self, resource: dict[str, Any], cursor: Mapping[str, Any]) -> None:
+        endpoint = resource["endpoint"]
+        endpoint["incremental"] = dict(cursor)
+        params = {
+            key: value
+            for key, value in endpoint.get("params", {}).items()
+            if key != cursor.get("start_param")
+        }
+        endpoint.pop("params", None)
+        if params:
+            endpoint["params"] = params
+
+    def _add_parent(self, resource: dict[str, Any]) -> Preview | None:
+        """Read the parent that the path names from its own list; return the preview if that works."""
+        parent = self._parent
+        if parent is None:
+            return None
+        text = f"`{parent.value}` in the path looks like the id of one of `{parent.parent}`"
+        above = _Drafter(
+            self.name, f"{self._base}/{parent.parent}", self.login, self.given, self.end
+        )
+        made = above.draft()
+        rows = above.rows
+        names = [
+            key
+            for row in rows
+            if isinstance(row, Mapping)
+            for key, value in row.items()
+            if str(value) == parent.value
+        ]
+        name = (
+            names[0]
+            if names
+            else next((one.value for one in made.written if one.place == "primary_key"), None)
+        )
+        if made.failure is None and name is not None:
+            below = {
+                **resource,
+                "endpoint": {**resource["endpoint"], "path": parent.path_with(name)},
+                "include_from_parent": [name],
+            }
+            self._parents = [*made.value["resources"]]
+            found = self._look(below, with_tables=True)
+            if found.is_fine:
+                said = f"{text}, and each of them has a `{name}`"
+                self.guesses = [
+                    *_named(parent.name, made.guesses),
+                    *_named(resource["name"], self.guesses),
+                ]
+                self.guesses.append(
+                    Guess(f"{resource['name']}.endpoint.path", parent.path_with(name), said)
+                )
+                self.refuted += made.refuted
+                resource.clear()
+                resource.update(below)
+                return found
+            self._parents = []
+            self.refuted.append(f"parent {parent.parent}: {next(_problems(found), '')}")
+        self.guesses.append(
+            Guess("endpoint.path", parent.path_with(name or "id"), text, "possible")
+        )
+        return None
+
+    def _confirm(self, resource: dict[str, Any]) -> Preview:
+        """Preview the file as it is; take back what the preview refutes, the cursor first."""
+        found = self._look(resource, with_tables=True)
+        for place, remove in (
+            ("endpoint.incremental", _without_cursor),
+            ("primary_key", _without_key),
+        ):
+            if found.is_fine or self.end.reason is not None:
+                break
+            if not any(guess.place == place for guess in self.guesses):
+                continue
+            other = remove(resource)
+            again = self._look(other, with_tables=True)
+            if len(list(_problems(again))) < len(list(_problems(found))):
+                problem = next(_problems(found), "")
+                self.refuted.append(f"{place}: {problem}")
+                self.guesses = [
+                    replace(one, confidence="possible") if one.place == place else one
+                    for one in self.guesses
+                ]
+                resource.clear()
+                resource.update(other)
+                found = again
+        return found
+
+
+def _named(resource: str, guesses: Sequence[Guess]) -> Iterator[Guess]:
+    """Yield the guesses with the name of their resource."""
+    for guess in guesses:
+        yield replace(guess, place=f"{resource}.{guess.place}")
+
+
+def _problems(found: Preview) -> Iterator[str]:
+    yield from found.problems
+    for one in found.resources:
+        yield from one.problems
+
+
+def _without_cursor(resource: Mapping[str, Any]) -> dict[str, Any]:
+    endpoint = {key: value for key, value in resource["endpoint"].items() if key != "incremental"}
+    return {**resource, "endpoint": endpoint}
+
+
+def _without_key(resource: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in resource.items() if key != "primary_key"}
+
+
+def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
+    """Return the last answer of a preview, or why there is none to guess from."""
+    problems = list(_problems(found))
+    requests: Sequence[PreviewedRequest] = found.resources[-1].requests if found.resources else ()
+    last = next((one for one in reversed(requests) if one.status is not None), None)
+    if last is None:
+        return None, problems[0] if problems else "no answer came"
+    try:
+        body = json.loads(last.answer)
+    except ValueError:
+        kind = BodyFormat().format_of(last.answer_headers.get("Content-Type", ""))
+        hint = (
+            f'; its type says {kind}: set "response": {{"format": "{kind}"}} in the endpoint'
+            if kind not in (None, "json")
+            else ""
+        )
+        said = problems[0] if problems else f"the answer, with status {last.status}, is not JSON"
+        return None, f"{said}{hint}"
+    return SeenAnswer(last.url, body, last.status or 0, last.answer_headers), None
+
+
+def _readings(value: Any) -> Iterator[Any]:
+    """Yield a paginator, and for page numbers the other number of the first page."""
+    yield value
+    if isinstance(value, Mapping) and value.get("type") == "page_number":
+        yield {**value, "base_page": 1 - value["base_page"]}
+
+
+def _refutation(seen: PreviewedResource | None, records: FoundRecords, value: Any) -> str | None:
+    """Return why a paginator is not the right one; None if the pages prove it."""
+    if seen is None:
+        return "the file would not be valid"
+    if seen.problems:
+        return seen.problems[0].partition("\n")[0]
+    wanted = "single page" if value == SINGLE_PAGE else "proved"
+    if seen.paging.verdict != wanted:
+        return f"{seen.paging.verdict}: {seen.paging.evidence}"
+    if any("were on page 1, too" in note for note in seen.notes):
+        return "page 2 has rows of page 1"
+    first = _first_rows(seen)
+    return _OTHER_FIRST_PAGE if first and first[0] != records.rows[0] else None
+
+
+def _first_rows(seen: PreviewedResource) -> Sequence[Any]:
+    answers = _answers(seen)
+    return find_records(answers[0]).rows if answers else ()
+
+
+def _answers(seen: PreviewedResource) -> list[SeenAnswer]:
+    found = []
+    for request in seen.requests:
+        try:
+            body = json.loads(request.answer)
+        except ValueError:  # a token's answer, or one that was cut off
+            continue
+        found.append(SeenAnswer(request.url, body, request.status or 0, request.answer_headers))
+    return found
+
+
+def _rows_of(seen: PreviewedResource | None, records: FoundRecords) -> tuple[Sequence[Any], int]:
+    """Return the rows of all pages that were read, and how many pages have rows."""
+    pages = [find_records(answer).rows for answer in _answers(seen)] if seen else []
+    pages = [rows for rows in pages if rows]
+    if not pages:
+        return records.rows, 1
+    return [row for rows in pages for row in rows], len(pages)
+
+
+def _confirmed(guess: Guess, value: Any, seen: PreviewedResource) -> Guess:
+    if value == SINGLE_PAGE:
+        return replace(
+            guess, confidence="likely", evidence=f"{guess.evidence}: {seen.paging.evidence}"
+        )
+    return Guess(guess.place, value, f"{guess.evidence}; {seen.paging.evidence}", "proved")
+
+
+def _resource_name(path: str) -> str:
+    """Return a name for the resource of a path: its last part that is a word."""
+    words = [
+        snake_case_table(part.rpartition(".")[0] or part)
+        for part in path.split("/")
+        if part and not re.fullmatch(r"\d+|\{.*\}", part)
+    ]
+    name = words[-1].strip("_") if words else ""
+    return name if name and is_asset_name(name) else "records"

@@ -1,0 +1,344 @@
+"""Files that are drafted from a URL: what is guessed for each shape of an API, and what must not be."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft, draft_from_url
+from restsource_dagster.connector.loader import load_text
+from restsource_dagster_tests.making import make_settings
+from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+
+ROWS = [
+    {
+        "id": number,
+        "name": f"n{number % 3}",
+        "updated_at": (
+            datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=number * 7 % 50)
+        ).isoformat(),
+    }
+    for number in range(1, 26)
+]
+"""25 rows, not in the order of their times."""
+
+
+def part(first: int, size: int = 10) -> list[dict[str, Any]]:
+    return ROWS[first : first + size]
+
+
+def draft(api: ApiServer, path: str, tmp_path: Path, **given: Any) -> UrlDraft:
+    made = draft_from_url(
+        "shop",
+        f"{api.url}{path}",
+        login=given.pop("login", ApiLogin()),
+        settings=make_settings(tmp_path),
+        environment=given,
+    )
+    loaded = load_text(json.dumps(made.value), Path("shop.json"))
+    assert loaded.connector is not None, loaded.problems
+    return made
+
+
+def only(made: UrlDraft) -> Mapping[str, Any]:
+    [resource] = made.value["resources"]
+    assert isinstance(resource, dict)
+    return resource
+
+
+def page_of(seen: Seen, name: str = "page") -> int:
+    return int(seen.query.get(name, 1))
+
+
+def bare(seen: Seen) -> Any:
+    return part((page_of(seen) - 1) * 10)
+
+
+def next_url(seen: Seen, url: str) -> str | None:
+    page = page_of(seen)
+    return f"{url}?page={page + 1}" if page < 3 else None
+
+
+def linked(api: ApiServer, path: str, shape: Any) -> None:
+    """Answer with pages of ten rows; `shape` makes the body of rows and the next URL."""
+
+    def answer(seen: Seen) -> Any:
+        return shape(part((page_of(seen) - 1) * 10), next_url(seen, f"{api.url}{path}"))
+
+    api.answers[path] = answer
+
+
+LINK = {"type": "json_link"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "selector", "next_path"),
+    [
+        (lambda rows, url: {"data": rows, "paging": {"next": url}}, "data", "paging.next"),
+        (lambda rows, url: {"value": rows, "@odata.nextLink": url}, "value", "@odata.nextLink"),
+        (
+            lambda rows, url: {"_embedded": {"things": rows}, "_links": {"next": {"href": url}}},
+            "_embedded.things",
+            "_links.next.href",
+        ),
+        (
+            lambda rows, url: {
+                "data": [
+                    {"type": "things", "id": str(row["id"]), "attributes": row} for row in rows
+                ],
+                "links": {"self": "/", "next": url},
+                "meta": {"count": 25},
+            },
+            "data",
+            "links.next",
+        ),
+    ],
+    ids=["next in the body", "OData", "HAL", "JSON:API"],
+)
+def test_a_next_link_in_the_body_is_followed(
+    api: ApiServer, tmp_path: Path, shape: Any, selector: str, next_path: str
+) -> None:
+    linked(api, "/v1/things", shape)
+    made = draft(api, "/v1/things", tmp_path)
+    assert made.value["client"]["base_url"] == f"{api.url}/v1"
+    resource = only(made)
+    assert resource["endpoint"]["data_selector"] == selector
+    assert resource["endpoint"]["paginator"] == {**LINK, "next_url_path": next_path}
+    assert resource["primary_key"] == "id"
+    assert made.preview is not None
+    assert made.preview.is_fine
+
+
+def test_a_bare_list_is_paged_by_number(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = bare
+    resource = only(draft(api, "/things", tmp_path))
+    assert resource == {
+        "name": "things",
+        "primary_key": "id",
+        "endpoint": {
+            "path": "things",
+            "paginator": {
+                "type": "page_number",
+                "base_page": 1,
+                "page_param": "page",
+                "total_path": None,
+            },
+        },
+    }
+
+
+def test_a_link_header_is_followed(api: ApiServer, tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Answer:
+        url = next_url(seen, f"{api.url}/things")
+        return Answer(bare(seen), headers={"Link": f'<{url}>; rel="next"'} if url else {})
+
+    api.answers["/things"] = answer
+    assert only(draft(api, "/things", tmp_path))["endpoint"]["paginator"] == {"type": "header_link"}
+
+
+def test_a_cursor_is_sent_in_the_param_that_works(api: ApiServer, tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Any:
+        start = int(seen.query.get("page_token") or "0")
+        following = str(start + 10) if start < 20 else ""
+        return {"items": part(start), "next_page_token": following}
+
+    api.answers["/things"] = answer
+    made = draft(api, "/things", tmp_path)
+    assert only(made)["endpoint"]["paginator"] == {
+        "type": "cursor",
+        "cursor_path": "next_page_token",
+        "cursor_param": "page_token",
+    }
+    [guess] = [one for one in made.guesses if one.place == "endpoint.paginator"]
+    assert guess.confidence == "proved"
+    assert "10 rows, 10 of them new" in guess.evidence
+
+
+def test_offsets_with_a_total_are_told_from_pages(api: ApiServer, tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Any:
+        return {"data": part(int(seen.query.get("offset", 0))), "meta": {"total": 25}}
+
+    api.answers["/things"] = answer
+    made = draft(api, "/things", tmp_path)
+    assert only(made)["endpoint"]["paginator"] == {
+        "type": "offset",
+        "limit": 10,
+        "offset_param": "offset",
+        "limit_param": "limit",
+        "total_path": "meta.total",
+    }
+    # what was tried first is told with the reason
+    assert "page_number" in made.refuted[0]
+    assert "the very records of page 1" in made.refuted[0]
+
+
+def test_pages_that_the_body_counts_and_the_url_names(api: ApiServer, tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Any:
+        page, size = page_of(seen, "p"), int(seen.query.get("size", 5))
+        rows = part((page - 1) * size, size)
+        return {"results": rows, "page": page, "total_pages": 5}
+
+    api.answers["/things"] = answer
+    made = draft(api, "/things?p=1&size=5&kind=new", tmp_path)
+    endpoint = only(made)["endpoint"]
+    assert endpoint["paginator"] == {
+        "type": "page_number",
+        "base_page": 1,
+        "page_param": "p",
+        "total_path": "total_pages",
+    }
+    assert endpoint["params"] == {"size": "5", "kind": "new"}
+
+
+def test_page_numbers_may_start_at_0(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = lambda seen: part(int(seen.query.get("page", 0)) * 10)
+    assert only(draft(api, "/things", tmp_path))["endpoint"]["paginator"]["base_page"] == 0
+
+
+def test_columns_and_objects_by_id_become_rows(api: ApiServer, tmp_path: Path) -> None:
+    api.answers |= {
+        "/forecast": {"hourly": {"time": ["10:00", "11:00"], "temp": [3.5, 4.0]}, "place": "x"},
+        "/report": {"columns": ["id", "n"], "rows": [[1, "a"], [2, "b"]]},
+        "/stock": {"items": {"a1": {"n": 1}, "b2": {"n": 2}}},
+        "/users": {"1": {"id": 1, "n": "a"}, "2": {"id": 2, "n": "b"}},
+    }
+    expected = {
+        "/forecast": ("hourly", [{"time": "10:00", "temp": 3.5}, {"time": "11:00", "temp": 4.0}]),
+        "/report": ("$", [{"id": 1, "n": "a"}, {"id": 2, "n": "b"}]),
+        "/stock": ("items", [{"key": "a1", "n": 1}, {"key": "b2", "n": 2}]),
+        "/users": ("$.*", [{"id": 1, "n": "a"}, {"id": 2, "n": "b"}]),
+    }
+    for path, (selector, rows) in expected.items():
+        made = draft(api, path, tmp_path)
+        assert only(made)["endpoint"]["data_selector"] == selector
+        assert made.preview is not None
+        [read] = made.preview.resources
+        assert read.table is not None
+        assert [dict(row) for row in read.table.rows] == rows
+
+
+def test_of_several_lists_the_one_named_as_the_url_is_taken(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/orders"] = {
+        "report": {"warnings": [{"w": 1}] * 4, "orders": [{"id": 1}, {"id": 2}]},
+    }
+    made = draft(api, "/orders", tmp_path)
+    assert only(made)["endpoint"]["data_selector"] == "report.orders"
+
+
+def test_nothing_is_guessed_from_an_error_or_an_empty_answer(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    api.answers |= {
+        "/failed": {"data": [], "error": {"message": "no such shop"}},
+        "/denied": Answer({"message": "who are you?"}, status=401),
+        "/text": Answer(b"id,name\n1,a\n", headers={"content-type": "text/csv"}),
+    }
+    made = draft(api, "/failed", tmp_path)
+    assert made.guesses == ()
+    assert "no such shop" in str(made.failure)
+    assert "401" in str(draft(api, "/denied", tmp_path).failure)
+    assert '"format": "csv"' in str(draft(api, "/text", tmp_path).failure)
+    api.answers["/empty"] = {"data": []}
+    made = draft(api, "/empty", tmp_path)
+    assert made.failure is None
+    assert "primary_key" not in only(made)
+    assert "paginator" not in only(made)["endpoint"]
+    assert len(api.asked("/empty")) == 2
+
+
+def test_a_page_param_that_is_ignored_is_not_written(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = {"data": part(0), "total": 25}
+    made = draft(api, "/things?page=1", tmp_path)
+    assert "paginator" not in only(made)["endpoint"]
+    assert made.preview is not None
+    assert not made.preview.is_fine
+    assert len(made.refuted) >= 2
+
+
+def test_a_last_page_that_is_full_is_no_page_among_many(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = lambda seen: part(0) if page_of(seen) == 1 else []
+    made = draft(api, "/things", tmp_path)
+    # the empty second page shows that the number is heeded
+    assert only(made)["endpoint"]["paginator"]["type"] == "page_number"
+
+
+def test_a_cursor_is_written_with_its_filter(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = ROWS[:12]
+    made = draft(api, "/things?updated_since=2024-01-01T00:00:00Z", tmp_path)
+    assert only(made)["endpoint"]["incremental"] == {
+        "cursor_path": "updated_at",
+        "initial_value": "2024-01-01T00:00:00Z",
+        "start_param": "updated_since",
+    }
+    assert "params" not in only(made)["endpoint"]
+    made = draft(api, "/things", tmp_path)
+    assert "incremental" not in only(made)["endpoint"]
+    [guess] = [one for one in made.guesses if one.place == "endpoint.incremental"]
+    assert guess.confidence == "possible"
+
+
+def test_a_cursor_that_the_rows_follow_is_written_with_its_order(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    newest_first = sorted(ROWS[:7], key=lambda row: row["updated_at"], reverse=True)
+    api.answers["/things"] = newest_first
+    cursor = only(draft(api, "/things", tmp_path))["endpoint"]["incremental"]
+    assert cursor == {"cursor_path": "updated_at", "row_order": "desc"}
+
+
+def test_dates_as_texts_get_the_format_that_reads_them(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = [
+        {"id": 1, "changed": "27/11/2026", "due": "01/02/2026"},
+        {"id": 2, "changed": "28/11/2026", "due": "02/01/2026"},
+    ]
+    made = draft(api, "/things", tmp_path)
+    found = {one.place: one for one in made.guesses}
+    assert found["cursor_format of changed"].value == "%d/%m/%Y"
+    assert found["cursor_format of due"].value is None
+    assert only(made)["endpoint"]["incremental"] == {
+        "cursor_path": "changed",
+        "cursor_format": "%d/%m/%Y",
+        "row_order": "asc",
+    }
+
+
+def test_a_parent_in_the_path_becomes_a_resource(api: ApiServer, tmp_path: Path) -> None:
+    api.answers |= {
+        "/v1/users": [{"id": 41}, {"id": 42}],
+        "/v1/users/41/orders": {"orders": [{"id": 5}]},
+        "/v1/users/42/orders": {"orders": [{"id": 6}, {"id": 7}]},
+        "/v1/teams/7/orders": {"orders": [{"id": 6}, {"id": 7}]},
+    }
+    made = draft(api, "/v1/users/42/orders", tmp_path)
+    users, orders = made.value["resources"]
+    assert (users["name"], users["primary_key"]) == ("users", "id")
+    assert orders["endpoint"]["path"] == "users/{resources.users.id}/orders"
+    assert orders["include_from_parent"] == ["id"]
+    assert made.preview is not None
+    assert [one.rows_read for one in made.preview.resources] == [2, 3]
+    # a parent whose list can't be read is told, and the path stays
+    made = draft(api, "/v1/teams/7/orders", tmp_path)
+    assert only(made)["endpoint"]["path"] == "teams/7/orders"
+    assert any(
+        one.confidence == "possible" and one.place == "endpoint.path" for one in made.guesses
+    )
+
+
+def test_no_key_is_written_that_comes_twice(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = [{"id": 1, "n": 1}, {"id": 1, "n": 2}]
+    assert "primary_key" not in only(draft(api, "/things", tmp_path))
+    api.answers["/prices"] = [{"code": "a"}, {"code": "b"}]
+    made = draft(api, "/prices", tmp_path)
+    assert "primary_key" not in only(made)
+    assert [one.value for one in made.guesses if one.place == "primary_key"] == ["code"]
+
+
+def test_secrets_stay_references(api: ApiServer, tmp_path: Path) -> None:
+    api.answers["/things"] = lambda seen: [{"id": 1, "echo": seen.headers["authorization"]}]
+    login = ApiLogin({"type": "bearer", "token": "${SHOP_TOKEN}"})
+    made = draft(api, "/things", tmp_path, login=login, SHOP_TOKEN="t0ken-t0ken")
+    assert api.seen[0].headers["authorization"] == "Bearer t0ken-t0ken"
+    assert "t0ken-t0ken" not in repr(made)
