@@ -17,8 +17,8 @@ from restsource_dagster.authoring.detect_fields import (
 from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_paginators
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer
+from restsource_dagster.authoring.importing.imported_api import literal, resource_name
 from restsource_dagster.connector.models.body_format import BodyFormat
-from restsource_dagster.connector.naming import is_asset_name, snake_case_table
 from restsource_dagster.engine.preview.preview import preview_text
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
@@ -97,7 +97,11 @@ class _Drafter:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
-        self._params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self._params = {
+            # a reference stays one; other braces stand for themselves
+            key: text if "${" in text else literal(text)
+            for key, text in parse_qsl(parts.query, keep_blank_values=True)
+        }
         path = [part for part in parts.path.split("/") if part]
         parent = parent_in_path(path)
         # what stands before the resource, such as /v1, is the same for all resources of the API
@@ -421,9 +425,8 @@ def _confirmed(guess: Guess, value: Any, seen: PreviewedResource) -> Guess:
 def _resource_name(path: str) -> str:
     """Return a name for the resource of a path: its last part that is a word."""
     words = [
-        snake_case_table(part.rpartition(".")[0] or part)
+        resource_name(part)
         for part in path.split("/")
         if part and not re.fullmatch(r"\d+|\{.*\}", part)
     ]
-    name = words[-1].strip("_") if words else ""
-    return name if name and is_asset_name(name) else "records"
+    return words[-1] if words else "records"

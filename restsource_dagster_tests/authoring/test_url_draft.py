@@ -13,7 +13,7 @@ from restsource_dagster.connector.loader import load_text
 from restsource_dagster_tests.making import make_settings
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {
         "id": number,
         "name": f"n{number % 3}",
