@@ -12,6 +12,7 @@ from restsource_dagster.cli.common import read_settings
 from restsource_dagster.cli.options import (
     ConfigsOption,
     ExpandedOption,
+    FixOption,
     JsonOption,
     PathsArgument,
     QuietOption,
@@ -23,6 +24,7 @@ from restsource_dagster.cli.output import (
     print_json,
     print_lines,
 )
+from restsource_dagster.connector.fixes import fix_file
 from restsource_dagster.connector.loader import (
     LoadedFile,
     is_connector_file,
@@ -42,6 +44,7 @@ def check(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     expanded: ExpandedOption = False,
+    fix: FixOption = False,
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 
@@ -51,11 +54,18 @@ def check(
     With --expanded, what a file with a template stands for is printed first; with --json it is in each
     file's `expanded`.
 
+    With --fix, each problem that another name or value mends is mended in the file, which else stays as it
+    is written; the change is shown, and then what is left.
+
     Exit code 1 if a file has errors; warnings alone leave it at 0.
 
     Example: restsource check configs/shop.json
     """
     files = _load_paths(paths or [], configs)
+    if fix and (diffs := [diff for file in files if (diff := fix_file(file.path))]):
+        files = _load_paths(paths or [], configs)
+        if not as_json:
+            print_lines(line for diff in diffs for line in diff.splitlines())
     if expanded and not as_json:
         print_lines(_expanded_lines(files))
     if as_json:
@@ -97,6 +107,8 @@ def _result_lines(files: Sequence[LoadedFile], style: Style, *, quiet: bool) -> 
         for file in files:
             yield from _derived_dispositions(file, style)
     # The last line: a long list of problems scrolls the first lines away.
+    if not files:
+        yield "There is no connector file here: a file that ends in .json, .yaml or .yml."
     yield _check_summary(files, style)
 
 

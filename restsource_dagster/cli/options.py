@@ -12,6 +12,7 @@ __all__ = [
     "EnvOption",
     "ExcludeOption",
     "ExpandedOption",
+    "FixOption",
     "FromOption",
     "FullRefreshOption",
     "ImportArgument",
@@ -135,6 +136,13 @@ EnvOption = Annotated[
     _option(
         "--env",
         text="Write the variables that the file refers to into `.env`, with the secrets of the source.",
+    ),
+]
+FixOption = Annotated[
+    bool,
+    _option(
+        "--fix",
+        text="Write what the problems suggest, where it is another name or value, and show the change.",
     ),
 ]
 ExpandedOption = Annotated[

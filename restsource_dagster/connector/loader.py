@@ -18,6 +18,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.naming import dataset_identifier
 from restsource_dagster.connector.parsing.document import (
+    YAML_SUFFIXES,
     Document,
     parse_document,
     read_content,
@@ -151,7 +152,7 @@ def _duplicate_name_problem(
     return document.located(finding) if document else finding.at(file.path, 1, 1)
 
 
-_FILE_SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+_FILE_SUFFIXES = YAML_SUFFIXES | {".json"}
 _IGNORED_PREFIXES = (".", "~", "#")
 """Prefixes of hidden files and of editors' lock, swap and backup files."""
 
@@ -222,19 +223,21 @@ def load_text(text: str, path: Path) -> LoadedFile:
 
     Its suffix says whether it is JSON or YAML. Never raises.
     """
-    try:
-        document = parse_document(path, text.encode("utf-8", "surrogatepass"))
-        if not isinstance(document, Document):
-            return LoadedFile(path, None, document)
-        return _connector_of(document)
-    except Exception as error:  # noqa: BLE001 - as for a file
-        return LoadedFile(path, None, (_internal_error_finding(error).at(path, 1, 1),))
+    return _load_parsed(path, lambda: parse_document(path, text.encode("utf-8", "surrogatepass")))[
+        0
+    ]
 
 
 def _load_and_parse(path: Path) -> tuple[LoadedFile, Document | None]:
     """Load a file; return its document too, which locates its parts, if it can be read."""
+    return _load_parsed(path, lambda: read_document(path))
+
+
+def _load_parsed(
+    path: Path, parse: Callable[[], Document | tuple[Problem, ...]]
+) -> tuple[LoadedFile, Document | None]:
     try:
-        document = read_document(path)
+        document = parse()
         if not isinstance(document, Document):
             return LoadedFile(path, None, document), None
         return _connector_of(document), document

@@ -40,7 +40,7 @@ def is_answered(value: Any) -> bool:
 
 def messages(value: Any) -> str:
     _, findings = parse_connector(value, SHOP)
-    return json.dumps([vars(finding) for finding in findings])
+    return json.dumps([finding.at(SHOP, 1, 1).as_dict() for finding in findings])
 
 
 @given(json_values)
@@ -149,7 +149,7 @@ def plant(value: Any, rng: random.Random) -> None:
             continue
         endpoint = holder.get("endpoint")
         target = endpoint if isinstance(endpoint, dict) else holder
-        auth = rng.choice(["token", "api_key", "type", "name", "location", "passwrd", "session"])
+        auth = rng.choice(["token", "api_key", "name", "location", "passwrd", "session"])
         target["auth"] = rng.choice(
             [CANARY, {auth: CANARY}, {auth: [CANARY]}, {auth: {"x": CANARY}}]
         )

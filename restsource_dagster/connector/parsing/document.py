@@ -15,7 +15,9 @@ from restsource_dagster.connector.parsing.source_map import LocatedFinding, Sour
 from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
-__all__ = ["Document", "parse_document", "read_content", "read_document"]
+__all__ = ["YAML_SUFFIXES", "Document", "parse_document", "read_content", "read_document"]
+
+YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Document:
         """Return the line of the value at a JSON pointer, from 1."""
         return self.position(pointer)[0]
 
+    def offset(self, problem: Problem) -> int:
+        """Return the offset of a problem of this file in its text, in characters."""
+        return self.lines.offset(problem.line, problem.column)
+
     def located(self, finding: Finding) -> Problem:
         """Return the finding with its position in this file."""
         return finding.at(self.path, *self.position(finding.pointer, on_key=finding.on_key))
@@ -70,7 +76,7 @@ def read_content(path: Path) -> bytes | Problem:
 
 
 def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]:
-    """Return the document of a content, or why it can't be read. `path` is for the messages."""
+    """Return the document that a file of this path would be with this content, or why it is none."""
     if len(content) > MAX_BYTES:
         return (_too_large().at(path, 1, 1),)
     text = _decode(content)
@@ -82,7 +88,7 @@ def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]
     lines = TextLines(text)
     if not text.strip():
         return (empty_file().at(path, 1, 1),)
-    parsed = parse_yaml(text) if path.suffix.lower() in {".yaml", ".yml"} else parse_json(text)
+    parsed = parse_yaml(text) if path.suffix.lower() in YAML_SUFFIXES else parse_json(text)
     problems = _located(path, lines, parsed.findings)
     if not parsed.usable:
         return problems

@@ -36,6 +36,7 @@ from restsource_dagster.connector.parsing.source_map import (
     SourceNode,
     TextLines,
 )
+from restsource_dagster.connector.parsing.yaml_errors import yaml_syntax_error
 from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["parse_yaml"]
@@ -50,18 +51,6 @@ _INTEGER = re.compile(r"[-+]?[0-9]+")
 _OCTAL_OR_HEX = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_CHECK_INDENTATION = "Check the indentation, and put texts with special characters in quotes"
-_FIXES = {
-    "mapping values are not allowed": "Put the text in quotes if it contains ': '",
-    "found character '\\t'": "Indent with spaces, not with tabs",
-    "cannot start any token": "Put the text in double quotes",
-    "did not find expected": _CHECK_INDENTATION,
-    "but found": _CHECK_INDENTATION,
-    "could not find expected ':'": "Write a colon and a space after the key",
-    "unexpected end of stream": "Close the quote",
-    "unknown escape": "Write \\\\ for a backslash, or use single quotes",
-}
-"""What to do about a message of PyYAML, by a part of it."""
 
 
 def parse_yaml(text: str) -> ParsedText:
@@ -79,7 +68,7 @@ def parse_yaml(text: str) -> ParsedText:
         usable = builder.complete
     except Exception as error:  # noqa: BLE001 - PyYAML itself fails on some texts, e.g. "\Uffffffff"
         usable = False
-        builder.findings.append(_syntax_error(error, len(text)))
+        builder.findings.append(yaml_syntax_error(error, text))
     return ParsedText(
         builder.value if usable else None,
         tuple(builder.findings),
@@ -109,6 +98,9 @@ class _Container:
     node: SourceNode
     anchor: str | None
     is_key: bool
+    is_flow: bool = False
+    has_bare_name: bool = False
+    """Whether a key has neither a colon nor a value: `{name}`."""
     size: int = 1
     depth: int = 1
     key: str | None = None
@@ -187,6 +179,8 @@ class _Builder:
         if finding:
             self._report(offset, finding)
         self._add_node(offset)
+        if self._stack and self._stack[-1].is_flow and event.implicit[0] and not event.value:
+            self._stack[-1].has_bare_name = True
         self._remember(event.anchor, _Anchor(value))
         self._add_value(value, size=1, depth=0, offset=offset)
 
@@ -212,7 +206,7 @@ class _Builder:
         value: list[Any] | dict[str, Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
         # Until the value is complete, an alias for it would make the value contain itself.
         self._remember(event.anchor, None)
-        self._stack.append(_Container(value, node, event.anchor, is_key))
+        self._stack.append(_Container(value, node, event.anchor, is_key, bool(event.flow_style)))
 
     def _close(self) -> None:
         closed = self._stack.pop()
@@ -220,6 +214,8 @@ class _Builder:
             # A stand-in, so that the value after this key has a place.
             self._key("?", closed.node.value)
             return
+        if closed.has_bare_name and (name := _only_name(closed.value)):
+            self._report(closed.node.value, _bare_braces(closed.node.pointer, name))
         self._remember(closed.anchor, _Anchor(closed.value, closed.size, closed.depth))
         self._add_value(closed.value, closed.size, closed.depth, closed.node.value)
 
@@ -272,6 +268,21 @@ class _Builder:
         container.depth = max(container.depth, depth + 1)
 
 
+def _only_name(value: list[Any] | dict[str, Any]) -> str | None:
+    """Return the name of a placeholder that YAML reads as an object: `{incremental.start_value}`."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return None
+    ((name, inner),) = value.items()
+    return name if inner is None and re.fullmatch(r"[\w.-]+", name) else None
+
+
+def _bare_braces(pointer: str, name: str) -> Finding:
+    return Finding(
+        pointer, "Braces without quotes are an object in YAML", f"an object with the name `{name[:60]}`", None,
+        f'Write "{{{name[:60]}}}" in quotes',
+    )  # fmt: skip
+
+
 def _read_scalar(event: yaml.ScalarEvent, pointer: Callable[[], str]) -> tuple[Any, Finding | None]:
     """Return the value of a scalar, and a finding if it can't be read."""
     text: str = event.value
@@ -308,25 +319,6 @@ def _read_quoted(text: str, pointer: Callable[[], str]) -> tuple[str, Finding | 
         return paired.decode("utf-16"), None
     except UnicodeDecodeError:
         return replace_surrogates(text), lone_surrogate(pointer())
-
-
-def _syntax_error(error: Exception, end: int) -> LocatedFinding:
-    """Report PyYAML's error at its place; `end` is the length of the text."""
-    if isinstance(error, yaml.reader.ReaderError):
-        finding = Finding(
-            "", "A YAML file can't hold this character", "a control character", None,
-            "Delete it, or write it as an escape in double quotes",
-        )  # fmt: skip
-        return LocatedFinding(int(error.position), finding)
-    if not isinstance(error, yaml.YAMLError):
-        message = f"This is not YAML: the parser gave up ({type(error).__name__})"
-        fix = "Look for a wrong escape such as \\Uffffffff, or write the file as JSON"
-        return LocatedFinding(0, Finding("", message, None, None, fix))
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    problem = str(getattr(error, "problem", None) or "it can't be read")
-    fixes = (fix for part, fix in _FIXES.items() if part in problem)
-    finding = Finding("", f"This is not YAML: {problem}", None, None, next(fixes, None))
-    return LocatedFinding(min(mark.index, end) if mark is not None else 0, finding)
 
 
 def _tagged(pointer: str) -> Finding:

@@ -6,7 +6,7 @@ Includes how findings name values: JSON pointers, short forms without secrets, n
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import total_ordering
 from itertools import groupby
 from pathlib import Path
@@ -40,7 +40,9 @@ class Finding:
     """Something wrong with a value: a `Problem` without its line and column.
 
     With `on_key` the problem is located at the object's key, for a key that should not be there.
-    The texts never contain a secret. `code` is `deliberate:NAME` for what dlt itself would accept.
+    `replacement` is what to write in the place of the key, or else of the value, where that alone
+    mends it; None where more is to be done. The texts never contain a secret. `code` is
+    `deliberate:NAME` for what dlt itself would accept.
     """
 
     pointer: str
@@ -51,6 +53,8 @@ class Finding:
     severity: Severity = "error"
     on_key: bool = False
     code: str | None = None
+    # A list can't be hashed, and findings are kept in sets.
+    replacement: Any = field(default=None, hash=False)
 
     def at(self, path: Path, line: int, column: int) -> "Problem":
         """Return the problem at this place; `line` and `column` count from 1."""
@@ -64,6 +68,7 @@ class Finding:
             expected=self.expected,
             fix=self.fix,
             severity=self.severity,
+            replacement=self.replacement,
         )
 
 
@@ -74,7 +79,8 @@ class Problem:
 
     `line` and `column` count from 1, the column in characters. `pointer` is the JSON pointer
     (RFC 6901) of the value, "" for the whole file. `message` is one sentence; `fix` says what
-    to write instead. With a warning the connector still works.
+    to write instead, and `replacement` is what `check --fix` writes there. With a warning the
+    connector still works.
     """
 
     path: Path
@@ -86,6 +92,7 @@ class Problem:
     expected: str | None = None
     fix: str | None = None
     severity: Severity = "error"
+    replacement: Any = field(default=None, hash=False)
 
     def __lt__(self, other: "Problem") -> bool:
         if not isinstance(other, Problem):
@@ -113,8 +120,10 @@ class Problem:
         return printable(f"{place}: {self.severity}: {pointer}") + self.explanation
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        """Return all fields as JSON but the replacement, which may be a text with a secret in it."""
+        fields = {**asdict(self), "path": str(self.path)}
+        del fields["replacement"]
+        return fields
 
 
 def printable(text: str) -> str:

@@ -60,6 +60,7 @@ from restsource_dagster.connector.validation.merged_resource import (
     max_table_nesting,
     report_skip,
 )
+from restsource_dagster.connector.validation.suggestions import suggest_jsonpath
 
 __all__ = [
     "REFUSALS",
@@ -388,7 +389,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
             "`data_selector` is not a JSON path that dlt can read",
             found=describe_value(selector),
             expected="a path such as `data.items` or `$.items[*]`",
-            fix="Put a name with spaces or other special characters in quotes: `'first name'`",
+            fix=suggest_jsonpath(selector),
             code="deliberate:data-selector",
         )
 

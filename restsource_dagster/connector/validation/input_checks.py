@@ -32,6 +32,7 @@ __all__ = [
     "fatal_findings",
     "is_full_url",
     "url_findings",
+    "values_with_paths",
 ]
 
 MAX_NESTING = 100
@@ -69,7 +70,7 @@ def fatal_findings(value: Any) -> list[Finding]:
     With any of them nothing else can be checked safely.
     """
     findings = []
-    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+    for path, item in values_with_paths(value, deepest=MAX_NESTING):
         if len(path) >= MAX_NESTING and isinstance(item, dict | list):
             findings.append(
                 Finding(
@@ -102,7 +103,7 @@ def add_value_findings(value: dict[str, Any], findings: list[Finding]) -> None:
 
 def _template_findings(value: Any) -> Iterator[Finding]:
     """Yield findings for templates of other systems and misspelled references."""
-    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+    for path, item in values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, str) or ("{" not in item and "dlt." not in item):
             continue
         # People may explain there how a template is written.
@@ -113,12 +114,12 @@ def _template_findings(value: Any) -> Iterator[Finding]:
         if not name and (match := _FOREIGN_TEMPLATE.search(item)):
             yield _template_finding(path, match[0])
         elif name is not None:
-            yield _reference_finding(path, name)
+            yield _reference_finding(path, name, item)
 
 
 def _boolean_warnings(value: dict[str, Any]) -> Iterator[Finding]:
     """Yield a warning for each `true` or `false` that dlt takes for the number 1 or 0."""
-    for path, item in _values_with_paths(value, deepest=MAX_NESTING):
+    for path, item in values_with_paths(value, deepest=MAX_NESTING):
         if not isinstance(item, bool) or path[-1] not in _NUMBER_FIELDS:
             continue
         if path[0] not in ("client", "resources", "resource_defaults"):
@@ -147,6 +148,8 @@ def _template_finding(path: FieldPath, template: str) -> Finding:
     )
 
 
+_PLACEHOLDER_NAME = re.compile(r"(?:incremental|resources|each)\.[\w.:% -]+$|(?:now|today)\b")
+"""How the name of a placeholder looks that is no reference to a variable."""
 _PUBLIC_REFERENCE = re.compile(r"(?:file|dlt)[:.][\w./~-]+|[A-Z][A-Z0-9_]*", re.ASCII)
 """The name of a file, of a setting or of a variable: no password is written like that."""
 
@@ -158,9 +161,17 @@ def _public_part(reference: str) -> str:
     return reference if _PUBLIC_REFERENCE.fullmatch(reference) else ""
 
 
-def _reference_finding(path: FieldPath, name: str) -> Finding:
+def _reference_finding(path: FieldPath, name: str, text: str) -> Finding:
     # After a `${` that is part of a password, the rest of the password follows.
     shown = _public_part(name) if may_be_secret(path) else name
+    if _PLACEHOLDER_NAME.match(shown):
+        return Finding(
+            json_pointer(path),
+            f"`${{{shown}}}` is no reference: what a run fills in is written without the `$`",
+            fix=f"Write `{{{shown}}}`",
+            code=_input_refusal_code("reference-name"),
+            replacement=text.replace(f"${{{shown}}}", f"{{{shown}}}"),
+        )
     expected, fix = _meant_reference(shown)
     return Finding(
         json_pointer(path),
@@ -232,7 +243,7 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _values_with_paths(value: Any, *, deepest: int) -> Iterator[tuple[FieldPath, Any]]:
+def values_with_paths(value: Any, *, deepest: int) -> Iterator[tuple[FieldPath, Any]]:
     """Yield every value and its path, without recursion, down to `deepest` levels."""
     stack: list[tuple[FieldPath, Any]] = [((), value)]
     while stack:
@@ -306,7 +317,7 @@ def _credentials_sent_wrong(auth: Any, at: FieldPath) -> Iterator[Finding]:
 
 def _unfilled_texts(values: Any, at: FieldPath) -> Iterator[Finding]:
     """Yield a warning for each text in which something looks like a reference and is none."""
-    for steps, item in _values_with_paths(values, deepest=MAX_NESTING):
+    for steps, item in values_with_paths(values, deepest=MAX_NESTING):
         if isinstance(item, str) and (match := _UNFILLED.search(without_references(item))):
             name = _variable_name(match["braced"] or match["dollar"] or match["angled"])
             yield Finding(
@@ -383,6 +394,7 @@ def _literal_secret_warning(at: FieldPath, name: str) -> Finding:
 
 
 _EXAMPLE_URL = "a URL such as `https://api.example.com/v1`"
+_NO_SCHEME = "has no scheme"
 _URL_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _TO_FILL_IN = re.compile(r"<[^<>]*>|\{[^{}]*\}|\[[A-Za-z][^\[\]]*\]")
 
@@ -419,6 +431,7 @@ def url_findings(url: str, at: FieldPath) -> Iterator[Finding]:
             _EXAMPLE_URL,
             fix,
             code="deliberate:url",
+            replacement=f"https://{url.lstrip('/:')}" if problem == _NO_SCHEME else None,
         )
 
 
@@ -436,7 +449,7 @@ def _problem_of(text: str, *, starts_with_reference: bool) -> tuple[str, str | N
 def _problem_of_origin(text: str) -> tuple[str, str | None]:
     scheme = _URL_SCHEME.match(text)
     if scheme is None:
-        return "has no scheme", f"Write `https://{text.lstrip('/:')}`"
+        return _NO_SCHEME, f"Write `https://{text.lstrip('/:')}`"
     if scheme[1].lower() not in ("http", "https"):
         return f"has the scheme `{scheme[1]}`, and an API is requested over http or https", None
     return _problem_of_host(text), None

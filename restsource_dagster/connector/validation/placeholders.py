@@ -153,6 +153,9 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
         fix = each_fix
     elif "." in name and word == "incremental":
         fix = 'Add "incremental": {"cursor_path": ...} to the endpoint'
+    elif known := _meant_placeholder(merged, name):
+        fix = f"Write `{{{known}}}`"
+        more["replacement"] = merged.endpoint.path.replace(f"{{{name}}}", f"{{{known}}}")
     elif "." in name and (close := nearest_name(word, ("resources", "incremental"))):
         fix = f"Write `{{{close}.{name.split('.', 1)[1]}}}`"
     else:
@@ -162,6 +165,16 @@ def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
         )
     shown = quoted_name("{" + name + "}")
     merged.report(merged.path_at, f"{shown} in the path is bound to nothing", fix=fix, **more)
+
+
+def _meant_placeholder(merged: MergedResource, name: str) -> str | None:
+    """Return the placeholder that a name without its prefix means; None if none is meant for sure."""
+    word, _, field = name.partition(".")
+    if name in _VALUE_ATTRIBUTES and merged.endpoint.cursor is not None:
+        return f"incremental.{name}"
+    if field and word != merged.name and word in merged.all_names:
+        return f"resources.{name}"
+    return None
 
 
 def _guessed_parent(merged: MergedResource, name: str) -> str:
@@ -244,6 +257,7 @@ _INCREMENTAL_ATTRIBUTES = (
 )
 """The attributes of dlt's `Incremental` that a placeholder can show."""
 _START_ATTRIBUTES = ("start_value", "initial_value", "last_value")
+_VALUE_ATTRIBUTES = (*_START_ATTRIBUTES, "end_value")
 # Any other text in braces may be part of a body or a secret, so messages don't show it.
 _SHOWABLE_NAME = re.compile(r"[\w.-]+|resources\.[\w-]+\..{1,200}")
 
@@ -260,7 +274,7 @@ def check_placeholders(merged: MergedResource) -> None:
         elif not name:
             _report_empty_placeholder(merged, place)
         elif not _has_known_prefix(merged, name):
-            _report_unknown_prefix(merged, name, place)
+            _report_unknown_prefix(merged, name, found.text, place)
         else:
             _check_placeholder(merged, name, place)
             # a param that only a window fills is left out in all other runs
@@ -292,13 +306,15 @@ def _check_bound_path(merged: MergedResource) -> None:
             )
 
 
-def _report_unknown_prefix(merged: MergedResource, name: str, place: FieldPath) -> None:
+def _report_unknown_prefix(merged: MergedResource, name: str, text: str, place: FieldPath) -> None:
+    known = _meant_placeholder(merged, name)
     merged.report(
         place,
         f"{_placeholder_shown(name, place)} in {quoted_name(str(place[-1]))} is bound to nothing",
         expected=f"a placeholder that starts with {quoted_list(f'{c}.' for c in merged.endpoint.placeholder_prefixes)}",
         fix=_suggest_placeholder(merged, name, place),
-        # dlt doesn't get the block
+        replacement=text.replace(f"{{{name}}}", f"{{{known}}}") if known else None,
+        # dlt doesn't get the block of GraphQL
         code="deliberate:graphql" if "graphql" in place else _each_code(name),
     )
 
@@ -321,11 +337,23 @@ def _suggest_placeholder(merged: MergedResource, name: str, place: FieldPath) ->
         return f"Write `{{{meant}}}`"
     if not _is_showable(name, place):
         return braces
+    if known := _meant_placeholder(merged, name):
+        return f"Write `{{{known}}}`"
+    return _suggest_source(name) or (
+        f"Write `{{resources.{_guessed_parent(merged, name)}.{_guessed_field(name)}}}`. {braces}"
+    )
+
+
+def _suggest_source(name: str) -> str | None:
+    """Return what to write for a name that means a cursor or a secret; None for any other."""
+    cursor = 'add "incremental": {"cursor_path": ...} to the endpoint'
+    if name in _VALUE_ATTRIBUTES:
+        return f"Write `{{incremental.{name}}}`, and {cursor}"
     if name.startswith("incremental"):
-        return 'Add "incremental": {"cursor_path": ...} to the endpoint'
+        return cursor[0].upper() + cursor[1:]
     if re.match(r"(dlt\.)?(secrets|config|env)\b", name):
         return "Write a reference to an environment variable: `${NAME}`"
-    return f"Write `{{resources.{_guessed_parent(merged, name)}.{_guessed_field(name)}}}`. {braces}"
+    return None
 
 
 def _is_showable(name: str, place: FieldPath) -> bool:
@@ -441,7 +469,7 @@ def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> Non
     if cursor is None or attribute == name:
         return
     needed = "end_value" if attribute == "end_value" else "initial_value"
-    if attribute not in (*_START_ATTRIBUTES, "end_value") or getattr(cursor, needed) is not None:
+    if attribute not in _VALUE_ATTRIBUTES or getattr(cursor, needed) is not None:
         return
     if needed == "end_value" and cursor.window:
         return  # each window has an end

@@ -38,7 +38,7 @@ YAML_MISTAKES = [
     ("a: 1\n---\nb: 2", 2, 1, "more than one"),
     ("a:\n\t- b", 2, 1, "spaces"),
     ("a: b: c", 1, 5, "quotes"),
-    ("a: 'b", 1, 6, "Close"),
+    ("a: 'b", 1, 4, "Close"),
     ("# nothing", 1, 1, "empty"),
     ("a: \x07", 1, 4, "character"),
     (r'a: "\Uffffffff"', 1, 1, "gave up"),
