@@ -18,14 +18,16 @@ from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_pagina
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer
 from restsource_dagster.authoring.importing.imported_api import literal, resource_name
+from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
 from restsource_dagster.connector.models.body_format import BodyFormat
-from restsource_dagster.engine.preview.preview import preview_text
+from restsource_dagster.engine.preview.preview import CursorBounds, preview_text
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
 from restsource_dagster.settings import Settings
 
 __all__ = ["ApiLogin", "UrlDraft", "draft_from_url"]
 
+_DAY = 86_400 * NANOSECONDS_PER_SECOND
 _MAX_TRIES = 8
 """Paginators that are tried with two requests each."""
 _ANSWER_CHARS = 20_000_000
@@ -150,9 +152,11 @@ class _Drafter:
             client["auth"] = dict(self.login.auth)
         return {"schedule": _SCHEDULE, "client": client, "resources": [*self._parents, *resources]}
 
-    def _look(self, resource: Mapping[str, Any], *, with_tables: bool = False) -> Preview:
+    def _look(self, resource: Mapping[str, Any], **given: Any) -> Preview:
         text, path = json.dumps(self._file(resource)), Path(f"{self.name}.json")
-        return preview_text(text, path, end=self.end, with_tables=with_tables, **self.given)
+        return preview_text(
+            text, path, **{"with_tables": False, "end": self.end, **self.given, **given}
+        )
 
     def _apply_records(self, resource: dict[str, Any], records: FoundRecords) -> None:
         if records.selector is not None:
@@ -227,14 +231,42 @@ class _Drafter:
                 resource["primary_key"] = key.value
         cursors = guess_cursors(asked, rows)
         sure = [guess for guess in cursors if guess.confidence != "possible"][:1]
+        others = [replace(one, confidence="possible") for one in cursors if one not in sure]
         for guess in sure:
             self._apply_cursor(resource, guess.value)
+        if sure and "start_param" in sure[0].value and self.end.reason is None:
+            sure = [self._prove_filter(resource, sure[0], rows)]
         # one cursor is written; a second one would be another reading
-        self.guesses += [
-            *sure,
-            *(replace(one, confidence="possible") for one in cursors if one not in sure),
-        ]
+        self.guesses += [*sure, *others]
         self.guesses += [replace(one, confidence="possible") for one in texts_without_order(rows)]
+
+    def _prove_filter(self, resource: dict[str, Any], guess: Guess, rows: Sequence[Any]) -> Guess:
+        """Ask for the newest rows only, and take the filter back if older ones come, too."""
+        cursor = guess.value
+        values = [row[cursor["cursor_path"]] for row in rows if isinstance(row, Mapping)]
+        dated = [(moment, value) for value in values if (moment := moment_of(value)) is not None]
+        if not dated or min(dated)[0] > max(dated)[0] - _DAY:
+            return guess
+        newest, start = max(dated, key=lambda one: one[0])
+        found = self._look(resource, bounds=CursorBounds(str(start))).resources
+        seen = next((one for one in found if one.name == resource["name"]), None)
+        if seen is None or seen.problems:
+            return guess
+        moments = [moment_of(row.get(cursor["cursor_path"])) for row in _rows_of_answers(seen)]
+        # a filter by days sends the rows of the whole day
+        if any(moment is not None and moment < newest - _DAY for moment in moments):
+            self.refuted.append(
+                f"`{cursor['start_param']}` as a filter: asked from {start} on, the API sends older rows, too"
+            )
+            kept = {
+                key: value
+                for key, value in cursor.items()
+                if key in {"cursor_format", "cursor_path"}
+            }
+            resource["endpoint"].pop("incremental")
+            return Guess(guess.place, kept, guess.evidence, "possible")
+        said = f"asked from {start} on, it sends {len(moments)} rows and none that is older"
+        return replace(guess, confidence="proved", evidence=f"{guess.evidence}; {said}")
 
     def _apply_cursor(self, resource: dict[str, Any], cursor: Mapping[str, Any]) -> None:
         endpoint = resource["endpoint"]
@@ -403,6 +435,11 @@ def _answers(seen: PreviewedResource) -> list[SeenAnswer]:
             continue
         found.append(SeenAnswer(request.url, body, request.status or 0, request.answer_headers))
     return found
+
+
+def _rows_of_answers(seen: PreviewedResource) -> Iterator[Mapping[str, Any]]:
+    for answer in _answers(seen):
+        yield from (row for row in find_records(answer).rows if isinstance(row, Mapping))
 
 
 def _rows_of(seen: PreviewedResource | None, records: FoundRecords) -> tuple[Sequence[Any], int]:

@@ -1,4 +1,4 @@
-"""`restsource new`: write a connector file that uses a template."""
+"""`restsource new`: write a connector file, from the URL of an API or with a template."""
 
 import json
 import re
@@ -11,13 +11,19 @@ import typer
 
 from restsource_dagster.cli.common import read_settings
 from restsource_dagster.cli.env_file import add_to_env
+from restsource_dagster.cli.new_from_url import LoginOptions, write_from_url
 from restsource_dagster.cli.options import (
+    ApiKeyOption,
+    BasicOption,
+    BearerOption,
     ConfigsOption,
+    HeaderOption,
     InputOption,
     JsonOption,
     NewNameArgument,
     ResourceOption,
     TemplateOption,
+    UrlOption,
 )
 from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, print_notice
 from restsource_dagster.connector.loader import load_file
@@ -37,24 +43,52 @@ _FALSE_WORDS = frozenset({"false", "no", "0"})
 
 
 def new(
-    name: NewNameArgument,
-    template: TemplateOption,
+    name: NewNameArgument = None,
+    url: UrlOption = None,
+    bearer: BearerOption = None,
+    basic: BasicOption = None,
+    api_key: ApiKeyOption = None,
+    headers: HeaderOption = None,
+    template: TemplateOption = None,
     inputs: InputOption = None,
     resources: ResourceOption = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a connector file that uses a template, with a schedule of once an hour.
+    """Write a connector file, from the URL of an API or with a template; its schedule is once an hour.
 
-    Asks for the inputs that --input leaves out. A secret goes into `.env` in the current folder, and the file
-    refers to it. Without a terminal to ask at, all inputs without a default are required; a secret may
-    be left out, and its line in `.env` is then to be filled in.
+    With --url it asks the API and writes what a second page and a preview have confirmed: where the rows are,
+    the paging, the key, the cursor, a parent in the path. What was seen, how sure each guess is, and what did
+    not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked.
 
-    Exit code 1 if the file exists already, or if what was written has a problem.
+    With --template it asks for the inputs that --input leaves out. Without either it asks, step by step.
 
-    Example: restsource new rocket --template github --input owner=acme --input repo=rocket
+    A secret goes into `.env` in the current folder, and the file refers to it. Without a terminal to ask at,
+    all inputs of a template without a default are required; a secret may be left out, and its line in `.env`
+    is then to be filled in.
+
+    Exit code 1 if the file exists already, if nothing could be guessed, or if what was written has a problem.
+
+    Example: restsource new shop --url https://api.example.com/v1/orders --bearer '${SHOP_TOKEN}'
     """
-    folder = read_settings(configs).configs
+    settings = read_settings(configs)
+    login = LoginOptions(bearer, basic, api_key, tuple(headers or ()))
+    if name is None or (url is None and template is None):
+        name, url, template, login = _ask_all(name, url, template, login)
+    if url is not None and (template is not None or inputs or resources):
+        raise typer.BadParameter("give either --url or a template", param_hint="--url")
+    if template is not None and login != LoginOptions():
+        raise typer.BadParameter(
+            "a login is for --url; a template has inputs", param_hint="--input"
+        )
+    path = _free_path(settings.configs, name)
+    if url is not None:
+        write_from_url(name, path, url, login, settings, as_json=as_json)
+    elif template is not None:
+        _write_from_template(name, path, template, inputs or [], resources, as_json=as_json)
+
+
+def _free_path(folder: Path, name: str) -> Path:
     if not re.fullmatch(CONNECTOR_NAME_PATTERN, name):
         raise typer.BadParameter(
             "a small letter, then small letters, digits and underscores", param_hint="NAME"
@@ -63,8 +97,63 @@ def new(
     if path.exists() or path.is_symlink():
         print_notice(f"{printable(str(path))} exists already; it is left as it is.")
         raise typer.Exit(EXIT_FAILED)
-    used = _find(template, folder)
-    values, secrets = _choose_inputs(name, used, _given(inputs or [], used))
+    return path
+
+
+def _ask_all(
+    name: str | None, url: str | None, template: str | None, login: LoginOptions
+) -> tuple[str, str | None, str | None, LoginOptions]:
+    """Ask for what the command line leaves out. Raises `typer.BadParameter` without a terminal."""
+    if not sys.stdin.isatty():
+        missing = "NAME" if name is None else "--url or --template"
+        raise typer.BadParameter(
+            f"{missing} is missing, and there is no terminal to ask at", param_hint=missing
+        )
+    name = name or _prompt("The connector's name, such as shop")
+    if url is None and template is None:
+        given = _prompt("The URL of a list that the API answers, or the name of a template")
+        if "://" not in given:
+            return name, None, given, login
+        url = given
+        if login == LoginOptions():
+            login = _ask_login()
+    return name, url, template, login
+
+
+def _ask_login() -> LoginOptions:
+    kind = _prompt(
+        "How it authenticates: none, bearer, basic (user:password) or api-key (header=key)"
+    )
+    if kind.strip().lower() in ("", "none", "no"):
+        return LoginOptions()
+    # hidden: whatever it is, it holds a secret
+    value = _prompt(f"The value for {printable(kind)}", is_secret=True)
+    known = {
+        "bearer": LoginOptions(bearer=value),
+        "basic": LoginOptions(basic=value),
+        "api-key": LoginOptions(api_key=value),
+    }
+    login = known.get(kind.strip().lower().replace("_", "-"))
+    if login is None:
+        raise typer.BadParameter("write none, bearer, basic or api-key", param_hint="login")
+    return login
+
+
+def _prompt(text: str, *, is_secret: bool = False) -> str:
+    return str(typer.prompt(f"{text}\n", hide_input=is_secret, prompt_suffix="> ")).strip()
+
+
+def _write_from_template(
+    name: str,
+    path: Path,
+    template: str,
+    inputs: Sequence[str],
+    resources: Sequence[str] | None,
+    *,
+    as_json: bool,
+) -> None:
+    used = _find(template, path.parent)
+    values, secrets = _choose_inputs(name, used, _given(inputs, used))
     value = {
         "template": template,
         "inputs": values,

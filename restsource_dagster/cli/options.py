@@ -6,6 +6,9 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "ApiKeyOption",
+    "BasicOption",
+    "BearerOption",
     "CallsOption",
     "ConfigsOption",
     "DryRunOption",
@@ -15,6 +18,7 @@ __all__ = [
     "FixOption",
     "FromOption",
     "FullRefreshOption",
+    "HeaderOption",
     "ImportArgument",
     "IncludeOption",
     "InputOption",
@@ -38,6 +42,7 @@ __all__ = [
     "SetCursorOption",
     "TemplateOption",
     "ToOption",
+    "UrlOption",
     "VerboseOption",
     "WaitOption",
     "WindowOption",
@@ -77,13 +82,50 @@ WindowedResourceArgument = Annotated[
     ),
 ]
 
-NewNameArgument = Annotated[str, _argument("NAME", "The name of the new connector and its file.")]
+NewNameArgument = Annotated[
+    str | None, _argument("NAME", "The name of the new connector and its file.")
+]
 TemplateOption = Annotated[
-    str,
+    str | None,
     _option(
         "--template",
         text="The template to use; `restsource templates` lists them.",
         metavar="TEMPLATE",
+    ),
+]
+UrlOption = Annotated[
+    str | None,
+    _option(
+        "--url",
+        metavar="URL",
+        text="The URL of a list that the API answers, with params that its documentation names. The API is "
+        "asked, and the file is guessed from its answers.",
+    ),
+]
+BearerOption = Annotated[
+    str | None,
+    _option(
+        "--bearer", metavar="TOKEN", text="With --url: a bearer token, such as '${SHOP_TOKEN}'."
+    ),
+]
+BasicOption = Annotated[
+    str | None,
+    _option("--basic", metavar="USER:PASSWORD", text="With --url: a user's name and password."),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    _option(
+        "--api-key",
+        metavar="NAME=KEY",
+        text="With --url: a key in this header; with ?NAME=KEY in this param of the query.",
+    ),
+]
+HeaderOption = Annotated[
+    list[str] | None,
+    _option(
+        "--header",
+        metavar="NAME=VALUE",
+        text="With --url: a header of each request. May be repeated.",
     ),
 ]
 InputOption = Annotated[

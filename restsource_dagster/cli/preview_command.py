@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
     from restsource_dagster.engine.preview.previewed import Preview
 
-__all__ = ["preview_command", "run_preview"]
+__all__ = ["INTERRUPTED", "preview_command", "run_preview", "stopping_at_interrupt"]
 
 _FILE_SUFFIXES = (".json", ".yaml", ".yml")
 INTERRUPTED = "stopped by Ctrl-C"
@@ -104,7 +104,7 @@ def run_preview(
         from restsource_dagster.engine.preview.preview_limits import PreviewEnd
 
         end = PreviewEnd()
-        with _stopping_at_interrupt(end):
+        with stopping_at_interrupt(end):
             return preview(
                 connector,
                 settings=settings,
@@ -119,7 +119,7 @@ def run_preview(
 
 
 @contextmanager
-def _stopping_at_interrupt(end: "PreviewEnd") -> Iterator[None]:
+def stopping_at_interrupt(end: "PreviewEnd") -> Iterator[None]:
     """End the preview at the first Ctrl-C; the second one interrupts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield

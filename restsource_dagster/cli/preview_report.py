@@ -130,7 +130,7 @@ def _summary(preview: Preview) -> Text:
     wrong = f"{_count(len(found), 'problem')}" if found else "fine"
     return Text(
         f"{wrong}: {_count(len(preview.resources), 'resource')}, {_count(len(requests), 'request')} in "
-        f"{preview.seconds:.1f} s{ended}. Nothing was written.",
+        f"{preview.seconds:.1f} s{ended}. Nothing was loaded.",
         "bold red" if found else "bold green",
     )
 

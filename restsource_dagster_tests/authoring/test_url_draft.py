@@ -266,14 +266,23 @@ def test_a_last_page_that_is_full_is_no_page_among_many(api: ApiServer, tmp_path
 
 
 def test_a_cursor_is_written_with_its_filter(api: ApiServer, tmp_path: Path) -> None:
-    api.answers["/things"] = ROWS[:12]
+    api.answers["/things"] = lambda seen: [
+        row for row in ROWS[:12] if row["updated_at"] >= seen.query.get("updated_since", "")
+    ]
     made = draft(api, "/things?updated_since=2024-01-01T00:00:00Z", tmp_path)
+    [guess] = [one for one in made.guesses if one.place == "endpoint.incremental"]
+    assert guess.confidence == "proved"
     assert only(made)["endpoint"]["incremental"] == {
         "cursor_path": "updated_at",
         "initial_value": "2024-01-01T00:00:00Z",
         "start_param": "updated_since",
     }
     assert "params" not in only(made)["endpoint"]
+    # a filter that the API ignores is none
+    api.answers["/things"] = ROWS[:12]
+    made = draft(api, "/things?updated_since=2024-01-01T00:00:00Z", tmp_path)
+    assert "incremental" not in only(made)["endpoint"]
+    assert any("sends older rows, too" in text for text in made.refuted)
     made = draft(api, "/things", tmp_path)
     assert "incremental" not in only(made)["endpoint"]
     [guess] = [one for one in made.guesses if one.place == "endpoint.incremental"]

@@ -67,7 +67,7 @@ def test_a_preview_is_printed_and_nothing_is_left(api: ApiServer, project: Path)
         "columns  things (2 rows): id bigint, name text",
         r"\x1b[31mred",
         "nested   things__tags (2 rows): value text",
-        "Nothing was written.",
+        "Nothing was loaded.",
     ):
         assert text in made.stdout
     assert sorted(each.name for each in project.rglob("*")) == [".env", "configs", "shop.json"]

@@ -1,0 +1,231 @@
+"""`restsource new --url`: ask an API, and write the file that its answers suggest."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import typer
+from dotenv import load_dotenv
+
+from restsource_dagster.authoring.importing.imported_api import EnvVariables, looks_like_secret
+from restsource_dagster.cli.env_file import add_to_env
+from restsource_dagster.cli.output import (
+    EXIT_FAILED,
+    exit_on_failure,
+    print_json,
+    print_lines,
+    print_notice,
+    result_console,
+    stdout_to_stderr,
+)
+from restsource_dagster.cli.preview_command import INTERRUPTED, stopping_at_interrupt
+from restsource_dagster.connector.env_references import find_references
+from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.settings import Settings, make_private_folder, read_environment
+
+if TYPE_CHECKING:  # importing dlt takes a second
+    from restsource_dagster.authoring.guesses import Guess
+    from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft
+
+__all__ = ["LoginOptions", "write_from_url"]
+
+_REFERENCE = "${"
+_REPORTS = "reports"
+
+
+@dataclass(frozen=True)
+class LoginOptions:
+    """The options of the command line that say how to authenticate, as they were typed."""
+
+    bearer: str | None = None
+    basic: str | None = None
+    api_key: str | None = None
+    headers: tuple[str, ...] = ()
+
+
+def write_from_url(
+    name: str, path: Path, url: str, login: LoginOptions, settings: Settings, *, as_json: bool
+) -> None:
+    """Ask the API, write the file, its report and the lines of `.env`, and print what was found.
+
+    Nothing is written if nothing could be guessed. Raises `typer.Exit` then, and if the preview of the file
+    has a problem.
+    """
+    # as in `run`: dlt looks secrets up in the environment
+    load_dotenv(Path.cwd() / ".env", override=True)
+    variables = EnvVariables(name)
+    asked = _without_secrets(url, variables)
+    from restsource_dagster.authoring.url_draft import ApiLogin
+
+    block = ApiLogin(_auth_of(login, variables), _headers_of(login, variables))
+    environment = read_environment()
+    _ask_missing(asked, block, variables, environment)
+    known = {**environment, **{key: text for key, text in variables.values().items() if text}}
+    draft, interrupted = _ask_api(name, asked, block, settings, known)
+    if draft.failure is not None or interrupted:
+        print_notice(printable(f"Nothing is written: {draft.failure or 'it was stopped'}"))
+        if as_json:
+            print_json(_as_document(None, None, [], draft))
+        exit_on_failure(interrupted=interrupted, failed=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(json.dumps(draft.value, indent=2, ensure_ascii=False) + "\n")
+    report = _write_report(name, asked, draft, settings)
+    missing = add_to_env(variables.values())
+    if as_json:
+        print_json(_as_document(path, report, missing, draft))
+    else:
+        _print_draft(path, report, missing, draft)
+    if draft.preview is None or not draft.preview.is_fine:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _ask_api(
+    name: str, url: str, login: "ApiLogin", settings: Settings, environment: Mapping[str, str]
+) -> "tuple[UrlDraft, bool]":
+    with stdout_to_stderr():
+        from restsource_dagster.authoring.url_draft import draft_from_url
+        from restsource_dagster.engine.preview.preview_limits import PreviewEnd
+
+        end = PreviewEnd()
+        if sys.stderr.isatty():
+            print_notice(f"Asking {printable(urlsplit(url).netloc)} ...")
+        with stopping_at_interrupt(end):
+            draft = draft_from_url(
+                name, url, login=login, settings=settings, environment=environment, end=end
+            )
+    return draft, end.reason == INTERRUPTED
+
+
+def _without_secrets(url: str, variables: EnvVariables) -> str:
+    """Return the URL with references in place of params that may be secrets.
+
+    Raises `typer.BadParameter` for what is no URL, and for one with a password.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise typer.BadParameter("write it with https:// or http://", param_hint="--url")
+    if "@" in parts.netloc:
+        raise typer.BadParameter("give the password with --basic", param_hint="--url")
+    params = [
+        (key, _hidden(key, text, variables) if looks_like_secret(key, text) else text)
+        for key, text in parse_qsl(parts.query, keep_blank_values=True)
+    ]
+    # references stay readable; the engine encodes what it sends
+    query = urlencode(params, safe="${}:/,[]")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def _hidden(suffix: str, text: str, variables: EnvVariables) -> str:
+    """Return a text as the file has it: a reference as it is, anything else by a new one."""
+    return text if _REFERENCE in text else variables.reference(suffix, text)
+
+
+def _auth_of(login: LoginOptions, variables: EnvVariables) -> Mapping[str, Any] | None:
+    """Return the block `auth`. Raises `typer.BadParameter` for two logins, or a broken one."""
+    given = [one for one in (login.bearer, login.basic, login.api_key) if one is not None]
+    if len(given) > 1:
+        raise typer.BadParameter("give one of --bearer, --basic and --api-key", param_hint="login")
+    if login.bearer is not None:
+        return {"type": "bearer", "token": _hidden("token", login.bearer, variables)}
+    if login.basic is not None:
+        user, colon, password = login.basic.partition(":")
+        if not colon:
+            raise typer.BadParameter("write USER:PASSWORD", param_hint="--basic")
+        hidden = _hidden("password", password, variables)
+        return {"type": "http_basic", "username": user, "password": hidden}
+    if login.api_key is not None:
+        key, equals, text = login.api_key.partition("=")
+        if not equals or not key.removeprefix("?"):
+            raise typer.BadParameter("write NAME=KEY, or ?NAME=KEY", param_hint="--api-key")
+        return {
+            "type": "api_key",
+            "name": key.removeprefix("?"),
+            "api_key": _hidden("key", text, variables),
+            "location": "query" if key.startswith("?") else "header",
+        }
+    return None
+
+
+def _headers_of(login: LoginOptions, variables: EnvVariables) -> Mapping[str, str]:
+    headers = {}
+    for given in login.headers:
+        key, separator, text = given.partition("=" if "=" in given.partition(":")[0] else ":")
+        if not separator:
+            raise typer.BadParameter(f"{printable(given)}: write NAME=VALUE", param_hint="--header")
+        text = text.strip()
+        is_secret = looks_like_secret(key, text) or key.lower() in ("authorization", "cookie")
+        headers[key.strip()] = _hidden(key, text, variables) if is_secret else text
+    return headers
+
+
+def _ask_missing(
+    url: str, login: "ApiLogin", variables: EnvVariables, environment: Mapping[str, str]
+) -> None:
+    """Note the variables that have no value; ask for them on a terminal."""
+    named = find_references([url, dict(login.auth or {}), dict(login.headers)])
+    for reference in sorted(named):
+        # another place than a variable, or a default
+        if not reference.isidentifier() or variables.values().get(reference):
+            continue
+        if environment.get(reference):
+            continue
+        value = ""
+        if sys.stdin.isatty():
+            value = typer.prompt(
+                f"The value of {reference}\n", hide_input=True, prompt_suffix="> ", default=""
+            )
+        variables.note(reference, value)
+
+
+def _write_report(name: str, url: str, draft: "UrlDraft", settings: Settings) -> Path:
+    from restsource_dagster.authoring.draft_report import report_as_markdown
+
+    folder = settings.state_dir / _REPORTS
+    make_private_folder(settings.state_dir)
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.md"
+    path.write_text(report_as_markdown(name, url, draft), encoding="utf-8")
+    return path
+
+
+def _as_document(
+    path: Path | None, report: Path | None, missing: list[str], draft: "UrlDraft"
+) -> Mapping[str, Any]:
+    return {
+        "path": None if path is None else str(path),
+        "report": None if report is None else str(report),
+        "missing": missing,
+        "failure": draft.failure,
+        "file": draft.value,
+        "guesses": [guess.as_dict() for guess in draft.guesses],
+        "refuted": list(draft.refuted),
+        "preview": None if draft.preview is None else draft.preview.as_dict(),
+    }
+
+
+def _print_draft(path: Path, report: Path, missing: list[str], draft: "UrlDraft") -> None:
+    print_lines([f"Wrote {printable(str(path))}:"])
+    print_lines(_guess_lines(draft.written))
+    if unsure := [guess for guess in draft.guesses if guess.confidence == "possible"]:
+        print_lines(["Not sure enough for the file:", *_guess_lines(unsure)])
+    if draft.refuted:
+        tried = f"{len(draft.refuted)} other reading{'s' * (len(draft.refuted) > 1)} did not pass"
+        print_lines([f"{tried}; {printable(str(report))} says why."])
+    for variable in missing:
+        print_notice(f"Write the value of {variable} into .env.")
+    print_lines([""])
+    if draft.preview is not None:
+        from restsource_dagster.cli.preview_report import print_preview
+
+        print_preview(draft.preview, result_console())
+
+
+def _guess_lines(guesses: "tuple[Guess, ...] | list[Guess]") -> Iterator[str]:
+    for guess in guesses:
+        value = "left out" if guess.value is None else json.dumps(guess.value, ensure_ascii=False)
+        yield printable(f"  {guess.place} {value}")
+        yield printable(f"      {guess.confidence}: {guess.evidence}")
