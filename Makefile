@@ -23,7 +23,7 @@ UNUSED := --no-emit-package pandas --no-emit-package numpy
 EXTRAS := --extra logins --extra aws
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-faults test-versions check format lint types docs bench bench-quick house lock clean reset
+.PHONY: help run test test-faults test-all test-versions check format lint types docs bench bench-quick house lock clean reset
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ test: .venv/dev.stamp .venv/node.stamp ## Set up, then run the tests (PYTEST_ARG
 test-faults: .venv/dev.stamp ## Test with failing APIs, networks and machines, and print what was survived
 	@$(PYTEST) -m faults -p restsource_dagster_tests.fault_table restsource_dagster_tests/faults $(PYTEST_ARGS)
 
+test-all: .venv/dev.stamp .venv/node.stamp ## Run the tests of both in one go
+	@$(PYTEST) -p restsource_dagster_tests.fault_table $(PYTEST_ARGS)
+
 test-versions: .venv/dev.stamp ## Test the oldest and newest versions with each Python (VERSIONS_ARGS=--quick)
 	@$(MEMORY) $(BIN) -m tools.versions --workers $(WORKERS) $(VERSIONS_ARGS)
 
@@ -44,13 +47,17 @@ test-versions: .venv/dev.stamp ## Test the oldest and newest versions with each 
 unexport WORKERS
 
 # The tests start many processes, and each of them starts faster with compiled modules.
-test test-faults test-versions: export PYTHONDONTWRITEBYTECODE :=
+test test-faults test-all test-versions: export PYTHONDONTWRITEBYTECODE :=
 
 # The tests write many small files and databases. They go to memory if enough is free.
 MEMORY = $(shell df -Pm /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 >= 4000 { print "TMPDIR=/dev/shm" }')
 PYTEST = $(MEMORY) $(BIN) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-check: lint types test test-faults ## Format, lint, types and all tests: what CI runs
+# mypy has one core for a minute, in which the tests that wait for Dagster leave one idle.
+check: ## Format, lint, types and all tests: what CI runs
+	@$(MAKE) --no-print-directory --jobs=2 .venv/dev.stamp .venv/node.stamp
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory --jobs=2 types test-all
 
 format: .venv/dev.stamp ## Format the code
 	@$(BIN) -m ruff format .

@@ -20,8 +20,9 @@ ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_workin
 """Files whose tests share a running project, in the order in which they continue each other."""
 LONG = (
     *ONE_PROJECT,
-    *(f"faults/test_{name}" for name in ("flaky", "prefetch", "killed", "differential")),
-    *("agreement/", "faults/", "cli/", "engine/", "orchestration/", "sample/", "e2e/"),
+    *("agreement/", "engine/columnar/test_same_tables", "recipes/"),
+    *(f"faults/test_{name}" for name in ("flaky", "checkpoint", "prefetch", "killed")),
+    *("faults/", "cli/", "engine/", "orchestration/", "sample/", "e2e/"),
 )
 """Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
 

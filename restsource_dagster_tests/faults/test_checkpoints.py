@@ -17,7 +17,7 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
 
-ROWS = 30
+ROWS = 20
 PAGE = 5
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
 ORDERED = {"cursor_path": "at", "initial_value": 0, "start_param": "since", "row_order": "asc"}
@@ -111,13 +111,13 @@ def test_a_wall_without_an_order_of_rows_leaves_the_cursor_until_the_load_is_com
 ) -> None:
     cursor = {key: value for key, value in ORDERED.items() if key != "row_order"}
     connector = make_connector(orders.api.url, resource(cursor), http={"max_concurrency": 1})
-    orders.requests_left = 4
+    orders.requests_left = 3
     outcome = load(connector, settings)["orders"]
     assert outcome.failed
     assert outcome.cursor is not None
     assert outcome.cursor.last_value is None
     kept = len(ids(settings))
-    assert kept == 4 * PAGE
+    assert kept == 3 * PAGE
     orders.requests_left = 1_000
     before = len(orders.api.asked("/orders"))
     ran(load(connector, settings))
@@ -126,7 +126,7 @@ def test_a_wall_without_an_order_of_rows_leaves_the_cursor_until_the_load_is_com
     assert orders.api.asked("/orders")[before].query["offset"] == str(kept)
     assert ids(settings) == list(range(ROWS))
     ran(load(connector, settings))
-    assert orders.asked_since == ["0", str(ROWS // 3)]
+    assert orders.asked_since == ["0", str(orders.rows[-1]["at"])]
 
 
 def test_a_long_load_is_stored_in_parts(orders: Orders, settings: Settings) -> None:
@@ -137,7 +137,7 @@ def test_a_long_load_is_stored_in_parts(orders: Orders, settings: Settings) -> N
     assert outcome.checkpoints == len(notes.checkpoints) > 3
     assert outcome.row_count == ROWS
     assert outcome.cursor is not None
-    assert (outcome.cursor.start_value, outcome.cursor.last_value) == (0, ROWS // 3)
+    assert (outcome.cursor.start_value, outcome.cursor.last_value) == (0, orders.rows[-1]["at"])
     counts = [rows for _, rows in notes.checkpoints]
     assert counts == sorted(counts)
     assert counts[0] == PAGE
@@ -149,14 +149,16 @@ def test_a_short_load_has_no_checkpoint(orders: Orders, settings: Settings) -> N
     assert orders.asked_since == ["0"]
 
 
-@pytest.mark.parametrize("strategy", ["delete-insert", "upsert", "insert-only"])
-@pytest.mark.parametrize("mode", ["auto", "rows"])
+@pytest.mark.parametrize(
+    ("strategy", "mode"),
+    [("delete-insert", "auto"), ("upsert", "rows"), ("insert-only", "auto")],
+)
 def test_every_merge_of_single_rows_gives_the_same_table_in_parts(
     orders: Orders, settings: Settings, strategy: str, mode: str
 ) -> None:
     disposition = {"disposition": "merge", "strategy": strategy}
     connector = make_connector(orders.api.url, resource(write_disposition=disposition, mode=mode))
-    assert ran(load(connector, in_parts(settings))).checkpoints > 3
+    assert ran(load(connector, in_parts(settings))).checkpoints > 2
     assert ids(settings) == list(range(ROWS))
 
 
@@ -165,31 +167,32 @@ def test_an_api_that_sends_only_rows_after_the_cursor_loses_none_at_a_checkpoint
 ) -> None:
     # a page ends between rows with the same value, and the rest of them must still come
     orders.is_wanted = lambda at, since: at > since
-    assert ran(load(make_connector(orders.api.url, resource()), in_parts(settings))).checkpoints > 3
+    assert ran(load(make_connector(orders.api.url, resource()), in_parts(settings))).checkpoints > 2
     assert ids(settings) == list(range(ROWS))
 
 
 def test_dependents_are_stored_with_their_parents_in_parts(
     orders: Orders, settings: Settings
 ) -> None:
+    del orders.rows[12:]
     connector = make_connector(orders.api.url, resource(), LINES)
     outcomes = load(connector, in_parts(settings))
-    assert ran(outcomes).checkpoints > 3
-    assert ran(outcomes, "lines").row_count == ROWS
-    assert ids(settings, "lines", "line") == [number * 10 for number in range(ROWS)]
+    assert ran(outcomes).checkpoints > 2
+    assert ran(outcomes, "lines").row_count == 12
+    assert ids(settings, "lines", "line") == [number * 10 for number in range(12)]
 
 
 def test_a_wall_below_a_parent_keeps_the_parts_before_it(
     orders: Orders, settings: Settings
 ) -> None:
     connector = make_connector(orders.api.url, resource(), LINES)
-    orders.api.answers["/orders/20/lines"] = WALL
+    orders.api.answers["/orders/10/lines"] = WALL
     outcomes = load(connector, in_parts(settings))
     assert outcomes["lines"].failed
     assert 0 < len(ids(settings)) < ROWS
     kept = ids(settings)
     assert ids(settings, "lines", "line") == [number * 10 for number in kept]
-    orders.api.answers["/orders/20/lines"] = [{"line": 200}]
+    orders.api.answers["/orders/10/lines"] = [{"line": 100}]
     ran(load(connector, in_parts(settings)), "lines")
     assert ids(settings, "lines", "line") == [number * 10 for number in range(ROWS)]
 
@@ -263,7 +266,7 @@ def nursery() -> Iterator[Nursery]:
         yield nursery
 
 
-@pytest.mark.parametrize("part", [1, 3, 6])
+@pytest.mark.parametrize("part", [1, 3])
 def test_a_killed_run_goes_on_after_its_last_checkpoint(
     orders: Orders, nursery: Nursery, tmp_path: Path, part: int
 ) -> None:

@@ -41,13 +41,14 @@ def test_a_well_behaved_api_leaves_the_same_rows_and_cursors(
 class Family:
     """Orders in small pages, lines below each in pages with a cursor, notes below each line."""
 
-    def __init__(self, server: FaultServer, orders: int, together: int = 0) -> None:
+    def __init__(self, server: FaultServer, orders: int, page: int = 5, together: int = 0) -> None:
         self.server = server
-        self.orders = [{"id": n, "at": n % 17} for n in range(orders)]
+        self.page = page
+        self.orders = [{"id": n, "at": n % 7} for n in range(orders)]
         self.together = together
         self.trouble: dict[int, Any] = {}
         server.plan["/orders"] = self._orders
-        for order in range(orders + 60):
+        for order in range(orders + 30):
             server.plan[f"/orders/{order}/lines"] = self._lines(order)
             for line in range(4):
                 server.plan[f"/orders/{order}/lines/{line}/notes"] = Reply(
@@ -56,14 +57,17 @@ class Family:
 
     def grow(self) -> None:
         last = len(self.orders)
-        self.orders += [{"id": last + n, "at": 16 + n} for n in range(20)]
+        self.orders += [{"id": last + n, "at": 6 + n} for n in range(8)]
 
     def _orders(self, seen: Arrival) -> Any:
         page, since = int(seen.query.get("page", 1)), int(seen.query.get("since", 0))
         rows = [order for order in self.orders if order["at"] >= since]
-        more = 10 * page < len(rows)
+        more = self.page * page < len(rows)
         following = f"/orders?page={page + 1}&since={since}"
-        body = {"data": rows[10 * page - 10 : 10 * page], "next": following if more else None}
+        body = {
+            "data": rows[self.page * (page - 1) : self.page * page],
+            "next": following if more else None,
+        }
         return Reply(body)
 
     def _lines(self, order: int) -> Any:
@@ -132,7 +136,7 @@ def test_families_leave_the_same_run_after_run(
     merged: bool,
     cursors: tuple[bool, bool],
 ) -> None:
-    family = Family(server, 40)
+    family = Family(server, 20)
     listed = resources(orders_cursor=cursors[0], lines_cursor=cursors[1], merged=merged)
     both = with_and_without_prefetch(tmp_path, server.url, *listed, max_concurrency=max_concurrency)
     for _ in range(2):
@@ -160,8 +164,8 @@ def test_dependents_in_trouble_leave_the_same_run_after_run(
     server: FaultServer, tmp_path: Path, case: str
 ) -> None:
     trouble, http, merged = TROUBLES[case]
-    family = Family(server, 30)
-    family.trouble = {3: trouble, 11: trouble, 22: trouble}
+    family = Family(server, 15)
+    family.trouble = {3: trouble, 7: trouble, 11: trouble}
     both = with_and_without_prefetch(
         tmp_path, server.url, *resources(merged=merged), max_concurrency=8, http=http
     )
@@ -177,8 +181,8 @@ def test_dependents_in_trouble_leave_the_same_run_after_run(
 def test_a_parent_that_is_received_twice_is_requested_once(
     server: FaultServer, tmp_path: Path
 ) -> None:
-    family = Family(server, 40)
-    family.orders += family.orders[5:25]
+    family = Family(server, 20)
+    family.orders += family.orders[5:15]
     both = with_and_without_prefetch(
         tmp_path, server.url, *resources(orders_cursor=False), max_concurrency=16
     )
@@ -190,7 +194,7 @@ def test_a_parent_that_is_received_twice_is_requested_once(
 def test_small_pages_of_parents_use_all_allowed_requests(
     server: FaultServer, tmp_path: Path
 ) -> None:
-    Family(server, 40, together=8)
+    Family(server, 40, page=10, together=8)
     [_, (connector, settings)] = with_and_without_prefetch(
         tmp_path, server.url, *resources(), max_concurrency=8
     )

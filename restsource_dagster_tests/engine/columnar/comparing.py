@@ -1,6 +1,6 @@
 """Load one API row by row and as columns, and compare the tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,17 @@ from restsource_dagster_tests.engine.columnar.tables import Dump, dump
 from restsource_dagster_tests.making import load, make_connector, make_settings
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
-__all__ = ["COLUMNS", "PLAIN", "THING", "Pages", "assert_written", "compare", "outcome_of", "serve"]
+__all__ = [
+    "COLUMNS",
+    "PLAIN",
+    "THING",
+    "Pages",
+    "assert_written",
+    "compare",
+    "compare_resources",
+    "outcome_of",
+    "serve",
+]
 
 Pages = list[list[Any]]
 COLUMNS = "columns"
@@ -24,15 +34,15 @@ THING: dict[str, Any] = {
 }
 
 
-def serve(api: ApiServer, pages: Pages) -> None:
-    """Answer `/things` with these pages, each with a link to the next."""
+def serve(api: ApiServer, pages: Pages, name: str = "things") -> None:
+    """Answer the path of this name with these pages, each with a link to the next."""
 
     def answer(seen: Seen) -> Any:
         number = int(seen.query.get("page", 0))
         more = number + 1 < len(pages)
-        return {"data": pages[number], "next": f"/things?page={number + 1}" if more else None}
+        return {"data": pages[number], "next": f"/{name}?page={number + 1}" if more else None}
 
-    api.answers["/things"] = answer
+    api.answers[f"/{name}"] = answer
 
 
 def outcome_of(api: ApiServer, folder: Path, pages: Pages, **hints: Any) -> Outcome:
@@ -51,6 +61,23 @@ def compare(api: ApiServer, folder: Path, runs: list[Pages], **hints: Any) -> li
     column_tables, column_modes = _loaded(api, folder / "columns", runs, mode="auto", **hints)
     assert column_tables == row_tables
     assert set(row_modes) <= {"rows", ""}
+    return column_modes
+
+
+def compare_resources(
+    api: ApiServer, folder: Path, cases: Mapping[str, tuple[list[Pages], Mapping[str, Any]]]
+) -> dict[str, list[str]]:
+    """Compare like `compare` all of these runs with their hints at once; none of them fails.
+
+    Each case is a resource of one connector, so that they share load packages. What comes back
+    calls each of them `things`.
+    """
+    row_tables, row_modes = _loaded_together(api, folder / "rows", cases, "rows")
+    column_tables, column_modes = _loaded_together(api, folder / "columns", cases, "auto")
+    for case in cases:
+        assert row_tables[case], case
+        assert column_tables[case] == row_tables[case], case
+        assert set(row_modes[case]) == {"rows"}, case
     return column_modes
 
 
@@ -73,3 +100,34 @@ def _loaded(
         if outcome.failed:
             return None, modes
     return dump(make_settings(folder)), modes
+
+
+def _loaded_together(
+    api: ApiServer,
+    folder: Path,
+    cases: Mapping[str, tuple[list[Pages], Mapping[str, Any]]],
+    mode: str,
+) -> tuple[dict[str, Dump], dict[str, list[str]]]:
+    settings = make_settings(folder)
+    names = {case: f"case_{number}" for number, case in enumerate(cases)}
+    modes: dict[str, list[str]] = {case: [] for case in cases}
+    for run in range(max(len(runs) for runs, _ in cases.values())):
+        resources = {}
+        for case, (runs, hints) in cases.items():
+            if run < len(runs):
+                serve(api, runs[run], names[case])
+                resources[case] = {**THING, **hints, "name": names[case], "mode": mode}
+        outcomes = load(make_connector(api.url, *resources.values()), settings)
+        for case in resources:
+            outcome = outcomes[names[case]]
+            assert outcome.failure is None, (case, outcome.failure)
+            modes[case].append(outcome.write_mode.replace(outcome.table, "things"))
+    tables: dict[str, Dump] = {case: {} for case in cases}
+    for name, found in dump(settings).items():
+        case = next(one for one in cases if _is_table_of(name, names[one]))
+        tables[case][name.replace(names[case], "things", 1)] = found
+    return tables, modes
+
+
+def _is_table_of(table: str, name: str) -> bool:
+    return f"{table}__".startswith(f"{name}__")

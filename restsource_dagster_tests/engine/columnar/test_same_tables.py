@@ -12,9 +12,9 @@ from restsource_dagster_tests.engine.columnar.comparing import (
     THING,
     assert_written,
     compare,
+    compare_resources,
     outcome_of,
 )
-from restsource_dagster_tests.engine.columnar.tables import dump
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -38,7 +38,6 @@ HINTS: list[tuple[dict[str, Any], list[str]]] = [
         {"schema_contract": {"columns": "discard_value"}},
         [COLUMNS, "rows: things has no column new"],
     ),
-    ({"table_name": "other"}, [COLUMNS, COLUMNS]),
     ({"parallelized": True}, [COLUMNS, COLUMNS]),
 ]
 RUNS = [
@@ -47,11 +46,12 @@ RUNS = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_columns_and_rows_give_the_same_tables(api: ApiServer, tmp_path: Path, case: str) -> None:
-    runs, expected = CASES[case]
-    assert_written(compare(api, tmp_path, runs), expected)
-    assert dump(make_settings(tmp_path / "rows"))
+def test_columns_and_rows_give_the_same_tables(api: ApiServer, tmp_path: Path) -> None:
+    modes = compare_resources(
+        api, tmp_path, {name: (runs, {}) for name, (runs, _) in CASES.items()}
+    )
+    for name, (_, expected) in CASES.items():
+        assert_written(modes[name], expected)
 
 
 @pytest.mark.parametrize("levels", [0, 1, 2])
@@ -62,11 +62,16 @@ def test_lists_below_max_table_nesting_stay_json(
     assert_written(compare(api, tmp_path, [[[record]]], max_table_nesting=levels), [COLUMNS])
 
 
-@pytest.mark.parametrize(("hints", "expected"), HINTS, ids=str)
-def test_hints_work_for_columns_as_for_rows(
-    api: ApiServer, tmp_path: Path, hints: dict[str, Any], expected: list[str]
+def test_hints_work_for_columns_as_for_rows(api: ApiServer, tmp_path: Path) -> None:
+    modes = compare_resources(api, tmp_path, {str(hints): (RUNS, hints) for hints, _ in HINTS})
+    for hints, expected in HINTS:
+        assert_written(modes[str(hints)], expected)
+
+
+def test_another_name_of_the_table_works_for_columns_as_for_rows(
+    api: ApiServer, tmp_path: Path
 ) -> None:
-    assert_written(compare(api, tmp_path, RUNS, **hints), expected)
+    assert_written(compare(api, tmp_path, RUNS, table_name="other"), [COLUMNS, COLUMNS])
 
 
 def test_columns_and_rows_are_refused_by_the_same_contracts(api: ApiServer, tmp_path: Path) -> None:
