@@ -16,7 +16,7 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedEndpoint,
 )
 from restsource_dagster.authoring.importing.source_pieces import Ledger
-from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.fields import FileModel, as_json
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding
 
@@ -49,8 +49,8 @@ def assemble(api: ImportedApi) -> ConnectorDraft:
     client = {
         "base_url": api.base_url,
         "headers": dict(api.headers),
-        "auth": as_json(api.auth),
-        "paginator": as_json(api.paginator),
+        "auth": _typed(api.auth),
+        "paginator": _typed(api.paginator),
     }
     value = {
         "$schema": "../schema/connector.schema.json",
@@ -72,8 +72,8 @@ def _resource_value(made: ImportedEndpoint) -> dict[str, Any]:
         "params": dict(made.params),
         "json": dict(made.json),
         "data": made.data,
-        "auth": as_json(made.auth),
-        "paginator": as_json(made.paginator),
+        "auth": _typed(made.auth),
+        "paginator": _typed(made.paginator),
         "data_selector": made.data_selector,
         "response_actions": as_json(made.response_actions),
         "incremental": as_json(made.incremental),
@@ -82,12 +82,21 @@ def _resource_value(made: ImportedEndpoint) -> dict[str, Any]:
     return _without_empty(
         {
             "name": made.name,
+            "selected": None if made.is_selected else False,
             "primary_key": list(key) if isinstance(key, tuple) else key,
             "include_from_parent": list(made.include_from_parent),
             "endpoint": _without_empty(endpoint),
             "processing_steps": as_json(made.processing_steps),
         }
     )
+
+
+def _typed(model: FileModel | None) -> dict[str, Any] | None:
+    """Return a model as JSON, its type first."""
+    if model is None:
+        return None
+    given = model.as_json()
+    return {**({"type": given["type"]} if "type" in given else {}), **given}
 
 
 def _without_empty(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,6 +205,7 @@ def repair(draft: ConnectorDraft) -> tuple[ConnectorDraft, tuple[Finding, ...]]:
 
 _WHOLE_PARTS = frozenset({"paginator", "auth", "incremental", "response", "backfill"})
 """Parts that are taken out whole: without one of their fields they would mean something else."""
+_CURSOR_OPTIONS = frozenset({"window", "retention", "timezone", "row_order"})
 _NEEDED_PARTS = frozenset(
     {"path", "name", "endpoint", "graphql", "job", "for_each", "json", "data"}
 )
@@ -241,6 +251,8 @@ def _removable(steps: tuple[str, ...]) -> tuple[str, ...]:
     inner = steps[1:]
     if not inner or inner[0] in _NEEDED_PARTS:
         return ()
+    if inner[0] == "incremental" and len(inner) > 1 and inner[1] in _CURSOR_OPTIONS:
+        return steps[:3]
     if inner[0] in _WHOLE_PARTS or len(inner) == 1:
         return steps[:2]
     return steps[:3]

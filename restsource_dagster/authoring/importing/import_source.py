@@ -18,13 +18,14 @@ from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["IMPORT_KINDS", "ImportKind", "ImportResult", "find_kind", "import_source"]
 
-ImportKind = Literal["curl", "openapi"]
+ImportKind = Literal["curl", "openapi", "airbyte"]
 IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
 
 Reader = Callable[[Sequence[SourceFile], str | None], ConnectorDraft]
 _READERS: dict[str, tuple[str, str]] = {
     "curl": ("curl_commands", "read_curl"),
     "openapi": ("openapi_document", "read_openapi"),
+    "airbyte": ("airbyte_manifest", "read_airbyte"),
 }
 """The module and the function of each kind. Only that of the kind in question is imported."""
 
@@ -103,4 +104,6 @@ def find_kind(file: SourceFile) -> ImportKind:
 def _kind_of_value(value: dict[str, Any]) -> ImportKind | None:
     if "openapi" in value or "swagger" in value:
         return "openapi"
+    if isinstance(value.get("streams"), list) and ("check" in value or "definitions" in value):
+        return "airbyte"
     return None

@@ -11,6 +11,8 @@ from restsource_dagster.connector.models.auth import (
     BearerAuth,
     HttpBasicAuth,
     OAuth2ClientCredentialsAuth,
+    OAuth2PasswordAuth,
+    OAuth2RefreshTokenAuth,
 )
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import (
@@ -47,7 +49,14 @@ __all__ = [
     "unique_name",
 ]
 
-ImportedAuth = BearerAuth | ApiKeyAuth | HttpBasicAuth | OAuth2ClientCredentialsAuth
+ImportedAuth = (
+    BearerAuth
+    | ApiKeyAuth
+    | HttpBasicAuth
+    | OAuth2ClientCredentialsAuth
+    | OAuth2PasswordAuth
+    | OAuth2RefreshTokenAuth
+)
 ImportedPaginator = (
     JsonLinkPaginator
     | HeaderLinkPaginator
@@ -94,6 +103,7 @@ class ImportedEndpoint:
 
     name: str
     path: str
+    is_selected: bool = True
     method: str = "GET"
     params: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)

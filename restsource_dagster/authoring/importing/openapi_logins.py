@@ -17,11 +17,14 @@ from restsource_dagster.connector.models.auth import (
     BearerAuth,
     HttpBasicAuth,
     OAuth2ClientCredentialsAuth,
+    OAuth2PasswordAuth,
+    OAuth2RefreshTokenAuth,
 )
 
 __all__ = ["OpenApiLogins"]
 
 _CLIENT_FLOWS = ("clientCredentials", "application")
+_TOKEN_FLOWS = ("authorizationCode", "accessCode", "password")
 _OTHER_FLOWS = ("authorizationCode", "accessCode", "password", "implicit")
 
 
@@ -146,11 +149,44 @@ class OpenApiLogins:
                     client_secret=self.variables.reference("client_secret"),
                 )
         given = [name for name in _OTHER_FLOWS if flows[name].exists]
+        for name in given:
+            url = flows[name].get("tokenUrl").text
+            if name in _TOKEN_FLOWS and url and url.startswith(("https://", "http://")):
+                return self._flow_with_token(name, scheme, flows[name], literal(url, readings=0))
         shown = given[0] if given else "unknown"
         scheme.get("type").guessed(
             "client.auth", f"OAuth 2 by the flow {shown}: the token is obtained elsewhere"
         )
         return BearerAuth(type="bearer", token=self.variables.reference("token"))
+
+    def _flow_with_token(self, name: str, scheme: Piece, flow: Piece, url: str) -> ImportedAuth:
+        """Return the login of a flow that issues refresh tokens, or takes a password."""
+        flow.get("tokenUrl").mapped("client.auth.access_token_url")
+        client = {
+            "access_token_url": url,
+            "client_id": self.variables.reference("client_id"),
+            "client_secret": self.variables.reference("client_secret"),
+        }
+        if name == "password":
+            scheme.get("type").mapped("client.auth")
+            return OAuth2PasswordAuth.model_validate(
+                {
+                    "type": "oauth2_password",
+                    **client,
+                    "username": self.variables.reference("username"),
+                    "password": self.variables.reference("password"),
+                }
+            )
+        scheme.get("type").guessed(
+            "client.auth", f"OAuth 2 by the flow {name}: a person logs in once for a refresh token"
+        )
+        return OAuth2RefreshTokenAuth.model_validate(
+            {
+                "type": "oauth2_refresh_token",
+                **client,
+                "refresh_token": self.variables.reference("refresh_token"),
+            }
+        )
 
     def _open_id(self, scheme: Piece) -> ImportedAuth:
         scheme.get("type").guessed("client.auth", "OpenID Connect: the token is obtained elsewhere")

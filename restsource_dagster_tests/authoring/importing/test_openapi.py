@@ -290,6 +290,30 @@ def test_a_cursor_needs_a_filter_and_a_field(filter_param: Any, field: Any, curs
             {"type": "bearer", "token": "${SHOP_TOKEN}"},
         ),
         (
+            {
+                "type": "oauth2",
+                "flows": {"authorizationCode": {"tokenUrl": "https://a.example.com/t"}},
+            },
+            {
+                "type": "oauth2_refresh_token",
+                "access_token_url": "https://a.example.com/t",
+                "client_id": "${SHOP_CLIENT_ID}",
+                "client_secret": "${SHOP_CLIENT_SECRET}",
+                "refresh_token": "${SHOP_REFRESH_TOKEN}",
+            },
+        ),
+        (
+            {"type": "oauth2", "flows": {"password": {"tokenUrl": "https://a.example.com/t"}}},
+            {
+                "type": "oauth2_password",
+                "access_token_url": "https://a.example.com/t",
+                "client_id": "${SHOP_CLIENT_ID}",
+                "client_secret": "${SHOP_CLIENT_SECRET}",
+                "username": "${SHOP_USERNAME}",
+                "password": "${SHOP_PASSWORD}",
+            },
+        ),
+        (
             {"type": "openIdConnect", "openIdConnectUrl": "https://a.example.com"},
             {"type": "bearer", "token": "${SHOP_TOKEN}"},
         ),
