@@ -219,7 +219,7 @@ def test_each_login_is_mapped_or_reported(login: Any, auth: Any) -> None:
 def test_conditions_become_jq_with_the_truth_of_jinja(condition: str, kept: Any) -> None:
     node = as_python(condition)
     program = condition_of(node) if node is not None else None
-    rows = [{"a": 0, "b": ""}, {"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    rows: list[dict[str, Any]] = [{"a": 0, "b": ""}, {"a": 1, "b": "x"}, {"a": 2, "b": None}]
     if program is None:
         assert kept is None
     else:
