@@ -6,6 +6,7 @@ else has to know where a query stands.
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def with_query_files(value: Any, folder_of: FolderOf) -> tuple[Any, list[Finding
         # the name stays in a block with a `query`, too: the finding is about both
         text = _query_of(block, at, folder_of)
         if isinstance(text, Finding):
-            findings.append(text)
+            # dlt doesn't get the block
+            findings.append(replace(text, code="deliberate:graphql"))
             text = block.get("query", _STANDS_FOR)
         block.pop("query_file", None)
         block["query"] = text

@@ -8,13 +8,20 @@ it is written, so that a problem is shown there.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PlainValidator, ValidationError, WithJsonSchema
 
-from restsource_dagster.connector.models.fields import FileModel, Flag, Text
+from restsource_dagster.connector.models.fields import (
+    FileModel,
+    Flag,
+    Text,
+    refuse_type,
+    refuse_value,
+)
 from restsource_dagster.connector.parsing.document import Document, read_document
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
@@ -69,6 +76,25 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _STANDS_FOR: Mapping[str, Any] = {"text": "${MISSING}", "number": 1, "boolean": False}
 
 
+_WARNED_BEFORE = timedelta(days=90)
+"""How long before the end of a value `check` warns: a quarter, in which most APIs publish a new version."""
+
+
+def _check_day(value: object) -> date:
+    expected = "a date, such as 2027-01-01"
+    if not isinstance(value, str):
+        refuse_type(expected)
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        return refuse_value(expected)
+
+
+Day = Annotated[
+    date, PlainValidator(_check_day), WithJsonSchema({"type": "string", "format": "date"})
+]
+
+
 class TemplateInput(FileModel):
     """A value that a file gives to a template."""
 
@@ -83,11 +109,25 @@ class TemplateInput(FileModel):
     pattern: Text | None = Field(
         default=None, description="A regular expression that the whole text has to match."
     )
+    ends: dict[str, Day] = Field(
+        default={},
+        description='When the API no longer takes a value, such as `{"2026-01": "2027-01-01"}` for versions '
+        "of an API. `check` warns for 90 days before, and from then on.",
+    )
 
     @property
     def is_needed(self) -> bool:
         """True if each file has to give it."""
         return "default" not in self.model_fields_set
+
+    def warning_of_end(self, value: Any, today: date) -> tuple[str, str | None] | None:
+        """Return what to say of a value that ends soon or has ended, and the value to write instead."""
+        end = self.ends.get(str(value))
+        if end is None or today < end - _WARNED_BEFORE:
+            return None
+        verb = "ends" if today < end else "has ended"
+        latest = max(self.ends, key=lambda name: self.ends[name])
+        return f"{verb} on {end.isoformat()}", latest if self.ends[latest] > end else None
 
 
 class TemplateHead(FileModel):
@@ -379,7 +419,28 @@ def _given_inputs(mine: _Node, template: Template) -> tuple[dict[str, _Node], li
         else:
             place = ("inputs", name, "default")
             values[name] = _Node(template.document, place, expected.default)
+        used_at = ("inputs", name) if name in given else ("template",)
+        findings.extend(_end_findings(name, expected, values[name].plain, used_at))
     return values, findings
+
+
+def _end_findings(
+    name: str, expected: TemplateInput, value: Any, at: FieldPath
+) -> Iterator[Finding]:
+    """Yield a warning if the API takes the value of an input no longer, or not for long."""
+    told = expected.warning_of_end(value, datetime.now(UTC).date())
+    if told is None:
+        return
+    said, latest = told
+    yield Finding(
+        json_pointer(at),
+        f"The input {quoted_name(name)} is {describe_value(value, at)}, which {said}",
+        fix=f'Write "{name}": "{latest}" in `inputs`'
+        if latest
+        else f"Write a newer {quoted_name(name)} in `inputs`, or install a newer restsource-dagster",
+        severity="warning",
+        on_key=at == ("template",),
+    )
 
 
 def _stand_in(template: Template, name: str) -> _Node:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,30 @@ def test_a_changed_template_changes_the_fingerprint_of_the_folder(tmp_path: Path
     before = fingerprint_folder(tmp_path)
     loaded(tmp_path, {**SHOP, "version": "4.1"})
     assert fingerprint_folder(tmp_path) != before
+
+
+def test_a_value_that_ends_is_warned_of_in_time(tmp_path: Path) -> None:
+    today = datetime.now(UTC).date()
+    days = {"old": -1, "near": 80, "later": 120, "last": 400}
+    ends = {name: (today + timedelta(days=n)).isoformat() for name, n in days.items()}
+    given = {"description": "The version.", "default": "near", "ends": ends}
+    shop = {**SHOP, "inputs": {**SHOP["inputs"], "version_of_api": given}}
+    told = {}
+    for value in ("old", "near", "later", "last", "unknown"):
+        file = loaded(tmp_path, shop, inputs={**INPUTS, "version_of_api": value})
+        assert file.connector is not None
+        told[value] = [(one.severity, one.pointer, one.fix) for one in file.problems]
+    warning = (
+        "warning",
+        "/inputs/version_of_api",
+        'Write "version_of_api": "last" in `inputs`',
+    )
+    assert told == {"old": [warning], "near": [warning], "later": [], "last": [], "unknown": []}
+    (by_default,) = loaded(tmp_path, shop).problems
+    assert (by_default.pointer, by_default.line) == ("/template", 2)
+    assert f"ends on {ends['near']}" in by_default.message
+    given["ends"] = {"old": "soon"}
+    assert loaded(tmp_path, shop).problems[0].pointer == "/inputs/version_of_api/ends/old"
 
 
 def test_a_query_is_in_a_file_beside_the_one_that_names_it(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ query ($first: Int!, $after: String) {
 """
 
 
-def run(api: ApiServer, settings: Settings, answer: Any, **graphql: Any) -> Outcome:
+def run(
+    api: ApiServer, settings: Settings, answer: Any, http: Any = None, **graphql: Any
+) -> Outcome:
     api.answers["/graphql"] = answer
     resource = {
         "name": "orders",
@@ -35,7 +37,7 @@ def run(api: ApiServer, settings: Settings, answer: Any, **graphql: Any) -> Outc
             },
         },
     }
-    return load(make_connector(api.url, resource), settings)["orders"]
+    return load(make_connector(api.url, resource, http=http), settings)["orders"]
 
 
 def ids(settings: Settings) -> list[int]:
@@ -161,3 +163,55 @@ def test_the_next_query_waits_until_it_is_affordable(api: ApiServer, settings: S
     assert outcome.failure is None
     assert outcome.usage.retries == 0
     assert times[1] - times[0] >= 0.4
+
+
+def test_the_budget_has_room_for_the_dearest_query_of_each_request_under_way(
+    api: ApiServer, settings: Settings
+) -> None:
+    """So that a dear query after a cheap one is not refused, nor one of two at the same time."""
+    times: list[float] = []
+    answers = [
+        page(1, after="c1", extensions=cost(50, 110)),
+        page(2, after="c2", extensions=cost(10, 60)),
+        page(3, extensions=cost(50, 50)),
+    ]
+
+    def answer(_: Seen) -> Any:
+        times.append(time.monotonic())
+        return answers[len(times) - 1]
+
+    assert run(api, settings, answer, http={"max_concurrency": 2}).failure is None
+    assert times[2] - times[1] >= 0.35
+    assert ids(settings) == [1, 2, 3]
+
+
+def test_variables_take_each_value_of_a_list_and_batches(
+    api: ApiServer, settings: Settings
+) -> None:
+    api.answers["/orders"] = [
+        {"id": 1, "refunds": [{"id": "r1"}, {"id": "r2"}]},
+        {"id": 2, "refunds": []},
+    ]
+    api.answers["/graphql"] = lambda seen: {"data": [{"id": str(body_of(seen)["variables"]["of"])}]}
+    orders = {"name": "orders", "primary_key": "id", "endpoint": {"paginator": "single_page"}}
+    param = {"type": "resolve", "resource": "orders", "field": "refunds[*].id"}
+    lines, batched = (
+        {
+            "name": name,
+            "primary_key": "id",
+            "endpoint": {
+                "path": "graphql",
+                "params": {"of": {**param, **more}, "v": 1},
+                "graphql": {"query": QUERY, "variables": {"of": "{of}"}},
+                "data_selector": "data",
+                "paginator": "single_page",
+            },
+        }
+        for name, more in (("lines", {}), ("batched", {"batch": 10, "separator": None}))
+    )
+    outcomes = load(make_connector(api.url, orders, lines, batched), settings)
+    assert [outcome.failure for outcome in outcomes.values()] == [None] * 3
+    sent = [body_of(seen)["variables"]["of"] for seen in api.asked("/graphql")]
+    assert sorted(map(str, sent)) == ["['r1', 'r2']", "r1", "r2"]
+    # what stands in the body is not sent in the query, too
+    assert [seen.query for seen in api.asked("/graphql")] == [{"v": "1"}] * 3

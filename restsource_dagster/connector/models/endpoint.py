@@ -72,12 +72,12 @@ class ResolveParam(FileModel):
     resource: Text = Field(description="The name of the parent resource.")
     field: JsonPath = Field(
         description="JSON path of the field in the parent's record. A path with `[*]`, such as "
-        "`variants[*].id`, makes a call for each value; dlt takes the first value only."
+        "`variants[*].id`, makes a call for each value; dlt takes the first value only. Such a param is sent in "
+        "the query, unless the path or the body names it: `{variant}`."
     )
     batch: Annotated[int, *count_from_one(10_000)] | None = Field(
         default=None,
-        description="How many values one call takes, of several parents together. Such a param may also "
-        "stand in the query. Not part of dlt's configuration.",
+        description="How many values one call takes, of several parents together. Not part of dlt's configuration.",
     )
     separator: Text | None = Field(
         default=",",

@@ -274,7 +274,9 @@ def check_placeholders(merged: MergedResource) -> None:
         elif not name:
             _report_empty_placeholder(merged, place)
         elif not _has_known_prefix(merged, name):
-            _report_unknown_prefix(merged, name, found.text, place)
+            # each value of a list, or a batch of them, may also stand in the body
+            if not (found.at[0] == "json_" and name in merged.endpoint.list_params):
+                _report_unknown_prefix(merged, name, found.text, place)
         else:
             _check_placeholder(merged, name, place)
             # a param that only a window fills is left out in all other runs

@@ -4,12 +4,13 @@ Errors: https://spec.graphql.org/October2021/#sec-Errors. Costs: `extensions.cos
 https://shopify.dev/docs/api/usage/limits.
 """
 
+import threading
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import requests
 
-__all__ = ["is_throttled", "seconds_until_affordable", "without_allowed_errors"]
+__all__ = ["QueryBudget", "is_throttled", "without_allowed_errors"]
 
 _THROTTLED_CODES = frozenset({"THROTTLED", "RATELIMITED", "RATE_LIMITED"})
 """The codes of Shopify, Linear and GitHub."""
@@ -38,24 +39,50 @@ def _code(error: Any) -> Any:
     return code if isinstance(code, str) else error.get("type")
 
 
-def seconds_until_affordable(response: requests.Response) -> float | None:
-    """Return how long it takes until the budget allows the same query again.
+class QueryBudget:
+    """Tells how long a run's queries wait so that the API refuses none of them.
 
-    None if it allows it now, or if the answer says nothing of its cost.
+    What the next query costs is known only when it was sent. So the budget has to allow the dearest one
+    so far, once for each request that may be under way at the same time.
     """
-    body = _json_of(response)
-    cost = body
-    for key in ("extensions", "cost"):
-        cost = cost.get(key) if isinstance(cost, Mapping) else None
-    status = cost.get("throttleStatus") if isinstance(cost, Mapping) else None
-    if not isinstance(cost, Mapping) or not isinstance(status, Mapping):
-        return None
-    needed, left = cost.get("requestedQueryCost"), status.get("currentlyAvailable")
-    rate = status.get("restoreRate")
-    numbers = [one for one in (needed, left, rate) if isinstance(one, int | float)]
-    if len(numbers) < 3 or numbers[2] <= 0 or numbers[1] >= numbers[0]:
-        return None
-    return (numbers[0] - numbers[1]) / numbers[2]
+
+    def __init__(self, max_concurrency: int) -> None:
+        self._max_concurrency = max_concurrency
+        self._dearest = 0.0
+        self._lock = threading.Lock()
+
+    def seconds_until_affordable(self, response: requests.Response) -> float | None:
+        """Return how long it takes until the budget allows the next queries.
+
+        None if it allows them now, or if the answer says nothing of its cost. A budget is never asked
+        for more than it can hold.
+        """
+        cost = _object_at(_json_of(response), "extensions", "cost")
+        status = _object_at(cost, "throttleStatus")
+        requested, left, rate, most = (
+            _number(cost, "requestedQueryCost"),
+            _number(status, "currentlyAvailable"),
+            _number(status, "restoreRate"),
+            _number(status, "maximumAvailable"),
+        )
+        if requested is None or left is None or not rate or rate < 0:
+            return None
+        with self._lock:
+            self._dearest = max(self._dearest, requested)
+            needed = self._dearest * self._max_concurrency
+        needed = requested if most is None else max(requested, min(needed, most))
+        return None if left >= needed else (needed - left) / rate
+
+
+def _object_at(value: Any, *keys: str) -> Mapping[str, Any]:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Mapping[str, Any], key: str) -> float | None:
+    found = value.get(key)
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 def without_allowed_errors(body: Any, allowed: Collection[str]) -> Any:

@@ -464,7 +464,7 @@ def _call_template(plan: ResourcePlan, incremental: DltIncremental[Any] | None) 
     endpoint = plan.endpoint
     # params of type `resolve` stand in the path
     bound = {param.param_name for param in plan.parent_params}
-    if plan.list_param and f"{{{plan.list_param}}}" not in endpoint.path:
+    if plan.list_param and not endpoint.mentions(f"{{{plan.list_param}}}"):
         bound.discard(plan.list_param)
     params = {name: value for name, value in endpoint.params.items() if name not in bound}
     if incremental is not None and incremental.end_value is None:

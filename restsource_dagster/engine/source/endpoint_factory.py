@@ -22,7 +22,7 @@ from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.connector_file import HttpSettings
 from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
 from restsource_dagster.engine.http.cancellation import Sleep
-from restsource_dagster.engine.http.graphql_answers import is_throttled, seconds_until_affordable
+from restsource_dagster.engine.http.graphql_answers import QueryBudget, is_throttled
 from restsource_dagster.engine.http.oauth import (
     IssueToken,
     RenewingToken,
@@ -102,6 +102,7 @@ class EndpointFactory:
             limits=tuple(_limits_of(connector)),
             log=_shared_log(self._http, state_dir),
         )
+        self._budget = QueryBudget(self._http.max_concurrency)
         self._connector = connector.name
         threads = self._http.max_concurrency
         self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
@@ -256,7 +257,7 @@ class EndpointFactory:
                 action_for=partial(
                     _graphql_action if is_graphql else matching_action, actions=actions
                 ),
-                asked_wait=seconds_until_affordable if is_graphql else asks_no_wait,
+                asked_wait=self._budget.seconds_until_affordable if is_graphql else asks_no_wait,
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self.redactor,
