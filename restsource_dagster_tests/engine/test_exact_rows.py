@@ -1,6 +1,7 @@
 """A value is stored as it came, in the column of its field or in one of its own, in every mode."""
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -67,41 +68,63 @@ def load_rows(api: ApiServer, settings: Settings, rows: list[Any], **hints: Any)
         assert outcome.failure is None, outcome.failure
 
 
-@pytest.mark.parametrize("case", OWN_COLUMN)
 def test_a_value_that_would_change_gets_a_column_of_its_own(
-    api: ApiServer, settings: Settings, case: str
+    api: ApiServer, settings: Settings
 ) -> None:
-    first, value, kind = OWN_COLUMN[case]
-    rows = [
-        {"id": number, "x": x, "o": {"x": x}, "l": [{"x": x}], "s": [x]}
-        for number, x in enumerate((first, value, None), 1)
-    ]
-    load_rows(api, settings, rows)
-    kept = str(value) if kind == "text" else value
-    for mode in ("auto", "rows"):
+    rows = {
+        case: [
+            {"id": number, "x": x, "o": {"x": x}, "l": [{"x": x}], "s": [x]}
+            for number, x in enumerate((first, value, None), 1)
+        ]
+        for case, (first, value, _) in OWN_COLUMN.items()
+    }
+    for case, table in load_cases(api, settings, rows):
+        _, value, kind = OWN_COLUMN[case]
+        kept = str(value) if kind == "text" else value
         root = f"id, x IS NULL, x__v_{kind}, o__x IS NULL, o__x__v_{kind}"
-        assert query(settings, f"SELECT {root} FROM shop.t_{mode} ORDER BY 1") == [
+        assert query(settings, f"SELECT {root} FROM shop.{table} ORDER BY 1") == [
             (1, False, None, False, None),
             (2, True, kept, True, kept),
             (3, True, None, True, None),
-        ]
-        for table, column in (("l", "x"), ("s", "value")):
+        ], case
+        for nested, column in (("l", "x"), ("s", "value")):
             found = query(
                 settings,
-                f"SELECT {column}__v_{kind} FROM shop.t_{mode}__{table} "
+                f"SELECT {column}__v_{kind} FROM shop.{table}__{nested} "
                 f"WHERE {column}__v_{kind} IS NOT NULL",
             )
-            assert found == [(kept,)]
+            assert found == [(kept,)], case
 
 
-@pytest.mark.parametrize("case", SAME_COLUMN)
 def test_a_value_of_another_type_that_is_the_same_stays_in_its_column(
-    api: ApiServer, settings: Settings, case: str
+    api: ApiServer, settings: Settings
 ) -> None:
-    first, value, stored = SAME_COLUMN[case]
-    load_rows(api, settings, [{"id": 1, "x": first}, {"id": 2, "x": value}])
-    for mode in ("auto", "rows"):
-        assert query(settings, f"SELECT x FROM shop.t_{mode} WHERE id = 2") == [(stored,)]
+    rows = {
+        case: [{"id": 1, "x": first}, {"id": 2, "x": value}]
+        for case, (first, value, _) in SAME_COLUMN.items()
+    }
+    for case, table in load_cases(api, settings, rows):
+        stored = SAME_COLUMN[case][2]
+        assert query(settings, f"SELECT x FROM shop.{table} WHERE id = 2") == [(stored,)], case
+
+
+def load_cases(
+    api: ApiServer, settings: Settings, rows: dict[str, list[Any]]
+) -> Iterator[tuple[str, str]]:
+    """Load the rows of all cases in both modes; yield each case with each of its tables."""
+    tables = {}
+    resources = []
+    for number, (case, records) in enumerate(rows.items()):
+        api.answers[f"/case{number}"] = Answer(json.dumps(records).encode())
+        endpoint = {**ENDPOINT, "path": f"case{number}"}
+        for mode in ("auto", "rows"):
+            made = {**resource(f"t{number}", mode), "endpoint": endpoint}
+            resources.append(made)
+            tables[made["name"]] = case
+    for outcome in load(make_connector(api.url, *resources), settings).values():
+        assert outcome.failure is None, (tables[outcome.resource], outcome.failure)
+    for table, case in tables.items():
+        yield case, table
 
 
 def test_the_types_of_earlier_runs_count(api: ApiServer, settings: Settings) -> None:
