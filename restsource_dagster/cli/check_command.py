@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,10 @@ from restsource_dagster.connector.fixes import fix_file
 from restsource_dagster.connector.loader import (
     LoadedFile,
     is_connector_file,
-    load_files,
-    load_folder,
+    iter_files,
+    iter_folder,
 )
+from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.validation.diagnostics import Problem, printable
 
 __all__ = ["check"]
@@ -61,9 +63,10 @@ def check(
 
     Example: restsource check configs/shop.json
     """
-    files = _load_paths(paths or [], configs)
+    with_resources = as_json or not quiet
+    files = _check_paths(paths or [], configs, with_resources=with_resources)
     if fix and (diffs := [diff for file in files if (diff := fix_file(file.path))]):
-        files = _load_paths(paths or [], configs)
+        files = _check_paths(paths or [], configs, with_resources=with_resources)
         if not as_json:
             print_lines(line for diff in diffs for line in diff.splitlines())
     if expanded and not as_json:
@@ -71,28 +74,65 @@ def check(
     if as_json:
         print_json(_files_as_json(files))
     else:
-        print_lines(_result_lines(files, choose_style(), quiet=quiet))
+        print_lines(_result_lines(files, choose_style()))
     if any(file.connector is None for file in files):
         raise typer.Exit(EXIT_FAILED)
 
 
-def _load_paths(paths: Sequence[Path], configs: Path | None) -> tuple[LoadedFile, ...]:
+@dataclass(frozen=True)
+class _CheckedResource:
+    name: str
+    line: int
+    disposition: Disposition
+
+
+@dataclass(frozen=True)
+class _CheckedFile:
+    """What is printed of a file. Its connector is not kept: a folder may have thousands."""
+
+    path: Path
+    connector: str | None
+    problems: tuple[Problem, ...]
+    expanded: Mapping[str, Any] | None
+    resources: tuple[_CheckedResource, ...]
+
+
+def _check_paths(
+    paths: Sequence[Path], configs: Path | None, *, with_resources: bool
+) -> tuple[_CheckedFile, ...]:
+    # By path, so that a file that is named twice counts once.
+    checked = {
+        file.path: _checked(file, with_resources=with_resources)
+        for file in _load_paths(paths, configs)
+    }
+    return tuple(checked[path] for path in sorted(checked))
+
+
+def _checked(file: LoadedFile, *, with_resources: bool) -> _CheckedFile:
+    name = file.connector.name if file.connector else None
+    resources = file.connector.resources if file.connector and with_resources else ()
+    return _CheckedFile(
+        file.path,
+        name,
+        file.problems,
+        file.expanded,
+        tuple(_CheckedResource(each.name, each.line, each.disposition) for each in resources),
+    )
+
+
+def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedFile]:
+    """Load the files one at a time. Raises `typer.BadParameter` if there is no file at a path."""
     if not paths:
-        return load_folder(read_settings(configs).configs).files
+        return iter_folder(read_settings(configs).configs)
     # A link to nowhere is there: it is reported as a broken file.
     missing = [path for path in paths if not (path.exists() or path.is_symlink())]
     if missing:
         names = ", ".join(printable(str(path)) for path in missing)
         raise typer.BadParameter(f"there is no {names}", param_hint="PATH")
-    # By path, so that a file that is named twice counts once.
-    loaded: dict[Path, LoadedFile] = {}
-    alone = [path for path in paths if not _is_folder(path)]
-    for path in paths:
-        files = load_folder(path).files if _is_folder(path) else ()
-        loaded.update((file.path, file) for file in files)
+    folders = (iter_folder(path) for path in paths if _is_folder(path))
     # Together, so that two files with one connector name are found.
-    loaded.update((file.path, file) for file in load_files(alone))
-    return tuple(loaded[path] for path in sorted(loaded))
+    alone = iter_files(path for path in paths if not _is_folder(path))
+    return chain(chain.from_iterable(folders), alone)
 
 
 def _is_folder(path: Path) -> bool:
@@ -100,19 +140,18 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not is_connector_file(path)
 
 
-def _result_lines(files: Sequence[LoadedFile], style: Style, *, quiet: bool) -> Iterator[str]:
+def _result_lines(files: Sequence[_CheckedFile], style: Style) -> Iterator[str]:
     for file in files:
         yield from (_problem_line(problem, style) for problem in file.problems)
-    if not quiet:
-        for file in files:
-            yield from _derived_dispositions(file, style)
-    # The last line: a long list of problems scrolls the first lines away.
+    for file in files:
+        yield from _derived_dispositions(file, style)
     if not files:
         yield "There is no connector file here: a file that ends in .json, .yaml or .yml."
+    # The last line: a long list of problems scrolls the first lines away.
     yield _check_summary(files, style)
 
 
-def _expanded_lines(files: Sequence[LoadedFile]) -> Iterator[str]:
+def _expanded_lines(files: Sequence[_CheckedFile]) -> Iterator[str]:
     for file in files:
         if file.expanded is not None:
             yield f"{printable(str(file.path))} stands for:"
@@ -127,11 +166,9 @@ def _problem_line(problem: Problem, style: Style) -> str:
     return f"{place}: {severity}: {pointer}{problem.explanation}"
 
 
-def _derived_dispositions(file: LoadedFile, style: Style) -> Iterator[str]:
+def _derived_dispositions(file: _CheckedFile, style: Style) -> Iterator[str]:
     """Yield the derived write dispositions of a valid file and their reasons."""
-    if file.connector is None:
-        return
-    derived = [resource for resource in file.connector.resources if resource.disposition.derived]
+    derived = [resource for resource in file.resources if resource.disposition.derived]
     if derived:
         yield style(f"{printable(str(file.path))}: fine", fg="green")
     for resource in derived:
@@ -139,7 +176,7 @@ def _derived_dispositions(file: LoadedFile, style: Style) -> Iterator[str]:
         yield f"  {name}: {printable(resource.disposition.reason)}"
 
 
-def _count_problems(files: Sequence[LoadedFile]) -> Mapping[str, int]:
+def _count_problems(files: Sequence[_CheckedFile]) -> Mapping[str, int]:
     severities = [problem.severity for file in files for problem in file.problems]
     return {
         "files": len(files),
@@ -149,7 +186,7 @@ def _count_problems(files: Sequence[LoadedFile]) -> Mapping[str, int]:
     }
 
 
-def _check_summary(files: Sequence[LoadedFile], style: Style) -> str:
+def _check_summary(files: Sequence[_CheckedFile], style: Style) -> str:
     counts = _count_problems(files)
     parts = [_number_of(counts["files"], "file"), f"{counts['broken']} broken"]
     parts.append(_number_of(counts["problems"], "problem"))
@@ -163,15 +200,14 @@ def _number_of(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _files_as_json(files: Sequence[LoadedFile]) -> Mapping[str, Any]:
+def _files_as_json(files: Sequence[_CheckedFile]) -> Mapping[str, Any]:
     return {"files": [_file_as_json(file) for file in files], "summary": _count_problems(files)}
 
 
-def _file_as_json(file: LoadedFile) -> Mapping[str, Any]:
-    resources = file.connector.resources if file.connector else ()
+def _file_as_json(file: _CheckedFile) -> Mapping[str, Any]:
     return {
         "path": str(file.path),
-        "connector": file.connector.name if file.connector else None,
+        "connector": file.connector,
         "problems": [problem.as_dict() for problem in file.problems],
         "expanded": file.expanded,
         "resources": [
@@ -180,6 +216,6 @@ def _file_as_json(file: LoadedFile) -> Mapping[str, Any]:
                 "line": resource.line,
                 "write_disposition": asdict(resource.disposition),
             }
-            for resource in resources
+            for resource in file.resources
         ],
     }

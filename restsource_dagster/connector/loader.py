@@ -41,8 +41,9 @@ __all__ = [
     "find_watched_files",
     "fingerprint_folder",
     "is_connector_file",
+    "iter_files",
+    "iter_folder",
     "load_file",
-    "load_files",
     "load_folder",
     "load_text",
     "load_wanted",
@@ -110,7 +111,8 @@ def without_duplicate_names(
 
     Each file comes with its document, which gives the place of its name.
     """
-    taken: dict[tuple[Path, str], LoadedFile] = {}
+    # Names only: `check` reads more files than fit into memory with their connectors.
+    taken: dict[tuple[Path, str], tuple[str, Path]] = {}
     for file, document in files:
         if file.connector is None:
             yield file
@@ -120,10 +122,10 @@ def without_duplicate_names(
         keys = [(file.path.parent, dataset) for dataset in _datasets_of(file.connector.name)]
         first = next((taken[key] for key in keys if key in taken), None)
         if first is None:
-            taken.update(dict.fromkeys(keys, file))
+            taken.update(dict.fromkeys(keys, (file.connector.name, file.path)))
             yield file
         else:
-            problem = _duplicate_name_problem(file, document, first)
+            problem = _duplicate_name_problem(file, document, *first)
             yield replace(file, connector=None, problems=(*file.problems, problem))
 
 
@@ -135,17 +137,16 @@ def _datasets_of(name: str) -> tuple[str, str]:
 
 
 def _duplicate_name_problem(
-    file: LoadedFile, document: Document | None, first: LoadedFile
+    file: LoadedFile, document: Document | None, other: str, other_path: Path
 ) -> Problem:
     name = file.connector.name if file.connector else ""
-    other = first.connector.name if first.connector else ""
     same = name == other
     finding = Finding(
         pointer="/name",
         message=f'Another file has the connector name "{name}" already'
         if same
         else f'The name "{name}" means the same dataset as "{other}"',
-        found=f"it in {first.path.name} too" if same else f"{other} in {first.path.name}",
+        found=f"it in {other_path.name} too" if same else f"{other} in {other_path.name}",
         expected="each name once" if same else "names that differ in more than underscores",
         fix='Give this file another "name", or delete one of the two',
     )
@@ -292,12 +293,20 @@ def _internal_error_finding(error: Exception) -> Finding:
     )
 
 
-def load_files(paths: Iterable[Path]) -> tuple[LoadedFile, ...]:
-    """Load these files in this order, each on its own. Never raises.
+def iter_files(paths: Iterable[Path]) -> Iterator[LoadedFile]:
+    """Load these files in this order, one at a time. Never raises.
 
     If two files of one folder have the same connector name, the first loads and the other is refused.
     """
-    return tuple(without_duplicate_names(map(_load_and_parse, paths)))
+    return without_duplicate_names(map(_load_and_parse, paths))
+
+
+def iter_folder(folder: Path) -> Iterator[LoadedFile]:
+    """Load the files of a folder one at a time, each as `load_folder` gives it. Never raises."""
+    missing = _folder_problem(folder)
+    if missing is None:
+        return iter_files(find_connector_files(folder))
+    return iter((LoadedFile(folder, None, (missing,)),))
 
 
 def load_folder(folder: Path) -> LoadedFolder:

@@ -1,9 +1,13 @@
 """Large files: what they take grows with their size, not with its square."""
 
+import gc
 import tracemalloc
+import weakref
 from pathlib import Path
 from typing import Any
 
+from restsource_dagster.connector.loader import iter_folder
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 
 
@@ -34,3 +38,18 @@ def _peak_bytes(resources: int) -> int:
 def test_memory_grows_with_the_number_of_resources() -> None:
     _peak_bytes(10)  # what is made once
     assert _peak_bytes(2000) < 6 * _peak_bytes(500)
+
+
+def test_files_of_a_folder_are_not_held_once_they_are_checked(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.json").write_text(
+            '{"client": {"base_url": "https://a.example"}, "schedule": {"mode": "manual"}, "resources": ["x"]}'
+        )
+    earlier: list[weakref.ref[Connector]] = []
+    for file in iter_folder(tmp_path):
+        gc.collect()
+        assert [held() for held in earlier] == [None] * len(earlier)
+        assert file.connector is not None
+        earlier.append(weakref.ref(file.connector))
+        del file
+    assert len(earlier) == 3

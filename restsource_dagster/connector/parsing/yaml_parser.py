@@ -53,22 +53,27 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+# libyaml's parser is seven times as fast as the one in Python, and gives the same events. A wheel of PyYAML
+# without it is rare.
+_FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def parse_yaml(text: str) -> ParsedText:
     """Return the value of a YAML text and everything wrong with the text. Never raises."""
     builder = _Builder(text)
     try:
-        # Events only: PyYAML's constructors, which can make objects of tags, never run.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            builder.take(event)
-        usable = builder.complete
-        if not usable:
-            builder.findings.append(LocatedFinding(0, empty_file()))
+        builder.read(_FAST_LOADER)
+    except Exception:  # noqa: BLE001 - the slow parser tells more about what is wrong, and where
+        builder = _Builder(text)
+        try:
+            builder.read(yaml.SafeLoader)
+        except Exception as error:  # noqa: BLE001 - PyYAML itself fails on some texts, e.g. "\Uffffffff"
+            builder.complete = False
+            builder.findings.append(yaml_syntax_error(error, text))
     # Complete if only a second document is refused: then the first one is checked.
-    except _StopReadingError:
-        usable = builder.complete
-    except Exception as error:  # noqa: BLE001 - PyYAML itself fails on some texts, e.g. "\Uffffffff"
-        usable = False
-        builder.findings.append(yaml_syntax_error(error, text))
+    usable = builder.complete
+    if not usable and not builder.findings:
+        builder.findings.append(LocatedFinding(0, empty_file()))
     return ParsedText(
         builder.value if usable else None,
         tuple(builder.findings),
@@ -128,8 +133,16 @@ class _Builder:
         self._anchors: dict[str, _Anchor | None] = {}
         self._size = 0
 
-    def take(self, event: yaml.Event) -> None:
-        """Take the next event. Raises `_StopReadingError` if no further event is wanted."""
+    def read(self, loader: Any) -> None:
+        """Read the text by the events of one of PyYAML's loaders. Raises what its parser raises."""
+        try:
+            # Events only: PyYAML's constructors, which can make objects of tags, never run.
+            for event in yaml.parse(self._lines.text, Loader=loader):
+                self._take(event)
+        except _StopReadingError:
+            return
+
+    def _take(self, event: yaml.Event) -> None:
         offset = event.start_mark.index if event.start_mark is not None else 0
         match event:
             case yaml.ScalarEvent():
