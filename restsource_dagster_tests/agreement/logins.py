@@ -1,5 +1,8 @@
 """Logins beyond dlt's: how tokens are requested, read and sent."""
 
+import hmac
+import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -9,7 +12,7 @@ from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from restsource_dagster_tests.agreement.rows import Result, Row, page, refused
 from restsource_dagster_tests.servers.api import Answer, Seen
-from restsource_dagster_tests.servers.oauth import private_key
+from restsource_dagster_tests.servers.authlib_server import private_key
 
 __all__ = ["ENVIRONMENT", "ROWS"]
 
@@ -24,9 +27,11 @@ _KEYS: Mapping[str, Any] = {
 }
 _PUBLIC = KeySet(list({key.kid: key for key in _KEYS.values()}.values()))
 ENVIRONMENT = {
-    f"KEY_{name.upper()}": key.as_pem(private=True).decode() for name, key in _KEYS.items()
+    **{f"KEY_{name.upper()}": key.as_pem(private=True).decode() for name, key in _KEYS.items()},
+    "SECRET_BASE64": "aw==",
+    "SECRET_HEX": "6b",
 }
-"""The private keys that the rows name."""
+"""The keys that the rows name."""
 
 
 def header(name: str) -> Callable[[Result], Any]:
@@ -117,6 +122,168 @@ def param(name: str) -> Callable[[Result], Any]:
     return lambda result: result.seen[0].query.get(name)
 
 
+def other(name: str, kind: str, see: Callable[[Result], Any], gives: Any, **fields: Any) -> Row:
+    """A login of another kind; one of kind `login` is requested below the row's path."""
+    more = {"path": f"{name}/login"} if kind == "login" else {}
+    answer = fields.pop("answer", {"token": "fresh"})
+    auth = {"type": kind, **more, **fields}
+    return Row(name, {"auth": auth}, page(1), gives, see, paths={"/login": answer})
+
+
+def is_sent(name: str, pattern: str) -> Callable[[Result], bool]:
+    return lambda result: bool(re.fullmatch(pattern, result.seen[0].headers.get(name, "")))
+
+
+def mac(**fields: Any) -> dict[str, Any]:
+    return {
+        "kind": "hmac",
+        "secret": "${PASSWORD}",
+        "message": "{method}{path}",
+        "headers": {"X-Sign": "{signature}"},
+        **fields,
+    }
+
+
+def signature(name: str, digest: str = "sha256", key: bytes = b"pass word") -> bytes:
+    return hmac.digest(key, f"GET/{name}".encode(), digest)
+
+
+AWS: dict[str, Any] = {
+    "kind": "aws_sigv4",
+    "access_key_id": "${USER_NAME}",
+    "secret_access_key": "${PASSWORD}",
+    "region": "eu-central-1",
+    "service": "execute-api",
+}
+_AWS_HEADER = r"AWS4-HMAC-SHA256 Credential=ann/\d{8}/eu-central-1/execute-api/aws4_request, .*"
+SESSION: dict[str, Any] = {"kind": "login", "see": AUTHORIZATION, "gives": "Bearer fresh"}
+TLS = ("cert", "key", "ca")
+HASHES = ("sha256", "sha1", "sha384", "sha512", "md5")
+
+BAD_LOGINS: Mapping[str, dict[str, Any]] = {
+    "cookie_as": {"send_as": {"name": "X"}},
+    "cookie_lifetime": {"expires_in_path": "ttl"},
+    "two_bodies": {"json": {}, "data": "x", "token_path": "token"},
+    "send_no_name": {"token_path": "token", "send_as": {"location": "query"}},
+    "url": {"path": "https://<host>/login", "token_path": "token"},
+}
+BAD_HMACS: Mapping[str, dict[str, Any]] = {
+    "unknown": {"message": "{verb}"},
+    "unsigned": {"headers": {"X-Sign": "v1"}},
+    "constant": {"message": "x"},
+    "hash": {"algorithm": "crc32"},
+    "signature_in_itself": {"message": "{signature}"},
+    "time": {"timestamp_format": "soon"},
+}
+
+
+def as_hmac(**fields: Any) -> dict[str, Any]:
+    given = mac(**fields)
+    return {"type": given.pop("kind"), **given}
+
+
+OTHERS = (
+    other("login_token", token_path="token", json={"user": "${USER_NAME}"}, **SESSION),
+    other(
+        "login_form",
+        token_path="data.token",
+        expires_in_path="data.ttl",
+        default_token_expiration=60,
+        method="PUT",
+        headers={"X-App": "shop"},
+        params={"v": 2},
+        data={"user": "${USER_NAME}"},
+        send_as={"scheme": "Bearer"},
+        answer=lambda seen: (
+            {"data": {"token": "fresh", "ttl": 600}}
+            if (seen.method, seen.query, seen.body, seen.headers.get("x-app"))
+            == ("PUT", {"v": "2"}, b"user=ann", "shop")
+            else Answer({}, 400)
+        ),
+        **SESSION,
+    ),
+    other(
+        "login_text",
+        token_path="token",
+        data="<login/>",
+        answer=lambda seen: {"token": "fresh"} if seen.body == b"<login/>" else Answer({}, 400),
+        **SESSION,
+    ),
+    other(
+        "login_cookie",
+        "login",
+        header("cookie"),
+        "sid=fresh",
+        headers=None,
+        params=None,
+        json=None,
+        data=None,
+        answer=Answer({}, headers={"Set-Cookie": "sid=fresh"}),
+    ),
+    refused("login_no_path", endpoint={"auth": {"type": "login", "token_path": "token"}}),
+    *(
+        refused(f"login_{name}", endpoint={"auth": {"type": "login", "path": "login", **fields}})
+        for name, fields in BAD_LOGINS.items()
+    ),
+    other("digest", "digest", AUTHORIZATION, None, username="${USER_NAME}", password="${PASSWORD}"),
+    refused("digest_half", endpoint={"auth": {"type": "digest", "username": "${USER_NAME}"}}),
+    *(
+        other(
+            f"hmac_{name}",
+            see=header("x-sign"),
+            gives=signature(f"hmac_{name}", name).hex(),
+            **mac(algorithm=name),
+        )
+        for name in HASHES
+    ),
+    other(
+        "hmac_hex",
+        see=header("x-sign"),
+        gives=signature("hmac_hex").hex(),
+        **mac(encoding="hex", secret_encoding="text"),
+    ),
+    other(
+        "hmac_base64",
+        see=header("x-sign"),
+        gives=b64encode(signature("hmac_base64", key=b"k")).decode(),
+        **mac(encoding="base64", secret="${SECRET_BASE64}", secret_encoding="base64"),
+    ),
+    other(
+        "hmac_base64url",
+        see=header("x-sign"),
+        gives=urlsafe_b64encode(signature("hmac_base64url", key=b"k")).decode(),
+        **mac(encoding="base64url", secret="${SECRET_HEX}", secret_encoding="hex"),
+    ),
+    other(
+        "hmac_params",
+        see=lambda result: [len(result.seen[0].query[name]) for name in ("at", "sign")],
+        gives=[10, 64],
+        **mac(
+            headers={},
+            params={"at": "{timestamp}", "sign": "{signature}"},
+            message="{query}",
+            timestamp_format="%Y-%m-%d",
+        ),
+    ),
+    *(
+        refused(f"hmac_{name}", endpoint={"auth": as_hmac(**fields)})
+        for name, fields in BAD_HMACS.items()
+    ),
+    other("aws", see=is_sent("authorization", _AWS_HEADER), gives=True, **AWS),
+    other(
+        "aws_session",
+        see=header("x-amz-security-token"),
+        gives="t0ken",
+        session_token="${TOKEN}",
+        **AWS,
+    ),
+    refused("aws_half", endpoint={"auth": {"type": "aws_sigv4", "access_key_id": "${USER_NAME}"}}),
+    Row("tls_null", {}, page(1), [1], file={"client": {"tls": None}}),
+    # of http nothing is encrypted: the certificates are not used
+    Row("tls", {}, page(1), [1], file={"client": {"tls": dict.fromkeys(TLS, "/etc/hosts")}}),
+    Row("tls_nulls", {}, page(1), [1], file={"client": {"tls": dict.fromkeys(TLS)}}),
+    refused("tls_key_alone", file={"client": {"tls": {"key": "/etc/hosts"}}}),
+)
 ROWS = (
     login("refresh", answer=needs(grant_type="refresh_token", refresh_token="t0ken"), **REFRESH),
     login(
@@ -211,4 +378,5 @@ ROWS = (
         CREDENTIALS,
         send_as={"location": "cookie", "name": "a", "scheme": "b"},
     ),
+    *OTHERS,
 )

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from restsource_dagster.connector.env_references import find_references, resolve_references
 from restsource_dagster.connector.model import Connector, Resource
-from restsource_dagster.connector.models.auth import OWN_AUTH_FIELDS, OWN_AUTH_TYPES
+from restsource_dagster.connector.models.auth import OWN_AUTH_TYPES
 from restsource_dagster.connector.models.connector_file import ResourceHttp
+from restsource_dagster.connector.models.oauth_logins import OWN_AUTH_FIELDS
 from restsource_dagster.connector.time_formats import is_relative_time
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 
@@ -120,7 +121,9 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
 
 
 def _replace_logins(config: dict[str, Any]) -> None:
-    """Put a token in the place of each login that dlt doesn't have."""
+    """Put a token in the place of each login that dlt doesn't have, and drop certificates."""
+    if isinstance(config.get("client"), dict):
+        config["client"].pop("tls", None)
     for auth in _objects_at(config, "auth"):
         if auth.get("type") in OWN_AUTH_TYPES:
             auth.clear()

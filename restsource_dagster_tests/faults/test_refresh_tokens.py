@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 from cryptography.fernet import Fernet
 
-from restsource_dagster.connector.models.auth import OAuth2RefreshTokenAuth
+from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import TokenEndpoint
 from restsource_dagster.engine.http.redaction import Redactor
@@ -30,8 +30,8 @@ from restsource_dagster_tests.faults.http_parts import (
 )
 from restsource_dagster_tests.faults.secret_places import MARK
 from restsource_dagster_tests.making import load
+from restsource_dagster_tests.servers.authlib_server import CLIENT_ID, CLIENT_SECRET, OAuthServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
-from restsource_dagster_tests.servers.oauth import CLIENT_ID, CLIENT_SECRET, OAuthServer
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.faults(row=7)
@@ -80,7 +80,7 @@ def grant_of(
     """What a run requests its access tokens with."""
     given = auth_of(desk, refresh, client_secret=CLIENT_SECRET)
     login = OAuth2RefreshTokenAuth.model_validate(given)
-    endpoint = TokenEndpoint(login, session_for(desk), Redactor([CLIENT_SECRET, refresh or ""]))
+    endpoint = TokenEndpoint(session_for(desk), Redactor([CLIENT_SECRET, refresh or ""]), login)
     return RefreshingGrant(
         endpoint, login, TokenStore(state_dir, key).file_of(login, "shop"), "shop"
     )

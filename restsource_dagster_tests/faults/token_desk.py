@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import requests
 
-from restsource_dagster.connector.models.auth import OAuth2ClientCredentialsAuth
+from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import RenewingToken, TokenEndpoint, grant_token
 from restsource_dagster.engine.http.redaction import Redactor
@@ -62,7 +62,7 @@ def token_of(server: FaultServer, fake: FakeTime, **rules: Any) -> RenewingToken
         client_secret=SECRET,
     )
     session = session_for(server, time=fake, **rules)
-    endpoint = TokenEndpoint(login, session, Redactor([SECRET]))
+    endpoint = TokenEndpoint(session, Redactor([SECRET]), login)
     return RenewingToken(grant_token(endpoint), clock=fake.clock)
 
 

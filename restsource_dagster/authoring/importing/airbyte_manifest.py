@@ -41,10 +41,8 @@ from restsource_dagster.authoring.importing.source_files import (
     parse_data,
 )
 from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece, reasons_by_prefix
-from restsource_dagster.connector.models.auth import (
-    ApiKeyAuth,
-    BearerAuth,
-    HttpBasicAuth,
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.oauth_logins import (
     OAuth2ClientCredentialsAuth,
     OAuth2RefreshTokenAuth,
 )

@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from restsource_dagster.authoring.importing.source_pieces import Ledger
-from restsource_dagster.connector.models.auth import (
-    ApiKeyAuth,
-    BearerAuth,
-    HttpBasicAuth,
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.incremental_cursor import Incremental
+from restsource_dagster.connector.models.oauth_logins import (
     OAuth2ClientCredentialsAuth,
     OAuth2PasswordAuth,
     OAuth2RefreshTokenAuth,
 )
-from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import (
     CursorPaginator,
     HeaderCursorPaginator,

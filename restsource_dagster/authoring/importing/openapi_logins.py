@@ -12,10 +12,8 @@ from restsource_dagster.authoring.importing.imported_api import (
 )
 from restsource_dagster.authoring.importing.openapi_schemas import References
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.auth import (
-    ApiKeyAuth,
-    BearerAuth,
-    HttpBasicAuth,
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.oauth_logins import (
     OAuth2ClientCredentialsAuth,
     OAuth2PasswordAuth,
     OAuth2RefreshTokenAuth,

@@ -3,45 +3,62 @@
 https://dlthub.com/docs/dlt-ecosystem/verified-sources/rest_api/basic#authentication
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, Tag
 
+from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.fields import (
     FileModel,
-    PythonOnly,
+    MethodName,
     SingleValuePath,
     Text,
+    TimeFormat,
     WholeNumber,
     by_kind,
     closest_kind,
-    count_from_one,
+)
+from restsource_dagster.connector.models.oauth_logins import (
+    OAuth2ClientCredentialsAuth,
+    OAuth2JwtBearerAuth,
+    OAuth2PasswordAuth,
+    OAuth2RefreshTokenAuth,
+    OAuthLogin,
+    SendAs,
+    oauth_problems,
+    send_as_problems,
 )
 
 __all__ = [
     "AUTH_ALIASES",
     "AUTH_TYPES",
-    "OWN_AUTH_FIELDS",
     "OWN_AUTH_TYPES",
+    "PLACEHOLDER",
     "ApiKeyAuth",
     "Auth",
     "AuthType",
+    "AwsSigV4Auth",
     "BearerAuth",
+    "DigestAuth",
+    "HmacAuth",
     "HttpBasicAuth",
-    "OAuth2ClientCredentialsAuth",
-    "OAuth2JwtBearerAuth",
-    "OAuth2PasswordAuth",
-    "OAuth2RefreshTokenAuth",
-    "OAuthLogin",
-    "SendAs",
-    "SigningKey",
+    "LoginAuth",
     "auth_problems",
 ]
 
 WordAuthType = Literal["bearer", "api_key", "http_basic", "oauth2_client_credentials"]
 """dlt's own types. Their name alone stands for an `auth` whose secrets dlt looks up."""
-OwnAuthType = Literal["oauth2_refresh_token", "oauth2_password", "oauth2_jwt_bearer"]
+OwnAuthType = Literal[
+    "oauth2_refresh_token",
+    "oauth2_password",
+    "oauth2_jwt_bearer",
+    "login",
+    "digest",
+    "hmac",
+    "aws_sigv4",
+]
 AuthType = Literal[WordAuthType, OwnAuthType]
 OWN_AUTH_TYPES: tuple[str, ...] = get_args(OwnAuthType)
 AUTH_TYPES: tuple[str, ...] = (*get_args(WordAuthType), *OWN_AUTH_TYPES)
@@ -73,6 +90,16 @@ AUTH_ALIASES = {
     "oauth_jwt": "oauth2_jwt_bearer",
     "oauthjwt": "oauth2_jwt_bearer",
     "service_account": "oauth2_jwt_bearer",
+    "session": "login",
+    "session_token": "login",
+    "http_digest": "digest",
+    "digest_auth": "digest",
+    "signature": "hmac",
+    "hmac_sha256": "hmac",
+    "aws": "aws_sigv4",
+    "sigv4": "aws_sigv4",
+    "aws4": "aws_sigv4",
+    "awsv4": "aws_sigv4",
 }
 """Common spellings of a type, and the type that they mean."""
 
@@ -132,163 +159,88 @@ class HttpBasicAuth(FileModel):
     )
 
 
-SigningAlgorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]
-LifetimeSeconds = Annotated[int, *count_from_one(3600)]
+class DigestAuth(FileModel):
+    """Sends a user name and a password by HTTP Digest (RFC 7616): the password itself is not sent."""
 
-
-class SendAs(FileModel):
-    """Where a token goes in each request."""
-
-    location: Literal["header", "query", "cookie"] = Field(
-        default="header", description="The part of the request that has the token."
-    )
-    name: Text | None = Field(
-        default=None,
-        description="The name of the header, the query parameter or the cookie. A header is "
-        "`Authorization` if left out; the others need a name.",
-    )
-    scheme: Text | None = Field(
-        default=None,
-        description="The word before the token in a header. If left out, it is `Bearer` in "
-        "`Authorization`, and no word elsewhere; an empty text is no word.",
-    )
-
-    @property
-    def header_prefix(self) -> str:
-        """The text before the token in a header."""
-        word = self.scheme
-        if word is None:
-            word = "Bearer" if (self.name or "Authorization").lower() == "authorization" else ""
-        return f"{word} " if word else ""
-
-
-class SigningKey(FileModel):
-    """A private key that signs JSON web tokens."""
-
-    key: Text = Field(
-        description="The key: PEM, a JSON web key (JWK), or the whole JSON of a Google service "
-        "account. Use a reference such as `${file:/run/secrets/key.pem}`."
-    )
-    key_id: Text | None = Field(
-        default=None, description="The key's id (`kid`), by which the API finds the public key."
-    )
-    algorithm: SigningAlgorithm = Field(
-        default="RS256", description="The algorithm (`alg`) of the signature."
-    )
-
-
-class OAuthLogin(FileModel):
-    """What all types of OAuth 2.0 have: how a token is requested, read and sent."""
-
-    access_token_url: Text = Field(
-        default="",
-        description="The URL that issues tokens. For `oauth2_client_credentials`, dlt looks for it in "
-        "secrets.toml and its vaults if it is left out.",
-    )
-    client_id: Text | None = Field(default=None, description="The client's id.")
-    client_secret: Text | None = Field(
-        default=None, description="The client's secret. Use a reference such as `${SECRET}`."
-    )
-    client_authentication: Literal["body", "basic", "private_key_jwt"] = Field(
-        default="body",
-        description="How the client proves itself to `access_token_url`: id and secret in the body of "
-        "the request, or as user name and password (HTTP Basic), or a token signed with "
-        "`client_key` (RFC 7523) in place of the secret.",
-    )
-    client_key: SigningKey | None = Field(
-        default=None, description="The key for `private_key_jwt`."
-    )
-    client_assertion_audience: Text | None = Field(
-        default=None,
-        description="The `aud` of the token for `private_key_jwt`. `access_token_url` if left out.",
-    )
-    access_token_request_data: dict[str, Any] | None = Field(
-        default=None,
-        description="More fields for the token request, such as `scope` or `audience`.",
-    )
-    access_token_request_headers: dict[str, Text] | None = Field(
-        default=None, description="More headers for the token request."
-    )
-    default_token_expiration: WholeNumber | None = Field(
-        default=3600,
-        description="Lifetime of a token in seconds if the response does not say it.",
-    )
-    token_path: SingleValuePath = Field(
-        default="access_token", description="Where the response has the token."
-    )
-    expires_in_path: SingleValuePath = Field(
-        default="expires_in", description="Where the response has the token's lifetime in seconds."
-    )
-    send_as: SendAs = Field(
-        default=SendAs(),
-        description="Where the token goes in each request. `Authorization: Bearer ...` if left out.",
-    )
-
-
-class OAuth2ClientCredentialsAuth(OAuthLogin):
-    """Requests an access token with the OAuth 2.0 client credentials grant, and sends it."""
-
-    type: Literal["oauth2_client_credentials"] = Field(
-        description="Always `oauth2_client_credentials`."
-    )
-    access_token: Text | None = Field(
-        default=None, description="A token to start with. Rarely needed."
-    )
-    session: PythonOnly = Field(default=None, description="Python only: not for files.")
-
-
-class OAuth2PasswordAuth(OAuthLogin):
-    """Requests an access token with a user's name and password (RFC 6749, 4.3), and sends it."""
-
-    type: Literal["oauth2_password"] = Field(description="Always `oauth2_password`.")
-    access_token_url: Text = Field(description="The URL that issues tokens.")
+    type: Literal["digest"] = Field(description="Always `digest`.")
     username: Text = Field(description="The user name.")
     password: Text = Field(description="The password. Use a reference such as `${PASSWORD}`.")
 
 
-class OAuth2JwtBearerAuth(OAuthLogin):
-    """Requests an access token with a signed assertion (RFC 7523), as service accounts do."""
+class HmacAuth(FileModel):
+    """Signs each request with a secret that the API knows, too (RFC 2104).
 
-    type: Literal["oauth2_jwt_bearer"] = Field(description="Always `oauth2_jwt_bearer`.")
-    access_token_url: Text = Field(description="The URL that issues tokens.")
-    signing_key: SigningKey = Field(description="The private key of the account.")
-    issuer: Text | None = Field(
-        default=None,
-        description="The claim `iss`: the account. If left out, it is the `client_email` of a Google "
-        "service account, else `client_id`.",
-    )
-    subject: Text | None = Field(
-        default=None, description="The claim `sub`: the user to act for. `issuer` if left out."
-    )
-    audience: Text | None = Field(
-        default=None, description="The claim `aud`. `access_token_url` if left out."
-    )
-    scopes: list[Text] | None = Field(
-        default=None, description="The claim `scope`: the names, joined by spaces."
-    )
-    claims: dict[str, Any] | None = Field(default=None, description="More claims.")
-    assertion_seconds: LifetimeSeconds = Field(
-        default=300, description="How long the assertion is valid, at most an hour."
-    )
-
-
-class OAuth2RefreshTokenAuth(OAuthLogin):
-    """Requests access tokens with a refresh token, which the API may replace each time.
-
-    Tokens are kept in `RESTSOURCE_STATE_DIR/tokens`, so that all processes use the newest one.
+    The texts have placeholders: `{method}`, `{host}`, `{path}`, `{query}`, `{sorted_query}`, `{url}`,
+    `{body}`, `{body_hash}`, `{timestamp}` and `{nonce}`.
     """
 
-    type: Literal["oauth2_refresh_token"] = Field(description="Always `oauth2_refresh_token`.")
-    access_token_url: Text = Field(description="The URL that issues tokens.")
-    refresh_token: Text | None = Field(
-        default=None,
-        description="The refresh token to start with. Use a reference such as `${REFRESH_TOKEN}`. "
-        "A changed one is taken in place of the stored one.",
+    type: Literal["hmac"] = Field(description="Always `hmac`.")
+    secret: Text = Field(description="The secret. Use a reference such as `${SECRET}`.")
+    secret_encoding: Literal["text", "hex", "base64"] = Field(
+        default="text", description="How the secret is written."
     )
-    refresh_token_path: SingleValuePath = Field(
-        default="refresh_token", description="Where the response has the next refresh token."
+    message: Text = Field(description="What is signed, such as `{timestamp}{method}{path}{body}`.")
+    algorithm: Literal["sha256", "sha1", "sha384", "sha512", "md5"] = Field(
+        default="sha256", description="The hash of the signature, and of `{body_hash}`."
+    )
+    encoding: Literal["hex", "base64", "base64url"] = Field(
+        default="hex", description="How the signature and `{body_hash}` are written."
+    )
+    headers: dict[str, Text] = Field(
+        default={},
+        description="Headers to send, with placeholders, and with `{signature}`: "
+        '`{"X-Signature": "{signature}"}`.',
+    )
+    params: dict[str, Text] = Field(
+        default={},
+        description="Query parameters to send, as `headers`. Those without `{signature}` are in the "
+        "`{query}` that is signed.",
+    )
+    timestamp_format: TimeFormat = Field(
+        default="epoch_seconds", description="How `{timestamp}` is written, in UTC."
+    )
+
+
+class AwsSigV4Auth(FileModel):
+    """Signs each request as AWS does (Signature Version 4)."""
+
+    type: Literal["aws_sigv4"] = Field(description="Always `aws_sigv4`.")
+    access_key_id: Text = Field(description="The id of the access key.")
+    secret_access_key: Text = Field(
+        description="The secret access key. Use a reference such as `${AWS_SECRET_ACCESS_KEY}`."
+    )
+    session_token: Text | None = Field(
+        default=None, description="The session token of temporary credentials."
+    )
+    region: Text = Field(description="The region, such as `eu-central-1`.")
+    service: Text = Field(description="The service's name in signatures, such as `execute-api`.")
+
+
+class LoginAuth(FileModel):
+    """Sends a request whose answer has a token, or sets cookies, and sends these with each request."""
+
+    type: Literal["login"] = Field(description="Always `login`.")
+    path: Text = Field(description="The path after `base_url`, or a URL.")
+    method: MethodName = Field(default="POST", description="The HTTP method.")
+    headers: dict[str, Text] | None = Field(default=None, description="Headers of the request.")
+    params: dict[str, Any] | None = Field(default=None, description="Query parameters.")
+    json_: Any = Field(default=None, alias="json", description="The request's body as JSON.")
+    data: dict[str, Any] | Text | None = Field(
+        default=None, description="The request's body as a form, or as text."
+    )
+    token_path: SingleValuePath | None = Field(
+        default=None,
+        description="Where the response has the token. If left out, the cookies that it sets are sent.",
+    )
+    expires_in_path: SingleValuePath | None = Field(
+        default=None, description="Where the response has the token's lifetime in seconds."
+    )
+    default_token_expiration: WholeNumber = Field(
+        default=3600, description="The lifetime in seconds if the response does not say it."
+    )
+    send_as: SendAs = Field(
+        default=SendAs(),
+        description="Where the token goes in each request. `Authorization: Bearer ...` if left out.",
     )
 
 
@@ -320,68 +272,66 @@ Auth = Annotated[
     | Annotated[OAuth2RefreshTokenAuth, Tag("#oauth2_refresh_token")]
     | Annotated[OAuth2PasswordAuth, Tag("#oauth2_password")]
     | Annotated[OAuth2JwtBearerAuth, Tag("#oauth2_jwt_bearer")]
+    | Annotated[LoginAuth, Tag("#login")]
+    | Annotated[DigestAuth, Tag("#digest")]
+    | Annotated[HmacAuth, Tag("#hmac")]
+    | Annotated[AwsSigV4Auth, Tag("#aws_sigv4")]
     | Annotated[UnknownAuth, Tag("#unknown")],
     by_kind(_auth_kind, custom_error_message="the name of a type of auth, or an object"),
 ]
 
-_DLT_OAUTH_FIELDS = frozenset(
-    {
-        *("access_token_url", "client_id", "client_secret", "access_token_request_data"),
-        "default_token_expiration",
-    }
+
+_SIGNED_NAMES = (
+    *("method", "host", "path", "query", "sorted_query", "url", "body", "body_hash"),
+    *("timestamp", "nonce"),
 )
-OWN_AUTH_FIELDS = frozenset(OAuthLogin.model_fields) - _DLT_OAUTH_FIELDS
-"""The fields of `oauth2_client_credentials` that dlt doesn't have."""
+PLACEHOLDER = re.compile(r"\{(\w+)\}")
+"""A placeholder in the texts of `hmac`."""
 
 
 def auth_problems(auth: Auth) -> Iterator[tuple[str, str, str]]:
     """Yield the contradictions in an `auth`: the field, what is wrong with it, and what to write."""
     if isinstance(auth, OAuthLogin):
-        yield from _client_problems(auth)
-        yield from _send_as_problems(auth.send_as)
-    if isinstance(auth, OAuth2RefreshTokenAuth) and auth.refresh_token is None:
-        yield ("refresh_token", "`refresh_token` is missing", 'Add "refresh_token": "${NAME}"')
+        yield from oauth_problems(auth)
+    elif isinstance(auth, LoginAuth):
+        yield from _login_problems(auth)
+    elif isinstance(auth, HmacAuth):
+        yield from _hmac_problems(auth)
 
 
-def _client_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
-    signs = auth.client_authentication == "private_key_jwt"
-    if signs and (auth.client_key is None or not auth.client_id or not auth.access_token_url):
-        yield (
-            "client_authentication",
-            "`private_key_jwt` needs `client_id`, `client_key` and `access_token_url`",
-            'Add "client_id" and "client_key": {"key": "${file:/path/key.pem}", "key_id": ...}',
-        )
-    if signs and auth.client_secret is not None:
-        yield ("client_secret", "`private_key_jwt` sends no secret", "Leave out `client_secret`")
-    if not signs:
-        for name in ("client_key", "client_assertion_audience"):
-            if getattr(auth, name) is not None:
+def _login_problems(auth: LoginAuth) -> Iterator[tuple[str, str, str]]:
+    if auth.token_path is not None:
+        yield from send_as_problems(auth.send_as)
+    else:
+        for name in ("send_as", "expires_in_path"):
+            if name in auth.model_fields_set:
                 yield (
                     name,
-                    f"`{name}` is for `private_key_jwt` only",
-                    f'Write "client_authentication": "private_key_jwt", or leave out `{name}`',
+                    f"`{name}` is for a token, and without `token_path` cookies are sent",
+                    f'Add "token_path", or leave out `{name}`',
                 )
-    is_own = not isinstance(auth, OAuth2ClientCredentialsAuth)
-    if is_own and auth.client_authentication == "basic" and not auth.client_id:
-        yield (
-            "client_authentication",
-            "`basic` sends `client_id` and `client_secret`, and there is no `client_id`",
-            'Add "client_id" and "client_secret"',
-        )
+    if auth.json_ is not None and auth.data is not None:
+        yield ("data", "`json` and `data` are both given, and a request has one body", "Keep one")
 
 
-def _send_as_problems(send_as: SendAs) -> Iterator[tuple[str, str, str]]:
-    if send_as.location == "header":
-        return
-    if not send_as.name:
+def _hmac_problems(auth: HmacAuth) -> Iterator[tuple[str, str, str]]:
+    sent = {"headers": auth.headers, "params": auth.params}
+    texts = [("message", auth.message)]
+    texts += [(field, text) for field, given in sent.items() for text in given.values()]
+    for field, text in texts:
+        known = _SIGNED_NAMES if field == "message" else (*_SIGNED_NAMES, "signature")
+        for name in PLACEHOLDER.findall(without_references(text)):
+            if name not in known:
+                yield (
+                    field,
+                    f"`{field}` has a placeholder that is not filled in: `{{{name}}}`",
+                    f"Write one of {', '.join(f'{{{one}}}' for one in known)}",
+                )
+    if not any("{signature}" in text for field, text in texts if field != "message"):
         yield (
-            "send_as",
-            f"a {send_as.location} needs a name",
-            'Add "name" to `send_as`',
+            "headers",
+            "the signature is sent nowhere",
+            'Add "headers": {"X-Signature": "{signature}"}',
         )
-    if send_as.scheme is not None:
-        yield (
-            "send_as",
-            "`scheme` is a word in a header, and this token is not sent in one",
-            "Leave out `scheme`",
-        )
+    if not PLACEHOLDER.search(auth.message):
+        yield ("message", "all requests would have one signature", 'Write "{method}{path}{body}"')

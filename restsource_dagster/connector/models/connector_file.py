@@ -42,6 +42,7 @@ __all__ = [
     "ResourceObject",
     "ResourceOrName",
     "SkipChildErrors",
+    "Tls",
     "WriteMode",
 ]
 
@@ -258,6 +259,21 @@ class HttpSettings(FileModel):
 _RESOURCE_NAME_SCHEMA = WithJsonSchema({"type": "string", "pattern": "^[A-Za-z0-9_.-]+$"})
 
 
+class Tls(FileModel):
+    """Certificates for https: the path of a PEM file, or its text by a reference."""
+
+    cert: Text | None = Field(
+        default=None,
+        description="The client's certificate, such as `/run/secrets/client.pem` or `${file:/run/secrets/client.pem}`. "
+        "It may have the key, too.",
+    )
+    key: Text | None = Field(default=None, description="The private key of `cert`.")
+    ca: Text | None = Field(
+        default=None,
+        description="The authorities that the API's certificate may be from, in place of the usual ones.",
+    )
+
+
 class Client(FileModel):
     """Settings that all endpoints of the API share."""
 
@@ -271,6 +287,10 @@ class Client(FileModel):
     )
     paginator: Paginator | None = Field(
         default=None, description="How the next page is found. If left out, dlt detects it."
+    )
+    tls: Tls | None = Field(
+        default=None,
+        description="Certificates for requests to `base_url`, and for those that obtain tokens.",
     )
     session: PythonOnly = Field(default=None, description="Python only: not for files.")
 

@@ -39,6 +39,7 @@ from restsource_dagster.connector.validation.dlt_rules import (
     check_endpoint_rules,
     check_sync_tokens,
     check_table_hints,
+    tls_findings,
 )
 from restsource_dagster.connector.validation.input_checks import (
     add_value_findings,
@@ -189,6 +190,7 @@ def build_resources(
         findings.extend(base_url_findings(parts.client))
         findings.extend(paginator_findings(parts.client.paginator, ("client", "paginator")))
         findings.extend(auth_findings(parts.client.auth, ("client", "auth"), in_defaults=False))
+        findings.extend(tls_findings(parts.client))
     if parts.resources is None:
         return (), findings
     if not value["resources"]:

@@ -19,19 +19,20 @@ from restsource_dagster.connector.env_references import (
     without_references,
 )
 from restsource_dagster.connector.models.auth import (
-    OWN_AUTH_FIELDS,
     OWN_AUTH_TYPES,
     Auth,
     HttpBasicAuth,
-    OAuthLogin,
+    LoginAuth,
     auth_problems,
 )
+from restsource_dagster.connector.models.connector_file import Client
 from restsource_dagster.connector.models.fields import is_jsonpath
 from restsource_dagster.connector.models.incremental_cursor import (
     TOKEN_PLACEHOLDER,
     Incremental,
     IncrementalParam,
 )
+from restsource_dagster.connector.models.oauth_logins import OWN_AUTH_FIELDS, OAuthLogin
 from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.models.processing_steps import removed_fields
 from restsource_dagster.connector.models.table_hints import (
@@ -69,6 +70,7 @@ __all__ = [
     "check_sync_tokens",
     "check_table_hints",
     "refusal_code",
+    "tls_findings",
 ]
 
 REFUSALS = {
@@ -253,6 +255,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
     if "params" in path:
         return _param_refusal_name(path, kind, given)
     cases = (
+        ("login", path[:2] == ("client", "tls")),
         # dlt also takes a list of functions here, so an empty list passes its check.
         ("no-action", path[-1:] == ("action",) and given == []),
         ("action-body", "response_actions" in path and "body" in path),
@@ -327,6 +330,8 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
     # dlt looks an empty one up
     if isinstance(auth, OAuthLogin) and auth.access_token_url:
         yield from url_findings(auth.access_token_url, (*at, "access_token_url"))
+    if isinstance(auth, LoginAuth) and is_full_url(auth.path):
+        yield from url_findings(auth.path, (*at, "path"))
     for name, problem, fix in auth_problems(auth):
         at_field = (*at, name) if name in auth.model_fields_set else at
         yield Finding(json_pointer(at_field), problem, fix=fix, code="deliberate:login")
@@ -349,6 +354,18 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
                     f"`{name}` is null, which dlt refuses in `resource_defaults`",
                     fix="Leave it out, or write a reference such as `${NAME}`",
                 )
+
+
+def tls_findings(client: Client) -> Iterator[Finding]:
+    """Yield what is wrong with the certificates of a client."""
+    tls = client.tls
+    if tls is not None and tls.key is not None and tls.cert is None:
+        yield Finding(
+            json_pointer(("client", "tls", "key")),
+            "a key without `cert` proves nothing",
+            fix='Add "cert": "/path/client.pem"',
+            code="deliberate:login",
+        )
 
 
 def check_endpoint_rules(merged: MergedResource) -> None:

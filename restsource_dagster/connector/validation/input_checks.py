@@ -262,7 +262,10 @@ def _encodable_key(key: Any) -> str:
     return str(key).encode("utf-8", "replace").decode()
 
 
-_AUTH_SECRET_FIELDS = ("token", "api_key", "password", "client_secret", "access_token")
+_AUTH_SECRET_FIELDS = (
+    *("token", "api_key", "password", "client_secret", "access_token", "refresh_token"),
+    *("secret", "secret_access_key", "session_token"),
+)
 _SECRET_PARAMETER = re.compile(
     r"^(x-)?(authorization|proxy-authorization|cookie|api[-_]?key|apikey|key|token|secret|password"
     r"|access[-_]?token|auth[-_]?token|[\w-]*[-_](api[-_]?key|token|secret|password)"
@@ -300,7 +303,9 @@ def _credential_warnings(value: dict[str, Any]) -> Iterator[Finding]:
 def _credentials_sent_wrong(auth: Any, at: FieldPath) -> Iterator[Finding]:
     if not isinstance(auth, dict):
         return
-    yield from _unfilled_texts(auth, at)
+    # the texts of `hmac` have placeholders of their own
+    is_hmac = auth.get("type") == "hmac"
+    yield from _unfilled_texts({} if is_hmac else auth, at)
     kind = auth.get("type", "bearer")
     added = _ADDED_SCHEMES.get(kind) if isinstance(kind, str) else None
     for name in _SCHEME_FIELDS if added else ():
@@ -360,6 +365,12 @@ def _auth_warnings(auth: Any, at: FieldPath) -> Iterator[Finding]:
         for name in _AUTH_SECRET_FIELDS:
             if _is_literal(auth.get(name)):
                 yield _literal_secret_warning((*at, name), name)
+        for name in ("client_key", "signing_key"):
+            if isinstance(key := auth.get(name), dict) and _is_literal(key.get("key")):
+                yield _literal_secret_warning((*at, name, "key"), name)
+        if auth.get("type") == "login":
+            for part in ("headers", "params", "json", "data"):
+                yield from _named_warnings(auth.get(part), (*at, part))
 
 
 def _named_warnings(values: Any, at: FieldPath) -> Iterator[Finding]:

@@ -14,7 +14,6 @@ from restsource_dagster.connector.models.auth import (
     ApiKeyAuth,
     BearerAuth,
     HttpBasicAuth,
-    OAuth2ClientCredentialsAuth,
 )
 from restsource_dagster.connector.models.connector_file import (
     Client,
@@ -24,6 +23,7 @@ from restsource_dagster.connector.models.connector_file import (
 )
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.incremental_cursor import Incremental, SyncToken
+from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.paginators import (
     PAGINATOR_ALIASES,
     CursorPaginator,
@@ -78,6 +78,10 @@ _AUTH_EXAMPLES = {
     "`client_secret` and `refresh_token`",
     "oauth2_password": '"oauth2_password" with `access_token_url`, `username` and `password`',
     "oauth2_jwt_bearer": '"oauth2_jwt_bearer" with `access_token_url`, `issuer` and `signing_key`',
+    "login": '"login" with `path` and `token_path`, and `json` or `data`',
+    "digest": '"digest" with `username` and `password`',
+    "hmac": '"hmac" with `secret`, `message` and `headers`',
+    "aws_sigv4": '"aws_sigv4" with `access_key_id`, `secret_access_key`, `region` and `service`',
 }
 # Other tools have a word for "no authentication"; here the field is left out.
 _NO_AUTH = ("none", "no_auth", "noauth", "null", "anonymous", "")

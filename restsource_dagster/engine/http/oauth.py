@@ -1,4 +1,4 @@
-"""Obtain OAuth 2.0 tokens, renew them before they expire, and once when the API refuses one."""
+"""Obtain tokens by OAuth 2.0 or a login, renew them before they expire, and once when the API refuses one."""
 
 import json
 import re
@@ -13,7 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 import requests
 from requests.auth import AuthBase
 
-from restsource_dagster.connector.models.auth import (
+from restsource_dagster.connector.models.auth import LoginAuth
+from restsource_dagster.connector.models.endpoint import as_url_text
+from restsource_dagster.connector.models.oauth_logins import (
     OAuth2JwtBearerAuth,
     OAuth2PasswordAuth,
     OAuth2RefreshTokenAuth,
@@ -21,7 +23,6 @@ from restsource_dagster.connector.models.auth import (
     SendAs,
     SigningKey,
 )
-from restsource_dagster.connector.models.endpoint import as_url_text
 from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError, MissingExtraError, TokenError
 from restsource_dagster.engine.http.redaction import Redactor
@@ -31,6 +32,7 @@ __all__ = [
     "LEEWAY_SECONDS",
     "IssueToken",
     "IssuedToken",
+    "LoginRequest",
     "RenewingToken",
     "TokenEndpoint",
     "grant_token",
@@ -116,7 +118,7 @@ class RenewingToken(AuthBase):
             request.prepare_url(str(request.url), {str(send_as.name): token})
         elif send_as.location == "cookie":
             others = request.headers.get("Cookie")  # those that the API has set
-            own = f"{send_as.name}={token}"
+            own = f"{send_as.name}={token}" if send_as.name else token
             request.headers["Cookie"] = f"{others}; {own}" if others else own
         else:
             name = send_as.name or "Authorization"
@@ -128,8 +130,7 @@ class RenewingToken(AuthBase):
             query = parse_qs(urlsplit(str(request.url)).query)
             return token in query.get(str(send_as.name), ())
         if send_as.location == "cookie":
-            sent = request.headers.get("Cookie", "").split("; ")
-            return f"{send_as.name}={token}" in sent
+            return token in request.headers.get("Cookie", "")
         name = send_as.name or "Authorization"
         return request.headers.get(name) == f"{send_as.header_prefix}{token}"
 
@@ -149,18 +150,169 @@ class RenewingToken(AuthBase):
 
 
 @dataclass(frozen=True)
-class TokenEndpoint:
-    """Requests tokens as a client of OAuth 2.0, through the connector's own session."""
+class _TokenRequests:
+    """Sends the requests of a login through the connector's own session, and reads the answers."""
+
+    session: requests.Session
+    redactor: Redactor
+
+    @property
+    def url(self) -> str:
+        """Where the requests go."""
+        raise NotImplementedError
+
+    def _advice(self, refusal: requests.Response | None, remedy: str) -> str:
+        """Return what to check, after an answer that refuses or, with None, another failure."""
+        raise NotImplementedError
+
+    def _send(self, method: str, remedy: str, **options: Any) -> requests.Response:
+        """Return the answer to a request. Raises `TokenError` without one, and for a refusal."""
+        try:
+            response = self.session.request(method, self.url, **options)
+        except (requests.RequestException, IngestError) as error:
+            problem = self._describe_failure(error)
+        else:
+            if response.status_code >= requests.codes.bad_request:
+                raise self._error(f"it was refused ({response.reason})", response, remedy)
+            return response
+        # outside the `except`: the error must not keep the request and its secrets in its context
+        raise self._error(problem)
+
+    def _describe_failure(self, error: Exception) -> str:
+        name = "" if isinstance(error, IngestError) else f"{type(error).__name__}: "
+        problem = f"{name}{error}"
+        if variable := proxy_variable(self.url):
+            problem += f" (by the proxy of the environment variable {variable})"
+        return problem
+
+    def _content(self, response: requests.Response) -> Mapping[str, Any]:
+        """Return the JSON of an answer, whose tokens are redacted from now on."""
+        try:
+            content = response.json()
+        except (requests.exceptions.JSONDecodeError, UnicodeDecodeError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise self._error(f"the answer ({response.status_code}) is no JSON object")
+        # first of all: no message about what fails below may show them
+        self.redactor.add_secrets(
+            *(
+                value
+                for name, value in content.items()
+                if isinstance(value, str)
+                and _SECRET_FIELD.search(name)
+                and not _NON_SECRET_FIELD.search(name)
+            )
+        )
+        return content
+
+    def find(self, path: str, content: Mapping[str, Any]) -> Any:
+        """Return what a path finds in an answer; None for nothing."""
+        found = jsonpath.find_values(path, dict(content))
+        return found[0] if found else None
+
+    def _token(self, path: str, content: Mapping[str, Any]) -> str:
+        token = self.find(path, content)
+        if not isinstance(token, str) or not token:
+            names = ", ".join(sorted(content)) or "nothing"
+            raise self._error(f"the answer has no `{path}`, only {names}")
+        self.redactor.add_secrets(token)
+        return token
+
+    def _lifetime_seconds(
+        self, path: str | None, content: Mapping[str, Any], default: float | None
+    ) -> float:
+        """Return the lifetime that an answer says; without one the file's default, or an hour."""
+        given = self.find(path, content) if path else None
+        try:
+            seconds = float(given) if given is not None else 0.0
+        except (ValueError, TypeError):
+            seconds = -1.0
+        if not 0 <= seconds < float("inf"):
+            raise self._error(f"`{path}` is no number of seconds")
+        # some servers send 0 for a lifetime that they don't know
+        return seconds or float(default or 3600)
+
+    def _error(
+        self, reason: str, refusal: requests.Response | None = None, remedy: str = ""
+    ) -> TokenError:
+        return TokenError.of(
+            self.redactor(reason),
+            url=self.url,
+            redact=self.redactor,
+            advice=self._advice(refusal, remedy),
+            refusal=refusal,
+        )
+
+
+def _issued(token: str, lifetime: float, content: Mapping[str, Any]) -> IssuedToken:
+    return IssuedToken(token, max(lifetime - LEEWAY_SECONDS, lifetime * 0.8), content)
+
+
+@dataclass(frozen=True)
+class LoginRequest(_TokenRequests):
+    """Issues what the answer to a request of the file has: a token, or cookies."""
+
+    auth: LoginAuth = field(repr=False)
+    """References are resolved."""
+    login_url: str
+
+    @property
+    def url(self) -> str:
+        """Where the request goes."""
+        return self.login_url
+
+    def __call__(self, refused: str | None) -> IssuedToken:  # noqa: ARG002 - it is never kept
+        """Send the request, and return its token; of cookies the text of the header.
+
+        Raises `TokenError`.
+        """
+        auth = self.auth
+        # those of the last login: an answer that sets none must not go unnoticed
+        self.session.cookies.clear()
+        response = self._send(
+            auth.method,
+            "",
+            headers=auth.headers,
+            params={name: as_url_text(value) for name, value in (auth.params or {}).items()},
+            json=auth.json_,
+            data=auth.data,
+        )
+        default = float(auth.default_token_expiration)
+        if auth.token_path is None:
+            return _issued(self._cookies(), default, {})
+        content = self._content(response)
+        lifetime = self._lifetime_seconds(auth.expires_in_path, content, default)
+        return _issued(self._token(auth.token_path, content), lifetime, content)
+
+    def _cookies(self) -> str:
+        # of a redirect, too: an API may send the user on to another page
+        cookies = {cookie.name: str(cookie.value) for cookie in self.session.cookies}
+        if not cookies:
+            raise self._error("the answer sets no cookie, and `token_path` is not given")
+        self.redactor.add_secrets(*cookies.values())
+        return "; ".join(f"{name}={value}" for name, value in cookies.items())
+
+    def _advice(self, refusal: requests.Response | None, remedy: str) -> str:  # noqa: ARG002
+        return "Check the request of the login in the connector file, and its user and password."
+
+
+@dataclass(frozen=True)
+class TokenEndpoint(_TokenRequests):
+    """Requests tokens as a client of OAuth 2.0."""
 
     login: OAuthLogin = field(repr=False)
     """References are resolved, and what dlt looks up is filled in."""
-    session: requests.Session
-    redactor: Redactor
+
+    @property
+    def url(self) -> str:
+        """The endpoint's URL."""
+        return self.login.access_token_url
 
     def request(self, grant: Mapping[str, Any], remedy: str = "") -> IssuedToken:
         """Return the token of a grant: the fields of the request without those of the client.
 
-        `remedy` says what to do if the grant is refused. Raises `TokenError`, and `MissingExtraError` without the package that signs.
+        `remedy` says what to do if the grant is refused. Raises `TokenError`, and `MissingExtraError`
+        without the package that signs.
         """
         login = self.login
         more = login.access_token_request_data or {}
@@ -170,16 +322,12 @@ class TokenEndpoint:
             "Content-Type": "application/x-www-form-urlencoded",
             **(login.access_token_request_headers or {}),
         }
-        try:
-            response = self.session.post(
-                login.access_token_url, data=data, headers=headers, **options
-            )
-        except (requests.RequestException, IngestError) as error:
-            problem = self._describe_failure(error)
-        else:
-            return self._read(response, remedy)
-        # outside the `except`: the error must not keep the request and its secrets in its context
-        raise self._error(problem)
+        content = self._content(self._send("POST", remedy, data=data, headers=headers, **options))
+        token = self._token(login.token_path, content)
+        lifetime = self._lifetime_seconds(
+            login.expires_in_path, content, login.default_token_expiration
+        )
+        return _issued(token, lifetime, content)
 
     def _add_client(self, data: dict[str, Any]) -> dict[str, Any]:
         """Add what proves the client to the fields; return the options of the request for the rest."""
@@ -223,74 +371,12 @@ class TokenEndpoint:
         # outside the `except`: the context could show the key
         raise self._error(problem)
 
-    def _describe_failure(self, error: Exception) -> str:
-        name = "" if isinstance(error, IngestError) else f"{type(error).__name__}: "
-        problem = f"{name}{error}"
-        if variable := proxy_variable(str(self.login.access_token_url)):
-            problem += f" (by the proxy of the environment variable {variable})"
-        return problem
-
-    def _read(self, response: requests.Response, remedy: str) -> IssuedToken:
-        if response.status_code >= requests.codes.bad_request:
-            raise self._error(f"it was refused ({response.reason})", response, remedy)
-        try:
-            content = response.json()
-        except (requests.exceptions.JSONDecodeError, UnicodeDecodeError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
-            raise self._error(f"the answer ({response.status_code}) is no JSON object")
-        # first of all: no message about what fails below may show them
-        self.redactor.add_secrets(
-            *(
-                value
-                for name, value in content.items()
-                if isinstance(value, str)
-                and _SECRET_FIELD.search(name)
-                and not _NON_SECRET_FIELD.search(name)
-            )
-        )
-        token = self.find(self.login.token_path, content)
-        if not isinstance(token, str) or not token:
-            raise self._error(
-                f"the answer has no `{self.login.token_path}`, only "
-                f"{', '.join(sorted(content)) or 'nothing'}"
-            )
-        self.redactor.add_secrets(token)
-        lifetime = self._lifetime_seconds(content)
-        return IssuedToken(token, max(lifetime - LEEWAY_SECONDS, lifetime * 0.8), content)
-
-    def find(self, path: str, content: Mapping[str, Any]) -> Any:
-        """Return what a path finds in an answer; None for nothing."""
-        found = jsonpath.find_values(path, dict(content))
-        return found[0] if found else None
-
-    def _lifetime_seconds(self, content: Mapping[str, Any]) -> float:
-        """Return the lifetime that the answer says; without one the file's default, or an hour."""
-        given = self.find(self.login.expires_in_path, content)
-        try:
-            seconds = float(given) if given is not None else 0.0
-        except (ValueError, TypeError):
-            seconds = -1.0
-        if not 0 <= seconds < float("inf"):
-            raise self._error(f"`{self.login.expires_in_path}` is no number of seconds")
-        # some servers send 0 for a lifetime that they don't know
-        return seconds or float(self.login.default_token_expiration or 3600)
-
-    def _error(
-        self, reason: str, refusal: requests.Response | None = None, remedy: str = ""
-    ) -> TokenError:
-        advice = (
+    def _advice(self, refusal: requests.Response | None, remedy: str) -> str:
+        check = (
             "Check client_id, client_secret and access_token_url of the auth in the connector file."
         )
-        if refusal is not None:
-            advice = f"{advice} {_refusal_advice(self.login, refusal, remedy)}".rstrip()
-        return TokenError.of(
-            self.redactor(reason),
-            url=str(self.login.access_token_url),
-            redact=self.redactor,
-            advice=advice,
-            refusal=refusal,
-        )
+        more = _refusal_advice(self.login, refusal, remedy) if refusal is not None else ""
+        return f"{check} {more}".rstrip()
 
 
 def grant_token(endpoint: TokenEndpoint) -> IssueToken:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Client, Connector
+from restsource_dagster.connector.models.auth import LoginAuth
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.processing_steps import hash_keys
@@ -145,7 +146,7 @@ def _base64_cores(secret: str) -> Iterator[str]:
 
 _SECRET_AUTH_FIELDS = (
     *("token", "api_key", "password", "client_secret", "access_token"),
-    *("refresh_token",),
+    *("refresh_token", "secret", "secret_access_key", "session_token"),
 )
 _SIGNING_KEY_FIELDS = ("client_key", "signing_key")
 # a line of a key in PEM, or its text in JSON
@@ -184,6 +185,8 @@ def find_secrets(
         secret.update(_secrets_sent(resource.endpoint))
         secret.update(secret_texts(resource.path_params, named=False))
         secret.update(hash_keys(resource.processing_steps))
+    if (tls := resolved.client.tls) and tls.key and "-----BEGIN" in tls.key:
+        secret.update(_key_parts(tls.key))
     secret.update(_secrets_in_url(resolved.client.base_url))
     # an error of a proxy quotes its URL, password included
     for name in _PROXY_VARIABLES:
@@ -205,11 +208,18 @@ def credentials_in(auth: Any) -> Iterator[str]:
             yield f"{getattr(auth, name, None)}:{value}"
     for field in _SIGNING_KEY_FIELDS:
         if key := getattr(auth, field, None):
-            yield key.key
-            # a message of a library may quote a line of it
-            yield from _KEY_PART.findall(key.key.replace("\\n", "\n"))
+            yield from _key_parts(key.key)
     for field in ("access_token_request_data", "access_token_request_headers"):
         yield from secret_texts(getattr(auth, field, None), named=False)
+    if isinstance(auth, LoginAuth):
+        sent = as_json([auth.headers, auth.params, auth.json_, auth.data])
+        yield from secret_texts(sent, named=False)
+
+
+def _key_parts(key: str) -> Iterator[str]:
+    """Yield a private key and its lines, of which a message of a library may quote one."""
+    yield key
+    yield from _KEY_PART.findall(key.replace("\\n", "\n"))
 
 
 def _public_references(connector: Connector) -> frozenset[str]:

@@ -55,7 +55,14 @@ from restsource_dagster.engine.http.waits import (
 )
 from restsource_dagster.engine.run_progress import UsageCounter
 
-__all__ = ["ApiResponse", "ApiSession", "RequestWatch", "SessionRules", "proxy_variable"]
+__all__ = [
+    "ApiResponse",
+    "ApiSession",
+    "RequestSigner",
+    "RequestWatch",
+    "SessionRules",
+    "proxy_variable",
+]
 
 _LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
 # requests reads a body in pieces so small that handling them takes longer than receiving them
@@ -112,6 +119,27 @@ class RequestWatch(Protocol):
 
 
 @dataclass(frozen=True)
+class TlsFiles:
+    """The files of certificates, in PEM."""
+
+    cert: str | None = None
+    key: str | None = None
+    ca: str | None = None
+
+
+class RequestSigner:
+    """Signs the requests of a session, each time one is sent. Thread-safe."""
+
+    def sign(self, request: requests.PreparedRequest) -> None:
+        """Add the signature to a request that is about to be sent."""
+        raise NotImplementedError
+
+    def is_challenged(self, response: requests.Response) -> bool:  # noqa: ARG002 - for those who are
+        """Return True if the request is to be signed again, with what its answer says."""
+        return False
+
+
+@dataclass(frozen=True)
 class SessionRules:
     """The rules that all requests of a session obey.
 
@@ -133,6 +161,10 @@ class SessionRules:
     base_path: str = ""
     """The path of `base_url`: rate limits name paths after it."""
     watch: RequestWatch | None = None
+    signer: RequestSigner | None = None
+    """Signs what goes to the own origin."""
+    tls: TlsFiles | None = None
+    """For the own origin: what proves this client, and who may vouch for the API."""
     on_wait: Callable[[str], None] = lambda _: None
     sleep: Sleep | None = None
     redactor: Redactor = field(default_factory=Redactor)
@@ -373,24 +405,52 @@ class _Transport(HTTPAdapter):
         `RateLimitedError` if the API asks to wait too long, `RequestCancelled` if the response is no
         longer needed.
         """
-        self._rules.origins.check(str(request.url))
+        url = str(request.url)
+        self._rules.origins.check(url)
+        tls = self._rules.tls
+        if tls is not None and self._rules.origins.is_own(url):
+            cert, verify = (tls.cert, tls.key) if tls.key else tls.cert, tls.ca or verify
         options = {"verify": verify, "cert": cert, "proxies": proxies}
-        return self._retrier.run(
-            lambda: self._watched_exchange(request, **options), self._rules.sent(str(request.url))
-        )
+
+        def try_to_send() -> requests.Response:
+            return self._retrier.run(
+                lambda: self._watched_exchange(request, **options), self._rules.sent(url)
+            )
+
+        response = try_to_send()
+        signer = self._rules.signer
+        if signer and self._rules.origins.is_own(url) and signer.is_challenged(response):
+            # once: a second challenge refuses the credentials
+            return try_to_send()
+        return response
 
     def _watched_exchange(
         self, request: requests.PreparedRequest, **options: Any
     ) -> requests.Response:
         watch, sender = self._rules.watch, self._rules.sender
         if watch is None:
-            return self._exchange(request, **options)
+            return self._signed_exchange(request, **options)
         watch.before(sender, request)
         response, started = None, time.monotonic()
         try:
-            response = self._exchange(request, **options)
+            response = self._signed_exchange(request, **options)
         finally:
             watch.after(sender, request, response, time.monotonic() - started)
+        return response
+
+    def _signed_exchange(
+        self, request: requests.PreparedRequest, **options: Any
+    ) -> requests.Response:
+        """Send a request once, signed at this moment: a signature is good for a short time, or one use."""
+        signer = self._rules.signer
+        if signer is None or not self._rules.origins.is_own(str(request.url)):
+            return self._exchange(request, **options)
+        # a copy, so that the next try and the next hop of a redirect start without a signature
+        signed = request.copy()
+        signer.sign(signed)
+        response = self._exchange(signed, **options)
+        # messages name the request as the file says it
+        response.request, response.url = request, str(request.url)
         return response
 
     def _exchange(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from restsource_dagster.connector.models.auth import OAuth2RefreshTokenAuth
+from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import MissingExtraError, TokenError
 from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
 from restsource_dagster.settings import Settings, make_private_folder

@@ -12,15 +12,14 @@ from dlt.sources.helpers.rest_client.paginators import BasePaginator
 from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Resource
-from restsource_dagster.connector.models.auth import (
-    OWN_AUTH_FIELDS,
-    Auth,
-    OAuth2ClientCredentialsAuth,
-    OAuthLogin,
-)
+from restsource_dagster.connector.models.auth import OWN_AUTH_TYPES, Auth
 from restsource_dagster.connector.models.endpoint import ResolveParam
 from restsource_dagster.connector.models.fields import FileModel, as_json
 from restsource_dagster.connector.models.incremental_cursor import Incremental
+from restsource_dagster.connector.models.oauth_logins import (
+    OWN_AUTH_FIELDS,
+    OAuth2ClientCredentialsAuth,
+)
 from restsource_dagster.connector.models.paginators import Paginator, PagingRules
 from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.dlt_compat import (
@@ -55,25 +54,23 @@ _NOT_DLT_CURSOR_FIELDS = {
 }
 
 
-def make_auth(auth: Auth) -> AuthBase | OAuthLogin | None:
-    """Return the authentication of an `auth`; of OAuth 2.0 its model, all that a request needs filled in.
+def make_auth(auth: Auth) -> AuthBase | FileModel | None:
+    """Return the authentication of an `auth`; of OAuth 2.0 and own types the model, all filled in.
 
     dlt finds secrets that the file leaves out of its own types. Raises dlt's
     `ConfigFieldMissingException` for one that it doesn't find.
     """
-    if isinstance(auth, OAuthLogin):
-        is_given = auth.client_authentication == "private_key_jwt"
-        if is_given or not isinstance(auth, OAuth2ClientCredentialsAuth):
+    if not isinstance(auth, str):
+        needs_dlt = getattr(auth, "client_authentication", "") != "private_key_jwt"
+        if auth.given.get("type") in OWN_AUTH_TYPES or not needs_dlt:
             return auth
     given: Any = auth if isinstance(auth, str) else _for_dlt(auth)
     made: AuthBase | None = create_auth(given)
     if not isinstance(made, OAuth2ClientCredentials):
         return made
-    fields = auth if isinstance(auth, OAuth2ClientCredentialsAuth) else None
+    fields = auth.given if isinstance(auth, OAuth2ClientCredentialsAuth) else {}
     found = {name: getattr(made, name) for name in _LOOKED_UP}
-    return OAuth2ClientCredentialsAuth.of(
-        {**(fields.given if fields else {}), "type": "oauth2_client_credentials", **found}
-    )
+    return OAuth2ClientCredentialsAuth.of({**fields, "type": "oauth2_client_credentials", **found})
 
 
 _LOOKED_UP = (

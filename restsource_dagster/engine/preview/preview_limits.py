@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import requests
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.auth import OAuthLogin
+from restsource_dagster.connector.models.auth import LoginAuth
+from restsource_dagster.connector.models.oauth_logins import OAuthLogin
 from restsource_dagster.engine.errors import ForeignOriginError
 from restsource_dagster.engine.http.cancellation import Cancellation
 from restsource_dagster.engine.http.origins import Origin
@@ -97,6 +98,7 @@ def hosts_of(connector: Connector) -> frozenset[str]:
         if urlsplit(resource.endpoint.path).scheme in ("http", "https"):
             urls.append(resource.endpoint.path)
     urls += [one.access_token_url for one in auths if isinstance(one, OAuthLogin)]
+    urls += [one.path for one in auths if isinstance(one, LoginAuth) and "://" in one.path]
     # a host with a placeholder is known only when its parent is read
     named = {urlsplit(url).netloc.rpartition("@")[2] for url in urls if "{" not in url}
     return frozenset({*named, *connector.http.allowed_hosts})

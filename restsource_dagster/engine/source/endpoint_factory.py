@@ -1,10 +1,11 @@
 """Builds the endpoint of each resource: its session, credentials, paginator and limits."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,16 +16,26 @@ from requests.auth import AuthBase
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.auth import (
     Auth,
-    OAuth2RefreshTokenAuth,
-    OAuthLogin,
+    AwsSigV4Auth,
+    DigestAuth,
+    HmacAuth,
+    LoginAuth,
 )
 from restsource_dagster.connector.models.body_format import BodyFormat
-from restsource_dagster.connector.models.connector_file import HttpSettings
+from restsource_dagster.connector.models.connector_file import HttpSettings, Tls
+from restsource_dagster.connector.models.oauth_logins import (
+    OAuth2RefreshTokenAuth,
+    OAuthLogin,
+    SendAs,
+)
 from restsource_dagster.connector.models.response_action import ActionName, ResponseAction
+from restsource_dagster.engine.dlt_compat import join_url
+from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import QueryBudget, is_throttled
 from restsource_dagster.engine.http.oauth import (
     IssueToken,
+    LoginRequest,
     RenewingToken,
     TokenEndpoint,
     grant_token,
@@ -32,7 +43,13 @@ from restsource_dagster.engine.http.oauth import (
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog
-from restsource_dagster.engine.http.session import ApiSession, RequestWatch, SessionRules
+from restsource_dagster.engine.http.session import (
+    ApiSession,
+    RequestSigner,
+    RequestWatch,
+    SessionRules,
+    TlsFiles,
+)
 from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
 from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait, rate_limit
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
@@ -92,7 +109,7 @@ class EndpointFactory:
         self.redactor = redactor
         """Knows all secrets of the run; tokens that the API issues are added during it."""
         self._progress = progress
-        self._client_auth: AuthBase | None = None
+        self._client_auth: AuthBase | RequestSigner | None = None
         self._sessions: list[ApiSession] = []
         self._counts: dict[str, ResourceCounts] = {}
         self._endpoints: dict[str, EndpointReader] = {}
@@ -162,14 +179,16 @@ class EndpointFactory:
     def _make(self, plan: ResourcePlan, counts: ResourceCounts) -> EndpointReader:
         name, client, endpoint = plan.resource.name, self._client, plan.endpoint
         url = endpoint.path if plan.is_foreign else client.base_url
+        auth = self._auth(plan, counts)
+        signer = auth if isinstance(auth, RequestSigner) else None
         paginator, selector = plan.paginator(client.paginator), plan.data_selector
         return EndpointReader(
             resource=name,
             base_url=client.base_url,
-            session=self._session(url, plan, counts),
+            session=self._session(url, plan, counts, signer=signer),
             redactor=self.redactor,
             headers=None if plan.is_foreign else client.headers,
-            auth=self._auth(plan, counts),
+            auth=None if isinstance(auth, RequestSigner) else auth,
             paginator=make_paginator(paginator, knows_page_size=knows_page_size(selector)),
             rules=paging_rules(paginator),
             token_path=plan.token.token_path if plan.token else None,
@@ -210,12 +229,15 @@ class EndpointFactory:
     ) -> EndpointReader:
         """Return what reads the file at a URL. Another origin gets neither headers nor credentials."""
         url = control.full_url(path)
-        session = self._session(url, plan, self.counts(plan.resource.name), is_download=True)
+        own = control.session.rules
+        # another origin gets no signature either
+        signer = own.signer if control.is_own(url) else None
+        counts = self.counts(plan.resource.name)
+        session = self._session(url, plan, counts, is_download=True, signer=signer)
         if control.is_own(url):
             return replace(control, session=session)
         # refuses a URL that is less safe than the API's own
-        own = control.session.rules.origins
-        replace(own, allowed_hosts=(urlsplit(url).netloc.rpartition("@")[2],)).check(url)
+        replace(own.origins, allowed_hosts=(urlsplit(url).netloc.rpartition("@")[2],)).check(url)
         return replace(control, session=session, headers=None, auth=None)
 
     def close(self) -> None:
@@ -233,6 +255,7 @@ class EndpointFactory:
         counts: ResourceCounts,
         *,
         is_download: bool = False,
+        signer: RequestSigner | None = None,
     ) -> ApiSession:
         endpoint = plan.endpoint if plan else None
         # the answers about a job are JSON, whatever its file is
@@ -253,6 +276,9 @@ class EndpointFactory:
                 max_response_mb=http.max_response_mb,
                 sender=f"{self._connector}/{name}",
                 watch=self._watch,
+                signer=signer,
+                # a resource or a file of another origin is not what the certificates are for
+                tls=self._tls if plan is None or self._is_of_client(url) else None,
                 base_path=urlsplit(self._client.base_url).path,
                 action_for=partial(
                     _graphql_action if is_graphql else matching_action, actions=actions
@@ -268,7 +294,15 @@ class EndpointFactory:
         self._sessions.append(session)
         return session
 
-    def _auth(self, plan: ResourcePlan, counts: ResourceCounts) -> AuthBase | None:
+    def _is_of_client(self, url: str) -> bool:
+        return OriginPolicy.for_url(self._client.base_url).is_own(url)
+
+    @cached_property
+    def _tls(self) -> TlsFiles | None:
+        tls = self._client.tls
+        return None if tls is None else _tls_files(tls, self._folder)
+
+    def _auth(self, plan: ResourcePlan, counts: ResourceCounts) -> AuthBase | RequestSigner | None:
         # `"auth": null` is given, too: no credentials, not the client's
         if "auth" in plan.endpoint.model_fields_set:
             return self._make_auth(plan.endpoint.auth, counts)
@@ -279,7 +313,9 @@ class EndpointFactory:
             self._client_auth = self._make_auth(self._client.auth, counts)
         return self._client_auth
 
-    def _make_auth(self, given: Auth | None, counts: ResourceCounts) -> AuthBase | None:
+    def _make_auth(
+        self, given: Auth | None, counts: ResourceCounts
+    ) -> AuthBase | RequestSigner | None:
         if given is None:
             return None
         auth = make_auth(given)
@@ -287,12 +323,23 @@ class EndpointFactory:
         self.redactor.add_secrets(*credentials_in(auth))
         if isinstance(auth, APIKeyAuth) and auth.location == "cookie":
             return _CookieKey(str(auth.name), str(auth.api_key))
-        if not isinstance(auth, OAuthLogin):
-            return auth
-        # token requests keep to the rules, too, at the token endpoint's own origin
-        session = self._session(auth.access_token_url, None, counts)
-        endpoint = TokenEndpoint(auth, session, self.redactor)
-        return RenewingToken(self._issue(endpoint, auth), auth.send_as)
+        if isinstance(auth, DigestAuth | HmacAuth | AwsSigV4Auth):
+            # few files sign, so that most runs don't import it
+            from restsource_dagster.engine.http.request_signing import make_signer
+
+            return make_signer(auth)
+        # requests for tokens keep to the rules, too, at the origin that they go to
+        if isinstance(auth, LoginAuth):
+            is_url = urlsplit(auth.path).scheme in ("http", "https")
+            url = auth.path if is_url else join_url(self._client.base_url, auth.path)
+            session = self._session(url, None, counts)
+            send_as = auth.send_as if auth.token_path else SendAs(location="cookie")
+            return RenewingToken(LoginRequest(session, self.redactor, auth, url), send_as)
+        if isinstance(auth, OAuthLogin):
+            session = self._session(auth.access_token_url, None, counts)
+            endpoint = TokenEndpoint(session, self.redactor, auth)
+            return RenewingToken(self._issue(endpoint, auth), auth.send_as)
+        return auth if isinstance(auth, AuthBase) else None
 
     def _issue(self, endpoint: TokenEndpoint, login: OAuthLogin) -> IssueToken:
         if not isinstance(login, OAuth2RefreshTokenAuth):
@@ -304,6 +351,30 @@ class EndpointFactory:
             self._connector,
             lambda text: self._progress.message(f"token: {text}"),
         )
+
+
+def _tls_files(tls: Tls, folder: Path) -> TlsFiles:
+    """Return the files of certificates; those that the file gives as text are written to a folder.
+
+    Raises `IngestError` for a file that can't be read.
+    """
+    paths: dict[str, str] = {}
+    for name, given in tls.given.items():
+        if given is None:
+            continue
+        path = Path(given)
+        if "-----BEGIN" in given:
+            path = folder / f"tls-{name}.pem"
+            path.unlink(missing_ok=True)
+            # a variable in .env may have its line breaks written out
+            text = f"{given}\n" if "\n" in given else given.replace("\\n", "\n")
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+        elif not path.is_file():
+            raise IngestError(f"client.tls.{name}: there is no file {path}")
+        paths[name] = str(path)
+    return TlsFiles(**paths)
 
 
 _OWN_HTTP = ("timeout_seconds", "max_wait_seconds", "max_pages", "max_response_mb")
