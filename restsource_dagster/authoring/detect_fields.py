@@ -14,7 +14,7 @@ from restsource_dagster.engine.paging.response_checks import normalized_field_na
 __all__ = [
     "ParentInPath",
     "guess_cursors",
-    "guess_key",
+    "guess_primary_key",
     "parent_in_path",
     "texts_without_order",
 ]
@@ -40,7 +40,7 @@ def _objects(rows: Rows) -> list[Mapping[str, Any]]:
     return [row for row in rows if isinstance(row, Mapping)]
 
 
-def guess_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Guess | None:
+def guess_primary_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Guess | None:
     """Return the field that identifies a row: in each row, unique, and called as keys are; else None.
 
     `pages` is how many pages the rows are from.

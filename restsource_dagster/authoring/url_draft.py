@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from restsource_dagster.authoring.detect_fields import (
     guess_cursors,
-    guess_key,
+    guess_primary_key,
     parent_in_path,
     texts_without_order,
 )
@@ -225,7 +225,7 @@ class _Drafter:
         rows, pages = _rows_of(seen, records)
         self.rows = rows
         asked = replace(answer, url=self.url)
-        if key := guess_key(rows, resource["name"], pages=pages):
+        if key := guess_primary_key(rows, resource["name"], pages=pages):
             self.guesses.append(key)
             if key.confidence != "possible":
                 resource["primary_key"] = key.value

@@ -182,7 +182,7 @@ def test_errors_and_keys_that_are_not_unique_are_told(api: ApiServer, settings: 
     assert not found.is_fine
     assert "400" in resources["broken"].problems[0]
     assert "not today" in resources["denied"].problems[0]
-    assert "primary_key id is not unique: several rows have 1" in resources["twice"].problems[0]
+    assert "primary_key id is not unique: different rows have 1" in resources["twice"].problems[0]
     # rows that no load would take are shown as they came
     assert resources["late"].table is None
     assert resources["late"].records == ({"id": 1, "at": "2024-01-01"}, {"id": 2})
@@ -202,6 +202,32 @@ def test_dependents_are_read_below_the_first_parents(api: ApiServer, settings: S
     ]
     assert found["notes"].calls_left == 4
     assert found["notes"].rows_read == 2
+
+
+def test_windows_without_rows_end_after_some_calls(api: ApiServer, settings: Settings) -> None:
+    api.answers["/orders"] = []
+    cursor = {
+        "cursor_path": "changed",
+        "initial_value": "2015-01-01T00:00:00Z",
+        "start_param": "from",
+        "end_param": "to",
+        "window": {"size": "1h"},
+    }
+    endpoint = {"path": "orders", "incremental": cursor}
+    connector = make_connector(
+        api.url, {"name": "orders", "primary_key": "id", "endpoint": endpoint}
+    )
+    [orders] = look(settings, connector).resources
+    assert [one.query["from"][11:13] for one in api.seen] == ["00", "01", "02"]
+    assert orders.calls_left == 1
+
+
+def test_a_row_that_comes_twice_unchanged_is_no_problem_of_its_key(
+    api: ApiServer, settings: Settings
+) -> None:
+    api.answers["/orders"] = [{"id": 1, "a": 1}, {"id": 2}, {"id": 1, "a": 1}]
+    connector = make_connector(api.url, {"name": "orders", "primary_key": "id"})
+    assert look(settings, connector).is_fine
 
 
 def test_bounds_move_the_cursor_of_the_preview_only(api: ApiServer, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,6 +60,7 @@ from restsource_dagster.engine.preview.previewed import (
 )
 from restsource_dagster.engine.run.load_outcomes import root_cause
 from restsource_dagster.engine.run_progress import Progress, SilentObserver
+from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.dlt_source import FamilySource, build_family_source
 from restsource_dagster.settings import Settings
 
@@ -239,6 +241,18 @@ def _wanted(connector: Connector, resources: Collection[str] | None) -> frozense
 
 
 @dataclass
+class _PreviewPart(LoadPart):
+    """The only part of a load, in which the root makes no more calls than a preview may."""
+
+    may_call: Callable[[], bool] = lambda: True
+
+    def goes_on_within(self, *, has_rows: bool) -> bool:
+        """Return True if the root makes its next call: for its next window, or after its last cursor."""
+        # asked last: what it counts is left
+        return super().goes_on_within(has_rows=has_rows) and self.may_call()
+
+
+@dataclass
 class _PreviewReader:
     """Reads families one after the other, each in a dlt pipeline of its own."""
 
@@ -298,6 +312,7 @@ class _PreviewReader:
             root,
             notify=lambda text: self.messages.message(self.watch.redactor(text)),
             window=window,
+            part=_PreviewPart(root, may_call=partial(self._may_call, root)),
         )
         pipeline = dlt.pipeline(
             pipeline_name=self.connector.name,
@@ -311,6 +326,9 @@ class _PreviewReader:
             return None
         pipeline.normalize()
         return _Tables.of(pipeline)
+
+    def _may_call(self, root: str) -> bool:
+        return self.endpoints.seen[root].may_call()
 
     def _destination(self) -> AnyDestination:
         """Return the destination of the project, or DuckDB if its load files can't be read here."""
@@ -455,13 +473,15 @@ def _key_of(
     if not resource.primary_key or not rows:
         return None
     names = [column_identifier(tables.schema, name) for name in resource.primary_key]
-    counts: dict[str, int] = {}
+    versions: dict[str, set[str]] = {}
     for row in rows:
-        text = json.dumps([row.get(name) for name in names], default=str)
-        counts[text] = counts.get(text, 0) + 1
-    twice = [text for text, count in counts.items() if count > 1]
-    shown = tuple(redacted.redactor(text[1:-1]) for text in twice[:_SHOWN_DUPLICATES])
-    return PreviewedKey(tuple(names), not twice, shown)
+        key = json.dumps([row.get(name) for name in names], default=str)
+        values = {name: value for name, value in row.items() if not name.startswith(_OWN_COLUMNS)}
+        # a row may come twice, as at the end of one query and the start of the next
+        versions.setdefault(key, set()).add(json.dumps(values, sort_keys=True, default=str))
+    several = [key for key, rows_of_key in versions.items() if len(rows_of_key) > 1]
+    shown = tuple(redacted.redactor(text[1:-1]) for text in several[:_SHOWN_DUPLICATES])
+    return PreviewedKey(tuple(names), not several, shown)
 
 
 def _problems_of_key(resource: Resource, key: PreviewedKey | None) -> Iterator[str]:
@@ -473,7 +493,7 @@ def _problems_of_key(resource: Resource, key: PreviewedKey | None) -> Iterator[s
     if key is None or key.is_unique or disposition.value != "merge" or has_versions:
         return
     yield (
-        f"primary_key {', '.join(key.columns)} is not unique: several rows have "
+        f"primary_key {', '.join(key.columns)} is not unique: different rows have "
         f"{'; '.join(key.duplicates)}, and only one of each would be stored"
     )
 

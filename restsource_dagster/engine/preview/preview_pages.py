@@ -72,10 +72,16 @@ class SeenPages:
     notes: list[str] = field(default_factory=list)
     _calls: list[_SeenCall] = field(default_factory=list)
 
+    def may_call(self) -> bool:
+        """Return True if one more call may be made; if not, count it as left."""
+        if len(self._calls) < self.limits.calls:
+            return True
+        self.calls_left += 1
+        return False
+
     def begin_call(self) -> bool:
-        """Return True if one more call may be made."""
-        if len(self._calls) >= self.limits.calls:
-            self.calls_left += 1
+        """Begin a call, and return True, if one more may be made."""
+        if not self.may_call():
             return False
         self._calls.append(_SeenCall())
         return True

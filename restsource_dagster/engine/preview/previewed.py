@@ -64,7 +64,7 @@ class PreviewedKey:
     columns: tuple[str, ...]
     is_unique: bool
     duplicates: tuple[str, ...] = ()
-    """The first keys that several rows have."""
+    """The first keys that different rows have. A row that comes twice unchanged doesn't count."""
 
 
 @dataclass(frozen=True)
