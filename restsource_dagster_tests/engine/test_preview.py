@@ -293,8 +293,9 @@ def test_it_ends_at_its_limits_with_what_was_read(api: ApiServer, settings: Sett
     connector = make_connector(api.url, ORDERS)
     found = look(settings, connector, limits=PreviewLimits(seconds=0.5))
     assert found.ended == "the time is up (0.5 s)"
-    assert found.resources[0].rows_read == 3
-    assert found.seconds < 10
+    # in the middle of a request, however far it has come by then
+    assert [one.status for one in found.resources[0].requests][-1:] in ([None], [])
+    assert found.resources[0].problems == ()
 
     answered.clear()
     end = PreviewEnd()
