@@ -1,0 +1,118 @@
+"""The template `shopify` leaves the tables that the API has, run after run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from graphql import parse, validate
+
+from restsource_dagster.connector.loader import load_file
+from restsource_dagster.connector.model import Connector
+from restsource_dagster.settings import Settings
+from restsource_dagster_tests.making import load, query
+from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.templates.histories import Difference, Tables
+from restsource_dagster_tests.templates.shopify import FAMILIES, Shopify
+from restsource_dagster_tests.templates.shopify_engine import SCHEMA
+
+QUERIES = sorted((Path(__file__).parents[2] / "restsource_dagster/templates").glob("*.graphql"))
+
+
+def connector_of(shop: Shopify, settings: Settings, **inputs: Any) -> Connector:
+    """The connector of a file that uses the template at the server's address."""
+    file = {**shop.file, "inputs": {**shop.file["inputs"], **inputs}}
+    settings.configs.mkdir(exist_ok=True)
+    (settings.configs / "history.json").write_text(json.dumps(file))
+    connector = load_file(settings.configs / "history.json").connector
+    assert connector is not None
+    return connector
+
+
+def run(connector: Connector, settings: Settings, *resources: str) -> None:
+    outcomes = load(connector, settings, resources=resources or None)
+    assert [outcome.failure for outcome in outcomes.values() if outcome.failed] == []
+
+
+def tables(settings: Settings, shop: Shopify) -> Tables:
+    return {
+        table: query(settings, f"SELECT {columns} FROM history.{table}")
+        for table, columns in shop.columns.items()
+    }
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_each_query_is_one_that_the_schema_allows(path: Path) -> None:
+    assert validate(SCHEMA, parse(path.read_text())) == []
+
+
+def test_all_tables_are_those_of_the_api_and_no_query_is_refused(
+    api: ApiServer, settings: Settings
+) -> None:
+    shop = Shopify(api, 2, families=list(FAMILIES))
+    connector = connector_of(shop, settings)
+    assert {one.name for one in connector.resources} == {
+        name for names in FAMILIES.values() for name in names
+    }
+    shop.change(20)
+    run(connector, settings)
+    assert Difference.between(shop.expected(), tables(settings, shop)) == []
+    assert not shop.server.refused
+
+
+def test_a_connection_of_more_than_250_rows_is_complete(api: ApiServer, settings: Settings) -> None:
+    shop = Shopify(api, 0, page=250)
+    key = shop.add("orders")
+    shop.records["orders"][key]["lines"].update(
+        {f"gid://shopify/LineItem/9{n:05}": {"id": f"9{n:05}", "quantity": 1} for n in range(601)}
+    )
+    run(connector_of(shop, settings), settings, "order_line_items")
+    lines = len(shop.records["orders"][key]["lines"])
+    assert lines > 600
+    assert query(settings, "SELECT count(*) FROM history.order_line_items") == [(lines,)]
+
+
+def test_no_query_is_throttled_when_the_budget_is_small(api: ApiServer, settings: Settings) -> None:
+    """Costs are what queries ask for at most; two are under way at a time."""
+    shop = Shopify(api, 1, rate=2_000, families=["products", "inventory"])
+    shop.change(60)
+    run(connector_of(shop, settings), settings)
+    assert not shop.server.refused
+    assert Difference.between(shop.expected(), tables(settings, shop)) == []
+
+
+def test_deleted_rows_may_stay_and_are_told_by_the_events(
+    api: ApiServer, settings: Settings
+) -> None:
+    shop = Shopify(api, 3, families=["customers", "others"])
+    gone, left = shop.add("customers"), shop.add("customers")
+    for _ in range(2):
+        run(connector_of(shop, settings, deleted=None), settings, "customers", "events")
+        if gone in shop.records["customers"]:
+            shop.delete("customers", gone)
+    assert query(settings, "SELECT id FROM history.customers ORDER BY 1") == [(gone,), (left,)]
+    told = "SELECT subject_id FROM history.events WHERE action = 'destroy'"
+    assert query(settings, told) == [(gone,)]
+
+
+def test_an_event_that_comes_late_removes_its_row(api: ApiServer, settings: Settings) -> None:
+    shop = Shopify(api, 3, families=["customers"])
+    first, second, third = (shop.add("customers") for _ in range(3))
+    connector = connector_of(shop, settings)
+    run(connector, settings, "customers")
+    shop.delete("customers", first, is_told=False)
+    shop.wait(120)
+    shop.delete("customers", second)
+    run(connector, settings, "customers")
+    assert query(settings, "SELECT id FROM history.customers ORDER BY 1") == [(first,), (third,)]
+    shop.hidden_events.clear()
+    run(connector, settings, "customers")
+    assert query(settings, "SELECT id FROM history.customers") == [(third,)]
+
+
+def test_a_wrong_token_is_said(api: ApiServer, settings: Settings) -> None:
+    shop = Shopify(api, 3)
+    connector = connector_of(shop, settings, token="wrong")
+    (outcome,) = load(connector, settings, resources=["locations"]).values()
+    assert outcome.failure is not None
+    assert "Invalid API key or access token" in outcome.failure.message
