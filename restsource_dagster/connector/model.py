@@ -19,6 +19,7 @@ from restsource_dagster.connector.env_references import (
 )
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.connector_file import (
+    Children,
     Client,
     ConnectorFile,
     HttpSettings,
@@ -113,6 +114,8 @@ class Resource:
     `base_url`, which must not get those credentials. None if the defaults send nothing, or the path
     is not a URL."""
     include_from_parent: tuple[str, ...] = ()
+    children: Children | None = None
+    """Given if the rows of a call replace those that the table has of its parent."""
     http: ResourceHttp | None = None
     """The block `http` of the resource."""
     backfill: Backfill | None = None

@@ -112,6 +112,41 @@ ROWS = (
         },
         says="error",
     ),
+    child(
+        "children",
+        [11, 12],
+        resource={"include_from_parent": ["id"], "primary_key": "id", "children": "replace"},
+    ),
+    child(
+        "children_by",
+        [11, 12],
+        first=page({"id": 11, "parent": 1}),
+        resource={"primary_key": "id", "children": {"replace_by": "id"}},
+    ),
+    child("children_null", [11, 12], resource={"children": None}),
+    refused("children_of_nobody", resource={"primary_key": "id", "children": "replace"}),
+    child(
+        "children_without_key",
+        None,
+        resource={"include_from_parent": ["id"], "children": "replace"},
+        says="error",
+    ),
+    child(
+        "children_unknown",
+        None,
+        resource={"primary_key": "id", "children": "replace"},
+        says="error",
+    ),
+    child(
+        "children_with_cursor",
+        None,
+        {
+            "path": "children_with_cursor/{resources.children_with_cursor_parent.id}",
+            "incremental": CURSOR,
+        },
+        resource={"include_from_parent": ["id"], "primary_key": "id", "children": "replace"},
+        says="error",
+    ),
     each("for_each", [11, 12], {"n": [1, "b c"]}),
     Row("for_each_null", {"for_each": None}, page(1), [1]),
     each(

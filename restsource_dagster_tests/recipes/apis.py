@@ -420,6 +420,31 @@ APIS: Mapping[str, RecipeApi] = {
         },
         [{"/posts/2/comments": Answer({"error": "deleted"}, 404)}, {}],
     ),
+    "lines_that_are_removed": RecipeApi(
+        {
+            "/orders": {
+                "orders": [
+                    {"id": 1, "updated": "2026-11-01"},
+                    {"id": 2, "updated": "2026-11-01"},
+                ]
+            },
+            "/orders/1/lines": {"lines": [{"id": 11, "price": 5}, {"id": 12, "price": 7}]},
+            "/orders/2/lines": {"lines": [{"id": 21, "price": 9}]},
+            "/discounts": {
+                "discounts": [
+                    {"id": 91, "order_id": 1, "percent": 10},
+                    {"id": 92, "order_id": 2, "percent": 20},
+                ]
+            },
+        },
+        [
+            {
+                "/orders/1/lines": {"lines": [{"id": 11, "price": 5}]},
+                "/discounts": {"discounts": [{"id": 91, "order_id": 1, "percent": 10}]},
+            },
+            {},
+        ],
+    ),
     "deleted_rows_beside_the_live_ones": RecipeApi(
         {
             "/deals": deals(

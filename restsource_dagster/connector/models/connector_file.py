@@ -33,6 +33,8 @@ from restsource_dagster.connector.models.table_hints import TableHints
 
 __all__ = [
     "CONNECTOR_NAME_PATTERN",
+    "ChildRows",
+    "Children",
     "Client",
     "ConnectorFile",
     "HttpSettings",
@@ -345,6 +347,28 @@ class ResourceDefaults(ResourceBase):
     )
 
 
+class ChildRows(FileModel):
+    """Removes the rows of a parent that its call no longer returns, by a field of the rows."""
+
+    replace_by: Text = Field(
+        description="The field of a row that holds the value which the call takes from the parent, such as "
+        "`deal_id`."
+    )
+
+
+def _children_kind(value: Any) -> str:
+    return "#by" if isinstance(value, dict) else "#replace"
+
+
+Children = Annotated[
+    Annotated[Literal["replace"], Tag("#replace")] | Annotated[ChildRows, Tag("#by")],
+    by_kind(
+        _children_kind,
+        custom_error_message='`replace`, or an object such as {"replace_by": "order_id"}',
+    ),
+]
+
+
 def _endpoint_kind(value: Any) -> str | None:
     return "#path" if isinstance(value, str) else "#object" if isinstance(value, dict) else None
 
@@ -362,6 +386,13 @@ class ResourceObject(ResourceBase):
     ] = Field(
         default=Endpoint(),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
+    )
+    children: Children | None = Field(
+        default=None,
+        description="`replace`: the rows that a call returns replace those of its parent, so a row that the "
+        "API no longer returns there is removed, also the last one. The rows of a parent are found by "
+        "`include_from_parent`, or by a field of their own: an object with `replace_by`. Needs a "
+        "`primary_key` and merged rows. Not part of dlt's configuration.",
     )
     http: ResourceHttp | None = Field(
         default=None,

@@ -65,6 +65,7 @@ from restsource_dagster.connector.validation.own_endpoint_rules import (
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
 from restsource_dagster.connector.validation.response_action_rules import (
     check_gone_parents,
+    check_replaced_children,
     check_response_actions,
     warn_of_ignored_refusals,
 )
@@ -205,6 +206,7 @@ def build_resources(
     _check_unique_identifiers(merged_resources)
     checked = tuple(_checked_resources(merged_resources))
     check_shared_tables(merged_resources, checked)
+    check_replaced_children(merged_resources, checked)
     made = with_backfills(merged_resources, checked, parts.client, structural)
     check_windows(merged_resources, made, structural)
     check_max_rows(merged_resources, made, parts.client, findings)
@@ -482,6 +484,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         include_from_parent=tuple(fields.include_from_parent or ()),
         processing_steps=tuple(fields.processing_steps),
         mode=fields.mode or "auto",
+        children=fields.children,
         http=fields.http,
         max_table_nesting=max_table_nesting(fields),
     )

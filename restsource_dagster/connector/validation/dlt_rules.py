@@ -119,6 +119,9 @@ REFUSALS = {
     "placeholder-format": "A placeholder with a format that no value can have, such as "
     "`{incremental.start_value:%s}`. dlt fails at the first request.",
     "null-in-path": "A param that is null and goes into the path. dlt sends the word `None`.",
+    "children": "`children` that isn't valid, or where the rows of a parent can't be told apart, are not "
+    "all that a call returns, are not merged by a primary key, or have others below them. dlt doesn't have "
+    "this field and doesn't get it.",
     "gone": "`gone` where the rows of a parent can't be told apart or have others below them. dlt ignores "
     "this action.",
     "key-in-json": "A key inside of an object that is stored as JSON. dlt reads the dot as a part of a "

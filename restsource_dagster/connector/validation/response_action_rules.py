@@ -1,9 +1,11 @@
-"""Rules of `response_actions`: actions that say nothing, never match, or can't be followed."""
+"""Rules of `response_actions` and `children`: what says nothing, never matches, or can't be followed."""
 
 import json
 from collections.abc import Iterator, Sequence
 
 from restsource_dagster.connector.env_references import is_without_references
+from restsource_dagster.connector.model import Resource
+from restsource_dagster.connector.models.connector_file import ChildRows
 from restsource_dagster.connector.models.endpoint import ResolveParam
 from restsource_dagster.connector.models.processing_steps import removed_fields
 from restsource_dagster.connector.models.response_action import ACTION_NAMES, ResponseAction
@@ -18,7 +20,12 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_gone_parents", "check_response_actions", "warn_of_ignored_refusals"]
+__all__ = [
+    "check_gone_parents",
+    "check_replaced_children",
+    "check_response_actions",
+    "warn_of_ignored_refusals",
+]
 
 
 def check_response_actions(merged: MergedResource) -> None:
@@ -156,6 +163,113 @@ def _check_gone(merged: MergedResource, *, has_dependents: bool) -> None:
             f"The steps leave out {name}, by which `gone` finds the rows of a parent",
             fix="Keep the field",
             code="deliberate:gone",
+        )
+
+
+_REPLACED_BY = (None, "delete-insert", "upsert")
+"""Strategies of a merge after which the table has the rows as they are now."""
+
+
+def check_replaced_children(
+    merged_resources: Sequence[MergedResource], resources: Sequence[Resource]
+) -> None:
+    """Refuse `children` where the rows of one parent can't be found, or are not all that a call returns."""
+    by_name = {merged.name: merged for merged in merged_resources}
+    parents = {resource.parent for resource in resources}
+    tables = [resource.table for resource in resources]
+    for resource in resources:
+        if resource.children is None:
+            continue
+        merged = by_name[resource.name]
+        problems = [
+            *_problems_of_children(resource, merged),
+            *_problems_around_children(
+                resource,
+                has_dependents=resource.name in parents,
+                shares_table=tables.count(resource.table) > 1,
+            ),
+        ]
+        for problem, fix in problems[:1]:
+            merged.report(
+                merged.place("children"),
+                problem,
+                fix=fix,
+                code="deliberate:children",
+                on_key=True,
+            )
+
+
+def _problems_of_children(
+    resource: Resource, merged: MergedResource
+) -> Iterator[tuple[str, str | None]]:
+    """Yield why the rows of a parent can't be told apart."""
+    fields, by = _parent_fields(merged), resource.children
+    if resource.parent is None:
+        yield (
+            "`children` is about the rows below a parent, and the resource has none",
+            "Leave it out",
+        )
+        return
+    included = resource.include_from_parent
+    missing = [name for name in fields if name not in included]
+    if isinstance(by, ChildRows):
+        if len(fields) > 1:
+            yield (
+                "The call takes several fields of the parent, and `replace_by` names one",
+                'Write "children": "replace", and add `include_from_parent`',
+            )
+        if by.replace_by in removed_fields(resource.processing_steps):
+            yield f"The steps leave out {by.replace_by}, by which rows are found", "Keep the field"
+        return
+    if resource.endpoint.list_params:
+        yield (
+            "A call is for a value of a list, and the rows of a parent come in several calls",
+            'Name the field of the rows that holds the value: "children": {"replace_by": "order_id"}',
+        )
+    elif missing:
+        yield (
+            "No column says which rows are those of a parent",
+            'Name the field of the rows that holds it: "children": {"replace_by": "order_id"}'
+            if any(map(may_be_secret, (merged.endpoint.params, *merged.resolved.values())))
+            else f'Add "include_from_parent": {json.dumps([*included, *missing])}, or name the field of '
+            'the rows that holds it: "children": {"replace_by": "order_id"}',
+        )
+    columns = {f"_{resource.parent}_{name}" for name in fields}
+    for name in sorted(columns & removed_fields(resource.processing_steps)):
+        yield f"The steps leave out {name}, by which rows are found", "Keep the field"
+
+
+def _problems_around_children(
+    resource: Resource, *, has_dependents: bool, shares_table: bool
+) -> Iterator[tuple[str, str | None]]:
+    """Yield what else is in the way of removing what a call doesn't return."""
+    disposition = resource.disposition
+    if (
+        not resource.primary_key
+        or disposition.value != "merge"
+        or disposition.strategy not in _REPLACED_BY
+    ):
+        found = disposition.strategy or disposition.reason
+        yield (
+            f"Rows that stay are merged by their primary key (delete-insert, upsert); this is {found}",
+            'Add a "primary_key", and leave `write_disposition` out',
+        )
+    if resource.endpoint.cursor is not None:
+        yield (
+            "A call with a cursor returns new rows only, and all others would be removed",
+            "Leave `children` or `incremental` out",
+        )
+    if resource.endpoint.for_each:
+        yield (
+            "With `for_each` the rows of a parent come in several calls, and each would remove the others'",
+            "Leave `children` out, or write a resource for each value",
+        )
+    if has_dependents:
+        yield "The rows of dependents below a removed row would stay", "Leave `children` out"
+    if shares_table:
+        yield (
+            "The rows of another resource in this table would be removed",
+            'Leave `children` out, or give the resource a "table_name" of its own',
         )
 
 

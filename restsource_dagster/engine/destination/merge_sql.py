@@ -149,14 +149,20 @@ def check_destination_can_merge(destination: AnyDestination, resource: Resource)
 
     Reads the destination's capabilities, which takes no connection.
     """
-    removes = resource.disposition.value != "replace" and resource.endpoint.has_action("gone")
-    if removes and not issubclass(destination.client_class, SqlJobClientWithStagingDataset):
-        raise ResourceError(
-            resource.name,
-            "the rows of parents that are `gone` are removed by SQL, and "
-            f'{destination.destination_name} stores files. Write "write_disposition": "replace", or '
-            "`ignore` in place of `gone`",
-        )
+    if not issubclass(destination.client_class, SqlJobClientWithStagingDataset):
+        if resource.disposition.value != "replace" and resource.endpoint.has_action("gone"):
+            raise ResourceError(
+                resource.name,
+                "the rows of parents that are `gone` are removed by SQL, and "
+                f'{destination.destination_name} stores files. Write "write_disposition": "replace", '
+                "or `ignore` in place of `gone`",
+            )
+        if resource.children is not None:
+            raise ResourceError(
+                resource.name,
+                "rows that a parent no longer has are removed by SQL (`children`), and "
+                f"{destination.destination_name} stores files. Leave `children` out",
+            )
     if resource.disposition.value != "merge":
         return
     problem = next(_merge_problems(destination, resource), None)

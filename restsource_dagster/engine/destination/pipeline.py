@@ -31,6 +31,7 @@ from restsource_dagster.engine.destination.recovery import (
     take_back_loads,
     undo_incomplete_loads,
 )
+from restsource_dagster.engine.destination.removed_rows import ChildrenOf, delete_children
 from restsource_dagster.engine.destination.replace_parts import (
     ReplacePart,
     check_part_client,
@@ -40,11 +41,9 @@ from restsource_dagster.engine.destination.replace_parts import (
     replaced_tables,
 )
 from restsource_dagster.engine.destination.replace_rows import (
-    ChildrenOf,
     ReplacingDestination,
     can_replace_rows,
     check_row_replacement,
-    delete_children,
     delete_replaced_rows,
 )
 from restsource_dagster.engine.destination.stored_state import (
@@ -409,7 +408,7 @@ class PipelineManager:
                     drop_not_null(client, withdrawn.nullable)
 
     def _remove_children(self, pipeline: dlt.Pipeline, removed: Sequence[ChildrenOf]) -> None:
-        """Remove the rows below parents that are gone. The destination is locked."""
+        """Remove rows that their parents no longer have. The destination is locked."""
         if not removed:
             return
         with self._connected() as client:

@@ -20,9 +20,7 @@ and compares each.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -40,8 +38,15 @@ from restsource_dagster.connector.cursor_format import (
     IsoTime,
 )
 from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
+from restsource_dagster.engine.destination.removed_rows import (
+    NUMERIC_DATA_TYPES,
+    SqlStatement,
+    columns_of,
+    existing_tables,
+    nested_condition,
+)
 from restsource_dagster.engine.destination.replace_parts import ReplacePart, ReplacePartsClient
-from restsource_dagster.engine.destination.tables import SqlClient, has_column
+from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import (
     DuckDbClient,
     DuckDbClientConfiguration,
@@ -52,44 +57,27 @@ from restsource_dagster.engine.dlt_compat import (
     SqlLoadJob,
     SqlStagingCopyFollowupJob,
     UnsupportedDltError,
-    column_identifier,
-    get_nested_tables,
     get_root_table,
-    table_identifier,
 )
-from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, RowDeletion
 
 __all__ = [
-    "ChildrenOf",
     "DeletionsByTable",
     "DuckDBDestination",
     "PostgresDestination",
     "ReplaceRowsClient",
     "ReplacingDestination",
-    "SqlStatement",
     "can_replace_rows",
     "check_row_replacement",
-    "delete_children",
     "delete_replaced_rows",
     "deletion_statements",
 ]
 
 _VALUES_PER_STATEMENT = 1000
-_VARIANT_PREFIX = "v_"
-_NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
 
 
 DeletionsByTable = Mapping[str, RowDeletion]
 """Deletions by the name of the root table in the destination."""
-
-
-@dataclass(frozen=True)
-class SqlStatement:
-    """An SQL statement and the values of its `%s`."""
-
-    sql: str
-    values: tuple[Any, ...] = ()
 
 
 def deletion_statements(
@@ -101,118 +89,18 @@ def deletion_statements(
     no other process may write to them until it is committed. A table that does not exist needs no
     statement. `client` is connected. Raises dlt's errors of the destination.
     """
-    chain = _existing_tables(client, schema, deletion.table)
+    chain = existing_tables(client, schema, deletion.table)
     conditions = _row_conditions(client, schema, deletion) if chain else ()
     return [
         SqlStatement(
             f"DELETE FROM {client.make_qualified_table_name(table)} WHERE "  # noqa: S608 - dlt quotes it
-            f"{_nested_condition(client, schema, table, condition.sql)}",
+            f"{nested_condition(client, schema, table, condition.sql)}",
             condition.values,
         )
         for condition in conditions
         # a nested row is found by its parent row, so parents go last
         for table in reversed(chain)
     ]
-
-
-@dataclass(frozen=True)
-class ChildrenOf:
-    """The rows of a table that were loaded below certain parents."""
-
-    table: str
-    """By its name in the file."""
-    fields: tuple[str, ...]
-    """The fields that hold the parent's values."""
-    parents: tuple[tuple[Any, ...], ...]
-    """The values of each parent, in the order of the fields."""
-
-
-def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> None:
-    """Delete the rows and all rows nested in them. `client` is connected.
-
-    Raises `IngestError` if the table lacks a column by which the rows are found.
-    """
-    table = table_identifier(schema, children.table)
-    chain = _existing_tables(client, schema, table)
-    if not chain:
-        return
-    columns = [list(_columns_of(client, schema, table, field)) for field in children.fields]
-    if missing := [name for name, found in zip(children.fields, columns, strict=True) if not found]:
-        raise IngestError(
-            f"the rows of a parent that is gone can't be found: the table {table} has no column "
-            f"{', '.join(missing)}. Keep it in `processing_steps`, or reset the resource"
-        )
-    with client.begin_transaction():
-        for values in children.parents:
-            parts = [_equals(found, value) for found, value in zip(columns, values, strict=True)]
-            condition = " AND ".join(part.sql for part in parts)
-            for one in reversed(chain):
-                client.execute_sql(
-                    f"DELETE FROM {client.make_qualified_table_name(one)} WHERE "  # noqa: S608 - dlt quotes it
-                    f"{_nested_condition(client, schema, one, condition)}",
-                    *(value for part in parts for value in part.values),
-                )
-
-
-def _columns_of(
-    client: SqlClient, schema: Schema, table: str, field: str
-) -> Iterator[tuple[str, TColumnSchema]]:
-    """Yield the existing columns that hold the values of a field, with quoted names.
-
-    dlt stores values of another type than the column's in variant columns.
-    """
-    base = column_identifier(schema, field)
-    variants = f"{base}{schema.naming.PATH_SEPARATOR}{_VARIANT_PREFIX}"
-    for name, column in schema.tables[table]["columns"].items():
-        if name == base or name.startswith(variants):
-            quoted = client.escape_column_name(name)
-            # the schema may know a column that this load is about to add
-            if has_column(client, table, quoted):
-                yield quoted, column
-
-
-def _equals(columns: Sequence[tuple[str, TColumnSchema]], value: Any) -> SqlStatement:
-    """Return the condition that a field has this value, in whichever of its columns."""
-    compared = [
-        (name, stored)
-        for name, column in columns
-        if (stored := _as_stored(value, column.get("data_type"))) is not None
-    ]
-    condition = " OR ".join(f"{name} = %s" for name, _ in compared) or "1 = 0"
-    return SqlStatement(f"({condition})", tuple(stored for _, stored in compared))
-
-
-def _as_stored(value: Any, data_type: str | None) -> Any:
-    """Return a value as dlt stores it in a column of this type; None if it can't be there.
-
-    Databases refuse to compare a number with a text, or compare them otherwise.
-    """
-    if data_type not in _NUMERIC_DATA_TYPES:
-        return str(value)
-    try:
-        return Decimal(str(value))
-    except InvalidOperation:
-        return None
-
-
-def _existing_tables(client: SqlClient, schema: Schema, table: str) -> Sequence[str]:
-    """Return the table and the tables nested in it that exist, each after its parent."""
-    if table not in schema.tables:
-        return ()
-    nested = get_nested_tables(schema.tables, table)
-    return [name for one in nested if has_column(client, name := str(one["name"]))]
-
-
-def _nested_condition(client: SqlClient, schema: Schema, table: str, condition: str) -> str:
-    """Turn a condition on the root table's rows into one on the rows of a nested table."""
-    parent = schema.tables[table].get("parent")
-    if not parent:
-        return condition
-    key, parent_key = (client.escape_column_name(name) for name in ("_dlt_id", "_dlt_parent_id"))
-    return (
-        f"{parent_key} IN (SELECT {key} FROM {client.make_qualified_table_name(parent)} "  # noqa: S608 - dlt quotes it
-        f"WHERE {_nested_condition(client, schema, parent, condition)})"
-    )
 
 
 def _row_conditions(
@@ -222,7 +110,7 @@ def _row_conditions(
     if deletion.cursor_range is None:
         yield SqlStatement("1 = 1")
         return
-    columns = dict(_columns_of(client, schema, deletion.table, deletion.cursor_range.field))
+    columns = dict(columns_of(client, schema, deletion.table, deletion.cursor_range.field))
     for name, column in columns.items():
         yield from _range_conditions(client, deletion.table, deletion.cursor_range, column, name)
     if deletion.cursor_range.nulls:
@@ -267,7 +155,7 @@ def _database_bounds(cursor_range: CursorRange, column: TColumnSchema) -> tuple[
         return tuple(
             bound and bound.replace(tzinfo=None if naive else UTC) for bound in (start, end)
         )
-    if data_type in _NUMERIC_DATA_TYPES and all(
+    if data_type in NUMERIC_DATA_TYPES and all(
         bound is None or (isinstance(bound, int | float) and not isinstance(bound, bool))
         for bound in bounds
     ):

@@ -313,6 +313,8 @@ class EndpointReader:
                 progress.pages, progress.has_ended = pages.page_number, not has_next
                 progress.is_capped = pages.is_capped
                 yield self._report_page(page.records)
+        # also if a response action said so, and no page came
+        progress.has_ended = True
         if pages.is_capped:
             return  # the total is of more rows than the call can have
         # not reached if the caller stops early: the total of an incomplete call shows nothing

@@ -57,6 +57,8 @@ class CallProgress:
     """The rows of the current page ahead of the ones that were yielded last."""
     is_within_page: bool = False
     """True if more rows of the current page follow: it is on the disk, and is read in batches."""
+    is_whole: bool = False
+    """True if no part of the load may end within the call: its rows replace others all at once."""
     has_ended: bool = False
     """True if the last page was read."""
     is_capped: bool = False

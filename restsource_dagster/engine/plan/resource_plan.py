@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from restsource_dagster.connector.cursor_format import EPOCH_START, moment_of
 from restsource_dagster.connector.model import Connector, Family, Resource
+from restsource_dagster.connector.models.connector_file import ChildRows
 from restsource_dagster.connector.models.endpoint import (
     EACH_PREFIX,
     Endpoint,
@@ -108,6 +109,18 @@ class ResourcePlan:
         if self.resource.parent is None:
             return ()
         return make_resolved_params(self.endpoint.parent_fields)
+
+    @cached_property
+    def columns_of_a_parent(self) -> Mapping[str, str]:
+        """The columns by which the rows of a parent are found, by the field of the parent's record.
+
+        They are those of `include_from_parent` that hold what the call takes, or that of `replace_by`.
+        """
+        taken = [param.field for param in self.endpoint.parent_fields.values()]
+        children, included = self.resource.children, self.resource.columns_from_parent
+        if isinstance(children, ChildRows):
+            return dict.fromkeys(taken, children.replace_by)
+        return {name: included[name] for name in taken if name in included}
 
     @cached_property
     def each_names(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from restsource_dagster.engine.destination.pipeline import (
     PipelineManager,
     Swap,
 )
-from restsource_dagster.engine.destination.replace_rows import ChildrenOf
+from restsource_dagster.engine.destination.removed_rows import ChildrenOf
 from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )

@@ -258,7 +258,10 @@ class LoadPart:
             # a call that has not begun starts at its first page
             not progress.pages
             or progress.has_ended
-            or (not progress.is_within_page and progress.read_place() is not None)
+            or (
+                not (progress.is_within_page or progress.is_whole)
+                and progress.read_place() is not None
+            )
             for progress in self._open.values()
         )
 

@@ -15,7 +15,7 @@ from dlt.extract import DltResource, DltSource
 
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
-from restsource_dagster.engine.destination.replace_rows import ChildrenOf
+from restsource_dagster.engine.destination.removed_rows import ChildrenOf, comparable_key
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.window_filter import (
@@ -71,13 +71,21 @@ class FamilySource:
     notify: Callable[[str], None]
 
     def removed_children(self) -> Iterator[ChildrenOf]:
-        """Yield the rows to remove, as their parents are gone since the extraction."""
+        """Yield the rows to remove: their parents are gone, or have them no longer."""
         for name, tracker in self.parents.items():
             resource = self.plans[name].resource
+            fields = tuple(self.plans[name].columns_of_a_parent.values())
             # a replaced table has the rows of this load only
             if tracker.gone_fields and resource.disposition.value != "replace":
-                fields = tuple(resource.columns_from_parent.values())
                 yield ChildrenOf(resource.table, fields, tuple(tracker.gone_fields))
+            if tracker.replaced_fields:
+                yield ChildrenOf(
+                    resource.table,
+                    fields,
+                    tuple(tracker.replaced_fields),
+                    resource.primary_key,
+                    frozenset(map(comparable_key, tracker.replaced_by)),
+                )
 
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is. Call it before the load."""

@@ -118,7 +118,11 @@ class ParentTracker:
         self._owed: list[Record] | None = None
         self._gone: dict[str, Any] | None = None
         self.gone_fields: list[tuple[Any, ...]] = []
-        """The fields that rows have of each parent that is gone since this run (`include_from_parent`)."""
+        """What rows have of each parent that is gone since this run (`ResourcePlan.columns_of_a_parent`)."""
+        self.replaced_fields: list[tuple[Any, ...]] = []
+        """The same of each parent whose rows are replaced by those of its call (`children`)."""
+        self.replaced_by: list[tuple[Any, ...]] = []
+        """The keys of the rows that came in their place."""
         self._skipped_before: set[str] = set()
         self._new_skipped = 0
         self._is_resumed = False
@@ -139,12 +143,28 @@ class ParentTracker:
         """Note that a parent is gone for good; `path` is that of its call."""
         self._counts.add_gone(path)
         with self._lock:
-            self.gone_fields.append(tuple(self._included(pending.parent)))
+            self.gone_fields.append(self._identity(pending))
             if self._gone is None:
                 return
             self._gone[parent_key(pending.values)] = None
             while len(self._gone) > MAX_GONE_PARENTS:
                 del self._gone[next(iter(self._gone))]
+
+    @property
+    def replaces(self) -> bool:
+        """True if the rows of a call replace those that the table has of its parent."""
+        return self._plan.loaded and self._plan.resource.children is not None
+
+    def mark_replaced(self, pending: PendingParent, keys: Sequence[tuple[Any, ...]]) -> None:
+        """Note that all rows of a parent, or of a batch of them, were read; these are their keys."""
+        self.replaced_fields += (self._identity(one) for one in pending.parents)
+        self.replaced_by += keys
+
+    def _identity(self, pending: PendingParent) -> tuple[Any, ...]:
+        """Return the values by which the rows of a parent are found."""
+        params = (param.field for param in self._plan.endpoint.parent_fields.values())
+        values = dict(zip(params, pending.values, strict=True))
+        return tuple(values[field] for field in self._plan.columns_of_a_parent)
 
     def queue(self, parents: Iterable[Any]) -> "ParentQueue":
         """Return the parents of a page as a queue.

@@ -1,10 +1,10 @@
 """How the records of a resource are read: call by call, page by page, and for each parent."""
 
 import json
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import Any
 
@@ -113,15 +113,19 @@ class ResourceReader:
         key: str = ROOT_CALL,
         parent_fields: Mapping[str, Any] | None = None,
         token: OpenToken | None = None,
+        on_last_page: Callable[[], None] | None = None,
     ) -> Iterator[Records]:
         """Yield the new records of a call, page by page; save the cursor after the last page.
 
         If the part of the load ends before, store how far the call has come. `key` is `ROOT_CALL` or
-        that of the parent.
+        that of the parent. `on_last_page` is called when all pages of the call were yielded, in this
+        part of the load. With it no part ends within the call.
         """
         name, part = self.plan.resource.name, self.part
         resumed = part.resume_call(name, key, lambda: self._fingerprint(call))
-        progress = self._resume(resumed, opened) if resumed else CallProgress()
+        new = CallProgress(is_whole=on_last_page is not None)
+        progress = self._resume(resumed, opened) if resumed else new
+        was_read = progress.has_ended
         part.open_call(name, progress)
         try:
             if not progress.has_ended:
@@ -131,10 +135,12 @@ class ResourceReader:
                 raise
             # merged rows may come again
             self.watch.notify(f"{error.reason}. The call starts anew")
-            progress = CallProgress()
+            progress = CallProgress(is_whole=on_last_page is not None)
             part.open_call(name, progress)
             yield from self._pages(call, opened, progress, parent_fields, token)
         part.close_call(name)
+        if on_last_page and progress.has_ended and not was_read:
+            on_last_page()
         # also if a call below the last page has ended early: its parent counts as read later
         if part.has_ended:
             self._interrupt(call, opened, key, progress)
@@ -321,7 +327,7 @@ class ResourceReader:
         try:
             for page in pages:
                 yield page
-                if progress.is_within_page:
+                if progress.is_within_page or (progress.is_whole and not progress.has_ended):
                     self.part.add_rows(len(page))
                     continue
                 by_cursor = self._goes_on_from_cursor(opened)
@@ -389,9 +395,15 @@ class ResourceReader:
         parent_fields: Mapping[str, Any],
         opened: OpenRowFilter | None,
     ) -> Iterator[Records]:
-        for records in self.records(call, opened, pending.key, parent_fields):
+        keys: list[tuple[Any, ...]] = []
+        replaced = self.plan.resource.primary_key if self.parents.replaces else ()
+        note = partial(self.parents.mark_replaced, pending, keys) if replaced else None
+        for records in self.records(call, opened, pending.key, parent_fields, on_last_page=note):
             added = {} if self.steps else parent_fields
-            yield self._with_parent_fields(records, added, pending.parent)
+            made = self._with_parent_fields(records, added, pending.parent)
+            if replaced:
+                keys += (tuple(map(record.get, replaced)) for record in made)
+            yield made
 
     def _with_parent_fields(
         self, records: Records, parent_fields: Mapping[str, Any], parent: Record

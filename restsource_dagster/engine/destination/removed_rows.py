@@ -1,0 +1,215 @@
+"""Remove rows of a table by what they hold, with all rows nested in them.
+
+The rows of a parent that is gone are removed, and those that the call for a parent no longer returns.
+Both are removed before the load, in a transaction of their own. A run that is killed in between leaves
+out only what the API doesn't have any more.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from dlt.common.schema import Schema
+from dlt.common.schema.typing import TColumnSchema
+
+from restsource_dagster.engine.destination.tables import SqlClient, has_column
+from restsource_dagster.engine.dlt_compat import (
+    column_identifier,
+    get_nested_tables,
+    table_identifier,
+)
+from restsource_dagster.engine.errors import IngestError
+
+__all__ = [
+    "NUMERIC_DATA_TYPES",
+    "ChildrenOf",
+    "SqlStatement",
+    "columns_of",
+    "comparable_key",
+    "delete_children",
+    "existing_tables",
+    "nested_condition",
+]
+
+NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
+"""dlt's types of numbers."""
+_VARIANT_PREFIX = "v_"
+_ROW_ID = "_dlt_id"
+# databases limit the parameters of a statement, and the depth of a condition
+_PARENTS_PER_STATEMENT = 200
+_ROWS_PER_STATEMENT = 1000
+
+Key = tuple[str | None, ...]
+"""The values of a row's key, as texts that are equal if the values are."""
+
+
+@dataclass(frozen=True)
+class SqlStatement:
+    """An SQL statement and the values of its `%s`."""
+
+    sql: str
+    values: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChildrenOf:
+    """Rows of a table that were loaded below certain parents, and are to be removed."""
+
+    table: str
+    """By its name in the file."""
+    fields: tuple[str, ...]
+    """The fields that hold the parent's values."""
+    parents: tuple[tuple[Any, ...], ...]
+    """The values of each parent, in the order of the fields."""
+    key: tuple[str, ...] = ()
+    """The fields of the primary key; empty if all rows are removed."""
+    kept: frozenset[Key] = frozenset()
+    """The keys of the rows that stay."""
+
+
+def comparable_key(values: Sequence[Any]) -> Key:
+    """Return the values of a key so that those of a record and those of a database can be compared.
+
+    A value that a database spells otherwise, such as a time, is equal to nothing. Such a row is removed
+    and loaded again.
+    """
+    return tuple(None if value is None else _comparable(value) for value in values)
+
+
+def _comparable(value: Any) -> str:
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return str(Decimal(str(value)).normalize())
+    return str(value)
+
+
+def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> None:
+    """Delete the rows and all rows nested in them. `client` is connected.
+
+    Raises `IngestError` if the table lacks a column by which the rows are found.
+    """
+    table = table_identifier(schema, children.table)
+    chain = existing_tables(client, schema, table)
+    if not chain:
+        return
+    columns = [list(columns_of(client, schema, table, field)) for field in children.fields]
+    if missing := [name for name, found in zip(children.fields, columns, strict=True) if not found]:
+        raise IngestError(
+            f"the rows of a parent can't be found: the table {table} has no column "
+            f"{', '.join(missing)}. Keep it in `processing_steps`, or reset the resource"
+        )
+    conditions = [_belongs_to(columns, values) for values in dict.fromkeys(children.parents)]
+    if children.key:
+        conditions = list(_conditions_of_old_rows(client, schema, children, conditions))
+    with client.begin_transaction():
+        for condition in conditions:
+            # a nested row is found by its parent row, so parents go last
+            for one in reversed(chain):
+                client.execute_sql(
+                    f"DELETE FROM {client.make_qualified_table_name(one)} WHERE "  # noqa: S608 - dlt quotes it
+                    f"{nested_condition(client, schema, one, condition.sql)}",
+                    *condition.values,
+                )
+
+
+def _conditions_of_old_rows(
+    client: SqlClient, schema: Schema, children: ChildrenOf, parents: Sequence[SqlStatement]
+) -> Iterator[SqlStatement]:
+    """Yield conditions that together select the rows of these parents that don't stay."""
+    table = table_identifier(schema, children.table)
+    row_id = client.escape_column_name(_ROW_ID)
+    columns = [
+        [name for name, _ in columns_of(client, schema, table, field)] for field in children.key
+    ]
+    shown = [name for names in columns for name in names]
+    old: list[str] = []
+    for at in range(0, len(parents), _PARENTS_PER_STATEMENT):
+        some = parents[at : at + _PARENTS_PER_STATEMENT]
+        rows = client.execute_sql(
+            f"SELECT {', '.join([row_id, *shown])} FROM {client.make_qualified_table_name(table)} "  # noqa: S608 - dlt quotes it
+            f"WHERE {' OR '.join(one.sql for one in some)}",
+            *(value for one in some for value in one.values),
+        )
+        old += [row[0] for row in rows or () if _key_of(row[1:], columns) not in children.kept]
+    for at in range(0, len(old), _ROWS_PER_STATEMENT):
+        ids = old[at : at + _ROWS_PER_STATEMENT]
+        yield SqlStatement(f"{row_id} IN ({', '.join(['%s'] * len(ids))})", tuple(ids))
+
+
+def _key_of(values: Sequence[Any], columns: Sequence[Sequence[str]]) -> Key:
+    """Return the key of a row that was read. dlt keeps values of another type in other columns."""
+    rest, key = iter(values), []
+    for names in columns:
+        found = [next(rest) for _ in names]
+        key.append(next((value for value in found if value is not None), None))
+    return comparable_key(key)
+
+
+def _belongs_to(
+    columns: Sequence[Sequence[tuple[str, TColumnSchema]]], values: Sequence[Any]
+) -> SqlStatement:
+    """Return the condition that a row belongs to the parent with these values."""
+    parts = [_equals(found, value) for found, value in zip(columns, values, strict=True)]
+    condition = " AND ".join(part.sql for part in parts)
+    return SqlStatement(condition, tuple(value for part in parts for value in part.values))
+
+
+def columns_of(
+    client: SqlClient, schema: Schema, table: str, field: str
+) -> Iterator[tuple[str, TColumnSchema]]:
+    """Yield the existing columns that hold the values of a field, with quoted names.
+
+    dlt stores values of another type than the column's in variant columns.
+    """
+    base = column_identifier(schema, field)
+    variants = f"{base}{schema.naming.PATH_SEPARATOR}{_VARIANT_PREFIX}"
+    for name, column in schema.tables[table]["columns"].items():
+        if name == base or name.startswith(variants):
+            quoted = client.escape_column_name(name)
+            # the schema may know a column that this load is about to add
+            if has_column(client, table, quoted):
+                yield quoted, column
+
+
+def _equals(columns: Sequence[tuple[str, TColumnSchema]], value: Any) -> SqlStatement:
+    """Return the condition that a field has this value, in whichever of its columns."""
+    compared = [
+        (name, stored)
+        for name, column in columns
+        if (stored := _as_stored(value, column.get("data_type"))) is not None
+    ]
+    condition = " OR ".join(f"{name} = %s" for name, _ in compared) or "1 = 0"
+    return SqlStatement(f"({condition})", tuple(stored for _, stored in compared))
+
+
+def _as_stored(value: Any, data_type: str | None) -> Any:
+    """Return a value as dlt stores it in a column of this type; None if it can't be there.
+
+    Databases refuse to compare a number with a text, or compare them otherwise.
+    """
+    if data_type not in NUMERIC_DATA_TYPES:
+        return str(value)
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def existing_tables(client: SqlClient, schema: Schema, table: str) -> Sequence[str]:
+    """Return the table and the tables nested in it that exist, each after its parent."""
+    if table not in schema.tables:
+        return ()
+    nested = get_nested_tables(schema.tables, table)
+    return [name for one in nested if has_column(client, name := str(one["name"]))]
+
+
+def nested_condition(client: SqlClient, schema: Schema, table: str, condition: str) -> str:
+    """Turn a condition on the root table's rows into one on the rows of a nested table."""
+    parent = schema.tables[table].get("parent")
+    if not parent:
+        return condition
+    key, parent_key = (client.escape_column_name(name) for name in ("_dlt_id", "_dlt_parent_id"))
+    return (
+        f"{parent_key} IN (SELECT {key} FROM {client.make_qualified_table_name(parent)} "  # noqa: S608 - dlt quotes it
+        f"WHERE {nested_condition(client, schema, parent, condition)})"
+    )
