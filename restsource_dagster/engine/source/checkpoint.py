@@ -138,6 +138,7 @@ class LoadPart:
     """True if all calls of the part are complete, and the root goes on with another one: its next window, or
     what the API did not return to the last query."""
     _ends_at_call: bool = field(default=False, init=False)
+    _is_finishing: bool = field(default=False, init=False)
     _calls: dict[str, UnfinishedCall] = field(default_factory=dict, init=False)
     _parents: dict[str, tuple[LeftParent, ...]] = field(default_factory=dict, init=False)
     _trackers: dict[str, Callable[[], tuple[str, ...] | None]] = field(
@@ -218,6 +219,14 @@ class LoadPart:
         self._ends_at_call = window is not None and not row_filter.is_capped
         self.has_next_call = row_filter.is_capped or (window is not None and not window.is_last)
 
+    def finish(self) -> None:
+        """Note that the root's calls of the part are complete.
+
+        All that is left are the parents of batches that are not full. If the part ended among them, the
+        next one would begin the root's calls anew.
+        """
+        self._is_finishing = True
+
     def goes_on_within(self, *, has_rows: bool) -> bool:
         """Return True if the root's next call is made in this part; if not, it is that of the next part."""
         goes_on = (
@@ -237,14 +246,15 @@ class LoadPart:
         if checkpoint is None:
             return False
         checkpoint.add_page(rows)
-        if not checkpoint.has_ended and checkpoint.is_due and not is_last:
+        may_end = not (checkpoint.has_ended or is_last or self._is_finishing)
+        if may_end and checkpoint.is_due:
             checkpoint.is_reached = self._can_end(by_cursor=by_cursor)
         return checkpoint.has_ended
 
     def ends_at_error(self, error: IngestError, *, by_cursor: bool) -> bool:
         """Return True if the part ends at this error: what came before it is stored."""
         checkpoint = self.checkpoint
-        if checkpoint is None or not error.is_wall or not checkpoint.pages:
+        if checkpoint is None or not error.is_wall or not checkpoint.pages or self._is_finishing:
             return False
         if not self._can_end(by_cursor=by_cursor):
             return False

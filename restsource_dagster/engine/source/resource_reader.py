@@ -489,6 +489,9 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
         is_empty = False
         yield _empty_page(reader.plan)
         if reader.part.has_ended:
+            if reader.has_batches_below:
+                # a batch that is not full is left to the next part
+                yield LastParents()
             return
     else:
         # a load that is continued asks from where it began
@@ -514,6 +517,7 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
     if is_empty:
         yield _empty_page(reader.plan)
     if reader.has_batches_below:
+        reader.part.finish()
         yield LastParents()
 
 
