@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from restsource_dagster.authoring.importing.connector_draft import ConnectorDraft, assemble
 from restsource_dagster.authoring.importing.sent_requests import (
     SentField,
+    SentLogin,
     SentRequest,
     api_of_requests,
     variable_mark,
@@ -383,8 +384,13 @@ class _LabelledCommand:
             is_multipart=bool(self.command.values("forms")),
             body="".join(value for _, _, value in body) if body else None,
             body_piece=piece.get(body[0][0]) if body else None,
-            basic=login[-1][1:] if login else None,
-            basic_piece=piece.get(login[-1][0]) if login else None,
+            login=SentLogin(
+                "basic",
+                {"username": login[-1][1], "password": login[-1][2]},
+                piece.get(login[-1][0]),
+            )
+            if login
+            else None,
         )
 
     def _method(self) -> tuple[str, list[str]]:

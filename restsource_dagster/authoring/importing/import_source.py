@@ -18,13 +18,15 @@ from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["IMPORT_KINDS", "ImportKind", "ImportResult", "find_kind", "import_source"]
 
-ImportKind = Literal["curl", "openapi", "airbyte"]
+ImportKind = Literal["curl", "openapi", "postman", "har", "airbyte"]
 IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
 
 Reader = Callable[[Sequence[SourceFile], str | None], ConnectorDraft]
 _READERS: dict[str, tuple[str, str]] = {
     "curl": ("curl_commands", "read_curl"),
     "openapi": ("openapi_document", "read_openapi"),
+    "postman": ("postman_collection", "read_postman"),
+    "har": ("har_archive", "read_har"),
     "airbyte": ("airbyte_manifest", "read_airbyte"),
 }
 """The module and the function of each kind. Only that of the kind in question is imported."""
@@ -106,4 +108,8 @@ def _kind_of_value(value: dict[str, Any]) -> ImportKind | None:
         return "openapi"
     if isinstance(value.get("streams"), list) and ("check" in value or "definitions" in value):
         return "airbyte"
+    if isinstance(value.get("item"), list) and "info" in value:
+        return "postman"
+    if isinstance(value.get("log"), dict) and "entries" in value["log"]:
+        return "har"
     return None

@@ -27,6 +27,7 @@ from restsource_dagster.connector.models.processing_steps import (
     FilterStep,
     MapStep,
     RenameStep,
+    YieldMapStep,
 )
 from restsource_dagster.connector.models.response_action import ResponseAction
 from restsource_dagster.connector.naming import RESERVED_NAMES
@@ -38,6 +39,7 @@ __all__ = [
     "ImportedAuth",
     "ImportedEndpoint",
     "ImportedPaginator",
+    "ImportedStep",
     "connector_name",
     "is_stand_in",
     "literal",
@@ -64,6 +66,7 @@ ImportedPaginator = (
     | OffsetPaginator
     | SinglePagePaginator
 )
+ImportedStep = FilterStep | MapStep | YieldMapStep | DropStep | RenameStep
 
 
 @dataclass
@@ -113,7 +116,7 @@ class ImportedEndpoint:
     incremental: Incremental | None = None
     primary_key: str | tuple[str, ...] | None = None
     response_actions: tuple[ResponseAction, ...] = ()
-    processing_steps: tuple[FilterStep | MapStep | DropStep | RenameStep, ...] = ()
+    processing_steps: tuple[ImportedStep, ...] = ()
     for_each: Mapping[str, tuple[str | int, ...]] = field(default_factory=dict)
     include_from_parent: tuple[str, ...] = ()
 

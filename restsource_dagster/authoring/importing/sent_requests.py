@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode
 
 from restsource_dagster.authoring.importing.imported_api import (
     EnvVariables,
@@ -16,6 +16,7 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedAuth,
     ImportedEndpoint,
     ImportedPaginator,
+    ImportedStep,
     connector_name,
     is_stand_in,
     literal,
@@ -33,10 +34,24 @@ from restsource_dagster.authoring.importing.param_names import (
 )
 from restsource_dagster.authoring.importing.source_files import SourceError
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.auth import (
+    ApiKeyAuth,
+    BearerAuth,
+    HttpBasicAuth,
+    OAuth2ClientCredentialsAuth,
+)
+from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import OffsetPaginator, PageNumberPaginator
 
-__all__ = ["SentField", "SentRequest", "api_of_requests", "variable_mark"]
+__all__ = [
+    "AnsweredParts",
+    "SentAnswer",
+    "SentField",
+    "SentLogin",
+    "SentRequest",
+    "api_of_requests",
+    "variable_mark",
+]
 
 _MARK_START, _MARK_END = "\ue000", "\ue001"
 _MARKED = re.compile(f"{_MARK_START}([A-Za-z_][A-Za-z0-9_]*){_MARK_END}")
@@ -57,6 +72,27 @@ class SentField:
 
 
 @dataclass(frozen=True)
+class SentLogin:
+    """A login that a source names apart from the headers. `values` has its parts by the names in `auth`."""
+
+    kind: Literal["bearer", "basic", "key", "client_credentials"]
+    values: Mapping[str, str]
+    piece: Piece
+    location: Literal["header", "query"] = "header"
+
+
+@dataclass(frozen=True)
+class SentAnswer:
+    """An answer that a source has: its decoded JSON, and the piece of the source that it is."""
+
+    body: Any
+    piece: Piece
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+
+
+@dataclass(frozen=True)
 class SentRequest:
     """One request of a source. `url` has no query; texts may hold marks of variables."""
 
@@ -71,21 +107,54 @@ class SentRequest:
     is_multipart: bool = False
     body: str | None = None
     body_piece: Piece | None = None
-    basic: tuple[str, str] | None = None
-    """User name and password."""
-    basic_piece: Piece | None = None
+    login: SentLogin | None = None
+    answers: tuple[SentAnswer, ...] = ()
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        """Scheme, host and port; a variable, if the address begins with one."""
+        start, slashes, rest = (
+            self.url.rpartition("://") if "://" in self.url else ("", "", self.url)
+        )
+        return f"{start}{slashes}{rest.partition('/')[0].rpartition('@')[2]}"
+
+    @property
+    def path(self) -> str:
+        """The path of the address."""
+        return self.url.partition("://")[2 if "://" in self.url else 0].partition("/")[2]
+
+    @property
+    def shown_url(self) -> str:
+        """The address with its query."""
+        pairs = [(each.name, each.value) for each in self.query]
+        return f"{self.url}?{urlencode(pairs)}" if pairs else self.url
+
+
+@dataclass(frozen=True)
+class AnsweredParts:
+    """What the answers of a request say: where the records are, the paging, the key and the cursor."""
+
+    data_selector: str | None = None
+    paginator: ImportedPaginator | None = None
+    primary_key: str | None = None
+    incremental: Incremental | None = None
+    processing_steps: tuple[ImportedStep, ...] = ()
+
+    def claimed(self, query: Sequence[SentField]) -> tuple[SentField, ...]:
+        """Return the params that the paginator and the cursor send themselves."""
+        names = {
+            getattr(part, name, None)
+            for part in (self.paginator, self.incremental)
+            for name in ("page_param", "offset_param", "limit_param", "cursor_param", "start_param")
+        }
+        return tuple(sent for sent in query if sent.name in names)
 
 
 _LOADING_METHODS = frozenset({"GET", "POST", "QUERY", "SEARCH", "REPORT"})
 _BASE_SEGMENT = re.compile(
     r"api|apis|rest|services|public|v\d[\w.]*|\d{4}-\d\d(-\d\d)?|\d+\.\d+|latest", re.IGNORECASE
 )
+_SIGNATURES = frozenset({"digest", "oauth", "hawk", "ntlm", "negotiate", "aws4-hmac-sha256"})
 _OWN_HEADERS = frozenset(
     {
         *("accept-encoding", "accept-language", "cache-control", "connection", "content-length"),
@@ -107,19 +176,27 @@ def api_of_requests(
         raise SourceError("no request that reads records: GET, or POST with a body")
     origin = Counter(request.origin for request in asking).most_common(1)[0][0]
     chosen = [request for request in asking if _is_of(request, origin)]
-    host = urlsplit(origin).netloc
+    host = origin.rpartition("://")[2]
     name = connector_name(name, name_of_host(_MARKED.sub("", host)))
     reader = _RequestReader(EnvVariables(name), variables_of, _common_base(chosen))
     endpoints = tuple(_in_order(reader.endpoint(request) for request in chosen))
+    common = _most_common_login(endpoints)
     return ImportedApi(
         name=name,
         base_url=reader.file_text(origin + reader.base, readings=0),
-        endpoints=endpoints,
+        endpoints=tuple(
+            replace(each, auth=None if each.auth == common else each.auth) for each in endpoints
+        ),
         variables=reader.variables,
         ledger=chosen[0].piece.ledger,
-        auth=reader.auth,
-        headers=reader.headers,
+        auth=common,
     )
+
+
+def _most_common_login(endpoints: Sequence[ImportedEndpoint]) -> ImportedAuth | None:
+    """Return the login of most endpoints that have one; of equally many the first."""
+    logins = [each.auth for each in endpoints if each.auth is not None]
+    return max(logins, key=logins.count, default=None)
 
 
 def _asks_for_records(request: SentRequest) -> bool:
@@ -149,7 +226,7 @@ def _common_base(requests: Iterable[SentRequest]) -> str:
 
 
 def _segments(request: SentRequest) -> list[str]:
-    return [segment for segment in urlsplit(request.url).path.split("/") if segment]
+    return [segment for segment in request.path.split("/") if segment]
 
 
 def _in_order(endpoints: Iterable[ImportedEndpoint]) -> list[ImportedEndpoint]:
@@ -165,8 +242,6 @@ class _RequestReader:
     variables: EnvVariables
     values: Mapping[str, str]
     base: str
-    auth: ImportedAuth | None = None
-    headers: dict[str, str] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
 
     def file_text(self, text: str, *, readings: int = 1) -> str:
@@ -185,19 +260,22 @@ class _RequestReader:
         """Return the endpoint of a request, and note what became of its pieces."""
         segments = _segments(request)
         rest = segments[len([each for each in self.base.split("/") if each]) :]
-        name = unique_name(resource_name(request.name or _name_of(rest)), self._names)
+        short = resource_name(_name_of(rest))
+        long = resource_name(request.name) if request.name and short in self._names else short
+        name = unique_name(long, self._names)
         target = f"resources.{name}.endpoint"
         request.url_piece.mapped(f"{target}.path")
         path = "/".join(self._segment(unquote(each)) for each in rest)
         if request.url.endswith("/") and path:
             path += "/"  # some servers answer the other spelling with a redirect
-        login = self._login(request, target)
-        paginator, claimed = _guess_paging(request.query, target)
+        login = self._login(request)
+        answered = self._answered(request, name)
+        paginator, claimed = answered.paginator, answered.claimed(request.query)
+        if paginator is None:
+            paginator, claimed = _guess_paging(request.query, target)
         params = self._params(request, target, (login.sent, *claimed))
         body, data = self._body(request, target)
         headers = self._headers(request, target, has_json=bool(body), login=login)
-        if self.auth is None:
-            self.auth = login.auth
         return ImportedEndpoint(
             name=name,
             path=path or "/",
@@ -206,30 +284,47 @@ class _RequestReader:
             headers=headers,
             json=body,
             data=data,
-            auth=login.auth if login.auth and login.auth != self.auth else None,
+            auth=login.auth,
             paginator=paginator,
+            data_selector=answered.data_selector,
+            primary_key=answered.primary_key,
+            incremental=answered.incremental,
+            processing_steps=answered.processing_steps,
         )
+
+    @staticmethod
+    def _answered(request: SentRequest, name: str) -> AnsweredParts:
+        """Return what the answers of a request say."""
+        if not request.answers:
+            return AnsweredParts()
+        # the detection needs dlt, which takes a second to import
+        from restsource_dagster.authoring.importing.answer_guesses import guess_of_answers
+
+        return guess_of_answers(request, name)
 
     def _segment(self, text: str) -> str:
         if looks_like_secret("", text):
             return self.secret("path_key", text)
         return self.file_text(text, readings=2)
 
-    def _login(self, request: SentRequest, target: str) -> "_Login":
+    def _login(self, request: SentRequest) -> "_Login":
         """Return what the request logs in with: of the source's own login, else a header, else a param."""
-        place = "client.auth" if self.auth is None else f"{target}.auth"
-        if request.basic is not None:
-            if request.basic_piece:
-                request.basic_piece.mapped(place)
-            return _Login(self.basic(*request.basic), None)
-        user = urlsplit(request.url)
-        if user.username is not None:
-            pair = (unquote(user.username), unquote(user.password or ""))
-            return _Login(self.basic(*pair), None)
+        place = "client.auth"
+        if request.login is not None:
+            request.login.piece.mapped(place)
+            return _Login(self._named_login(request.login), None)
+        user, at, _ = request.url.partition("://")[2].partition("/")[0].rpartition("@")
+        if at:
+            name, _, password = user.partition(":")
+            return _Login(self.basic(unquote(name), unquote(password)), None)
         for each in request.headers:
             if each.name.lower() == "authorization":
-                each.piece.mapped(place)
-                return _Login(self.authorization(each.value), each)
+                auth = self.authorization(each.value)
+                if auth is None:
+                    each.piece.not_mapped("a signature of one request: this login is not supported")
+                else:
+                    each.piece.mapped(place)
+                return _Login(auth, each)
         fields = [*request.headers, *request.query]
         for each in fields:
             if each.name.lower() != "cookie" and self._is_secret(each):
@@ -247,6 +342,25 @@ class _RequestReader:
                 return _Login(auth, each)
         return _Login(None, None)
 
+    def _named_login(self, login: SentLogin) -> ImportedAuth:
+        values = login.values
+        if login.kind == "basic":
+            return self.basic(values.get("username", ""), values.get("password", ""))
+        if login.kind == "bearer":
+            return BearerAuth(type="bearer", token=self.secret("token", values.get("token", "")))
+        if login.kind == "key":
+            name = values.get("name", "Authorization")
+            key = self.secret(name, values.get("value", ""))
+            return ApiKeyAuth(
+                type="api_key", name=self.file_text(name), api_key=key, location=login.location
+            )
+        return OAuth2ClientCredentialsAuth(
+            type="oauth2_client_credentials",
+            access_token_url=self.file_text(values.get("access_token_url", "")),
+            client_id=self.secret("client_id", values.get("client_id", "")),
+            client_secret=self.secret("client_secret", values.get("client_secret", "")),
+        )
+
     @staticmethod
     def _is_secret(sent: SentField) -> bool:
         # a variable is one if its name says so; any other value by its look, too
@@ -262,10 +376,12 @@ class _RequestReader:
             password=self.secret("password", password) if password else "",
         )
 
-    def authorization(self, value: str) -> ImportedAuth:
-        """Return the login of a header `Authorization`."""
+    def authorization(self, value: str) -> ImportedAuth | None:
+        """Return the login of a header `Authorization`; None if each request has another value."""
         scheme, _, rest = value.strip().partition(" ")
         rest = rest.strip()
+        if scheme.lower() in _SIGNATURES and rest:
+            return None
         if scheme.lower() == "bearer" and rest:
             return BearerAuth(type="bearer", token=self.secret("token", rest))
         if scheme.lower() == "basic" and (pair := _decoded_pair(rest)):
@@ -306,7 +422,9 @@ class _RequestReader:
             lower = sent.name.lower()
             if sent is login.sent:
                 continue
-            if lower in _OWN_HEADERS or lower.startswith(("sec-", ":", "x-postman")):
+            if lower == "authorization" and login.auth is not None:
+                sent.piece.not_mapped("the login stands for it")
+            elif lower in _OWN_HEADERS or lower.startswith(("sec-", ":", "x-postman")):
                 sent.piece.not_mapped("a header of the program that sent it")
             elif lower == "accept" and sent.value.strip().startswith("*/*"):
                 sent.piece.not_mapped("says that any answer is fine")
