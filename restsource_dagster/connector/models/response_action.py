@@ -16,7 +16,7 @@ from restsource_dagster.connector.models.fields import (
     by_kind,
 )
 
-__all__ = ["ACTION_NAMES", "ActionName", "ResponseAction"]
+__all__ = ["ACTION_NAMES", "ROW_STATUSES", "ActionName", "ResponseAction"]
 
 
 def _status_kind(value: Any) -> str | None:
@@ -27,6 +27,8 @@ def _status_kind(value: Any) -> str | None:
 ActionName = Literal["ignore", "retry", "fail", "skip", "end", "gone"]
 ACTION_NAMES: tuple[ActionName, ...] = get_args(ActionName)
 """The names of response actions. dlt has `ignore` only."""
+ROW_STATUSES = range(200, 300)
+"""The statuses of responses that hold rows."""
 _STATUS_CODE = re.compile(r"[1-9][0-9]{2}", re.ASCII)
 _STATUS_CLASS = re.compile(r"[1-5]xx", re.ASCII | re.IGNORECASE)
 

@@ -133,6 +133,8 @@ REFUSALS = {
     "data-selector": "A `data_selector` that is no JSON path. dlt fails at the first page.",
     "action-body": "A `body` of a response action that isn't valid. dlt doesn't have this field and doesn't get "
     "it.",
+    "action-in-file": "A `content` or `body` of a response action whose rows are read from a file "
+    "(`response`). dlt doesn't have `response` and doesn't get it.",
     "no-action": "A response action without `action`. dlt fails at the first response.",
     "no-name": "A paginator whose link, header or param has no name. dlt fails at the first page, or "
     "reads one page only.",

@@ -8,7 +8,11 @@ from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.connector_file import ChildRows
 from restsource_dagster.connector.models.endpoint import ResolveParam
 from restsource_dagster.connector.models.processing_steps import removed_fields
-from restsource_dagster.connector.models.response_action import ACTION_NAMES, ResponseAction
+from restsource_dagster.connector.models.response_action import (
+    ACTION_NAMES,
+    ROW_STATUSES,
+    ResponseAction,
+)
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -40,6 +44,25 @@ def check_response_actions(merged: MergedResource) -> None:
                 code="deliberate:no-action",
             )
         merged.findings.extend(_useless_action_findings(action, place))
+        _check_searched_body(merged, action, place)
+
+
+def _check_searched_body(merged: MergedResource, action: ResponseAction, place: FieldPath) -> None:
+    """Refuse a condition on a body that goes to a file unread. Errors are read whatever the format is."""
+    field = "content" if action.content is not None else "body"
+    searches = action.content is not None or bool(action.body)
+    may_have_rows = action.status_code is None or any(
+        status in ROW_STATUSES for status in action.statuses or ()
+    )
+    if merged.endpoint.response is not None and searches and may_have_rows:
+        merged.report(
+            (*place, field),
+            f"`response` says that the rows are read from a file, and `{field}` is not looked for in it",
+            fix='Name the status of an error, such as "status_code": 400, or a header in place of '
+            f"`{field}`",
+            code="deliberate:action-in-file",
+            on_key=True,
+        )
 
 
 _REFUSALS_OF_ACCESS = (401, 402, 403, 407, 429, *range(500, 600))

@@ -27,6 +27,7 @@ from requests.utils import get_environ_proxies
 from urllib3 import BaseHTTPResponse
 
 from restsource_dagster.connector.models.body_format import BodyFormat
+from restsource_dagster.connector.models.response_action import ROW_STATUSES
 from restsource_dagster.engine.errors import ResponseTooLargeError
 from restsource_dagster.engine.http.body_file import BodyFile
 from restsource_dagster.engine.http.cancellation import (
@@ -74,7 +75,6 @@ _MEGABYTE = 1_000_000
 _RENEWING_BYTES = 1_000_000
 # more than can be under way at once, so that urllib3 never throws a connection away
 _POOL_SIZE = 256
-_WITH_ROWS = range(200, 300)
 _NEUTRAL_HEADERS = frozenset(
     {
         "accept",
@@ -486,7 +486,7 @@ class _Transport(HTTPAdapter):
         try:
             if isinstance(response, ApiResponse):
                 # an error is read as it is, whatever the format of the rows
-                if body_format is not None and response.status_code in _WITH_ROWS:
+                if body_format is not None and response.status_code in ROW_STATUSES:
                     response.max_mb, response.size_option = body_format.max_mb, "response.max_mb"
                     response.check_announced_size()
                     self._store_body(response, renew)
