@@ -135,3 +135,16 @@ def test_a_window_with_an_end_is_appended_once(api: ApiServer, settings: Setting
     assert "the rows from 2 to 5 were appended before, and 4 to 8 overlaps them" in overlapping
     run(events(api, initial_value=5, end_value=8), settings)
     assert ids(settings) == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("never", "is_told"), [("9999-12-31T00:00:00Z", True), (10**9, False)])
+def test_a_cursor_far_in_the_future_is_told_once(
+    api: ApiServer, settings: Settings, never: str | int, is_told: bool
+) -> None:
+    feed, notes = Feed(api), Notes()
+    first = minute(0) if is_told else 1
+    feed.rows = [{"id": 1, "at": first}, {"id": 2, "at": never}, {"id": 3, "at": never}]
+    run(events(api), settings, notes)
+    told = [text for text in notes.messages if "more than a year ahead" in text]
+    assert len(told) == is_told
+    assert all(text.startswith(f"events: the cursor is at {never}") for text in told)

@@ -14,11 +14,13 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from hashlib import blake2b
 from typing import Any
 
 import dlt
 
+from restsource_dagster.connector.cursor_format import moment_of, nanoseconds_since_epoch
 from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import (
@@ -48,6 +50,10 @@ __all__ = [
     "parent_key",
     "was_window_appended",
 ]
+
+
+_FAR_FUTURE = timedelta(days=366)
+"""Dates that are planned lie nearer; 9999-12-31 and the like stand for "never"."""
 
 
 def was_window_appended(rules: CursorRules, windows: Sequence[Sequence[Any]]) -> bool:
@@ -164,6 +170,7 @@ class FamilyCursors:
         self._notify = notify
         self._stores: dict[tuple[str, str], ParentCursorStates] = {}
         self._checked_tables: set[str] = set()
+        self._far_ahead: set[str] = set()
 
     def loaded_below(self, name: str) -> frozenset[str]:
         """Return the names of the resource and its dependents, at any depth, that are loaded."""
@@ -201,6 +208,8 @@ class FamilyCursors:
         def save() -> None:
             for one in saves:
                 one()
+            if own is not None and not rules.descending:
+                self._warn_of_far_future(plan, own.last_value)
 
         row_filter = RowFilter(
             rules, own, followers, self._notify, plan.sends_start, is_root=parent is None
@@ -211,6 +220,20 @@ class FamilyCursors:
         if rules.end_value is not None and own and plan.appends and parent is None:
             self._append_once(name, rules, row_filter, saves)
         return OpenRowFilter(row_filter, save)
+
+    def _warn_of_far_future(self, plan: ResourcePlan, reached: Any) -> None:
+        """Say once that rows with a placeholder for "never", such as 9999-12-31, have moved the cursor."""
+        name = plan.resource.name
+        # a whole number may be a counter as well as an epoch
+        moment = None if isinstance(reached, int | float) else moment_of(reached)
+        limit = nanoseconds_since_epoch(plan.started + _FAR_FUTURE)
+        if moment is not None and moment > limit and name not in self._far_ahead:
+            self._far_ahead.add(name)
+            self._notify(
+                f"{name}: the cursor is at {reached}, more than a year ahead, so the API is asked for nothing "
+                'older from now on. If that value stands for "none", leave such rows out with a `filter` in '
+                "`processing_steps`, and set the cursor back: `restsource run NAME --set-cursor {name}=VALUE`"
+            )
 
     def forget_outdated(self, plan: ResourcePlan) -> None:
         """Forget a root's cursor, and its dependents' places in its rows, if the API keeps no changes since.
