@@ -1,5 +1,6 @@
 """Each merge strategy leaves the rows of its model, load after load."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -20,6 +21,7 @@ Row = dict[str, Any]
 Table = dict[tuple[Any, ...], Row]
 """Rows by their key."""
 KEY = ("a", "b")
+SEEDS = int(os.environ.get("MERGE_SEEDS", "1"))
 HAS_NEW_DLT = Version(dlt.__version__) >= Version("1.31")
 needs_new_dlt = pytest.mark.skipif(not HAS_NEW_DLT, reason="needs dlt 1.31: see merge_sql.py")
 
@@ -81,7 +83,7 @@ def random_rows(random: Random, version: int) -> list[Row]:
 
 
 @needs_new_dlt
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_each_strategy_leaves_the_rows_of_its_model(
     api: ApiServer, settings: Settings, seed: int
 ) -> None:

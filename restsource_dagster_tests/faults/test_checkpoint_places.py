@@ -345,19 +345,6 @@ def test_relative_times_are_those_of_the_run_that_began_the_load(
     assert ids(settings) == list(range(len(orders.rows)))
 
 
-@pytest.mark.parametrize("kind", ["offset", "page"])
-def test_pages_that_were_prefetched_at_a_checkpoint_are_used_by_the_next_part(
-    orders: PagedOrders, settings: Settings, kind: str
-) -> None:
-    connector = make_connector(orders.api.url, paged(kind, **APPENDED))
-    outcome = ran(load(connector, in_parts(settings)))
-    assert outcome.checkpoints > 3
-    assert ids(settings) == list(range(len(orders.rows)))
-    asked = [seen.query for seen in orders.api.asked("/orders")]
-    known = list(dict.fromkeys(str(sorted(query.items())) for query in asked))
-    assert len(asked) == len(known), "no page is requested twice"
-
-
 def test_params_of_the_first_page_are_not_sent_at_a_place(
     orders: PagedOrders, settings: Settings
 ) -> None:

@@ -270,19 +270,32 @@ SINCE = {
 }
 
 
-@pytest.mark.parametrize("paginator", ["single_page", offset(5), pages(), "auto"])
 @pytest.mark.parametrize("total", ["total", "count", "recordsTotal"])
 def test_the_total_of_the_whole_table_is_not_compared_with_the_rows_of_a_filter(
-    server: FaultServer, settings: Settings, paginator: Any, total: str
+    server: FaultServer, settings: Settings, total: str
 ) -> None:
+    paginators: dict[str, Any] = {
+        "single": "single_page",
+        "offset": offset(5, total_path=total),
+        "page": {**pages(), "total_path": total},
+        "detected": "auto",
+    }
+    given = [
+        {
+            **items(path=name, data_selector="data", paginator=paginator, **SINCE),
+            "name": name,
+            "primary_key": "id",
+        }
+        for name, paginator in paginators.items()
+    ]
     notes = Notes()
-    endpoint = {"data_selector": "data", "paginator": paginator, **SINCE}
-    if isinstance(paginator, dict):
-        endpoint["paginator"] = {**paginator, "total_path": total}
-    connector = connector_of(server.url, {**items(**endpoint), "primary_key": "id"})
-    server.plan["/items"] = once(counted(**{total: 5}))
+    connector = connector_of(server.url, *given)
+    server.plan |= {f"/{name}": once(counted(**{total: 5})) for name in paginators}
     load(connector, settings, observer=notes)
-    assert load(connector, settings, observer=notes)["items"].rows_loaded == 1
+    again = load(connector, settings, observer=notes)
+    assert {name: outcome.rows_loaded for name, outcome in again.items()} == dict.fromkeys(
+        paginators, 1
+    )
     assert notes.texts == []
 
 
