@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from restsource_dagster.authoring.detect_fields import guess_cursors, guess_key
+from restsource_dagster.authoring.detect_fields import guess_cursors, guess_primary_key
 from restsource_dagster.authoring.detect_paging import guess_paginators
 from restsource_dagster.authoring.detect_records import find_records
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer
@@ -44,7 +44,7 @@ def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
         (f"{target}.{guess.place}", guess) for guess in records.guesses
     ]
     paging = _likely(guess_paginators(seen, records.listed)) if records.listed else None
-    key = _likely([made] if (made := guess_key(rows, name, pages=len(pages))) else [])
+    key = _likely([made] if (made := guess_primary_key(rows, name, pages=len(pages))) else [])
     cursor = _likely([g for g in guess_cursors(seen, rows) if "start_param" in (g.value or {})])
     for guess in (paging, key, cursor):
         if guess is not None:
