@@ -55,11 +55,13 @@ def pytest_configure() -> None:
     shell has them in its background.
 
     The examples of the property tests are the same in each run. `--hypothesis-profile=new_examples`
-    looks for others.
+    looks for others, and for twice as many.
     """
     unhurried = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     hypothesis_settings.register_profile("new_examples", unhurried)
-    hypothesis_settings.register_profile("same_examples", unhurried, derandomize=True)
+    hypothesis_settings.register_profile(
+        "same_examples", unhurried, derandomize=True, max_examples=50
+    )
     hypothesis_settings.load_profile("same_examples")
     # modules and tests are a million objects that stay: to look at them all takes a twentieth of the time
     gc.set_threshold(50_000, 20, 50)

@@ -1,6 +1,6 @@
 """What stock dlt accepts we accept, and what it refuses we refuse, but for the documented list.
 
-`PARITY_MUTANTS` sets how many mutants of files there are (500 by default).
+`PARITY_MUTANTS` sets how many mutants of files there are (250 by default).
 """
 
 import logging
@@ -27,7 +27,7 @@ from restsource_dagster_tests.connector.stock_dlt import (
 )
 
 FILES = [*corpus("valid"), *corpus("invalid")]
-MUTANTS = int(os.environ.get("PARITY_MUTANTS", "500"))
+MUTANTS = int(os.environ.get("PARITY_MUTANTS", "250"))
 
 
 @pytest.fixture(autouse=True, scope="module")

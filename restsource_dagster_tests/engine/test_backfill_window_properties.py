@@ -1,6 +1,6 @@
 """Random backfills: windows in any order, repeated and failing, late rows, live runs in between.
 
-`WINDOW_EXAMPLES` sets how many there are (3 by default).
+`WINDOW_EXAMPLES` sets how many there are (2 by default).
 """
 
 import os
@@ -26,7 +26,7 @@ from restsource_dagster_tests.engine.windowed import BOTH_ENDS, Events, live_sta
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
-EXAMPLES = int(os.environ.get("WINDOW_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("WINDOW_EXAMPLES", "2"))
 FIRST = datetime(2024, 2, 27, tzinfo=UTC)
 WINDOWS = 4
 NUMBERS: list[Any] = [0, -5, "40"]

@@ -13,8 +13,6 @@ from restsource_dagster_tests.faults.http_parts import Notes, connector_of
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
-in_both_modes = pytest.mark.parametrize("mode", ["auto", "rows"])
-
 
 def deal(number: int, status: str, at: int) -> dict[str, Any]:
     return {"id": number, "status": status, "at": at, "tags": [f"{number}{status}"]}
@@ -55,8 +53,7 @@ def rows(settings: Settings) -> list[Any]:
     return query(settings, "select id, status from shop.deals order by all")
 
 
-@in_both_modes
-@pytest.mark.parametrize("strategy", ["delete-insert", "upsert"])
+@pytest.mark.parametrize(("strategy", "mode"), [("delete-insert", "auto"), ("upsert", "rows")])
 def test_a_row_that_moves_from_one_resource_to_another_is_one_row(
     api: ApiServer, settings: Settings, mode: str, strategy: str
 ) -> None:

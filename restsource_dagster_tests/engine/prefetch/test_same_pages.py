@@ -1,6 +1,7 @@
 """Whatever an API does, the pages are the same with and without prefetching."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ from restsource_dagster_tests.faults.test_stated_totals import TOTALS, api, offs
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
-CONCURRENCIES = [2, 8, 16]
+CONCURRENCIES = [2, 16]
+EXAMPLES = int(os.environ.get("PREFETCH_EXAMPLES", "60"))
 
 
 def apart_from_ports(seen: Read, server: Any) -> Read:
@@ -120,7 +122,9 @@ def link(seen: Arrival, page: int, body: Any) -> Any:
     delays=st.lists(st.sampled_from([0.0, 0.001, 0.01]), min_size=7, max_size=7),
 )
 @at_most(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_a_page_in_trouble_fails_with_and_without_prefetch(
     server: FaultServer,
