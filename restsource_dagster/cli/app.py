@@ -27,6 +27,7 @@ _COMMANDS = {
     "import": ("import_command", "import_connector"),
     "templates": ("templates_command", "templates"),
     "list": ("list_command", "list_connectors"),
+    "login": ("login_command", "login"),
     "run": ("run_command", "run"),
     "backfill": ("backfill_command", "backfill"),
     "history": ("history_command", "history"),

@@ -9,6 +9,7 @@ __all__ = [
     "ApiKeyOption",
     "BasicOption",
     "BearerOption",
+    "BrowserOption",
     "CallsOption",
     "ConfigsOption",
     "DryRunOption",
@@ -23,6 +24,7 @@ __all__ = [
     "IncludeOption",
     "InputOption",
     "JsonOption",
+    "LoginSecondsOption",
     "MaxMegabytesOption",
     "MaxSecondsOption",
     "NameArgument",
@@ -296,6 +298,24 @@ MaxMegabytesOption = Annotated[
         min=0.001,
     ),
 ]
+BrowserOption = Annotated[
+    bool,
+    _option(
+        "--browser/--no-browser",
+        text="Open the page in the browser of this machine; its address is printed in any case. The answer comes "
+        "to 127.0.0.1, so a browser elsewhere needs the port forwarded.",
+    ),
+]
+LoginSecondsOption = Annotated[
+    float,
+    _option(
+        "--max-seconds",
+        metavar="N",
+        text="Wait so many seconds for the answer. 300 if left out.",
+        min=0.01,
+    ),
+]
+
 MaxSecondsOption = Annotated[
     float,
     _option(

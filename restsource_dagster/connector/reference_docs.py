@@ -234,6 +234,7 @@ _HEADINGS = {
     "DigestAuth": "Auth: digest",
     "HmacAuth": "Auth: hmac",
     "AwsSigV4Auth": "Auth: aws_sigv4",
+    "Authorization": "Auth: authorization",
     "SendAs": "Auth: send_as",
     "SigningKey": "Auth: signing_key, client_key",
     "JsonLinkPaginator": "Paginator: json_link",

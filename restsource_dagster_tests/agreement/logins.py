@@ -3,7 +3,7 @@
 import hmac
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -98,6 +98,10 @@ def bad(name: str, kind: str, **fields: Any) -> Row:
 
 
 CREDENTIALS = "client_credentials"
+PAGES: Sequence[dict[str, Any]] = (
+    {"redirect_host": "127.0.0.1", "scopes": ["a"], "params": {"access_type": "offline"}},
+    {"redirect_host": "localhost", "redirect_port": 8400, "redirect_path": "/cb"},
+)
 REFRESH: dict[str, Any] = {"kind": "refresh_token", "refresh_token": "${TOKEN}"}
 USER: dict[str, Any] = {"kind": "password", "username": "${USER_NAME}", "password": "${PASSWORD}"}
 
@@ -300,6 +304,16 @@ ROWS = (
         client_id=...,
         client_authentication="basic",
     ),
+    *(
+        # a run uses the refresh token that it has
+        login(f"refresh_page_{number}", authorization={"url": "{api}/allow", **page}, **REFRESH)
+        for number, page in enumerate(PAGES)
+    ),
+    bad("refresh_page_path", authorization={"url": "{api}/", "redirect_path": "x"}, **REFRESH),
+    bad("refresh_page_port", authorization={"url": "{api}/", "redirect_port": 0}, **REFRESH),
+    bad("refresh_page_host", authorization={"url": "{api}/", "redirect_host": "::1"}, **REFRESH),
+    bad("refresh_page_url", authorization={"url": "https://<host>/"}, **REFRESH),
+    bad("refresh_page_no_client", authorization={"url": "{api}/"}, client_id=..., **REFRESH),
     login("password", answer=needs(username="ann", password="pass word", client_id="ann"), **USER),
     bad("password_half", "password", username="${USER_NAME}"),
     login("jwt", answer=signed("assertion", "key-1", iss="robot", sub="robot"), **robot()),

@@ -75,10 +75,14 @@ def run(desk: OAuthServer, settings: Settings) -> Outcome:
 
 
 def grant_of(
-    desk: TokenPlace, state_dir: Path, refresh: str | None = FIRST, key: str | None = None
+    desk: TokenPlace,
+    state_dir: Path,
+    refresh: str | None = FIRST,
+    key: str | None = None,
+    **more: Any,
 ) -> RefreshingGrant:
     """What a run requests its access tokens with."""
-    given = auth_of(desk, refresh, client_secret=CLIENT_SECRET)
+    given = auth_of(desk, refresh, client_secret=CLIENT_SECRET, **more)
     login = OAuth2RefreshTokenAuth.model_validate(given)
     endpoint = TokenEndpoint(session_for(desk), Redactor([CLIENT_SECRET, refresh or ""]), login)
     return RefreshingGrant(

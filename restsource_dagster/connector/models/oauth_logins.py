@@ -16,6 +16,7 @@ from restsource_dagster.connector.models.fields import (
 
 __all__ = [
     "OWN_AUTH_FIELDS",
+    "Authorization",
     "OAuth2ClientCredentialsAuth",
     "OAuth2JwtBearerAuth",
     "OAuth2PasswordAuth",
@@ -30,6 +31,7 @@ __all__ = [
 SigningAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
+PortNumber = Annotated[int, *count_from_one(65535)]
 LifetimeSeconds = Annotated[int, *count_from_one(3600)]
 
 
@@ -169,6 +171,28 @@ class OAuth2JwtBearerAuth(OAuthLogin):
     )
 
 
+class Authorization(FileModel):
+    """Where a person allows access, with `restsource login NAME` (RFC 6749, 4.1, and RFC 7636)."""
+
+    url: Text = Field(description="The page of the API where a person logs in and allows access.")
+    scopes: list[Text] | None = Field(
+        default=None, description="What to ask for: the names, joined by spaces."
+    )
+    params: dict[str, Text] | None = Field(
+        default=None,
+        description='More parameters of the page, such as `{"access_type": "offline"}`.',
+    )
+    redirect_host: Literal["127.0.0.1", "localhost"] = Field(
+        default="127.0.0.1",
+        description="How the address that the page redirects to is spelt. It is this machine in any case.",
+    )
+    redirect_port: PortNumber | None = Field(
+        default=None,
+        description="The port of that address, if the API knows one only. A free one if left out.",
+    )
+    redirect_path: Text = Field(default="/callback", description="The path of that address.")
+
+
 class OAuth2RefreshTokenAuth(OAuthLogin):
     """Requests access tokens with a refresh token, which the API may replace each time.
 
@@ -180,7 +204,11 @@ class OAuth2RefreshTokenAuth(OAuthLogin):
     refresh_token: Text | None = Field(
         default=None,
         description="The refresh token to start with. Use a reference such as `${REFRESH_TOKEN}`. "
-        "A changed one is taken in place of the stored one.",
+        "A changed one is taken in place of the stored one. It may be left out with `authorization`.",
+    )
+    authorization: Authorization | None = Field(
+        default=None,
+        description="For `restsource login NAME`, which stores the first refresh token.",
     )
     refresh_token_path: SingleValuePath = Field(
         default="refresh_token", description="Where the response has the next refresh token."
@@ -201,8 +229,23 @@ def oauth_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
     """Yield the contradictions in a login: the field, what is wrong with it, and what to write."""
     yield from _client_problems(auth)
     yield from send_as_problems(auth.send_as)
-    if isinstance(auth, OAuth2RefreshTokenAuth) and auth.refresh_token is None:
-        yield ("refresh_token", "`refresh_token` is missing", 'Add "refresh_token": "${NAME}"')
+    if not isinstance(auth, OAuth2RefreshTokenAuth):
+        return
+    page = auth.authorization
+    if page is None and auth.refresh_token is None:
+        yield (
+            "refresh_token",
+            "`refresh_token` is missing",
+            'Add "refresh_token": "${NAME}", or "authorization": {"url": ...} for `restsource login`',
+        )
+    if page is not None and not auth.client_id:
+        yield ("authorization", "`authorization` needs a `client_id`", 'Add "client_id"')
+    if page is not None and not page.redirect_path.startswith("/"):
+        yield (
+            "authorization",
+            "`redirect_path` starts with no slash",
+            f'Write "redirect_path": "/{page.redirect_path}"',
+        )
 
 
 def _client_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:

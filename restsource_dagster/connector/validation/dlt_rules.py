@@ -32,7 +32,11 @@ from restsource_dagster.connector.models.incremental_cursor import (
     Incremental,
     IncrementalParam,
 )
-from restsource_dagster.connector.models.oauth_logins import OWN_AUTH_FIELDS, OAuthLogin
+from restsource_dagster.connector.models.oauth_logins import (
+    OWN_AUTH_FIELDS,
+    OAuth2RefreshTokenAuth,
+    OAuthLogin,
+)
 from restsource_dagster.connector.models.paginators import paginator_findings
 from restsource_dagster.connector.models.processing_steps import removed_fields
 from restsource_dagster.connector.models.table_hints import (
@@ -335,6 +339,8 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
     # dlt looks an empty one up
     if isinstance(auth, OAuthLogin) and auth.access_token_url:
         yield from url_findings(auth.access_token_url, (*at, "access_token_url"))
+    if isinstance(auth, OAuth2RefreshTokenAuth) and auth.authorization is not None:
+        yield from url_findings(auth.authorization.url, (*at, "authorization", "url"))
     if isinstance(auth, LoginAuth) and is_full_url(auth.path):
         yield from url_findings(auth.path, (*at, "path"))
     for name, problem, fix in auth_problems(auth):

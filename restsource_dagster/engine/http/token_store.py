@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -181,7 +181,8 @@ class TokenStore:
         """
         start = login.refresh_token
         # the hash: the name of a file is no place for a secret
-        origin = _hash_of(start) if start else f"login of {connector}"
+        scopes = login.authorization.scopes if login.authorization else None
+        origin = _hash_of(start) if start else f"login of {connector} for {scopes}"
         name = _hash_of(json.dumps([login.access_token_url, login.client_id, origin]))
         return TokenFile(self.state_dir / "tokens" / f"{name[:40]}.json", self.key)
 
@@ -215,6 +216,22 @@ class RefreshingGrant:
             if stored.access_token and stored.access_token != refused and left > 0:
                 return IssuedToken(stored.access_token, left, {})
             return self._refresh(stored)
+
+    def begin(self, grant: Mapping[str, str]) -> None:
+        """Request the first tokens by another grant, and store them for all later runs.
+
+        Raises `TokenError`, also if the answer has no refresh token.
+        """
+        with self.file.locked():
+            issued = self.endpoint.request(grant)
+            tokens = self._stored_of(issued, "")
+            if not tokens.refresh_token:
+                raise TokenError(
+                    "the API gave an access token and no refresh token. Ask for one: many APIs want a scope such "
+                    'as `offline_access`, or `"params": {"access_type": "offline", "prompt": "consent"}` in '
+                    "`authorization`"
+                )
+            self.file.write(tokens)
 
     def _refresh(self, stored: StoredTokens) -> IssuedToken:
         refresh_token = stored.refresh_token or self.login.refresh_token

@@ -23,6 +23,7 @@ from restsource_dagster.connector.models.auth import (
 )
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.connector_file import HttpSettings, Tls
+from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.oauth_logins import (
     OAuth2RefreshTokenAuth,
     OAuthLogin,
@@ -34,7 +35,6 @@ from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.graphql_answers import QueryBudget, is_throttled
 from restsource_dagster.engine.http.oauth import (
-    IssueToken,
     LoginRequest,
     RenewingToken,
     TokenEndpoint,
@@ -328,6 +328,11 @@ class EndpointFactory:
             from restsource_dagster.engine.http.request_signing import make_signer
 
             return make_signer(auth)
+        if isinstance(auth, AuthBase):
+            return auth
+        return self._make_token(auth, counts)
+
+    def _make_token(self, auth: FileModel | None, counts: ResourceCounts) -> RenewingToken | None:
         # requests for tokens keep to the rules, too, at the origin that they go to
         if isinstance(auth, LoginAuth):
             is_url = urlsplit(auth.path).scheme in ("http", "https")
@@ -335,22 +340,27 @@ class EndpointFactory:
             session = self._session(url, None, counts)
             send_as = auth.send_as if auth.token_path else SendAs(location="cookie")
             return RenewingToken(LoginRequest(session, self.redactor, auth, url), send_as)
+        if isinstance(auth, OAuth2RefreshTokenAuth):
+            return RenewingToken(self.refreshing_grant(auth, counts), auth.send_as)
         if isinstance(auth, OAuthLogin):
-            session = self._session(auth.access_token_url, None, counts)
-            endpoint = TokenEndpoint(session, self.redactor, auth)
-            return RenewingToken(self._issue(endpoint, auth), auth.send_as)
-        return auth if isinstance(auth, AuthBase) else None
+            return RenewingToken(grant_token(self._token_endpoint(auth, counts)), auth.send_as)
+        return None
 
-    def _issue(self, endpoint: TokenEndpoint, login: OAuthLogin) -> IssueToken:
-        if not isinstance(login, OAuth2RefreshTokenAuth):
-            return grant_token(endpoint)
+    def refreshing_grant(
+        self, login: OAuth2RefreshTokenAuth, counts: ResourceCounts
+    ) -> RefreshingGrant:
+        """Return what requests the tokens of a login, and stores them."""
         return RefreshingGrant(
-            endpoint,
+            self._token_endpoint(login, counts),
             login,
             self._tokens.file_of(login, self._connector),
             self._connector,
             lambda text: self._progress.message(f"token: {text}"),
         )
+
+    def _token_endpoint(self, login: OAuthLogin, counts: ResourceCounts) -> TokenEndpoint:
+        session = self._session(login.access_token_url, None, counts)
+        return TokenEndpoint(session, self.redactor, login)
 
 
 def _tls_files(tls: Tls, folder: Path) -> TlsFiles:
