@@ -34,13 +34,9 @@ from restsource_dagster.authoring.importing.param_names import (
 )
 from restsource_dagster.authoring.importing.source_files import SourceError
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.auth import (
-    ApiKeyAuth,
-    BearerAuth,
-    HttpBasicAuth,
-    OAuth2ClientCredentialsAuth,
-)
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
 from restsource_dagster.connector.models.incremental_cursor import Incremental
+from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.paginators import OffsetPaginator, PageNumberPaginator
 
 __all__ = [
