@@ -38,13 +38,13 @@ def at_start() -> set[str]:
 
 def test_checking_a_file_imports_the_models_and_the_command_line_only() -> None:
     code = CHECK.format(path=str(ROOT / "configs" / "nyc_flights.json"))
-    needed = {"restsource_dagster", "yaml", *TYPER, *PYDANTIC}
+    needed = {"restsource_dagster", *TYPER, *PYDANTIC}
     assert imported(code) - at_start() == needed
 
 
 def test_checking_the_folder_of_the_settings_imports_these_too() -> None:
     code = "from restsource_dagster.cli import main; assert main(['check', '-q']) == 0"
-    needed = {"restsource_dagster", "yaml", *TYPER, *PYDANTIC, *SETTINGS}
+    needed = {"restsource_dagster", *TYPER, *PYDANTIC, *SETTINGS}
     assert imported(code) - at_start() == needed
 
 

@@ -25,7 +25,6 @@ from restsource_dagster.cli.output import (
     print_json,
     print_lines,
 )
-from restsource_dagster.connector.fixes import fix_file
 from restsource_dagster.connector.loader import (
     LoadedFile,
     is_connector_file,
@@ -65,7 +64,7 @@ def check(
     """
     with_resources = as_json or not quiet
     files = _check_paths(paths or [], configs, with_resources=with_resources)
-    if fix and (diffs := [diff for file in files if (diff := fix_file(file.path))]):
+    if fix and (diffs := _fix(files)):
         files = _check_paths(paths or [], configs, with_resources=with_resources)
         if not as_json:
             print_lines(line for diff in diffs for line in diff.splitlines())
@@ -133,6 +132,13 @@ def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedF
     # Together, so that two files with one connector name are found.
     alone = iter_files(path for path in paths if not _is_folder(path))
     return chain(chain.from_iterable(folders), alone)
+
+
+def _fix(files: Sequence[_CheckedFile]) -> list[str]:
+    """Mend the files, and return the changes as diffs."""
+    from restsource_dagster.connector.fixes import fix_file
+
+    return [diff for file in files if (diff := fix_file(file.path))]
 
 
 def _is_folder(path: Path) -> bool:

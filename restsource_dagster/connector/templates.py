@@ -33,7 +33,6 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_list,
     quoted_name,
 )
-from restsource_dagster.connector.validation.schema_errors import schema_findings
 
 __all__ = [
     "ALL_OTHERS",
@@ -211,6 +210,8 @@ def _read_template(name: str, folder: Path) -> Template | tuple[Problem, ...]:
     try:
         model = TemplateHead.model_validate(head)
     except ValidationError as error:
+        from restsource_dagster.connector.validation.schema_errors import schema_findings
+
         return tuple(map(document.located, schema_findings(TemplateHead, error, head)))
     template = Template(name, document, model)
     findings = tuple(_template_findings(template))

@@ -11,8 +11,12 @@ from typing import Any
 
 from restsource_dagster.connector.parsing.json_parser import parse_json
 from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
-from restsource_dagster.connector.parsing.source_map import LocatedFinding, SourceNode, TextLines
-from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
+from restsource_dagster.connector.parsing.source_map import (
+    LocatedFinding,
+    ParsedText,
+    SourceNode,
+    TextLines,
+)
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
 __all__ = ["YAML_SUFFIXES", "Document", "parse_document", "read_content", "read_document"]
@@ -88,11 +92,18 @@ def parse_document(path: Path, content: bytes) -> Document | tuple[Problem, ...]
     lines = TextLines(text)
     if not text.strip():
         return (empty_file().at(path, 1, 1),)
-    parsed = parse_yaml(text) if path.suffix.lower() in YAML_SUFFIXES else parse_json(text)
+    parsed = _parse_yaml(text) if path.suffix.lower() in YAML_SUFFIXES else parse_json(text)
     problems = _located(path, lines, parsed.findings)
     if not parsed.usable:
         return problems
     return Document(path, parsed.value, lines, parsed.source_map, problems)
+
+
+def _parse_yaml(text: str) -> ParsedText:
+    # Most files are JSON, and PyYAML takes a while to import.
+    from restsource_dagster.connector.parsing.yaml_parser import parse_yaml
+
+    return parse_yaml(text)
 
 
 def _located(

@@ -69,7 +69,6 @@ from restsource_dagster.connector.validation.response_action_rules import (
     check_response_actions,
     warn_of_ignored_refusals,
 )
-from restsource_dagster.connector.validation.schema_errors import schema_findings
 from restsource_dagster.connector.validation.shared_tables import check_shared_tables, shares_table
 from restsource_dagster.connector.validation.window_rules import check_max_rows, check_windows
 
@@ -117,6 +116,9 @@ def _validate_file(value: dict[str, Any], findings: list[Finding]) -> ConnectorF
     try:
         return ConnectorFile.model_validate(value)
     except ValidationError as error:
+        # most files are right
+        from restsource_dagster.connector.validation.schema_errors import schema_findings
+
         findings.extend(schema_findings(ConnectorFile, error, value))
         return None
 

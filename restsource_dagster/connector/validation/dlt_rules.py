@@ -65,7 +65,6 @@ from restsource_dagster.connector.validation.merged_resource import (
     max_table_nesting,
     report_skip,
 )
-from restsource_dagster.connector.validation.suggestions import suggest_jsonpath
 
 __all__ = [
     "REFUSALS",
@@ -412,6 +411,8 @@ def check_endpoint_rules(merged: MergedResource) -> None:
     _check_graphql(merged)
     selector = endpoint.data_selector
     if selector and not is_jsonpath(without_references(selector)):
+        from restsource_dagster.connector.validation.suggestions import suggest_jsonpath
+
         merged.report(
             merged.endpoint_location("data_selector"),
             "`data_selector` is not a JSON path that dlt can read",
