@@ -11,6 +11,7 @@ from restsource_dagster.connector.models.processing_steps import compile_jq
 from restsource_dagster.engine.dlt_compat import RECORD_KEY_PATTERNS, jsonpath
 from restsource_dagster.engine.paging.records import NotDetectedError, detect_selector
 from restsource_dagster.engine.paging.response_checks import (
+    ID_KEYS,
     describe_failure,
     failure_beside_records,
     failure_field,
@@ -114,6 +115,10 @@ def _named_list(answer: SeenAnswer) -> FoundRecords | None:
         return _found(
             json_path(path), items, f"`{'.'.join(path)}` is called as the last part of the URL"
         )
+    # an object with an id is itself a row, as an order is that has lines
+    lists = [one for one in lists if not _is_in_record(answer.body, one[0])]
+    if not lists:
+        return None
     usual = [one for one in lists if one[0][-1].lower() in RECORD_KEY_PATTERNS]
     path, items = max(usual or lists, key=lambda one: (len(one[1]), -len(one[0])))
     others = ", ".join(f"`{'.'.join(other)}`" for other, _ in lists if other != path)
@@ -121,6 +126,14 @@ def _named_list(answer: SeenAnswer) -> FoundRecords | None:
     evidence = f"`{'.'.join(path)}` is {'the only list of objects' if is_only else 'the longest list of objects'}"
     evidence += "" if is_only else f"; there is {others}, too"
     return _found(json_path(path), items, evidence, is_sure=is_only)
+
+
+def _is_in_record(body: Any, path: Path) -> bool:
+    for key in path:
+        if ID_KEYS & {str(name).lower() for name in body}:
+            return True
+        body = body[key]
+    return False
 
 
 def _keyed(body: Any) -> FoundRecords | None:

@@ -314,6 +314,12 @@ class _PreviewReader:
             window=window,
             part=_PreviewPart(root, may_call=partial(self._may_call, root)),
         )
+        if not self.with_tables:
+            # dlt reads a source without a pipeline, too, and keeps its state in memory
+            for _ in source.source:
+                continue
+            self._conclude(source)
+            return None
         pipeline = dlt.pipeline(
             pipeline_name=self.connector.name,
             pipelines_dir=f"{self.folder}/{folder}",
@@ -322,8 +328,6 @@ class _PreviewReader:
         )
         pipeline.extract(source.source, loader_file_format="jsonl")
         self._conclude(source)
-        if not self.with_tables:
-            return None
         pipeline.normalize()
         return _Tables.of(pipeline)
 
