@@ -45,8 +45,8 @@ def import_connector(
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a connector file of cURL commands, an OpenAPI document, a Postman collection, a HAR file or an
-    Airbyte manifest.
+    """Write a connector file of cURL commands, an OpenAPI document, a Postman collection, a HAR file, an
+    Airbyte manifest or dlt's Python code.
 
     Reports what was mapped, what was guessed with which evidence, and what was not mapped, by its path in the
     source. Secrets become references: their values go into `.env` with --env, and nowhere else. Only the given

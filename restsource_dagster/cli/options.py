@@ -146,7 +146,7 @@ ImportArgument = Annotated[
     list[str] | None,
     _argument(
         "[KIND] [FILE]",
-        "What to import: a kind (curl, openapi, postman, har, airbyte; found out if left out) and files. "
+        "What to import: a kind (curl, openapi, postman, har, airbyte, dlt; found out if left out) and files. "
         "Further files are those that the first one refers to. `-` or no file is standard input.",
     ),
 ]

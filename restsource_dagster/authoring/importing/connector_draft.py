@@ -21,6 +21,7 @@ from restsource_dagster.connector.validation.connector_builder import parse_conn
 from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = [
+    "IMPORT_SCHEDULE",
     "ConnectorDraft",
     "assemble",
     "file_text",
@@ -29,7 +30,7 @@ __all__ = [
     "without_parent_cursors",
 ]
 
-_SCHEDULE = {"mode": "hours", "interval": 1}
+IMPORT_SCHEDULE = {"mode": "hours", "interval": 1}
 _LINE_LENGTH = 100
 _MAX_ROUNDS = 200
 
@@ -56,7 +57,7 @@ def assemble(api: ImportedApi) -> ConnectorDraft:
         "$schema": "../schema/connector.schema.json",
         "name": api.name,
         "description": api.description,
-        "schedule": dict(_SCHEDULE),
+        "schedule": dict(IMPORT_SCHEDULE),
         "client": _without_empty(client),
         "resources": [_resource_value(endpoint) for endpoint in api.endpoints],
     }
@@ -220,6 +221,8 @@ def _cut_for(value: dict[str, Any], error: Finding) -> tuple[str, ...] | None:
     if steps[:1] == ("resources",) and len(steps) > 1:
         name = value["resources"][int(steps[1])].get("name")
         return ("resources", str(name), *_removable(steps[2:]))
+    if steps[:1] == ("resource_defaults",):
+        return ("resource_defaults", *_removable(steps[1:]))
     if steps[:1] == ("client",) and len(steps) > 1 and steps[1] != "base_url":
         return steps[:3] if steps[1] == "headers" else steps[:2]
     return None

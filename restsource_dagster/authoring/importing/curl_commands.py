@@ -245,7 +245,6 @@ _REASONS = {
     "-T": "sends a file, and a connector only reads",
     "--aws-sigv4": "signatures are not supported",
     "--retry": "requests are retried anyway",
-    "--digest": "HTTP Digest is not supported",
     "--ntlm": "this kind of login is not supported",
 }
 _SAME_OPTION = {
@@ -371,6 +370,9 @@ class _LabelledCommand:
         body = self.fields["body"]
         login = self.fields["basic"]
         method, method_labels = self._method()
+        if login:
+            for label, _ in self.command.values("digest"):
+                piece.get(label).mapped("client.auth")
         for label in method_labels:
             piece.get(label).mapped("the method of the request")
         return SentRequest(
@@ -385,7 +387,7 @@ class _LabelledCommand:
             body="".join(value for _, _, value in body) if body else None,
             body_piece=piece.get(body[0][0]) if body else None,
             login=SentLogin(
-                "basic",
+                "digest" if self.command.values("digest") else "basic",
                 {"username": login[-1][1], "password": login[-1][2]},
                 piece.get(login[-1][0]),
             )
@@ -415,7 +417,7 @@ def _labelled(command: _Command) -> _LabelledCommand:
     labeller.label("url", url)
     for name, value in query:
         labeller.add("query", f"?{name}", name, value)
-    no_basic = command.values("digest") or command.values("other_auth")
+    no_basic = command.values("other_auth")
     for dest, option, value in command.noted:
         if dest == "user" and no_basic:
             labeller.label(option, value)

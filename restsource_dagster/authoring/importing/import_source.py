@@ -18,7 +18,7 @@ from restsource_dagster.connector.validation.diagnostics import Finding
 
 __all__ = ["IMPORT_KINDS", "ImportKind", "ImportResult", "find_kind", "import_source"]
 
-ImportKind = Literal["curl", "openapi", "postman", "har", "airbyte"]
+ImportKind = Literal["curl", "openapi", "postman", "har", "airbyte", "dlt"]
 IMPORT_KINDS: tuple[ImportKind, ...] = get_args(ImportKind)
 
 Reader = Callable[[Sequence[SourceFile], str | None], ConnectorDraft]
@@ -28,6 +28,7 @@ _READERS: dict[str, tuple[str, str]] = {
     "postman": ("postman_collection", "read_postman"),
     "har": ("har_archive", "read_har"),
     "airbyte": ("airbyte_manifest", "read_airbyte"),
+    "dlt": ("dlt_code", "read_dlt"),
 }
 """The module and the function of each kind. Only that of the kind in question is imported."""
 
@@ -88,9 +89,13 @@ def import_source(
 def find_kind(file: SourceFile) -> ImportKind:
     """Return what kind of source a file is. Raises `SourceError` if it is none that is known."""
     from restsource_dagster.authoring.importing.curl_commands import is_curl
+    from restsource_dagster.authoring.importing.dlt_code import is_dlt_code
 
     if is_curl(file.text):
         return "curl"
+    # a document may name such a call, too, but in a text of JSON or YAML
+    if is_dlt_code(file.text) and not file.text.lstrip().startswith(("{", "[")):
+        return "dlt"
     try:
         value = parse_data(file)
     except SourceError:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from restsource_dagster.authoring.importing.source_pieces import Ledger
-from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.auth import (
+    ApiKeyAuth,
+    BearerAuth,
+    DigestAuth,
+    HttpBasicAuth,
+)
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.oauth_logins import (
     OAuth2ClientCredentialsAuth,
@@ -53,6 +58,7 @@ ImportedAuth = (
     BearerAuth
     | ApiKeyAuth
     | HttpBasicAuth
+    | DigestAuth
     | OAuth2ClientCredentialsAuth
     | OAuth2PasswordAuth
     | OAuth2RefreshTokenAuth

@@ -12,7 +12,12 @@ from restsource_dagster.authoring.importing.imported_api import (
 )
 from restsource_dagster.authoring.importing.openapi_schemas import References
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.auth import (
+    ApiKeyAuth,
+    BearerAuth,
+    DigestAuth,
+    HttpBasicAuth,
+)
 from restsource_dagster.connector.models.oauth_logins import (
     OAuth2ClientCredentialsAuth,
     OAuth2PasswordAuth,
@@ -100,7 +105,14 @@ class OpenApiLogins:
         if name == "bearer":
             scheme.mapped("client.auth")
             return BearerAuth(type="bearer", token=self.variables.reference("token"))
-        scheme.not_mapped("of HTTP's logins, basic and bearer are supported")
+        if name == "digest":
+            scheme.mapped("client.auth")
+            return DigestAuth(
+                type="digest",
+                username=self.variables.reference("username"),
+                password=self.variables.reference("password"),
+            )
+        scheme.not_mapped("of HTTP's logins, basic, bearer and digest are supported")
         return None
 
     def _basic(self, scheme: Piece) -> ImportedAuth:

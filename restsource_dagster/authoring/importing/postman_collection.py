@@ -290,8 +290,8 @@ class _CollectionReader:
         values = self._attributes(piece.get(kind))
         if kind == "bearer":
             return SentLogin("bearer", values, piece)
-        if kind == "basic":
-            return SentLogin("basic", values, piece)
+        if kind in ("basic", "digest"):
+            return SentLogin("digest" if kind == "digest" else "basic", values, piece)
         if kind == "apikey":
             named = {"name": values.get("key", "Authorization"), "value": values.get("value", "")}
             location = "query" if values.get("in") == "query" else "header"

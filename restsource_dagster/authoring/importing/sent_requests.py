@@ -34,7 +34,12 @@ from restsource_dagster.authoring.importing.param_names import (
 )
 from restsource_dagster.authoring.importing.source_files import SourceError
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.auth import (
+    ApiKeyAuth,
+    BearerAuth,
+    DigestAuth,
+    HttpBasicAuth,
+)
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.paginators import OffsetPaginator, PageNumberPaginator
@@ -71,7 +76,7 @@ class SentField:
 class SentLogin:
     """A login that a source names apart from the headers. `values` has its parts by the names in `auth`."""
 
-    kind: Literal["bearer", "basic", "key", "client_credentials"]
+    kind: Literal["bearer", "basic", "digest", "key", "client_credentials"]
     values: Mapping[str, str]
     piece: Piece
     location: Literal["header", "query"] = "header"
@@ -342,6 +347,12 @@ class _RequestReader:
         values = login.values
         if login.kind == "basic":
             return self.basic(values.get("username", ""), values.get("password", ""))
+        if login.kind == "digest":
+            return DigestAuth(
+                type="digest",
+                username=self.secret("username", values.get("username", "")),
+                password=self.secret("password", values.get("password", "")),
+            )
         if login.kind == "bearer":
             return BearerAuth(type="bearer", token=self.secret("token", values.get("token", "")))
         if login.kind == "key":

@@ -317,7 +317,11 @@ def test_a_cursor_needs_a_filter_and_a_field(filter_param: Any, field: Any, curs
             {"type": "openIdConnect", "openIdConnectUrl": "https://a.example.com"},
             {"type": "bearer", "token": "${SHOP_TOKEN}"},
         ),
-        ({"type": "http", "scheme": "digest"}, None),
+        (
+            {"type": "http", "scheme": "digest"},
+            {"type": "digest", "username": "${SHOP_USERNAME}", "password": "${SHOP_PASSWORD}"},
+        ),
+        ({"type": "http", "scheme": "hoba"}, None),
         ({"type": "mutualTLS"}, None),
     ],
 )
