@@ -260,9 +260,9 @@ class EndpointReader:
     """False if dlt chose the selector, as it does for a path that ends in an id."""
     actions: Sequence[ResponseAction] = ()
     allows_errors: bool = False
+    """True if rows are loaded although the answer says beside them that something failed."""
     allowed_error_paths: Collection[str] = ()
     """Where GraphQL errors beside rows are allowed."""
-    """True if rows are loaded although the answer says beside them that something failed."""
     max_pages: int = 100_000  # above any real API: a guard against paging without an end
     listener: PageListener | None = None
     prefetcher: PagePrefetch | None = None
