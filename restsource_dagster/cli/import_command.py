@@ -140,7 +140,7 @@ def _report_lines(path: Path, result: ImportResult, missing: Sequence[str]) -> I
         print_lines([result.text.rstrip("\n")])
     names = [str(each["name"]) for each in result.draft.value["resources"]]
     wrote = "Made a connector" if path == _STDOUT else f"Wrote {printable(str(path))}"
-    yield f"{wrote} of {len(names)} resources: {printable(', '.join(names))}."
+    yield f"{wrote} of {len(names)} resource{'' if len(names) == 1 else 's'}: {printable(', '.join(names))}."
     by_state = {
         state: [fate for fate in result.fates if fate.state == state]
         for state in ("mapped", "guessed", "not_mapped")

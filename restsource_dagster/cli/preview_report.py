@@ -88,7 +88,8 @@ def _facts(resource: PreviewedResource) -> Iterator[str]:
             if cursor.lowest is not None
             else "no row with a value"
         )
-        yield f"  cursor   {printable(cursor.path)}: {shown}, asked from {printable(str(cursor.start))}"
+        asked = f", asked from {printable(str(cursor.start))}" if cursor.start is not None else ""
+        yield f"  cursor   {printable(cursor.path)}: {shown}{asked}"
     if resource.calls_left:
         yield f"  left     {_count(resource.calls_left, 'further call')} not made (--calls)"
 
