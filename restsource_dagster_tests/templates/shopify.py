@@ -6,6 +6,7 @@ short, so that small histories have several. See `shopify_engine` for queries, c
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -87,6 +88,9 @@ class Shopify:
         """Events that happened, and that the API does not tell yet."""
         self.shop_metafields: dict[str, Record] = {}
         self.fulfillments: dict[str, Record] = {}
+        self.bulk: dict[str, Record] = {}
+        self.expires_links = False
+        """True if the first link of each bulk operation has expired."""
         self.server = GraphQLServer(self._root(), rate)
         api.answers[f"/admin/api/{VERSION}/graphql.json"] = self._answer
         for _ in range(2):
@@ -122,7 +126,31 @@ class Shopify:
                 "metafields": self._rows_of(self.shop_metafields),
             },
             "node": self._node,
+            "bulkOperationRunQuery": self._start_bulk,
         }
+
+    def _start_bulk(self, *, query: str, **_: Any) -> Record:
+        if any(one["status"] != "COMPLETED" for one in self.bulk.values()):
+            problem = "A bulk query operation for this app and shop is already in progress"
+            return {"bulkOperation": None, "userErrors": [{"message": problem}]}
+        content, problem = self.server.lines(query)
+        if problem:
+            return {"bulkOperation": None, "userErrors": [{"message": problem}]}
+        key = self._gid("BulkOperation")
+        one = {"__typename": "BulkOperation", "id": key, "status": "CREATED", "content": content}
+        self.bulk[key] = {**one, "links": 0}
+        return {"bulkOperation": self.bulk[key], "userErrors": []}
+
+    def _ask_bulk(self, one: Record) -> Record:
+        """Return a bulk operation: each time it is asked for it has come further, or has another link."""
+        one["status"] = {"CREATED": "RUNNING"}.get(one["status"], "COMPLETED")
+        if one["status"] == "COMPLETED" and one["content"]:
+            one["links"] += 1
+            path = f"/bulk/{one['id'].rpartition('/')[2]}/{one['links']}"
+            is_expired = self.expires_links and one["links"] == 1
+            self._api.answers[path] = Answer(b"", 403) if is_expired else Answer(one["content"])
+            one["url"] = f"{self._api.url.replace('127.0.0.1', 'localhost')}{path}?sig=secret"
+        return one
 
     def _rows_of(
         self,
@@ -140,6 +168,8 @@ class Shopify:
         return answer
 
     def _node(self, id: str) -> Record | None:  # noqa: A002 - the argument's name in the API
+        if id in self.bulk:
+            return self._ask_bulk(self.bulk[id])
         refunds = {
             one["id"]: one for each in self.records["orders"].values() for one in each["refunds"]()
         }
@@ -380,13 +410,14 @@ class Shopify:
                 item = self._gid("InventoryItem")
                 one["inventoryItem"] = {"id": item}
                 self.items[item] = {"id": item, "updatedAt": self._stamp}
+                self.items[item]["inventoryLevels"] = self._rows_of(partial(self._levels_of, item))
                 for location in self.locations:
                     level = f"gid://shopify/InventoryLevel/{location[-3:]}?inventory_item_id={item[-6:]}"
                     self.levels[level] = {
                         "id": level,
                         "isActive": True,
                         "item": {"id": item},
-                        "location": location,
+                        "location": {"id": location},
                         "updatedAt": self._stamp,
                     }
 
@@ -440,8 +471,11 @@ class Shopify:
         key = self._gid("Location")
         self.locations[key] = {"id": key, "name": "Berlin"}
         self.locations[key]["inventoryLevels"] = self._rows_of(
-            lambda: [one for one in self.levels.values() if one["location"] == key]
+            lambda: [one for one in self.levels.values() if one["location"]["id"] == key]
         )
+
+    def _levels_of(self, item: str) -> list[Record]:
+        return [one for one in self.levels.values() if one["item"]["id"] == item]
 
     def _members(self, one: Record) -> Iterator[Record]:
         products = self.records["products"]

@@ -10,7 +10,7 @@ import re
 import time
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,7 +40,7 @@ __all__ = ["GraphQLServer", "Record", "connection"]
 
 Record = dict[str, Any]
 SCHEMA = build_schema((Path(__file__).parent / "shopify_schema.graphql").read_text())
-_MOST_ROWS, _MOST_COST = 250, 1000
+_MOST_ROWS, _MOST_COST, _MOST_CONNECTIONS = 250, 1000, 5
 _TERM = re.compile(r"(\w+):(>=|<=|>|<)?'?([^'\s]+)'?")
 _FIELDS = {"updated_at": "updatedAt", "created_at": "createdAt", "action": "action"}
 _FIELDS |= {"subject_type": "subjectType"}
@@ -83,7 +83,7 @@ class GraphQLServer:
                 variable_values=body.get("variables"),
                 operation_name=body.get("operationName"),
                 field_resolver=_resolve,
-                type_resolver=lambda value, *_: str(value["__typename"]),
+                type_resolver=_type_of,
             ),
         )
         if result.errors:
@@ -91,6 +91,24 @@ class GraphQLServer:
         actual = _objects_in(result.data)
         self._available -= actual
         return Answer({"data": result.data, "extensions": self._costs(cost, actual)})
+
+    def lines(self, query: str) -> tuple[bytes, str]:
+        """Return the file of a bulk operation, one object in a line, or what is wrong with its query.
+
+        Children have a line of their own with the id of their parent, after it.
+        """
+        document = parse(query)
+        errors = validate(SCHEMA, document)
+        connections = query.count("edges")
+        if errors or not 0 < connections <= _MOST_CONNECTIONS:
+            return b"", errors[0].message if errors else "A bulk query has one to five connections"
+        result = execute(
+            SCHEMA, document, self._root, field_resolver=_resolve, type_resolver=_type_of
+        )
+        assert isinstance(result, ExecutionResult)
+        assert not result.errors, result.errors
+        flat = [json.dumps(one) for one in _flat(result.data or {}, None)]
+        return "".join(f"{line}\n" for line in flat).encode(), ""
 
     def _refilled(self) -> float:
         now = time.monotonic()
@@ -113,6 +131,8 @@ class GraphQLServer:
         return Answer({"errors": [error], **({"extensions": extensions} if extensions else {})})
 
     def _cost_of(self, operation: OperationDefinitionNode, variables: Mapping[str, Any]) -> int:
+        if operation.operation.value == "mutation":
+            return 10
         assert SCHEMA.query_type is not None
         return _cost(operation.selection_set, SCHEMA.query_type, variables)
 
@@ -156,6 +176,20 @@ def _objects_in(value: Any) -> int:
     return sum(map(_objects_in, value)) if isinstance(value, list) else 0
 
 
+def _flat(value: Record, parent: str | None) -> Iterator[Record]:
+    """Yield the object of a row without its connections, then the rows of these."""
+    own = {k: v for k, v in value.items() if not (isinstance(v, dict) and "edges" in v)}
+    if own:
+        yield {**own, **({"__parentId": parent} if parent else {})}
+    for name in value.keys() - own.keys():
+        for edge in value[name]["edges"]:
+            yield from _flat(edge["node"], own.get("id"))
+
+
+def _type_of(value: Record, *_: Any) -> str:
+    return str(value["__typename"])
+
+
 def _resolve(source: Any, info: GraphQLResolveInfo, **arguments: Any) -> Any:
     value = source.get(info.field_name)
     if callable(value):
@@ -186,17 +220,18 @@ def connection(records: Callable[[], Iterable[Record]], page: int) -> Callable[.
     """Return a field that answers with pages of at most `page` records, sorted by a field and the id."""
 
     def answer(
-        *, first: int, after: str | None = None, query: str | None = None, **more: Any
+        *, first: int | None = None, after: str | None = None, query: str | None = None, **more: Any
     ) -> Record:
         field = _FIELDS.get(str(more.get("sortKey")).lower(), "id")
         found = sorted(_matching(records(), query), key=lambda one: _place(one, field))
         if after is not None:
             last = json.loads(b64decode(after))
             found = [one for one in found if _place(one, field) > last]
-        shown = found[: min(first, page)]
+        # without `first` it is a bulk operation, which the API pages itself
+        shown = found if first is None else found[: min(first, page)]
         end = b64encode(json.dumps(_place(shown[-1], field)).encode()).decode() if shown else None
         info = {"endCursor": end, "hasNextPage": len(shown) < len(found), "hasPreviousPage": False}
-        return {"nodes": shown, "pageInfo": info}
+        return {"nodes": shown, "edges": [{"node": one} for one in shown], "pageInfo": info}
 
     return answer
 

@@ -1,6 +1,7 @@
 """The template `shopify` leaves the tables that the API has, run after run."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from graphql import parse, validate
 
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
@@ -44,6 +46,36 @@ def tables(settings: Settings, shop: Shopify) -> Tables:
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
 def test_each_query_is_one_that_the_schema_allows(path: Path) -> None:
     assert validate(SCHEMA, parse(path.read_text())) == []
+
+
+def test_bulk_operations_load_whole_tables(api: ApiServer, settings: Settings) -> None:
+    shop = Shopify(api, 2, families=list(FAMILIES))
+    file = {**shop.file, "template": "shopify_bulk", "resources": ["*"]}
+    settings.configs.mkdir()
+    (settings.configs / "history.json").write_text(json.dumps(file))
+    connector = load_file(settings.configs / "history.json").connector
+    assert connector is not None
+    names = [resource.name for resource in connector.resources]
+    for shop.expires_links in (False, True):
+        shop.change(20)
+        outcomes = ingest(connector, settings=settings, environment={}, sleep=lambda _: None)
+        assert [outcome.failure for outcome in outcomes] == [None] * len(names)
+        expected = {table: rows for table, rows in shop.expected().items() if table in names}
+        assert set(expected) == set(names)
+        found = {
+            table: query(settings, f"SELECT {of_bulk(shop.columns[table])} FROM history.{table}")
+            for table in names
+        }
+        assert Difference.between(expected, found) == []
+    # the files are at another origin, which gets no token
+    files = [seen for seen in api.seen if seen.path.startswith("/bulk/")]
+    assert files
+    assert not any("x-shopify-access-token" in seen.headers for seen in files)
+
+
+def of_bulk(columns: str) -> str:
+    """The columns of the other template, which has the id of a parent as `_orders_id`."""
+    return re.sub(r"_(\w+)s_id", r"\1_id", columns)
 
 
 def test_all_tables_are_those_of_the_api_and_no_query_is_refused(
