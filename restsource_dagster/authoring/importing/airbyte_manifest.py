@@ -299,7 +299,7 @@ class _ManifestReader:
             else:
                 record_filter.mapped(target)
                 record_filter.get("condition").mapped(target)
-                steps.append(FilterStep(filter=program))
+                steps.append(FilterStep.of({"filter": program}))
         for each in component.parts("transformations"):
             made = _transformation(each, expressions)
             if made is None:
@@ -359,7 +359,7 @@ class _ManifestReader:
             return None
         for each in ("type", "inject_into", "field_name"):
             option.get(each).mapped("client.auth")
-        return ApiKeyAuth.model_validate(
+        return ApiKeyAuth.of(
             {"type": "api_key", "name": name, "api_key": key, "location": places[place]}
         )
 
@@ -385,11 +385,9 @@ class _ManifestReader:
         component.get("grant_type").mapped("client.auth")
         is_client = component.get("grant_type").text == "client_credentials"
         if is_client:
-            return OAuth2ClientCredentialsAuth.model_validate(
-                {"type": "oauth2_client_credentials", **given}
-            )
+            return OAuth2ClientCredentialsAuth.of({"type": "oauth2_client_credentials", **given})
         token = self._text(component, "refresh_token")
-        return OAuth2RefreshTokenAuth.model_validate(
+        return OAuth2RefreshTokenAuth.of(
             {"type": "oauth2_refresh_token", **given, "refresh_token": token}
         )
 
@@ -521,18 +519,22 @@ def _transformation(each: Component, expressions: Expressions) -> _Steps | None:
 def _add_fields(each: Component, expressions: Expressions) -> _Steps | None:
     made = [_added_field(piece, each, expressions) for piece in each.parts("fields")]
     programs = [program for program in made if program is not None]
-    return [MapStep(map=" | ".join(programs))] if programs and len(programs) == len(made) else None
+    return (
+        [MapStep.of({"map": " | ".join(programs)})]
+        if programs and len(programs) == len(made)
+        else None
+    )
 
 
 def _remove_fields(each: Component, _: Expressions) -> _Steps | None:
     pointers = each.get("field_pointers").value
     if not isinstance(pointers, list) or not pointers or not all(map(_is_plain, pointers)):
         return None
-    return [DropStep(drop=[".".join(pointer) for pointer in pointers])]
+    return [DropStep.of({"drop": [".".join(pointer) for pointer in pointers]})]
 
 
 def _keys_to_lower(_each: Component, _: Expressions) -> _Steps:
-    return [MapStep(map="with_entries(.key |= ascii_downcase)")]
+    return [MapStep.of({"map": "with_entries(.key |= ascii_downcase)"})]
 
 
 def _keys_to_snake_case(_each: Component, _: Expressions) -> _Steps:
@@ -544,7 +546,7 @@ def _keys_replace(each: Component, _: Expressions) -> _Steps | None:
     if not old or "{{" in f"{old}{new}":
         return None
     words = json.dumps(old), json.dumps(str(new))
-    return [MapStep(map=f"with_entries(.key |= (split({words[0]}) | join({words[1]})))")]
+    return [MapStep.of({"map": f"with_entries(.key |= (split({words[0]}) | join({words[1]})))"})]
 
 
 _TRANSFORMATIONS: dict[str, Callable[[Component, Expressions], _Steps | None]] = {

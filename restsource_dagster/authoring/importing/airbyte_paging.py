@@ -143,7 +143,7 @@ class _PagingReader:
         if where is None:
             return None
         self.strategy.get("inject_on_first_request").mapped(self.target)
-        return PageNumberPaginator.model_validate(
+        return PageNumberPaginator.of(
             {"type": "page_number", "base_page": start.number or 0, **where, "total_path": None}
         )
 
@@ -159,7 +159,7 @@ class _PagingReader:
         if name:
             self.sent.note(self.size_option)
         limit = {f"limit_{'body_path' if is_body else 'param'}": name} if name else {}
-        return OffsetPaginator.model_validate(
+        return OffsetPaginator.of(
             {"type": "offset", "limit": self.size or 100, **where, **limit, "total_path": None}
         )
 
@@ -182,7 +182,7 @@ class _PagingReader:
         if name == "headers":
             return self._of_headers([str(step).lower() for step in steps[1:]], is_link=is_link)
         if name == "response" and is_link:
-            return JsonLinkPaginator.model_validate(
+            return JsonLinkPaginator.of(
                 {"type": "json_link", "next_url_path": _path(steps[1:]), **stops}
             )
         where = self._sent_by("cursor")
@@ -195,22 +195,16 @@ class _PagingReader:
             path = f"{start}[-1].{_path(rest)}" if rest and "[*]" not in start else None
         if where is None or path is None:
             return None
-        return CursorPaginator.model_validate(
-            {"type": "cursor", "cursor_path": path, **where, **stops}
-        )
+        return CursorPaginator.of({"type": "cursor", "cursor_path": path, **where, **stops})
 
     def _of_headers(self, steps: list[str], *, is_link: bool) -> ImportedPaginator | None:
         if steps[:1] == ["link"]:
             rel = steps[1] if len(steps) > 1 else "next"
-            return HeaderLinkPaginator.model_validate(
-                {"type": "header_link", "links_next_key": rel}
-            )
+            return HeaderLinkPaginator.of({"type": "header_link", "links_next_key": rel})
         if len(steps) != 1:
             return None
         if is_link:
-            return HeaderLinkPaginator.model_validate(
-                {"type": "header_link", "next_url_header": steps[0]}
-            )
+            return HeaderLinkPaginator.of({"type": "header_link", "next_url_header": steps[0]})
         where = self._sent_by("cursor")
         param = (where or {}).get("cursor_param")
         if param is None:
@@ -313,7 +307,7 @@ def cursor_of(cursor: Component, expressions: Expressions, sent: SentParts) -> I
     else:
         given.update(_times_of(cursor, expressions, target))
     given.update(_sent_times(cursor, sent))
-    return Incremental.model_validate(given)
+    return Incremental.of(given)
 
 
 def _times_of(cursor: Component, expressions: Expressions, target: str) -> dict[str, Any]:
@@ -461,10 +455,7 @@ def _actions_of(each: Component, target: str) -> list[ResponseAction]:
     for name in ("action", "http_codes", "error_message_contains", "predicate"):
         each.get(name).mapped(target)
     choices: list[dict[str, Any]] = [{"status_code": code} for code in codes] or [{}]
-    return [
-        ResponseAction.model_validate({**choice, **condition, "action": action})
-        for choice in choices
-    ]
+    return [ResponseAction.of({**choice, **condition, "action": action}) for choice in choices]
 
 
 def _equality(text: str | None) -> dict[str, Any] | None:

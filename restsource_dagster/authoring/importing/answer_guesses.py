@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
+import requests
 from pydantic import TypeAdapter, ValidationError
 
 from restsource_dagster.authoring.detect_fields import guess_cursors, guess_primary_key
@@ -13,7 +15,11 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedPaginator,
     ImportedStep,
 )
-from restsource_dagster.authoring.importing.sent_requests import AnsweredParts, SentRequest
+from restsource_dagster.authoring.importing.sent_requests import (
+    AnsweredParts,
+    SentAnswer,
+    SentRequest,
+)
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 
 __all__ = ["guess_of_answers"]
@@ -28,7 +34,7 @@ def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
     Only what is likely is taken: nothing can be asked for here, so nothing can be proved.
     """
     first = request.answers[0]
-    seen = SeenAnswer(first.url or request.shown_url, first.body, first.status, first.headers)
+    seen = SeenAnswer(_address(request, first), first.body, first.status, first.headers)
     records = find_records(seen)
     target = f"resources.{name}"
     if records.failure is not None:
@@ -36,7 +42,7 @@ def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
         return AnsweredParts()
     pages = [records.rows]
     for other in request.answers[1:]:
-        again = find_records(SeenAnswer(other.url or request.shown_url, other.body, other.status))
+        again = find_records(SeenAnswer(_address(request, other), other.body, other.status))
         if again.failure is None and again.selector == records.selector:
             pages.append(again.rows)
     rows = [row for page in pages for row in page]
@@ -55,9 +61,20 @@ def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
         data_selector=records.selector,
         paginator=_paginator_of(paging),
         primary_key=key.value if key else None,
-        incremental=Incremental.model_validate(_with_start(cursor.value)) if cursor else None,
+        incremental=Incremental.of(_with_start(cursor.value)) if cursor else None,
         processing_steps=_STEPS.validate_python([dict(step) for step in records.steps]),
     )
+
+
+def _address(request: SentRequest, answer: SentAnswer) -> str:
+    """Return the address of an answer; with a host of its own if variables make it none."""
+    given = answer.url or request.shown_url
+    try:
+        requests.Request("GET", given).prepare()
+    except (requests.RequestException, ValueError):
+        _, _, query = given.partition("?")
+        return f"https://source.invalid/{quote(request.path)}?{query}"
+    return given
 
 
 def _likely(guesses: Sequence[Guess]) -> Guess | None:

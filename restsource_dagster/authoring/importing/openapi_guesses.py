@@ -162,7 +162,7 @@ class _PagingGuess:
             is_next = name in _NEXT_LINKS or (name == "href" and above == "next")
             if is_next and _is_link(name, above, shape):
                 path = self._see((field_path(at), shape))
-                return JsonLinkPaginator(type="json_link", next_url_path=path or "next")
+                return JsonLinkPaginator.of({"type": "json_link", "next_url_path": path or "next"})
         return None
 
     def cursor(self) -> ImportedPaginator | None:
@@ -175,7 +175,7 @@ class _PagingGuess:
         if field is not None:
             more_path = self._see(more)
             path = self._see(field) or ""
-            return CursorPaginator.model_validate(
+            return CursorPaginator.of(
                 {
                     "type": "cursor",
                     "cursor_path": path,
@@ -193,11 +193,13 @@ class _PagingGuess:
         )
         if last_row and more is not None and key is not None:
             start = "" if self.found.selector == "$" else self.found.selector
-            return CursorPaginator(
-                type="cursor",
-                cursor_path=f"{start}[-1].{field_path((key,))}",
-                cursor_param=self._take(param),
-                has_more_path=self._see(more),
+            return CursorPaginator.of(
+                {
+                    "type": "cursor",
+                    "cursor_path": f"{start}[-1].{field_path((key,))}",
+                    "cursor_param": self._take(param),
+                    "has_more_path": self._see(more),
+                }
             )
         return None
 
@@ -209,11 +211,13 @@ class _PagingGuess:
         following = self._field(("next_page", "next"), "integer")
         if following is not None:
             path = self._see(following) or ""
-            return CursorPaginator(type="cursor", cursor_path=path, cursor_param=self._take(param))
+            return CursorPaginator.of(
+                {"type": "cursor", "cursor_path": path, "cursor_param": self._take(param)}
+            )
         total = self._see(self._field(_TOTAL_PAGES, "integer", "number"))
         more = None if total else self._see(self._field(_HAS_MORE, "boolean"))
         end = None if total or more else self._see(self._field(_ENDS, "boolean"))
-        return PageNumberPaginator.model_validate(
+        return PageNumberPaginator.of(
             {
                 "type": "page_number",
                 "base_page": _first_page(param),
@@ -232,7 +236,7 @@ class _PagingGuess:
         total = self._see(self._field(_TOTAL_ROWS, "integer", "number"))
         more = None if total else self._see(self._field(_HAS_MORE, "boolean"))
         self.claimed.add(limit.name)
-        return OffsetPaginator.model_validate(
+        return OffsetPaginator.of(
             {
                 "type": "offset",
                 "limit": size or _USUAL_PAGE_SIZE,
@@ -438,4 +442,4 @@ def _cursor_of(
         given["convert"] = "epoch_seconds"
     elif wants_date and not is_number:
         given["convert"] = "date"
-    return Incremental.model_validate(given)
+    return Incremental.of(given)

@@ -179,7 +179,7 @@ class OpenApiLogins:
         }
         if name == "password":
             scheme.get("type").mapped("client.auth")
-            return OAuth2PasswordAuth.model_validate(
+            return OAuth2PasswordAuth.of(
                 {
                     "type": "oauth2_password",
                     **client,
@@ -190,7 +190,7 @@ class OpenApiLogins:
         scheme.get("type").guessed(
             "client.auth", f"OAuth 2 by the flow {name}: a person logs in once for a refresh token"
         )
-        return OAuth2RefreshTokenAuth.model_validate(
+        return OAuth2RefreshTokenAuth.of(
             {
                 "type": "oauth2_refresh_token",
                 **client,
