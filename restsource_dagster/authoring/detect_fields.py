@@ -99,8 +99,8 @@ class _Times:
 def guess_cursors(answer: SeenAnswer, rows: Rows) -> tuple[Guess, ...]:
     """Return fields that may be the incremental cursor, the surest first.
 
-    A param of the URL that filters by time is the best sign, then an order that the rows follow in a field
-    that is called as updates are. The value is the object `incremental`, with `start_param` if the URL has
+    A param of the URL that filters by time is the best sign, then one that sorts by a field whose order the
+    rows follow. The value is the object `incremental`, with `start_param` if the URL has
     such a param.
     """
     found = _objects(rows)
@@ -111,7 +111,7 @@ def guess_cursors(answer: SeenAnswer, rows: Rows) -> tuple[Guess, ...]:
     guesses = []
     for param, value in filters:
         if (field := _field_of_filter(param, times)) is not None:
-            guesses.append(_filtered_cursor(param, value, field))
+            guesses.append(_filtered_cursor(answer, param, value, field))
     taken = {guess.value["cursor_path"] for guess in guesses}
     counters = [
         one for name in (found[0] if found else ()) if (one := _counter(found, name, answer))
@@ -189,12 +189,14 @@ def _field_of_filter(param: str, times: Sequence[_Times]) -> _Times | None:
     return times[0] if len(times) == 1 else None
 
 
-def _filtered_cursor(param: str, value: str, field: _Times) -> Guess:
+def _filtered_cursor(answer: SeenAnswer, param: str, value: str, field: _Times) -> Guess:
     number = parse_number(value)
+    is_ordered = field.order is not None and _is_sorted_by(answer, field.name)
     cursor = {
         "cursor_path": field.name,
         "initial_value": int(number) if number is not None else value,
         "start_param": param,
+        **({"row_order": field.order} if is_ordered else {}),
         **({"cursor_format": field.cursor_format} if field.cursor_format else {}),
     }
     text = f"the URL filters by `{param}`, and `{field.name}` has a time in each row"
@@ -211,9 +213,9 @@ def _ordered_cursor(answer: SeenAnswer, field: _Times, rows: int) -> Guess | Non
         text = f"the {rows} rows are in the order of `{field.name}`" + (
             ", as the URL asks" if by else ""
         )
-        is_sure = by or _is_update(field.name)
         cursor["row_order"] = field.order
-        return Guess("endpoint.incremental", cursor, text, "likely" if is_sure else "possible")
+        # two pages may be in an order by chance, and with a wrong one later runs would miss rows
+        return Guess("endpoint.incremental", cursor, text, "likely" if by else "possible")
     if _is_update(field.name):
         text = f"`{field.name}` has a time in each row; the rows are not in its order"
         return Guess("endpoint.incremental", cursor, text, "possible")

@@ -294,8 +294,13 @@ def test_a_cursor_that_the_rows_follow_is_written_with_its_order(
 ) -> None:
     newest_first = sorted(ROWS[:7], key=lambda row: row["updated_at"], reverse=True)
     api.answers["/things"] = newest_first
-    cursor = only(draft(api, "/things", tmp_path))["endpoint"]["incremental"]
+    cursor = only(draft(api, "/things?sort=-updated_at", tmp_path))["endpoint"]["incremental"]
     assert cursor == {"cursor_path": "updated_at", "row_order": "desc"}
+    # an order that the URL doesn't ask for may be one by chance
+    made = draft(api, "/things", tmp_path)
+    assert "incremental" not in only(made)["endpoint"]
+    [guess] = [one for one in made.guesses if one.place == "endpoint.incremental"]
+    assert (guess.value, guess.confidence) == (cursor, "possible")
 
 
 def test_dates_as_texts_get_the_format_that_reads_them(api: ApiServer, tmp_path: Path) -> None:
@@ -303,7 +308,7 @@ def test_dates_as_texts_get_the_format_that_reads_them(api: ApiServer, tmp_path:
         {"id": 1, "changed": "27/11/2026", "due": "01/02/2026"},
         {"id": 2, "changed": "28/11/2026", "due": "02/01/2026"},
     ]
-    made = draft(api, "/things", tmp_path)
+    made = draft(api, "/things?order_by=changed", tmp_path)
     found = {one.place: one for one in made.guesses}
     assert found["cursor_format of changed"].value == "%d/%m/%Y"
     assert found["cursor_format of due"].value is None

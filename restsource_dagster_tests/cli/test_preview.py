@@ -62,7 +62,7 @@ def test_a_preview_is_printed_and_nothing_is_left(api: ApiServer, project: Path)
     assert made.exit_code == 0, made.output
     for text in (
         f"GET {api.url}/things?page=2  200",
-        "paging   proved: the second page was asked for: 1 rows, 1 of them new",
+        "paging   proved: the second page was asked for: 1 row, 1 of them new",
         "key      id: unique in 2 rows",
         "columns  things (2 rows): id bigint, name text",
         r"\x1b[31mred",

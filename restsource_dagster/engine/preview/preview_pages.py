@@ -154,7 +154,7 @@ class SeenPages:
         if not second:
             return (
                 "proved",
-                f"the second page is empty: the first, of {len(first)} rows, was the last",
+                f"the second page is empty: the first, of {_rows(len(first))}, was the last",
             )
         again = len(set(second) & set(first))
         if again == len(second):
@@ -162,7 +162,11 @@ class SeenPages:
         if again:
             self.notes.append(f"{again} of {len(second)} rows of page 2 were on page 1, too")
         new = len(second) - again
-        return "proved", f"the second page was asked for: {len(second)} rows, {new} of them new"
+        return "proved", f"the second page was asked for: {_rows(len(second))}, {new} of them new"
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
