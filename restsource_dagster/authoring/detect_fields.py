@@ -8,7 +8,7 @@ from typing import Any
 
 from restsource_dagster.authoring.guesses import Confidence, Guess, SeenAnswer
 from restsource_dagster.connector.cursor_format import moment_of, parse_number, text_sort_key
-from restsource_dagster.connector.time_formats import patterns_for, read_time
+from restsource_dagster.connector.time_formats import patterns_for, read_time, write_moment
 from restsource_dagster.engine.paging.response_checks import normalized_field_name, split_names
 
 __all__ = [
@@ -32,6 +32,9 @@ _ID = re.compile(r"\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24}", 
 _LIKE_DATE = re.compile(r"(?=.{6,40}$)(?=(?:\D*\d){3})[\w:+-]+(?:[/., -]+[\w:+-]+)+")
 """Trying all patterns takes milliseconds, so only what has the form of a date is tried."""
 _SAMPLES = 5
+_DAY_CHARS = len("2024-01-01")
+_MIN_EPOCH_MILLISECONDS = 100_000_000_000
+"""In seconds this is the year 5138."""
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 Rows = Sequence[Any]
 
@@ -84,6 +87,8 @@ class _Times:
     name: str
     moments: Sequence[int]
     cursor_format: str | None = None
+    sample: Any = None
+    """The value of the first row."""
 
     @property
     def order(self) -> str | None:
@@ -143,12 +148,12 @@ def _times(rows: Sequence[Mapping[str, Any]], name: str) -> _Times | None:
     moments = [moment_of(value) for value in values]
     known = [moment for moment in moments if moment is not None]
     if len(known) == len(values) and known:
-        return _Times(name, known)
+        return _Times(name, known, sample=values[0])
     pattern = _pattern_of([str(value) for value in values]) if is_text else None
     if pattern is None:
         return None
     read = [moment_of(read_time(str(value), [pattern])) for value in values]
-    return _Times(name, [one for one in read if one is not None], pattern)
+    return _Times(name, [one for one in read if one is not None], pattern, values[0])
 
 
 def _counter(rows: Sequence[Mapping[str, Any]], name: str, answer: SeenAnswer) -> _Times | None:
@@ -196,11 +201,26 @@ def _filtered_cursor(answer: SeenAnswer, param: str, value: str, field: _Times) 
         "cursor_path": field.name,
         "initial_value": int(number) if number is not None else value,
         "start_param": param,
+        **_conversion(value, number, field),
         **({"row_order": field.order} if is_ordered else {}),
         **({"cursor_format": field.cursor_format} if field.cursor_format else {}),
     }
     text = f"the URL filters by `{param}`, and `{field.name}` has a time in each row"
     return Guess("endpoint.incremental", cursor, text)
+
+
+def _conversion(value: str, number: Any, field: _Times) -> Mapping[str, Any]:
+    """Return `convert` if the param is spelt otherwise than the rows, and the start as rows spell it."""
+    if field.cursor_format or not isinstance(field.sample, str):
+        return {}
+    if number is None:
+        is_day = len(value) == _DAY_CHARS < len(field.sample)
+        return {"convert": "date"} if is_day else {}
+    moment = moment_of(value)
+    if moment is None or parse_number(field.sample) is not None:
+        return {}
+    unit = "epoch_seconds" if abs(number) < _MIN_EPOCH_MILLISECONDS else "epoch_milliseconds"
+    return {"convert": unit, "initial_value": write_moment(moment, "iso8601")}
 
 
 def _ordered_cursor(answer: SeenAnswer, field: _Times, rows: int) -> Guess | None:

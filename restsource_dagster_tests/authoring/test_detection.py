@@ -143,6 +143,15 @@ def test_cursors_of_filters_orders_and_counters() -> None:
         {"cursor_path": "n", "row_order": "desc"},
         "likely",
     )
+    # the API is asked in another spelling than its rows have
+    at = {"updated_at": "2024-01-02T10:00:00Z"}
+    assert cursor("updated_since=2024-01-01", at, at)[0]["convert"] == "date"
+    assert cursor("updated_since=1704067200", at, at)[0] == {
+        "cursor_path": "updated_at",
+        "initial_value": "2024-01-01T00:00:00Z",
+        "start_param": "updated_since",
+        "convert": "epoch_seconds",
+    }
     # an amount between 1973 and 2286 is no time
     assert cursor("", {"amount": 1704067200}, {"amount": 1704067201}) == ()
 
