@@ -133,8 +133,8 @@ BAD_ROWS: dict[str, tuple[dict[str, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD_ROWS)
-@pytest.mark.parametrize("place", [0, 1, 3])
+# first, between others and last, each with two kinds: a group is divided before it knows why
+@pytest.mark.parametrize(("bad", "place"), list(zip(BAD_ROWS, [0, 1, 3, 1, 3, 0], strict=True)))
 def test_a_failing_family_of_a_group_fails_alone(
     server: FaultServer, tmp_path: Path, bad: str, place: int
 ) -> None:
