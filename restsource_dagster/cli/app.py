@@ -24,6 +24,7 @@ _COMMANDS = {
     "check": ("check_command", "check"),
     "new": ("new_command", "new"),
     "preview": ("preview_command", "preview_command"),
+    "forecast": ("forecast_command", "forecast_command"),
     "import": ("import_command", "import_connector"),
     "templates": ("templates_command", "templates"),
     "list": ("list_command", "list_connectors"),

@@ -42,7 +42,13 @@ if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
     from restsource_dagster.engine.preview.previewed import Preview
 
-__all__ = ["INTERRUPTED", "preview_command", "run_preview", "stopping_at_interrupt"]
+__all__ = [
+    "INTERRUPTED",
+    "find_file_or_connector",
+    "preview_command",
+    "run_preview",
+    "stopping_at_interrupt",
+]
 
 _FILE_SUFFIXES = (".json", ".yaml", ".yml")
 INTERRUPTED = "stopped by Ctrl-C"
@@ -72,7 +78,7 @@ def preview_command(
 
     Example: restsource preview shop orders --pages 3
     """
-    settings, connector = _find(name, configs)
+    settings, connector = find_file_or_connector(name, configs)
     wanted = find_resources(connector, resources or [])
     # as in `run`: dlt looks secrets up in the environment
     load_dotenv(Path.cwd() / ".env", override=True)
@@ -138,7 +144,7 @@ def stopping_at_interrupt(end: "PreviewEnd") -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _find(name: str, configs: Path | None) -> tuple[Settings, Connector]:
+def find_file_or_connector(name: str, configs: Path | None) -> tuple[Settings, Connector]:
     """Return the settings and the connector of that name, or of a file anywhere.
 
     Prints the problems of a broken file and raises `typer.Exit`; raises `typer.BadParameter` for a name

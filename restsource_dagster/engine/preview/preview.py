@@ -391,6 +391,7 @@ class _PreviewReader:
             nested=tuple(found[1:]),
             key=key,
             cursor=_cursor_of(plan, rows, tables, self.bounds, redacted),
+            calls=seen.calls,
             calls_left=seen.calls_left,
             records=tuple(redacted(record) for record in seen.records),
             problems=tuple(dict.fromkeys(map(self.watch.redactor, problems))),

@@ -51,6 +51,7 @@ class _SeenCall:
     """Why more pages must exist although the first answer was read as the last one."""
     full: str | None = None
     """That the only page is full."""
+    total: int | None = None
     is_single_page: bool = False
     """True if the file says that there are no more pages."""
 
@@ -106,6 +107,7 @@ class SeenPages:
         except (ValueError, requests.RequestException):  # a file of rows has no pages beside them
             return
         total = stated_total(response, body, rows, is_filtered=call.is_filtered)
+        seen.total = total
         # the total of another paginator counts what that paginator says
         seen.more = describe_more_pages(signs_of_next_page(response, body, records), rows, total)
         seen.full = describe_full_page(response, rows)
@@ -135,7 +137,12 @@ class SeenPages:
         seen = next((one for one in calls if len(one.pages) > 1), calls[0])
         rows = tuple(len(page) for page in seen.pages)
         verdict, evidence = self._judge(seen)
-        return PreviewedPaging(verdict, evidence, len(rows), rows)
+        return PreviewedPaging(verdict, evidence, len(rows), rows, seen.total, seen.has_ended)
+
+    @property
+    def calls(self) -> int:
+        """The calls that were made."""
+        return len(self._calls)
 
     def _judge(self, seen: _SeenCall) -> tuple[PagingVerdict, str]:
         if len(seen.pages) > 1:

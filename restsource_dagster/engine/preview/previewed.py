@@ -86,6 +86,10 @@ class PreviewedPaging:
     pages: int = 0
     rows: tuple[int, ...] = ()
     """The rows of each page."""
+    total: int | None = None
+    """The rows of the whole call, if the answer says how many."""
+    has_ended: bool = False
+    """True if the paging ended by itself, so that the call has no more pages."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ class PreviewedResource:
     nested: tuple[PreviewedTable, ...] = ()
     key: PreviewedKey | None = None
     cursor: PreviewedCursor | None = None
+    calls: int = 0
+    """The calls that were made."""
     calls_left: int = 0
     """The calls for further parents, values or windows that were not made."""
     records: tuple[Any, ...] = ()
