@@ -33,6 +33,7 @@ from restsource_dagster.connector.loader import (
 )
 from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.validation.diagnostics import Problem, printable
+from restsource_dagster.connector.validation.input_checks import without_literal_secrets
 
 __all__ = ["check"]
 
@@ -114,7 +115,7 @@ def _checked(file: LoadedFile, *, with_resources: bool) -> _CheckedFile:
         file.path,
         name,
         file.problems,
-        file.expanded,
+        None if file.expanded is None else without_literal_secrets(file.expanded),
         tuple(_CheckedResource(each.name, each.line, each.disposition) for each in resources),
     )
 

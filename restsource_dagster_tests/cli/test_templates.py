@@ -52,6 +52,26 @@ def test_templates_are_listed_with_their_resources_and_inputs() -> None:
         assert f"{name}  " in listed.stdout
 
 
+def test_check_prints_no_secret_that_stands_in_a_file(project: Path) -> None:
+    path = project / "configs" / "shop.json"
+    hmac = {
+        "type": "hmac",
+        "secret": "c4n4ry",
+        "message": "{path}",
+        "headers": {"X": "{signature}"},
+    }
+    login = {"type": "login", "path": "login", "json": {"user": "ann", "password": "c4n4ry"}}
+    own = {"name": "own", "endpoint": {"path": "own", "auth": login}}
+    file = json.loads(path.read_text())
+    client = {"auth": hmac, "headers": {"X-Api-Key": "c4n4ry"}}
+    path.write_text(json.dumps({**file, "client": client, "resources": ["orders", own]}))
+    for arguments in (["--expanded"], ["--json"]):
+        shown = invoke("check", *arguments)
+        assert shown.exit_code == 0
+        assert '"secret": "[secret]"' in shown.stdout
+        assert "c4n4ry" not in shown.stdout + shown.stderr
+
+
 def test_the_list_is_json_if_asked_for() -> None:
     listed = json.loads(invoke("templates", "--json").stdout)["templates"]
     assert sorted(each["name"] for each in listed) == sorted(["our_shop", *shipped_templates()])

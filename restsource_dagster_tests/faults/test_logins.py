@@ -6,10 +6,17 @@ from typing import Any
 
 import pytest
 from joserfc.jwk import RSAKey
+from pydantic import TypeAdapter
 
+from restsource_dagster.connector.env_references import resolve_references
+from restsource_dagster.connector.models.auth import Auth
+from restsource_dagster.connector.models.oauth_logins import OAuthLogin
+from restsource_dagster.engine.errors import TokenError
+from restsource_dagster.engine.http.oauth import TokenEndpoint, grant_token
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.faults.http_parts import connector_of, failure_of, items
+from restsource_dagster_tests.faults.http_parts import connector_of, failure_of, items, session_for
 from restsource_dagster_tests.faults.secret_places import MARK
 from restsource_dagster_tests.making import load
 from restsource_dagster_tests.servers.authlib_server import (
@@ -39,6 +46,7 @@ SECRET = {"client_secret": "${SECRET}"}
 GRANTS: dict[str, dict[str, Any]] = {
     "client_credentials": CLIENT,
     "password": PASSWORD_GRANT,
+    "refresh_token": {"type": "oauth2_refresh_token", "refresh_token": "c4n4ry-refresh-0"},
 }
 CLIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "body": ("client_secret_post", SECRET),
@@ -66,10 +74,18 @@ def test_a_client_proves_itself_in_each_grant(
 ) -> None:
     method, fields = CLIENTS[client]
     desk = OAuthServer(server, method)
-    for grant in GRANTS.values():
-        assert run(desk, settings, {**grant, **fields}).rows_loaded == 2
-    refresh = {"type": "oauth2_refresh_token", "refresh_token": "c4n4ry-refresh-0"}
-    assert run(desk, settings, {**refresh, **fields}).rows_loaded == 2
+    given = {"access_token_url": desk.token_url, "client_id": CLIENT_ID, **fields}
+    resources = [
+        {
+            "name": name,
+            "endpoint": {"path": "items", "data_selector": "data", "auth": {**given, **grant}},
+        }
+        for name, grant in GRANTS.items()
+    ]
+    connector = connector_of(desk.url, *resources)
+    outcomes = load(connector, settings, environment=environment())
+    assert {name: one.rows_loaded for name, one in outcomes.items()} == dict.fromkeys(GRANTS, 2)
+    assert MARK not in repr(outcomes)
 
 
 def test_a_service_account_logs_in_by_its_key_or_its_file(
@@ -133,11 +149,20 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], dict[str, str], list[str]]] = {
 }
 
 
-def test_a_refusal_says_what_can_be_wrong(server: FaultServer, settings: Settings) -> None:
+def test_a_refusal_says_what_can_be_wrong(server: FaultServer) -> None:
     for name, (method, auth, more, said) in REFUSALS.items():
-        message = failure_of(run(OAuthServer(server, method), settings, auth, **more))
-        assert message.startswith(f"resource items, page 1: no access token from {server.url}")
+        desk = OAuthServer(server, method)
+        given = {"access_token_url": desk.token_url, "client_id": CLIENT_ID, **auth}
+        values = environment(**more)
+        login: OAuthLogin = TypeAdapter[Any](Auth).validate_python(given)
+        resolved = resolve_references(login, values)
+        endpoint = TokenEndpoint(session_for(server), Redactor(values.values()), resolved)
+        with pytest.raises(TokenError) as caught:
+            grant_token(endpoint)(None)
+        message = str(caught.value)
+        assert message.startswith(f"no access token from {server.url}")
         assert not [text for text in said if text not in message], (name, message)
+        assert MARK not in message
 
 
 class Desk:

@@ -6,7 +6,8 @@ findings at once.
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ __all__ = [
     "is_full_url",
     "url_findings",
     "values_with_paths",
+    "without_literal_secrets",
 ]
 
 MAX_NESTING = 100
@@ -288,6 +290,20 @@ def _literal_secret_warnings(value: dict[str, Any]) -> Iterator[Finding]:
         yield from _auth_warnings(endpoint.get("auth"), (*at, "auth"))
         for part in ("headers", "params"):
             yield from _named_warnings(endpoint.get(part), (*at, part))
+
+
+def without_literal_secrets(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a file's value with `[secret]` in place of each secret that stands in it, for people to see."""
+    shown: dict[str, Any] = deepcopy(dict(value))
+    for finding in tuple(_literal_secret_warnings(shown)):
+        *steps, last = (
+            step.replace("~1", "/").replace("~0", "~") for step in finding.pointer.split("/")[1:]
+        )
+        holder: Any = shown
+        for step in steps:
+            holder = holder[int(step)] if isinstance(holder, list) else holder[step]
+        holder[last] = "[secret]"
+    return shown
 
 
 def _credential_warnings(value: dict[str, Any]) -> Iterator[Finding]:
