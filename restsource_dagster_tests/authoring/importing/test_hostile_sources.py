@@ -27,7 +27,7 @@ from restsource_dagster_tests.authoring.importing.test_postman_and_har import (
 
 HERE = Path(__file__).parent
 MUTATIONS = int(os.environ.get("RESTSOURCE_TEST_MUTATIONS", "60"))
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**70, 1.5, "", " ", "{", "}}", "{{", "${", "${X}", "$ref", "a b"),
     *("{x}", "{{ config['a'] }}", "{{ a", "\ud800", "\x00", "\ue000X\ue001", "é" * 300, "#/paths"),
     *("https://", "http://[", "//x", "a/b?c=d#e", "true", "-1", "resources", "{resources.a.b}"),
