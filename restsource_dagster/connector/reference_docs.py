@@ -87,7 +87,9 @@ A text may contain several. `$${` is a literal `${`. dlt's own placeholders, `{r
 read, and names all of them. All values are hidden in messages and logs, but for those in the host and path of
 `base_url`.
 
-If a secret is left out, dlt looks it up: `sources.<connector>.credentials` in secrets.toml, in
+[Logins](logins.md) has a file for each type of `auth`.
+
+If a secret is left out of one of dlt's own types, dlt looks it up: `sources.<connector>.credentials` in secrets.toml, in
 environment variables and in vaults. A secret in the file itself works, with a warning.
 
 ## Times

@@ -18,7 +18,9 @@ from restsource_dagster_tests.making import make_settings
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 PAGES: Mapping[str, Any] = {"type": "page_number", "base_page": 1, "total_path": "pages"}
-ROWS: list[dict[str, Any]] = [{"id": number, "at": f"2026-01-01T00:00:{number:02d}Z"} for number in range(1, 51)]
+ROWS: list[dict[str, Any]] = [
+    {"id": number, "at": f"2026-01-01T00:00:{number:02d}Z"} for number in range(1, 51)
+]
 
 
 def orders(seen: Seen) -> Any:

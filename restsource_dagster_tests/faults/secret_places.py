@@ -44,6 +44,18 @@ def places(server: FaultServer) -> dict[str, Place]:
         "access_token_request_data": {"audience": "${CANARY}", "assertion": LITERAL},
     }
     login = base64.b64encode(f"me:{LITERAL}".encode()).decode()
+    login_request = {
+        "type": "login",
+        "path": "token",
+        "json": {"user": "${PLAIN}", "password": "${CANARY}", "secret": LITERAL},
+        "token_path": "access_token",
+    }
+    hmac = {
+        "type": "hmac",
+        "secret": "${CANARY}",
+        "message": "{path}",
+        "headers": {"X-Signature": "{signature}", "X-Key": LITERAL},
+    }
     basic = {"type": "http_basic", "username": "${PLAIN}", "password": "${CANARY}"}
     return {
         "bearer, headers, parameter": Place(
@@ -76,6 +88,8 @@ def places(server: FaultServer) -> dict[str, Place]:
         ),
         "literal authorization": Place({"headers": {"Authorization": f"Bearer {LITERAL}"}}, {}),
         "literal login": Place({"headers": {"Authorization": f"Basic {login}"}}, {}),
+        "login by a request": Place({"auth": login_request}, {}),
+        "signature": Place({"auth": hmac}, {}),
         "login in the url": Place({"base_url": f"http://me:${{PLAIN}}@{server.url[7:]}"}, {}),
     }
 
@@ -90,6 +104,8 @@ PLACES = [
     "literal basic",
     "literal authorization",
     "literal login",
+    "login by a request",
+    "signature",
     "login in the url",
 ]
 

@@ -1,6 +1,7 @@
 """Logins against real servers: grants, clients that prove themselves, sessions and certificates."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,38 @@ def test_a_refusal_says_what_can_be_wrong(server: FaultServer) -> None:
         assert message.startswith(f"no access token from {server.url}")
         assert not [text for text in said if text not in message], (name, message)
         assert MARK not in message
+
+
+@pytest.mark.parametrize(
+    ("package", "auth", "extra"),
+    [
+        ("joserfc", {"access_token_url": "http://127.0.0.1/", **ROBOT}, "logins"),
+        (
+            "botocore.auth",
+            {
+                "type": "aws_sigv4",
+                "access_key_id": "a",
+                "secret_access_key": "${SECRET}",
+                "region": "b",
+                "service": "c",
+            },
+            "aws",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    package: str,
+    auth: dict[str, Any],
+    extra: str,
+    server: FaultServer,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    connector = connector_of(server.url, items(), client={"auth": auth})
+    message = failure_of(load(connector, settings, environment=environment())["items"])
+    assert f'Run pip install "restsource-dagster[{extra}]"' in message
+    assert server.arrivals == []
 
 
 class Desk:

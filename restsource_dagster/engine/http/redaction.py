@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.model import Client, Connector
-from restsource_dagster.connector.models.auth import LoginAuth
+from restsource_dagster.connector.models.auth import HmacAuth, LoginAuth
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.processing_steps import hash_keys
@@ -211,6 +211,8 @@ def credentials_in(auth: Any) -> Iterator[str]:
             yield from _key_parts(key.key)
     for field in ("access_token_request_data", "access_token_request_headers"):
         yield from secret_texts(getattr(auth, field, None), named=False)
+    if isinstance(auth, HmacAuth):
+        yield from secret_texts([auth.headers, auth.params], named=False)
     if isinstance(auth, LoginAuth):
         sent = as_json([auth.headers, auth.params, auth.json_, auth.data])
         yield from secret_texts(sent, named=False)
