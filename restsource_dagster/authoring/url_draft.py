@@ -20,6 +20,7 @@ from restsource_dagster.authoring.guesses import Guess, SeenAnswer
 from restsource_dagster.authoring.importing.imported_api import literal, resource_name
 from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
 from restsource_dagster.connector.models.body_format import BodyFormat
+from restsource_dagster.engine.paging.response_checks import ID_KEYS
 from restsource_dagster.engine.preview.preview import CursorBounds, preview_text
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
@@ -418,7 +419,16 @@ def _refutation(seen: PreviewedResource | None, records: FoundRecords, value: An
     if any("were on page 1, too" in note for note in seen.notes):
         return "page 2 has rows of page 1"
     first = _first_rows(seen)
-    return _OTHER_FIRST_PAGE if first and first[0] != records.rows[0] else None
+    is_same = not first or _is_same_row(first[0], records.rows[0])
+    return None if is_same else _OTHER_FIRST_PAGE
+
+
+def _is_same_row(one: Any, other: Any) -> bool:
+    """True if two rows are equal, or have the same id: counts and times may differ between answers."""
+    if one == other or not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return bool(one == other)
+    names = [name for name in one if str(name).lower() in ID_KEYS]
+    return bool(names) and all(one[name] == other.get(name) for name in names)
 
 
 def _first_rows(seen: PreviewedResource) -> Sequence[Any]:

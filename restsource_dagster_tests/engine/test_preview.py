@@ -161,6 +161,16 @@ def test_wrong_paging_is_told(api: ApiServer, settings: Settings) -> None:
     assert found["same"].rows_read == 3
 
 
+def test_the_same_rows_are_known_by_their_ids(api: ApiServer, settings: Settings) -> None:
+    """An API that ignores the page, and whose rows differ from answer to answer."""
+    api.answers["/posts"] = lambda _: [{"id": n, "views": len(api.seen) * n} for n in (1, 2, 3)]
+    posts = {"name": "posts", "endpoint": {"path": "posts", "paginator": PAGES}}
+    [found] = look(settings, make_connector(api.url, posts)).resources
+    assert found.paging.verdict == "failed"
+    assert found.paging.evidence == "the second page has only rows of the first"
+    assert found.problems == (found.paging.evidence,)
+
+
 def test_errors_and_keys_that_are_not_unique_are_told(api: ApiServer, settings: Settings) -> None:
     api.answers |= {
         "/broken": Answer({"error": "no"}, status=400),
