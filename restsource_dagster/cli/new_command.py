@@ -28,9 +28,9 @@ from restsource_dagster.cli.options import (
 from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, print_notice
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
+from restsource_dagster.connector.models.template_head import TemplateInput
 from restsource_dagster.connector.templates import (
     Template,
-    TemplateInput,
     find_template,
     known_templates,
 )

@@ -15,9 +15,9 @@ from restsource_dagster.cli.output import (
     print_lines,
     print_notice,
 )
+from restsource_dagster.connector.models.template_head import TemplateInput
 from restsource_dagster.connector.templates import (
     Template,
-    TemplateInput,
     find_template,
     known_templates,
 )

@@ -3,9 +3,9 @@
 from typing import Any
 
 from restsource_dagster.connector.models.connector_file import ConnectorFile
+from restsource_dagster.connector.models.template_head import TemplateInput
 from restsource_dagster.connector.templates import (
     Template,
-    TemplateInput,
     find_shipped_template,
     shipped_templates,
 )

@@ -12,9 +12,9 @@ from typing import Any
 from restsource_dagster.connector.json_schema import connector_schema, file_schema
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.models.template_head import TemplateInput
 from restsource_dagster.connector.templates import (
     Template,
-    TemplateInput,
     find_shipped_template,
     shipped_templates,
 )
