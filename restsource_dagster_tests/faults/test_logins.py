@@ -265,6 +265,32 @@ def test_a_session_is_opened_once_and_again_when_it_is_refused(
         assert "theme=dark" in cookies
 
 
+def test_cookies_of_a_login_or_a_key_survive_a_redirect_within_the_origin(
+    server: FaultServer, settings: Settings
+) -> None:
+    desk = Desk(server)
+    key = {"type": "api_key", "name": "sid", "api_key": "${SECRET}", "location": "cookie"}
+    moved = Reply(status=302, headers={"Location": "/items", "Set-Cookie": "theme=light; Path=/"})
+    server.plan |= {
+        "/moved": moved,
+        "/keys": Reply(status=302, headers={"Location": "/key"}),
+        "/key": lambda seen: {"data": [{"id": seen.headers.get("cookie", "")}]},
+    }
+    endpoint = {"data_selector": "data", "paginator": "single_page"}
+    connector = connector_of(
+        server.url,
+        {"name": "moved", "endpoint": {**endpoint, "path": "moved", "auth": COOKIE_LOGIN}},
+        {"name": "keys", "endpoint": {**endpoint, "path": "keys", "auth": key}},
+    )
+    outcomes = load(connector, settings, environment=environment())
+    assert {name: one.rows_loaded for name, one in outcomes.items()} == {"moved": 1, "keys": 1}
+    assert desk.given == 1
+    # what the redirect sets wins over what the login has set
+    (sent,) = (seen.headers["cookie"] for seen in server.asked("/items"))
+    assert sorted(sent.split("; ")) == ["sid=c4n4ry-session-1", "theme=light"]
+    assert server.asked("/key")[0].headers["cookie"] == f"sid={CLIENT_SECRET}"
+
+
 @pytest.mark.parametrize(
     ("auth", "said"),
     [

@@ -325,7 +325,8 @@ class ApiSession(requests.Session):
     ) -> None:
         """Drop all headers of the file when a redirect leaves the origin, even to an allowed host.
 
-        requests drops `Authorization` only, and keeps an `X-Api-Key`.
+        requests drops `Authorization` only, and keeps an `X-Api-Key`. Within the origin it drops the
+        cookies of an `auth`, which are kept here.
         """
         super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
         if not self.rules.origins.is_own(str(prepared_request.url)):
@@ -333,6 +334,22 @@ class ApiSession(requests.Session):
             for name in list(headers):
                 if name.lower() not in _NEUTRAL_HEADERS:
                     del headers[name]
+            return
+        before = response.request
+        if self.rules.origins.is_own(str(before.url)) and (sent := before.headers.get("Cookie")):
+            _keep_cookies(prepared_request, sent)
+
+
+def _keep_cookies(request: requests.PreparedRequest, sent: str) -> None:
+    """Add the cookies of the hop before that are not set anew: an `auth` may have put them there.
+
+    requests sends those that the API has set, and no others.
+    """
+    given = request.headers.get("Cookie", "")
+    names = {cookie.partition("=")[0] for cookie in given.split("; ")}
+    kept = [cookie for cookie in sent.split("; ") if cookie.partition("=")[0] not in names]
+    if kept:
+        request.headers["Cookie"] = "; ".join(filter(None, (given, *kept)))
 
 
 class _ThreadSafeCookies(RequestsCookieJar):
