@@ -23,6 +23,7 @@ from restsource_dagster.connector.models.connector_file import (
     Client,
     ConnectorFile,
     HttpSettings,
+    RenameFrom,
     ResourceHttp,
     WriteMode,
 )
@@ -116,6 +117,8 @@ class Resource:
     include_from_parent: tuple[str, ...] = ()
     children: Children | None = None
     """Given if the rows of a call replace those that the table has of its parent."""
+    rename_from: RenameFrom | None = None
+    """Given if fields are named by the rows of another resource."""
     http: ResourceHttp | None = None
     """The block `http` of the resource."""
     backfill: Backfill | None = None

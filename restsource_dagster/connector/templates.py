@@ -539,6 +539,9 @@ def _missing_parents(chosen: Mapping[str, _Node], offered: Mapping[str, _Node]) 
 
 def _parents_of(resource: Any) -> set[str]:
     parents = {name for _, text in _texts(resource, ()) for name in _PARENT.findall(text)}
+    rename = resource.get("rename_from") if isinstance(resource, dict) else None
+    if isinstance(rename, dict) and "resource" in rename:
+        parents.add(str(rename["resource"]))
     return parents | {
         str(value["resource"])
         for value in _objects(resource)

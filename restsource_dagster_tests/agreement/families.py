@@ -90,6 +90,24 @@ def bad_list(name: str, **row: Any) -> Row:
     return refused(name, endpoint={"params": params, **endpoint}, more=more, **row)
 
 
+RENAME = {"from": "code", "to": "label"}
+
+
+def renamed(name: str, gives: Any, column: str, answers: Any, **rename: Any) -> Row:
+    """A resource whose fields have the labels of a list of fields; `gives` are the values of a column."""
+    listed = f"{name}_fields"
+    return Row(
+        name,
+        {},
+        answers,
+        gives,
+        lambda result: result.table(column),
+        resource={"rename_from": {"resource": listed, **RENAME, **rename}},
+        more=[{"name": listed, "endpoint": {"data_selector": "items", "paginator": "single_page"}}],
+        paths={"_fields": page({"code": "a1", "label": "Region"})},
+    )
+
+
 CURSOR = {"cursor_path": "at", "initial_value": 0}
 
 ROWS = (
@@ -147,6 +165,18 @@ ROWS = (
         resource={"include_from_parent": ["id"], "primary_key": "id", "children": "replace"},
         says="error",
     ),
+    renamed("renamed", ["north"], "region", page({"id": 1, "a1": "north"})),
+    renamed(
+        "renamed_inside",
+        ["north"],
+        "of__region",
+        page({"id": 1, "of": {"a1": "north"}}),
+        at="of",
+        match="[a-z][0-9]",
+    ),
+    refused("renamed_by_nobody", resource={"rename_from": {**RENAME, "resource": "nobody"}}),
+    refused("renamed_without_label", resource={"rename_from": {"resource": "a", "from": "b"}}),
+    Row("renamed_null", {}, page(1), [1], resource={"rename_from": None}),
     each("for_each", [11, 12], {"n": [1, "b c"]}),
     Row("for_each_null", {"for_each": None}, page(1), [1]),
     each(

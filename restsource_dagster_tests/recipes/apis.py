@@ -420,6 +420,23 @@ APIS: Mapping[str, RecipeApi] = {
         },
         [{"/posts/2/comments": Answer({"error": "deleted"}, 404)}, {}],
     ),
+    "names_for_codes": RecipeApi(
+        {
+            "/dealFields": {
+                "data": [
+                    {"code": "d4de1c", "label": "Region"},
+                    {"code": "7af02b", "label": "region"},
+                ]
+            },
+            "/deals": {
+                "data": [
+                    {"id": 1, "custom_fields": {"d4de1c": "north"}},
+                    {"id": 2, "custom_fields": {"d4de1c": "south", "7af02b": "east"}},
+                ]
+            },
+        },
+        [{}],
+    ),
     "lines_that_are_removed": RecipeApi(
         {
             "/orders": {

@@ -39,6 +39,7 @@ __all__ = [
     "ConnectorFile",
     "HttpSettings",
     "RateLimit",
+    "RenameFrom",
     "ResourceDefaults",
     "ResourceHttp",
     "ResourceObject",
@@ -356,6 +357,44 @@ class ChildRows(FileModel):
     )
 
 
+def _check_pattern(value: Any) -> str:
+    expected = "a regular expression, such as `[0-9a-f]{40}`"
+    if not isinstance(value, str):
+        refuse_type(expected)
+    try:
+        re.compile(value)
+    except re.error:
+        refuse_value(expected)
+    return value
+
+
+class RenameFrom(FileModel):
+    """Names fields by the rows of another resource, which have the code of each field and its label."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    resource: Text = Field(
+        description="The resource with a row for each field. It is requested once in a run, before the rows "
+        "here are read, whether it is loaded or not."
+    )
+    from_: Text = Field(
+        alias="from", description="The field of its rows with the name that the API uses: the code."
+    )
+    to: Text = Field(description="The field of its rows with the name to use: the label.")
+    at: Text | None = Field(
+        default=None,
+        description="The object in a record that has the fields, such as `custom_fields`; with dots between "
+        "names. If left out, the record.",
+    )
+    match: (
+        Annotated[str, PlainValidator(_check_pattern), WithJsonSchema({"type": "string"})] | None
+    ) = Field(
+        default=None,
+        description="A regular expression: only codes that match it as a whole are renamed. If left out, "
+        "all.",
+    )
+
+
 def _children_kind(value: Any) -> str:
     return "#by" if isinstance(value, dict) else "#replace"
 
@@ -393,6 +432,11 @@ class ResourceObject(ResourceBase):
         "API no longer returns there is removed, also the last one. The rows of a parent are found by "
         "`include_from_parent`, or by a field of their own: an object with `replace_by`. Needs a "
         "`primary_key` and merged rows. Not part of dlt's configuration.",
+    )
+    rename_from: RenameFrom | None = Field(
+        default=None,
+        description="Names fields by their labels, which are in the rows of another resource. A field keeps "
+        "the name that it got first. Not part of dlt's configuration.",
     )
     http: ResourceHttp | None = Field(
         default=None,

@@ -60,6 +60,7 @@ from restsource_dagster.connector.validation.own_endpoint_rules import (
     check_for_each,
     check_job,
     check_list_params,
+    check_renamed_fields,
     check_response,
 )
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
@@ -209,6 +210,7 @@ def build_resources(
     checked = tuple(_checked_resources(merged_resources))
     check_shared_tables(merged_resources, checked)
     check_replaced_children(merged_resources, checked)
+    check_renamed_fields(merged_resources)
     made = with_backfills(merged_resources, checked, parts.client, structural)
     check_windows(merged_resources, made, structural)
     check_max_rows(merged_resources, made, parts.client, findings)
@@ -487,6 +489,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         processing_steps=tuple(fields.processing_steps),
         mode=fields.mode or "auto",
         children=fields.children,
+        rename_from=fields.rename_from,
         http=fields.http,
         max_table_nesting=max_table_nesting(fields),
     )

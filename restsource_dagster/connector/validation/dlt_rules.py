@@ -125,6 +125,8 @@ REFUSALS = {
     "children": "`children` that isn't valid, or where the rows of a parent can't be told apart, are not "
     "all that a call returns, are not merged by a primary key, or have others below them. dlt doesn't have "
     "this field and doesn't get it.",
+    "rename-from": "`rename_from` that isn't valid, or of a resource whose rows no single call returns. dlt "
+    "doesn't have this field and doesn't get it.",
     "gone": "`gone` where the rows of a parent can't be told apart or have others below them. dlt ignores "
     "this action.",
     "key-in-json": "A key inside of an object that is stored as JSON. dlt reads the dot as a part of a "

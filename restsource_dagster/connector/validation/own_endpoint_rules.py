@@ -1,6 +1,6 @@
 """Rules about the fields of an endpoint that dlt doesn't have: what contradicts them, and what they need."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from restsource_dagster.connector.env_references import without_references
@@ -17,7 +17,13 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_for_each", "check_job", "check_list_params", "check_response"]
+__all__ = [
+    "check_for_each",
+    "check_job",
+    "check_list_params",
+    "check_renamed_fields",
+    "check_response",
+]
 
 
 def check_response(merged: MergedResource, clients: Paginator | None) -> None:
@@ -295,3 +301,50 @@ def _texts_of(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts_of(item)
+
+
+def check_renamed_fields(merged_resources: Sequence[MergedResource]) -> None:
+    """Refuse `rename_from` a resource that is unknown, or whose rows no single call returns."""
+    by_name = {merged.name: merged for merged in merged_resources}
+    for merged in merged_resources:
+        rename = merged.resource.rename_from
+        if rename is None or not merged.is_checkable:
+            continue
+        for problem, fix in _problems_of_renaming(merged, by_name.get(rename.resource), by_name):
+            merged.report(
+                (*merged.place("rename_from"), "resource"),
+                problem,
+                fix=fix,
+                code="deliberate:rename-from",
+            )
+            break
+
+
+def _problems_of_renaming(
+    merged: MergedResource, other: MergedResource | None, known: Iterable[str]
+) -> Iterator[tuple[str, str]]:
+    others = [name for name in known if name != merged.name]
+    if other is None or other is merged:
+        wanted = merged.resource.rename_from.resource if merged.resource.rename_from else ""
+        close = nearest_name(wanted, others)
+        yield (
+            "The labels are in the rows of another resource, and there is no other of this name",
+            f'Write "{close}"' if close else "Add a resource that lists the fields",
+        )
+        return
+    endpoint = other.endpoint
+    if other.parent or endpoint.for_each or endpoint.job:
+        yield (
+            f"The rows of {quoted_name(other.name)} are those of several calls, or of a job",
+            "Name a resource that is a plain list",
+        )
+    if endpoint.cursor is not None or endpoint.token is not None:
+        yield (
+            f"{quoted_name(other.name)} returns changed rows only, and all labels are needed",
+            "Add a resource that lists all fields, without `incremental`",
+        )
+    if merged.resource.backfill is not None:
+        yield (
+            "A backfill doesn't know which names the live runs have given",
+            "Leave `backfill` or `rename_from` out",
+        )

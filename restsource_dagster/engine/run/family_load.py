@@ -7,7 +7,7 @@ arrive together or not at all. A family that fails does not affect the others.
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
@@ -57,7 +57,11 @@ from restsource_dagster.engine.incremental.unfinished import (
     read_unfinished,
 )
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
-from restsource_dagster.engine.plan.resource_plan import ResourcePlan, build_resource_plans
+from restsource_dagster.engine.plan.resource_plan import (
+    ResourcePlan,
+    build_resource_plans,
+    root_call,
+)
 from restsource_dagster.engine.run.load_outcomes import (
     LoadBaseline,
     LoadResult,
@@ -263,6 +267,7 @@ class ConnectorRun:
     """Returns the connector with `{now}` at another moment."""
     _moments: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
     """By root, the moment of `{now}` of a load that an earlier run has begun."""
+    _looked_up: dict[str, Sequence[Any]] = field(default_factory=dict, init=False)
     _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -712,6 +717,7 @@ class ConnectorRun:
             files=parquet_files,
             part=part,
             known_rows=known_rows,
+            look_up=self._look_up,
         )
         for plan in source.plans.values():
             if not plan.loaded:
@@ -720,6 +726,15 @@ class ConnectorRun:
                     "on it; it is not loaded and its cursor does not move"
                 )
         return source
+
+    def _look_up(self, name: str) -> Iterable[Any]:
+        """Return all records of a resource, which are requested once in a run."""
+        if name not in self._looked_up:
+            family = self.connector.family_of(name)
+            [plan] = build_resource_plans(family, self.connector, [name])
+            pages = self.endpoints.endpoint(plan).pages(root_call(plan, None))
+            self._looked_up[name] = [record for page in pages for record in page]
+        return self._looked_up[name]
 
     def _check_source(
         self, pipeline_state: Mapping[str, Any], source: FamilySource, options: LoadOptions

@@ -17,6 +17,7 @@ from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf, comparable_key
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.window_filter import (
     BackfillWindow,
@@ -28,6 +29,7 @@ from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
+from restsource_dagster.engine.source.column_names import ColumnNames, Lookup
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
@@ -112,6 +114,7 @@ def build_family_source(
     files: ParquetFiles | None = None,
     part: LoadPart | None = None,
     known_rows: Mapping[str, RepeatedRows] | None = None,
+    look_up: Lookup = lambda _: (),
 ) -> FamilySource:
     """Return a source of a family's resources that are loaded or have dependents that are.
 
@@ -120,7 +123,8 @@ def build_family_source(
     if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
     `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
     columns go to `files`. `part` says where the calls start, and where they may end early.
-    `known_rows` are those that earlier parts of the load have read, by resource.
+    `known_rows` are those that earlier parts of the load have read, by resource. `look_up` reads the
+    labels of fields (`rename_from`).
 
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
@@ -157,8 +161,23 @@ def build_family_source(
     known_rows = known_rows or {}
     repeats = {name: known_rows.get(name) or RepeatedRows(plan) for name, plan in plans.items()}
 
+    def names_of(resource: Resource) -> ColumnNames | None:
+        if resource.rename_from is None:
+            return None
+        if window is not None:
+            raise ResourceError(
+                resource.name,
+                "a window doesn't know which names the live runs have given to fields (`rename_from`)",
+            )
+        read_state = partial(cursors.state_of, resource.name)
+        return ColumnNames(
+            resource.name, resource.rename_from, look_up, normalize, read_state, notify
+        )
+
     steps = {
-        name: RecordSteps(name, plan.resource.processing_steps, endpoints.redactor)
+        name: RecordSteps(
+            name, plan.resource.processing_steps, endpoints.redactor, names_of(plan.resource)
+        )
         for name, plan in plans.items()
     }
     own_part = part or LoadPart(root)

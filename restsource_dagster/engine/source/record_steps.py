@@ -39,6 +39,7 @@ from restsource_dagster.engine.http.json_body import (
     scan_values,
 )
 from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.source.column_names import ColumnNames
 from restsource_dagster.engine.source.record_values import MAX_RECORD_DEPTH
 
 __all__ = ["RecordSteps", "read_fields"]
@@ -73,16 +74,18 @@ class RecordSteps:
         resource: str,
         steps: Sequence[ProcessingStep],
         redactor: Redactor,
+        names: ColumnNames | None = None,
     ) -> None:
-        self._resource = resource
+        """`names` renames fields after all steps."""
+        self._resource, self._names = resource, names
         self._redactor = redactor
         self._steps = [(step, self._function(step)) for step in steps]
         self._unseen = {named for step in steps for named in _named_fields(step)}
         self._has_records = False
 
     def __bool__(self) -> bool:
-        """Return True if there are any."""
-        return bool(self._steps)
+        """Return True if there are any, or fields to rename."""
+        return bool(self._steps) or self._names is not None
 
     def apply(self, records: list[Any], page: int) -> list[Any]:
         """Return what the steps make of the verified records of a page, which they may change.
@@ -104,6 +107,8 @@ class RecordSteps:
                     f"processing_steps[{number - 1}] ({name}): {self._redactor(error.problem)}. The "
                     f"record starts {shown}",
                 ) from None
+        if self._names is not None:
+            records = self._names.apply(records)
         return _as_page(records)
 
     def describe_unseen(self) -> str | None:
