@@ -151,7 +151,7 @@ class Expressions:
             return str(value).lower()
         if not isinstance(value, str):
             return None if value is None else str(value)
-        if "{%" in value or "{#" in value or len(value) > 20 * _MAX_EXPRESSION:
+        if "{%" in value or "{#" in value or len(value) > 5 * _MAX_EXPRESSION:
             return None
         made, end = [], 0
         for found in _EXPRESSION.finditer(value):

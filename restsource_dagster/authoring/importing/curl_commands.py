@@ -9,6 +9,10 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from restsource_dagster.authoring.importing.connector_draft import ConnectorDraft, assemble
+from restsource_dagster.authoring.importing.powershell_requests import (
+    is_powershell_request,
+    words_of_powershell,
+)
 from restsource_dagster.authoring.importing.sent_requests import (
     SentField,
     SentLogin,
@@ -22,11 +26,16 @@ from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece
 __all__ = ["is_curl", "read_curl"]
 
 _START = re.compile(r"(?:[$%>#]\s+|PS [^>\n]*>\s*)?curl(?:\.exe)?(?=\s)", re.IGNORECASE)
+_MAX_WORDS = 5_000
+_MAX_COMMAND = 100_000
+_MAX_POWERSHELL = 500_000
 _PRIVATE = re.compile("[\ue000-\ue0ff]")
 
 
 def is_curl(text: str) -> bool:
-    """True if a text is a cURL command, perhaps below comments."""
+    """True if a text is a cURL command, perhaps below comments, or a request of PowerShell."""
+    if is_powershell_request(text):
+        return True
     lines = (line.strip() for line in text.splitlines())
     first = next((line for line in lines if line and not _is_comment(line)), "")
     return _START.match(first) is not None
@@ -43,8 +52,9 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     """
     text = "\n".join(file.text for file in files)
     # a quote in the words before the first command would look like the beginning of a text
-    begin = re.search(rf"^\s*{_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
-    text = text[begin.start() :] if begin else ""
+    begin = re.search(rf"^[ \t]*{_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
+    if not is_powershell_request(text):
+        text = text[begin.start() :] if begin else ""
     commands = [_labelled(_parsed(words)) for words in _split_commands(_PRIVATE.sub("", text))]
     if not commands:
         raise SourceError("no cURL command: it begins with the word curl")
@@ -61,6 +71,13 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
 
 def _split_commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command, without `curl` itself."""
+    if is_powershell_request(text):
+        if len(text) > _MAX_POWERSHELL:
+            raise SourceError(
+                f"requests of PowerShell with more than {_MAX_POWERSHELL:,} characters"
+            )
+        yield from words_of_powershell(text)
+        return
     if re.search(r"\^\s*\r?\n|\^\"", text):
         text = _without_carets(text)
         yield from (_words_of_windows(each) for each in _chunks(text))
@@ -69,6 +86,9 @@ def _split_commands(text: str) -> Iterator[list[str]]:
         text = re.sub(r"`\r?\n", " ", text)
         text = re.sub(r"`(.)", lambda m: f"\\{m[1]}", text)
     for chunk in _chunks(_without_dialect(text)):
+        # shlex takes a time that grows with the square of a word
+        if len(chunk) > _MAX_COMMAND:
+            raise SourceError(f"a cURL command of more than {_MAX_COMMAND:,} characters")
         try:
             words = shlex.split(chunk)
         except ValueError as error:
@@ -307,6 +327,8 @@ _PIPES = frozenset({"|", ";", "&&", "||", ">", ">>", "<", "2>", "2>&1", "&"})
 
 
 def _parsed(words: Sequence[str]) -> _Command:
+    if len(words) > _MAX_WORDS:
+        raise SourceError(f"a cURL command of more than {_MAX_WORDS:,} words")
     bound, after = _bound(words)
     namespace = argparse.Namespace(noted=[])
     try:

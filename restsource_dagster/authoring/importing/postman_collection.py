@@ -31,7 +31,7 @@ __all__ = ["read_postman"]
 
 _MAX_ITEMS = 5_000
 _MAX_SUBSTITUTIONS = 5
-_VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
+_VARIABLE = re.compile(r"\{\{([^{}]+)\}\}")
 
 
 def read_postman(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
@@ -78,12 +78,12 @@ class _Variables:
     def filled(self, text: str, local: Mapping[str, str] | None = None) -> str:
         """Return a text with its variables filled in, or marked."""
         for _ in range(_MAX_SUBSTITUTIONS):
-            made = _VARIABLE.sub(lambda found: self._value(found[1], local or {}), text)
+            made = _VARIABLE.sub(lambda found: self._value(found[1].strip(), local or {}), text)
             if made == text:
                 return text
             text = made
         # a circle of variables, or what is left of a long chain
-        return _VARIABLE.sub(lambda found: self._marked(found[1], ""), text)
+        return _VARIABLE.sub(lambda found: self._marked(found[1].strip(), ""), text)
 
     def _value(self, name: str, local: Mapping[str, str]) -> str:
         if name in local:

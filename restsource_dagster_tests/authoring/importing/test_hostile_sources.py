@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,30 @@ def test_random_changes_of_commands_and_code_never_crash_the_import() -> None:
             imported_or_told(text, "dlt", None)
         except Exception as error:
             raise AssertionError(f"seed {seed}: {text[400:2000]}") from error
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("curl", "\n" * 2_000_000),
+        ("curl", "curl https://api.example.com/x -d '" + "{{" * 500_000 + "'"),
+        ("curl", "curl " + "https://api.example.com/x " * 200_000),
+        ("curl", "curl " + "'" * 999_999),
+        ("curl", 'curl "' + "\\" * 999_999),
+        ("curl", "Invoke-WebRequest -Headers @{" + '""' * 100_000),
+        ("curl", 'Invoke-WebRequest -Uri "' + '""`' * 100_000),
+        ("curl", "Invoke-WebRequest -Headers @{" + "'a'=\"b\" " * 50_000),
+        ("postman", json.dumps(collection(item=[{"request": {"url": "{{" + " " * 1_000_000}}]))),
+        ("postman", json.dumps(collection(item=[{"request": {"url": "{{" * 500_000}}]))),
+        ("airbyte", json.dumps({"streams": [{"name": "{{" * 500_000}], "check": 1})),
+        ("dlt", "rest_api_source({'client': {'base_url': " + "'a' + " * 20_000 + "''}})"),
+        ("openapi", json.dumps({"paths": {"/{" * 100_000: {"get": {}}}})),
+    ],
+)
+def test_texts_that_are_hard_to_read_take_no_time(kind: ImportKind, text: str) -> None:
+    began = time.process_time()
+    try:
+        import_source([SourceFile("source", text)], kind)
+    except SourceError:
+        assert kind
+    assert time.process_time() - began < 5
