@@ -18,7 +18,7 @@ from restsource_dagster.authoring.importing.imported_api import (
 from restsource_dagster.authoring.importing.sent_requests import (
     AnsweredParts,
     SentAnswer,
-    SentRequest,
+    SourceRequest,
 )
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 
@@ -28,7 +28,7 @@ _PAGINATOR: TypeAdapter[ImportedPaginator] = TypeAdapter(ImportedPaginator)
 _STEPS: TypeAdapter[tuple[ImportedStep, ...]] = TypeAdapter(tuple[ImportedStep, ...])
 
 
-def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
+def guess_of_answers(request: SourceRequest, name: str) -> AnsweredParts:
     """Return what the answers of a request say, and note the evidence at the answer.
 
     Only what is likely is taken: nothing can be asked for here, so nothing can be proved.
@@ -66,7 +66,7 @@ def guess_of_answers(request: SentRequest, name: str) -> AnsweredParts:
     )
 
 
-def _address(request: SentRequest, answer: SentAnswer) -> str:
+def _address(request: SourceRequest, answer: SentAnswer) -> str:
     """Return the address of an answer; with a host of its own if variables make it none."""
     given = answer.url or request.shown_url
     try:

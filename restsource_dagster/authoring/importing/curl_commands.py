@@ -16,7 +16,7 @@ from restsource_dagster.authoring.importing.powershell_requests import (
 from restsource_dagster.authoring.importing.sent_requests import (
     SentField,
     SentLogin,
-    SentRequest,
+    SourceRequest,
     api_of_requests,
     variable_mark,
 )
@@ -381,7 +381,7 @@ class _LabelledCommand:
     fields: dict[str, tuple[tuple[str, str, str], ...]]
     labels: dict[str, Any]
 
-    def request(self, piece: Piece) -> SentRequest:
+    def request(self, piece: Piece) -> SourceRequest:
         """Return the request that the command sends."""
 
         def sent(kind: str) -> tuple[SentField, ...]:
@@ -397,7 +397,7 @@ class _LabelledCommand:
                 piece.get(label).mapped("client.auth")
         for label in method_labels:
             piece.get(label).mapped("the method of the request")
-        return SentRequest(
+        return SourceRequest(
             piece=piece,
             method=method,
             url=self.url,

@@ -20,7 +20,7 @@ from restsource_dagster.authoring.importing.param_names import (
 from restsource_dagster.authoring.importing.sent_requests import (
     SentAnswer,
     SentField,
-    SentRequest,
+    SourceRequest,
     api_of_requests,
 )
 from restsource_dagster.authoring.importing.source_files import (
@@ -63,7 +63,7 @@ def read_har(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     return draft
 
 
-def _request_of(entry: Piece) -> SentRequest | None:
+def _request_of(entry: Piece) -> SourceRequest | None:
     """Return the request of an entry with its answer; None if there is nothing to load, which is noted."""
     request = entry.get("request")
     url = request.get("url").text or ""
@@ -77,7 +77,7 @@ def _request_of(entry: Piece) -> SentRequest | None:
     body = request.get("postData")
     params = list(body.get("params").elements())
     body_text = body.get("text")
-    return SentRequest(
+    return SourceRequest(
         piece=entry,
         method=(method.text or "GET").upper(),
         url=address,
@@ -122,9 +122,9 @@ def _pairs(text: str, piece: Piece) -> Iterator[SentField]:
 _PLACES = (*PAGE_PARAMS, *OFFSET_PARAMS, *CURSOR_PARAMS)
 
 
-def _grouped(requests: Sequence[SentRequest]) -> Iterator[SentRequest]:
+def _grouped(requests: Sequence[SourceRequest]) -> Iterator[SourceRequest]:
     """Yield one request for those that ask for the same, or for other pages of it, with all answers."""
-    groups: dict[tuple[object, ...], list[SentRequest]] = {}
+    groups: dict[tuple[object, ...], list[SourceRequest]] = {}
     for request in requests:
         kept = sorted(
             (each.name, each.value) for each in request.query if not is_named(each.name, _PLACES)

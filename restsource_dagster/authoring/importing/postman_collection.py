@@ -16,7 +16,7 @@ from restsource_dagster.authoring.importing.sent_requests import (
     SentAnswer,
     SentField,
     SentLogin,
-    SentRequest,
+    SourceRequest,
     api_of_requests,
     variable_mark,
 )
@@ -111,7 +111,7 @@ class _Variables:
 class _CollectionReader:
     variables: _Variables
 
-    def requests(self, root: Piece) -> Iterator[SentRequest]:
+    def requests(self, root: Piece) -> Iterator[SourceRequest]:
         """Yield the requests of all folders, in their order. Without recursion: folders are hostile."""
         login = self._login(root.get("auth"))
         stack = [(piece, login) for piece in reversed(list(root.get("item").elements()))]
@@ -130,7 +130,7 @@ class _CollectionReader:
                 if request is not None:
                     yield request
 
-    def _request(self, item: Piece, inherited: SentLogin | None) -> SentRequest | None:
+    def _request(self, item: Piece, inherited: SentLogin | None) -> SourceRequest | None:
         given = item.get("request")
         if given.text is not None:  # only an address
             given = Piece({"url": given.text}, given.path[:-1], given.ledger)
@@ -149,7 +149,7 @@ class _CollectionReader:
         body, body_piece, form, is_multipart = self._body(body_given)
         name = item.get("name")
         name.mapped("the name of the resource")
-        return SentRequest(
+        return SourceRequest(
             piece=item,
             name=name.text,
             method=(method.text or "GET").upper(),

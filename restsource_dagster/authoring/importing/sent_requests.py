@@ -49,7 +49,7 @@ __all__ = [
     "SentAnswer",
     "SentField",
     "SentLogin",
-    "SentRequest",
+    "SourceRequest",
     "api_of_requests",
     "variable_mark",
 ]
@@ -94,7 +94,7 @@ class SentAnswer:
 
 
 @dataclass(frozen=True)
-class SentRequest:
+class SourceRequest:
     """One request of a source. `url` has no query; texts may hold marks of variables."""
 
     piece: Piece
@@ -166,7 +166,7 @@ _OWN_HEADERS = frozenset(
 
 
 def api_of_requests(
-    requests: Sequence[SentRequest], name: str | None, variables_of: Mapping[str, str]
+    requests: Sequence[SourceRequest], name: str | None, variables_of: Mapping[str, str]
 ) -> ImportedApi:
     """Return the API that requests were sent to: that of the server with most of them.
 
@@ -200,21 +200,21 @@ def _most_common_login(endpoints: Sequence[ImportedEndpoint]) -> ImportedAuth | 
     return max(logins, key=logins.count, default=None)
 
 
-def _asks_for_records(request: SentRequest) -> bool:
+def _asks_for_records(request: SourceRequest) -> bool:
     if request.method in _LOADING_METHODS:
         return True
     request.piece.not_mapped(f"{request.method} changes data, and a connector only reads")
     return False
 
 
-def _is_of(request: SentRequest, origin: str) -> bool:
+def _is_of(request: SourceRequest, origin: str) -> bool:
     if request.origin == origin:
         return True
     request.piece.not_mapped("another server: it needs a connector of its own")
     return False
 
 
-def _common_base(requests: Iterable[SentRequest]) -> str:
+def _common_base(requests: Iterable[SourceRequest]) -> str:
     """Return the beginning of all paths that names the API and its version, such as `/api/v1`."""
     paths = [_segments(request) for request in requests]
     base = []
@@ -226,7 +226,7 @@ def _common_base(requests: Iterable[SentRequest]) -> str:
     return "".join(f"/{segment}" for segment in base)
 
 
-def _segments(request: SentRequest) -> list[str]:
+def _segments(request: SourceRequest) -> list[str]:
     return [segment for segment in request.path.split("/") if segment]
 
 
@@ -257,7 +257,7 @@ class _RequestReader:
             return self.file_text(value)
         return self.variables.reference(suffix, "" if is_stand_in(value) else value)
 
-    def endpoint(self, request: SentRequest) -> ImportedEndpoint:
+    def endpoint(self, request: SourceRequest) -> ImportedEndpoint:
         """Return the endpoint of a request, and note what became of its pieces."""
         segments = _segments(request)
         rest = segments[len([each for each in self.base.split("/") if each]) :]
@@ -294,7 +294,7 @@ class _RequestReader:
         )
 
     @staticmethod
-    def _answered(request: SentRequest, name: str) -> AnsweredParts:
+    def _answered(request: SourceRequest, name: str) -> AnsweredParts:
         """Return what the answers of a request say."""
         if not request.answers:
             return AnsweredParts()
@@ -308,7 +308,7 @@ class _RequestReader:
             return self.secret("path_key", text)
         return self.file_text(text, readings=2)
 
-    def _login(self, request: SentRequest) -> "_Login":
+    def _login(self, request: SourceRequest) -> "_Login":
         """Return what the request logs in with: of the source's own login, else a header, else a param."""
         place = "client.auth"
         if request.login is not None:
@@ -397,7 +397,7 @@ class _RequestReader:
         return ApiKeyAuth(type="api_key", name="Authorization", api_key=key, location="header")
 
     def _params(
-        self, request: SentRequest, target: str, claimed: Collection[SentField | None]
+        self, request: SourceRequest, target: str, claimed: Collection[SentField | None]
     ) -> dict[str, Any]:
         params: dict[str, Any] = {}
         for sent in request.query:
@@ -422,7 +422,7 @@ class _RequestReader:
         return params
 
     def _headers(
-        self, request: SentRequest, target: str, *, has_json: bool, login: "_Login"
+        self, request: SourceRequest, target: str, *, has_json: bool, login: "_Login"
     ) -> dict[str, str]:
         headers: dict[str, str] = {}
         for sent in request.headers:
@@ -446,7 +446,7 @@ class _RequestReader:
         return headers
 
     def _body(
-        self, request: SentRequest, target: str
+        self, request: SourceRequest, target: str
     ) -> tuple[dict[str, Any], dict[str, Any] | str | None]:
         """Return the body as JSON, and as a form or a text."""
         if request.form:
