@@ -49,6 +49,7 @@ class Pipedrive:
         """By deal."""
         self.participants: dict[int, dict[int, Record]] = {}
         """By deal."""
+        self._had_children: set[int] = set()
         self.lists: dict[str, dict[Any, Record]] = {name: {} for name in LISTS}
         self.labels = {REGION: "Region", OTHER_REGION: "region"}
         self._serve()
@@ -128,7 +129,8 @@ class Pipedrive:
         deal, kind = self.deals[key], self._random.random()
         if deal["status"] == "deleted":
             deal["status"] = "open"
-        elif deal["is_archived"] or kind < 0.1:
+        elif deal["is_archived"] or (kind < 0.1 and key not in self._had_children):
+            # a deal that is archived before a run is a limit of the template: its products are not read
             deal["is_archived"] = not deal["is_archived"]
         elif kind < 0.2:
             deal["status"] = "deleted"
@@ -155,6 +157,7 @@ class Pipedrive:
             one: {**row, "deal_id": key} for one, row in self.products[other].items()
         }
         self.products[other] = {}
+        self._had_children |= {key, other}
         self.deals[other]["status"] = "deleted"
         self._touch(other)
 
@@ -171,6 +174,7 @@ class Pipedrive:
 
     def _attach(self, deal: int) -> None:
         key, person = self._new_id(), self._new_id()
+        self._had_children.add(deal)
         self.products[deal][key] = {"id": key, "deal_id": deal, "quantity": key % 5}
         self.participants[deal][person] = {"id": person}
         self._touch(deal)

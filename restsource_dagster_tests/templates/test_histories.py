@@ -12,6 +12,7 @@ from restsource_dagster_tests.templates.histories import (
     World,
     check_history,
 )
+from restsource_dagster_tests.templates.pipedrive import Pipedrive
 from restsource_dagster_tests.templates.shopify import Shopify
 from restsource_dagster_tests.templates.zendesk import Zendesk
 
@@ -23,7 +24,7 @@ def nurseries() -> Iterator[Nurseries]:
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
-@pytest.mark.parametrize("world", [GitHub, Shopify, Zendesk])
+@pytest.mark.parametrize("world", [GitHub, Pipedrive, Shopify, Zendesk])
 def test_the_tables_are_those_of_the_api_after_each_run_of_a_random_history(
     tmp_path: Path, nurseries: Nurseries, world: type[World], seed: int
 ) -> None:
