@@ -21,8 +21,8 @@ from restsource_dagster.authoring.importing.imported_api import literal, resourc
 from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.engine.paging.response_checks import ID_KEYS
-from restsource_dagster.engine.preview.preview import CursorBounds, preview_text
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
+from restsource_dagster.engine.preview.preview_run import CursorBounds, preview_text
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
 from restsource_dagster.settings import Settings
 

@@ -38,8 +38,8 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.settings import Settings, read_environment
 
 if TYPE_CHECKING:  # importing dlt takes a second
-    from restsource_dagster.engine.preview.preview import CursorBounds
     from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
+    from restsource_dagster.engine.preview.preview_run import CursorBounds
     from restsource_dagster.engine.preview.previewed import Preview
 
 __all__ = [
@@ -82,8 +82,8 @@ def preview_command(
     wanted = find_resources(connector, resources or [])
     # as in `run`: dlt looks secrets up in the environment
     load_dotenv(Path.cwd() / ".env", override=True)
-    from restsource_dagster.engine.preview.preview import CursorBounds
     from restsource_dagster.engine.preview.preview_limits import PreviewLimits
+    from restsource_dagster.engine.preview.preview_run import CursorBounds
 
     limits = PreviewLimits(pages, rows, calls, max_mb, max_seconds)
     found = run_preview(connector, settings, wanted, limits, CursorBounds(from_, to))
@@ -106,8 +106,8 @@ def run_preview(
     """Return the preview of a connector; Ctrl-C ends it early."""
     with stdout_to_stderr():
         # here, because dlt can print when it is imported
-        from restsource_dagster.engine.preview.preview import preview
         from restsource_dagster.engine.preview.preview_limits import PreviewEnd
+        from restsource_dagster.engine.preview.preview_run import preview
 
         end = PreviewEnd()
         with stopping_at_interrupt(end):

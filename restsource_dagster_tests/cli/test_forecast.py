@@ -9,8 +9,8 @@ import pytest
 
 from restsource_dagster.authoring.forecast import forecast
 from restsource_dagster.connector.loader import load_file
-from restsource_dagster.engine.preview.preview import preview
 from restsource_dagster.engine.preview.preview_limits import PreviewLimits
+from restsource_dagster.engine.preview.preview_run import preview
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.cli.runner import invoke

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.preview.preview import CursorBounds, preview, preview_text
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
+from restsource_dagster.engine.preview.preview_run import CursorBounds, preview, preview_text
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedResource
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, make_settings

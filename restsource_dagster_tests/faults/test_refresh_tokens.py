@@ -18,7 +18,7 @@ from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import TokenEndpoint
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
-from restsource_dagster.engine.preview.preview import preview
+from restsource_dagster.engine.preview.preview_run import preview
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (

@@ -4,7 +4,6 @@ It is a load up to dlt's normalize step, in a temporary folder that is removed a
 database nor the state of the project is opened, so cursors start where those of a first run do.
 """
 
-import json
 import logging
 import tempfile
 import time
@@ -17,29 +16,21 @@ from typing import Any, cast
 
 import dlt
 from dlt.common.destination import AnyDestination, Destination
-from dlt.common.schema import Schema
 from dlt.extract import Incremental
 
-from restsource_dagster.connector.cursor_format import CursorValueError, detect_cursor_format
+from restsource_dagster.connector.cursor_format import detect_cursor_format
 from restsource_dagster.connector.env_references import MissingReferencesError, read_references
 from restsource_dagster.connector.loader import load_text
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.partitions import Window, split_into_windows
 from restsource_dagster.engine.destination.dlt_config import configure_dlt, dlt_setting
-from restsource_dagster.engine.destination.tables import read_loaded_columns
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
-from restsource_dagster.engine.dlt_compat import (
-    column_identifier,
-    get_nested_tables,
-    table_identifier,
-)
 from restsource_dagster.engine.errors import IngestError, ResourceError
 from restsource_dagster.engine.http.cancellation import RequestCancelled, Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.http.token_store import TokenStore
 from restsource_dagster.engine.incremental.cursor_overrides import (
     check_resources_exist,
-    cursor_column,
     parse_cursor_value,
 )
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
@@ -51,12 +42,16 @@ from restsource_dagster.engine.preview.preview_limits import (
     hosts_of,
 )
 from restsource_dagster.engine.preview.preview_pages import PreviewEndpoints, SeenPages
+from restsource_dagster.engine.preview.preview_tables import (
+    PreviewTables,
+    RedactedValues,
+    cursor_of,
+    key_of,
+    problems_of_key,
+)
 from restsource_dagster.engine.preview.previewed import (
     Preview,
-    PreviewedCursor,
-    PreviewedKey,
     PreviewedResource,
-    PreviewedTable,
 )
 from restsource_dagster.engine.run.load_outcomes import root_cause
 from restsource_dagster.engine.run_progress import Progress, SilentObserver
@@ -68,9 +63,6 @@ __all__ = ["preview", "preview_text"]
 
 _logger = logging.getLogger(__name__)
 
-_SHOWN_DUPLICATES = 3
-_OWN_COLUMNS = "_dlt_"
-Rows = Sequence[Mapping[str, Any]]
 TokenRequests = "token"
 
 
@@ -286,7 +278,7 @@ class _PreviewReader:
     ) -> Iterator[PreviewedResource]:
         first_message = len(self.messages.texts)
         plans: dict[str, ResourcePlan] = {}
-        tables: _Tables | None = None
+        tables: PreviewTables | None = None
         try:
             found = build_resource_plans(family, self.connector, [one.name for one in members])
             plans = {plan.resource.name: plan for plan in found}
@@ -299,7 +291,7 @@ class _PreviewReader:
 
     def _normalize(
         self, root: str, plans: dict[str, ResourcePlan], folder: str
-    ) -> "_Tables | None":
+    ) -> "PreviewTables | None":
         """Extract a family and normalize it; return its tables. Raises what went wrong."""
         window = self.bounds.window(plans[root])
         if self.bounds and plans[root].incremental is not None:
@@ -329,7 +321,7 @@ class _PreviewReader:
         pipeline.extract(source.source, loader_file_format="jsonl")
         self._conclude(source)
         pipeline.normalize()
-        return _Tables.of(pipeline)
+        return PreviewTables.of(pipeline)
 
     def _may_call(self, root: str) -> bool:
         return self.endpoints.seen[root].may_call()
@@ -364,14 +356,14 @@ class _PreviewReader:
         self,
         resource: Resource,
         plan: ResourcePlan | None,
-        tables: "_Tables | None",
+        tables: "PreviewTables | None",
         family: Family,
         texts: Sequence[str],
     ) -> PreviewedResource:
-        name, redacted = resource.name, _Redacted(self.watch.redactor)
+        name, redacted = resource.name, RedactedValues(self.watch.redactor)
         seen = self.endpoints.seen.get(name) or SeenPages(name, self.limits, self.watch)
         rows = tables.rows_of(resource) if tables else ()
-        key = _key_of(resource, rows, tables, redacted) if tables else None
+        key = key_of(resource, rows, tables, redacted) if tables else None
         # the paging is judged first: it adds notes
         paging = seen.paging()
         prefix = f"{name}: "
@@ -379,7 +371,7 @@ class _PreviewReader:
         found = tables.previewed(resource, self.limits.rows, redacted) if tables else ()
         is_root = name == family.root.name
         tokens = self.watch.noted.pop(TokenRequests, []) if is_root else []
-        problems = [*seen.problems, *self._errors.get(name, ()), *_problems_of_key(resource, key)]
+        problems = [*seen.problems, *self._errors.get(name, ()), *problems_of_key(resource, key)]
         return PreviewedResource(
             name=name,
             parent=resource.parent,
@@ -390,147 +382,10 @@ class _PreviewReader:
             table=found[0] if found else None,
             nested=tuple(found[1:]),
             key=key,
-            cursor=_cursor_of(plan, rows, tables, self.bounds, redacted),
+            cursor=cursor_of(plan, rows, tables, self.bounds.start, redacted),
             calls=seen.calls,
             calls_left=seen.calls_left,
             records=tuple(redacted(record) for record in seen.records),
             problems=tuple(dict.fromkeys(map(self.watch.redactor, problems))),
             notes=tuple(dict.fromkeys([*seen.notes, *said])),
         )
-
-
-@dataclass(frozen=True)
-class _Redacted:
-    """Replaces secrets in the texts of a JSON value."""
-
-    redactor: Redactor
-
-    def __call__(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {self.redactor(str(key)): self(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self(item) for item in value]
-        if value is None or isinstance(value, bool):
-            return value
-        text = str(value)
-        hidden = self.redactor(text)
-        return value if hidden == text else hidden
-
-
-@dataclass(frozen=True)
-class _Tables:
-    """The normalized tables of a family: dlt's schema, and all rows by table."""
-
-    schema: Schema
-    rows: Mapping[str, Rows]
-
-    @classmethod
-    def of(cls, pipeline: dlt.Pipeline) -> "_Tables":
-        """Read them from the load package that dlt has made."""
-        rows: dict[str, list[Mapping[str, Any]]] = {}
-        for load_id in pipeline.list_normalized_load_packages():
-            for job in pipeline.get_load_package_info(load_id).jobs["new_jobs"]:
-                if job.job_file_info.file_format == "jsonl":
-                    lines = Path(job.file_path).read_text(encoding="utf-8").splitlines()
-                    table = rows.setdefault(job.job_file_info.table_name, [])
-                    table.extend(json.loads(line) for line in lines if line)
-        if not pipeline.default_schema_name:
-            return cls(Schema(pipeline.pipeline_name), rows)
-        return cls(pipeline.default_schema, rows)
-
-    def rows_of(self, resource: Resource) -> Rows:
-        """Return the rows of a resource's own table."""
-        return self.rows.get(table_identifier(self.schema, resource.table), ())
-
-    def previewed(
-        self, resource: Resource, max_rows: int, redacted: _Redacted
-    ) -> Sequence[PreviewedTable]:
-        """Return a resource's table and those of its nested lists."""
-        own = table_identifier(self.schema, resource.table)
-        if own not in self.schema.tables:
-            return [PreviewedTable(own, (), 0)]
-        nested = [str(one["name"]) for one in get_nested_tables(self.schema.tables, own)]
-        return [
-            PreviewedTable(
-                name,
-                tuple(
-                    one
-                    for one in read_loaded_columns(self.schema, name)
-                    if not one.name.startswith(_OWN_COLUMNS)
-                ),
-                len(self.rows.get(name, ())),
-                tuple(
-                    {
-                        key: redacted(value)
-                        for key, value in row.items()
-                        if not key.startswith(_OWN_COLUMNS)
-                    }
-                    for row in self.rows.get(name, ())[:max_rows]
-                ),
-            )
-            for name in dict.fromkeys([own, *nested])
-        ]
-
-
-def _key_of(
-    resource: Resource, rows: Rows, tables: _Tables, redacted: _Redacted
-) -> PreviewedKey | None:
-    if not resource.primary_key or not rows:
-        return None
-    names = [column_identifier(tables.schema, name) for name in resource.primary_key]
-    versions: dict[str, set[str]] = {}
-    for row in rows:
-        key = json.dumps([row.get(name) for name in names], default=str)
-        values = {name: value for name, value in row.items() if not name.startswith(_OWN_COLUMNS)}
-        # a row may come twice, as at the end of one query and the start of the next
-        versions.setdefault(key, set()).add(json.dumps(values, sort_keys=True, default=str))
-    several = [key for key, rows_of_key in versions.items() if len(rows_of_key) > 1]
-    shown = tuple(redacted.redactor(text[1:-1]) for text in several[:_SHOWN_DUPLICATES])
-    return PreviewedKey(tuple(names), not several, shown)
-
-
-def _problems_of_key(resource: Resource, key: PreviewedKey | None) -> Iterator[str]:
-    """Yield that rows would replace one another. Versions of a row share its key on purpose."""
-    disposition = resource.disposition
-    has_versions = disposition.strategy in ("scd2", "cdc") or any(
-        one.dedup_sort for one in resource.hints.columns_by_name.values()
-    )
-    if key is None or key.is_unique or disposition.value != "merge" or has_versions:
-        return
-    yield (
-        f"primary_key {', '.join(key.columns)} is not unique: different rows have "
-        f"{'; '.join(key.duplicates)}, and only one of each would be stored"
-    )
-
-
-def _cursor_of(
-    plan: ResourcePlan | None,
-    rows: Rows,
-    tables: _Tables | None,
-    bounds: CursorBounds,
-    redacted: _Redacted,
-) -> PreviewedCursor | None:
-    if plan is None or plan.incremental is None:
-        return None
-    path = str(plan.incremental.cursor_path)
-    start = plan.incremental.initial_value
-    if plan.resource.parent is None and bounds.start is not None:
-        start = bounds.start
-    field_name = cursor_column(path)
-    values: list[Any] = []
-    if field_name and tables:
-        column = column_identifier(tables.schema, field_name)
-        values = [row[column] for row in rows if row.get(column) is not None]
-    lowest, highest = _range_of(values)
-    return PreviewedCursor(path, redacted(start), redacted(lowest), redacted(highest))
-
-
-def _range_of(values: Sequence[Any]) -> tuple[Any, Any]:
-    """Return the lowest and the highest cursor value; None for values that have no common order."""
-    try:
-        form = detect_cursor_format(values[0]) if values else None
-        if form is None:
-            return None, None
-        return min(values, key=form.comparison_key), max(values, key=form.comparison_key)
-    except (CursorValueError, TypeError, ValueError):
-        return None, None
