@@ -59,6 +59,8 @@ TESTS = (
     "orchestration/test_schedules.py",
     "orchestration/backfills/test_definitions.py",
     "orchestration/backfills/test_sensor.py",
+    # authoring: detection
+    "authoring/test_detection.py",
     # cli
     "cli/test_check.py",
     # local_runtime

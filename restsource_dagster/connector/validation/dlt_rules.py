@@ -270,6 +270,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("action-body", "response_actions" in path and "body" in path),
         ("processing-steps", "processing_steps" in path),
+        ("rename-from", "rename_from" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
         ("response", "response" in path),
         ("for-each", "for_each" in path),
