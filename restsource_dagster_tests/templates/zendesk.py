@@ -237,7 +237,9 @@ class Zendesk:
                 return Answer({"error": "InvalidValue", "description": "Too recent"}, 400)
             found = [record for record in self._visible(records, field) if record[field] >= start]
             size = min(_PAGE, int(seen.query["per_page"]))
-            end = found[size - 1][field] if len(found) > size else None
+            # those of the second that is asked for come again, and would fill every page alone
+            later = [record for record in found if record[field] > start]
+            end = later[size - 1][field] if len(later) > size else None
             # records of one second are never in two pages
             shown = [record for record in found if end is None or record[field] <= end]
             latest = shown[-1][field] if shown else start
