@@ -53,7 +53,9 @@ def _without_secrets(diff: str, text: str, path: Path) -> str:
     document = parse_document(path, text.encode())
     value = document.value if isinstance(document, Document) else None
     for at, item in values_with_paths(value, deepest=MAX_NESTING):
-        if isinstance(item, str) and item and may_be_secret(at) and not find_references(item):
+        is_name = at[-1:] in (("type",), ("name",), ("location",))  # of an `auth`
+        may_show = is_name or not may_be_secret(at) or find_references(item)
+        if isinstance(item, str) and item and not may_show:
             for spelling in (
                 item,
                 json.dumps(item)[1:-1],

@@ -38,6 +38,7 @@ def test_file_is_mended_in_rounds_and_the_change_is_shown_without_secrets(tmp_pa
     assert path.read_text() == MENDED_JSON
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert '+  "schedule": {"mode": "hours", "interval": 6},' in checked.stdout
+    assert '"auth": {"type": "bearer", "token": "(not shown)"}' in checked.stdout
     assert "hunter2" not in checked.stdout
     assert checked.exit_code == 0
     assert [each.name for each in tmp_path.iterdir()] == ["shop.json"]
