@@ -45,8 +45,8 @@ from restsource_dagster.engine.preview.preview_pages import PreviewEndpoints, Se
 from restsource_dagster.engine.preview.preview_tables import (
     PreviewTables,
     RedactedValues,
-    cursor_of,
-    key_of,
+    previewed_cursor,
+    previewed_key,
     problems_of_key,
 )
 from restsource_dagster.engine.preview.previewed import (
@@ -363,7 +363,7 @@ class _PreviewReader:
         name, redacted = resource.name, RedactedValues(self.watch.redactor)
         seen = self.endpoints.seen.get(name) or SeenPages(name, self.limits, self.watch)
         rows = tables.rows_of(resource) if tables else ()
-        key = key_of(resource, rows, tables, redacted) if tables else None
+        key = previewed_key(resource, rows, tables, redacted) if tables else None
         # the paging is judged first: it adds notes
         paging = seen.paging()
         prefix = f"{name}: "
@@ -382,7 +382,7 @@ class _PreviewReader:
             table=found[0] if found else None,
             nested=tuple(found[1:]),
             key=key,
-            cursor=cursor_of(plan, rows, tables, self.bounds.start, redacted),
+            cursor=previewed_cursor(plan, rows, tables, self.bounds.start, redacted),
             calls=seen.calls,
             calls_left=seen.calls_left,
             records=tuple(redacted(record) for record in seen.records),

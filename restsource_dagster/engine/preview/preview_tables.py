@@ -26,7 +26,14 @@ from restsource_dagster.engine.preview.previewed import (
     PreviewedTable,
 )
 
-__all__ = ["PreviewTables", "RedactedValues", "Rows", "cursor_of", "key_of", "problems_of_key"]
+__all__ = [
+    "PreviewTables",
+    "RedactedValues",
+    "Rows",
+    "previewed_cursor",
+    "previewed_key",
+    "problems_of_key",
+]
 
 _SHOWN_DUPLICATES = 3
 _OWN_COLUMNS = "_dlt_"
@@ -107,7 +114,7 @@ class PreviewTables:
         ]
 
 
-def key_of(
+def previewed_key(
     resource: Resource, rows: Rows, tables: PreviewTables, redacted: RedactedValues
 ) -> PreviewedKey | None:
     """Return whether the primary key is unique in these rows; None without a key or a row."""
@@ -139,7 +146,7 @@ def problems_of_key(resource: Resource, key: PreviewedKey | None) -> Iterator[st
     )
 
 
-def cursor_of(
+def previewed_cursor(
     plan: ResourcePlan | None,
     rows: Rows,
     tables: PreviewTables | None,
