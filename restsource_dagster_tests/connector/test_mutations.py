@@ -151,6 +151,7 @@ def misspelled_fields() -> Iterator[Mutation]:
 
 
 VALUES: dict[tuple[str | int, ...], list[tuple[Any, str, bool]]] = {
+    ("schedule",): [("mode:manual", "a colon and a space", False)],
     ("schedule", "mode"): [("hour", '"hours"', True), ("hourz", '"hours"', True)],
     ("schedule", "interval"): [("6", "6", True)],
     ("client", "auth", "type"): [("apikey", '"api_key"', True), ("api_kye", '"api_key"', True)],
@@ -390,3 +391,11 @@ def test_what_to_write_is_named() -> None:
 def test_replacement_of_a_mistake_gives_the_right_file_or_none(mutation: Mutation) -> None:
     mended = fixed_text(mutation.text, Path(f"shop{mutation.suffix}"))
     assert mended in (mutation.mended, mutation.text)
+
+
+def test_misspelt_field_is_the_one_that_takes_its_value() -> None:
+    changed = copy.deepcopy(SHOP)
+    changed["resources"][0]["endpoint"]["atuh"] = {"type": "bearer", "token": "${T}"}
+    problems = load_text(as_json(changed), Path("shop.json")).problems
+    # `path` has as many letters in common with it
+    assert [problem.fix for problem in problems] == ["Write `auth`"]

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -280,7 +280,7 @@ def suggest_field(path: FieldPath, given: Any, model: type[BaseModel] | None) ->
         or next((_in_place(path, place) for place, field in places if _accepts(field, given)), None)
         or next((Suggestion(f"Write `{word}`") for word in meant), None)
         or next((_in_place(path, place) for place, _ in places), None)
-        or _suggest_nearest(str(path[-1]), known)
+        or _suggest_nearest(str(path[-1]), {word: fields[word] for word in known}, given)
     )
 
 
@@ -319,11 +319,17 @@ def _accepts(field: FieldInfo, given: Any) -> bool:
     return True
 
 
-def _suggest_nearest(name: str, known: Sequence[str]) -> Suggestion:
-    close = nearest_name(name, known)
+def _suggest_nearest(name: str, fields: Mapping[str, FieldInfo], given: Any) -> Suggestion:
+    """Return the fix for a misspelt field: of the names that are like it the first that takes the value."""
+    known = list(fields)
+    close: list[str] = []
+    while len(close) < 3 and (found := nearest_name(name, known)):
+        close.append(found)
+        known.remove(found)
     if close:
-        return Suggestion.of_name(close)
-    listing = (field for field in known if field not in PYTHON_ONLY_FIELDS)
+        fitting = (one for one in close if _accepts(fields[one], given))
+        return Suggestion.of_name(next(fitting, close[0]))
+    listing = (field for field in fields if field not in PYTHON_ONLY_FIELDS)
     return Suggestion(f"Known here: {quoted_list(listing, 'and')}")
 
 
@@ -399,7 +405,7 @@ def suggest_value(path: Sequence[str | int], given: Any, expected: str = "") -> 
     if expected == "a list" and isinstance(given, dict | str) and given:
         return _suggest_list(path, given)
     if (
-        expected == "an object"
+        expected.startswith("an object")
         and isinstance(given, str)
         and (entry := _COLONLESS.fullmatch(given))
     ):
