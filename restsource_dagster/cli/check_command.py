@@ -56,8 +56,8 @@ def check(
     With --expanded, what a file with a template stands for is printed first; with --json it is in each
     file's `expanded`.
 
-    With --fix, each problem that another name or value mends is mended in the file, which else stays as it
-    is written; the change is shown, and then what is left.
+    With --fix, wrong names and values are replaced in the file, and nothing else is changed. The changes
+    are printed as a diff, then the problems that are left.
 
     Exit code 1 if a file has errors; warnings alone leave it at 0.
 
@@ -136,7 +136,7 @@ def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedF
 
 
 def _fix(files: Sequence[_CheckedFile]) -> list[str]:
-    """Mend the files, and return the changes as diffs."""
+    """Correct the files, and return the changes as diffs."""
     from restsource_dagster.connector.fixes import fix_file
 
     return [diff for file in files if (diff := fix_file(file.path))]

@@ -186,7 +186,7 @@ FixOption = Annotated[
     bool,
     _option(
         "--fix",
-        text="Write what the problems suggest, where it is another name or value, and show the change.",
+        text="Replace wrong names and values in the files, and print the changes.",
     ),
 ]
 ExpandedOption = Annotated[

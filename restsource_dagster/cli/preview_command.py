@@ -119,7 +119,7 @@ def run_preview(
                 limits=limits,
                 bounds=bounds,
                 end=end,
-                # waits are told while they last; the report has all of it
+                # on a terminal, say why nothing happens during a wait; the report has all messages
                 on_message=print_notice if sys.stderr.isatty() else None,
             )
 

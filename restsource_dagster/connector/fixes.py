@@ -1,4 +1,4 @@
-"""Mend connector files where that means to write another name or value, and nothing else."""
+"""Correct connector files: replace wrong names and values, and leave all else as it is written."""
 
 import codecs
 import difflib
@@ -25,9 +25,11 @@ from restsource_dagster.connector.validation.input_checks import MAX_NESTING, va
 
 __all__ = ["fix_file", "fixed_text"]
 
+_MAX_ROUNDS = 20
+
 
 def fix_file(path: Path) -> str:
-    """Mend a file in place as `fixed_text` does; return the change as a unified diff, "" for none.
+    """Correct a file in place as `fixed_text` does; return the change as a unified diff, "" for none.
 
     The file is replaced as a whole, through a link, and keeps its mode. A file that can't be read is left
     as it is. Raises `OSError` if it can't be written.
@@ -78,13 +80,14 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def fixed_text(text: str, path: Path) -> str:
-    """Return the text of a file with every problem mended whose fix is to write another name or value.
+    """Return the text of a file with the replacement of each problem that has one.
 
-    Mending one problem can show the next, so this goes on until there is none left. All else stays as it
-    is written. A replacement after which the problem is still there is not made.
+    A corrected problem can reveal others, which are corrected in further rounds. A replacement that leaves
+    its problem in place is not made. The rest of the text stays as it is.
     """
     refused: set[Problem] = set()
-    while True:
+    # a bound, in case two replacements ever undo each other
+    for _ in range(_MAX_ROUNDS):
         problems = {
             problem: problem.replacement
             for problem in load_text(text, path).problems
@@ -98,6 +101,7 @@ def fixed_text(text: str, path: Path) -> str:
         refused |= still
         if not still:
             text = fixed
+    return text
 
 
 def _with_replacements(text: str, path: Path, problems: Mapping[Problem, Any]) -> str:

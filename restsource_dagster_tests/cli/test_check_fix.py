@@ -3,6 +3,8 @@
 import stat
 from pathlib import Path
 
+import pytest
+
 from restsource_dagster_tests.cli.runner import invoke
 
 BROKEN_JSON = """{
@@ -65,6 +67,18 @@ def test_problem_without_a_replacement_is_left_and_told(tmp_path: Path) -> None:
     assert path.read_text() == text
     assert checked.exit_code == 1
     assert "`{id}` in the path is bound to nothing" in checked.stdout
+
+
+@pytest.mark.parametrize("names", [("token", "tokn"), ("tokn", "tokenn")])
+def test_no_name_is_written_twice_into_one_object(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = tmp_path / "shop.json"
+    both = f'{{"type": "bearer", "{names[0]}": "${{A}}", "{names[1]}": "${{B}}"}}'
+    path.write_text(MENDED_JSON.replace('{"type": "bearer", "token": "hunter2"}', both))
+
+    checked = invoke("check", path, "--fix")
+
+    assert path.read_text().count('"token":') == 1
+    assert "There is no field" in checked.stdout
 
 
 def test_link_to_a_file_stays_a_link(tmp_path: Path) -> None:

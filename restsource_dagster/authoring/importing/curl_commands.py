@@ -97,7 +97,7 @@ def _split_commands(text: str) -> Iterator[list[str]]:
 
 
 _NEWLINE = "\ue0ff"
-"""A line end in quotes, while lines are told apart."""
+"""Stands for a line end inside quotes while the text is split into lines."""
 
 
 def _chunks(text: str) -> Iterator[str]:

@@ -40,8 +40,8 @@ class Finding:
     """Something wrong with a value: a `Problem` without its line and column.
 
     With `on_key` the problem is located at the object's key, for a key that should not be there.
-    `replacement` is what to write in the place of the key, or else of the value, where that alone
-    mends it; None where more is to be done. The texts never contain a secret. `code` is
+    `replacement` is the right key (with `on_key`) or the right value; None if the fix is more than a
+    replacement. The texts never contain a secret, but the replacement may. `code` is
     `deliberate:NAME` for what dlt itself would accept.
     """
 

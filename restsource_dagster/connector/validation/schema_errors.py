@@ -60,11 +60,37 @@ def schema_findings(model: type[BaseModel], error: ValidationError, value: Any) 
         for item, finding in zip(items, findings, strict=True)
         if item["type"] == "extra_forbidden" and finding.replacement
     }
-    return [
+    kept = [
         finding
         for item, finding in zip(items, findings, strict=True)
         if item["loc"] not in missing & misnamed
     ]
+    return list(_with_names_written_once(kept, value))
+
+
+def _with_names_written_once(findings: Sequence[Finding], value: Any) -> Iterator[Finding]:
+    """Take the replacement off a key if its object has that name, or gets it by another finding."""
+    written: set[str] = set()
+    for finding in findings:
+        name = f"{finding.pointer.rpartition('/')[0]}/{finding.replacement}"
+        is_there = finding.on_key and (name in written or _has_pointer(value, name))
+        if finding.on_key:
+            written.add(name)
+        yield replace(finding, replacement=None) if is_there else finding
+
+
+def _has_pointer(value: Any, pointer: str) -> bool:
+    for token in pointer.split("/")[1:]:
+        try:
+            value = value[int(token) if isinstance(value, list) else _unescaped(token)]
+        except (KeyError, IndexError, TypeError, ValueError):
+            return False
+    return True
+
+
+def _unescaped(token: str) -> str:
+    # `~1` first: `~01` means `~1`, not a slash (RFC 6901, section 4).
+    return token.replace("~1", "/").replace("~0", "~")
 
 
 def _finding(model: type[BaseModel], error: Mapping[str, Any], value: Any) -> Finding:
