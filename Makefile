@@ -20,7 +20,9 @@ GENERATE_LOCK = $(BIN) -m uv pip compile --quiet --universal --python-version 3.
 UNUSED := --no-emit-package pandas --no-emit-package numpy
 
 # The optional packages, which the tests have and `make run` doesn't.
-EXTRAS := --extra logins --extra aws
+EXTRAS := --extra logins --extra aws --extra postgres
+# Those of the newest versions only: with the oldest ones they would raise the bounds of our own packages.
+NEWEST := $(EXTRAS) --extra builder --extra mcp --extra delta --extra iceberg --group dg
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-faults test-all test-versions check format lint types docs bench bench-quick house lock clean reset
@@ -91,7 +93,7 @@ house: .venv/run.stamp ## Print the figures of the code and the earlier ones (HO
 lock: .venv/setup.stamp ## Update the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
 	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
-	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
+	@$(GENERATE_LOCK) pyproject.toml $(NEWEST) --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
 	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --resolution lowest-direct -o requirements/oldest.lock
 	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --group setup --group sample --group dev $(UNUSED) -c requirements/oldest.lock -o requirements/oldest.lock
 	@for peer in $(PEERS); do $(GENERATE_LOCK) --group bench-$$peer -o requirements/bench-$$peer.lock || exit 1; done
