@@ -11,9 +11,13 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from restsource_dagster_tests.servers.postgres import postgres_server, postgres_url
+
 if TYPE_CHECKING:  # the process that hands out the tests needs none of it
     from restsource_dagster.settings import Settings
     from restsource_dagster_tests.servers.api import ApiServer
+
+__all__ = ["postgres_server", "postgres_url"]
 
 HERE = Path(__file__).parent
 ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_working_on.py")
