@@ -12,12 +12,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.naming import dataset_identifier
 from restsource_dagster.connector.parsing.document import (
+    TEMPLATES_FOLDER,
     YAML_SUFFIXES,
     Document,
     parse_document,
@@ -25,14 +26,11 @@ from restsource_dagster.connector.parsing.document import (
     read_document,
 )
 from restsource_dagster.connector.query_files import QUERY_SUFFIXES, with_query_files
-from restsource_dagster.connector.templates import (
-    TEMPLATES_FOLDER,
-    Expansion,
-    expand,
-    is_template_use,
-)
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
+
+if TYPE_CHECKING:
+    from restsource_dagster.connector.templates import Expansion
 
 __all__ = [
     "LoadedFile",
@@ -247,8 +245,11 @@ def _load_parsed(
 
 
 def _connector_of(document: Document) -> LoadedFile:
-    if not is_template_use(document.value):
+    if not isinstance(document.value, dict) or "template" not in document.value:
         return _checked_file(document, document.value, document)
+    # a file without a template starts sooner
+    from restsource_dagster.connector.templates import Expansion, expand
+
     expanded = expand(document)
     if not isinstance(expanded, Expansion):
         problems = tuple(sorted({*document.problems, *expanded}))
@@ -260,13 +261,13 @@ def _connector_of(document: Document) -> LoadedFile:
     return replace(file, connector=connector, expanded=whole)
 
 
-def _folder_of(places: Document | Expansion, pointer: str) -> Path:
+def _folder_of(places: "Document | Expansion", pointer: str) -> Path:
     """Return the folder of the file in which a value is written: the connector file or its template."""
     return places.located(Finding(pointer, "")).path.parent
 
 
 def _checked_file(
-    document: Document, value: Any, places: Document | Expansion, known: Iterable[Problem] = ()
+    document: Document, value: Any, places: "Document | Expansion", known: Iterable[Problem] = ()
 ) -> LoadedFile:
     """Check the value of a document, or what it stands for; `places` knows where its parts are."""
     path = document.path

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from restsource_dagster.connector.models.template_head import TemplateHead, TemplateInput
-from restsource_dagster.connector.parsing.document import Document, read_document
+from restsource_dagster.connector.parsing.document import TEMPLATES_FOLDER, Document, read_document
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
     Finding,
@@ -24,25 +24,22 @@ from restsource_dagster.connector.validation.diagnostics import (
     describe_value,
     json_pointer,
     nearest_name,
+    pointer_steps,
     quoted_list,
     quoted_name,
 )
 
 __all__ = [
     "ALL_OTHERS",
-    "TEMPLATES_FOLDER",
     "Expansion",
     "Template",
     "expand",
     "find_shipped_template",
     "find_template",
-    "is_template_use",
     "known_templates",
     "shipped_templates",
 ]
 
-TEMPLATES_FOLDER = "templates"
-"""The folder of a project's own templates, in the folder of its connector files."""
 _SHIPPED = Path(__file__).parent.parent / TEMPLATES_FOLDER
 _SUFFIXES = (".json", ".yaml", ".yml")
 ALL_OTHERS = "*"
@@ -259,13 +256,13 @@ class Expansion:
     def located(self, finding: Finding) -> Problem:
         """Return a finding about `value` with the place in the file, else in the template."""
         node = self._root
-        rest = finding.pointer.split("/")[1:]
+        rest = pointer_steps(finding.pointer)
         while rest:
-            child = node.child(rest[0].replace("~1", "/").replace("~0", "~"))
+            child = node.child(rest[0])
             if child is None:
                 break
             node, rest = child, rest[1:]
-        pointer = json_pointer(node.path) + "".join(f"/{token}" for token in rest)
+        pointer = json_pointer((*node.path, *rest))
         return node.document.located(replace(finding, pointer=pointer))
 
     def line(self, pointer: str) -> int:
@@ -273,11 +270,6 @@ class Expansion:
         problem = self.located(Finding(pointer, ""))
         is_own = problem.path == self._document.path
         return problem.line if is_own else self._document.position("/template")[0]
-
-
-def is_template_use(value: Any) -> bool:
-    """True if a file uses a template."""
-    return isinstance(value, dict) and "template" in value
 
 
 def expand(document: Document) -> Expansion | tuple[Problem, ...]:

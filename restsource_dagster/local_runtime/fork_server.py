@@ -14,12 +14,13 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -46,6 +47,8 @@ _RUN_MODULES = (
     "restsource_dagster.local_runtime.run_launcher",
     "restsource_dagster.local_runtime.sqlite_storage",
 )
+_RUN_PACKAGES = ("restsource_dagster.connector", "restsource_dagster.engine")
+"""All modules in them are imported: a run imports some of them only for options that its file uses."""
 _LATE_MODULES = (
     "dagster._core.assets",
     "dagster._core.definitions.external_asset",
@@ -93,9 +96,16 @@ def import_run_modules() -> None:
     with _environment_set(_WITHOUT_THREADS):
         for module in _RUN_MODULES:
             importlib.import_module(module)
-        for module in _LATE_MODULES:
+        for module in (*_modules_in(_RUN_PACKAGES), *_LATE_MODULES):
             with suppress(ImportError):
                 importlib.import_module(module)
+
+
+def _modules_in(packages: Iterable[str]) -> Iterator[str]:
+    """Yield the names of all modules in packages."""
+    for package in map(importlib.import_module, packages):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            yield module.name
 
 
 def count_threads() -> int:

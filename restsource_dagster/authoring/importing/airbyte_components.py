@@ -12,6 +12,7 @@ from typing import Any
 
 from restsource_dagster.authoring.importing.imported_api import EnvVariables, literal
 from restsource_dagster.authoring.importing.source_pieces import Piece
+from restsource_dagster.connector.validation.diagnostics import unescaped_step
 
 __all__ = ["Component", "Expressions", "as_python", "condition_of", "field_steps", "jq_of"]
 
@@ -114,8 +115,7 @@ def _target_of(piece: Piece, root: Piece) -> Piece | None:
     old = _OLD_REFERENCE.fullmatch(text)
     steps = old[1].split(".") if old else text.removeprefix("#/").split("/")
     found = root
-    for step in steps:
-        name = step.replace("~1", "/").replace("~0", "~")
+    for name in map(unescaped_step, steps):
         found = found.get(int(name) if isinstance(found.value, list) and name.isdigit() else name)
     if not found.exists:
         sign.not_mapped("leads nowhere")

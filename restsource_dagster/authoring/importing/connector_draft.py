@@ -18,7 +18,7 @@ from restsource_dagster.authoring.importing.imported_api import (
 from restsource_dagster.authoring.importing.source_pieces import Ledger
 from restsource_dagster.connector.models.fields import FileModel, as_json
 from restsource_dagster.connector.validation.connector_builder import parse_connector
-from restsource_dagster.connector.validation.diagnostics import Finding
+from restsource_dagster.connector.validation.diagnostics import Finding, pointer_steps
 
 __all__ = [
     "IMPORT_SCHEDULE",
@@ -215,9 +215,7 @@ _NEEDED_PARTS = frozenset(
 
 def _cut_for(value: dict[str, Any], error: Finding) -> tuple[str, ...] | None:
     """Return the smallest part that makes sense to leave out for an error; resources by their names."""
-    steps = tuple(
-        step.replace("~1", "/").replace("~0", "~") for step in error.pointer.split("/")[1:]
-    )
+    steps = tuple(pointer_steps(error.pointer))
     if steps[:1] == ("resources",) and len(steps) > 1:
         name = value["resources"][int(steps[1])].get("name")
         return ("resources", str(name), *_removable(steps[2:]))

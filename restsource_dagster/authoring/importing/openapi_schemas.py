@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from restsource_dagster.authoring.importing.param_names import normal_name
 from restsource_dagster.authoring.importing.source_pieces import Piece
+from restsource_dagster.connector.validation.diagnostics import unescaped_step
 
 __all__ = ["RecordList", "References", "Shape", "field_path", "find_record_list", "scalars_of"]
 
@@ -57,10 +58,9 @@ class References:
             first = holder.path[0] if holder.path else ""
             own = isinstance(first, str) and first.startswith("file ")
             start = self.root.get(first) if own else self.root
-        steps = [unquote(step) for step in pointer.split("/")[1:]] if pointer else []
         found = start
-        for step in steps:
-            name = step.replace("~1", "/").replace("~0", "~")
+        for step in pointer.split("/")[1:]:
+            name = unescaped_step(unquote(step))
             found = found.get(
                 int(name) if isinstance(found.value, list) and name.isdigit() else name
             )

@@ -242,6 +242,12 @@ class Endpoint(EndpointDefaults):
         return Endpoint.of({**self.given, "method": "POST", "json_": body})
 
     @property
+    def is_plain(self) -> bool:
+        """True if it has none of the fields that dlt doesn't have, and takes no field of a parent."""
+        own = (self.response, self.for_each, self.job)
+        return not any(one is not None for one in own) and not self.resolve_params
+
+    @property
     def incremental_params(self) -> dict[str, IncrementalParam]:
         """The params that take the cursor, by name. A valid endpoint has one at most."""
         return {n: p for n, p in self.params.items() if isinstance(p, IncrementalParam)}

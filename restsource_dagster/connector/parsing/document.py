@@ -19,9 +19,18 @@ from restsource_dagster.connector.parsing.source_map import (
 )
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
-__all__ = ["YAML_SUFFIXES", "Document", "parse_document", "read_content", "read_document"]
+__all__ = [
+    "TEMPLATES_FOLDER",
+    "YAML_SUFFIXES",
+    "Document",
+    "parse_document",
+    "read_content",
+    "read_document",
+]
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
+TEMPLATES_FOLDER = "templates"
+"""The folder of a project's own templates, in the folder of its connector files."""
 
 
 @dataclass(frozen=True)

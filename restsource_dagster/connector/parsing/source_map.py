@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from restsource_dagster.connector.validation.diagnostics import Finding
+from restsource_dagster.connector.validation.diagnostics import Finding, json_pointer, pointer_steps
 
 __all__ = ["LocatedFinding", "ParsedText", "SourceNode", "TextLines"]
 
@@ -32,16 +32,15 @@ class SourceNode:
         tokens: list[str] = []
         node = self
         while node.parent is not None:
-            tokens.append(node.token.replace("~", "~0").replace("/", "~1"))
+            tokens.append(node.token)
             node = node.parent
-        return "".join(f"/{token}" for token in reversed(tokens))
+        return json_pointer(reversed(tokens))
 
     def find(self, pointer: str) -> "SourceNode":
         """Return the node of a JSON pointer, or its nearest ancestor that is in the text."""
         node = self
-        for token in pointer.split("/")[1:]:
-            # `~1` first: `~01` means `~1`, not a slash (RFC 6901, section 4).
-            child = node.children.get(token.replace("~1", "/").replace("~0", "~"))
+        for token in pointer_steps(pointer):
+            child = node.children.get(token)
             if child is None:
                 break
             node = child

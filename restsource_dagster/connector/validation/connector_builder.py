@@ -1,7 +1,7 @@
 """Check the JSON value of a file, and build the connector of it with its resources."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +27,11 @@ from restsource_dagster.connector.naming import (
     snake_case_table,
 )
 from restsource_dagster.connector.query_files import FolderOf, with_query_files
-from restsource_dagster.connector.validation.backfill_rules import with_backfills
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
     json_pointer,
+    pointer_steps,
     quoted_name,
 )
 from restsource_dagster.connector.validation.dlt_rules import (
@@ -56,22 +56,7 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
     write_disposition_of,
 )
-from restsource_dagster.connector.validation.own_endpoint_rules import (
-    check_for_each,
-    check_job,
-    check_list_params,
-    check_renamed_fields,
-    check_response,
-)
 from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
-from restsource_dagster.connector.validation.response_action_rules import (
-    check_gone_parents,
-    check_replaced_children,
-    check_response_actions,
-    warn_of_ignored_refusals,
-)
-from restsource_dagster.connector.validation.shared_tables import check_shared_tables, shares_table
-from restsource_dagster.connector.validation.window_rules import check_max_rows, check_windows
 
 __all__ = ["build_resources", "parse_connector"]
 
@@ -204,19 +189,59 @@ def build_resources(
     report_duplicates(merged_resources)
     find_parents(merged_resources)
     report_cycles(merged_resources)
-    check_gone_parents(merged_resources)
     check_sync_tokens(merged_resources)
     _check_unique_identifiers(merged_resources)
-    checked = tuple(_checked_resources(merged_resources))
-    check_shared_tables(merged_resources, checked)
-    check_replaced_children(merged_resources, checked)
-    check_renamed_fields(merged_resources)
-    made = with_backfills(merged_resources, checked, parts.client, structural)
-    check_windows(merged_resources, made, structural)
-    check_max_rows(merged_resources, made, parts.client, findings)
+    made = _with_rare_options(merged_resources, parts.client, structural, findings)
     for merged in merged_resources:
         findings.extend(merged.findings)
     return made, findings
+
+
+def _with_rare_options(
+    merged_resources: Sequence[MergedResource],
+    client: Client | None,
+    structural: Sequence[Finding],
+    findings: list[Finding],
+) -> tuple[Resource, ...]:
+    """Return the resources, after the rules about options that few files use.
+
+    The rules are imported only for a file that uses the option: `check` and the code location start
+    sooner.
+    """
+    if any(merged.endpoint.has_action("gone") for merged in merged_resources):
+        from restsource_dagster.connector.validation.response_action_rules import check_gone_parents
+
+        check_gone_parents(merged_resources)
+    resources = tuple(_checked_resources(merged_resources))
+    if len({resource.table for resource in resources}) < len(resources):
+        from restsource_dagster.connector.validation.shared_tables import check_shared_tables
+
+        check_shared_tables(merged_resources, resources)
+    if any(resource.children is not None for resource in resources):
+        from restsource_dagster.connector.validation.response_action_rules import (
+            check_replaced_children,
+        )
+
+        check_replaced_children(merged_resources, resources)
+    if any(merged.resource.rename_from is not None for merged in merged_resources):
+        from restsource_dagster.connector.validation.own_endpoint_rules import check_renamed_fields
+
+        check_renamed_fields(merged_resources)
+    if any(merged.resource.backfill is not None for merged in merged_resources):
+        from restsource_dagster.connector.validation.backfill_rules import with_backfills
+
+        resources = with_backfills(merged_resources, resources, client, structural)
+    cursors = [resource.incremental for resource in resources]
+    if any(cursor and (cursor.window or cursor.retention) for cursor in cursors):
+        from restsource_dagster.connector.validation.window_rules import check_windows
+
+        check_windows(merged_resources, resources, structural)
+    paginators = [client and client.paginator, *(one.endpoint.paginator for one in resources)]
+    if any(getattr(paginator, "max_rows", None) is not None for paginator in paginators):
+        from restsource_dagster.connector.validation.window_rules import check_max_rows
+
+        check_max_rows(merged_resources, resources, client, findings)
+    return resources
 
 
 @dataclass(frozen=True)
@@ -291,7 +316,7 @@ def _without_broken(
     whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
     broken: set[int] = set()
     for finding in structural:
-        steps = [s.replace("~1", "/").replace("~0", "~") for s in finding.pointer.split("/")[1:]]
+        steps = pointer_steps(finding.pointer)
         # Without a key that should not be there, the rest means the same.
         if finding.on_key and _remove_field(whole, steps):
             continue
@@ -367,11 +392,16 @@ def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:
     check_path(merged)
     check_placeholders(merged)
     check_endpoint_rules(merged)
-    check_response(merged, clients)
-    check_response_actions(merged)
-    check_for_each(merged)
-    check_list_params(merged)
-    check_job(merged)
+    if not merged.endpoint.is_plain or merged.resource.include_from_parent:
+        from restsource_dagster.connector.validation.own_endpoint_rules import check_own_endpoint
+
+        check_own_endpoint(merged, clients)
+    if merged.endpoint.response_actions:
+        from restsource_dagster.connector.validation.response_action_rules import (
+            check_response_actions,
+        )
+
+        check_response_actions(merged)
     check_table_hints(merged)
 
 
@@ -413,7 +443,7 @@ def _check_unique_identifiers(merged_resources: list[MergedResource]) -> None:
             continue
         identifier = snake_case_table(table)
         earlier = tables.setdefault(identifier, merged)
-        if earlier.name != merged.name and not shares_table(merged, earlier):
+        if earlier.name != merged.name and not merged.shares_table(earlier):
             field = "table_name" if merged.resource.table_name else "name"
             _report_same_identifier(merged, earlier, field, "table", identifier)
         if identifier.startswith("_dlt"):
@@ -439,7 +469,7 @@ def _report_same_identifier(
     )
 
 
-def _checked_resources(merged_resources: list[MergedResource]) -> Iterator[Resource]:
+def _checked_resources(merged_resources: Sequence[MergedResource]) -> Iterator[Resource]:
     by_name = {merged.name: merged for merged in merged_resources}
     for merged in merged_resources:
         if merged.is_checkable:
@@ -468,7 +498,11 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         incremental_parent,
         incremental=merged.endpoint.incremental is not None or cursor is not None,
     )
-    if disposition.value == "replace":
+    if disposition.value == "replace" and merged.endpoint.response_actions:
+        from restsource_dagster.connector.validation.response_action_rules import (
+            warn_of_ignored_refusals,
+        )
+
         warn_of_ignored_refusals(merged)
     return Resource(
         name=merged.name,

@@ -21,10 +21,12 @@ __all__ = [
     "json_pointer",
     "may_be_secret",
     "nearest_name",
+    "pointer_steps",
     "printable",
     "problems_as_markdown",
     "quoted_list",
     "quoted_name",
+    "unescaped_step",
 ]
 
 Severity = Literal["error", "warning"]
@@ -187,6 +189,17 @@ def json_pointer(path: Iterable[str | int]) -> str:
     """Return the JSON pointer (RFC 6901) of a path of keys and indices; "" is the whole file."""
     # `~` first, or the `~1` that stands for a slash would be escaped again.
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
+
+
+def pointer_steps(pointer: str) -> list[str]:
+    """Return the keys and indices of a JSON pointer, all as text; none for the whole file."""
+    return [unescaped_step(step) for step in pointer.split("/")[1:]]
+
+
+def unescaped_step(step: str) -> str:
+    """Return the key that a step of a JSON pointer stands for."""
+    # `~1` first: `~01` means `~1`, not a slash (RFC 6901, section 4).
+    return step.replace("~1", "/").replace("~0", "~")
 
 
 def may_be_secret(path: Iterable[str | int]) -> bool:

@@ -24,6 +24,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     describe_value,
     json_pointer,
     may_be_secret,
+    pointer_steps,
 )
 
 __all__ = [
@@ -296,9 +297,7 @@ def without_literal_secrets(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a file's value with `[secret]` in place of each secret that stands in it, for people to see."""
     shown: dict[str, Any] = deepcopy(dict(value))
     for finding in tuple(_literal_secret_warnings(shown)):
-        *steps, last = (
-            step.replace("~1", "/").replace("~0", "~") for step in finding.pointer.split("/")[1:]
-        )
+        *steps, last = pointer_steps(finding.pointer)
         holder: Any = shown
         for step in steps:
             holder = holder[int(step)] if isinstance(holder, list) else holder[step]

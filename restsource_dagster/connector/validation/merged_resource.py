@@ -107,6 +107,12 @@ class MergedResource:
         at = self.at if name in self.own_endpoint.params else ("resource_defaults",)
         return (*at, "endpoint", "params", name)
 
+    def shares_table(self, other: "MergedResource") -> bool:
+        """True if the file puts two resources into one table on purpose: by the same `table_name`."""
+        names = (self.resource.table_name, other.resource.table_name)
+        tables = {one.resource.table_name or one.name for one in (self, other)}
+        return any(names) and len(tables) == 1
+
     def report(
         self,
         path: FieldPath,

@@ -17,17 +17,19 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = [
-    "check_for_each",
-    "check_job",
-    "check_list_params",
-    "check_renamed_fields",
-    "check_response",
-]
+__all__ = ["check_own_endpoint", "check_renamed_fields"]
 
 
-def check_response(merged: MergedResource, clients: Paginator | None) -> None:
-    """Report what contradicts the format of the responses. `clients` is the paginator of the client."""
+def check_own_endpoint(merged: MergedResource, clients: Paginator | None) -> None:
+    """Report what contradicts the fields that dlt doesn't have. `clients` is the client's paginator."""
+    _check_response(merged, clients)
+    _check_for_each(merged)
+    _check_list_params(merged)
+    _check_job(merged)
+
+
+def _check_response(merged: MergedResource, clients: Paginator | None) -> None:
+    """Report what contradicts the format of the responses."""
     endpoint, body = merged.endpoint, merged.endpoint.response
     if body is None:
         return
@@ -97,7 +99,7 @@ def _check_records_of_format(
         )
 
 
-def check_for_each(merged: MergedResource) -> None:
+def _check_for_each(merged: MergedResource) -> None:
     """Report lists of `for_each` that would ask for the same rows twice, or for none."""
     cursor = merged.endpoint.cursor
     for name in ("window", "token_path") if merged.endpoint.for_each else ():
@@ -158,7 +160,7 @@ def check_for_each(merged: MergedResource) -> None:
             )
 
 
-def check_list_params(merged: MergedResource) -> None:
+def _check_list_params(merged: MergedResource) -> None:
     """Report what contradicts a param with several values of a parent, or with a batch of them."""
     endpoint, code = merged.endpoint, "deliberate:batch"
     lists = endpoint.list_params
@@ -208,7 +210,7 @@ def check_list_params(merged: MergedResource) -> None:
             )
 
 
-def check_job(merged: MergedResource) -> None:
+def _check_job(merged: MergedResource) -> None:
     """Report what contradicts a job, and requests about it that don't name it."""
     endpoint, job = merged.endpoint, merged.endpoint.job
     if job is None:

@@ -14,6 +14,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     describe_value,
     json_pointer,
     nearest_name,
+    pointer_steps,
     quoted_list,
     quoted_name,
 )
@@ -80,17 +81,12 @@ def _with_names_written_once(findings: Sequence[Finding], value: Any) -> Iterato
 
 
 def _has_pointer(value: Any, pointer: str) -> bool:
-    for token in pointer.split("/")[1:]:
+    for step in pointer_steps(pointer):
         try:
-            value = value[int(token) if isinstance(value, list) else _unescaped(token)]
+            value = value[int(step) if isinstance(value, list) else step]
         except (KeyError, IndexError, TypeError, ValueError):
             return False
     return True
-
-
-def _unescaped(token: str) -> str:
-    # `~1` first: `~01` means `~1`, not a slash (RFC 6901, section 4).
-    return token.replace("~1", "/").replace("~0", "~")
 
 
 def _finding(model: type[BaseModel], error: Mapping[str, Any], value: Any) -> Finding:

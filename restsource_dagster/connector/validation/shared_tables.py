@@ -7,19 +7,12 @@ from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.validation.diagnostics import quoted_list, quoted_name
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_shared_tables", "shares_table"]
+__all__ = ["check_shared_tables"]
 
 _STRATEGIES = (None, "delete-insert", "upsert")
 """Merges by which a row of one resource takes the place of a row of another."""
 _OWN_HINTS = frozenset({"table_name", "write_disposition", "primary_key"})
 """Hints that may be written differently, and are compared by what they mean."""
-
-
-def shares_table(merged: MergedResource, earlier: MergedResource) -> bool:
-    """True if the file puts two resources into one table on purpose: by the same `table_name`."""
-    names = (merged.resource.table_name, earlier.resource.table_name)
-    tables = {one.resource.table_name or one.name for one in (merged, earlier)}
-    return any(names) and len(tables) == 1
 
 
 def check_shared_tables(merged: Sequence[MergedResource], resources: Sequence[Resource]) -> None:
@@ -30,7 +23,7 @@ def check_shared_tables(merged: Sequence[MergedResource], resources: Sequence[Re
     for resource in resources:
         earlier = first.setdefault(resource.table, resource)
         one = by_name[resource.name]
-        if earlier is resource or not shares_table(one, by_name[earlier.name]):
+        if earlier is resource or not one.shares_table(by_name[earlier.name]):
             continue
         for problem, fix in _problems(earlier, resource, parents):
             one.report(
