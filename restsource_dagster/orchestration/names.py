@@ -11,6 +11,7 @@ __all__ = [
     "TAG_CONNECTOR",
     "TAG_DEFINITION",
     "TAG_HISTORY",
+    "TAG_LIVE_START",
     "TAG_PROCESS",
     "TAG_SLOT",
     "TAG_TRIGGER",
@@ -41,6 +42,8 @@ TAG_HISTORY = "restsource/history"
 """Run tag of a backfill: its resource, as `connector/resource`."""
 TAG_WINDOW = "restsource/window"
 """Run tag of a backfill: the partition key, or a window of cursor values: `2024-05-01`, `0..10000`."""
+TAG_LIVE_START = "restsource/live_start"
+"""Run tag of a backfill: where the code server that requested the run ends it (ISO 8601, UTC)."""
 TAG_DEFINITION = "restsource/definition"
 """Run tag of a backfill: the resource's definition key when the run was requested."""
 

@@ -26,6 +26,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
 from restsource_dagster.orchestration.dagster_compat import read_dlt_load_metadata
 from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
+    TAG_LIVE_START,
     TAG_PROCESS,
     TAG_TRIGGER,
     TAG_WINDOW,
@@ -316,6 +317,7 @@ def materialize_partition(
             settings=runs.settings,
             environment=read_environment(),
             observer=RunLogObserver(context.log, runs.observer),
+            live_from=plan.live_start_value(context.run.tags.get(TAG_LIVE_START)),
         )
     )
     failed = [outcome for outcome in outcomes if outcome.failed]

@@ -392,3 +392,44 @@ def test_a_window_of_an_appended_resource_without_a_live_stream_is_refused(
     assert failure is not None
     assert "Run it once" in failure.message
     assert api.seen == []
+
+
+@pytest.mark.parametrize("more", [KEYED, {}], ids=["merged", "appended"])
+@pytest.mark.parametrize("order", ["windows first", "live first"])
+def test_the_live_stream_starts_no_later_than_its_backfill_ends(
+    api: ApiServer, settings: Settings, more: dict[str, Any], order: str
+) -> None:
+    """A live run on another disk takes a later day for the first one: the days between belong to nobody."""
+    events = Events(api, *(event(n, day(n)) for n in range(1, 9)))
+    backfill = {"start": "2024-01-01", "partition": "daily"}
+    connector = events.connector(backfill=backfill, **more)
+    if order == "live first":
+        _first_live_run(connector, settings, day(7))
+    for start in (3, 2, 1):
+        window = window_of(day(start), day(start + 1))
+        load_window(connector, settings, window, live_from=day(4))
+    events.rows.append(event(9, day(9)))
+    _first_live_run(connector, settings, day(7))
+    assert stored(settings) == list(range(1, 10))
+    asked = len(events.requested_ranges)
+    _first_live_run(connector, settings, day(7))
+    assert events.requested_ranges[asked:] == [(day(9), None)]
+    assert stored(settings) == list(range(1, 10))
+
+
+def test_a_full_refresh_goes_back_to_where_the_backfill_ends(
+    api: ApiServer, settings: Settings
+) -> None:
+    events = Events(api, *(event(n, day(n)) for n in range(1, 9)))
+    connector = events.connector(backfill={"start": "2024-01-01", "partition": "daily"}, **KEYED)
+    _first_live_run(connector, settings, day(7))
+    load_window(connector, settings, window_of(day(1), day(4)), live_from=day(4))
+    outcomes = ingest(
+        connector,
+        settings=settings,
+        environment={},
+        live_from={"events": day(7)},
+        full_refresh=["events"],
+    )
+    assert not [one.failure for one in outcomes if one.failed]
+    assert stored(settings) == list(range(1, 9))

@@ -97,10 +97,17 @@ def load_window(
     *,
     resource: str = "events",
     observer: Observer | None = None,
+    live_from: Any = None,
 ) -> dict[str, Outcome]:
     """Load a window and return its outcomes by resource."""
     outcomes = ingest_window(
-        connector, resource, window, settings=settings, environment={}, observer=observer
+        connector,
+        resource,
+        window,
+        settings=settings,
+        environment={},
+        observer=observer,
+        live_from=live_from,
     )
     return {outcome.resource: outcome for outcome in outcomes}
 

@@ -55,6 +55,8 @@ class CursorOverrides:
     live_from: Mapping[str, Any] = field(default_factory=dict)
     full_refresh: Collection[str] = ()
     set_cursor: Mapping[str, Any] = field(default_factory=dict)
+    seams: Mapping[str, Any] = field(default_factory=dict)
+    """Where the windows of backfills that were loaded end: a live stream that starts later leaves a gap."""
 
     def check(self, connector: Connector, wanted: Collection[str]) -> None:
         """Raise `ResourceError`, with a fix, for an override that can't be applied.
@@ -112,7 +114,15 @@ class CursorOverrides:
             {name: value for name, value in self.live_from.items() if name in names},
             refresh,
             {**values, **asked},
+            {name: value for name, value in self.seams.items() if name in names},
         )
+
+    def live_start_of(self, resource: str) -> Any:
+        """Return where the live stream of a resource starts if nothing is stored: never after its seam."""
+        start, seam = self.live_from.get(resource), self.seams.get(resource)
+        if start is None or seam is None or CursorOrder().is_before(start, seam):
+            return start
+        return seam
 
 
 def parse_cursor_value(name: str, value: Any, sample: Any) -> Any:
@@ -263,7 +273,8 @@ def apply_overrides(
         elif resource.name in overrides.set_cursor:
             override.set_cursor(overrides.set_cursor[resource.name])
         elif resource.name in overrides.live_from:
-            override.start_live(overrides.live_from[resource.name])
+            override.start_live(overrides.live_start_of(resource.name))
+            override.close_gap(overrides.seams.get(resource.name))
     return applied
 
 
@@ -296,6 +307,17 @@ class _ResourceOverride:
             "loaded by its backfill"
         )
 
+    def close_gap(self, seam: Any) -> None:
+        """Go back to the seam if the live stream has started after it: nothing loads the rows between."""
+        started = self._restsource_state().get(LIVE_START_KEY)
+        if seam is None or started is None or not CursorOrder().is_before(seam, started):
+            return
+        self.applied.messages.append(
+            f"{self.resource.name}: the live stream started at {started}, but its backfill ends at {seam}. "
+            "They were run with different states (RESTSOURCE_STATE). The rows from there on are loaded now"
+        )
+        self.set_cursor(seam)
+
     def set_cursor(self, value: Any) -> None:
         """Replace the stored cursor by a value."""
         incremental = require_incremental(self.resource)
@@ -327,8 +349,11 @@ class _ResourceOverride:
         self._check_parents(overrides.full_refresh)
         resource, old = self.resource, self._stored_cursor()
         live_start = self._restsource_state().get(
-            LIVE_START_KEY, overrides.live_from.get(resource.name)
+            LIVE_START_KEY, overrides.live_start_of(resource.name)
         )
+        seam = overrides.seams.get(resource.name)
+        if seam is not None and CursorOrder().is_before(seam, live_start):
+            live_start = seam
         # this also removes the remembered rows, the positions of dependents and the appended windows
         sources = self.state.get("sources", {}).get(self.source, {})
         sources.get("resources", {}).pop(resource.name, None)

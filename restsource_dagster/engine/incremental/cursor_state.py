@@ -28,6 +28,7 @@ __all__ = [
     "gone_parents",
     "gone_parents_path",
     "lag_seconds",
+    "note_seam",
     "paging_state",
     "read_cursor",
     "read_cursor_progress",
@@ -35,6 +36,7 @@ __all__ = [
     "read_token",
     "resource_state_in",
     "restsource_state",
+    "seams_in",
     "shown_token",
     "store_token",
 ]
@@ -91,6 +93,28 @@ def paging_state(name: str) -> ResourceState:
     state = dlt.current.source_state().setdefault(STATE_KEY, {})
     found: ResourceState = state.setdefault("paging", {}).setdefault(name, {})
     return found
+
+
+SEAMS_KEY = "seams"
+"""In the source's own dict of the backfill's pipeline: where its windows expect live streams to start."""
+
+
+def seams_in(state: StateMapping, source: str) -> StateMapping:
+    """Return, by resource, where the backfill expects the live stream to start; from its pipeline's state."""
+    ours = state.get("sources", {}).get(source, {}).get(STATE_KEY, {})
+    found: StateMapping = ours.get(SEAMS_KEY, {})
+    return found
+
+
+def note_seam(state: ResourceState, source: str, resource: str, value: Any) -> None:
+    """Note where a backfill expects the live stream to start, in its pipeline's state.
+
+    An earlier note stays: to start the live stream early loads rows twice, to start it late loses them.
+    """
+    ours = state.setdefault("sources", {}).setdefault(source, {}).setdefault(STATE_KEY, {})
+    seams = ours.setdefault(SEAMS_KEY, {})
+    if resource not in seams or CursorOrder().is_before(value, seams[resource]):
+        seams[resource] = value
 
 
 GONE_KEY = "gone"

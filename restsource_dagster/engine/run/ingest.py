@@ -27,7 +27,11 @@ from restsource_dagster.engine.incremental.cursor_overrides import (
     apply_overrides,
     check_resources_exist,
 )
-from restsource_dagster.engine.incremental.cursor_state import read_token, resource_state_in
+from restsource_dagster.engine.incremental.cursor_state import (
+    read_token,
+    resource_state_in,
+    seams_in,
+)
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, check_safe_to_append
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
@@ -39,6 +43,7 @@ from restsource_dagster.engine.run.family_load import (
     open_connector_run,
 )
 from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run.window_load import backfill_pipeline_name, read_stored_state
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
@@ -65,7 +70,8 @@ def ingest(
     """Load the connector's resources, or the named ones; yield an outcome for each.
 
     `live_from` has, by resource, the cursor value at which the live stream starts if no cursor is
-    stored; rows before it are loaded by the resource's backfill. `full_refresh` names resources whose
+    stored; rows before it are loaded by the resource's backfill. A stream starts earlier, or goes back, if
+    the windows that were loaded end before it. `full_refresh` names resources whose
     cursor is reset and whose rows are replaced. `set_cursor` replaces stored cursors before the run.
     These changes are stored only if the load succeeds. `started` is the moment of `{now}`, the present if
     left out.
@@ -145,6 +151,10 @@ def _override_cursors(
     ours = _family_overrides(overrides, run, selected)
     if ours.is_empty:
         return AppliedOverrides()
+    if ours.live_from:
+        name = run.connector.name
+        state = read_stored_state(run, pipeline, backfill_pipeline_name(name))
+        ours = replace(ours, seams=seams_in(state, name))
     plans = run.plans(selected)
     descending = {
         name

@@ -34,6 +34,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import (
 from restsource_dagster.engine.incremental.cursor_state import (
     STATE_KEY,
     StateMapping,
+    note_seam,
     read_lower_bound,
     resource_state_in,
 )
@@ -49,7 +50,7 @@ from restsource_dagster.engine.run.outcome import Failure, Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 
-__all__ = ["backfill_pipeline_name", "check_backfillable", "ingest_window"]
+__all__ = ["backfill_pipeline_name", "check_backfillable", "ingest_window", "read_stored_state"]
 
 
 def backfill_pipeline_name(connector: str) -> str:
@@ -67,11 +68,14 @@ def ingest_window(
     environment: Mapping[str, str],
     observer: Observer | None = None,
     sleep: Sleep | None = None,
+    live_from: Any = None,
 ) -> Iterator[Outcome]:
     """Load a window of a root resource and of its dependents; yield an outcome for each.
 
     Rows whose cursor lies in the window are loaded, whatever else the API sends; times are compared
-    as times. Dependents are requested for these rows. No stored cursor is read or moved.
+    as times. Dependents are requested for these rows. No stored cursor is read or moved. `live_from` is
+    the cursor value at which all windows of the backfill end; it is stored with the rows, and the live
+    stream starts there at the latest.
 
     A failure is an outcome, not an exception. Raises, before the first request,
     `UnknownResourceError`, `ResourceError` if the resource can't be loaded in windows,
@@ -87,6 +91,9 @@ def ingest_window(
     def prepare(
         run: ConnectorRun, pipeline: dlt.Pipeline, selected: SelectedFamily, _: Collection[str]
     ) -> LoadOptions:
+        if live_from is not None:
+            with pipeline.managed_state() as state:
+                note_seam(cast("dict[str, Any]", state), connector.name, resource, live_from)
         appends = family.root.disposition.value == "append"
         # merged rows need no deletion, and may overlap those of the live stream
         if not appends or family.root not in selected.selected:
@@ -207,7 +214,7 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
     None if it has not started and starts after the backfill. Raises `ResourceError` if that is unknown.
     """
     root, name = selected.family.root, run.connector.name
-    stored = resource_state_in(_read_live_state(run, pipeline), name, root.name)
+    stored = resource_state_in(read_stored_state(run, pipeline, name), name, root.name)
     plan = run.plans(SelectedFamily(selected.family, [root]))[root.name]
     rules = CursorRules.of(root.name, cast("Incremental[Any]", plan.incremental))
     if rules.descending:
@@ -231,8 +238,11 @@ def _read_live_start(run: ConnectorRun, pipeline: dlt.Pipeline, selected: Select
     return lower_bound
 
 
-def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
-    """Return dlt's state of live runs as the destination has it; empty before the first one."""
+def read_stored_state(run: ConnectorRun, pipeline: dlt.Pipeline, name: str) -> StateMapping:
+    """Return the state of the pipeline `name` as the destination has it; empty before its first load.
+
+    `pipeline` is the open one, of the same dataset.
+    """
     with (
         # DuckDB's file is open in one process at a time
         run.pipelines.warehouse.locked(run.progress.message),
@@ -241,7 +251,7 @@ def _read_live_state(run: ConnectorRun, pipeline: dlt.Pipeline) -> StateMapping:
         if not isinstance(client, WithStateSync):
             return {}
         try:
-            stored: Any = load_pipeline_state_from_destination(run.connector.name, client)
+            stored: Any = load_pipeline_state_from_destination(name, client)
         except DestinationUndefinedEntity:
             return {}  # no run has created the dataset yet
     return stored or {}

@@ -17,6 +17,7 @@ from restsource_dagster.orchestration.names import (
     TAG_CONNECTOR,
     TAG_DEFINITION,
     TAG_HISTORY,
+    TAG_LIVE_START,
     TAG_TRIGGER,
     TRIGGER_BACKFILL,
     asset_key,
@@ -96,6 +97,7 @@ def backfill_run_tags(plan: BackfillPlan) -> dict[str, str]:
         TAG_TRIGGER: TRIGGER_BACKFILL,
         TAG_HISTORY: plan.tag,
         TAG_DEFINITION: plan.resource.definition_key,
+        TAG_LIVE_START: plan.live_start.isoformat(),
         **BACKFILL_PRIORITY,
     }
 

@@ -82,6 +82,15 @@ class BackfillPlan:
         """Return the partition of a key. Raises `ValueError` for an invalid key."""
         return partition_of_key(self.backfill.partition, key)
 
+    def live_start_value(self, requested: str | None = None) -> Any:
+        """Return where the live stream began, as a cursor value.
+
+        `requested` is the same moment (ISO 8601) as whoever requested this run sees it. A run on another
+        machine may find another state, and the earlier of the two leaves no gap.
+        """
+        moments = [self.live_start, *([datetime.fromisoformat(requested)] if requested else [])]
+        return _plan_cursor_format(self.resource).render(min(moments))
+
     def window(self, key: str) -> Window:
         """Return a partition as a window of cursor values. Raises `ValueError` for an invalid key."""
         return window_of_partition(self.partition(key), _plan_cursor_format(self.resource))
@@ -116,7 +125,7 @@ def read_live_start_values(connector: Connector, settings: Settings) -> Mapping[
     A value is used as long as no cursor is stored.
     """
     return {
-        plan.resource.name: _plan_cursor_format(plan.resource).render(plan.live_start)
+        plan.resource.name: plan.live_start_value()
         for plan in read_backfill_plans(connector, settings)
     }
 

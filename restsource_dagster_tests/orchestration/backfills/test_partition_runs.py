@@ -244,3 +244,25 @@ def test_the_keys_of_the_partitions_are_those_of_dagster(
     partitions = shop.resolve_assets_def(backfill_asset_key("shop", "orders")).partitions_def
     assert partitions is not None
     assert list(partitions.get_partition_keys()) == [f"2024-01-0{day}" for day in (1, 2, 3, 4)]
+
+
+def test_no_day_is_lost_between_a_backfill_and_live_runs_with_empty_disks(
+    api: ApiServer, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """The code server saw the connector on the third day; each run has a disk of its own, today."""
+    api.answers["/orders"] = filtered(ROWS)
+    file = {"resources": [orders()], "created_at": "2024-01-03T12:00:00Z"}
+    write_connector(settings, "shop", api.url, **file)
+    requested = definitions_of(settings).resolve_job_def("shop__orders_history_job").tags
+    # without a `created_at`, a run on an empty disk takes the present
+    write_connector(settings, "shop", api.url, resources=[orders(start="2024-01-01")])
+    for number, key in enumerate(["2024-01-02", "2024-01-01"]):
+        fresh = settings.model_copy(update={"state_dir": settings.state_dir / str(number)})
+        loaded = (
+            definitions_of(fresh)
+            .resolve_job_def("shop__orders_history_job")
+            .execute_in_process(instance=instance, partition_key=key, tags=requested)
+        )
+        assert loaded.success
+    assert run_live(definitions_of(settings), instance).success
+    assert query(settings, "SELECT count(*) FROM shop.orders") == [(len(ROWS),)]
