@@ -30,7 +30,7 @@ from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, 
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.validation.diagnostics import json_pointer, printable
 
-__all__ = ["import_connector"]
+__all__ = ["import_as_dict", "import_connector"]
 
 _STDOUT = Path("-")
 _SHOWN_PATHS = 10
@@ -74,7 +74,7 @@ def import_connector(
     variables = result.draft.variables.values()
     missing = add_to_env(variables) if env else list(variables)
     if as_json:
-        print_json(_as_document(path, result, missing))
+        print_json(import_as_dict(path, result, missing))
     elif path == _STDOUT:
         for line in _report_lines(path, result, missing):
             print_notice(line)
@@ -119,7 +119,8 @@ def _write(path: Path, text: str) -> None:
         raise typer.Exit(EXIT_FAILED) from None
 
 
-def _as_document(path: Path, result: ImportResult, missing: Sequence[str]) -> dict[str, object]:
+def import_as_dict(path: Path, result: ImportResult, missing: Sequence[str]) -> dict[str, object]:
+    """Return the file, what became of the source and the variables without a value as JSON values."""
     fates = [fate.as_dict() for fate in result.fates]
     return {
         "path": str(path),

@@ -31,7 +31,14 @@ if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.guesses import Guess
     from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft
 
-__all__ = ["LoginOptions", "write_from_url"]
+__all__ = [
+    "LoginOptions",
+    "draft_as_dict",
+    "read_auth",
+    "read_headers",
+    "url_without_secrets",
+    "write_from_url",
+]
 
 _REFERENCE = "${"
 _REPORTS = "reports"
@@ -58,10 +65,10 @@ def write_from_url(
     # as in `run`: dlt looks secrets up in the environment
     load_dotenv(Path.cwd() / ".env", override=True)
     variables = EnvVariables(name)
-    asked = _without_secrets(url, variables)
+    asked = url_without_secrets(url, variables)
     from restsource_dagster.authoring.url_draft import ApiLogin
 
-    block = ApiLogin(_auth_of(login, variables), _headers_of(login, variables))
+    block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
     environment = read_environment()
     _ask_missing(asked, block, variables, environment)
     known = {**environment, **{key: text for key, text in variables.values().items() if text}}
@@ -69,14 +76,14 @@ def write_from_url(
     if draft.failure is not None or interrupted:
         print_notice(printable(f"Nothing is written: {draft.failure or 'it was stopped'}"))
         if as_json:
-            print_json(_as_document(None, None, [], draft))
+            print_json(draft_as_dict(None, None, [], draft))
         exit_on_failure(interrupted=interrupted, failed=True)
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(draft.value, indent=2, ensure_ascii=False) + "\n")
     report = _write_report(name, asked, draft, settings)
     missing = add_to_env(variables.values())
     if as_json:
-        print_json(_as_document(path, report, missing, draft))
+        print_json(draft_as_dict(path, report, missing, draft))
     else:
         _print_draft(path, report, missing, draft)
     if draft.preview is None or not draft.preview.is_fine:
@@ -100,7 +107,7 @@ def _ask_api(
     return draft, end.reason == INTERRUPTED
 
 
-def _without_secrets(url: str, variables: EnvVariables) -> str:
+def url_without_secrets(url: str, variables: EnvVariables) -> str:
     """Return the URL with references in place of params that may be secrets.
 
     Raises `typer.BadParameter` for what is no URL, and for one with a password.
@@ -124,7 +131,7 @@ def _hidden(suffix: str, text: str, variables: EnvVariables) -> str:
     return text if _REFERENCE in text else variables.reference(suffix, text)
 
 
-def _auth_of(login: LoginOptions, variables: EnvVariables) -> Mapping[str, Any] | None:
+def read_auth(login: LoginOptions, variables: EnvVariables) -> Mapping[str, Any] | None:
     """Return the block `auth`. Raises `typer.BadParameter` for two logins, or a broken one."""
     given = [one for one in (login.bearer, login.basic, login.api_key) if one is not None]
     if len(given) > 1:
@@ -150,7 +157,8 @@ def _auth_of(login: LoginOptions, variables: EnvVariables) -> Mapping[str, Any] 
     return None
 
 
-def _headers_of(login: LoginOptions, variables: EnvVariables) -> Mapping[str, str]:
+def read_headers(login: LoginOptions, variables: EnvVariables) -> Mapping[str, str]:
+    """Return the headers of a login. Raises `typer.BadParameter` for one without a value."""
     headers = {}
     for given in login.headers:
         key, separator, text = given.partition("=" if "=" in given.partition(":")[0] else ":")
@@ -192,9 +200,10 @@ def _write_report(name: str, url: str, draft: "UrlDraft", settings: Settings) ->
     return path
 
 
-def _as_document(
+def draft_as_dict(
     path: Path | None, report: Path | None, missing: list[str], draft: "UrlDraft"
 ) -> Mapping[str, Any]:
+    """Return what was written, guessed and tried as JSON values."""
     return {
         "path": None if path is None else str(path),
         "report": None if report is None else str(report),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 __all__ = [
+    "AllowOption",
     "ApiKeyOption",
     "BasicOption",
     "BearerOption",
@@ -49,6 +50,7 @@ __all__ = [
     "WaitOption",
     "WindowOption",
     "WindowedResourceArgument",
+    "WriteOption",
     "YesOption",
 ]
 
@@ -336,4 +338,16 @@ PreviewFromOption = Annotated[
 PreviewToOption = Annotated[
     str | None,
     _option("--to", metavar="Y", text="Where cursors end. Y itself is not part of the range."),
+]
+WriteOption = Annotated[
+    bool, _option("--write", text="Let the assistant save files and run connectors, too.")
+]
+AllowOption = Annotated[
+    list[str] | None,
+    _option(
+        "--allow",
+        metavar="[NAME@]HOST",
+        text="A host that the assistant's texts may ask although no saved file does, and with NAME@ the variable "
+        "that they may send it. May be repeated.",
+    ),
 ]

@@ -17,7 +17,7 @@ from restsource_dagster.engine.http.origins import Origin
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.preview.previewed import PreviewedRequest
 
-__all__ = ["PreviewEnd", "PreviewLimits", "PreviewWatch", "hosts_of"]
+__all__ = ["PreviewEnd", "PreviewLimits", "PreviewWatch", "hosts_of", "urls_of"]
 
 _MEGABYTE = 1_000_000
 _MAX_REQUESTS = 500
@@ -91,6 +91,12 @@ class PreviewEnd:
 
 def hosts_of(connector: Connector) -> frozenset[str]:
     """Return the hosts that a file names, as `host:port` or as in `http.allowed_hosts`."""
+    named = {urlsplit(url).netloc.rpartition("@")[2] for url in urls_of(connector)}
+    return frozenset({*named, *connector.http.allowed_hosts})
+
+
+def urls_of(connector: Connector) -> frozenset[str]:
+    """Return the URLs that a file names: of the API, of other endpoints and of logins."""
     urls = [connector.client.base_url]
     auths = [connector.client.auth]
     for resource in connector.resources:
@@ -100,8 +106,7 @@ def hosts_of(connector: Connector) -> frozenset[str]:
     urls += [one.access_token_url for one in auths if isinstance(one, OAuthLogin)]
     urls += [one.path for one in auths if isinstance(one, LoginAuth) and "://" in one.path]
     # a host with a placeholder is known only when its parent is read
-    named = {urlsplit(url).netloc.rpartition("@")[2] for url in urls if "{" not in url}
-    return frozenset({*named, *connector.http.allowed_hosts})
+    return frozenset(url for url in urls if "{" not in url)
 
 
 @dataclass
