@@ -28,7 +28,9 @@ def connector_of(world: StandIn, settings: Settings) -> Connector:
 def found_tables(world: StandIn, settings: Settings) -> Tables:
     made = query(settings, "SELECT table_name FROM information_schema.tables")
     return {
-        table: query(settings, f"SELECT {columns} FROM world.{table}") if (table,) in made else []
+        table: query(settings, f"SELECT {columns} FROM world.{table}")
+        if (table.split()[0],) in made
+        else []
         for table, columns in world.columns.items()
     }
 
