@@ -86,7 +86,7 @@ class Jira(StandIn):
         kind = self.random.random()
         living = [key for key, one in self.worklogs.items() if not one.get("deleted")]
         if kind < 0.25:
-            key = self.random.choice([*living, self.new_id()])
+            key = self.old_or_new(living, self.new_id())
             self.worklogs[key] = {"seconds": self.random.randrange(9000), "changed": self.epoch}
         elif living and kind < 0.35:
             self.worklogs[self.random.choice(living)] |= {"deleted": True, "changed": self.epoch}
@@ -94,7 +94,7 @@ class Jira(StandIn):
             self._change_issue()
 
     def _change_issue(self) -> None:
-        key = self.random.choice([*self.issues, str(self.new_id())])
+        key = self.old_or_new(self.issues, str(self.new_id()))
         moment = self.now.astimezone(ZoneInfo(_ZONE)).strftime("%Y-%m-%dT%H:%M:%S.000%z")
         self.issues[key] = {"id": key, "fields": {"summary": self.text(), "updated": moment}}
         comments = self.comments.setdefault(key, {})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlencode
 
 from restsource_dagster_tests.servers.api import Answer, Seen
@@ -15,6 +15,7 @@ from restsource_dagster_tests.templates.histories import Api, Tables
 __all__ = ["PAGE", "TOKEN", "Record", "StandIn", "Truth", "body_of"]
 
 Record = dict[str, Any]
+Key = TypeVar("Key", int, str)
 Truth = Callable[[], Iterable[tuple[Any, ...]]]
 """Gives the rows that a table should hold."""
 TOKEN = "t0ken"
@@ -27,7 +28,7 @@ class StandIn:
 
     A subclass serves paths (`serve`), says what its tables should hold (`expect`), and how one record
     changes (`change_one`). Requests are refused without the login, with params that a path doesn't have,
-    and as often as a test sets in `busy` and `expired`.
+    and as a test says by `busy` and `has_expired`.
     """
 
     template: ClassVar[str]
@@ -50,8 +51,8 @@ class StandIn:
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
         self.busy = 0
         """How many of the next requests are too many."""
-        self.expired = 0
-        """How many of the next cursors are refused."""
+        self.has_expired = False
+        """True as long as each cursor counts as used too late."""
         self._last_id = 100
         self._expected: dict[str, tuple[str, Truth]] = {}
 
@@ -113,8 +114,7 @@ class StandIn:
         self, records: Iterable[Record], cursor: str | None, size: int = PAGE
     ) -> tuple[list[Record], str | None] | None:
         """Return the page after a cursor and the cursor after it; None if this cursor has expired."""
-        if cursor and self.expired:
-            self.expired -= 1
+        if cursor and self.has_expired:
             return None
         start = int(urlsafe_b64decode(cursor)) if cursor else 0
         shown, following = self.by_offset(records, start, size)
@@ -139,6 +139,11 @@ class StandIn:
         """Return an id that no record has."""
         self._last_id += 1
         return self._last_id
+
+    def old_or_new(self, known: Collection[Key], new: Key) -> Key:
+        """Return one of the known keys or a new one, each about as often."""
+        is_old = known and self.random.random() < 0.5
+        return self.random.choice(list(known)) if is_old else new
 
     def text(self) -> str:
         """Return a text that is hardly there already."""

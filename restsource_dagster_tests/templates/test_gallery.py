@@ -58,8 +58,8 @@ def test_tables_are_those_of_the_api_after_each_run(
     world.change(40)
     if world.expired_cursor is not None:
         # a run that meets an expired cursor fails, and the next one begins anew
-        world.expired = 1
+        world.has_expired = True
         assert failures(connector, settings)
-        assert world.expired == 0
+        world.has_expired = False
     assert failures(connector, settings) == []
     assert Difference.between(world.expected(), found_tables(world, settings)) == []
