@@ -11,13 +11,14 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from restsource_dagster_tests.destinations import destination, parametrize_destinations
 from restsource_dagster_tests.servers.postgres import postgres_server, postgres_url
 
 if TYPE_CHECKING:  # the process that hands out the tests needs none of it
     from restsource_dagster.settings import Settings
     from restsource_dagster_tests.servers.api import ApiServer
 
-__all__ = ["postgres_server", "postgres_url"]
+__all__ = ["destination", "postgres_server", "postgres_url"]
 
 HERE = Path(__file__).parent
 ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_working_on.py")
@@ -29,6 +30,10 @@ LONG = (
     *("faults/", "cli/", "engine/", "orchestration/", "sample/", "e2e/"),
 )
 """Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    parametrize_destinations(metafunc)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
+from restsource_dagster_tests.destinations import copy_of_postgres
 
 __all__ = ["load", "make_connector", "make_settings", "query", "reading", "warehouse"]
 
@@ -89,6 +90,8 @@ def _reader() -> duckdb.DuckDBPyConnection:
 
 def warehouse(settings: Settings) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """A connection that only reads the warehouse, for a block without a load."""
+    if settings.destination == "postgres":
+        return copy_of_postgres()
     return reading(settings.data_dir / DATABASE_NAME)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "DuckDbClient",
     "DuckDbClientConfiguration",
     "FollowupJobRequest",
+    "HasFollowupJobs",
     "JsonLItemsNormalizer",
     "LoadJob",
     "NormalizeConfiguration",
@@ -48,6 +49,7 @@ __all__ = [
     "PluggableRunContext",
     "PreparedTableSchema",
     "ResolvedParam",
+    "RunnableLoadJob",
     "RuntimeConfiguration",
     "SqlClientBase",
     "SqlClientNotAvailable",
@@ -123,9 +125,16 @@ try:
     # Tells whether dlt fits a value into a column, or makes a column for it.
     from dlt.common.data_types import coerce_value
 
-    # Types of what load jobs take and return. `WithStateSync` tells a destination that stores dlt's
-    # schema and state from one that doesn't.
-    from dlt.common.destination.client import FollowupJobRequest, LoadJob, WithStateSync
+    # Types of what load jobs take and return, and the classes of a job of one's own, which copies rows
+    # into Postgres. `WithStateSync` tells a destination that stores dlt's schema and state from one that
+    # doesn't.
+    from dlt.common.destination.client import (
+        FollowupJobRequest,
+        HasFollowupJobs,
+        LoadJob,
+        RunnableLoadJob,
+        WithStateSync,
+    )
 
     # Tell a table or dataset that does not exist yet from a failure of the destination.
     from dlt.common.destination.exceptions import (
@@ -342,6 +351,7 @@ UNDOCUMENTED_ATTRIBUTES = (
         "dlt.destinations.job_client_impl.SqlJobClientWithStagingDataset",
         (
             "_create_merge_followup_jobs",
+            "_create_replace_followup_jobs",
             "create_load_job",
             "create_table_chain_completed_followup_jobs",
             "in_staging_dataset_mode",
@@ -357,6 +367,18 @@ UNDOCUMENTED_ATTRIBUTES = (
         ("_file_path", "_job_client", "_schema", "is_sql_job"),
         "replace rows in one transaction",
         "a load that replaces rows fails before it writes: see `check_row_replacement`",
+    ),
+    UndocumentedAttributes(
+        "dlt.common.destination.client.RunnableLoadJob",
+        ("_file_path", "_job_client", "load_table_name"),
+        "copy rows into Postgres",
+        "a load into Postgres fails before it writes a row",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.sql_client.SqlClientBase",
+        ("_make_database_exception", "native_connection"),
+        "copy rows into Postgres, and tell which errors may pass",
+        "a load into Postgres fails before it writes a row",
     ),
     UndocumentedAttributes(
         "dlt.destinations.sql_jobs.SqlStagingCopyFollowupJob",

@@ -1,6 +1,5 @@
 """Several loads stage the rows of a replaced table, and the last one swaps them in."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,6 @@ from restsource_dagster.engine.destination.warehouse import (
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.run_progress import Progress, SilentObserver
-
-POSTGRES = "RESTSOURCE_TEST_POSTGRES"
-"""The variable with the URL of a Postgres database, whose schemas `shop` and `shop_staging` are dropped."""
 
 Rows = Sequence[dict[str, Any]]
 
@@ -99,15 +95,9 @@ def numbered(*ids: int) -> Rows:
 def shop(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     if request.param == "duckdb":
         return Shop(tmp_path, DuckDBFile(tmp_path / "own.duckdb"))
-    url = os.environ.get(POSTGRES)
-    if not url:
-        pytest.skip(f"{POSTGRES} has no URL of a Postgres database")
+    url = request.getfixturevalue("postgres_url")
     monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", url)
-    shop = Shop(tmp_path, OtherDestination("postgres"))
-    for dataset in ("shop", "shop_staging"):
-        shop.query(f"DROP SCHEMA IF EXISTS {dataset} CASCADE")
-    shop.restart()
-    return shop
+    return Shop(tmp_path, OtherDestination("postgres"))
 
 
 def test_the_table_changes_with_the_last_part(shop: Shop) -> None:

@@ -8,7 +8,7 @@ import pytest
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
 
-from restsource_dagster.engine.destination import replace_rows
+from restsource_dagster.engine.destination import replace_rows, sql_destinations
 from restsource_dagster.engine.destination.replace_rows import can_replace_rows
 from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
 from restsource_dagster.settings import Settings
@@ -40,7 +40,7 @@ def test_a_load_with_a_client_that_does_not_replace_rows_is_refused(
     api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if a version of dlt no longer asked a destination for its `client_class`."""
-    monkeypatch.setattr(replace_rows.DuckDBDestination, "client_class", DuckDbClient)
+    monkeypatch.setattr(sql_destinations.DuckDBDestination, "client_class", DuckDbClient)
     shown = failure_of_a_replacing_load(api, settings)
     assert f"dlt {dlt.__version__}" in shown
     assert "does not load with the client that replaces rows" in shown
@@ -70,22 +70,31 @@ def test_a_load_whose_staged_rows_would_stay_there_is_refused(
     assert "no statement that copies staged rows" in failure_of_a_replacing_load(api, settings)
 
 
-def test_only_a_destination_with_a_replacing_client_and_transactions_replaces_rows(
-    settings: Settings,
-) -> None:
-    own = DuckDBFile(settings.data_dir / "own.duckdb").destination()
-    assert can_replace_rows(own)
+@pytest.mark.parametrize("name", ["postgres", "sqlalchemy", "motherduck", "ducklake", "redshift"])
+def test_a_database_with_transactions_replaces_rows(name: str) -> None:
+    """dlt leaves `supports_transactions` unset for all of them but one, and replaces by truncating."""
+    made: Any = OtherDestination(name).destination()
+    assert can_replace_rows(made)
+    assert made.caps_params["supports_transactions"]
+    assert made.config_params["replace_strategy"] == "insert-from-staging"
+    assert made.destination_name == name
+
+
+@pytest.mark.parametrize("name", ["filesystem", "dremio", "dummy"])
+def test_a_destination_without_transactions_replaces_no_rows(name: str) -> None:
+    assert not can_replace_rows(OtherDestination(name).destination())
+
+
+def test_a_destination_of_dlts_own_class_replaces_no_rows() -> None:
     theirs: Any = dlt.destinations.duckdb()
     assert not can_replace_rows(theirs)
-    postgres: Any = OtherDestination("postgres").destination()
-    assert can_replace_rows(postgres)
-    assert OtherDestination("snowflake").destination() == "snowflake"
 
 
 def test_dlt_stores_the_name_of_its_own_destination(settings: Settings) -> None:
     pairs: list[tuple[Any, Any]] = [
         (DuckDBFile(settings.data_dir / "own.duckdb").destination(), dlt.destinations.duckdb()),
         (OtherDestination("postgres").destination(), dlt.destinations.postgres()),
+        (OtherDestination("sqlalchemy").destination(), dlt.destinations.sqlalchemy()),
     ]
     for own, theirs in pairs:
         assert own.destination_type == theirs.destination_type

@@ -2,11 +2,12 @@
 
 dlt's SQL joins several merge keys to one text, so that ("ab", "c") is the group ("a", "bc"). Its MERGE
 inserts a tombstone that no row of the table has, and both of two rows with one key in one load. Its
-plain merge keeps any of two such rows, and applies a `source_filter` only after that. The DuckDB
-destination uses the statements below instead; elsewhere such a merge is refused, if the file tells.
+plain merge keeps any of two such rows, and applies a `source_filter` only after that. DuckDB and
+Postgres use the statements below instead; elsewhere such a merge is refused, if the file tells.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -37,6 +38,8 @@ _LEAVES_TOMBSTONES_OUT = (
 
 class _ExactMergeJob(SqlMergeFollowupJob):
     """dlt's merge with pairs of keys as pairs, and without tombstones and rows that come twice."""
+
+    row_order = "rowid"
 
     @classmethod
     def gen_merge_key_present_clause(
@@ -83,7 +86,7 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         """Return dlt's SELECT of one row for each key: the first in the file's order, else the last."""
         if dedup_sort is not None:
             column, order = dedup_sort
-            dedup_sort = column, f"{order}, rowid DESC"
+            dedup_sort = column, f"{order}, {cls.row_order} DESC"
         statement: str = super().gen_select_from_dedup_sql(
             table_name, primary_keys, columns, dedup_sort, *args, **options
         )
@@ -92,7 +95,7 @@ class _ExactMergeJob(SqlMergeFollowupJob):
     @classmethod
     def default_order_by(cls) -> str:
         """Return the order of rows with one key that the file does not order: the last read first."""
-        return "rowid DESC"
+        return f"{cls.row_order} DESC"
 
     @classmethod
     def gen_upsert_merge_sql(  # type: ignore[override] # versions of dlt have different options
@@ -109,27 +112,31 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         if hard_delete_col and not options.get("insert_only"):
             # the condition is null for a row without a value there, which is no tombstone
             options["insert_cond"] = f"(s.{deleted_cond}) IS NOT TRUE"
-        keys = ", ".join(primary_keys)
         # of two rows with one key the last one counts; new rows only are inserted: the first one
-        order = "rowid" if options.get("insert_only") else "rowid DESC"
-        staged = (
-            f"(SELECT * FROM {staging_root_table_name} QUALIFY "  # noqa: S608 - dlt quotes it
-            f"row_number() OVER (PARTITION BY {keys} ORDER BY {order}) = 1)"
-        )
+        later = ">" if options.get("insert_only") else "<"
+        same = " AND ".join(f"a.{key} = b.{key}" for key in primary_keys)
         statements: list[str] = super().gen_upsert_merge_sql(
             root_table_name,
-            staged,
+            staging_root_table_name,
             primary_keys,
             root_table_column_names,
             hard_delete_col,
             deleted_cond,
             **options,
         )
-        return statements
+        staged = staging_root_table_name
+        repeated = (
+            f"DELETE FROM {staged} AS a USING {staged} AS b "  # noqa: S608 - dlt quotes it
+            f"WHERE {same} AND a.{cls.row_order} {later} b.{cls.row_order};"
+        )
+        return [repeated, *statements]
 
 
 class ExactMergeClient(SqlJobClientWithStagingDataset):
-    """Mixin for the client of a destination whose SQL has QUALIFY, rowid and pairs, as DuckDB's."""
+    """Mixin for the client of a destination whose SQL has pairs and knows the order of inserted rows."""
+
+    row_order = "rowid"
+    """The column of all tables that orders rows as they were inserted into an empty table."""
 
     def _create_merge_followup_jobs(
         self, table_chain: Sequence[PreparedTableSchema]
@@ -141,7 +148,13 @@ class ExactMergeClient(SqlJobClientWithStagingDataset):
             for name, column in root["columns"].items()
         }
         chain: Any = [{**root, "columns": columns}, *nested]
-        return [_ExactMergeJob.from_table_chain(chain, self.sql_client)]
+        return [_exact_merge_job(self.row_order).from_table_chain(chain, self.sql_client)]
+
+
+@cache
+def _exact_merge_job(row_order: str) -> type[_ExactMergeJob]:
+    # dlt makes the statements by methods of the class
+    return type("ExactMergeJob", (_ExactMergeJob,), {"row_order": row_order})
 
 
 def check_destination_can_merge(destination: AnyDestination, resource: Resource) -> None:

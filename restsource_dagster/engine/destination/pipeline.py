@@ -7,11 +7,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import dlt
 from dlt.common import json
-from dlt.common.destination import AnyDestination, Destination
+from dlt.common.destination import AnyDestination
 from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
@@ -42,6 +41,7 @@ from restsource_dagster.engine.destination.replace_parts import (
 )
 from restsource_dagster.engine.destination.replace_rows import (
     ReplacingDestination,
+    can_note_texts,
     can_replace_rows,
     check_row_replacement,
     delete_replaced_rows,
@@ -169,8 +169,7 @@ class PipelineManager:
     @cached_property
     def destination(self) -> AnyDestination:
         """The destination's class and capabilities; no connection is opened."""
-        made = self.warehouse.destination()
-        return cast("AnyDestination", Destination.from_reference(made))
+        return self.warehouse.destination()
 
     def open(self) -> dlt.Pipeline:
         """Return the open pipeline, or open one with the destination's state and schema.
@@ -449,13 +448,13 @@ class PipelineManager:
     @property
     def can_note_rows(self) -> bool:
         """True if a text of any length can be noted beside the tables."""
-        # tried with these, whose VARCHAR has no limit
-        return can_replace_rows(self.destination)
+        return can_note_texts(self.destination)
 
     @property
     def can_swap(self) -> bool:
         """True if rows can be staged by several loads and exchanged in one transaction."""
-        return can_replace_rows(self.destination)
+        # which rows each load has staged is noted
+        return can_note_texts(self.destination)
 
     def has_staged_parts(self, root: str, load_ids: Collection[str]) -> bool:
         """Return True if the rows that these loads have staged for a family are all there."""

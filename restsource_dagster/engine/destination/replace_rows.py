@@ -11,7 +11,7 @@ new ones. Readers never see a part.
 
 dlt's documented way to change how a destination loads is a destination class whose `client_class`
 is a client of one's own. A destination supports row replacement if its class has the mixin
-`ReplacingDestination` and its client the mixin `ReplaceRowsClient`, as `DuckDBDestination` has.
+`ReplacingDestination`, which gives its client the mixin `ReplaceRowsClient`: see sql_destinations.py.
 `check_row_replacement` asks before the load whether dlt uses them.
 
 Times are compared as times, like the rows that come from the API. If the database compares a column
@@ -21,23 +21,18 @@ and compares each.
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dlt
-from dlt.common.configuration import configspec
-from dlt.common.destination import AnyDestination, Destination, DestinationCapabilitiesContext
+from dlt.common.destination import AnyDestination, Destination
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
-from dlt.destinations import duckdb as duckdb_destination
-from dlt.destinations import postgres as postgres_destination
 
 from restsource_dagster.connector.cursor_format import (
     IsoDate,
     IsoTime,
 )
-from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
 from restsource_dagster.engine.destination.removed_rows import (
     NUMERIC_DATA_TYPES,
     SqlStatement,
@@ -48,11 +43,10 @@ from restsource_dagster.engine.destination.removed_rows import (
 from restsource_dagster.engine.destination.replace_parts import ReplacePart, ReplacePartsClient
 from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import (
-    DuckDbClient,
-    DuckDbClientConfiguration,
     FollowupJobRequest,
     LoadJob,
     PreparedTableSchema,
+    SqlClientBase,
     SqlJobClientWithStagingDataset,
     SqlLoadJob,
     SqlStagingCopyFollowupJob,
@@ -63,10 +57,9 @@ from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, 
 
 __all__ = [
     "DeletionsByTable",
-    "DuckDBDestination",
-    "PostgresDestination",
     "ReplaceRowsClient",
     "ReplacingDestination",
+    "can_note_texts",
     "can_replace_rows",
     "check_row_replacement",
     "delete_replaced_rows",
@@ -250,12 +243,38 @@ class ReplaceRowsClient(ReplacePartsClient):
             return _ReplaceRowsJob(file_path, self.deletions[str(table["name"])])
         return super().create_load_job(table, file_path, load_id, restore)
 
+    def _create_replace_followup_jobs(
+        self, table_chain: Sequence[PreparedTableSchema]
+    ) -> list[FollowupJobRequest]:
+        """Return the job that exchanges the rows of a replaced table for the staged ones."""
+        return [_ExchangeJob.from_table_chain(table_chain, self.sql_client)]
+
+
+class _ExchangeJob(SqlStagingCopyFollowupJob):
+    """dlt's `insert-from-staging` with DELETE in place of TRUNCATE.
+
+    A TRUNCATE waits for all readers of a table and keeps others out, so that one which reads a nested
+    table first deadlocks with the load. Some databases (Redshift) also commit before it.
+    """
+
+    @classmethod
+    def generate_sql(
+        cls, table_chain: Sequence[PreparedTableSchema], sql_client: SqlClientBase[Any]
+    ) -> list[str]:
+        names = [sql_client.make_qualified_table_name(str(table["name"])) for table in table_chain]
+        return [
+            *(f"DELETE FROM {name} WHERE 1=1" for name in names),  # noqa: S608 - dlt quotes it
+            *super().generate_sql(table_chain, sql_client),
+        ]
+
 
 class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
     """Mixin for the destination class of such a client. Set both attributes before each load."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
     part: ReplacePart | None = None
+    has_long_texts = False
+    """True if VARCHAR has no limit there, which notes beside the tables need. In Redshift it has 256 bytes."""
 
     def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
         """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
@@ -264,79 +283,16 @@ class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
         return client
 
 
-@configspec(init=False)
-class _DuckDBConfiguration(DuckDbClientConfiguration):
-    def __str__(self) -> str:
-        # dlt builds the same text with SQLAlchemy, whose import takes as long as a small load
-        return f"duckdb:///{self.credentials.database}"
-
-
-class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
-    """dlt's DuckDB client, whose loads can replace rows."""
-
-
-class DuckDBDestination(ReplacingDestination, duckdb_destination):
-    """dlt's DuckDB destination, whose loads can replace rows."""
-
-    spec = cast("Any", _DuckDBConfiguration)
-    # dlt stores the name of its own class in a pipeline's state, whichever destination loads
-    destination_type = "dlt.destinations.duckdb"
-    client_class = cast("Any", _DuckDBClient)
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
-        self._configurations: dict[Any, Any] = {}
-
-    def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
-        """Return the configuration, resolved once for each dataset.
-
-        dlt makes a client for each step of a load, and resolves the same fields for each of them. The
-        clients share the pool of connections, as those of one `pipeline.load` do anyway.
-        """
-        if initial_config is None or initial_config.is_resolved():
-            return super().configuration(initial_config, accept_partial)
-        key = (accept_partial, initial_config.dataset_name, initial_config.default_schema_name)
-        if key not in self._configurations:
-            self._configurations[key] = super().configuration(initial_config, accept_partial)
-        return self._configurations[key]
-
-    def capabilities(
-        self, config: Any = None, naming: Any = None
-    ) -> DestinationCapabilitiesContext:
-        """Return what the destination can do, resolved once for each naming convention.
-
-        dlt asks dozens of times in each load, and resolves the whole configuration each time.
-        """
-        if config is not None:
-            return super().capabilities(config, naming)
-        key = naming and (type(naming), naming.max_length)
-        if key not in self._capabilities:
-            self._capabilities[key] = super().capabilities(None, naming)
-        return self._capabilities[key].copy()  # dlt changes what it is given
-
-
-@cache
-def _replacing_client(client_class: type[Any]) -> type[Any]:
-    return type(f"Replacing{client_class.__name__}", (ReplaceRowsClient, client_class), {})
-
-
-class PostgresDestination(ReplacingDestination, postgres_destination):
-    """dlt's Postgres destination, whose loads can replace rows."""
-
-    destination_type = "dlt.destinations.postgres"
-
-    @property
-    def client_class(self) -> type[Any]:
-        """dlt's client with the methods that replace rows. Needs psycopg2."""
-        return _replacing_client(super().client_class)
-
-
 def can_replace_rows(destination: AnyDestination) -> bool:
     """Return True if loads into the destination can replace rows in one transaction."""
     return isinstance(destination, ReplacingDestination) and bool(
         destination.capabilities().supports_transactions
     )
+
+
+def can_note_texts(destination: AnyDestination) -> bool:
+    """Return True if loads can note a text of any length beside the tables that they replace rows of."""
+    return can_replace_rows(destination) and bool(getattr(destination, "has_long_texts", False))
 
 
 _CLIENT_HOOKS = (

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import duckdb
 import psutil
 import tenacity
-from dlt.common.destination import AnyDestination
+from dlt.common.destination import AnyDestination, Destination
 from filelock import FileLock
 
-from restsource_dagster.engine.destination.replace_rows import (
+from restsource_dagster.engine.destination.sql_destinations import (
     DuckDBDestination,
-    PostgresDestination,
+    exact_destination,
+    takes_columns,
 )
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.settings import Settings, make_private_folder
@@ -49,15 +50,6 @@ LoaderFileFormat = Literal["parquet"]
 Notify = Callable[[str], None]
 
 
-_ONE_TRANSACTION: dict[str, Any] = {
-    # a replaced table and those nested in it change in one transaction ...
-    "replace_strategy": "insert-from-staging",
-    # ... which dlt begins only for a destination that declares transactions. dlt's own do not, and a
-    # killed run would leave a table empty
-    "supports_transactions": True,
-}
-
-
 class Warehouse(Protocol):
     """A destination, and a lock on it."""
 
@@ -65,8 +57,8 @@ class Warehouse(Protocol):
     def loader_file_format(self) -> LoaderFileFormat | None:
         """The format of load files; None for dlt's choice."""
 
-    def destination(self) -> "str | AnyDestination":
-        """Return what `dlt.pipeline` takes as its destination."""
+    def destination(self) -> AnyDestination:
+        """Return dlt's destination. Takes no connection."""
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Lock the destination for the block. Calls `notify` with the process it waits for."""
@@ -85,8 +77,8 @@ class DuckDBFile:
 
     def destination(self) -> AnyDestination:
         """Return dlt's DuckDB destination on this file."""
-        settings: dict[str, Any] = {"credentials": {"database": str(self.path)}, **_ONE_TRANSACTION}
-        return cast("AnyDestination", DuckDBDestination(**settings))
+        made = DuckDBDestination(credentials={"database": str(self.path)})
+        return cast("AnyDestination", made)
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Keep the file open in this process, so that dlt's connections don't have to wait.
@@ -131,13 +123,15 @@ class OtherDestination:
     """Another destination that dlt knows by name, configured in dlt's own way."""
 
     name: str
-    loader_file_format: LoaderFileFormat | None = None
 
-    def destination(self) -> "str | AnyDestination":
-        """Return dlt's name of the destination; for Postgres the one that can replace rows."""
-        if self.name == "postgres":
-            return cast("AnyDestination", PostgresDestination(**_ONE_TRANSACTION))
-        return self.name
+    @property
+    def loader_file_format(self) -> LoaderFileFormat | None:
+        """Parquet if rows can be written as columns; else None for dlt's choice."""
+        return "parquet" if takes_columns(self.destination()) else None
+
+    def destination(self) -> AnyDestination:
+        """Return dlt's destination; a database with transactions as one that can replace rows."""
+        return exact_destination(cast("AnyDestination", Destination.from_reference(self.name)))
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:  # noqa: ARG002 - nothing to wait for
         """Do nothing: such a destination serves several writers."""

@@ -329,8 +329,7 @@ class _PreviewReader:
     def _destination(self) -> AnyDestination:
         """Return the destination of the project, or DuckDB if its load files can't be read here."""
         try:
-            named = warehouse_from_settings(self.settings).destination()
-            made = cast("AnyDestination", Destination.from_reference(named))
+            made = warehouse_from_settings(self.settings).destination()
             if "jsonl" in made.capabilities().supported_loader_file_formats:
                 return made
         except Exception as error:  # noqa: BLE001 - its driver may be missing, and a preview needs none

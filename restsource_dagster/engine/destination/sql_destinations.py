@@ -1,0 +1,191 @@
+"""dlt's destinations with what the engine adds: rows replaced in one transaction, exact merges, COPY.
+
+dlt leaves `supports_transactions` unset for most databases, which does not mean that they have none. So
+an SQL destination has transactions if it says so, or if it has them even for changes of tables. Such a
+destination gets a client that can replace rows (see replace_rows.py) and replaces tables from staged
+rows: with dlt's default, readers find a table empty, and a killed run leaves it so.
+
+DuckDB and Postgres also merge exactly (see merge_sql.py), and take rows as columns.
+"""
+
+from functools import cache
+from typing import Any, cast
+
+from dlt.common.configuration import configspec
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
+from dlt.destinations import duckdb as duckdb_destination
+from dlt.destinations import postgres as postgres_destination
+
+from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
+from restsource_dagster.engine.destination.replace_rows import (
+    ReplaceRowsClient,
+    ReplacingDestination,
+)
+from restsource_dagster.engine.dlt_compat import (
+    DuckDbClient,
+    DuckDbClientConfiguration,
+    LoadJob,
+    ParsedLoadJobFileName,
+    PreparedTableSchema,
+    SqlJobClientWithStagingDataset,
+)
+
+__all__ = ["DuckDBDestination", "PostgresDestination", "exact_destination", "takes_columns"]
+
+_ONE_TRANSACTION: dict[str, Any] = {
+    # a replaced table and those nested in it change in one transaction ...
+    "replace_strategy": "insert-from-staging",
+    # ... which dlt begins only for a destination that declares transactions
+    "supports_transactions": True,
+}
+
+
+def exact_destination(destination: AnyDestination) -> AnyDestination:
+    """Return dlt's destination as one whose loads replace rows, if it is a database with transactions.
+
+    Otherwise it is returned as it is. Takes no connection. Raises dlt's error if its driver is missing.
+    """
+    made = type(destination)
+    if issubclass(made, ReplacingDestination) or not _has_transactions(destination):
+        return destination
+    settings = {**destination.config_params, **destination.caps_params, **_ONE_TRANSACTION}
+    # a destination of a name of its own has dlt's class of its type
+    if issubclass(made, duckdb_destination) and made.__name__ == duckdb_destination.__name__:
+        return cast("AnyDestination", DuckDBDestination(**settings))
+    if issubclass(made, postgres_destination):
+        return cast("AnyDestination", PostgresDestination(**settings))
+    return cast("AnyDestination", _replacing_class(made)(**settings))
+
+
+def takes_columns(destination: AnyDestination) -> bool:
+    """Return True if parquet files of rows are its cheapest load, and lose nothing."""
+    return isinstance(destination, DuckDBDestination | PostgresDestination)
+
+
+def _has_transactions(destination: AnyDestination) -> bool:
+    caps = destination.capabilities()
+    declared = caps.supports_transactions
+    return (
+        bool(caps.supports_ddl_transactions if declared is None else declared)
+        and "insert-from-staging" in (caps.supported_replace_strategies or ())
+        # files have no transactions, whatever their capabilities say
+        and issubclass(destination.client_class, SqlJobClientWithStagingDataset)
+    )
+
+
+@cache
+def _replacing_class(made: type[Any]) -> type[Any]:
+    theirs: Any = made
+
+    class Replacing(ReplacingDestination, theirs):  # type: ignore[misc] # its base is known at run time
+        # dlt stores the name of its own class in a pipeline's state, whichever destination loads
+        destination_type = f"dlt.destinations.{made.__name__}"
+
+        @property
+        def client_class(self) -> type[Any]:
+            return _with_mixins(theirs.client_class.fget(self), ReplaceRowsClient)
+
+    return Replacing
+
+
+@cache
+def _with_mixins(theirs: type[Any], *mixins: type[Any]) -> type[Any]:
+    return type(theirs.__name__, (*mixins, theirs), {})
+
+
+@configspec(init=False)
+class _DuckDBConfiguration(DuckDbClientConfiguration):
+    def __str__(self) -> str:
+        # dlt builds the same text with SQLAlchemy, whose import takes as long as a small load
+        return f"duckdb:///{self.credentials.database}"
+
+
+class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
+    """dlt's DuckDB client, whose loads can replace rows."""
+
+
+class DuckDBDestination(ReplacingDestination, duckdb_destination):
+    """dlt's DuckDB destination, whose loads can replace rows."""
+
+    spec = cast("Any", _DuckDBConfiguration)
+    destination_type = "dlt.destinations.duckdb"
+    has_long_texts = True
+    client_class = cast("Any", _DuckDBClient)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**_ONE_TRANSACTION, **settings})
+        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
+        self._configurations: dict[Any, Any] = {}
+
+    def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
+        """Return the configuration, resolved once for each dataset.
+
+        dlt makes a client for each step of a load, and resolves the same fields for each of them. The
+        clients share the pool of connections, as those of one `pipeline.load` do anyway.
+        """
+        if initial_config is None or initial_config.is_resolved():
+            return super().configuration(initial_config, accept_partial)
+        key = (accept_partial, initial_config.dataset_name, initial_config.default_schema_name)
+        if key not in self._configurations:
+            self._configurations[key] = super().configuration(initial_config, accept_partial)
+        return self._configurations[key]
+
+    def capabilities(
+        self, config: Any = None, naming: Any = None
+    ) -> DestinationCapabilitiesContext:
+        """Return what the destination can do, resolved once for each naming convention.
+
+        dlt asks dozens of times in each load, and resolves the whole configuration each time.
+        """
+        if config is not None:
+            return super().capabilities(config, naming)
+        key = naming and (type(naming), naming.max_length)
+        if key not in self._capabilities:
+            self._capabilities[key] = super().capabilities(None, naming)
+        return self._capabilities[key].copy()  # dlt changes what it is given
+
+
+class PostgresDestination(ReplacingDestination, postgres_destination):
+    """dlt's Postgres destination, whose loads can replace rows and come by COPY."""
+
+    destination_type = "dlt.destinations.postgres"
+    has_long_texts = True
+
+    def _raw_capabilities(self) -> DestinationCapabilitiesContext:
+        caps = super()._raw_capabilities()
+        caps.preferred_loader_file_format = "parquet"
+        # dlt takes parquet files away unless it finds a driver (ADBC), which COPY does not need
+        caps.loader_file_format_selector = cast("Any", None)
+        caps.type_mapper = _with_mixins(cast("Any", caps.type_mapper), _JsonbColumns)
+        return caps
+
+    @property
+    def client_class(self) -> type[Any]:
+        """dlt's client with the methods that replace rows. Needs psycopg2."""
+        return _with_mixins(super().client_class, _PostgresLoads, ReplaceRowsClient)
+
+
+class _JsonbColumns:
+    """Mixin for dlt's type mapper: JSON is `jsonb` also in tables that are loaded from parquet files."""
+
+    def to_destination_type(self, column: Any, table: Any) -> str:
+        mapper: Any = super()
+        # dlt makes it `json` for such tables, as the driver ADBC does not know `jsonb`
+        made: str = mapper.to_destination_type(column, {**table, "file_format": None})
+        return made
+
+
+class _PostgresLoads(ExactMergeClient):
+    """Mixin for dlt's Postgres client: exact merges, and parquet files by COPY."""
+
+    row_order = "ctid"
+
+    def create_load_job(
+        self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
+    ) -> LoadJob:
+        """Return the job that copies a parquet file, and dlt's job for other files."""
+        if ParsedLoadJobFileName.parse(file_path).file_format == "parquet":
+            from restsource_dagster.engine.destination.postgres_copy import CopyJob
+
+            return CopyJob(file_path)
+        return super().create_load_job(table, file_path, load_id, restore)

@@ -1,0 +1,121 @@
+"""The destination that tests load into: DuckDB, or Postgres with `RESTSOURCE_TEST_DESTINATION=postgres`.
+
+A module or test with `pytestmark = pytest.mark.on_destinations` runs on both, whatever the variable says.
+What is in Postgres is read from a copy in DuckDB, so that a test has one query for both.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # the process that hands out the tests needs neither
+    import duckdb
+    import pyarrow as pa
+
+__all__ = ["DESTINATIONS", "copy_of_postgres", "destination", "parametrize_destinations"]
+
+DESTINATIONS = ("duckdb", "postgres")
+CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+TYPES = {
+    "bigint": "int64",
+    "integer": "int32",
+    "smallint": "int16",
+    "double precision": "float64",
+    "boolean": "bool",
+    "date": "date32",
+    "time without time zone": "time64[us]",
+    "bytea": "binary",
+    "timestamp without time zone": "timestamp[us]",
+}
+"""Postgres' types and Arrow's."""
+OTHER_TYPES = ("timestamp with time zone", "numeric")
+
+
+def parametrize_destinations(metafunc: pytest.Metafunc) -> None:
+    """Run a test with the mark `on_destinations` once for each destination."""
+    if next(metafunc.definition.iter_markers("on_destinations"), None):
+        metafunc.parametrize("destination", DESTINATIONS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def destination(request: pytest.FixtureRequest) -> str:
+    """The name of the destination of the test's runs; for Postgres it has a database of its own."""
+    name = str(getattr(request, "param", os.environ.get("RESTSOURCE_TEST_DESTINATION", "duckdb")))
+    if name == "postgres":
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        monkeypatch.setenv("RESTSOURCE_DESTINATION", name)
+        monkeypatch.setenv(CREDENTIALS, request.getfixturevalue("postgres_url"))
+    return name
+
+
+@contextmanager
+def copy_of_postgres() -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB in memory with all that the test's database holds now."""
+    import duckdb
+    import psycopg
+
+    with (
+        psycopg.connect(os.environ[CREDENTIALS], autocommit=True) as source,
+        duckdb.connect() as copy,
+    ):
+        found = source.execute(
+            "SELECT table_schema, table_name, array_agg(ARRAY[column_name, data_type, "
+            "numeric_precision::text, numeric_scale::text] ORDER BY ordinal_position) "
+            "FROM information_schema.columns "
+            "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') GROUP BY 1, 2"
+        ).fetchall()
+        for schema, table, columns in found:
+            copy.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+            _copy_table(source, copy, f'"{schema}"."{table}"', columns)
+        yield copy
+
+
+def _copy_table(
+    source: Any, copy: "duckdb.DuckDBPyConnection", table: str, columns: Sequence[Sequence[str]]
+) -> None:
+    import pyarrow as pa
+
+    read = ", ".join(
+        f'"{name}"::text' if _is_text(kind) else f'"{name}"' for name, kind, *_ in columns
+    )
+    rows = source.execute(f"SELECT {read} FROM {table}").fetchall()
+    values = list(zip(*rows, strict=True)) or [() for _ in columns]
+    arrays = {}
+    for (name, kind, *size), column in zip(columns, values, strict=True):
+        made = [_compact(one) for one in column] if kind == "jsonb" else list(column)
+        arrays[name] = pa.array(made, _arrow_type(kind, size))
+    copy.register("copied", pa.table(arrays))
+    shown = ", ".join(
+        f'"{name}"::JSON AS "{name}"' if kind == "jsonb" else f'"{name}"'
+        for name, kind, *_ in columns
+    )
+    copy.execute(f"CREATE TABLE {table} AS SELECT {shown} FROM copied")
+    copy.unregister("copied")
+
+
+def _is_text(kind: str) -> bool:
+    return kind not in TYPES and kind not in OTHER_TYPES
+
+
+def _arrow_type(kind: str, size: Sequence[str]) -> "pa.DataType":
+    import pyarrow as pa
+
+    if kind == "timestamp with time zone":
+        return pa.timestamp("us", "UTC")
+    if kind == "numeric":
+        precision, scale = map(int, size)
+        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(76, scale)
+    return pa.type_for_alias(TYPES.get(kind, "string"))
+
+
+def _compact(text: str | None) -> str | None:
+    """JSON as dlt writes it: Postgres puts spaces into it."""
+    return (
+        None
+        if text is None
+        else json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False)
+    )
