@@ -48,6 +48,10 @@ ENGINE_ORDER = (
 """The parts of the engine: each imports only those before it."""
 
 
+DRAWN = ("page.py", "editor_pane.py", "result_pane.py", "web_server.py")
+"""The files of the builder that draw the page or serve it; the others are its state, without a browser."""
+
+
 def imported_names(file: Path) -> Iterator[str]:
     """Every name that a file imports, anywhere in it; our own without the package's name."""
     for node in ast.walk(ast.parse(file.read_text())):
@@ -115,3 +119,13 @@ def test_importing_a_package_leaves_out_what_it_must_not_need(
     code = f"import sys, {module}; print([m for m in {absent!r} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_only_the_pages_of_the_builder_import_nicegui() -> None:
+    importing = {
+        file.name
+        for file in files_of(PACKAGE)
+        if any(name.split(".")[0] == "nicegui" for name in imported_names(file))
+    }
+    # the command looks whether the extra is there
+    assert importing == {*DRAWN, "build_command.py"}

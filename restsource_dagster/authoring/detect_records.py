@@ -20,7 +20,7 @@ from restsource_dagster.engine.paging.response_checks import (
     split_names,
 )
 
-__all__ = ["FoundRecords", "find_records"]
+__all__ = ["FoundRecords", "find_records", "json_path"]
 
 _MAX_DEPTH = 5
 _MIN_KEYED = 2

@@ -15,7 +15,7 @@ from restsource_dagster.connector.models.connector_file import RateLimit
 from restsource_dagster.connector.models.schedule import IntervalSchedule
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedResource
 
-__all__ = ["Forecast", "ForecastLimit", "ForecastResource", "forecast"]
+__all__ = ["Forecast", "ForecastLimit", "ForecastResource", "forecast", "forecast_facts"]
 
 _DAY = timedelta(days=1)
 _BUDGET_HEADERS = ("ratelimit", "rate-limit", "api-call-limit")
@@ -206,3 +206,51 @@ def _sum(numbers: Iterable[int | None]) -> int | None:
     known = list(numbers)
     given = [number for number in known if number is not None]
     return sum(given) if len(given) == len(known) else None
+
+
+def forecast_facts(made: Forecast) -> Iterator[tuple[str, str]]:
+    """Yield what a forecast says, for people: pairs of a label and a sentence."""
+    each = ", ".join(f"{one.name} {_number(one.first_load)}" for one in made.resources)
+    yield "first load", f"{_requests(made.first_load)}: {each}"
+    each = ", ".join(f"{one.name} {_number(one.each_run)}" for one in made.resources)
+    yield "each run", f"{_requests(made.each_run)} if nothing is new: {each}"
+    if made.runs_a_day is None:
+        yield "each day", "a person starts the runs"
+    else:
+        yield "each day", f"{_requests(made.each_day)} in {made.runs_a_day:,.4g} runs"
+    if made.milliseconds is not None:
+        seconds = _duration(made.first_load_seconds)
+        yield (
+            "time",
+            f"{made.milliseconds} ms a request: the first load takes {seconds}, one request after the other",
+        )
+    for limit in made.limits:
+        yield "limit", _limit_text(limit)
+    if made.told_by_api:
+        told = ", ".join(f"{name}: {value}" for name, value in made.told_by_api.items())
+        yield "told", told
+    for one in made.resources:
+        for text in one.unknown:
+            yield "not known", f"{one.name}: {text}"
+
+
+def _limit_text(limit: ForecastLimit) -> str:
+    share = "an unknown share" if limit.day_share is None else f"{limit.day_share:.1%}"
+    first = _duration(limit.first_load_seconds)
+    return f"{limit.limit}: a day's runs use {share}; the first load needs {first}"
+
+
+def _requests(number: int | None) -> str:
+    return f"{_number(number)} request{'' if number == 1 else 's'}"
+
+
+def _number(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

@@ -9,11 +9,20 @@ from urllib.parse import parse_qsl, urlsplit
 
 import requests
 
-__all__ = ["Confidence", "Guess", "SeenAnswer"]
+__all__ = ["Confidence", "Guess", "SeenAnswer", "params_sent_by"]
 
 Confidence = Literal["proved", "likely", "possible"]
 """`proved`: a second page has confirmed it. `likely`: the answers name it or show it without a second
 reading. `possible`: there are other readings; nothing is written into a file for it."""
+
+_SENT_PARAMS = ("page_param", "offset_param", "limit_param", "cursor_param", "start_param")
+
+
+def params_sent_by(value: Any) -> frozenset[str]:
+    """Return the params that a paginator or a cursor, as JSON, sends itself: `params` must not have them."""
+    if not isinstance(value, Mapping):
+        return frozenset()
+    return frozenset(str(value[name]) for name in _SENT_PARAMS if value.get(name))
 
 
 @dataclass(frozen=True)

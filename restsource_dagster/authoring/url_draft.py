@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from restsource_dagster.authoring.detect_fields import (
 )
 from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_paginators
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
-from restsource_dagster.authoring.guesses import Guess, SeenAnswer
+from restsource_dagster.authoring.guesses import Guess, SeenAnswer, params_sent_by
 from restsource_dagster.authoring.importing.imported_api import literal, resource_name
 from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
 from restsource_dagster.connector.models.body_format import BodyFormat
@@ -26,7 +26,7 @@ from restsource_dagster.engine.preview.preview_run import CursorBounds, preview_
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
 from restsource_dagster.settings import Settings
 
-__all__ = ["ApiLogin", "UrlDraft", "draft_from_url"]
+__all__ = ["ApiLogin", "UrlDraft", "draft_from_url", "rows_seen", "seen_answers"]
 
 _DAY = 86_400 * NANOSECONDS_PER_SECOND
 _MAX_TRIES = 8
@@ -34,7 +34,6 @@ _MAX_TRIES = 8
 _ANSWER_CHARS = 20_000_000
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _OTHER_FIRST_PAGE = "its first page is not the one that comes without a number"
-_PAGING_PARAMS = ("page_param", "offset_param", "limit_param", "cursor_param")
 
 
 @dataclass(frozen=True)
@@ -205,15 +204,7 @@ class _Drafter:
     def _with_paginator(self, resource: Mapping[str, Any], value: Any) -> dict[str, Any]:
         endpoint = dict(resource["endpoint"])
         endpoint["paginator"] = value
-        if isinstance(value, Mapping):
-            # the paginator sends these itself
-            own = {value.get(name) for name in _PAGING_PARAMS}
-            params = {
-                key: text for key, text in endpoint.get("params", {}).items() if key not in own
-            }
-            endpoint.pop("params", None)
-            if params:
-                endpoint["params"] = params
+        _leave_out_params(endpoint, params_sent_by(value))
         return {**resource, "endpoint": endpoint}
 
     def _apply_fields(
@@ -223,7 +214,7 @@ class _Drafter:
         records: FoundRecords,
         seen: PreviewedResource | None,
     ) -> None:
-        rows, pages = _rows_of(seen, records)
+        rows, pages = rows_seen(seen, records)
         self.rows = rows
         asked = replace(answer, url=self.url)
         if key := guess_primary_key(rows, resource["name"], pages=pages):
@@ -272,14 +263,7 @@ class _Drafter:
     def _apply_cursor(self, resource: dict[str, Any], cursor: Mapping[str, Any]) -> None:
         endpoint = resource["endpoint"]
         endpoint["incremental"] = dict(cursor)
-        params = {
-            key: value
-            for key, value in endpoint.get("params", {}).items()
-            if key != cursor.get("start_param")
-        }
-        endpoint.pop("params", None)
-        if params:
-            endpoint["params"] = params
+        _leave_out_params(endpoint, params_sent_by(cursor))
 
     def _add_parent(self, resource: dict[str, Any]) -> Preview | None:
         """Read the parent that the path names from its own list; return the preview if that works."""
@@ -358,6 +342,12 @@ class _Drafter:
         return found
 
 
+def _leave_out_params(endpoint: dict[str, Any], names: Collection[str]) -> None:
+    params = {key: text for key, text in endpoint.pop("params", {}).items() if key not in names}
+    if params:
+        endpoint["params"] = params
+
+
 def _named(resource: str, guesses: Sequence[Guess]) -> Iterator[Guess]:
     """Yield the guesses with the name of their resource."""
     for guess in guesses:
@@ -432,11 +422,12 @@ def _is_same_row(one: Any, other: Any) -> bool:
 
 
 def _first_rows(seen: PreviewedResource) -> Sequence[Any]:
-    answers = _answers(seen)
+    answers = seen_answers(seen)
     return find_records(answers[0]).rows if answers else ()
 
 
-def _answers(seen: PreviewedResource) -> list[SeenAnswer]:
+def seen_answers(seen: PreviewedResource) -> list[SeenAnswer]:
+    """Return the answers of a preview that are whole and JSON; tokens and cut ones are left out."""
     found = []
     for request in seen.requests:
         try:
@@ -448,13 +439,13 @@ def _answers(seen: PreviewedResource) -> list[SeenAnswer]:
 
 
 def _rows_of_answers(seen: PreviewedResource) -> Iterator[Mapping[str, Any]]:
-    for answer in _answers(seen):
+    for answer in seen_answers(seen):
         yield from (row for row in find_records(answer).rows if isinstance(row, Mapping))
 
 
-def _rows_of(seen: PreviewedResource | None, records: FoundRecords) -> tuple[Sequence[Any], int]:
+def rows_seen(seen: PreviewedResource | None, records: FoundRecords) -> tuple[Sequence[Any], int]:
     """Return the rows of all pages that were read, and how many pages have rows."""
-    pages = [find_records(answer).rows for answer in _answers(seen)] if seen else []
+    pages = [find_records(answer).rows for answer in seen_answers(seen)] if seen else []
     pages = [rows for rows in pages if rows]
     if not pages:
         return records.rows, 1

@@ -27,6 +27,7 @@ _COMMANDS = {
     "forecast": ("forecast_command", "forecast_command"),
     "mcp": ("mcp_command", "mcp"),
     "import": ("import_command", "import_connector"),
+    "build": ("build_command", "build"),
     "templates": ("templates_command", "templates"),
     "list": ("list_command", "list_connectors"),
     "login": ("login_command", "login"),

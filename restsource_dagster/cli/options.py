@@ -11,6 +11,7 @@ __all__ = [
     "BasicOption",
     "BearerOption",
     "BrowserOption",
+    "BuilderPortOption",
     "CallsOption",
     "ConfigsOption",
     "DryRunOption",
@@ -43,6 +44,7 @@ __all__ = [
     "RowsOption",
     "RunResourcesArgument",
     "SetCursorOption",
+    "StopAfterOption",
     "TemplateOption",
     "ToOption",
     "UrlOption",
@@ -349,5 +351,23 @@ AllowOption = Annotated[
         metavar="[NAME@]HOST",
         text="A host that the assistant's texts may ask although no saved file does, and with NAME@ the variable "
         "that they may send it. May be repeated.",
+    ),
+]
+BuilderPortOption = Annotated[
+    int,
+    _option(
+        "--port",
+        metavar="N",
+        text="The port on 127.0.0.1. A free one if left out.",
+        min=0,
+    ),
+]
+StopAfterOption = Annotated[
+    float,
+    _option(
+        "--stop-after",
+        metavar="MINUTES",
+        text="End when no page was open for so many minutes. 60 if left out; 0: never.",
+        min=0,
     ),
 ]

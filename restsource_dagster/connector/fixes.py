@@ -23,7 +23,7 @@ from restsource_dagster.connector.parsing.document import (
 from restsource_dagster.connector.validation.diagnostics import Problem, may_be_secret
 from restsource_dagster.connector.validation.input_checks import MAX_NESTING, values_with_paths
 
-__all__ = ["fix_file", "fixed_text"]
+__all__ = ["fix_file", "fixed_text", "hidden_secrets", "with_replacement", "write_whole"]
 
 _MAX_ROUNDS = 20
 
@@ -45,13 +45,14 @@ def fix_file(path: Path) -> str:
     fixed = fixed_text(text, path)
     if fixed == text:
         return ""
-    _write_whole(path.resolve(), mark + fixed.encode())
+    write_whole(path.resolve(), mark + fixed.encode())
     before, after = (each.splitlines(keepends=True) for each in (text, fixed))
     diff = "".join(difflib.unified_diff(before, after, str(path), str(path)))
-    return _without_secrets(diff, fixed, path)
+    return hidden_secrets(diff, fixed, path)
 
 
-def _without_secrets(diff: str, text: str, path: Path) -> str:
+def hidden_secrets(diff: str, text: str, path: Path) -> str:
+    """Return a diff of a connector file without the secrets that stand in `text`, one of its two sides."""
     document = parse_document(path, text.encode())
     value = document.value if isinstance(document, Document) else None
     for at, item in values_with_paths(value, deepest=MAX_NESTING):
@@ -67,7 +68,8 @@ def _without_secrets(diff: str, text: str, path: Path) -> str:
     return diff
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file as a whole; it keeps its mode. Nobody reads half of it. Raises `OSError`."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with open(handle, "wb") as file:  # noqa: PTH123 - it is a handle
@@ -102,6 +104,11 @@ def fixed_text(text: str, path: Path) -> str:
         if not still:
             text = fixed
     return text
+
+
+def with_replacement(text: str, path: Path, problem: Problem) -> str:
+    """Return the text with the replacement of one problem; the rest stays as it is written."""
+    return _with_replacements(text, path, {problem: problem.replacement})
 
 
 def _with_replacements(text: str, path: Path, problems: Mapping[Problem, Any]) -> str:

@@ -1,7 +1,7 @@
 """What a preview may cost: its limits, and how it ends at one of them."""
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
@@ -119,6 +119,8 @@ class PreviewWatch:
     redactor: Redactor
     hosts: Collection[str]
     answer_chars: int = 0
+    on_request: Callable[[PreviewedRequest], None] | None = None
+    """Is called after each try of a request."""
     noted: dict[str, list[PreviewedRequest]] = field(default_factory=dict)
     """By resource, in the order of the requests; those for tokens are at `token`."""
     responses: dict[str, requests.Response] = field(default_factory=dict)
@@ -156,6 +158,8 @@ class PreviewWatch:
             self._last[name] = request
             if response is not None:
                 self.responses[name] = response
+        if self.on_request is not None:
+            self.on_request(noted)
 
     def _noted(
         self,

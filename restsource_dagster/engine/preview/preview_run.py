@@ -51,6 +51,7 @@ from restsource_dagster.engine.preview.preview_tables import (
 )
 from restsource_dagster.engine.preview.previewed import (
     Preview,
+    PreviewedRequest,
     PreviewedResource,
 )
 from restsource_dagster.engine.run.load_outcomes import root_cause
@@ -145,6 +146,7 @@ def preview(
     bounds: CursorBounds | None = None,
     end: PreviewEnd | None = None,
     on_message: Callable[[str], None] | None = None,
+    on_request: Callable[[PreviewedRequest], None] | None = None,
     sleep: Sleep | None = None,
     with_tables: bool = True,
 ) -> Preview:
@@ -152,7 +154,8 @@ def preview(
 
     Nothing is written, and no cursor moves. Errors are problems of the result. `bounds` limits the cursors
     of roots. `end` ends it from another thread; what was read by then is returned. `settings` gives the
-    destination whose types the columns have; it is not opened. `sleep` replaces the wait, in seconds,
+    destination whose types the columns have; it is not opened. `on_message` gets the engine's sentences,
+    `on_request` each try of a request, as they come. `sleep` replaces the wait, in seconds,
     before a request is retried. Without tables, which take most of the time, there are requests, records
     and the paging only. Raises `UnknownResourceError`.
     """
@@ -170,7 +173,9 @@ def preview(
     tokens = TokenStore.of(settings)
     redactor.add_secrets(*tokens.secrets)
     messages = _Messages(on_message)
-    watch = PreviewWatch(redactor, limits.hosts or hosts_of(resolved), limits.answer_chars)
+    watch = PreviewWatch(
+        redactor, limits.hosts or hosts_of(resolved), limits.answer_chars, on_request
+    )
     resolved = _without_prefetch(resolved)
     with (
         redactor.redacted_errors(IngestError),

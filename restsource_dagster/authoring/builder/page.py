@@ -1,0 +1,167 @@
+"""The builder's page: the list of connectors, the editor beside it, and what the API answers."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import FastAPI
+from nicegui import run, ui
+from pydantic import BaseModel
+
+from restsource_dagster.authoring.builder.edited_file import FileNotOpenedError
+from restsource_dagster.authoring.builder.editor_pane import EditorPane
+from restsource_dagster.authoring.builder.result_pane import ResultPane
+from restsource_dagster.authoring.builder.schema_help import help_at
+from restsource_dagster.authoring.builder.workspace import ConnectorRuns, ListedFile, Workspace
+
+__all__ = ["BuilderPage"]
+
+_FOLDER = Path(__file__).parent
+_LIST_SECONDS = 10.0
+
+
+class HelpRequest(BaseModel):
+    """The text of an editor and a position in it, in UTF-16 units as browsers count."""
+
+    text: str
+    position: int
+    path: str = ""
+
+
+class BuilderPage:
+    """Draws the page for each browser tab. All state is the workspace's, but for what is chosen."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        """Nothing is drawn yet."""
+        self._workspace = workspace
+
+    def add_to(self, application: FastAPI) -> None:
+        """Add what the page's scripts ask for, and the pages."""
+        application.post("/help")(self._help)
+        ui.page("/")(self.draw)
+        ui.page("/open/{name}")(self.draw)
+
+    def _help(self, asked: HelpRequest) -> dict[str, object]:
+        encoded = asked.text.encode("utf-16-le", "surrogatepass")
+        offset = len(encoded[: 2 * asked.position].decode("utf-16-le", "replace"))
+        found = help_at(asked.text, offset)
+        return {
+            "begin": _units(asked.text[: found.begin]),
+            "end": _units(asked.text[: found.end]),
+            "completions": [one.as_dict() for one in found.completions],
+            "explanation": found.explanation,
+        }
+
+    def draw(self, name: str = "") -> None:
+        """Draw the page with a connector open; without a name with none."""
+        ui.add_css((_FOLDER / "page.css").read_text(encoding="utf-8"))
+        script = (_FOLDER / "editor_help.js").read_text(encoding="utf-8")
+        ui.add_body_html(f'<script type="module">{script}</script>')
+        ui.colors(primary="#4f43dd")
+        with ui.element("div").classes("whole"):
+            with ui.element("div").classes("side"):
+                listed = _ConnectorList(self._workspace, name)
+                listed.draw()
+            work = ui.element("div").classes("work")
+        with work:
+            self._draw_work(name, listed)
+
+    def _draw_work(self, name: str, listed: "_ConnectorList") -> None:
+        path = next((one for one in self._workspace.paths if one.stem == name), None)
+        if not name or path is None:
+            _say(
+                f"There is no connector {name}." if name else "Choose a connector on the left.",
+                f"They are the files in {self._workspace.settings.configs}.",
+            )
+            return
+        try:
+            file = self._workspace.open(path)
+        except FileNotOpenedError as error:
+            _say(f"{path.name} can't be opened.", str(error))
+            return
+        with ui.splitter(value=47, limits=(28, 72)).classes("work full-width") as splitter:
+            with splitter.before:
+                editor = EditorPane(self._workspace, file, listed.refresh)
+                editor.draw()
+            with splitter.after:
+                results = ResultPane(self._workspace, file, editor.show_text)
+                results.draw()
+        editor.on_edit = results.refresh_file
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _say(title: str, detail: str) -> None:
+    with ui.column().classes("empty"):
+        ui.label(title).style("font-size: 17px; color: var(--ink)")
+        ui.label(detail)
+
+
+class _ConnectorList:
+    """The left side."""
+
+    def __init__(self, workspace: Workspace, chosen: str) -> None:
+        self._workspace = workspace
+        self._chosen = chosen
+        self._files: tuple[ListedFile, ...] | None = None
+
+    def draw(self) -> None:
+        with ui.element("div").classes("bar"):
+            ui.label("Connectors").classes("grow").style("font-weight: 600")
+        with ui.column().classes("list"):
+            self._items()
+        ui.timer(_LIST_SECONDS, self.refresh, immediate=True)
+
+    async def refresh(self) -> None:
+        """Read the files and their runs again, beside the event loop."""
+        found = await run.io_bound(self._workspace.list_files)
+        if found is not None:
+            self._files = tuple(found)
+            self._items.refresh()
+
+    @ui.refreshable_method
+    def _items(self) -> None:
+        files = {file.path: file for file in self._files or ()}
+        for path in self._workspace.paths:
+            self._item(path, files.get(path))
+        if not self._workspace.paths:
+            ui.label("No connector yet.").classes("muted small")
+
+    def _item(self, path: Path, listed: ListedFile | None) -> None:
+        chosen = " chosen" if path.stem == self._chosen else ""
+        with ui.link(target=f"/open/{path.stem}").classes(f"listed{chosen}"):
+            ui.element("div").classes(f"dot {_state_of(listed)}")
+            with ui.column().classes("grow").style("gap: 0"):
+                unsaved = " *" if self._workspace.is_unsaved(path) else ""
+                ui.label((listed.name if listed else path.stem) + unsaved).classes("cut full-width")
+                for line in _run_lines(listed):
+                    ui.label(line).classes("muted small cut full-width")
+
+
+def _state_of(listed: ListedFile | None) -> str:
+    if listed is None:
+        return ""
+    return "bad" if listed.errors else "warn" if listed.warnings else "good"
+
+
+def _run_lines(listed: ListedFile | None) -> list[str]:
+    if listed is None:
+        return []
+    if listed.errors:
+        return [f"{listed.errors} problem{'s' * (listed.errors > 1)}"]
+    runs = listed.runs or ConnectorRuns()
+    lines = []
+    if runs.last_status:
+        lines.append(f"{runs.last_status.lower()} {_time(runs.last_ended)}".strip())
+    if runs.next_due:
+        lines.append(f"next {_time(runs.next_due)}")
+    return lines
+
+
+def _time(moment: datetime | None) -> str:
+    if moment is None:
+        return ""
+    utc = moment.astimezone(UTC)
+    is_today = utc.date() == datetime.now(UTC).date()
+    return utc.strftime("%H:%M UTC" if is_today else "%d %b %H:%M UTC")

@@ -1,0 +1,131 @@
+"""All that the builder has open: the folder, its files as they are typed, and what is known of their runs."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from restsource_dagster.authoring.builder.edited_file import EditedFile
+from restsource_dagster.authoring.builder.file_preview import FilePreview
+from restsource_dagster.connector.loader import LoadedFolder, find_connector_files, load_folder
+from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
+from restsource_dagster.settings import Settings
+
+__all__ = ["ConnectorRuns", "ListedFile", "NameTakenError", "ReadRuns", "Workspace"]
+
+
+@dataclass(frozen=True)
+class ConnectorRuns:
+    """When a connector ran last, and when it is due."""
+
+    last_status: str | None = None
+    """Of Dagster, such as `SUCCESS`; None if it never ran, or if there is no Dagster instance."""
+    last_ended: datetime | None = None
+    next_due: datetime | None = None
+
+
+ReadRuns = Callable[[LoadedFolder], Mapping[str, ConnectorRuns]]
+"""Returns the runs of each connector, by name. It may ask Dagster, so it takes a while."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """One file of the list."""
+
+    name: str
+    """The connector's, or that of a file that is not valid."""
+    path: Path
+    errors: int
+    warnings: int
+    runs: ConnectorRuns | None = None
+
+
+class NameTakenError(Exception):
+    """A name that a new file can't have; the text says why."""
+
+
+@dataclass
+class Workspace:
+    """The state behind the page. It outlives a reload of the page, so what is typed is not lost."""
+
+    settings: Settings
+    read_runs: ReadRuns
+    environment: Callable[[], Mapping[str, str]]
+    """Reads the variables that files refer to."""
+    dagster: str | None = None
+    """The address of Dagster's UI."""
+    _files: dict[Path, EditedFile] = field(default_factory=dict)
+    _previews: dict[Path, FilePreview] = field(default_factory=dict)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files of the folder, and those that are not saved yet."""
+        return sorted({*find_connector_files(self.settings.configs), *self._files})
+
+    def list_files(self) -> Sequence[ListedFile]:
+        """Read all files and what is known of their runs. Takes a while; needs no event loop."""
+        folder = load_folder(self.settings.configs)
+        runs = self.read_runs(folder)
+        listed = []
+        for loaded in folder.files:
+            name = loaded.connector.name if loaded.connector else loaded.path.stem
+            severities = [problem.severity for problem in loaded.problems]
+            listed.append(
+                ListedFile(
+                    name,
+                    loaded.path,
+                    severities.count("error"),
+                    severities.count("warning"),
+                    runs.get(name),
+                )
+            )
+        return listed
+
+    def open(self, path: Path) -> EditedFile:
+        """Return the file as it is typed; it is read when it is opened first. Raises `FileNotOpenedError`.
+
+        A file that was not edited here is read again.
+        """
+        known = self._files.get(path)
+        if known is None or not known.is_edited:
+            self._files[path] = EditedFile.open(path)
+        return self._files[path]
+
+    def preview_of(self, file: EditedFile) -> FilePreview:
+        """Return the preview of a file, the one that is under way if there is one."""
+        known = self._previews.get(file.path)
+        if known is None or known.file is not file:
+            self._previews[file.path] = FilePreview(file, self.settings, self.environment)
+        return self._previews[file.path]
+
+    def is_unsaved(self, path: Path) -> bool:
+        """True if a file is edited here and not saved."""
+        return path in self._files and self._files[path].is_edited
+
+    def add(self, name: str, text: str) -> EditedFile:
+        """Open a file that is not there yet. Raises `NameTakenError` if a file can't have this name."""
+        path = self.free_path(name)
+        self._files[path] = EditedFile(path, None, text)
+        return self._files[path]
+
+    def free_path(self, name: str) -> Path:
+        """Return where the file of a new connector goes. Raises `NameTakenError`."""
+        if not re.fullmatch(CONNECTOR_NAME_PATTERN, name):
+            raise NameTakenError(
+                "A connector's name is a small letter, then small letters, digits and underscores."
+            )
+        path = self.settings.configs / f"{name}.json"
+        if path.exists() or path.is_symlink() or path in self._files:
+            raise NameTakenError(f"There is a file {path.name} already.")
+        return path
+
+    def forget(self, file: EditedFile) -> None:
+        """Close a file without saving it."""
+        self._files.pop(file.path, None)
+        self._previews.pop(file.path, None)
+
+    def close(self) -> None:
+        """Stop what is under way."""
+        for preview in self._previews.values():
+            preview.stop()

@@ -1,0 +1,1 @@
+"""Tests of the builder: its state without a browser, and its server."""
