@@ -1,6 +1,7 @@
 """`restsource build`: the page on which connector files are written."""
 
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,8 +12,13 @@ from dotenv import load_dotenv
 
 from restsource_dagster.cli.common import find_dagster_home, read_settings
 from restsource_dagster.cli.list_command import read_overviews
-from restsource_dagster.cli.options import BuilderPortOption, ConfigsOption, StopAfterOption
-from restsource_dagster.cli.output import EXIT_FAILED, print_notice
+from restsource_dagster.cli.options import (
+    BuilderPortOption,
+    ConfigsOption,
+    JsonOption,
+    StopAfterOption,
+)
+from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_notice
 from restsource_dagster.settings import Settings, read_environment
 
 if TYPE_CHECKING:  # importing dlt takes a second
@@ -28,6 +34,7 @@ def build(
     port: BuilderPortOption = 0,
     stop_after: StopAfterOption = 60.0,
     configs: ConfigsOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Open the builder: a page on 127.0.0.1 to write connector files, and to look at what the API answers.
 
@@ -53,6 +60,14 @@ def build(
     from restsource_dagster.authoring.builder.web_server import serve_builder
     from restsource_dagster.authoring.builder.workspace import Workspace
 
+    def show(address: str) -> None:
+        if as_json:
+            print_json({"address": address})
+            # the command goes on, and a reader of a pipe waits for this
+            sys.stdout.flush()
+        else:
+            print_notice(f"Builder: {address}\nCtrl-C ends it.")
+
     workspace = Workspace(
         settings,
         read_runs=lambda folder: _read_runs(folder, settings, home),
@@ -65,7 +80,7 @@ def build(
             port=port,
             token=os.environ.get(_TOKEN_VARIABLE),
             stop_after=stop_after * 60,
-            on_ready=lambda address: print_notice(f"Builder: {address}\nCtrl-C ends it."),
+            on_ready=show,
         )
     except OSError as error:
         print_notice(f"Port {port} on 127.0.0.1 can't be opened: {error.strerror}.")

@@ -126,7 +126,7 @@ class EditedFile:
     def value_at(self, steps: Sequence[str | int]) -> Any:
         """Return the value of the text at a place; None if there is none."""
         document = parse_document(self.path, self.text.encode())
-        value = document.value if isinstance(document, Document) else None
+        value: Any = document.value if isinstance(document, Document) else None
         for step in steps:
             try:
                 value = value[step]
