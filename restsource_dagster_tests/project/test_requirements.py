@@ -113,10 +113,13 @@ def imported(folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("restsource_dagster", ["project", "logins", "aws"]),
+        ("restsource_dagster", ["project", "logins", "aws", "builder", "mcp"]),
         ("sample", ["project", "sample"]),
         ("tools", []),
-        ("restsource_dagster_tests", ["project", "logins", "aws", "sample", "dev"]),
+        (
+            "restsource_dagster_tests",
+            ["project", "logins", "aws", "builder", "mcp", "postgres", "sample", "dev"],
+        ),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, groups: list[str]) -> None:
