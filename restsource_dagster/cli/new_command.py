@@ -26,6 +26,7 @@ from restsource_dagster.cli.options import (
     UrlOption,
 )
 from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, print_notice
+from restsource_dagster.cli.preview_command import preview_command
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.models.template_head import TemplateInput
@@ -61,13 +62,15 @@ def new(
     the paging, the key, the cursor, a parent in the path. What was seen, how sure each guess is, and what did
     not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked.
 
-    With --template it asks for the inputs that --input leaves out. Without either it asks, step by step.
+    With --template it asks for the inputs that --input leaves out, and whether to preview the new file; without
+    a terminal it prints the command for that. Without either it asks, step by step.
 
     A secret goes into `.env` in the current folder, and the file refers to it. Without a terminal to ask at,
     all inputs of a template without a default are required; a secret may be left out, and its line in `.env`
     is then to be filled in.
 
-    Exit code 1 if the file exists already, if nothing could be guessed, or if what was written has a problem.
+    Exit code 1 if the file exists already, if nothing could be guessed, or if what was written, or its preview,
+    has a problem.
 
     Example: restsource new shop --url https://api.example.com/v1/orders --bearer '${SHOP_TOKEN}'
     """
@@ -165,6 +168,8 @@ def _write_from_template(
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
     missing = add_to_env(secrets)
     _report(path, missing, as_json=as_json)
+    if not as_json:
+        _offer_preview(path, is_complete=not missing)
 
 
 def _find(name: str, folder: Path) -> Template:
@@ -247,6 +252,19 @@ def _ask(key: str, expected: TemplateInput) -> Any:
         prompt_suffix="> ",
     )
     return _typed(key, text, expected)
+
+
+def _offer_preview(path: Path, *, is_complete: bool) -> None:
+    """Preview the new file if a person says so; print the command if nobody can be asked.
+
+    A file whose secrets are still to be filled in can't be previewed yet.
+    """
+    if is_complete and sys.stdin.isatty():
+        if typer.confirm("Preview it now?", default=True, prompt_suffix="> "):
+            preview_command(str(path))
+    else:
+        shown = printable(str(path))
+        print_lines([f"To see its first rows without loading them: restsource preview {shown}"])
 
 
 def _report(path: Path, missing: Iterable[str], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from dotenv import dotenv_values
 
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster_tests.cli.runner import invoke, on_terminal
+from restsource_dagster_tests.servers.api import ApiServer
 
 TOKEN = "s3cr3t 'quoted' $HOME #x"
 GITHUB = (
@@ -49,13 +50,45 @@ def test_a_file_is_written_that_refers_to_the_secret_in_env(project: Path) -> No
 
 def test_a_terminal_is_asked_for_the_inputs(project: Path) -> None:
     code, shown = on_terminal(
-        "new", "rocket", "--template", "github", folder=project, answers=("acme", "rocket", "t0ken")
+        *("new", "rocket", "--template", "github"),
+        folder=project,
+        answers=("acme", "rocket", "t0ken", "n"),
     )
     assert code == 0, shown
+    assert "Preview it now? [Y/n]> n" in shown
     assert "owner: The user or organization" in shown
     file = json.loads((project / "configs" / "rocket.json").read_text())
     assert file["inputs"] == {"owner": "acme", "repo": "rocket", "token": "${ROCKET_TOKEN}"}
     assert dotenv_values(project / ".env") == {"ROCKET_TOKEN": "t0ken"}
+
+
+def test_a_terminal_is_offered_a_preview_of_the_new_file(project: Path, api: ApiServer) -> None:
+    own = {
+        "title": "Shop",
+        "version": "1",
+        "inputs": {"token": {"description": "A token.", "secret": True}},
+        "client": {
+            "base_url": api.url,
+            "auth": {"type": "bearer", "token": "${input.token}"},
+            "paginator": "single_page",
+        },
+        "resources": ["orders"],
+    }
+    (project / "configs" / "templates").mkdir()
+    (project / "configs" / "templates" / "shop.json").write_text(json.dumps(own))
+    api.answers["/orders"] = [{"id": 4711}]
+    arguments = ("new", "acme", "--template", "shop")
+    code, shown = on_terminal(*arguments, folder=project, answers=("t0ken", "y"))
+    assert code == 0, shown
+    assert "4711" in shown
+    assert [seen.headers["authorization"] for seen in api.asked("/orders")] == ["Bearer t0ken"]
+
+
+def test_without_a_terminal_the_command_of_a_preview_is_printed() -> None:
+    made = invoke(*GITHUB, "--input", "token=x")
+    assert "without loading them: restsource preview configs/rocket.json\n" in made.stdout
+    listed = invoke("new", "other", *GITHUB[2:], "--json")
+    assert set(json.loads(listed.stdout)) == {"path", "missing", "problems"}
 
 
 def test_lines_of_env_stay_and_a_missing_secret_is_to_be_filled_in(project: Path) -> None:
