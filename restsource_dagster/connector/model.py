@@ -18,6 +18,7 @@ from restsource_dagster.connector.env_references import (
     resolve_references,
 )
 from restsource_dagster.connector.models.backfill import Backfill
+from restsource_dagster.connector.models.checks import Checks
 from restsource_dagster.connector.models.connector_file import (
     Children,
     Client,
@@ -38,6 +39,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 
 __all__ = [
+    "NO_CHECKS",
     "NO_PARAMS",
     "Backfill",
     "Client",
@@ -56,6 +58,8 @@ __all__ = [
 
 NO_PARAMS: Mapping[str, Any] = {}
 """No params, shared by all resources whose path takes none."""
+NO_CHECKS = Checks()
+"""Nothing said of checks, shared by all resources."""
 
 _FIELDS_WITH_REFERENCES = (
     "endpoint",
@@ -123,6 +127,8 @@ class Resource:
     """The block `http` of the resource."""
     backfill: Backfill | None = None
     """The block `backfill` of the file."""
+    checks: Checks = NO_CHECKS
+    """What the file says of checks; `checks_of` says which there are."""
     mode: WriteMode = "auto"
     processing_steps: tuple[ProcessingStep, ...] = ()
     """What happens to the records of a page before they are loaded, in this order."""

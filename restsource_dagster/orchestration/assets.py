@@ -16,6 +16,10 @@ import dagster as dg
 from restsource_dagster.connector.loader import LoadedFile
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.validation.diagnostics import problems_as_markdown
+from restsource_dagster.orchestration.asset_checks import (
+    build_check_specs,
+    build_freshness_policy,
+)
 from restsource_dagster.orchestration.dagster_compat import UnresolvedJob
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.run_config import (
@@ -171,6 +175,11 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
     @dg.multi_asset(
         name=connector.name,
         specs=[_asset_spec(connector, each, common, file) for each in connector.resources],
+        check_specs=[
+            spec
+            for each in connector.resources
+            for spec in build_check_specs(connector, each, runs.settings)
+        ],
         # A person may materialize one resource, and a retry loads only those that failed.
         can_subset=True,
         # One schema for all. From an annotation Dagster derives a schema for each op anew.
@@ -222,6 +231,7 @@ def _asset_spec(
         owners=common.owners,
         tags=common.tags,
         metadata=_spec_metadata(connector, resource, file),
+        freshness_policy=build_freshness_policy(connector, resource),
     )
 
 

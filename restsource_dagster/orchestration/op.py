@@ -17,6 +17,7 @@ from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.window_load import ingest_window
 from restsource_dagster.engine.run_progress import Observer
+from restsource_dagster.orchestration.asset_checks import check_results, filled_columns_metadata
 from restsource_dagster.orchestration.assets import materialization_metadata, table_schema
 from restsource_dagster.orchestration.backfills.backfill_assets import backfill_run_tags
 from restsource_dagster.orchestration.backfills.backfill_plan import (
@@ -196,6 +197,7 @@ def materialize_connector(
         context.log.info(f"Loaded before this retry and not loaded again: {names}")
     selected = {key.path[-1] for key in context.selected_asset_keys - done}
     request = resolve_load_config(config, connector, selected)
+    is_usual = request == LoadRequest()
     failed: list[Outcome] = []
     materialization = _MaterializationMetadata(context)
     # Each result is yielded as soon as it is loaded: if the process is killed, Dagster knows of it.
@@ -207,7 +209,13 @@ def materialize_connector(
             context.log.info(load_summary(outcome))
             yield dg.MaterializeResult(
                 asset_key=asset_key(connector.name, outcome.resource),
-                metadata=materialization.metadata_of(outcome),
+                metadata={
+                    **materialization.metadata_of(outcome),
+                    **filled_columns_metadata(outcome),
+                },
+                check_results=list(
+                    check_results(context, connector, outcome, runs.settings, is_usual=is_usual)
+                ),
             )
     if failed:
         raise summarize_failures(connector, failed, len(selected))

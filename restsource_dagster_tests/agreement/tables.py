@@ -62,6 +62,18 @@ def hmac_sha(text: bytes) -> str:
 
 SHA_OF_2, SHA_OF_3, HMAC_OF_2, HMAC_OF_3 = sha(b"2"), sha(b"3"), hmac_sha(b"2"), hmac_sha(b"3")
 
+
+def checked(name: str, gives: Any, **checks: Any) -> Row:
+    """What the engine reads of a table for its checks: repeated keys, and columns with values."""
+    hints = {"primary_key": "id", "write_disposition": "append", "checks": checks}
+    return loaded_twice(name, gives, see=facts_of, **hints)
+
+
+def facts_of(result: Result) -> Any:
+    facts = result.outcome.facts
+    return facts and (facts.key and facts.key.repeated, dict(facts.filled))
+
+
 FLAGS = (
     "partition",
     "cluster",
@@ -153,6 +165,10 @@ ROWS = (
         gives=[8],
         resource={"primary_key": "user.id"},
     ),
+    checked("checks", ((((2,), 2),), {"id": 2, "n": 2}), primary_key={}),
+    checked("checks_of_columns", (None, {"id": 2, "n": 2})),
+    checked("checks_off", None, schema_drift=False),
+    refused("checks_without_key", resource={"checks": {"primary_key": {}}}),
     refused("by_key_in_json", resource={"primary_key": "user.id", "nested": "json"}),
     loaded_twice("by_default", REPLACED),
     loaded_twice("disposition_null", REPLACED, write_disposition=None),

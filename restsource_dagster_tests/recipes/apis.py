@@ -215,6 +215,25 @@ def exported_tickets(seen: Seen) -> Any:
 
 
 APIS: Mapping[str, RecipeApi] = {
+    "checked_table": RecipeApi(
+        {
+            "/orders": {
+                "total_count": 2,
+                "orders": [
+                    {"id": 1, "updated_at": "2026-11-27T08:00:00Z"},
+                    {"id": 2, "updated_at": "2026-11-27T09:00:00Z"},
+                ],
+            }
+        },
+        later=[
+            {
+                "/orders": {
+                    "total_count": 2,
+                    "orders": [{"id": 1, "updated_at": "2026-11-27T09:30:00Z"}],
+                }
+            }
+        ],
+    ),
     "lists_in_params": RecipeApi(
         {
             "/tickets": only(

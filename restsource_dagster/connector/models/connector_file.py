@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.backfill import Backfill
+from restsource_dagster.connector.models.checks import Checks
 from restsource_dagster.connector.models.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -334,13 +335,18 @@ class ResourceBase(TableHints):
         description="What happens to the records of each page, step by step, before they are loaded. "
         "In place of dlt's Python functions there are jq programs (https://jqlang.org/manual/).",
     )
+    checks: Checks | None = Field(
+        default=None,
+        description="What Dagster verifies of the table after each load, and within which time it must "
+        "succeed. Not part of dlt's configuration.",
+    )
 
 
 class ResourceDefaults(ResourceBase):
     """Defaults for the fields of all resources.
 
-    `params` and `json` are merged key by key, `columns` column by column. Any other field of a
-    resource replaces the default.
+    `params` and `json` are merged key by key, `columns` column by column, `checks` check by check. Any
+    other field of a resource replaces the default.
     """
 
     endpoint: EndpointDefaults = Field(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from restsource_dagster.connector.env_references import find_references
-from restsource_dagster.connector.model import NO_PARAMS, Connector, Resource
+from restsource_dagster.connector.model import NO_CHECKS, NO_PARAMS, Connector, Resource
 from restsource_dagster.connector.models.connector_file import (
     CONNECTOR_NAME_PATTERN,
     Client,
@@ -241,6 +241,10 @@ def _with_rare_options(
         from restsource_dagster.connector.validation.window_rules import check_max_rows
 
         check_max_rows(merged_resources, resources, client, findings)
+    if any(merged.given.checks is not None for merged in merged_resources):
+        from restsource_dagster.connector.validation.table_check_rules import check_table_checks
+
+        check_table_checks(merged_resources, resources)
     return resources
 
 
@@ -521,6 +525,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         foreign_endpoint=foreign_endpoint,
         include_from_parent=tuple(fields.include_from_parent or ()),
         processing_steps=tuple(fields.processing_steps),
+        checks=fields.checks or NO_CHECKS,
         mode=fields.mode or "auto",
         children=fields.children,
         rename_from=fields.rename_from,

@@ -209,6 +209,8 @@ def merge_resource(
     fields.pop("endpoint", None)
     if "columns" in fields:
         fields["columns"] = _merge_columns(given, defaults.given)
+    if given.checks and defaults.given.checks:
+        fields["checks"] = defaults.given.checks.overridden_by(given.checks)
     return MergedResource(
         name=given.name,
         at=at,

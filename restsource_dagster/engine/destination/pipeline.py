@@ -55,6 +55,11 @@ from restsource_dagster.engine.destination.stored_state import (
     remove_outdated_states,
     withdraw_settings,
 )
+from restsource_dagster.engine.destination.table_facts import (
+    TableFacts,
+    TableQuestions,
+    read_table_facts,
+)
 from restsource_dagster.engine.destination.tables import (
     SqlClient,
     read_row_count,
@@ -108,6 +113,8 @@ class LoadSummary:
     """dlt's own result."""
     withdrawn: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By root table, a sentence for each setting that the file does not have any more."""
+    facts: Mapping[str, TableFacts] = field(default_factory=dict)
+    """What the checks of the tables ask, by table."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,8 @@ class PipelineManager:
     folder: Path
     dataset: str
     """The connector's name, for the dataset and its schema: pipelines of a connector share both."""
+    questions: Mapping[str, TableQuestions] = field(default_factory=dict)
+    """What the checks ask after each load, by the table's name in the file."""
     stored_schema: Schema | None = None
     """The destination's schema if this pipeline has no state there: its first load crashed, or the
     connector's other pipeline loaded first."""
@@ -386,7 +395,27 @@ class PipelineManager:
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(schema, source, client)
-        return LoadSummary(rows, counts, info, withdrawn.changes)
+                facts = self._read_facts(pipeline, client, counts, info)
+        return LoadSummary(rows, counts, info, withdrawn.changes, facts)
+
+    def _read_facts(
+        self,
+        pipeline: dlt.Pipeline,
+        client: SqlClient | None,
+        counts: Mapping[str, int | None],
+        info: LoadInfo,
+    ) -> Mapping[str, TableFacts]:
+        # files have a client for reading with SQL, which reads all of them for each statement
+        if client is None or not self.questions or not _has_sql_tables(pipeline):
+            return {}
+        return read_table_facts(
+            client,
+            pipeline.default_schema,
+            self.questions,
+            counts,
+            info.loads_ids,
+            self.progress.message,
+        )
 
     def _withdraw_settings(self, pipeline: dlt.Pipeline, source: DltSource) -> WithdrawnSettings:
         """Remove the settings of the source's tables that the file no longer has from the schema."""

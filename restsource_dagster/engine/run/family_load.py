@@ -36,6 +36,7 @@ from restsource_dagster.engine.destination.pipeline import (
     Swap,
 )
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf
+from restsource_dagster.engine.destination.table_facts import TableQuestions
 from restsource_dagster.engine.destination.tables import (
     read_table_snapshots,
 )
@@ -97,7 +98,7 @@ _logger = logging.getLogger(__name__)
 
 _NOT_ASKED = {
     *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
-    *("selected", "pointer", "line", "definition_key", "mode", "http"),
+    *("selected", "pointer", "line", "definition_key", "mode", "http", "checks"),
 }
 """Fields of a resource that say nothing about its rows, or that are in its endpoint."""
 
@@ -155,10 +156,11 @@ def open_connector_run(
     pipeline: str,
     prepare: PrepareLoad,
     started: datetime | None = None,
+    questions: Mapping[str, TableQuestions] | None = None,
 ) -> Iterator["ConnectorRun"]:
     """Lock the connector and yield a run of it; clean up afterwards. `{now}` is `started`.
 
-    `pipeline` is the name of the dlt pipeline. Raises `MissingReferencesError` if a reference of the
+    `pipeline` is the name of the dlt pipeline; `questions` are those of the tables' checks. Raises `MissingReferencesError` if a reference of the
     file has no value, and `ConnectorBusyError`.
     """
     configure_dlt()
@@ -180,7 +182,12 @@ def open_connector_run(
         ) as endpoints,
     ):
         pipelines = PipelineManager(
-            pipeline, warehouse_from_settings(settings), progress, folder, dataset=connector.name
+            pipeline,
+            warehouse_from_settings(settings),
+            progress,
+            folder,
+            dataset=connector.name,
+            questions=questions or {},
         )
         yield ConnectorRun(
             resolved,

@@ -20,6 +20,7 @@ from dlt.common.schema import Schema
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.replace_rows import can_replace_rows
+from restsource_dagster.engine.destination.table_facts import table_questions
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,
@@ -107,6 +108,7 @@ def ingest(
         pipeline=connector.name,
         prepare=prepare,
         started=started,
+        questions=table_questions(connector, settings),
     ) as run:
         # nothing is requested for rows that the destination can't take
         possible = [family for family in families if run.is_supported(family)]

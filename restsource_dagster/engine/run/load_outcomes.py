@@ -291,6 +291,7 @@ def loaded_outcomes_of(
                 *describe_schema_changes(table, before.tables, result.tables),
             ),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
+            facts=loaded.facts.get(table),
             load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
         )
 

@@ -10,6 +10,7 @@ from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltResource
 
+from restsource_dagster.engine.destination.table_facts import TableFacts
 from restsource_dagster.engine.destination.tables import LoadedColumn
 from restsource_dagster.engine.incremental.cursor_state import CursorProgress
 from restsource_dagster.engine.run_progress import Usage
@@ -85,6 +86,8 @@ class Outcome:
     """The rows loaded into each nested table, by its name."""
     schema_changes: tuple[str, ...] = ()
     """The changes of its tables' schemas by this load, in sentences."""
+    facts: TableFacts | None = None
+    """What the checks of the table ask about it; None if they ask nothing, or there is no answer."""
     checkpoints: int = 0
     """How often rows were loaded before all were read."""
     resumed_from: str | None = None
