@@ -3,7 +3,8 @@
 As in https://developers.pipedrive.com/docs/api/v1: version 2 pages by an opaque cursor, refuses params that
 it doesn't know and pages of more than 500; version 1 pages by an offset; what version 2 replaces has ended.
 Deleted deals are listed if their status is asked for, archived ones have a list of their own. Fields of one's
-own have codes, and their labels are in a list.
+own have codes, and their labels are in a list. Too many requests are refused for a moment, requests that cost more
+than the day's tokens until midnight, and who goes on asking is locked out.
 """
 
 import json
@@ -32,6 +33,8 @@ _FIELDS = {
 }
 _PAGE = 7
 """The most that the server puts into a page, so that small histories have several."""
+_PATIENCE = 10
+"""How many requests in a row may come without tokens, before all are forbidden."""
 _PARAMS = frozenset(
     {"limit", "cursor", "updated_since", "updated_until", "sort_by", "sort_direction"}
 )
@@ -49,6 +52,11 @@ class Pipedrive:
         """By deal."""
         self.participants: dict[int, dict[int, Record]] = {}
         """By deal."""
+        self.busy = 0
+        """How many of the next requests are too many."""
+        self.tokens = 1_000_000
+        """What may be spent today: a page costs 10 (version 2) or 20 (version 1)."""
+        self.refused_in_a_row = 0
         self._had_children: set[int] = set()
         self.lists: dict[str, dict[Any, Record]] = {name: {} for name in LISTS}
         self.labels = {REGION: "Region", OTHER_REGION: "region"}
@@ -267,7 +275,20 @@ class Pipedrive:
     def _refusal(self, seen: Seen) -> Answer | None:
         if seen.headers.get("x-api-token") != "t0ken":
             return Answer({"success": False, "error": "unauthorized access"}, 401)
-        return None
+        if self.busy:
+            self.busy -= 1
+            moment = {"Retry-After": "0", "x-ratelimit-limit": "20", "x-ratelimit-remaining": "0"}
+            return Answer({"success": False, "error": "Rate limit exceeded"}, 429, moment)
+        cost = 20 if seen.path.startswith("/api/v1/") else 10
+        if self.tokens >= cost:
+            self.tokens -= cost
+            self.refused_in_a_row = 0
+            return None
+        self.refused_in_a_row += 1
+        if self.refused_in_a_row > _PATIENCE:
+            return Answer(b"<html>Access denied</html>", 403, {"content-type": "text/html"})
+        until_midnight = {"Retry-After": "3600", "x-daily-ratelimit-token-remaining": "0"}
+        return Answer({"success": False, "error": "Rate limit exceeded"}, 429, until_midnight)
 
     def _v2(
         self, find: Callable[[Seen], Iterable[Record] | None], params: Iterable[str] = ()

@@ -3,7 +3,7 @@
 As in https://developer.zendesk.com/api-reference/ticketing/: incremental exports leave out the last minute and
 refuse to start in it; by cursor or by time they end with `end_of_stream`, and pages by time overlap where
 several records have one second. Lists come in pages with `meta.has_more` and `links.next`. Deleted tickets
-are exported with the status `deleted`, and their comments answer 404.
+are exported with the status `deleted`, and their comments answer 404; they may be restored.
 """
 
 from base64 import b64encode
@@ -143,8 +143,11 @@ class Zendesk:
     def _change_ticket(self) -> None:
         living = [key for key, ticket in self.tickets.items() if ticket["status"] != "deleted"]
         kind = self._random.random()
+        deleted = [key for key in self.tickets if key not in living]
         if living and kind < 0.15:
             self._touch_ticket(self._random.choice(living), "deleted")
+        elif deleted and kind < 0.2:
+            self._touch_ticket(self._random.choice(deleted), "open")
         elif living and kind < 0.6:
             key = self._random.choice(living)
             self.comments[key].append({"id": self._new_id(), "body": self._text()})
