@@ -22,6 +22,7 @@ from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, start
 from restsource_dagster_tests.cli.stock import ROWS, answer_orders, ids, write_stock
 from restsource_dagster_tests.servers.api import Answer, Seen
+from restsource_dagster_tests.zygote import StartedProcess
 
 RANGE = ("--from", "2024-01-02", "--to", "2024-01-04")
 QUEUE = "QUEUED_RUN_COORDINATOR"
@@ -183,7 +184,7 @@ def test_wrong_usage_is_told_and_nothing_is_asked(
 
 def test_a_killed_backfill_does_not_block_its_window(stock: Project) -> None:
     answer = answer_orders(ROWS)
-    killed: list[subprocess.Popen[str]] = []
+    killed: list[StartedProcess] = []
 
     def kill(seen: Seen) -> dict[str, Any]:
         if killed and len(stock.api.seen) == 2:

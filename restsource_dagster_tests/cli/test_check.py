@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from restsource_dagster.connector.loader import load_folder
-from restsource_dagster_tests.cli.runner import environment, invoke, on_terminal, start
+from restsource_dagster_tests.cli.runner import environment, invoke, on_terminal, start_new_python
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 GOOD = {
@@ -148,7 +148,7 @@ def test_checking_needs_neither_dlt_nor_dagster(project: Path) -> None:
 
 def test_process_ends_with_the_code_and_without_colours_in_a_pipe(project: Path) -> None:
     (project / "configs" / "b.json").write_text("{")
-    checked = start("check", folder=project)
+    checked = start_new_python("check", folder=project)
     out, err = checked.communicate(timeout=PATIENCE_SECONDS)
     assert checked.returncode == 1
     assert "\x1b" not in out
@@ -166,7 +166,7 @@ def test_a_terminal_gets_colours(project: Path) -> None:
 def test_reader_that_goes_away_is_no_error_to_tell(project: Path) -> None:
     for number in range(3000):
         (project / "configs" / f"b{number}.json").write_text("{")
-    checked = start("check", folder=project)
+    checked = start_new_python("check", folder=project)
     assert checked.stdout is not None
     assert checked.stdout.readline()
     checked.stdout.close()
@@ -179,7 +179,7 @@ def test_reader_of_json_that_goes_away_is_no_error_to_tell(project: Path) -> Non
     for number in range(3000):
         (project / "configs" / f"b{number}.json").write_text("{")
     # without a buffer, Python itself drops what a broken pipe has not taken, and tells nobody
-    checked = start("check", "--json", folder=project, PYTHONUNBUFFERED="")
+    checked = start_new_python("check", "--json", folder=project, PYTHONUNBUFFERED="")
     assert checked.stdout is not None
     assert checked.stdout.readline()
     checked.stdout.close()
@@ -196,13 +196,15 @@ def test_variables_that_ask_for_colours_or_none_are_heeded(
     project: Path, variables: dict[str, str], coloured: bool
 ) -> None:
     (project / "configs" / "b.json").write_text("{")
-    out, _ = start("check", folder=project, **variables).communicate(timeout=PATIENCE_SECONDS)
+    out, _ = start_new_python("check", folder=project, **variables).communicate(
+        timeout=PATIENCE_SECONDS
+    )
     assert ("\x1b[31m\x1b[1merror\x1b[0m" in out) is coloured
 
 
 def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path) -> None:
     (project / "configs" / "größe.json").write_text('{"ü": 1}')
-    checked = start("check", folder=project, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    checked = start_new_python("check", folder=project, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     out, err = checked.communicate(timeout=PATIENCE_SECONDS)
     assert checked.returncode == 1
     assert "gr\\xf6\\xdfe.json" in out

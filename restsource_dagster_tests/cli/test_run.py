@@ -14,7 +14,7 @@ from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.orchestration.dagster_compat import dagster_without
 from restsource_dagster_tests.cli.project import Project
-from restsource_dagster_tests.cli.runner import invoke, on_terminal, start
+from restsource_dagster_tests.cli.runner import invoke, on_terminal, start, start_new_python
 from restsource_dagster_tests.servers.api import Answer, Seen
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_for
 
@@ -64,7 +64,7 @@ def test_json_is_one_document_and_nothing_else_even_if_the_run_had_to_wait_for_a
     shop: Project,
 ) -> None:
     with connector_workspace(shop.folder / ".restsource", "shop", print):
-        run = start("run", "shop", "--json", folder=shop.folder)
+        run = start_new_python("run", "shop", "--json", folder=shop.folder)
         assert run.stderr is not None
         assert "another run of shop is in progress" in run.stderr.readline()
         assert shop.api.seen == []

@@ -1,12 +1,11 @@
 """Runs in processes of their own that start at once and can be killed.
 
-A process that has imported everything forks for every run; it never runs anything itself. Started
-as a module it reads one order per line, `{"file": ..., "folder": ...}`, and writes what the runs
-tell, one JSON object per line.
+A process that has imported everything, a fork of the zygote, forks for every run. Started as a module
+it reads one order per line, `{"file": ..., "folder": ...}`, and writes what the runs tell, one JSON
+object per line.
 """
 
 import contextlib
-import importlib
 import json
 import os
 import queue
@@ -21,18 +20,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
+from restsource_dagster_tests.zygote import ENGINE, start_module
 
 __all__ = ["Nursery", "Run"]
 
 Event = dict[str, Any]
-# what a run imports only when it needs it, and each fork would import again
-_HEAVY = (
-    "restsource_dagster.engine.run.ingest",
-    "dlt.common.libs.pyarrow",
-    "dlt.destinations.impl.duckdb.duck",
-    "dlt.sources.helpers.requests",
-    "pyarrow.parquet",
-)
 
 
 class Run:
@@ -102,12 +94,8 @@ class Nursery:
     """Starts runs, one at a time. A `with` statement; its end ends them."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[2],
+        self._process = start_module(
+            __name__, imports=ENGINE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=2
         )
         self._events: queue.Queue[Event] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -197,8 +185,6 @@ def _run(order: Event) -> int:
 
 
 def _main() -> None:
-    for module in _HEAVY:
-        importlib.import_module(module)
     for line in sys.stdin:
         if json.loads(line)["hurried"]:
             _tell(pid=os.getpid())
