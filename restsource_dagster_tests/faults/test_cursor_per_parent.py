@@ -6,7 +6,7 @@ import pytest
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.incremental.family_cursors import ParentCursorStates
+from restsource_dagster.engine.incremental.cursor_state import ParentCursorStates
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.connector.stock_dlt import rest_api_config
 from restsource_dagster_tests.faults.shop_of_lines import (
@@ -132,9 +132,7 @@ def test_too_many_parents_are_refused_if_rows_are_appended() -> None:
 def test_an_evicted_parent_is_merged_again(
     api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "restsource_dagster.engine.incremental.family_cursors.MAX_MERGED_PARENTS", 2
-    )
+    monkeypatch.setattr("restsource_dagster.engine.incremental.cursor_state.MAX_MERGED_PARENTS", 2)
     shop = Shop(api)
     connector = shop_connector(api)
     for number in (1, 2, 3):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import IngestError
-from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog, SentRequest
-from restsource_dagster.engine.http.waits import full_bucket_seconds
+from restsource_dagster.engine.http.request_log import RequestLog
+from restsource_dagster.engine.http.waits import RequestLimit, SentRequest, full_bucket_seconds
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of, failure_of
 from restsource_dagster_tests.faults.nursery import Nursery

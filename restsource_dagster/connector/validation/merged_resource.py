@@ -8,7 +8,7 @@ Which resource depends on which follows `build_resource_dependency_graph` there.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from restsource_dagster.connector.model import Disposition
@@ -125,7 +125,7 @@ class MergedResource:
         """Add a finding."""
         self.findings.append(Finding(json_pointer(path), message, found, expected, fix, **more))
 
-    @property
+    @cached_property
     def hints(self) -> TableHints:
         """The table hints of the file."""
         known = TableHints.model_fields

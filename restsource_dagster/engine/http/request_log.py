@@ -7,16 +7,15 @@ A log is in memory, for one run, or in a file that all runs of the machine share
 leaves the requests that it sent in the file, where they count until their time is up.
 """
 
-import fnmatch
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
 
-__all__ = ["RequestLimit", "RequestLog", "SentRequest"]
+__all__ = ["RequestLog"]
 
 _TRANSIT_SECONDS = 0.5
 """The longest time that a request is assumed to take to reach the server."""
@@ -32,35 +31,6 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE INDEX IF NOT EXISTS requests_by_time ON requests (arrived_by);
 CREATE TABLE IF NOT EXISTS pauses (until REAL NOT NULL);
 """
-
-
-@dataclass(frozen=True)
-class SentRequest:
-    """What limits know of a request."""
-
-    path: str = ""
-    """The path after `base_url`, without a slash at its beginning."""
-    sender: str = ""
-    """The connector and the resource, as `shop/orders`."""
-
-
-@dataclass(frozen=True)
-class RequestLimit:
-    """At most `requests` in any window of `seconds`."""
-
-    requests: int
-    seconds: float
-    match: str = "*"
-    """Which paths are counted, with `*` for any text."""
-    sender: str = "*"
-    """Whose requests are counted."""
-
-    def counts(self, request: SentRequest) -> bool:
-        """True if the request is one of those that are limited."""
-        return fnmatch.fnmatchcase(request.path, self.match) and self.sender in (
-            "*",
-            request.sender,
-        )
 
 
 class RequestLog:

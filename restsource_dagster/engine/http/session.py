@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -29,7 +29,6 @@ from urllib3 import BaseHTTPResponse
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.response_action import ROW_STATUSES
 from restsource_dagster.engine.errors import ResponseTooLargeError
-from restsource_dagster.engine.http.body_file import BodyFile
 from restsource_dagster.engine.http.cancellation import (
     Deadline,
     RequestCancelled,
@@ -46,15 +45,18 @@ from restsource_dagster.engine.http.json_body import (
 )
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.request_log import SentRequest
 from restsource_dagster.engine.http.waits import (
     ActionFor,
     RateLimiter,
     Retrier,
+    SentRequest,
     asks_no_wait,
     is_transient,
 )
 from restsource_dagster.engine.run_progress import UsageCounter
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.body_file import BodyFile
 
 __all__ = [
     "ApiResponse",
@@ -190,7 +192,7 @@ class ApiResponse(requests.Response):
     """When its request was sent, by the monotonic clock."""
     answered_at: float = 0.0
     """When the last byte of it arrived."""
-    file: BodyFile | None = None
+    file: "BodyFile | None" = None
     """The body if it is on the disk. Then `content` has its beginning."""
     size_option: str = "http.max_response_mb"
     """The option of the file that `max_mb` comes from."""
@@ -256,7 +258,7 @@ class ApiResponse(requests.Response):
         if self.max_mb is not None and size > self.max_mb * _MEGABYTE:
             raise ResponseTooLargeError(self.max_mb, self.size_option)
 
-    def store_body(self, file: BodyFile, renew: Callable[[], None]) -> None:
+    def store_body(self, file: "BodyFile", renew: Callable[[], None]) -> None:
         """Write the body to a file; call `renew` after each megabyte."""
         renewed_at = 0
         for piece in self.iter_content(_CHUNK_BYTES):
@@ -516,6 +518,9 @@ class _Transport(HTTPAdapter):
             raise
 
     def _store_body(self, response: ApiResponse, renew: Callable[[], None]) -> None:
+        # only bodies that are no plain JSON
+        from restsource_dagster.engine.http.body_file import BodyFile
+
         file = BodyFile(self._rules.folder)
         try:
             response.store_body(file, renew)

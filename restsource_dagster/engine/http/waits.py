@@ -6,6 +6,7 @@ use: `X-RateLimit-*` (GitHub and others) and `RateLimit-*` (an IETF draft). Shop
 """
 
 import email.utils
+import fnmatch
 import re
 import threading
 import time
@@ -13,21 +14,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import requests
 import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
 from restsource_dagster.engine.http.cancellation import Sleep, cancellable_sleep, raise_if_cancelled
-from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog, SentRequest
 from restsource_dagster.engine.run_progress import UsageCounter
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.request_log import RequestLog
 
 __all__ = [
     "MAX_ATTEMPTS",
     "MAX_ATTEMPTS_WITH_RETRY_AFTER",
     "ActionFor",
     "RateLimiter",
+    "RequestLimit",
     "Retrier",
+    "SentRequest",
     "asks_no_wait",
     "full_bucket_seconds",
     "is_transient",
@@ -42,6 +48,35 @@ _POLL_SECONDS = 0.2
 _CALLS = re.compile(r"([0-9]{1,9})/([0-9]{1,9})")
 _EMPTYING_SECONDS = 20.0
 """How long a full bucket of calls takes to empty: Shopify's, whatever the plan."""
+
+
+@dataclass(frozen=True)
+class SentRequest:
+    """What limits know of a request."""
+
+    path: str = ""
+    """The path after `base_url`, without a slash at its beginning."""
+    sender: str = ""
+    """The connector and the resource, as `shop/orders`."""
+
+
+@dataclass(frozen=True)
+class RequestLimit:
+    """At most `requests` in any window of `seconds`."""
+
+    requests: int
+    seconds: float
+    match: str = "*"
+    """Which paths are counted, with `*` for any text."""
+    sender: str = "*"
+    """Whose requests are counted."""
+
+    def counts(self, request: SentRequest) -> bool:
+        """True if the request is one of those that are limited."""
+        return fnmatch.fnmatchcase(request.path, self.match) and self.sender in (
+            "*",
+            request.sender,
+        )
 
 
 class RateLimiter:
@@ -59,7 +94,7 @@ class RateLimiter:
         requests_per_second: float | None = None,
         max_concurrency: int = 8,
         limits: Sequence[RequestLimit] = (),
-        log: RequestLog | None = None,
+        log: "RequestLog | None" = None,
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
@@ -73,7 +108,7 @@ class RateLimiter:
         self._was_paused = False
         self._limits = (*rate_limit(requests_per_second), *limits)
         # without a limit nothing has to be counted
-        self._log = log or (RequestLog(clock) if self._limits else None)
+        self._log = log or (_log_of_run(clock) if self._limits else None)
 
     @contextmanager
     def slot(self, request: SentRequest | None = None) -> Iterator[None]:
@@ -130,6 +165,12 @@ class RateLimiter:
                 raise_if_cancelled()
                 is_shared = self._log is not None and self._log.is_shared
                 self._wait(self._changed, min(wait, _POLL_SECONDS) if is_shared else wait)
+
+
+def _log_of_run(clock: Callable[[], float]) -> "RequestLog":
+    from restsource_dagster.engine.http.request_log import RequestLog
+
+    return RequestLog(clock)
 
 
 def rate_limit(requests_per_second: float | None, sender: str = "*") -> Iterator[RequestLimit]:

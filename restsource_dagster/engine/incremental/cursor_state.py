@@ -1,9 +1,12 @@
 """Reads incremental cursors from dlt's state and knows the keys that are ours in it."""
 
+import json
 import math
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from hashlib import blake2b
 from typing import Any
 
 import dlt
@@ -11,6 +14,7 @@ import dlt
 from restsource_dagster.connector.cursor_format import epoch_units_per_second
 from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.incremental_cursor import SyncToken
+from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
@@ -23,6 +27,7 @@ __all__ = [
     "LIVE_START_KEY",
     "STATE_KEY",
     "CursorProgress",
+    "ParentCursorStates",
     "ResourceState",
     "StateMapping",
     "gone_parents",
@@ -30,6 +35,7 @@ __all__ = [
     "lag_seconds",
     "note_seam",
     "paging_state",
+    "parent_key",
     "read_cursor",
     "read_cursor_progress",
     "read_lower_bound",
@@ -245,3 +251,76 @@ def _newest_value(values: Iterable[Any]) -> Any:
             # the API changed the cursor's type between two parents; show either of them
             continue
     return newest
+
+
+MAX_MERGED_PARENTS = 10_000
+"""The most parents with a stored cursor if rows are merged: an evicted parent is just read again."""
+MAX_APPENDED_PARENTS = 100_000
+"""The most parents with a stored cursor if rows are appended: none may be evicted."""
+_MAX_PARENT_KEY_CHARS = 64
+
+
+def parent_key(values: Sequence[Any]) -> str:
+    """Return the values that a call takes from its parent as a key of the state."""
+    text = json.dumps(list(values), separators=(",", ":"), default=str)
+    if len(text) <= _MAX_PARENT_KEY_CHARS:
+        return text
+    # "#" can't start a JSON list, so no hash equals a short key
+    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+class ParentCursorStates:
+    """The states of a cursor below each parent, stored in dlt's state. Thread-safe.
+
+    With `evicts`, the parents read least recently are dropped when there are too many; without it,
+    one parent too many is a `ResourceError`. `default` is the state of parents without one: the single
+    cursor that dlt stored for all parents, if dlt's own source loaded the table before.
+    """
+
+    def __init__(
+        self,
+        resource: str,
+        states: dict[str, Any],
+        *,
+        evicts: bool,
+        default: Mapping[str, Any] | None = None,
+        max_parents: int | None = None,
+    ) -> None:
+        self._resource = resource
+        self._states = states
+        self._evicts = evicts
+        self._default = default or {}
+        self._max_parents = max_parents or (MAX_MERGED_PARENTS if evicts else MAX_APPENDED_PARENTS)
+        self._lock = threading.Lock()
+
+    def get(self, parent: str) -> Mapping[str, Any]:
+        """Return the state below a parent, and mark it as read most recently."""
+        with self._lock:
+            state = self._states.pop(parent, None)
+            if state is None:
+                return self._default
+            # a dict keeps the order of insertion, in the stored JSON too
+            self._states[parent] = state
+            return dict(state)
+
+    def peek(self, parent: str) -> Mapping[str, Any]:
+        """Return the state below a parent without marking it as read."""
+        with self._lock:
+            state: Mapping[str, Any] = self._states.get(parent, self._default)
+            return state
+
+    def put(self, parent: str, state: Mapping[str, Any]) -> None:
+        """Store the state below a parent. Raises `ResourceError` if there are too many to store."""
+        with self._lock:
+            self._states.pop(parent, None)
+            self._states[parent] = dict(state)
+            if len(self._states) <= self._max_parents:
+                return
+            if not self._evicts:
+                raise ResourceError(
+                    self._resource,
+                    f"more than {self._max_parents:,} parents. These are too many to store a cursor "
+                    'for each, so some rows would be appended twice. Add a "primary_key", so that '
+                    "rows are merged",
+                )
+            del self._states[next(iter(self._states))]

@@ -10,13 +10,10 @@ A cursor can tell new rows from loaded ones only if it has seen every row of the
 changes how a table is loaded, `check_safe_to_append` fails the run.
 """
 
-import json
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import blake2b
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 
@@ -26,28 +23,29 @@ from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import (
     LIVE_START_KEY,
     STATE_KEY,
+    ParentCursorStates,
     ResourceState,
     StateMapping,
     gone_parents,
     paging_state,
+    parent_key,
     read_lower_bound,
     read_token,
     restsource_state,
 )
-from restsource_dagster.engine.incremental.live_window import LiveWindow, is_outdated
-from restsource_dagster.engine.incremental.open_token import OpenToken
 from restsource_dagster.engine.incremental.ordering import CursorOrder
 from restsource_dagster.engine.incremental.position import SEEN_KEY, CursorRules, Position
 from restsource_dagster.engine.incremental.row_filter import RowFilter
 from restsource_dagster.engine.plan.dlt_adapter import DltIncremental
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 
+if TYPE_CHECKING:
+    from restsource_dagster.engine.incremental.open_token import OpenToken
+
 __all__ = [
     "FamilyCursors",
     "OpenRowFilter",
-    "ParentCursorStates",
     "check_safe_to_append",
-    "parent_key",
     "was_window_appended",
 ]
 
@@ -73,79 +71,6 @@ def was_window_appended(rules: CursorRules, windows: Sequence[Sequence[Any]]) ->
                 '"table_name", or a "primary_key" so that rows are merged',
             )
     return False
-
-
-MAX_MERGED_PARENTS = 10_000
-"""The most parents with a stored cursor if rows are merged: an evicted parent is just read again."""
-MAX_APPENDED_PARENTS = 100_000
-"""The most parents with a stored cursor if rows are appended: none may be evicted."""
-_MAX_PARENT_KEY_CHARS = 64
-
-
-def parent_key(values: Sequence[Any]) -> str:
-    """Return the values that a call takes from its parent as a key of the state."""
-    text = json.dumps(list(values), separators=(",", ":"), default=str)
-    if len(text) <= _MAX_PARENT_KEY_CHARS:
-        return text
-    # "#" can't start a JSON list, so no hash equals a short key
-    return "#" + blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-class ParentCursorStates:
-    """The states of a cursor below each parent, stored in dlt's state. Thread-safe.
-
-    With `evicts`, the parents read least recently are dropped when there are too many; without it,
-    one parent too many is a `ResourceError`. `default` is the state of parents without one: the single
-    cursor that dlt stored for all parents, if dlt's own source loaded the table before.
-    """
-
-    def __init__(
-        self,
-        resource: str,
-        states: dict[str, Any],
-        *,
-        evicts: bool,
-        default: Mapping[str, Any] | None = None,
-        max_parents: int | None = None,
-    ) -> None:
-        self._resource = resource
-        self._states = states
-        self._evicts = evicts
-        self._default = default or {}
-        self._max_parents = max_parents or (MAX_MERGED_PARENTS if evicts else MAX_APPENDED_PARENTS)
-        self._lock = threading.Lock()
-
-    def get(self, parent: str) -> Mapping[str, Any]:
-        """Return the state below a parent, and mark it as read most recently."""
-        with self._lock:
-            state = self._states.pop(parent, None)
-            if state is None:
-                return self._default
-            # a dict keeps the order of insertion, in the stored JSON too
-            self._states[parent] = state
-            return dict(state)
-
-    def peek(self, parent: str) -> Mapping[str, Any]:
-        """Return the state below a parent without marking it as read."""
-        with self._lock:
-            state: Mapping[str, Any] = self._states.get(parent, self._default)
-            return state
-
-    def put(self, parent: str, state: Mapping[str, Any]) -> None:
-        """Store the state below a parent. Raises `ResourceError` if there are too many to store."""
-        with self._lock:
-            self._states.pop(parent, None)
-            self._states[parent] = dict(state)
-            if len(self._states) <= self._max_parents:
-                return
-            if not self._evicts:
-                raise ResourceError(
-                    self._resource,
-                    f"more than {self._max_parents:,} parents. These are too many to store a cursor "
-                    'for each, so some rows would be appended twice. Add a "primary_key", so that '
-                    "rows are merged",
-                )
-            del self._states[next(iter(self._states))]
 
 
 SavePositions = Callable[[], None]
@@ -215,6 +140,8 @@ class FamilyCursors:
             rules, own, followers, self._notify, plan.sends_start, is_root=parent is None
         )
         if parent is None and plan.cursor and plan.cursor.window:
+            from restsource_dagster.engine.incremental.live_window import LiveWindow
+
             window = LiveWindow.of(name, plan.cursor, row_filter.start, plan.started)
             row_filter.ask_for(window, sends_end=plan.sends_end)
         if rules.end_value is not None and own and plan.appends and parent is None:
@@ -243,6 +170,8 @@ class FamilyCursors:
         cursor, rows = plan.cursor, plan.resource.name
         if cursor is None or cursor.retention is None or plan.incremental is None:
             return
+        from restsource_dagster.engine.incremental.live_window import is_outdated
+
         rules = CursorRules.of(rows, plan.incremental)
         places: ResourceState = dlt.current.resource_state(rows).get("incremental", {})
         last = places.get(rules.path, {}).get("last_value")
@@ -292,10 +221,12 @@ class FamilyCursors:
         else:
             saves.append(lambda: windows.append([rules.initial_value, rules.end_value]))
 
-    def open_token(self, plan: ResourcePlan, redactor: Redactor) -> OpenToken | None:
+    def open_token(self, plan: ResourcePlan, redactor: Redactor) -> "OpenToken | None":
         """Return the token of a resource; None if it has none. Call it inside an extraction."""
         if plan.token is None:
             return None
+        from restsource_dagster.engine.incremental.open_token import OpenToken
+
         self._reset_if_renamed(plan)
         return OpenToken(plan, plan.token, dlt.current.resource_state(plan.resource.name), redactor)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from operator import is_
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dlt.extract import Incremental
 
@@ -13,7 +13,6 @@ from restsource_dagster.connector.time_formats import patterns_for, read_time
 from restsource_dagster.connector.validation.diagnostics import describe_value
 from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
-from restsource_dagster.engine.incremental.live_window import LiveWindow
 from restsource_dagster.engine.incremental.ordering import (
     CursorOrder,
     IncomparableError,
@@ -26,6 +25,9 @@ from restsource_dagster.engine.incremental.position import (
     compile_cursor_path,
     first_value,
 )
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.incremental.live_window import LiveWindow
 
 __all__ = ["CursorReader", "PlaceholderCursor", "RowFilter", "SeenRecord"]
 
@@ -99,7 +101,7 @@ class RowFilter:
     """True if the file sends the cursor to the API."""
     is_root: bool = True
     """False for a call below a parent: what is left out of thousands of them is not told."""
-    live_window: LiveWindow | None = field(default=None, init=False)
+    live_window: "LiveWindow | None" = field(default=None, init=False)
     """The range that the call asks for, if the file has windows."""
     sends_end: bool = field(default=False, init=False)
     is_capped: bool = field(default=False, init=False)
@@ -130,7 +132,7 @@ class RowFilter:
             position.accepts_older for position in self._positions
         )
 
-    def ask_for(self, window: LiveWindow | None, *, sends_end: bool) -> None:
+    def ask_for(self, window: "LiveWindow | None", *, sends_end: bool) -> None:
         """Have the call ask for this window, which begins at `start`."""
         self.live_window, self.sends_end = window, sends_end
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -28,10 +28,8 @@ from restsource_dagster.engine.errors import (
     ResponseError,
 )
 from restsource_dagster.engine.http.json_body import UnverifiedRecords
-from restsource_dagster.engine.http.oauth import RenewingToken
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiResponse, ApiSession, proxy_variable
-from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
     PageGuard,
@@ -54,6 +52,10 @@ from restsource_dagster.engine.paging.response_checks import (
 )
 from restsource_dagster.engine.paging.safe_paginators import spelled_path
 from restsource_dagster.engine.paging.totals import CallTotals
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.oauth import RenewingToken
+    from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 
 __all__ = [
     "Call",
@@ -147,11 +149,13 @@ class RequestSender:
         settings = self.session.merge_environment_settings(prepared.url, {}, None, None, None)
         return self.session.send(prepared, **settings)
 
-    def _refused_token(self, response: requests.Response) -> RenewingToken | None:
+    def _refused_token(self, response: requests.Response) -> "RenewingToken | None":
         """Return the token if the API refused it and the file has no action for that response."""
         # a 401 that the file ignores or retries says nothing about the token
         if response.status_code != requests.codes.unauthorized:
             return None
+        from restsource_dagster.engine.http.oauth import RenewingToken
+
         if not isinstance(self.auth, RenewingToken) or matching_action(response, self.actions):
             return None
         return self.auth
@@ -251,8 +255,8 @@ class EndpointReader:
     paginator: BasePaginator | None = None
     rules: PagingRules = field(default_factory=PagingRules)
     """What ends the paging beside the paginator's own end."""
-    file_format: FileFormat = field(default_factory=FileFormat)
-    """How bodies on the disk are read."""
+    file_format: "FileFormat | None" = None
+    """How bodies on the disk are read; None if none goes there."""
     token_path: str | None = None
     """Where an answer has the token for the next run; None if there is none."""
     data_selector: str | None = None
@@ -367,7 +371,7 @@ class EndpointReader:
         return self.session.rules.origins.is_own(url)
 
     def _read_file(
-        self, page: Page, file: FileRecords, pages: PageIterator, progress: CallProgress
+        self, page: Page, file: "FileRecords", pages: PageIterator, progress: CallProgress
     ) -> Generator[Records, None, Page]:
         """Yield all but the last batch of a body on the disk; return the page with the last one."""
         progress.pages, progress.is_within_page = pages.page_number, True

@@ -9,7 +9,7 @@ import marshal
 from collections.abc import Generator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import requests
 from dlt.sources.helpers.rest_client.paginators import BasePaginator
@@ -23,10 +23,8 @@ from restsource_dagster.engine.errors import (
     ResponseError,
     SkippedResourceError,
 )
-from restsource_dagster.engine.http.body_file import BodyError, BodyFile
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiResponse
-from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.paging.place import Place, go_to_place, read_place
 from restsource_dagster.engine.paging.records import (
     RecordReader,
@@ -42,6 +40,10 @@ from restsource_dagster.engine.paging.safe_paginators import (
     detect_paginator,
     spelled_path,
 )
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.body_file import BodyFile
+    from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 
 __all__ = ["Page", "PageGuard", "PageIterator", "PageResponse", "copy_request"]
 
@@ -78,7 +80,7 @@ class Page:
     """The items before a filter in the selector (`Selection.listed`): what the API calls a page."""
     digest: bytes | None
     """Equal pages have equal digests. None if there are no items."""
-    file: FileRecords | None = None
+    file: "FileRecords | None" = None
     """A body on the disk, whose first batch `records` is. The paging goes on once it is read."""
 
 
@@ -231,7 +233,7 @@ class PageIterator:
     guard: PageGuard
     rules: PagingRules = field(default_factory=PagingRules)
     """What ends the paging beside the paginator's own end."""
-    file_format: FileFormat = field(default_factory=FileFormat)
+    file_format: "FileFormat | None" = None
     """How bodies on the disk are read."""
     place: Place | None = None
     """Where an earlier call ended; None to begin at the first page."""
@@ -340,13 +342,15 @@ class PageIterator:
         # with as many rows as it has at most, an API may name no next page, as if there were no more
         return self.rows >= most or (self.has_next_page and self.rows + page_rows > most)
 
-    def _stored_rows(self, response: ApiResponse) -> BodyFile | None:
+    def _stored_rows(self, response: ApiResponse) -> "BodyFile | None":
         """Return the body on the disk; None if there is none. JSON is read into memory then."""
-        file = response.file
-        if file is None or not self.file_format.is_json(response):
+        file, file_format = response.file, self.file_format
+        if file is None or file_format is None or not file_format.is_json(response):
             return file
+        from restsource_dagster.engine.http.body_file import BodyError
+
         try:
-            response.use_text(self.file_format.read_json(response, file))
+            response.use_text(file_format.read_json(response, file))
         except BodyError as error:
             reason = str(error)
         else:
@@ -356,12 +360,15 @@ class PageIterator:
         raise self.response_error(reason, response)
 
     def _begin_file(
-        self, response: ApiResponse, file: BodyFile, action: ActionName | None
+        self, response: ApiResponse, file: "BodyFile", action: ActionName | None
     ) -> Page | None:
         """Return the page of a body on the disk; None if it repeats an earlier one, which is the end."""
+        from restsource_dagster.engine.http.body_file import BodyError
+        from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
+
         try:
             check_status(response, action)
-            records = FileRecords(response, file, self.file_format)
+            records = FileRecords(response, file, self.file_format or FileFormat())
             first = records.next_batch() or []
         except (BodyError, UnusableBodyError) as error:
             reason = str(error)
@@ -375,7 +382,7 @@ class PageIterator:
         file.close()
         raise self.response_error(reason, response)
 
-    def read_file(self, page: Page, file: FileRecords) -> Generator[Records, None, Page]:
+    def read_file(self, page: Page, file: "FileRecords") -> Generator[Records, None, Page]:
         """Yield all but the last batch of a body on the disk; return the page with the last one.
 
         Raises `ResponseError`, with the line, row or byte, for a body that is broken.

@@ -23,7 +23,6 @@ from restsource_dagster.engine.dlt_compat import (
     find_response_page_data,
     jsonpath,
 )
-from restsource_dagster.engine.http.graphql_answers import without_allowed_errors
 from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
 from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.response_checks import (
@@ -265,11 +264,18 @@ class RecordReader:
         found = [] if self._list_path is None else jsonpath.find_values(self._list_path, body)
         listed = found[0] if len(found) == 1 and isinstance(found[0], list | dict) else records
         if not (records and self._allows_errors):
-            judged = without_allowed_errors(body, self._allowed_error_paths)
+            judged = self._without_allowed_errors(body)
             field = failure_beside_records(judged, listed if isinstance(listed, list) else records)
             if field is not None:
                 raise _failure_error(field, describe_failure(judged, field), len(records))
         return Selection(records, list(listed.values()) if isinstance(listed, dict) else listed)
+
+    def _without_allowed_errors(self, body: Any) -> Any:
+        if not self._allowed_error_paths:
+            return body
+        from restsource_dagster.engine.http.graphql_answers import without_allowed_errors
+
+        return without_allowed_errors(body, self._allowed_error_paths)
 
     def check_beside(self, body: Any, rows: int) -> None:
         """Raise `NoRecordsError` if the root of an XML file says beside `rows` records that it failed."""

@@ -98,7 +98,7 @@ class ResourcePlan:
         """The cursor as the file has it."""
         return self.endpoint.cursor
 
-    @property
+    @cached_property
     def token(self) -> SyncToken | None:
         """The token in place of a cursor."""
         return self.endpoint.token
@@ -132,12 +132,12 @@ class ResourcePlan:
         """The param that takes each value of a list in the parent's record, or batches of them."""
         return next(iter(self.endpoint.list_params), None)
 
-    @property
+    @cached_property
     def batch_size(self) -> int | None:
         """How many values of the parents one call takes; None if it takes those of one parent."""
         return self.endpoint.list_params[self.list_param].batch if self.list_param else None
 
-    @property
+    @cached_property
     def is_repeated(self) -> bool:
         """True for a root with a call for each value of `for_each`, in place of a single one."""
         return self.resource.parent is None and bool(self.endpoint.for_each)

@@ -54,7 +54,7 @@ from restsource_dagster.engine.preview.previewed import (
     PreviewedRequest,
     PreviewedResource,
 )
-from restsource_dagster.engine.run.load_outcomes import root_cause
+from restsource_dagster.engine.run.outcome import root_cause
 from restsource_dagster.engine.run_progress import Progress, SilentObserver
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.dlt_source import FamilySource, build_family_source
@@ -342,9 +342,9 @@ class _PreviewReader:
         return cast("AnyDestination", Destination.from_reference("duckdb"))
 
     def _conclude(self, source: FamilySource) -> None:
-        for name, watch in source.watches.items():
+        for name, tools in source.tools.items():
             try:
-                watch.conclude()
+                tools.watch.conclude()
             except IngestError as error:
                 self._errors.setdefault(name, []).append(str(error))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.schema import Schema
@@ -57,15 +57,15 @@ from restsource_dagster.engine.incremental.unfinished import (
     fingerprint_of,
     read_unfinished,
 )
-from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 from restsource_dagster.engine.plan.resource_plan import (
     ResourcePlan,
     build_resource_plans,
     root_call,
 )
-from restsource_dagster.engine.run.load_outcomes import (
+from restsource_dagster.engine.run.outcome import (
     LoadBaseline,
     LoadResult,
+    Outcome,
     failed_outcome,
     failure_reason,
     join_all_parts,
@@ -73,7 +73,6 @@ from restsource_dagster.engine.run.load_outcomes import (
     loaded_outcomes_of,
     root_cause,
 )
-from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart, can_load_in_parts
@@ -85,6 +84,9 @@ from restsource_dagster.engine.source.dlt_source import (
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.incremental.window_filter import BackfillWindow
 
 __all__ = [
     "ConnectorRun",
@@ -108,7 +110,7 @@ class LoadOptions:
     """What a load of a family does beside loading new rows."""
 
     overrides: AppliedOverrides = field(default_factory=AppliedOverrides)
-    window: BackfillWindow | None = None
+    window: "BackfillWindow | None" = None
     """The window that is loaded; None for a live run."""
 
     @property
@@ -234,8 +236,8 @@ class _LoadAttempt:
         known_rows = {
             name: known
             for source in self.sources
-            for name, repeats in source.repeats.items()
-            if not (starts_anew or self.has_next_call) and (known := repeats.for_next_part())
+            for name, one in source.tools.items()
+            if not (starts_anew or self.has_next_call) and (known := one.repeats.for_next_part())
         }
         return _LoadAttempt(
             self.families,
@@ -610,8 +612,8 @@ class ConnectorRun:
         def read() -> Mapping[str, str]:
             if not part.has_ended:
                 return {}
-            needed = {name: one for name, one in source.repeats.items() if one.is_needed_later}
-            return {name: one.as_json() for name, one in needed.items()}
+            repeats = {name: one.repeats for name, one in source.tools.items()}
+            return {name: one.as_json() for name, one in repeats.items() if one.is_needed_later}
 
         return KnownRows(part.root, earlier, read)
 
@@ -707,7 +709,7 @@ class ConnectorRun:
         selected: SelectedFamily,
         stored: Schema | None,
         schema: Schema | None,
-        window: BackfillWindow | None,
+        window: "BackfillWindow | None",
         parquet_files: ParquetFiles | None,
         part: LoadPart | None,
         known_rows: Mapping[str, RepeatedRows],

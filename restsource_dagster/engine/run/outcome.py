@@ -1,24 +1,55 @@
-"""The result of a run: an outcome for each resource, with rows, cursor, columns or the failure."""
+"""The result of a run: an outcome for each resource, with rows, cursor, columns or the failure.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+A load package gives the outcomes of its resources; a family that fails gives one for each of them.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from dlt import Pipeline
+import dlt
 from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
+from dlt.common.schema.exceptions import DataValidationError
 from dlt.extract import DltResource
+from dlt.pipeline.exceptions import PipelineStepFailed
 
+from restsource_dagster.connector.model import Family, Resource
+from restsource_dagster.engine.columnar.column_loader import ColumnLoader
+from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
 from restsource_dagster.engine.destination.table_facts import TableFacts
-from restsource_dagster.engine.destination.tables import LoadedColumn
-from restsource_dagster.engine.incremental.cursor_state import CursorProgress
-from restsource_dagster.engine.run_progress import Usage
+from restsource_dagster.engine.destination.tables import (
+    LoadedColumn,
+    TableSnapshots,
+    describe_schema_changes,
+    read_loaded_columns,
+    read_table_snapshots,
+)
+from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
+from restsource_dagster.engine.errors import DatabaseBusyError, IngestError, ResourceError
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.incremental.cursor_state import CursorProgress, read_cursor_progress
+from restsource_dagster.engine.run_progress import ResourceCounts, Usage
+from restsource_dagster.engine.source.dlt_source import (
+    PAGES_SUFFIX,
+    FamilySource,
+)
 
 __all__ = [
     "DltLoad",
     "Failure",
+    "LoadBaseline",
+    "LoadResult",
     "Outcome",
+    "failed_outcome",
+    "failure_reason",
+    "join_all_parts",
+    "left_outcome",
+    "loaded_outcomes_of",
+    "root_cause",
 ]
 
 
@@ -42,7 +73,7 @@ class DltLoad:
     Read them before you ask for the next outcome: the next family uses the same pipeline.
     """
 
-    pipeline: Pipeline
+    pipeline: dlt.Pipeline
     schema: Schema
     """The schema after the load. `pipeline.default_schema` reads it from a file each time."""
     resource: DltResource
@@ -103,3 +134,278 @@ class Outcome:
         Only rows up to a checkpoint before the error are loaded then.
         """
         return self.failure is not None
+
+
+_WRITE_MODE_CHARS = 300
+"""The most characters of the reason why rows were not written as columns: it quotes a value."""
+
+
+def failure_reason(error: Exception) -> str:
+    """Return the error at the root of dlt's wrappers, in one line."""
+    return _error_message(root_cause(error)[1]).partition("\n")[0]
+
+
+def failed_outcome(
+    error: Exception,
+    family: Family,
+    resource: Resource,
+    source: FamilySource | None,
+    started: float,
+    redactor: Redactor,
+    loaded: Outcome | None = None,
+    *,
+    step: str = "prepare",
+) -> Outcome:
+    """Return the outcome of a resource whose family failed; `started` is a `time.monotonic()`.
+
+    `loaded` is the outcome of the parts that were loaded before. `step` is where it failed if the
+    error doesn't tell.
+    """
+    step, cause = root_cause(error, step)
+    if source and step == "normalize":
+        # dlt finds out here that a number is too big, and doesn't know the record any more
+        oversized = (one.sanitizer.first_oversized for one in source.tools.values())
+        cause = next((known for known in oversized if known), cause)
+    failed_resource = _failed_resource(error, cause, family)
+    if isinstance(cause, DataValidationError):
+        members = {member.name: member for member in family.members}
+        cause = _contract_error(cause, members[failed_resource], source)
+    tools = source.tools.get(resource.name) if source else None
+    message = _error_message(cause)
+    if loaded is not None and loaded.rows_loaded:
+        message += (
+            f" ({loaded.rows_loaded:,} rows of {resource.name} were loaded before and stay; the next run "
+            "goes on after them.)"
+        )
+    return replace(
+        loaded or Outcome(resource.name, resource.table, 0.0),
+        seconds=time.monotonic() - started,
+        usage=tools.counts.usage_counter.usage if tools else Usage(),
+        failure=Failure(failed_resource, step, redactor(message)),
+    )
+
+
+def left_outcome(
+    resource: Resource, reason: str, pipelines: PipelineManager, counts: ResourceCounts
+) -> Outcome:
+    """Return the outcome of a resource that is left as it is; its table is the one before the run."""
+    outcome = Outcome(
+        resource=resource.name,
+        table=resource.table,
+        seconds=0.0,
+        usage=counts.usage_counter.usage,
+        left_as_it_is=reason,
+        dataset=pipelines.dataset,
+        destination=pipelines.destination.destination_name,
+    )
+    try:
+        schema = pipelines.schema() or Schema(pipelines.dataset)
+        table = table_identifier(schema, resource.table)
+        rows, columns = pipelines.count_rows(resource.table), read_loaded_columns(schema, table)
+    except DatabaseBusyError:
+        return outcome  # nothing was to be written, so nobody has to wait
+    return replace(outcome, table=table, row_count=rows, columns=columns)
+
+
+def _join_parts(parts: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a resource that was loaded in parts."""
+    first, last = parts[0], parts[-1]
+    if len(parts) == 1:
+        return last
+    nested: Counter[str] = Counter()
+    for part in parts:
+        nested.update(part.nested_tables)
+    cursor = last.cursor
+    if cursor and first.cursor:
+        cursor = replace(cursor, start_value=first.cursor.start_value)
+    return replace(
+        last,
+        # the total is of the last part's call only, and the records are of all parts
+        stated_total=None,
+        rows_loaded=sum(part.rows_loaded for part in parts),
+        cursor=cursor,
+        nested_tables=dict(nested),
+        schema_changes=tuple(change for part in parts for change in part.schema_changes),
+        checkpoints=sum(part.checkpoints for part in parts) + len(parts) - 1,
+        resumed_from=first.resumed_from,
+    )
+
+
+def _failed_resource(error: Exception, cause: BaseException, family: Family) -> str:
+    """Return the resource that a family failed in: the root if the error doesn't tell."""
+    if known := getattr(cause, "resource", None):
+        return str(known)
+    current: BaseException | None = error
+    while current is not None:
+        # dlt names the pipe that extracts a resource, the table of a row, or the file of a table
+        pipe, table = getattr(current, "pipe_name", None), getattr(current, "table_name", None)
+        if job := getattr(current, "job_id", None):
+            table = str(job).partition(".")[0]
+        for member in family.members:
+            if pipe in (member.name, f"{member.name}{PAGES_SUFFIX}"):
+                return member.name
+        # the longest name: `orders__lines` may be a resource, or a table nested in orders
+        for member in sorted(family.members, key=lambda one: -len(one.table)):
+            if table and (table == member.table or str(table).startswith(f"{member.table}__")):
+                return member.name
+        current = current.__cause__ or current.__context__
+    return family.root.name
+
+
+_REFUSED_BY_CONTRACT = {
+    "tables": "a new table",
+    "columns": "a new column",
+    "data_type": "a value of another type",
+}
+
+
+def _contract_error(
+    error: DataValidationError, resource: Resource, source: FamilySource | None
+) -> ResourceError:
+    """Return dlt's error about a schema contract with the page, row and field, and the ways out."""
+    entity, table, column = error.schema_entity, error.table_name, error.column_name or ""
+    name = column or table.removeprefix(f"{resource.table}__")
+    tools = source.tools.get(resource.name) if source else None
+    # the rows of nested tables are known by the list that they come from
+    is_known = table == resource.table or not column
+    found = tools.column_rules.first_seen(name) if tools and is_known else None
+    where = f"page {found[0]}, row {found[1]}, " if found else ""
+    is_own_table = entity == "tables" and table == resource.table
+    place = (
+        f"table {table}" if is_own_table else f"field {name.partition('__v_')[0]}, table {table}"
+    )
+    # only columns can be declared
+    declare = "Set" if entity == "tables" else "Declare it in `columns`, or set"
+    return ResourceError(
+        resource.name,
+        f"{where}{place}: it would be {_REFUSED_BY_CONTRACT[entity]}, and the schema_contract of the "
+        f"file has `{entity}`: `{error.contract_mode}`. {declare} `{entity}` to `evolve`, or to "
+        "`discard_value` to leave such values out",
+    )
+
+
+def root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseException]:
+    """Return the step that failed, and the cause: our own error, else the innermost of the chain.
+
+    `step` is returned if the error is not one of a dlt step.
+    """
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, IngestError):
+            return step, current
+        if isinstance(current, PipelineStepFailed):
+            step = current.step
+        error, current = current, current.__cause__ or current.__context__
+    return step, error
+
+
+def _error_message(error: BaseException) -> str:
+    # our own messages are sentences; those of libraries often need the type to be understood
+    return str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class LoadBaseline:
+    """The state before a load, to compare with that after it."""
+
+    started: float
+    """When the load started, as a `time.monotonic()`."""
+    state: Mapping[str, Any]
+    tables: TableSnapshots
+    window: tuple[Any, Any] | None
+    """The ends of the window that is loaded; None for a live run."""
+    overridden_cursors: Mapping[str, tuple[Any, Any]]
+    """By resource, the stored cursor and the value that replaced it."""
+    resumed_from: str | None = None
+    """Where the load of an earlier run goes on, in words."""
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """The state after a load, shared by all resources of its package.
+
+    dlt parses the schema and the state from files on each access, and both grow with the resources.
+    """
+
+    pipeline: dlt.Pipeline
+    schema: Schema
+    state: Mapping[str, Any]
+    tables: TableSnapshots
+    loaded: LoadSummary
+
+    @classmethod
+    def of(cls, pipeline: dlt.Pipeline, loaded: LoadSummary) -> "LoadResult":
+        """Read the state that a load has left in its pipeline."""
+        schema = pipeline.default_schema
+        return cls(pipeline, schema, pipeline.state, read_table_snapshots(schema), loaded)
+
+
+def loaded_outcomes_of(
+    connector: str,
+    resources: Collection[Resource],
+    source: FamilySource,
+    result: LoadResult,
+    before: LoadBaseline,
+    redactor: Redactor,
+    started: datetime | None = None,
+) -> Iterator[Outcome]:
+    """Yield the outcomes of a family's resources that were loaded; `started` is the moment of `{now}`."""
+    schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
+    for resource in resources:
+        counts = source.tools[resource.name].counts
+        table = table_identifier(schema, resource.table)
+        yield Outcome(
+            resource=resource.name,
+            table=table,
+            seconds=time.monotonic() - before.started,
+            usage=counts.usage_counter.usage,
+            records_received=counts.received,
+            stated_total=counts.stated_total,
+            skipped=tuple(map(redactor, counts.skipped)),
+            gone=tuple(map(redactor, counts.gone)),
+            rows_loaded=loaded.rows.get(table, 0),
+            row_count=loaded.counts.get(table),
+            dataset=pipeline.dataset_name,
+            destination=pipeline.destination.destination_name,
+            # a window moves no stored cursor, so there is nothing to show
+            cursor=None
+            if before.window
+            else read_cursor_progress(before.state, result.state, connector, resource),
+            cursor_set=before.overridden_cursors.get(resource.name),
+            resumed_from=before.resumed_from,
+            window=before.window,
+            now=started if resource.endpoint.has_relative_times else None,
+            write_mode=redactor.snippet(
+                _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
+            ),
+            columns=read_loaded_columns(schema, table),
+            schema_changes=(
+                *loaded.withdrawn.get(table, ()),
+                *describe_schema_changes(table, before.tables, result.tables),
+            ),
+            nested_tables=_nested_row_counts(schema, table, loaded.rows),
+            facts=loaded.facts.get(table),
+            load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
+        )
+
+
+def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
+    # not by the beginning of the name: another resource may be called `orders__lines`
+    nested = (
+        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
+    )
+    return {name: rows[name] for name in nested if name in rows}
+
+
+def _describe_write_mode(loader: ColumnLoader | None) -> str:
+    if loader is None:
+        return "rows"
+    if loader.refusal is None:
+        return "columns"
+    mode = f"columns for the first {loader.rows:,} rows, then rows" if loader.rows else "rows"
+    return f"{mode}: {loader.refusal}"
+
+
+def join_all_parts(parts: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Return the outcome of each resource, given those of each part."""
+    return [_join_parts(outcomes) for outcomes in zip(*parts, strict=True)]

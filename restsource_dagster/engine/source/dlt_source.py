@@ -7,7 +7,7 @@ engine's own session, pages through its page loop, and records through its curso
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.schema import Schema
@@ -19,22 +19,15 @@ from restsource_dagster.engine.destination.removed_rows import ChildrenOf, compa
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
-from restsource_dagster.engine.incremental.window_filter import (
-    BackfillWindow,
-    WindowCursors,
-    bounded_plan,
-)
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
-from restsource_dagster.engine.source.column_names import ColumnNames, Lookup
 from restsource_dagster.engine.source.column_rules import ColumnRules
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.exact_rows import ExactRows
 from restsource_dagster.engine.source.parents import LastParents, ParentTracker
-from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.engine.source.resource_reader import (
@@ -43,9 +36,15 @@ from restsource_dagster.engine.source.resource_reader import (
     root_pages,
 )
 
+if TYPE_CHECKING:
+    from restsource_dagster.engine.incremental.window_filter import BackfillWindow
+    from restsource_dagster.engine.source.column_names import ColumnNames, Lookup
+    from restsource_dagster.engine.source.record_steps import RecordSteps
+
 __all__ = [
     "PAGES_SUFFIX",
     "FamilySource",
+    "ResourceTools",
     "build_family_source",
     "join_sources",
 ]
@@ -55,26 +54,34 @@ PAGES_SUFFIX = " (pages)"
 
 
 @dataclass(frozen=True)
+class ResourceTools:
+    """What the records of one resource are read and checked with, and what it knows of them."""
+
+    counts: ResourceCounts
+    sanitizer: RecordSanitizer
+    column_rules: ColumnRules
+    watch: PagingWatch
+    repeats: RepeatedRows
+    steps: "RecordSteps | None"
+    """None if the file leaves the records as they come."""
+    parents: ParentTracker
+
+
+@dataclass(frozen=True)
 class FamilySource:
     """The dlt source of one family, and what is known of its resources while it runs."""
 
     source: DltSource
-    counts: Mapping[str, ResourceCounts]
     plans: Mapping[str, ResourcePlan]
-    sanitizers: Mapping[str, RecordSanitizer]
-    column_rules: Mapping[str, ColumnRules]
+    tools: Mapping[str, ResourceTools]
     column_loaders: Mapping[str, ColumnLoader]
     """Resources that are loaded as rows have none."""
-    watches: Mapping[str, PagingWatch]
-    repeats: Mapping[str, RepeatedRows]
-    steps: Mapping[str, RecordSteps]
-    parents: Mapping[str, ParentTracker]
-    """Of the resources that have a parent."""
     notify: Callable[[str], None]
 
     def removed_children(self) -> Iterator[ChildrenOf]:
         """Yield the rows to remove: their parents are gone, or have them no longer."""
-        for name, tracker in self.parents.items():
+        for name, one in self.tools.items():
+            tracker = one.parents
             resource = self.plans[name].resource
             fields = tuple(self.plans[name].columns_of_a_parent.values())
             # a replaced table has the rows of this load only
@@ -91,14 +98,12 @@ class FamilySource:
 
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is. Call it before the load."""
-        for watch in self.watches.values():
-            watch.conclude()
-        for name, repeats in self.repeats.items():
-            if said := repeats.describe():
-                self.notify(f"{name}: {said}")
-        for name, steps in self.steps.items():
-            if said := steps.describe_unseen():
-                self.notify(f"{name}: {said}")
+        for one in self.tools.values():
+            one.watch.conclude()
+        for name, one in self.tools.items():
+            for said in (one.repeats.describe(), one.steps and one.steps.describe_unseen()):
+                if said:
+                    self.notify(f"{name}: {said}")
 
 
 def build_family_source(
@@ -110,11 +115,11 @@ def build_family_source(
     notify: Callable[[str], None],
     schema: Schema | None = None,
     stored: Schema | None = None,
-    window: BackfillWindow | None = None,
+    window: "BackfillWindow | None" = None,
     files: ParquetFiles | None = None,
     part: LoadPart | None = None,
     known_rows: Mapping[str, RepeatedRows] | None = None,
-    look_up: Lookup = lambda _: (),
+    look_up: "Lookup" = lambda _: (),
 ) -> FamilySource:
     """Return a source of a family's resources that are loaded or have dependents that are.
 
@@ -129,102 +134,148 @@ def build_family_source(
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
     """
+    cursors = FamilyCursors(plans, notify)
     if window is not None:
+        # most runs are live
+        from restsource_dagster.engine.incremental.window_filter import WindowCursors, bounded_plan
+
         plans = {**plans, root: bounded_plan(plans[root], window)}
-    counts = {name: endpoints.counts(name) for name in plans}
-    # dlt's configuration says how names of fields become names of columns
-    empty = Schema(connector.name)
-    normalize = partial(column_identifier, schema or stored or empty)
-    cursors = WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify)
+        cursors = WindowCursors(plans, notify, window)
+    known_schema = stored or Schema(connector.name)
+    family = _Family(
+        connector,
+        endpoints,
+        plans,
+        cursors,
+        notify,
+        known_schema,
+        # dlt's configuration says how names of fields become names of columns
+        partial(column_identifier, schema or known_schema),
+        part or LoadPart(root),
+        look_up,
+        is_live=window is None,
+    )
     loaders = _build_column_loaders(plans, files, notify) if files else {}
-    flatten = {name: loader.flatten for name, loader in loaders.items()}
-    sanitizers = {
-        name: RecordSanitizer(
-            name,
-            normalize,
-            notify,
-            endpoints.redactor,
-            flatten.get(name),
-            levels=plan.resource.max_table_nesting,
-            json_columns=plan.resource.hints.json_columns,
-            foreign_tables=_foreign_tables(connector, plan.resource, stored or empty),
-        )
-        for name, plan in plans.items()
-    }
-
-    snippet = endpoints.redactor.snippet
-    rules = {
-        name: ColumnRules(plan.resource, stored or empty, snippet) for name, plan in plans.items()
-    }
-    watches = {name: PagingWatch(_named(name, notify), is_strict=window is None) for name in plans}
-
     known_rows = known_rows or {}
-    repeats = {name: known_rows.get(name) or RepeatedRows(plan) for name, plan in plans.items()}
-
-    def names_of(resource: Resource) -> ColumnNames | None:
-        if resource.rename_from is None:
-            return None
-        if window is not None:
-            raise ResourceError(
-                resource.name,
-                "a window doesn't know which names the live runs have given to fields (`rename_from`)",
-            )
-        read_state = partial(cursors.state_of, resource.name)
-        return ColumnNames(
-            resource.name, resource.rename_from, look_up, normalize, read_state, notify
-        )
-
-    steps = {
-        name: RecordSteps(
-            name, plan.resource.processing_steps, endpoints.redactor, names_of(plan.resource)
-        )
+    tools = {
+        name: family.tools(plan, loaders.get(name), known_rows.get(name))
         for name, plan in plans.items()
     }
-    own_part = part or LoadPart(root)
-    parents = {
-        name: ParentTracker(
-            plan,
-            cursors,
-            connector.http.on_child_error,
-            counts[name],
-            endpoints.redactor,
-            own_part,
-            has_own_key=_takes_own_key(plan, plans),
-        )
-        for name, plan in plans.items()
-    }
-    above_batches = _names_above_batches(plans)
 
     def resources() -> Iterator[DltResource]:
-        pages: dict[str, DltResource] = {}
-        for name, plan in plans.items():
-            # only here: dlt looks secrets up by the source that it is about to extract
-            endpoint = endpoints.endpoint(plan)
-            reader = ResourceReader(
-                plan,
-                endpoint,
-                cursors,
-                parents[name],
-                steps[name],
-                sanitizers[name],
-                rules[name],
-                watches[name],
-                repeats[name],
-                own_part,
-                has_batches_below=name in above_batches,
-                jobs=endpoints.jobs(plan),
-            )
-            # dependents read records, and a page that is written as columns yields none
-            is_parent = any(other.resource.parent == name for other in plans.values())
-            yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=is_parent)
+        yield from family.resources(tools, loaders)
 
     named = {"schema": schema} if schema else {"name": connector.name}
     source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(
-        source, counts, plans, sanitizers, rules, loaders, watches, repeats, steps, parents, notify
-    )
+    return FamilySource(source, plans, tools, loaders, notify)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What the readers of a family's resources share."""
+
+    connector: Connector
+    endpoints: EndpointFactory
+    plans: Mapping[str, ResourcePlan]
+    cursors: FamilyCursors
+    notify: Callable[[str], None]
+    stored: Schema
+    normalize: Callable[[str], str]
+    """Makes the name of a column of a field's name."""
+    part: LoadPart
+    look_up: "Lookup"
+    is_live: bool
+    """False for a window of a backfill."""
+
+    def tools(
+        self, plan: ResourcePlan, loader: ColumnLoader | None, known_rows: RepeatedRows | None
+    ) -> ResourceTools:
+        """Return the tools of a resource; `known_rows` are those of earlier parts of the load."""
+        resource, redactor = plan.resource, self.endpoints.redactor
+        counts = self.endpoints.counts(resource.name)
+        return ResourceTools(
+            counts,
+            RecordSanitizer(
+                resource.name,
+                self.normalize,
+                self.notify,
+                redactor,
+                loader.flatten if loader else None,
+                levels=resource.max_table_nesting,
+                json_columns=resource.hints.json_columns,
+                foreign_tables=_foreign_tables(self.connector, resource, self.stored),
+            ),
+            ColumnRules(resource, self.stored, redactor.snippet),
+            PagingWatch(_named(resource.name, self.notify), is_strict=self.is_live),
+            known_rows or RepeatedRows(plan),
+            self._steps_of(resource),
+            ParentTracker(
+                plan,
+                self.cursors,
+                self.connector.http.on_child_error,
+                counts,
+                redactor,
+                self.part,
+                has_own_key=_takes_own_key(plan, self.plans),
+            ),
+        )
+
+    def _steps_of(self, resource: Resource) -> "RecordSteps | None":
+        if not resource.processing_steps and resource.rename_from is None:
+            return None
+        from restsource_dagster.engine.source.record_steps import RecordSteps
+
+        names = self._names_of(resource)
+        return RecordSteps(resource.name, resource.processing_steps, self.endpoints.redactor, names)
+
+    def _names_of(self, resource: Resource) -> "ColumnNames | None":
+        if resource.rename_from is None:
+            return None
+        if not self.is_live:
+            raise ResourceError(
+                resource.name,
+                "a window doesn't know which names the live runs have given to fields (`rename_from`)",
+            )
+        from restsource_dagster.engine.source.column_names import ColumnNames
+
+        read_state = partial(self.cursors.state_of, resource.name)
+        return ColumnNames(
+            resource.name,
+            resource.rename_from,
+            self.look_up,
+            self.normalize,
+            read_state,
+            self.notify,
+        )
+
+    def resources(
+        self, tools: Mapping[str, ResourceTools], loaders: Mapping[str, ColumnLoader]
+    ) -> Iterator[DltResource]:
+        """Yield the dlt resources of the family, parents first."""
+        above_batches = _names_above_batches(self.plans)
+        parents = {plan.resource.parent for plan in self.plans.values()}
+        pages: dict[str, DltResource] = {}
+        for name, plan in self.plans.items():
+            one = tools[name]
+            reader = ResourceReader(
+                plan,
+                # only here: dlt looks secrets up by the source that it is about to extract
+                self.endpoints.endpoint(plan),
+                self.cursors,
+                one.parents,
+                one.steps,
+                one.sanitizer,
+                one.column_rules,
+                one.watch,
+                one.repeats,
+                self.part,
+                has_batches_below=name in above_batches,
+                jobs=self.endpoints.jobs(plan),
+            )
+            # dependents read records, and a page that is written as columns yields none
+            yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=name in parents)
 
 
 def _names_above_batches(plans: Mapping[str, ResourcePlan]) -> frozenset[str]:

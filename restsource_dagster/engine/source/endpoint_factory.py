@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -21,8 +22,8 @@ from restsource_dagster.connector.models.auth import (
     HmacAuth,
     LoginAuth,
 )
-from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.connector.models.connector_file import HttpSettings, Tls
+from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.oauth_logins import (
     OAuth2RefreshTokenAuth,
@@ -33,7 +34,6 @@ from restsource_dagster.connector.models.response_action import ActionName, Resp
 from restsource_dagster.engine.dlt_compat import join_url
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
-from restsource_dagster.engine.http.graphql_answers import QueryBudget, is_throttled
 from restsource_dagster.engine.http.oauth import (
     LoginRequest,
     RenewingToken,
@@ -42,7 +42,6 @@ from restsource_dagster.engine.http.oauth import (
 )
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
-from restsource_dagster.engine.http.request_log import RequestLimit, RequestLog
 from restsource_dagster.engine.http.session import (
     ApiSession,
     RequestSigner,
@@ -51,16 +50,20 @@ from restsource_dagster.engine.http.session import (
     TlsFiles,
 )
 from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
-from restsource_dagster.engine.http.waits import RateLimiter, asks_no_wait, rate_limit
+from restsource_dagster.engine.http.waits import RateLimiter, RequestLimit, asks_no_wait, rate_limit
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
-from restsource_dagster.engine.paging.file_records import FileFormat
 from restsource_dagster.engine.paging.records import knows_page_size
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator, paging_rules
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher, ResponseReplay
 from restsource_dagster.engine.run_progress import PageReporter, Progress, ResourceCounts
-from restsource_dagster.engine.source.export_job import ExportJobs, JobStore
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.graphql_answers import QueryBudget
+    from restsource_dagster.engine.http.request_log import RequestLog
+    from restsource_dagster.engine.paging.file_records import FileFormat
+    from restsource_dagster.engine.source.export_job import ExportJobs
 
 __all__ = ["EndpointFactory"]
 
@@ -119,7 +122,6 @@ class EndpointFactory:
             limits=tuple(_limits_of(connector)),
             log=_shared_log(self._http, state_dir),
         )
-        self._budget = QueryBudget(self._http.max_concurrency)
         self._connector = connector.name
         threads = self._http.max_concurrency
         self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
@@ -194,11 +196,7 @@ class EndpointFactory:
             token_path=plan.token.token_path if plan.token else None,
             data_selector=selector,
             is_selector_from_file=bool(endpoint.data_selector),
-            file_format=FileFormat(
-                endpoint.response or BodyFormat(),
-                endpoint.data_selector,
-                self._http.max_response_mb,
-            ),
+            file_format=_file_format(endpoint, self._http),
             actions=tuple(endpoint.response_actions or ()),
             allows_errors=endpoint.partial_errors == "load",
             allowed_error_paths=endpoint.graphql.allow_errors if endpoint.graphql else (),
@@ -208,11 +206,13 @@ class EndpointFactory:
             prefetcher=None if endpoint.response or endpoint.job else self._prefetcher,
         )
 
-    def jobs(self, plan: ResourcePlan) -> ExportJobs | None:
+    def jobs(self, plan: ResourcePlan) -> "ExportJobs | None":
         """Return what reads a resource by jobs; None if its endpoint has none."""
         job, state_dir = plan.endpoint.job, self._state_dir
         if job is None:
             return None
+        from restsource_dagster.engine.source.export_job import ExportJobs, JobStore
+
         name, control = plan.resource.name, self.endpoint(plan)
         return ExportJobs(
             plan,
@@ -283,7 +283,9 @@ class EndpointFactory:
                 action_for=partial(
                     _graphql_action if is_graphql else matching_action, actions=actions
                 ),
-                asked_wait=self._budget.seconds_until_affordable if is_graphql else asks_no_wait,
+                asked_wait=self._query_budget.seconds_until_affordable
+                if is_graphql
+                else asks_no_wait,
                 on_wait=lambda text: self._progress.message(f"{name}: {text}"),
                 sleep=self._sleep,
                 redactor=self.redactor,
@@ -296,6 +298,13 @@ class EndpointFactory:
 
     def _is_of_client(self, url: str) -> bool:
         return OriginPolicy.for_url(self._client.base_url).is_own(url)
+
+    @cached_property
+    def _query_budget(self) -> "QueryBudget":
+        """What the queries of the run may cost."""
+        from restsource_dagster.engine.http.graphql_answers import QueryBudget
+
+        return QueryBudget(self._http.max_concurrency)
 
     @cached_property
     def _tls(self) -> TlsFiles | None:
@@ -410,9 +419,20 @@ def _limits_of(connector: Connector) -> Iterator[RequestLimit]:
             yield RequestLimit(limit.requests, limit.seconds, limit.match, sender)
 
 
-def _shared_log(http: HttpSettings, state_dir: Path) -> RequestLog | None:
+def _file_format(endpoint: Endpoint, http: HttpSettings) -> "FileFormat | None":
+    """Return how bodies on the disk are read; None if no body goes there."""
+    if endpoint.response is None:
+        return None
+    from restsource_dagster.engine.paging.file_records import FileFormat
+
+    return FileFormat(endpoint.response, endpoint.data_selector, http.max_response_mb)
+
+
+def _shared_log(http: HttpSettings, state_dir: Path) -> "RequestLog | None":
     if http.shared is None:
         return None
+    from restsource_dagster.engine.http.request_log import RequestLog
+
     # since 1970, which all processes agree on
     return RequestLog(time.time, state_dir / "requests" / f"{http.shared}.sqlite")
 
@@ -421,4 +441,6 @@ def _graphql_action(
     response: requests.Response, actions: Sequence[ResponseAction]
 ) -> ActionName | None:
     """Return the action of the file, and else that a throttled query is sent again."""
+    from restsource_dagster.engine.http.graphql_answers import is_throttled
+
     return matching_action(response, actions) or ("retry" if is_throttled(response) else None)

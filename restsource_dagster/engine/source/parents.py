@@ -22,13 +22,9 @@ from restsource_dagster.engine.errors import (
     ResponseError,
 )
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.incremental.family_cursors import (
-    FamilyCursors,
-    parent_key,
-)
-from restsource_dagster.engine.incremental.row_filter import (
-    SeenRecord,
-)
+from restsource_dagster.engine.incremental.cursor_state import parent_key
+from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
+from restsource_dagster.engine.incremental.row_filter import SeenRecord
 from restsource_dagster.engine.incremental.unfinished import (
     LeftParent,
     fingerprint_of,

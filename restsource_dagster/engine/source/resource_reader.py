@@ -6,7 +6,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 
@@ -23,7 +23,6 @@ from restsource_dagster.engine.incremental.family_cursors import (
     FamilyCursors,
     OpenRowFilter,
 )
-from restsource_dagster.engine.incremental.open_token import OpenToken
 from restsource_dagster.engine.incremental.row_filter import (
     CursorReader,
     PlaceholderCursor,
@@ -45,16 +44,19 @@ from restsource_dagster.engine.plan.resource_plan import (
 )
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
-from restsource_dagster.engine.source.export_job import ExportJobs
 from restsource_dagster.engine.source.parents import (
     LastParents,
     ParentQueue,
     ParentTracker,
     PendingParent,
 )
-from restsource_dagster.engine.source.record_steps import RecordSteps
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.incremental.open_token import OpenToken
+    from restsource_dagster.engine.source.export_job import ExportJobs
+    from restsource_dagster.engine.source.record_steps import RecordSteps
 
 __all__ = [
     "ResourceReader",
@@ -78,7 +80,8 @@ class ResourceReader:
     endpoint: EndpointReader
     cursors: FamilyCursors
     parents: ParentTracker
-    steps: RecordSteps
+    steps: "RecordSteps | None"
+    """What the file does with the records; None if nothing."""
     sanitizer: RecordSanitizer
     column_rules: ColumnRules
     watch: PagingWatch
@@ -86,7 +89,7 @@ class ResourceReader:
     part: LoadPart
     has_batches_below: bool = False
     """True if a resource below asks for the values of several parents in one call."""
-    jobs: ExportJobs | None = None
+    jobs: "ExportJobs | None" = None
     """Given if a call creates a job, whose file has the rows."""
 
     def placeholders(self, row_filter: RowFilter | None) -> PlaceholderCursor | None:
@@ -112,7 +115,7 @@ class ResourceReader:
         opened: OpenRowFilter | None,
         key: str = ROOT_CALL,
         parent_fields: Mapping[str, Any] | None = None,
-        token: OpenToken | None = None,
+        token: "OpenToken | None" = None,
         on_last_page: Callable[[], None] | None = None,
     ) -> Iterator[Records]:
         """Yield the new records of a call, page by page; save the cursor after the last page.
@@ -159,7 +162,7 @@ class ResourceReader:
         opened: OpenRowFilter | None,
         progress: CallProgress,
         parent_fields: Mapping[str, Any] | None,
-        token: OpenToken | None,
+        token: "OpenToken | None",
     ) -> Iterator[Records]:
         may_stop = opened is not None and opened.row_filter.may_finish_early
         read = self._read(call, opened, progress, may_stop=may_stop)
