@@ -56,6 +56,9 @@ def check(
     With --expanded, what a file with a template stands for is printed first; with --json it is in each
     file's `expanded`.
 
+    For a file with a template it names what a newer version of the template changes for tables that an earlier
+    one has loaded, as far as loads are noted in the state folder of this machine.
+
     With --fix, wrong names and values are replaced in the file, and nothing else is changed. The changes
     are printed as a diff, then the problems that are left.
 
@@ -95,6 +98,19 @@ class _CheckedFile:
     problems: tuple[Problem, ...]
     expanded: Mapping[str, Any] | None
     resources: tuple[_CheckedResource, ...]
+    template: "_UsedTemplate | None" = None
+
+
+@dataclass(frozen=True)
+class _UsedTemplate:
+    """The template of a file, and what is known of its loads."""
+
+    label: str
+    loaded: Mapping[str, str]
+    """Template and version of the last load by resource, as noted on this machine."""
+    has_changes: bool
+    state_dir: Path
+    """Where loads are noted."""
 
 
 def _check_paths(
@@ -110,14 +126,39 @@ def _check_paths(
 
 def _checked(file: LoadedFile, *, with_resources: bool) -> _CheckedFile:
     name = file.connector.name if file.connector else None
+    template, changed = _used_template(file)
     resources = file.connector.resources if file.connector and with_resources else ()
     return _CheckedFile(
         file.path,
         name,
-        file.problems,
+        tuple(sorted((*file.problems, *changed))),
         None if file.expanded is None else without_literal_secrets(file.expanded),
         tuple(_CheckedResource(each.name, each.line, each.disposition) for each in resources),
+        template,
     )
+
+
+def _used_template(file: LoadedFile) -> tuple[_UsedTemplate | None, tuple[Problem, ...]]:
+    """Return the template of a file, and what its changes mean for the tables, as warnings."""
+    if file.connector is None or file.connector.template is None:
+        return None, ()
+    # most files have no template
+    from restsource_dagster.connector.parsing.document import Document, read_document
+    from restsource_dagster.connector.template_changes import LoadedVersions, change_findings
+    from restsource_dagster.connector.templates import Template, find_template
+
+    label, name = file.connector.template, file.connector.name
+    template = find_template(label.partition(" ")[0], file.path.parent)
+    if not isinstance(template, Template):
+        return None, ()  # it was changed while the file was checked
+    state_dir = read_settings(None).state_dir
+    loaded = LoadedVersions(state_dir, name).read()
+    selected = [one.name for one in file.connector.resources if one.selected]
+    findings = list(change_findings(template, loaded, selected))
+    used = _UsedTemplate(label, loaded, bool(template.head.changes), state_dir)
+    document = read_document(file.path) if findings else None
+    located = map(document.located, findings) if isinstance(document, Document) else ()
+    return used, tuple(located)
 
 
 def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedFile]:
@@ -152,6 +193,7 @@ def _result_lines(files: Sequence[_CheckedFile], style: Style) -> Iterator[str]:
         yield from (_problem_line(problem, style) for problem in file.problems)
     for file in files:
         yield from _derived_dispositions(file, style)
+        yield from _unknown_loads(file)
     if not files:
         yield "There is no connector file here: a file that ends in .json, .yaml or .yml."
     # The last line: a long list of problems scrolls the first lines away.
@@ -181,6 +223,17 @@ def _derived_dispositions(file: _CheckedFile, style: Style) -> Iterator[str]:
     for resource in derived:
         name = style(printable(resource.name), bold=True)
         yield f"  {name}: {printable(resource.disposition.reason)}"
+
+
+def _unknown_loads(file: _CheckedFile) -> Iterator[str]:
+    """Yield what can't be known: whether an earlier version of the template has loaded the tables."""
+    used = file.template
+    if used is not None and used.has_changes and not used.loaded:
+        yield (
+            f"{printable(str(file.path))}: no load of {file.connector} is noted in "
+            f"{printable(str(used.state_dir))}. If another machine loads it, it isn't known here what "
+            f"{printable(used.label)} changes for its tables."
+        )
 
 
 def _count_problems(files: Sequence[_CheckedFile]) -> Mapping[str, int]:
@@ -217,6 +270,8 @@ def _file_as_json(file: _CheckedFile) -> Mapping[str, Any]:
         "connector": file.connector,
         "problems": [problem.as_dict() for problem in file.problems],
         "expanded": file.expanded,
+        "template": file.template
+        and {"version": file.template.label, "loaded": dict(file.template.loaded)},
         "resources": [
             {
                 "name": resource.name,

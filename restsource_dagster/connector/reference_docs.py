@@ -12,7 +12,7 @@ from typing import Any
 from restsource_dagster.connector.json_schema import connector_schema, file_schema
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.models.template_head import TemplateInput
+from restsource_dagster.connector.models.template_head import TemplateChange, TemplateInput
 from restsource_dagster.connector.templates import (
     Template,
     find_shipped_template,
@@ -441,6 +441,24 @@ An input without `default` is needed. A text that is nothing but `${input.NAME}`
 type; with the value `null`, the field is left out. An input is not needed in a file that overrides all that uses it,
 such as `client.auth` for another login. The metadata of each asset has the template's name and version
 (`template`). A template of your own comes before a shipped one of the same name.
+
+## A new version of a template
+
+When a template changes what is in tables that it has loaded before, give it a new `version`, and say so in `changes`:
+
+```json
+"version": "2",
+"changes": [
+  {"version": "2", "resources": ["orders"], "change": "`total` is a number of cents, no text."}
+]
+```
+
+Each load notes the version by resource in `RESTSOURCE_STATE_DIR/templates`. `restsource check` warns of the changes that
+came after it, before the next load makes them. Where loads run on another machine, `check` doesn't know what was
+loaded, and says so. To keep the tables as they are, copy the template of before into `configs/templates/`.
+
+| field of a change | what |
+|---|---|
 """
 
 
@@ -451,7 +469,12 @@ def templates_markdown() -> str:
         for name, field in TemplateInput.model_fields.items()
     ]
     sections = [_template_section(find_shipped_template(name)) for name in shipped_templates()]
-    head = [_TEMPLATES_INTRODUCTION + "\n".join(fields), _TEMPLATES_RULES, "## Shipped templates"]
+    changes = [
+        f"| `{name}` | {_cell(field.description or '')} |"
+        for name, field in TemplateChange.model_fields.items()
+    ]
+    rules = _TEMPLATES_RULES + "\n".join(changes)
+    head = [_TEMPLATES_INTRODUCTION + "\n".join(fields), rules, "\n## Shipped templates"]
     return "\n".join([*head, *sections])
 
 
@@ -475,6 +498,7 @@ def _template_section(template: Template) -> str:
             "\n| resource | key | cursor | rows |\n|---|---|---|---|",
             *rows,
             "",
+            *(f"- Version {each.version}: {each.change}" for each in template.head.changes),
             *(f"- {limit}" for limit in template.head.limits),
             "",
         ]

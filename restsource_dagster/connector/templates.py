@@ -15,7 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from restsource_dagster.connector.models.template_head import TemplateHead, TemplateInput
+from restsource_dagster.connector.models.template_head import (
+    TemplateHead,
+    TemplateInput,
+    version_number,
+)
 from restsource_dagster.connector.parsing.document import TEMPLATES_FOLDER, Document, read_document
 from restsource_dagster.connector.validation.diagnostics import (
     FieldPath,
@@ -51,7 +55,7 @@ _MERGED_FIELDS = frozenset(
     {"client", "http", "resource_defaults", "endpoint", "params", "headers", "json", "columns"}
 )
 _OWN_FIELDS = ("template", "inputs")
-_HEAD_FIELDS = ("title", "version", "documentation", "limits", "inputs")
+_HEAD_FIELDS = ("title", "version", "documentation", "limits", "changes", "inputs")
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "text": (str,),
@@ -168,6 +172,40 @@ def _template_findings(template: Template) -> Iterator[Finding]:
     resources = template.document.value.get("resources")
     if not isinstance(resources, list) or not all(map(_resource_name, resources)):
         yield Finding("/resources", "A template has a list of resources, each with a name")
+    else:
+        yield from _change_findings(template)
+
+
+def _change_findings(template: Template) -> Iterator[Finding]:
+    """Yield what is wrong with `changes`: versions that can't be compared, and unknown resources."""
+    changes = template.head.changes
+    latest = version_number(template.head.version)
+    if changes and latest is None:
+        yield Finding(
+            "/version",
+            "The version can't be compared with those of `changes`",
+            quoted_name(template.head.version),
+            "a number, such as 2 or 2.1",
+        )
+    for index, change in enumerate(changes):
+        at, number = ("changes", index), version_number(change.version)
+        if number is None or (latest is not None and number > latest):
+            yield Finding(
+                json_pointer((*at, "version")),
+                "No version of the template so far has this number",
+                quoted_name(change.version),
+                f"a number up to {template.head.version}"
+                if latest
+                else "a number, such as 2 or 2.1",
+            )
+        for place, name in enumerate(change.resources):
+            if name not in template.resources:
+                close = nearest_name(name, template.resources)
+                yield Finding(
+                    json_pointer((*at, "resources", place)),
+                    f"The template has no resource {quoted_name(name)}",
+                    fix=f'Write "{close}"' if close else "Leave it out",
+                )
 
 
 def _texts(value: Any, path: FieldPath) -> Iterator[tuple[FieldPath, str]]:

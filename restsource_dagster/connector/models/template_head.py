@@ -13,7 +13,7 @@ from restsource_dagster.connector.models.fields import (
     refuse_value,
 )
 
-__all__ = ["TemplateHead", "TemplateInput"]
+__all__ = ["TemplateChange", "TemplateHead", "TemplateInput", "version_number"]
 
 InputType = Literal["text", "number", "boolean"]
 _WARNED_BEFORE = timedelta(days=90)
@@ -70,6 +70,22 @@ class TemplateInput(FileModel):
         return f"{verb} on {end.isoformat()}", latest if self.ends[latest] > end else None
 
 
+def version_number(version: str) -> tuple[int, ...] | None:
+    """Return a version such as `2` or `2.1` as numbers, which compare as versions do; None for any other text."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None
+
+
+class TemplateChange(FileModel):
+    """What a version of a template changes for tables that an earlier one has loaded."""
+
+    version: Text = Field(description="The version that brings the change, such as `2` or `2.1`.")
+    resources: list[Text] = Field(
+        default=[], description="The resources whose tables it changes. If left out, all."
+    )
+    change: Text = Field(description="What is different in the tables from then on.")
+
+
 class TemplateHead(FileModel):
     """The fields of a template that a connector file doesn't have."""
 
@@ -79,6 +95,11 @@ class TemplateHead(FileModel):
         default=None, description="The page of the API that the template follows."
     )
     limits: list[Text] = Field(default=[], description="What is known not to work.")
+    changes: list[TemplateChange] = Field(
+        default=[],
+        description="What its versions have changed for tables. `check` tells those that came after the version "
+        "of the last load.",
+    )
     inputs: dict[str, TemplateInput] = Field(
         default={}, description="The inputs by name, each used as `${input.NAME}`."
     )

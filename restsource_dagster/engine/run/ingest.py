@@ -114,7 +114,19 @@ def ingest(
         possible = [family for family in families if run.is_supported(family)]
         prefetch = FamilyPrefetch(run, possible, overrides)
         prefetch.start()
-        yield from _load_groups(families, run, prefetch)
+        for outcome in _load_groups(families, run, prefetch):
+            _note_template(connector, settings, outcome)
+            yield outcome
+
+
+def _note_template(connector: Connector, settings: Settings, outcome: Outcome) -> None:
+    """Note which version of its template has loaded a resource, for `check`."""
+    if connector.template is None or outcome.failed:
+        return
+    # most files have no template
+    from restsource_dagster.connector.template_changes import LoadedVersions
+
+    LoadedVersions(settings.state_dir, connector.name).note(outcome.resource, connector.template)
 
 
 def _load_groups(

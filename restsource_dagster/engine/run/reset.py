@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.template_changes import LoadedVersions
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
 from restsource_dagster.engine.destination.pipeline import PipelineManager
@@ -58,6 +59,8 @@ def reset_resources(
         names = resources or [one.name for one in connector.resources]
         forget_jobs(settings.state_dir, connector.name, names)
         dropped = _drop_tables(connector, resources, settings, progress, folder)
+        # a table that is loaded anew has nothing of an earlier version
+        LoadedVersions(settings.state_dir, connector.name).forget(names)
     for name in resources or ():
         kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]
         if kept:
