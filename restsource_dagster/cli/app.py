@@ -25,6 +25,7 @@ _COMMANDS = {
     "new": ("new_command", "new"),
     "preview": ("preview_command", "preview_command"),
     "forecast": ("forecast_command", "forecast_command"),
+    "grade": ("grade_command", "grade_command"),
     "mcp": ("mcp_command", "mcp"),
     "import": ("import_command", "import_connector"),
     "build": ("build_command", "build"),

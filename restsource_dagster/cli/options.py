@@ -8,6 +8,7 @@ import typer
 __all__ = [
     "AllowOption",
     "ApiKeyOption",
+    "AttacksOption",
     "BasicOption",
     "BearerOption",
     "BrowserOption",
@@ -32,6 +33,7 @@ __all__ = [
     "NameArgument",
     "NameOrFileArgument",
     "NewNameArgument",
+    "OfflineOption",
     "OutOption",
     "PagesOption",
     "PathsArgument",
@@ -369,5 +371,20 @@ StopAfterOption = Annotated[
         metavar="MINUTES",
         text="End when no page was open for so many minutes. 60 if left out; 0: never.",
         min=0,
+    ),
+]
+OfflineOption = Annotated[
+    bool,
+    _option(
+        "--offline",
+        text="Ask the API for nothing: rows have the fields that the file names.",
+    ),
+]
+AttacksOption = Annotated[
+    str | None,
+    _option(
+        "--attacks",
+        metavar="NAMES",
+        text="Only these attacks, such as late,tie. By default all.",
     ),
 ]

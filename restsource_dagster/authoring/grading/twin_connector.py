@@ -1,0 +1,366 @@
+"""Makes the twin of a connector: its resources as tables of a twin, and what of it no twin can be."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+from restsource_dagster.authoring.grading.attacks import Attack
+from restsource_dagster.authoring.grading.twin_api import (
+    SECRET,
+    SINCE_PARAM,
+    PagingForm,
+    TwinTable,
+)
+from restsource_dagster.authoring.grading.twin_rows import (
+    CannotModelError,
+    TwinCursor,
+    TwinShape,
+    twin_cursor,
+    value_at,
+)
+from restsource_dagster.authoring.importing.param_names import (
+    OFFSET_PARAMS,
+    PAGE_PARAMS,
+    is_named,
+)
+from restsource_dagster.connector.env_references import default_of
+from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
+from restsource_dagster.connector.models.fields import FileModel
+from restsource_dagster.connector.models.paginators import (
+    CursorPaginator,
+    HeaderCursorPaginator,
+    HeaderLinkPaginator,
+    JsonLinkPaginator,
+    OffsetPaginator,
+    PageNumberPaginator,
+    SinglePagePaginator,
+)
+from restsource_dagster.engine.preview.previewed import PreviewedResource
+
+__all__ = [
+    "TwinResource",
+    "option_that_helps",
+    "read_twin_auth",
+    "twin_connector",
+    "twin_resource",
+]
+
+Model = TypeVar("Model", bound=FileModel)
+_PAGE_SIZE = 5
+_MAX_PAGES = 50
+_VERSIONED = ("scd2", "cdc")
+_SHORT_FORMS: Mapping[str, Any] = {
+    "json_link": JsonLinkPaginator(type="json_link"),
+    "json_response": JsonLinkPaginator(type="json_link"),
+    "header_link": HeaderLinkPaginator(type="header_link"),
+    "header_cursor": HeaderCursorPaginator(type="header_cursor"),
+    "cursor": CursorPaginator(type="cursor"),
+    "page_number": PageNumberPaginator(type="page_number"),
+    "single_page": SinglePagePaginator(type="single_page"),
+}
+
+
+@dataclass(frozen=True)
+class TwinResource:
+    """A resource that a twin can be made of."""
+
+    resource: Resource
+    paginator: Any
+    paging: PagingForm
+    shape: TwinShape
+
+    def table(self, name: str, attack: Attack) -> TwinTable:
+        """Return a table of the twin."""
+        cursor = self.resource.endpoint.cursor
+        return TwinTable(
+            name,
+            self.shape,
+            self.paging,
+            attack,
+            order=cursor.row_order if cursor else None,
+            filters=self.resource.endpoint.sends_start,
+            since_param=_since_param(self.resource),
+        )
+
+    def under(self, name: str) -> Resource:
+        """Return the resource as it loads a table of the twin."""
+        endpoint = self.resource.endpoint
+        params = dict(endpoint.params or {})
+        if (
+            endpoint.sends_start
+            and self.shape.cursor
+            and _since_param(self.resource) == SINCE_PARAM
+        ):
+            form = "" if self.shape.cursor.step == "1" else ":iso8601"
+            params[SINCE_PARAM] = f"{{incremental.start_value{form}}}"
+        changed = {
+            "path": f"{name}/{endpoint.path.strip('/')}",
+            "params": params,
+            "paginator": self.paginator,
+        }
+        hints = self.resource.hints
+        return replace(
+            self.resource,
+            name=name,
+            table=name,
+            endpoint=_changed(endpoint, changed, without=("auth",)),
+            hints=_changed(hints, {"table_name": name}),
+            foreign_endpoint=None,
+            backfill=None,
+            http=None,
+            selected=True,
+        )
+
+
+def twin_connector(connector: Connector, url: str, resources: Sequence[Resource]) -> Connector:
+    """Return a connector that loads these resources from the twin. It refers to no secret."""
+    login = read_twin_auth(connector)[0]
+    client = _changed(
+        connector.client,
+        {"base_url": url, **({"auth": login} if login else {})},
+        without=("auth", "tls", "paginator"),
+    )
+    http = _changed(
+        connector.http,
+        {"max_pages": _MAX_PAGES, "timeout_seconds": 10.0},
+        without=("requests_per_second", "rate_limits", "shared"),
+    )
+    values = {name: default_of(name) or SECRET for name in connector.references}
+    made = replace(
+        connector, name="twin", client=client, http=http, resources=tuple(resources), template=None
+    )
+    return replace(made.resolved(values), references=frozenset())
+
+
+def _changed(model: Model, changes: Mapping[str, Any], without: Collection[str] = ()) -> Model:
+    """Return a model with other fields; those of `without` have their defaults."""
+    kept = {name: value for name, value in model.given.items() if name not in without}
+    return type(model).of({**kept, **changes})
+
+
+def read_twin_auth(connector: Connector) -> tuple[Any, str | None]:
+    """Return the login of the twin, and what it leaves out of the file's, in words."""
+    auth = connector.client.auth
+    if isinstance(auth, BearerAuth):
+        return _changed(auth, {"token": SECRET}), None
+    if isinstance(auth, ApiKeyAuth):
+        return _changed(auth, {"api_key": SECRET}), None
+    if isinstance(auth, HttpBasicAuth):
+        return _changed(auth, {"username": SECRET, "password": SECRET}), None
+    if auth is None:
+        return None, None
+    kind = auth if isinstance(auth, str) else auth.type
+    return None, f"the login `{kind}`: the twin asks for none"
+
+
+def twin_resource(
+    connector: Connector, resource: Resource, seen: PreviewedResource | None
+) -> TwinResource:
+    """Return what a twin serves for a resource. Raises `CannotModelError` with all that it can't be."""
+    reasons = list(_reasons(resource))
+    if reasons:
+        raise CannotModelError("; ".join(reasons))
+    endpoint = resource.endpoint
+    paginator = _paginator_of(connector, resource, seen)
+    paging = _with_records(_paging_form(paginator, seen), endpoint.data_selector)
+    prototypes = _prototypes(resource, seen)
+    cursor = _cursor_of(resource, prototypes)
+    for name in resource.primary_key:
+        value_at(prototypes[0], name)
+    if isinstance(paginator, OffsetPaginator):
+        paginator = _changed(paginator, {"limit": _PAGE_SIZE})
+    return TwinResource(
+        resource, paginator, paging, TwinShape(prototypes, resource.primary_key, cursor)
+    )
+
+
+def _reasons(resource: Resource) -> Iterator[str]:
+    """Yield what a twin can't do for a resource."""
+    endpoint = resource.endpoint
+    disposition = resource.disposition
+    known = {
+        f"it depends on `{resource.parent}`": resource.parent is not None,
+        "GraphQL": endpoint.graphql,
+        "an export's `job`": endpoint.job,
+        "a request with a body": resource.method != "GET" or endpoint.json_ or endpoint.data,
+        "calls for each of `for_each`": endpoint.for_each,
+        "answers that are no JSON (`response`)": endpoint.response,
+        "a token in place of a cursor": endpoint.token,
+        "a path that is a URL": "://" in endpoint.path,
+        "a path with a placeholder": "{" in endpoint.path,
+        "`rename_from`": resource.rename_from,
+        f"`{disposition.strategy}`, which keeps versions": disposition.strategy in _VERSIONED,
+        "`write_disposition` `skip`": disposition.value == "skip",
+    }
+    yield from (reason for reason, applies in known.items() if applies)
+    if (cursor := endpoint.cursor) is not None:
+        ends = cursor.end_value is not None or endpoint.sends_end
+        if cursor.window or ends or cursor.last_value_func == "min":
+            yield "a cursor with `window`, with an end, or that falls"
+
+
+def _paginator_of(connector: Connector, resource: Resource, seen: PreviewedResource | None) -> Any:
+    given = resource.endpoint.paginator or connector.client.paginator
+    made = _SHORT_FORMS.get(given, given) if isinstance(given, str) else given
+    if made is None or isinstance(made, str) or made.type == "auto":
+        if seen is not None and seen.paging.verdict == "single page":
+            return _SHORT_FORMS["single_page"]
+        raise CannotModelError("its paginator is found out from answers; name it in the file")
+    if getattr(made, "max_rows", None):
+        raise CannotModelError("`max_rows`")
+    return made
+
+
+def _paging_form(paginator: Any, seen: PreviewedResource | None) -> PagingForm:
+    """Return how the twin pages. Raises `CannotModelError`."""
+    for name in ("page_body_path", "offset_body_path", "cursor_body_path"):
+        if getattr(paginator, name, None):
+            raise CannotModelError(f"`{name}`")
+    if getattr(paginator, "offset", None):
+        raise CannotModelError("an offset that does not start at 0")
+    form = PagingForm(
+        "",
+        has_more_path=getattr(paginator, "has_more_path", None),
+        end_path=getattr(paginator, "end_path", None),
+        total_header=getattr(paginator, "total_header", None),
+        total_path=_total_path(paginator, seen),
+        is_positional=_has_positional_links(seen),
+    )
+    made = _numbered_form(paginator, form) or _linked_form(paginator, form)
+    if made is None:
+        raise CannotModelError("its paginator")
+    return made
+
+
+def _numbered_form(paginator: Any, form: PagingForm) -> PagingForm | None:
+    if isinstance(paginator, SinglePagePaginator):
+        return replace(form, kind="single", is_positional=True)
+    if isinstance(paginator, PageNumberPaginator):
+        first = paginator.base_page if paginator.page is None else paginator.page
+        param = paginator.page_param or "page"
+        return replace(form, kind="page", param=param, first=first or 0, is_positional=True)
+    if isinstance(paginator, OffsetPaginator):
+        param = paginator.offset_param or "offset"
+        return replace(form, kind="offset", param=param, is_positional=True)
+    return None
+
+
+def _linked_form(paginator: Any, form: PagingForm) -> PagingForm | None:
+    if isinstance(paginator, CursorPaginator):
+        param, path = paginator.cursor_param or "cursor", paginator.cursor_path
+        return replace(form, kind="cursor", param=param, next_path=path, is_positional=False)
+    if isinstance(paginator, HeaderCursorPaginator):
+        param, header = paginator.cursor_param or "cursor", paginator.cursor_key or "next"
+        return replace(
+            form, kind="header_cursor", param=param, next_header=header, is_positional=False
+        )
+    if isinstance(paginator, JsonLinkPaginator):
+        return replace(form, kind="link", next_path=paginator.next_url_path)
+    if isinstance(paginator, HeaderLinkPaginator):
+        header, relation = paginator.next_url_header or "", paginator.links_next_key or "next"
+        return replace(form, kind="header_link", next_header=header, relation=relation)
+    return None
+
+
+def _total_path(paginator: Any, seen: PreviewedResource | None) -> str | None:
+    """Return where the twin states its total: where the file says, or where the API was seen to do it."""
+    path: str | None = getattr(paginator, "total_path", None)
+    is_named = "total_path" in getattr(paginator, "model_fields_set", ())
+    return path if is_named or (seen is not None and seen.paging.total is not None) else None
+
+
+def _has_positional_links(seen: PreviewedResource | None) -> bool:
+    """True if links name the number of a page or row. Without a preview it is assumed: it is the worst."""
+    if seen is None or len(seen.requests) < 2:
+        return True
+    for name, value in parse_qsl(urlsplit(seen.requests[1].url).query):
+        if value.isdigit() and is_named(name, (*PAGE_PARAMS, *OFFSET_PARAMS)):
+            return True
+    return False
+
+
+def _with_records(paging: PagingForm, selector: str | None) -> PagingForm:
+    """Return the paging with the path of the records. Raises `CannotModelError`."""
+    needs_object = paging.kind in ("cursor", "link") or any(
+        (paging.total_path, paging.has_more_path, paging.end_path)
+    )
+    path = (selector or "").removeprefix("$").removeprefix(".").removesuffix("[*]")
+    if not path and needs_object:
+        if selector:
+            raise CannotModelError(f"the selector `{selector}` beside fields of the paging")
+        path = "data"
+    for part in (path, paging.next_path, paging.total_path, paging.has_more_path, paging.end_path):
+        if part:
+            value_at({}, part)
+    return replace(paging, records_path=path)
+
+
+_OFFLINE_VALUES: Mapping[str, Any] = {
+    "bigint": 1,
+    "double": 1.5,
+    "bool": True,
+    "decimal": "1.5",
+    "date": "2024-01-01",
+    "timestamp": "2024-01-01T00:00:00Z",
+    "json": {"a": 1},
+}
+
+
+def _prototypes(resource: Resource, seen: PreviewedResource | None) -> Sequence[Mapping[str, Any]]:
+    records = [one for one in (seen.records if seen else ()) if isinstance(one, Mapping)]
+    if records:
+        return records
+    columns = resource.hints.columns_by_name
+    return [
+        {
+            name: _OFFLINE_VALUES.get(str(column.data_type), "text")
+            for name, column in columns.items()
+        }
+    ]
+
+
+def _cursor_of(resource: Resource, prototypes: Sequence[Mapping[str, Any]]) -> TwinCursor | None:
+    cursor = resource.endpoint.cursor
+    if cursor is None:
+        return None
+    return twin_cursor(cursor, value_at(prototypes[0], cursor.paths[0]), datetime.now(UTC))
+
+
+def _since_param(resource: Resource) -> str:
+    """Return the param that tells the twin where rows start."""
+    cursor = resource.endpoint.cursor
+    return (cursor.start_param if cursor else None) or SINCE_PARAM
+
+
+def option_that_helps(twin: TwinResource, attack: Attack, *, is_doubled: bool) -> str:
+    """Return which option of the file keeps the table right under an attack that it did not survive."""
+    endpoint, cursor = twin.resource.endpoint, twin.resource.endpoint.cursor
+    is_open = cursor is not None and cursor.range_start == "open"
+    lag = twin.shape.cursor.late_by if twin.shape.cursor else 0
+    # the first that applies
+    options = {
+        "leave out the action of `response_actions` that takes this status for an answer": (
+            attack.fault in ("429", "500") and endpoint.response_actions
+        ),
+        "leave out `stop_when_repeated`: a page that comes again is then an error": (
+            attack.fault in ("repeat", "stuck")
+            and getattr(twin.paginator, "stop_when_repeated", None)
+        ),
+        "a `primary_key`: rows that come again are merged": (
+            is_doubled and not twin.resource.primary_key
+        ),
+        "`write_disposition`: `merge`, so that rows that come again are merged": is_doubled,
+        "`incremental.range_start`: `closed`: rows of the last moment are asked for again": (
+            is_open and attack.name in ("tie", "change")
+        ),
+        f"`incremental.lag`: as long as rows can be late; {lag} for the row of this attack": (
+            attack.name == "late"
+        ),
+        "a paginator whose next page is named by a cursor, if the API has one; or `write_disposition`: "
+        "`replace`, with which the next run has all rows": attack.name == "delete",
+        "a `primary_key` and `incremental.lag`: the last rows are asked for again and merged": True,
+    }
+    return next(text for text, applies in options.items() if applies)
