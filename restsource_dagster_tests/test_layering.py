@@ -48,7 +48,7 @@ ENGINE_ORDER = (
 """The parts of the engine: each imports only those before it."""
 
 
-DRAWN = ("page.py", "editor_pane.py", "result_pane.py", "web_server.py")
+DRAWN = ("page.py", "editor_pane.py", "new_pane.py", "result_pane.py", "web_server.py")
 """The files of the builder that draw the page or serve it; the others are its state, without a browser."""
 
 

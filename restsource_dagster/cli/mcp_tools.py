@@ -28,16 +28,17 @@ from restsource_dagster.authoring.assistant_access import (
 from restsource_dagster.authoring.importing.import_source import import_source
 from restsource_dagster.authoring.importing.imported_api import EnvVariables
 from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
-from restsource_dagster.cli.app import main
-from restsource_dagster.cli.common import find_resources, read_settings
-from restsource_dagster.cli.import_command import import_as_dict
-from restsource_dagster.cli.new_from_url import (
+from restsource_dagster.authoring.typed_login import (
     LoginOptions,
-    draft_as_dict,
+    TypedLoginError,
     read_auth,
     read_headers,
     url_without_secrets,
 )
+from restsource_dagster.cli.app import main
+from restsource_dagster.cli.common import find_resources, read_settings
+from restsource_dagster.cli.import_command import import_as_dict
+from restsource_dagster.cli.new_from_url import draft_as_dict
 from restsource_dagster.cli.output import EXIT_FAILED, stdout_to_stderr
 from restsource_dagster.connector.env_references import MissingReferencesError, find_references
 from restsource_dagster.connector.json_schema import connector_schema
@@ -342,6 +343,7 @@ def answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
         MissingReferencesError,
         IngestError,
         typer.BadParameter,
+        TypedLoginError,
     ) as error:
         made = {"error": getattr(error, "message", None) or str(error)}
         redactor = tools.access.redactor

@@ -9,9 +9,11 @@ from typing import Any
 
 import typer
 
+from restsource_dagster.authoring.template_draft import template_file, typed_input
+from restsource_dagster.authoring.typed_login import LoginOptions
 from restsource_dagster.cli.common import read_settings
 from restsource_dagster.cli.env_file import add_to_env
-from restsource_dagster.cli.new_from_url import LoginOptions, write_from_url
+from restsource_dagster.cli.new_from_url import write_from_url
 from restsource_dagster.cli.options import (
     ApiKeyOption,
     BasicOption,
@@ -38,9 +40,6 @@ from restsource_dagster.connector.templates import (
 from restsource_dagster.connector.validation.diagnostics import nearest_name, printable
 
 __all__ = ["new"]
-
-_SCHEDULE = {"mode": "hours", "interval": 1}
-_FALSE_WORDS = frozenset({"false", "no", "0"})
 
 
 def new(
@@ -156,13 +155,8 @@ def _write_from_template(
     as_json: bool,
 ) -> None:
     used = _find(template, path.parent)
-    values, secrets = _choose_inputs(name, used, _given(inputs, used))
-    value = {
-        "template": template,
-        "inputs": values,
-        "schedule": _SCHEDULE,
-        **({"resources": list(resources)} if resources else {}),
-    }
+    given = _with_asked(used, _given(inputs, used))
+    value, secrets = template_file(name, used, given, resources)
     # "x": never over a file that was made meanwhile
     with path.open("x", encoding="utf-8") as file:
         file.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -201,40 +195,23 @@ def _given(texts: Sequence[str], template: Template) -> Mapping[str, Any]:
 
 
 def _typed(name: str, text: str, expected: TemplateInput) -> Any:
-    if expected.type == "number":
-        try:
-            return int(text)
-        except ValueError:
-            try:
-                return float(text)
-            except ValueError:
-                raise typer.BadParameter(f"{name} is a number", param_hint="--input") from None
-    if expected.type == "boolean":
-        return text.lower() not in _FALSE_WORDS
-    return text
+    try:
+        return typed_input(text, expected)
+    except ValueError:
+        raise typer.BadParameter(f"{name} is a number", param_hint="--input") from None
 
 
-def _choose_inputs(
-    name: str, template: Template, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the inputs of the file, and the values of its variables; an empty one is to be filled in.
+def _with_asked(template: Template, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the inputs with those that a person was asked for.
 
-    Raises `typer.BadParameter` if an input is missing and there is no terminal to ask at.
+    Raises `typer.BadParameter` if one is missing and there is no terminal to ask at.
     """
-    values: dict[str, Any] = {}
-    secrets: dict[str, str] = {}
-    for key, expected in template.head.inputs.items():
-        value = given.get(key)
-        if value is None and expected.is_needed:
-            value = _ask(key, expected)
-        if value is None:
-            continue
-        if expected.secret and not str(value).startswith("${"):
-            variable = f"{name}_{key}".upper()
-            values[key], secrets[variable] = f"${{{variable}}}", str(value)
-        else:
-            values[key] = value
-    return values, secrets
+    return {
+        key: _ask(key, expected)
+        if given.get(key) is None and expected.is_needed
+        else given.get(key)
+        for key, expected in template.head.inputs.items()
+    }
 
 
 def _ask(key: str, expected: TemplateInput) -> Any:

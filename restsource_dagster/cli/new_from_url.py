@@ -3,15 +3,21 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import typer
 from dotenv import load_dotenv
 
-from restsource_dagster.authoring.importing.imported_api import EnvVariables, looks_like_secret
+from restsource_dagster.authoring.importing.imported_api import EnvVariables
+from restsource_dagster.authoring.typed_login import (
+    LoginOptions,
+    TypedLoginError,
+    read_auth,
+    read_headers,
+    url_without_secrets,
+)
 from restsource_dagster.cli.env_file import add_to_env
 from restsource_dagster.cli.output import (
     EXIT_FAILED,
@@ -31,27 +37,9 @@ if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.guesses import Guess
     from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft
 
-__all__ = [
-    "LoginOptions",
-    "draft_as_dict",
-    "read_auth",
-    "read_headers",
-    "url_without_secrets",
-    "write_from_url",
-]
+__all__ = ["draft_as_dict", "write_from_url"]
 
-_REFERENCE = "${"
 _REPORTS = "reports"
-
-
-@dataclass(frozen=True)
-class LoginOptions:
-    """The options of the command line that say how to authenticate, as they were typed."""
-
-    bearer: str | None = None
-    basic: str | None = None
-    api_key: str | None = None
-    headers: tuple[str, ...] = ()
 
 
 def write_from_url(
@@ -65,10 +53,13 @@ def write_from_url(
     # as in `run`: dlt looks secrets up in the environment
     load_dotenv(Path.cwd() / ".env", override=True)
     variables = EnvVariables(name)
-    asked = url_without_secrets(url, variables)
     from restsource_dagster.authoring.url_draft import ApiLogin
 
-    block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
+    try:
+        asked = url_without_secrets(url, variables)
+        block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
+    except TypedLoginError as error:
+        raise typer.BadParameter(str(error), param_hint=error.option) from None
     environment = read_environment()
     _ask_missing(asked, block, variables, environment)
     known = {**environment, **{key: text for key, text in variables.values().items() if text}}
@@ -105,69 +96,6 @@ def _ask_api(
                 name, url, login=login, settings=settings, environment=environment, end=end
             )
     return draft, end.reason == INTERRUPTED
-
-
-def url_without_secrets(url: str, variables: EnvVariables) -> str:
-    """Return the URL with references in place of params that may be secrets.
-
-    Raises `typer.BadParameter` for what is no URL, and for one with a password.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise typer.BadParameter("write it with https:// or http://", param_hint="--url")
-    if "@" in parts.netloc:
-        raise typer.BadParameter("give the password with --basic", param_hint="--url")
-    params = [
-        (key, _hidden(key, text, variables) if looks_like_secret(key, text) else text)
-        for key, text in parse_qsl(parts.query, keep_blank_values=True)
-    ]
-    # references stay readable; the engine encodes what it sends
-    query = urlencode(params, safe="${}:/,[]")
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
-
-
-def _hidden(suffix: str, text: str, variables: EnvVariables) -> str:
-    """Return a text as the file has it: a reference as it is, anything else by a new one."""
-    return text if _REFERENCE in text else variables.reference(suffix, text)
-
-
-def read_auth(login: LoginOptions, variables: EnvVariables) -> Mapping[str, Any] | None:
-    """Return the block `auth`. Raises `typer.BadParameter` for two logins, or a broken one."""
-    given = [one for one in (login.bearer, login.basic, login.api_key) if one is not None]
-    if len(given) > 1:
-        raise typer.BadParameter("give one of --bearer, --basic and --api-key", param_hint="login")
-    if login.bearer is not None:
-        return {"type": "bearer", "token": _hidden("token", login.bearer, variables)}
-    if login.basic is not None:
-        user, colon, password = login.basic.partition(":")
-        if not colon:
-            raise typer.BadParameter("write USER:PASSWORD", param_hint="--basic")
-        hidden = _hidden("password", password, variables)
-        return {"type": "http_basic", "username": user, "password": hidden}
-    if login.api_key is not None:
-        key, equals, text = login.api_key.partition("=")
-        if not equals or not key.removeprefix("?"):
-            raise typer.BadParameter("write NAME=KEY, or ?NAME=KEY", param_hint="--api-key")
-        return {
-            "type": "api_key",
-            "name": key.removeprefix("?"),
-            "api_key": _hidden("key", text, variables),
-            "location": "query" if key.startswith("?") else "header",
-        }
-    return None
-
-
-def read_headers(login: LoginOptions, variables: EnvVariables) -> Mapping[str, str]:
-    """Return the headers of a login. Raises `typer.BadParameter` for one without a value."""
-    headers = {}
-    for given in login.headers:
-        key, separator, text = given.partition("=" if "=" in given.partition(":")[0] else ":")
-        if not separator:
-            raise typer.BadParameter(f"{printable(given)}: write NAME=VALUE", param_hint="--header")
-        text = text.strip()
-        is_secret = looks_like_secret(key, text) or key.lower() in ("authorization", "cookie")
-        headers[key.strip()] = _hidden(key, text, variables) if is_secret else text
-    return headers
 
 
 def _ask_missing(

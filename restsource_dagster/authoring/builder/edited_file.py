@@ -43,6 +43,8 @@ class EditedFile:
     text: str
     """With a line feed at the ends of lines, as editors have it."""
     line_end: str = "\n"
+    notice: str = ""
+    """What a person should know when it is opened first."""
     _loaded: tuple[str, LoadedFile] | None = None
 
     @classmethod

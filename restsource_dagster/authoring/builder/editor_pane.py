@@ -60,7 +60,7 @@ class EditorPane:
         ui.timer(_CHECK_SECONDS, self._check)
 
     def _add_help(self) -> None:
-        ui.run_javascript(f"window.addEditorHelp({self._editor.id}, 'file')")
+        ui.run_javascript(f"window.addEditorHelp({self._editor.id})")
 
     def show_text(self) -> None:
         """Show the text of the file after something else than typing has changed it."""
@@ -102,6 +102,10 @@ class EditorPane:
 
     @ui.refreshable_method
     def _notices(self) -> None:
+        if self._file.notice:
+            with ui.element("div").classes("notice"):
+                ui.label(self._file.notice).classes("grow small")
+                ui.button("OK", on_click=self._forget_notice).props("flat dense")
         if self._conflict is not None:
             with ui.element("div").classes("notice"):
                 ui.label(
@@ -120,6 +124,10 @@ class EditorPane:
                 for name in self._file.resources[:3] if connector else ():
                     target = f"{self._workspace.dagster}/assets/{connector.name}/{name}"  # type: ignore[union-attr]
                     ui.link(name, target, new_tab=True).classes("small")
+
+    def _forget_notice(self) -> None:
+        self._file.notice = ""
+        self._notices.refresh()
 
     def _show_conflict(self) -> None:
         with ui.dialog(value=True), ui.card().style("min-width: 700px"):

@@ -1,5 +1,7 @@
 """The builder's page: the list of connectors, the editor beside it, and what the API answers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from pydantic import BaseModel
 
 from restsource_dagster.authoring.builder.edited_file import FileNotOpenedError
 from restsource_dagster.authoring.builder.editor_pane import EditorPane
+from restsource_dagster.authoring.builder.new_pane import NewFilePane
 from restsource_dagster.authoring.builder.result_pane import ResultPane
 from restsource_dagster.authoring.builder.schema_help import help_at
 from restsource_dagster.authoring.builder.workspace import ConnectorRuns, ListedFile, Workspace
@@ -24,7 +27,6 @@ class HelpRequest(BaseModel):
 
     text: str
     position: int
-    path: str = ""
 
 
 class BuilderPage:
@@ -39,6 +41,7 @@ class BuilderPage:
         application.post("/help")(self._help)
         ui.page("/")(self.draw)
         ui.page("/open/{name}")(self.draw)
+        ui.page("/new")(self.draw_new)
 
     def _help(self, asked: HelpRequest) -> dict[str, object]:
         encoded = asked.text.encode("utf-16-le", "surrogatepass")
@@ -53,6 +56,17 @@ class BuilderPage:
 
     def draw(self, name: str = "") -> None:
         """Draw the page with a connector open; without a name with none."""
+        with self._frame(name) as listed:
+            self._draw_work(name, listed)
+
+    def draw_new(self) -> None:
+        """Draw the page on which a new file begins."""
+        with self._frame(""):
+            NewFilePane(self._workspace).draw()
+
+    @contextmanager
+    def _frame(self, name: str) -> "Iterator[_ConnectorList]":
+        """Draw what all pages have; the block draws the rest."""
         ui.add_css((_FOLDER / "page.css").read_text(encoding="utf-8"))
         script = (_FOLDER / "editor_help.js").read_text(encoding="utf-8")
         ui.add_body_html(f'<script type="module">{script}</script>')
@@ -63,14 +77,16 @@ class BuilderPage:
                 listed.draw()
             work = ui.element("div").classes("work")
         with work:
-            self._draw_work(name, listed)
+            yield listed
 
     def _draw_work(self, name: str, listed: "_ConnectorList") -> None:
         path = next((one for one in self._workspace.paths if one.stem == name), None)
         if not name or path is None:
             _say(
-                f"There is no connector {name}." if name else "Choose a connector on the left.",
-                f"They are the files in {self._workspace.settings.configs}.",
+                f"There is no connector {name}."
+                if name
+                else "Choose a connector, or make a new one.",
+                f"Connectors are the files in {self._workspace.settings.configs}.",
             )
             return
         try:
@@ -109,6 +125,8 @@ class _ConnectorList:
     def draw(self) -> None:
         with ui.element("div").classes("bar"):
             ui.label("Connectors").classes("grow").style("font-weight: 600")
+            button = ui.button("New", on_click=lambda: ui.navigate.to("/new"))
+            button.props("outline dense padding='2px 10px'")
         with ui.column().classes("list"):
             self._items()
         ui.timer(_LIST_SECONDS, self.refresh, immediate=True)

@@ -17,6 +17,7 @@ from restsource_dagster.authoring.builder.resource_guesses import (
 )
 from restsource_dagster.authoring.builder.text_edits import TextEditError
 from restsource_dagster.authoring.builder.workspace import Workspace
+from restsource_dagster.authoring.env_variables import set_variable
 from restsource_dagster.authoring.forecast import forecast_facts
 from restsource_dagster.authoring.guesses import SeenAnswer
 from restsource_dagster.authoring.url_draft import seen_answers
@@ -45,7 +46,9 @@ class ResultPane:
         self, workspace: Workspace, file: EditedFile, on_changed: Callable[[], None]
     ) -> None:
         """Nothing is drawn yet. `on_changed` is called when a guess was written into the file."""
+        self._workspace = workspace
         self._file = file
+        self._missing_names: Sequence[str] = ()
         self._preview = workspace.preview_of(file)
         self._on_changed = on_changed
         self._resource = next(iter(file.resources), None)
@@ -60,6 +63,7 @@ class ResultPane:
             with ui.element("div").classes("bar"):
                 self._draw_choice()
             self._failed()
+            self._missing()
             with ui.tabs().props("dense align=left no-caps").classes("full-width") as tabs:
                 for name in _TABS:
                     ui.tab(name)
@@ -83,11 +87,15 @@ class ResultPane:
     def refresh_file(self) -> None:
         """Show what has changed with the text of the file."""
         names = list(self._file.resources)
+        if not names and self._file.problems:
+            return  # half a word is typed: what was chosen stays
         if self._resource not in names:
             self._resource = names[0] if names else None
             for panel in self._panels:
                 panel.refresh()
         self._select.set_options(names, value=self._resource)
+        if self._missing_names != self._workspace.missing_variables(self._file):
+            self._missing.refresh()
         self._guesses.refresh()
         self._diff.refresh()
 
@@ -159,6 +167,31 @@ class ResultPane:
         if self._failure:
             with ui.element("div").classes("notice wrong"):
                 ui.label(self._failure)
+
+    @ui.refreshable_method
+    def _missing(self) -> None:
+        """Ask for the variables without a value. What is typed goes into `.env`, and never comes back."""
+        self._missing_names = self._workspace.missing_variables(self._file)
+        for name in self._missing_names:
+            with ui.element("div").classes("notice"):
+                ui.label(f"{name} has no value").classes("grow small")
+                field = ui.input(placeholder="its value", password=True)
+                field.props("dense outlined autocomplete=off").style("width: 170px")
+                button = ui.button("Write into .env")
+                button.props("outline dense padding='3px 10px' size=sm")
+                button.on_click(lambda name=name, field=field: self._set_variable(name, field))
+
+    def _set_variable(self, name: str, field: ui.input) -> None:
+        value, field.value = (field.value or "").strip(), ""
+        if not value:
+            return
+        try:
+            set_variable(name, value)
+            self._failure = None
+        except OSError as error:
+            self._failure = f".env can't be written: {error.strerror}."
+        self._failed.refresh()
+        self._missing.refresh()
 
     def _problems(self) -> None:
         """What is wrong with the preview as a whole."""

@@ -125,6 +125,13 @@ class Workspace:
         self._files.pop(file.path, None)
         self._previews.pop(file.path, None)
 
+    def missing_variables(self, file: EditedFile) -> Sequence[str]:
+        """Return the variables that a file refers to and that have no value; none for a file with errors."""
+        connector = file.loaded.connector
+        known = self.environment()
+        named = connector.references if connector is not None else ()
+        return sorted(name for name in named if name.isidentifier() and not known.get(name))
+
     def close(self) -> None:
         """Stop what is under way."""
         for preview in self._previews.values():
