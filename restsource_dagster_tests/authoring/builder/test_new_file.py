@@ -19,7 +19,7 @@ from restsource_dagster.authoring.builder.workspace import NameTakenError, Works
 from restsource_dagster.authoring.importing.source_files import SourceError
 from restsource_dagster.authoring.typed_login import LoginOptions, TypedLoginError
 from restsource_dagster_tests.making import make_settings
-from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.servers.api import Answer, ApiServer
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 SECRET = "s3cr3t-of-the-new-file"
@@ -94,7 +94,7 @@ def test_a_url_becomes_a_file_of_what_its_answers_say(
 def test_a_url_that_is_refused_or_written_wrongly_is_told(
     api: ApiServer, workspace: Workspace, tmp_path: Path
 ) -> None:
-    api.answers["/no"] = {"error": "no"}
+    api.answers["/no"] = Answer({"error": "who are you?"}, 401)
     attempt = UrlAttempt.start(workspace, "shop", f"{api.url}/no", LoginOptions(bearer=SECRET))
     attempt.wait(PATIENCE_SECONDS)
     assert attempt.failure is not None
