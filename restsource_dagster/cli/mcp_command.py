@@ -71,7 +71,7 @@ def mcp(
 ) -> None:
     """Serve the Model Context Protocol on standard input and output, for an assistant.
 
-    Its tools are schema, templates, check, preview, detect, import, forecast and list; with --write also
+    Its tools are schema, templates, check, preview, detect, import, forecast, grade and list; with --write also
     run and save. Secrets never leave: the values of `${NAME}` are hidden in all answers, and a text of the
     assistant gets them only for the hosts to which a saved file sends them, or that --allow names.
 
@@ -118,6 +118,7 @@ def _build_server(tools: "McpTools") -> "MCPServer":
         "preview": tools.preview,
         "detect": tools.detect,
         "forecast": tools.forecast,
+        "grade": tools.grade,
     }
     writing: Mapping[str, _Tool] = {"run": tools.run, "save": tools.save}
     for name, tool in {**files, **asking, **(writing if tools.may_write else {})}.items():
@@ -209,6 +210,21 @@ class McpTools:
     async def forecast(self, name: SavedName = "", text: FileText = "") -> Answer:
         """Say how many requests a connector makes in its first load, each run and each day, from a preview."""
         return await self._call("forecast", {"name": name, "text": text}, 120)
+
+    async def grade(
+        self,
+        name: SavedName = "",
+        text: FileText = "",
+        resources: ResourceNames = [],  # noqa: B006
+        attacks: Patterns = [],  # noqa: B006
+        offline: bool = False,
+    ) -> Answer:
+        """Try what a saved file or a text survives, on a twin of its API that misbehaves: pages twice, rows that
+        come and go while paging, errors, a killed run, late rows, ties. Says what is lost or doubled, and which
+        option would help. `offline` leaves the API alone.
+        """
+        arguments = {"resources": resources, "attacks": attacks, "offline": offline}
+        return await self._call("grade", {"name": name, "text": text, **arguments}, 180)
 
     async def run(self, name: NewName, resources: ResourceNames = []) -> Answer:  # noqa: B006
         """Load a saved connector into the project's destination, and wait until it ends."""

@@ -59,6 +59,7 @@ _MAX_ANSWER_BYTES = 1_000_000
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*")
 """No `-` first: it is an argument of a command."""
 _PREVIEW_SECONDS = 60.0
+_GRADE_SECONDS = 120.0
 
 
 class McpToolError(Exception):
@@ -145,6 +146,38 @@ class Tools:
         seen = self._preview(connector, text, (), limits, CursorBounds())
         problems = [*seen.problems, *(text for one in seen.resources for text in one.problems)]
         return {**forecast(connector, seen).as_dict(), "problems": problems}
+
+    def grade(
+        self,
+        name: str | None = None,
+        text: str | None = None,
+        resources: Sequence[str] = (),
+        attacks: Sequence[str] = (),
+        offline: bool = False,
+    ) -> Mapping[str, Any]:
+        """Return what a file or a text survives, tried on a twin of its API."""
+        from restsource_dagster.authoring.grading.attacks import ATTACKS
+        from restsource_dagster.authoring.grading.grade import grade
+        from restsource_dagster.engine.preview.preview_limits import PreviewLimits
+        from restsource_dagster.engine.preview.preview_run import CursorBounds
+
+        if unknown := sorted({*attacks} - ATTACKS.keys()):
+            known = ", ".join(ATTACKS)
+            raise McpToolError(f"There is no attack {', '.join(unknown)}; there are {known}")
+        connector = self._connector(name, text)
+        wanted = find_resources(connector, resources)
+        limits = PreviewLimits(rows=5, calls=1, seconds=_PREVIEW_SECONDS / 2)
+        seen = (
+            None if offline else self._preview(connector, text, resources, limits, CursorBounds())
+        )
+        made = grade(
+            connector,
+            seen,
+            resources=wanted,
+            attacks=attacks or tuple(ATTACKS),
+            seconds=_GRADE_SECONDS,
+        )
+        return made.as_dict()
 
     def detect(
         self,

@@ -100,7 +100,7 @@ def test_an_assistant_writes_a_file_and_runs_it(api: ApiServer, project: Path) -
             names = {tool.name for tool in (await client.list_tools()).tools}
             assert names == {
                 *("schema", "templates", "check", "preview", "detect", "import", "forecast"),
-                *("list", "run", "save"),
+                *("grade", "list", "run", "save"),
             }
             # bounds that the server knows itself
             for name in ("../outside", "/etc/passwd", "outside.json", "--help"):
@@ -135,6 +135,10 @@ def test_a_preview_of_a_text_hides_what_the_api_sends_back(api: ApiServer) -> No
     assert seen["resources"][0]["paging"]["verdict"] == "proved"
     assert seen["resources"][0]["records"][0]["echo"] == "Bearer [secret]"
     assert ask("forecast", allowed, text=text)["each_run"] == 2
+    made = ask("grade", allowed, text=text, attacks=["cut"])
+    [one] = made["resources"]
+    assert (one["rows_from"], one["attacks"][0]["verdict"]) == ("preview", "survived")
+    assert "there are page_twice" in ask("grade", allowed, text=text, attacks=["cuts"])
     assert "has errors" in ask("preview", allowed, text="{}")
 
 
