@@ -1,6 +1,7 @@
 """The settings of a project: folders, the destination and limits, from the environment or `.env`."""
 
 import os
+import re
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = ["Settings", "make_private_folder", "read_environment"]
 
 _PRIVATE_FOLDER_MODE = 0o700
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 class Settings(BaseSettings):
@@ -28,7 +30,19 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path("data"), description="The folder of the DuckDB database.")
     state_dir: Path = Field(
         default=Path(".restsource"),
-        description="The folder for what is kept between runs: creation times, locks, work folders, tokens.",
+        description="The folder for what is kept between runs: work folders; and the state, without `RESTSOURCE_STATE`.",
+    )
+    state: SecretStr = Field(
+        default=SecretStr(""),
+        description="Where creation times, starts of live runs, locks, tokens and shared budgets are kept: a "
+        "folder, or a database (`postgresql://user:password@host/name`) that all machines share. Empty: the "
+        "folder `RESTSOURCE_STATE_DIR`. [More](operations.md#more-than-one-machine)",
+    )
+    lease_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="Seconds after which a run that stands still, or whose machine is gone, loses its connector to "
+        "another machine. Only with a database in `RESTSOURCE_STATE`.",
     )
     token_key: SecretStr | None = Field(
         default=None,
@@ -64,6 +78,19 @@ class Settings(BaseSettings):
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, if it and the "
         "daemon have a code server each. `dagster dev` does not need it.",
     )
+
+    @property
+    def state_url(self) -> str | None:
+        """The database of the state, with its password; None if it is in the folder `state_folder`."""
+        value = self.state.get_secret_value()
+        # a misspelt URL is no folder
+        return value if _URL.match(value) else None
+
+    @property
+    def state_folder(self) -> Path:
+        """The folder of the state if no database has it."""
+        value = self.state.get_secret_value()
+        return Path(value) if value and self.state_url is None else self.state_dir
 
 
 def make_private_folder(folder: Path) -> None:

@@ -11,9 +11,11 @@ import pytest
 import restsource_dagster
 
 PACKAGE = Path(restsource_dagster.__file__).parent
-OURS = ("engine", "orchestration", "local_runtime", "authoring", "cli")
+OURS = ("state", "engine", "orchestration", "local_runtime", "authoring", "cli")
 FORBIDDEN = {
     "connector": ("dlt", "dagster", "dagster_dlt", *OURS),
+    # of ours it knows the settings only, so that the engine and Dagster's side both use it
+    "state": ("dlt", "dagster", "dagster_dlt", "connector", *OURS[1:]),
     "engine": ("dagster", "dagster_dlt", "orchestration", "local_runtime", "authoring", "cli"),
     "orchestration": ("local_runtime", "authoring", "cli"),
     "local_runtime": ("connector", "authoring", "cli"),

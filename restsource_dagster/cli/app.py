@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from restsource_dagster.cli.output import (
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OUTPUT_CLOSED,
     discard_stdout,
     print_notice,
 )
+from restsource_dagster.connector.validation.diagnostics import printable
+from restsource_dagster.state.errors import StateError
 
 if TYPE_CHECKING:
     app: typer.Typer
@@ -87,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Here rather than at the end of the process: there a closed pipe is a traceback, here an
         # exit code.
         sys.stdout.flush()
+    except StateError as error:
+        print_notice(printable(str(error)))
+        return EXIT_FAILED
     except BrokenPipeError:
         discard_stdout()
         return EXIT_OUTPUT_CLOSED

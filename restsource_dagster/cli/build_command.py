@@ -20,6 +20,7 @@ from restsource_dagster.cli.options import (
 )
 from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_notice
 from restsource_dagster.settings import Settings, read_environment
+from restsource_dagster.state.store import open_state
 
 if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.builder.workspace import ConnectorRuns
@@ -92,7 +93,7 @@ def _read_runs(
 ) -> "Mapping[str, ConnectorRuns]":
     from restsource_dagster.authoring.builder.workspace import ConnectorRuns
 
-    overviews = read_overviews(folder, settings.state_dir, home, datetime.now(UTC))
+    overviews = read_overviews(folder, open_state(settings), home, datetime.now(UTC))
     return {
         one.connector.name: ConnectorRuns(
             None if one.last_run is None else one.last_run.status,

@@ -29,6 +29,7 @@ from restsource_dagster.orchestration.schedules.slots import (
     upcoming_slots,
 )
 from restsource_dagster.orchestration.state_files import CreationTimes
+from restsource_dagster.state.store import StateStore, open_state
 
 if TYPE_CHECKING:  # run_records imports Dagster
     from pathlib import Path
@@ -103,10 +104,10 @@ class ConnectorOverview:
 
 
 def read_overviews(
-    folder: LoadedFolder, state_dir: "Path", home: "Path | None", now: datetime
+    folder: LoadedFolder, state: StateStore, home: "Path | None", now: datetime
 ) -> Sequence[ConnectorOverview]:
     """Return an overview per valid connector. Without a Dagster instance (`home`) there are no runs."""
-    created = CreationTimes(state_dir)
+    created = CreationTimes(state)
     runs, made = _read_run_records(folder.connectors, home)
     return [
         _connector_overview(connector, created.get(connector), now, runs.get(connector.name), made)
@@ -176,7 +177,7 @@ def list_connectors(configs: ConfigsOption = None, as_json: JsonOption = False) 
     settings = read_settings(configs)
     home = find_dagster_home("No runs to show")
     folder = load_connectors(settings)
-    overviews = read_overviews(folder, settings.state_dir, home, datetime.now(UTC))
+    overviews = read_overviews(folder, open_state(settings), home, datetime.now(UTC))
     if as_json:
         broken = [{"path": str(f.path), "problems": len(f.problems)} for f in folder.broken]
         print_json({"connectors": [each.as_dict() for each in overviews], "broken": broken})

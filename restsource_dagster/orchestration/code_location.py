@@ -45,6 +45,8 @@ from restsource_dagster.orchestration.sensors.watch_files import (
 )
 from restsource_dagster.orchestration.state_files import CreationTimes, LiveStarts
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.store import open_state
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
     from restsource_dagster.engine.run_progress import Observer
@@ -108,7 +110,8 @@ def build_connector_definitions(
 
     Their schedules share `tick_instance`.
     """
-    creation_times = CreationTimes(runs.settings.state_dir)
+    state = open_state(runs.settings)
+    creation_times = CreationTimes(state)
     built: list[ConnectorDefinitions] = []
     rejected: list[LoadedFile] = []
     job_names: set[str] = set()
@@ -116,9 +119,13 @@ def build_connector_definitions(
         # The checks of connector files cover what Dagster refuses today. A newer one may refuse more.
         try:
             created_at = creation_times.get(connector)
-            definitions = _build_one_connector(connector, created_at, runs, tick_instance)
+            definitions = _build_one_connector(
+                connector, created_at, runs, tick_instance, LiveStarts(state)
+            )
             job_names |= _new_job_names(definitions, job_names)
             built.append(definitions)
+        except StateError:  # with none of its state no connector would be right
+            raise
         except Exception as error:  # noqa: BLE001 - one file must not take down the location
             rejected.append(_rejected_file(connector, error))
     # Not an error: the times are usable, and a person can fix the state folder.
@@ -128,11 +135,15 @@ def build_connector_definitions(
 
 
 def _build_one_connector(
-    connector: Connector, created_at: datetime, runs: RunSettings, tick_instance: TickInstance
+    connector: Connector,
+    created_at: datetime,
+    runs: RunSettings,
+    tick_instance: TickInstance,
+    live_starts: LiveStarts,
 ) -> ConnectorDefinitions:
     assets = build_connector_assets(connector, runs)
     # Loading the definitions records where the live streams begin, before any run does.
-    plans = build_backfill_plans(connector, created_at, LiveStarts(runs.settings.state_dir))
+    plans = build_backfill_plans(connector, created_at, live_starts)
     backfill_assets = [build_backfill_asset(plan, runs) for plan in plans]
     unresolved = [
         build_connector_job(connector, assets),

@@ -109,15 +109,17 @@ class Nursery:
         window: tuple[str, Any, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
         checkpoint_seconds: float = 60.0,
+        settings: Mapping[str, Any] | None = None,
     ) -> Run:
         """Run the connector of this file's content, with settings below `folder`.
 
         `hurried` runs do not wait before they try a request again. `window` is a resource and both
         ends of the window of its history to load; `asked` are more arguments for a live run.
-        `checkpoint_seconds` is the setting.
+        `checkpoint_seconds` is the setting, `settings` are others.
         """
         order = {"file": file, "folder": str(folder), "hurried": hurried}
-        order |= {"window": window, "asked": dict(asked or {}), "seconds": checkpoint_seconds}
+        order |= {"window": window, "asked": dict(asked or {})}
+        order |= {"settings": {"checkpoint_seconds": checkpoint_seconds, **(settings or {})}}
         assert self._process.stdin is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return Run(self._events)
@@ -159,13 +161,14 @@ def _run(order: Event) -> int:
     from restsource_dagster.connector.validation.connector_builder import parse_connector
     from restsource_dagster.engine.run.ingest import ingest
     from restsource_dagster.engine.run.window_load import ingest_window
+    from restsource_dagster.settings import Settings
     from restsource_dagster_tests.making import make_settings
 
     connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
     assert connector is not None, findings
     common: dict[str, Any] = {
-        "settings": make_settings(Path(order["folder"])).model_copy(
-            update={"checkpoint_seconds": order["seconds"]}
+        "settings": Settings.model_validate(
+            {**make_settings(Path(order["folder"])).model_dump(), **order["settings"]}
         ),
         "environment": {},
         "observer": _Teller(),

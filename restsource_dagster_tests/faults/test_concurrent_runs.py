@@ -103,10 +103,11 @@ def test_many_runs_of_a_connector_at_once_load_each_row_once(
 
 @pytest.mark.faults(row=5)
 def test_the_lock_of_one_connector_does_not_delay_another(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path).model_copy(update={"lock_wait_seconds": 0.0})
     with (
-        connector_workspace(tmp_path, "one", print, 0.0) as one,
-        connector_workspace(tmp_path, "other", print, 0.0) as other,
+        connector_workspace(settings, "one", print) as one,
+        connector_workspace(settings, "other", print) as other,
     ):
-        assert one.is_dir()
-        assert other.is_dir()
-    assert not one.exists()
+        assert one.folder.is_dir()
+        assert other.folder.is_dir()
+    assert not one.folder.exists()

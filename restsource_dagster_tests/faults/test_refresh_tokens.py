@@ -21,6 +21,7 @@ from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenSto
 from restsource_dagster.engine.preview.preview_run import preview
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.folder import FolderStore
 from restsource_dagster_tests.faults.http_parts import (
     At,
     connector_of,
@@ -86,7 +87,7 @@ def grant_of(
     login = OAuth2RefreshTokenAuth.model_validate(given)
     endpoint = TokenEndpoint(session_for(desk), Redactor([CLIENT_SECRET, refresh or ""]), login)
     return RefreshingGrant(
-        endpoint, login, TokenStore(state_dir, key).file_of(login, "shop"), "shop"
+        endpoint, login, TokenStore(FolderStore(state_dir, key)).tokens_of(login, "shop"), "shop"
     )
 
 

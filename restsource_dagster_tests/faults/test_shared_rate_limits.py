@@ -10,6 +10,7 @@ from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.request_log import RequestLog
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest, full_bucket_seconds
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.request_table import SqliteRequests
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of, failure_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.making import load
@@ -104,7 +105,7 @@ def test_a_resource_has_limits_and_timeouts_of_its_own(
 
 def test_requests_of_a_process_that_died_count(tmp_path: Path) -> None:
     """It notes no response and closes nothing."""
-    dead, log = (RequestLog(time.time, tmp_path / "log.sqlite") for _ in range(2))
+    dead, log = (RequestLog(SqliteRequests(time.time, tmp_path / "log.sqlite")) for _ in range(2))
     limits = [RequestLimit(2, 60)]
     assert dead.take(SentRequest(), limits)[1] == 0
     assert log.take(SentRequest(), limits)[1] == 0
@@ -114,7 +115,7 @@ def test_requests_of_a_process_that_died_count(tmp_path: Path) -> None:
 
 def test_a_shared_log_has_the_limits_and_the_pauses_of_all(tmp_path: Path) -> None:
     fake = FakeTime()
-    one, two = (RequestLog(fake.clock, tmp_path / "log.sqlite") for _ in range(2))
+    one, two = (RequestLog(SqliteRequests(fake.clock, tmp_path / "log.sqlite")) for _ in range(2))
     tight, loose = RequestLimit(1, 10, "a/*"), RequestLimit(3, 10)
     number, _ = one.take(SentRequest("a/1"), [tight, loose])
     one.note_response(number)
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_log_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     path.write_text("this is no database, however long it may be")
     with pytest.raises(IngestError, match=r"log\.sqlite can't be used"):
-        RequestLog(time.time, path).take(SentRequest(), [])
+        RequestLog(SqliteRequests(time.time, path)).take(SentRequest(), [])
 
 
 @pytest.mark.parametrize(

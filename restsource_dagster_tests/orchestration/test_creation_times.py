@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restsource_dagster.orchestration.state_files import CreationTimes
+from restsource_dagster.state.folder import FolderStore
 from restsource_dagster_tests.orchestration.sensor_cases import connector
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
@@ -32,26 +33,26 @@ def state_file(state: Path, content: bytes, name: str = "shop") -> Path:
 
 
 def test_the_files_own_time_counts_and_leaves_no_trace(state: Path) -> None:
-    assert CreationTimes(state).get(connector("shop", created_at=SAID)) == SAID
+    assert CreationTimes(FolderStore(state)).get(connector("shop", created_at=SAID)) == SAID
     assert not state.exists()
 
 
 def test_the_files_own_time_is_given_in_utc(state: Path) -> None:
     there = SAID.astimezone(timezone(timedelta(hours=5, minutes=30)))
 
-    created = CreationTimes(state).get(connector("shop", created_at=there))
+    created = CreationTimes(FolderStore(state)).get(connector("shop", created_at=there))
 
     assert (created, created.tzinfo) == (SAID, UTC)
 
 
 def test_the_moment_first_seen_is_kept_for_every_later_load(state: Path) -> None:
     before = now()
-    first = CreationTimes(state).get(connector("shop"))
+    first = CreationTimes(FolderStore(state)).get(connector("shop"))
     path = state / "created_at" / "shop"
     os.utime(path, (1, 1))
 
     assert before <= first <= now()
-    assert CreationTimes(state).get(connector("shop")) == first
+    assert CreationTimes(FolderStore(state)).get(connector("shop")) == first
     assert path.read_text() == first.strftime("%Y-%m-%dT%H:%M:%SZ\n")
     assert list(path.parent.iterdir()) == [path]
 
@@ -59,7 +60,7 @@ def test_the_moment_first_seen_is_kept_for_every_later_load(state: Path) -> None
 def test_a_connector_put_back_keeps_its_time(state: Path) -> None:
     state_file(state, b"2026-11-23T10:03:00Z\n")
 
-    times = CreationTimes(state)
+    times = CreationTimes(FolderStore(state))
 
     assert (times.get(connector("shop")), times.warnings) == (SAID, ())
 
@@ -70,7 +71,7 @@ def test_a_connector_put_back_keeps_its_time(state: Path) -> None:
 def test_a_time_written_by_a_person_is_understood(state: Path, content: bytes) -> None:
     state_file(state, content)
 
-    assert CreationTimes(state).get(connector("shop")) == SAID
+    assert CreationTimes(FolderStore(state)).get(connector("shop")) == SAID
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_damaged_state_file_counts_from_its_own_date_with_a_warning(
 ) -> None:
     path = state_file(state, content)
     os.utime(path, (SAID.timestamp(), SAID.timestamp()))
-    times = CreationTimes(state)
+    times = CreationTimes(FolderStore(state))
 
     assert times.get(connector("shop")) == SAID
     assert path.read_bytes() == content
@@ -105,7 +106,7 @@ def test_a_damaged_state_file_counts_from_its_own_date_with_a_warning(
 def test_no_content_of_a_state_file_raises(state: Path, content: bytes) -> None:
     state_file(state, content)
 
-    assert CreationTimes(state).get(connector("shop")).tzinfo is UTC
+    assert CreationTimes(FolderStore(state)).get(connector("shop")).tzinfo is UTC
 
 
 def test_without_a_state_folder_the_connector_files_date_counts_with_a_warning(
@@ -116,7 +117,7 @@ def test_without_a_state_folder_the_connector_files_date_counts_with_a_warning(
     path = tmp_path / "shop.json"
     path.write_text("{}")
     os.utime(path, (SAID.timestamp(), SAID.timestamp()))
-    times = CreationTimes(state)
+    times = CreationTimes(FolderStore(state))
 
     assert times.get(connector("shop", path=path)) == SAID
     (warning,) = times.warnings
@@ -126,7 +127,7 @@ def test_without_a_state_folder_the_connector_files_date_counts_with_a_warning(
 
 def test_a_folder_in_the_place_of_a_state_file_is_a_warning(state: Path) -> None:
     (state / "created_at" / "shop").mkdir(parents=True)
-    times = CreationTimes(state)
+    times = CreationTimes(FolderStore(state))
 
     assert times.get(connector("shop")) <= now()
     assert len(times.warnings) == 1
@@ -136,7 +137,7 @@ def test_a_folder_in_the_place_of_a_state_file_is_a_warning(state: Path) -> None
 def test_a_read_only_state_folder_is_a_warning_and_stored_times_are_read(state: Path) -> None:
     state_file(state, b"2026-11-23T10:03:00Z\n")
     (state / "created_at").chmod(0o500)
-    times = CreationTimes(state)
+    times = CreationTimes(FolderStore(state))
 
     assert times.get(connector("shop")) == SAID
     assert times.warnings == ()
@@ -149,13 +150,14 @@ import sys
 from pathlib import Path
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.orchestration.state_files import CreationTimes
+from restsource_dagster.state.folder import FolderStore
 
 file = {"schedule": {"mode": "hours"}, "client": {"base_url": "http://x/"}, "resources": ["orders"]}
 names = [f"api_{number}" for number in range(200)]
 connectors = [parse_connector({"name": name, **file}, Path(f"{name}.json"))[0] for name in names]
 print("ready", flush=True)
 sys.stdin.readline()
-times = CreationTimes(Path(sys.argv[1]))
+times = CreationTimes(FolderStore(Path(sys.argv[1])))
 print(*(times.get(connector).isoformat() for connector in connectors), *times.warnings)
 """
 

@@ -159,6 +159,9 @@ class PipelineManager:
     """The connector's name, for the dataset and its schema: pipelines of a connector share both."""
     questions: Mapping[str, TableQuestions] = field(default_factory=dict)
     """What the checks ask after each load, by the table's name in the file."""
+    check_lease: Callable[[], None] = lambda: None
+    """Raises `LeaseLostError` if another run may have taken over. Called before each change of the tables,
+    and by clients of ours before each statement of a load."""
     stored_schema: Schema | None = None
     """The destination's schema if this pipeline has no state there: its first load crashed, or the
     connector's other pipeline loaded first."""
@@ -178,7 +181,10 @@ class PipelineManager:
     @cached_property
     def destination(self) -> AnyDestination:
         """The destination's class and capabilities; no connection is opened."""
-        return self.warehouse.destination()
+        made = self.warehouse.destination()
+        if isinstance(made, ReplacingDestination):
+            made.check_lease = self.check_lease
+        return made
 
     def open(self) -> dlt.Pipeline:
         """Return the open pipeline, or open one with the destination's state and schema.
@@ -241,6 +247,8 @@ class PipelineManager:
             raise self._busy
         try:
             with self.warehouse.locked(self.progress.message):
+                # after the wait, in which another run may have taken over
+                self.check_lease()
                 yield
         except DatabaseBusyError as error:
             self._busy = error

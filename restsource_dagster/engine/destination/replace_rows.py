@@ -19,13 +19,14 @@ the same way (times, numbers), it evaluates the range; else this module reads th
 and compares each.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.destination import AnyDestination, Destination
+from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
@@ -54,6 +55,7 @@ from restsource_dagster.engine.dlt_compat import (
     get_root_table,
 )
 from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, RowDeletion
+from restsource_dagster.state.errors import LeaseLostError
 
 __all__ = [
     "DeletionsByTable",
@@ -215,6 +217,13 @@ class ReplaceRowsClient(ReplacePartsClient):
     """Mixin for the client of an SQL destination: its loads replace the rows of `deletions`."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
+    check_lease: Callable[[], None] = staticmethod(lambda: None)
+    """Raises `LeaseLostError` if another run may have taken over."""
+
+    def complete_load(self, load_id: str) -> None:
+        """Note that a load is complete, unless another run has taken over."""
+        self.check_lease()
+        super().complete_load(load_id)
 
     def should_load_data_to_staging_dataset(self, table_name: str) -> bool:
         """Return True also for the tables whose rows are replaced, and those nested in them."""
@@ -238,7 +247,15 @@ class ReplaceRowsClient(ReplacePartsClient):
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
-        """Return the job that replaces rows for dlt's SQL job, and dlt's job for other files."""
+        """Return the job that replaces rows for dlt's SQL job, and dlt's job for other files.
+
+        Raises `LeaseLostError` in place of it if another run may have taken over.
+        """
+        try:
+            self.check_lease()
+        except LeaseLostError as error:
+            # dlt would try again what is no terminal error
+            raise DestinationTerminalException(str(error)) from error
         if SqlLoadJob.is_sql_job(file_path) and table["name"] in self.deletions:
             return _ReplaceRowsJob(file_path, self.deletions[str(table["name"])])
         return super().create_load_job(table, file_path, load_id, restore)
@@ -269,17 +286,19 @@ class _ExchangeJob(SqlStagingCopyFollowupJob):
 
 
 class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
-    """Mixin for the destination class of such a client. Set both attributes before each load."""
+    """Mixin for the destination class of such a client. Set its attributes before each load."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
     part: ReplacePart | None = None
     has_long_texts = False
     """True if VARCHAR has no limit there, which notes beside the tables need. In Redshift it has 256 bytes."""
+    check_lease: Callable[[], None] = staticmethod(lambda: None)
 
     def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
         """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
         client = super().client(schema, initial_config)
         client.deletions, client.part = self.deletions, self.part
+        client.check_lease = self.check_lease
         return client
 
 

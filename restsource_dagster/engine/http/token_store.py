@@ -2,28 +2,24 @@
 
 An API that rotates refresh tokens gives a new one with each access token and refuses the old one; some
 revoke the whole login if an old one comes again. The tokens are therefore in one place for all processes:
-a file for each login in `RESTSOURCE_STATE_DIR/tokens`, readable by this user only, written whole, and used
-under a lock.
+the state, as a file for each login that this user only can read, or encrypted in a database. They are
+written whole, and used under a lock.
 """
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Self
-
-from filelock import FileLock, Timeout
 
 from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
-from restsource_dagster.engine.errors import MissingExtraError, TokenError
+from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
-from restsource_dagster.settings import Settings, make_private_folder
+from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.store import Lease, StateStore
 
-__all__ = ["RefreshingGrant", "StoredTokens", "TokenFile", "TokenStore"]
+__all__ = ["LoginTokens", "RefreshingGrant", "StoredTokens", "TokenStore"]
 
 _LOCK_SECONDS = 900.0
 """How long another process may take to renew a token: longer than all its retries together."""
@@ -41,150 +37,91 @@ class StoredTokens:
     """True from before the refresh token is sent until the answer is stored."""
 
 
-class TokenFile:
-    """The file with the tokens of one login."""
+class LoginTokens:
+    """The stored tokens of one login."""
 
-    def __init__(self, path: Path, key: str | None) -> None:
-        self._path, self._key = path, key
+    def __init__(self, state: StateStore, name: str) -> None:
+        self._state, self._name = state, name
+        self._place = state.location("tokens", name)
+        self._lease: Lease | None = None
 
     @contextmanager
     def locked(self, seconds: float = _LOCK_SECONDS) -> Iterator[None]:
-        """Hold the lock of the file, which no two processes have at once.
+        """Hold the lock of the tokens, which no two processes have at once.
 
-        Raises `TokenError` if the folder can't be written, or if another process has the lock for longer
-        than `seconds`.
+        Raises `TokenError` if the state can't be used, or if another process has the lock for longer than
+        `seconds`.
         """
-        lock = FileLock(self._path.with_suffix(".lock"), mode=0o600)
-        try:
-            make_private_folder(self._path.parent)
-            lock.acquire(timeout=seconds, poll_interval=0.05)
-        except Timeout:
-            raise TokenError(
-                f"another process has been renewing the token for {seconds:.0f} s ({self._path})"
-            ) from None
-        except OSError as error:
-            raise self._error("can't be written", error) from None
+        lease = self._state.lease("tokens", self._name)
+        with self._errors("can't be written"):
+            if not lease.acquire(seconds):
+                raise TokenError(
+                    f"another process has been renewing the token for {seconds:.0f} s ({self._place})"
+                )
+        self._lease = lease
         try:
             yield
         finally:
-            lock.release()
+            self._lease = None
+            lease.release()
 
     def read(self) -> StoredTokens:
-        """Return the tokens; empty ones if there is no file. Call it under the lock.
+        """Return the tokens; empty ones if none are stored. Call it under the lock.
 
-        Raises `TokenError` for a file that can't be read, or decrypted with the key of the settings.
+        Raises `TokenError` for tokens that can't be read, or decrypted with the key of the settings.
         """
+        with self._errors("can't be read"):
+            stored = self._state.read("tokens", self._name)
         try:
-            raw = self._path.read_bytes()
-            content = json.loads(raw)
-            if "encrypted" in content:
-                content = json.loads(self._decrypt(content["encrypted"]))
-            return StoredTokens(**content)
-        except FileNotFoundError:
-            return StoredTokens()
+            return StoredTokens(**json.loads(stored.content)) if stored else StoredTokens()
         except (ValueError, TypeError):
             raise TokenError(
-                f"the stored tokens in {self._path} can't be read. Delete the file to start with the refresh "
+                f"the stored tokens in {self._place} can't be read. Delete the file to start with the refresh "
                 "token of the connector file"
             ) from None
-        except OSError as error:
-            raise self._error("can't be read", error) from None
 
     def write(self, tokens: StoredTokens) -> None:
         """Store tokens whole, so that they survive the death of the process and of the machine.
 
-        Raises `TokenError` if they can't be stored.
+        Call it under the lock. Raises `TokenError` if they can't be stored.
         """
-        text = json.dumps(asdict(tokens))
-        if self._key is not None:
-            text = json.dumps({"encrypted": self._cipher().encrypt(text.encode()).decode()})
-        new = self._path.with_suffix(".new")
+        with self._errors("can't be written"):
+            self._state.write("tokens", self._name, json.dumps(asdict(tokens)), self._lease)
+
+    @contextmanager
+    def _errors(self, problem: str) -> Iterator[None]:
         try:
-            with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
-            _sync_folder(self._path.parent)
+            yield
+        except StateError as error:
+            raise TokenError(str(error)) from None
         except OSError as error:
-            raise self._error("can't be written", error) from None
-
-    def _decrypt(self, text: str) -> bytes:
-        if self._key is None:
-            raise TokenError(
-                f"the stored tokens in {self._path} are encrypted. Set RESTSOURCE_TOKEN_KEY to the key that they "
-                "were stored with"
-            )
-        from cryptography.fernet import InvalidToken
-
-        try:
-            decrypted: bytes = self._cipher().decrypt(text.encode())
-        except InvalidToken:
-            raise TokenError(
-                f"the stored tokens in {self._path} are encrypted with another key than RESTSOURCE_TOKEN_KEY"
-            ) from None
-        return decrypted
-
-    def _cipher(self) -> Any:
-        # only who sets a key needs the package
-        try:
-            from cryptography.fernet import Fernet, MultiFernet
-        except ImportError:
-            raise MissingExtraError("RESTSOURCE_TOKEN_KEY", "cryptography", "logins") from None
-        try:
-            # the first key encrypts, and all of them decrypt: so a key can be replaced
-            return MultiFernet([Fernet(one.strip()) for one in str(self._key).split(",")])
-        except ValueError:
-            raise TokenError(
-                "RESTSOURCE_TOKEN_KEY is no key. Make one: python -c "
-                '"from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"'
-            ) from None
-
-    def _error(self, problem: str, error: OSError) -> TokenError:
-        reason = error.strerror or type(error).__name__
-        return TokenError(f"the stored tokens in {self._path} {problem}: {reason}")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            reason = error.strerror or type(error).__name__
+            raise TokenError(f"the stored tokens in {self._place} {problem}: {reason}") from None
 
 
 @dataclass(frozen=True)
 class TokenStore:
-    """The folder of stored tokens."""
+    """The stored tokens of a project."""
 
-    state_dir: Path
-    key: str | None = field(default=None, repr=False)
-    """The key that files are encrypted with; None for plain files."""
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the store of a project."""
-        key = settings.token_key
-        return cls(settings.state_dir, key.get_secret_value() if key else None)
+    state: StateStore
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys, which are to be redacted."""
-        return tuple((self.key or "").split(","))
+        """The keys, and the password of a database, which are to be redacted."""
+        return self.state.secrets
 
-    def file_of(self, login: OAuth2RefreshTokenAuth, connector: str) -> TokenFile:
-        """Return the file of a login.
+    def tokens_of(self, login: OAuth2RefreshTokenAuth, connector: str) -> LoginTokens:
+        """Return the tokens of a login.
 
-        It is named after the refresh token that the login starts with, so a changed one starts anew, and two
-        connectors with the same one share its file. Without one it belongs to the connector.
+        They are named after the refresh token that the login starts with, so a changed one starts anew, and
+        two connectors with the same one share them. Without one they belong to the connector.
         """
         start = login.refresh_token
-        # the hash: the name of a file is no place for a secret
+        # the hash: a name is no place for a secret
         scopes = login.authorization.scopes if login.authorization else None
         origin = _hash_of(start) if start else f"login of {connector} for {scopes}"
         name = _hash_of(json.dumps([login.access_token_url, login.client_id, origin]))
-        return TokenFile(self.state_dir / "tokens" / f"{name[:40]}.json", self.key)
+        return LoginTokens(self.state, name[:40])
 
 
 def _hash_of(text: str) -> str:
@@ -197,7 +134,7 @@ class RefreshingGrant:
 
     endpoint: TokenEndpoint
     login: OAuth2RefreshTokenAuth = field(repr=False)
-    file: TokenFile
+    tokens: LoginTokens
     connector: str
     notify: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.time
@@ -207,8 +144,8 @@ class RefreshingGrant:
 
         Raises `TokenError`.
         """
-        with self.file.locked():
-            stored = self.file.read()
+        with self.tokens.locked():
+            stored = self.tokens.read()
             tokens = (stored.refresh_token, stored.access_token)
             self.endpoint.redactor.add_secrets(*(text for text in tokens if text))
             left = stored.renew_at - self.clock()
@@ -222,7 +159,7 @@ class RefreshingGrant:
 
         Raises `TokenError`, also if the answer has no refresh token.
         """
-        with self.file.locked():
+        with self.tokens.locked():
             issued = self.endpoint.request(grant)
             tokens = self._stored_of(issued, "")
             if not tokens.refresh_token:
@@ -231,7 +168,7 @@ class RefreshingGrant:
                     'as `offline_access`, or `"params": {"access_type": "offline", "prompt": "consent"}` in '
                     "`authorization`"
                 )
-            self.file.write(tokens)
+            self.tokens.write(tokens)
 
     def _refresh(self, stored: StoredTokens) -> IssuedToken:
         refresh_token = stored.refresh_token or self.login.refresh_token
@@ -243,7 +180,7 @@ class RefreshingGrant:
                 "token is sent again, which an API with a grace period accepts"
             )
         # first of all: a token that can't be stored must not be requested
-        self.file.write(StoredTokens(refresh_token, is_unanswered=True))
+        self.tokens.write(StoredTokens(refresh_token, is_unanswered=True))
         try:
             issued = self.endpoint.request(
                 {"grant_type": "refresh_token", "refresh_token": refresh_token},
@@ -251,9 +188,9 @@ class RefreshingGrant:
             )
         except TokenError as error:
             if error.is_refusal:  # then the API has issued no successor
-                self.file.write(replace(stored, refresh_token=refresh_token, access_token=None))
+                self.tokens.write(replace(stored, refresh_token=refresh_token, access_token=None))
             raise
-        self.file.write(self._stored_of(issued, refresh_token))
+        self.tokens.write(self._stored_of(issued, refresh_token))
         return issued
 
     def _remedy(self, stored: StoredTokens) -> str:

@@ -169,8 +169,9 @@ class RateLimiter:
 
 def _log_of_run(clock: Callable[[], float]) -> "RequestLog":
     from restsource_dagster.engine.http.request_log import RequestLog
+    from restsource_dagster.state.request_table import SqliteRequests
 
-    return RequestLog(clock)
+    return RequestLog(SqliteRequests(clock))
 
 
 def rate_limit(requests_per_second: float | None, sender: str = "*") -> Iterator[RequestLimit]:

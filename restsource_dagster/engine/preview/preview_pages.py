@@ -35,6 +35,7 @@ from restsource_dagster.engine.preview.preview_limits import PreviewLimits, Prev
 from restsource_dagster.engine.preview.previewed import PagingVerdict, PreviewedPaging
 from restsource_dagster.engine.run_progress import Progress
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
+from restsource_dagster.state.folder import FolderStore
 
 __all__ = ["PreviewEndpoints", "SeenPages"]
 
@@ -259,7 +260,9 @@ class PreviewEndpoints(EndpointFactory):
 
         The tokens are the project's: a refresh token that an API replaces is not lost with the preview.
         """
-        super().__init__(connector, redactor, progress, sleep, folder, folder, tokens, watch)
+        super().__init__(
+            connector, redactor, progress, sleep, folder, FolderStore(folder), tokens, watch
+        )
         self._limits, self._preview_watch = limits, watch
         self.seen: dict[str, SeenPages] = {}
 

@@ -59,6 +59,7 @@ from restsource_dagster.engine.run_progress import Progress, SilentObserver
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.dlt_source import FamilySource, build_family_source
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 __all__ = ["preview", "preview_text"]
 
@@ -170,7 +171,7 @@ def preview(
         return Preview(connector.name, problems=(str(error),))
     limits, end = limits or PreviewLimits(), end or PreviewEnd()
     redactor = Redactor(find_secrets(connector, resolved, values))
-    tokens = TokenStore.of(settings)
+    tokens = TokenStore(open_state(settings))
     redactor.add_secrets(*tokens.secrets)
     messages = _Messages(on_message)
     watch = PreviewWatch(

@@ -84,6 +84,7 @@ from restsource_dagster.engine.source.dlt_source import (
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.incremental.window_filter import BackfillWindow
@@ -171,24 +172,24 @@ def open_connector_run(
     redactor = Redactor(find_secrets(connector, resolved, values))
     progress = Progress(observer or SilentObserver(), redactor)
     redactor.add_secrets(*find_destination_secrets(settings.destination, environment))
-    tokens = TokenStore.of(settings)
+    state = open_state(settings)
+    tokens = TokenStore(state)
     redactor.add_secrets(*tokens.secrets)
     with (
         # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
-        connector_workspace(
-            settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
-        ) as folder,
+        connector_workspace(settings, connector.name, progress.message) as workspace,
         closing(
-            EndpointFactory(resolved, redactor, progress, sleep, folder, settings.state_dir, tokens)
+            EndpointFactory(resolved, redactor, progress, sleep, workspace.folder, state, tokens)
         ) as endpoints,
     ):
         pipelines = PipelineManager(
             pipeline,
             warehouse_from_settings(settings),
             progress,
-            folder,
+            workspace.folder,
             dataset=connector.name,
+            check_lease=workspace.lease.check,
             questions=questions or {},
         )
         yield ConnectorRun(

@@ -16,6 +16,7 @@ from restsource_dagster.engine.http.token_store import TokenStore
 from restsource_dagster.engine.run_progress import Observer, Progress, ResourceCounts
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 __all__ = ["log_in", "logins_of"]
 
@@ -46,16 +47,15 @@ def log_in(
     configure_dlt()
     values = read_references(connector.references, environment, dlt_setting)
     resolved = connector.resolved(values)
-    redactor, tokens = Redactor(find_secrets(connector, resolved, values)), TokenStore.of(settings)
+    redactor, state = Redactor(find_secrets(connector, resolved, values)), open_state(settings)
+    tokens = TokenStore(state)
     redactor.add_secrets(*tokens.secrets)
     progress = Progress(observer, redactor)
     with (
         redactor.redacted_errors(IngestError),
         tempfile.TemporaryDirectory(prefix="restsource-login-") as folder,
         closing(
-            EndpointFactory(
-                resolved, redactor, progress, None, Path(folder), settings.state_dir, tokens
-            )
+            EndpointFactory(resolved, redactor, progress, None, Path(folder), state, tokens)
         ) as endpoints,
     ):
         for login in logins_of(resolved):

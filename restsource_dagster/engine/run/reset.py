@@ -19,6 +19,7 @@ from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.source.export_job import forget_jobs
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 __all__ = ["dependents_of", "reset_resources"]
 
@@ -48,17 +49,17 @@ def reset_resources(
     redactor = Redactor(find_destination_secrets(settings.destination, environment or {}))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()
+    state = open_state(settings)
+    redactor.add_secrets(*state.secrets)
     # under the lock: a run in progress would write the tables again
     with (
         redactor.redacted_errors(IngestError),
-        connector_workspace(
-            settings.state_dir, connector.name, progress.message, settings.lock_wait_seconds
-        ) as folder,
+        connector_workspace(settings, connector.name, progress.message) as workspace,
     ):
         # a job of before would bring its rows back
         names = resources or [one.name for one in connector.resources]
-        forget_jobs(settings.state_dir, connector.name, names)
-        dropped = _drop_tables(connector, resources, settings, progress, folder)
+        forget_jobs(state, connector.name, names)
+        dropped = _drop_tables(connector, resources, settings, progress, workspace.folder)
         # a table that is loaded anew has nothing of an earlier version
         LoadedVersions(settings.state_dir, connector.name).forget(names)
     for name in resources or ():

@@ -58,6 +58,7 @@ from restsource_dagster.engine.plan.dlt_adapter import make_auth, make_paginator
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher, ResponseReplay
 from restsource_dagster.engine.run_progress import PageReporter, Progress, ResourceCounts
+from restsource_dagster.state.store import StateStore
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.http.graphql_answers import QueryBudget
@@ -95,17 +96,17 @@ class EndpointFactory:
         progress: Progress,
         sleep: Sleep | None,
         folder: Path,
-        state_dir: Path,
+        state: StateStore,
         tokens: TokenStore,
         watch: RequestWatch | None = None,
     ) -> None:
         """`folder` is where bodies that are no plain JSON are downloaded to.
 
-        `state_dir` has the logs of requests that connectors share, `tokens` the tokens that outlive a
-        run. `watch` sees each request.
+        `state` has the requests that connectors share and the jobs of exports, `tokens` the tokens that
+        outlive a run. `watch` sees each request.
         """
         self._watch = watch
-        self._sleep, self._folder, self._state_dir = sleep, folder, state_dir
+        self._sleep, self._folder, self._state = sleep, folder, state
         self._tokens = tokens
         self._http = connector.http
         self._client = connector.client
@@ -120,7 +121,7 @@ class EndpointFactory:
             requests_per_second=self._http.requests_per_second,
             max_concurrency=self._http.max_concurrency,
             limits=tuple(_limits_of(connector)),
-            log=_shared_log(self._http, state_dir),
+            log=_shared_log(self._http, state),
         )
         self._connector = connector.name
         threads = self._http.max_concurrency
@@ -208,7 +209,7 @@ class EndpointFactory:
 
     def jobs(self, plan: ResourcePlan) -> "ExportJobs | None":
         """Return what reads a resource by jobs; None if its endpoint has none."""
-        job, state_dir = plan.endpoint.job, self._state_dir
+        job = plan.endpoint.job
         if job is None:
             return None
         from restsource_dagster.engine.source.export_job import ExportJobs, JobStore
@@ -219,7 +220,7 @@ class EndpointFactory:
             job,
             control,
             lambda url: self._download_endpoint(plan, control, url),
-            JobStore(state_dir, self._connector, name),
+            JobStore(self._state, self._connector, name),
             lambda text: self._progress.message(f"{name}: {text}"),
             self._sleep or time.sleep,
         )
@@ -362,7 +363,7 @@ class EndpointFactory:
         return RefreshingGrant(
             self._token_endpoint(login, counts),
             login,
-            self._tokens.file_of(login, self._connector),
+            self._tokens.tokens_of(login, self._connector),
             self._connector,
             lambda text: self._progress.message(f"token: {text}"),
         )
@@ -428,13 +429,12 @@ def _file_format(endpoint: Endpoint, http: HttpSettings) -> "FileFormat | None":
     return FileFormat(endpoint.response, endpoint.data_selector, http.max_response_mb)
 
 
-def _shared_log(http: HttpSettings, state_dir: Path) -> "RequestLog | None":
+def _shared_log(http: HttpSettings, state: StateStore) -> "RequestLog | None":
     if http.shared is None:
         return None
     from restsource_dagster.engine.http.request_log import RequestLog
 
-    # since 1970, which all processes agree on
-    return RequestLog(time.time, state_dir / "requests" / f"{http.shared}.sqlite")
+    return RequestLog(state.requests(http.shared))
 
 
 def _graphql_action(

@@ -1,17 +1,15 @@
 """Exports that take time: create a job, ask for it until it is done, and read its file.
 
-The job's id is stored in the state folder as soon as the API has told it. A run that is killed leaves it
+The job's id is stored in the state as soon as the API has told it. A run that is killed leaves it
 there, and the next one asks for that job in place of creating a second one. Which job a table has is in
 dlt's state, with the rows: a job is loaded once, whatever happens in between.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from restsource_dagster.connector.models.job import JOB_PLACEHOLDER, Job, JobRequest
@@ -22,7 +20,7 @@ from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.unfinished import fingerprint_of
 from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, fill_path, fill_values
-from restsource_dagster.settings import make_private_folder
+from restsource_dagster.state.store import StateStore
 
 __all__ = ["ExportJobs", "JobStore", "StoredJob", "forget_jobs"]
 
@@ -47,37 +45,32 @@ class StoredJob:
 
 
 class JobStore:
-    """The file with the last job of a resource."""
+    """The last job of a resource, in the state."""
 
-    def __init__(self, state_dir: Path, connector: str, resource: str) -> None:
-        self._path = state_dir / "jobs" / connector / f"{resource}.json"
+    def __init__(self, state: StateStore, connector: str, resource: str) -> None:
+        self._state, self._name = state, f"{connector}/{resource}"
 
     def read(self) -> StoredJob | None:
         """Return the job; None without one."""
+        stored = self._state.read("jobs", self._name)
         try:
-            return StoredJob(**json.loads(self._path.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):
+            return StoredJob(**json.loads(stored.content)) if stored else None
+        except (ValueError, TypeError):
             return None  # a power cut may have left half a file
 
     def write(self, job: StoredJob) -> None:
         """Store a job so that it survives the death of the process and of the machine."""
-        make_private_folder(self._path.parent)
-        new = self._path.with_suffix(".new")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(asdict(job), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        self._state.write("jobs", self._name, json.dumps(asdict(job)))
 
     def forget(self) -> None:
         """Remove the job, so that the next run creates one."""
-        self._path.unlink(missing_ok=True)
+        self._state.delete("jobs", self._name)
 
 
-def forget_jobs(state_dir: Path, connector: str, resources: Iterable[str]) -> None:
+def forget_jobs(state: StateStore, connector: str, resources: Iterable[str]) -> None:
     """Remove the stored jobs of resources."""
     for name in resources:
-        JobStore(state_dir, connector, name).forget()
+        JobStore(state, connector, name).forget()
 
 
 @dataclass(frozen=True)

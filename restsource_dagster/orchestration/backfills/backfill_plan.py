@@ -28,6 +28,7 @@ from restsource_dagster.orchestration.names import (
 )
 from restsource_dagster.orchestration.state_files import CreationTimes, LiveStarts
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 __all__ = ["BackfillPlan", "build_backfill_plans", "read_backfill_plans", "read_live_start_values"]
 
@@ -114,9 +115,10 @@ def build_backfill_plans(
 
 
 def read_backfill_plans(connector: Connector, settings: Settings) -> tuple[BackfillPlan, ...]:
-    """Return the plans with the creation time and the live starts of the state folder."""
-    created_at = CreationTimes(settings.state_dir).get(connector)
-    return build_backfill_plans(connector, created_at, LiveStarts(settings.state_dir))
+    """Return the plans with the creation time and the live starts of the state."""
+    state = open_state(settings)
+    created_at = CreationTimes(state).get(connector)
+    return build_backfill_plans(connector, created_at, LiveStarts(state))
 
 
 def read_live_start_values(connector: Connector, settings: Settings) -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from restsource_dagster.orchestration.backfills.backfill_status import build_bac
 from restsource_dagster.orchestration.names import TAG_WINDOW
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.state_files import LiveStarts
+from restsource_dagster.state.folder import FolderStore
 from restsource_dagster_tests.making import make_connector, make_settings
 
 __all__ = ["CREATED", "Location", "orders"]
@@ -55,7 +56,7 @@ class Location:
         now: datetime = CREATED + timedelta(hours=1),
     ) -> None:
         settings = make_settings(folder)
-        starts = LiveStarts(settings.state_dir)
+        starts = LiveStarts(FolderStore(settings.state_dir))
         self.plans: Sequence[BackfillPlan] = [
             plan
             for connector in connectors

@@ -15,6 +15,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     build_backfill_plans,
 )
 from restsource_dagster.orchestration.state_files import LiveStarts
+from restsource_dagster.state.folder import FolderStore
 from restsource_dagster_tests.making import make_connector
 from restsource_dagster_tests.orchestration.backfills.cases import orders
 
@@ -23,7 +24,7 @@ CREATED = datetime(2024, 5, 17, 10, 3, tzinfo=UTC)
 
 def plan(folder: Path, created_at: datetime = CREATED, **changes: Any) -> BackfillPlan:
     connector = make_connector("http://127.0.0.1:9", orders(**changes))
-    [found] = build_backfill_plans(connector, created_at, LiveStarts(folder))
+    [found] = build_backfill_plans(connector, created_at, LiveStarts(FolderStore(folder)))
     return found
 
 
@@ -50,7 +51,7 @@ def test_a_connector_that_began_later_than_it_was_created_leaves_no_gap(tmp_path
     resource = orders(partition="monthly")
     resource["endpoint"]["incremental"]["initial_value"] = "2024-07-10T12:00:00Z"
     connector = make_connector("http://127.0.0.1:9", resource)
-    [found] = build_backfill_plans(connector, CREATED, LiveStarts(tmp_path))
+    [found] = build_backfill_plans(connector, CREATED, LiveStarts(FolderStore(tmp_path)))
     assert found.live_start == datetime(2024, 7, 10, 12, tzinfo=UTC)
     assert found.partitions[0].end == datetime(2024, 8, 1, tzinfo=UTC)
 
@@ -75,7 +76,7 @@ def test_where_no_state_can_be_kept_it_is_worked_out(tmp_path: Path) -> None:
 
 def test_resources_of_any_name_have_files_of_their_own(tmp_path: Path) -> None:
     connector = make_connector("http://127.0.0.1:9", orders("a.b"), orders("-"), orders("Cd"))
-    build_backfill_plans(connector, CREATED, LiveStarts(tmp_path))
+    build_backfill_plans(connector, CREATED, LiveStarts(FolderStore(tmp_path)))
     names = {file.name for file in (tmp_path / "live_starts").iterdir()}
     assert names == {"shop.a.b", "shop.-", "shop.Cd"}
 
