@@ -25,9 +25,10 @@ ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_workin
 """Files whose tests share a running project, in the order in which they continue each other."""
 LONG = (
     *ONE_PROJECT,
-    *("agreement/", "engine/columnar/test_same_tables", "recipes/"),
-    *(f"faults/test_{name}" for name in ("flaky", "checkpoint", "prefetch", "killed")),
-    *("faults/", "cli/", "engine/", "orchestration/", "sample/", "e2e/"),
+    *("agreement/", "templates/test_histories", "faults/test_flaky", "local_runtime/"),
+    *("engine/columnar/test_same_tables", "recipes/"),
+    *(f"faults/test_{name}" for name in ("checkpoint", "prefetch", "killed")),
+    *("faults/", "cli/", "engine/", "orchestration/", "templates/", "sample/", "e2e/"),
 )
 """Beginnings of the paths of what takes long: it is begun first, so that nothing waits for it."""
 
