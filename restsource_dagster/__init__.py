@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from restsource_dagster.components import RestSourceComponent
     from restsource_dagster.orchestration.code_location import build_definitions
 
-__all__ = ["build_definitions"]
+__all__ = ["RestSourceComponent", "build_definitions"]
 
 
 def __getattr__(name: str) -> Any:
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from restsource_dagster.orchestration.code_location import build_definitions
 
         return build_definitions
+    if name == "RestSourceComponent":
+        from restsource_dagster.components import RestSourceComponent
+
+        return RestSourceComponent
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

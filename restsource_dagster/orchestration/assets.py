@@ -21,6 +21,7 @@ from restsource_dagster.orchestration.asset_checks import (
     build_freshness_policy,
 )
 from restsource_dagster.orchestration.dagster_compat import UnresolvedJob
+from restsource_dagster.orchestration.host_options import HostOptions
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, asset_key, job_name
 from restsource_dagster.orchestration.run_config import (
     RUN_CONFIG_SCHEMA,
@@ -174,7 +175,10 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
 
     @dg.multi_asset(
         name=connector.name,
-        specs=[_asset_spec(connector, each, common, file) for each in connector.resources],
+        specs=[
+            runs.host.asset_spec(connector, each, _asset_spec(connector, each, common, file))
+            for each in connector.resources
+        ],
         check_specs=[
             spec
             for each in connector.resources
@@ -186,7 +190,9 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         config_schema=RUN_CONFIG_SCHEMA,
         # With a limit of 1 per pool, the run queue never starts two runs of one connector, not even
         # runs that the UI starts without the job and so without its tags.
-        pool=connector.name,
+        pool=runs.host.pool or connector.name,
+        op_tags=runs.host.op_tags,
+        retry_policy=runs.host.retry_policy,
         description=connector.description,
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
@@ -194,7 +200,8 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         from restsource_dagster.orchestration.op import materialize_connector
 
         config = read_load_config(context)
-        yield from materialize_connector(context, connector, runs, config)
+        execute = runs.host.execute or materialize_connector
+        yield from execute(context, connector, runs, config)
 
     return load
 
@@ -270,17 +277,17 @@ def _text_metadata(value: str) -> dg.TextMetadataValue:
     return dg.MetadataValue.text(value)
 
 
-def build_broken_asset_spec(broken: LoadedFile) -> dg.AssetSpec:
+def build_broken_asset_spec(broken: LoadedFile, host: HostOptions) -> dg.AssetSpec:
     """Return an external asset that shows a broken file and its problems.
 
     The description, which has the full width of the page, shows them to people; the metadata holds them
     for programs.
     """
-    first = broken.problems[0]
+    first, group = broken.problems[0], host.prefixed(BROKEN_FILES_GROUP)
     problems = problems_as_markdown(broken.problems)
     return dg.AssetSpec(
-        [BROKEN_FILES_GROUP, broken.path.stem],
-        group_name=BROKEN_FILES_GROUP,
+        [group, broken.path.stem],
+        group_name=group,
         description=f"This file has errors and is not loaded. Other connectors are unaffected.\n\n{problems}",
         metadata={
             "problems": dg.MetadataValue.md(problems),

@@ -4,7 +4,7 @@ Each connector's definitions are built alone, so a file that Dagster rejects aff
 """
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from restsource_dagster.connector.loader import LoadedFile, load_folder, load_wanted
+from restsource_dagster.connector.loader import LoadedFile, load_file, load_folder, load_wanted
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.schedule import IntervalSchedule
 from restsource_dagster.connector.validation.diagnostics import Problem
@@ -31,15 +31,27 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     BackfillPlan,
     build_backfill_plans,
 )
-from restsource_dagster.orchestration.backfills.backfill_status import build_backfill_sensor
+from restsource_dagster.orchestration.backfills.backfill_status import (
+    BACKFILL_SENSOR,
+    build_backfill_sensor,
+)
 from restsource_dagster.orchestration.dagster_compat import require_names, resolve_jobs
+from restsource_dagster.orchestration.host_options import HostOptions
 from restsource_dagster.orchestration.instance import TickInstance
 from restsource_dagster.orchestration.names import is_job_of, possible_connectors
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.schedules.slot_schedule import build_schedule
-from restsource_dagster.orchestration.sensors.first_run import build_first_run_sensor
-from restsource_dagster.orchestration.sensors.killed_runs import build_killed_runs_sensor
+from restsource_dagster.orchestration.sensors.first_run import (
+    FIRST_RUN_SENSOR,
+    build_first_run_sensor,
+)
+from restsource_dagster.orchestration.sensors.killed_runs import (
+    KILLED_RUNS_SENSOR,
+    build_killed_runs_sensor,
+)
 from restsource_dagster.orchestration.sensors.watch_files import (
+    BROKEN_FILES_SENSOR,
+    WATCH_SENSOR,
     build_broken_files_sensor,
     build_watch_sensor,
 )
@@ -56,6 +68,7 @@ __all__ = [
     "ConnectorDefinitions",
     "build_connector_definitions",
     "build_definitions",
+    "build_from_files",
     "without_full_gc",
 ]
 
@@ -197,11 +210,17 @@ def build_definitions(
     settings: Settings | None = None,
     observer: "Observer | None" = None,
     job: str | None = None,
+    prefix: str = "",
+    host: HostOptions | None = None,
 ) -> dg.Definitions:
     """Return all connectors of a folder as Dagster definitions, to load or to merge into a project.
 
-    `folder` defaults to the setting `RESTSOURCE_CONFIGS`. A broken file becomes an asset
-    `broken_configs/<stem>` that shows its problems; it raises nothing. Each file is parsed once.
+    `folder` defaults to the setting `RESTSOURCE_CONFIGS`; it may be one file, too. A broken file becomes an
+    asset `broken_configs/<stem>` that shows its problems; it raises nothing. Each file is parsed once.
+
+    No executor is set for the project. Our jobs run in one process: each is one step. With several folders
+    in one code location give each a `prefix` for the names of its sensors; `host` has more of what a project
+    may change.
 
     With `job`, only what a run of that job needs: the assets and jobs of its connector. If it is none of
     our jobs, everything. Raises `UnsupportedDagsterError` if Dagster lacks a name that all runs need.
@@ -209,8 +228,21 @@ def build_definitions(
     require_names()
     settings = settings or Settings()
     path = Path(folder) if folder is not None else settings.configs
+    runs = RunSettings(settings, observer, host or HostOptions(prefix))
     with without_full_gc():
-        return _build_from_folder(path, RunSettings(settings, observer), job)
+        if path.is_file():
+            return build_from_files([load_file(path)], runs)
+        return _build_from_folder(path, runs, job)
+
+
+def build_from_files(files: Sequence[LoadedFile], runs: RunSettings) -> dg.Definitions:
+    """Return the definitions of loaded files. No sensor watches them: they change with the project."""
+    tick_instance = TickInstance()
+    connectors = [file.connector for file in files if file.connector is not None]
+    built, rejected = build_connector_definitions(connectors, runs, tick_instance)
+    broken = [*(file for file in files if file.connector is None), *rejected]
+    sensors = _build_common_sensors(built, broken, runs.host, tick_instance)
+    return _to_dagster_definitions(built, broken, [*sensors], runs.host)
 
 
 def _build_from_folder(path: Path, runs: RunSettings, job: str | None) -> dg.Definitions:
@@ -221,50 +253,54 @@ def _build_from_folder(path: Path, runs: RunSettings, job: str | None) -> dg.Def
     # Two connectors may claim a job. Then all definitions are built, as the code server built them.
     if len(owners) == 1:
         built, _ = build_connector_definitions(owners, runs, tick_instance)
-        return _to_dagster_definitions(built, [], [])
+        return _to_dagster_definitions(built, [], [], runs.host)
     built, rejected = build_connector_definitions(loaded.connectors, runs, tick_instance)
     broken = [*loaded.broken, *rejected]
     # The watcher is there even for an empty folder: it notices the first file.
-    webserver = runs.settings.webserver
+    webserver, name = runs.settings.webserver, runs.host.prefixed(WATCH_SENSOR)
     sensors = [
-        build_killed_runs_sensor(tick_instance),
-        build_watch_sensor(path, loaded.fingerprint, webserver=webserver),
-        *_build_optional_sensors(built, broken, tick_instance),
+        build_watch_sensor(path, loaded.fingerprint, webserver=webserver, name=name),
+        *_build_common_sensors(built, broken, runs.host, tick_instance),
     ]
-    return _to_dagster_definitions(built, broken, sensors)
+    return _to_dagster_definitions(built, broken, sensors, runs.host)
 
 
 def _to_dagster_definitions(
     connectors: list[ConnectorDefinitions],
     broken: list[LoadedFile],
     sensors: list[dg.SensorDefinition],
+    host: HostOptions,
 ) -> dg.Definitions:
     backfills = [backfill for each in connectors for backfill in each.backfills]
     return dg.Definitions(
         assets=[
             *(each.assets for each in connectors),
             *(backfill.asset for backfill in backfills),
-            *map(build_broken_asset_spec, broken),
+            *(build_broken_asset_spec(each, host) for each in broken),
         ],
         jobs=[job for each in connectors for job in each.jobs],
         schedules=[each.schedule for each in connectors if each.schedule],
+        # No executor: it would be that of all jobs of the project that these are merged into.
         sensors=sensors,
-        # Runs load one connector in one step, so a process per step would only cost time.
-        executor=dg.in_process_executor,
     )
 
 
-def _build_optional_sensors(
-    connectors: list[ConnectorDefinitions], broken: list[LoadedFile], tick_instance: TickInstance
+def _build_common_sensors(
+    connectors: list[ConnectorDefinitions],
+    broken: list[LoadedFile],
+    host: HostOptions,
+    tick_instance: TickInstance,
 ) -> Iterable[dg.SensorDefinition]:
-    """Yield the sensors that have something to do in this folder."""
+    """Yield the sensors that have something to do for these connectors."""
     now = datetime.now(UTC)
+    yield build_killed_runs_sensor(tick_instance, host.prefixed(KILLED_RUNS_SENSOR))
     if connectors:
         yield build_first_run_sensor(
             [(each.connector, each.created_at) for each in connectors],
             {each.connector.name: each.job for each in connectors},
             now,
             tick_instance=tick_instance,
+            name=host.prefixed(FIRST_RUN_SENSOR),
         )
     backfills = [backfill for each in connectors for backfill in each.backfills]
     if any(backfill.plan.backfill.auto for backfill in backfills):
@@ -273,6 +309,7 @@ def _build_optional_sensors(
             {backfill.plan.job_name: backfill.job for backfill in backfills},
             now,
             tick_instance=tick_instance,
+            name=host.prefixed(BACKFILL_SENSOR),
         )
     if broken:
-        yield build_broken_files_sensor(broken)
+        yield build_broken_files_sensor(broken, host.prefixed(BROKEN_FILES_SENSOR))

@@ -55,6 +55,7 @@ __all__ = [
     "read_unrequested_partitions",
     "require_names",
     "resolve_jobs",
+    "translate_asset_spec",
 ]
 
 
@@ -101,6 +102,12 @@ _NAMES = (
         "dagster:Definitions.resolve_job_def",
         "make a job where the way above is closed, and for the command line",
         "the older `get_job_def` is asked",
+    ),
+    # components
+    UndocumentedName(
+        "dagster.components.utils.translation:TranslatorResolvingInfo",
+        "apply the `translation` of a component to an asset's spec, templates included",
+        "a component with a `translation` is refused",
     ),
     # ticks of schedules and sensors
     UndocumentedName(
@@ -370,6 +377,21 @@ def _resolve_jobs_in_definitions(
     if _has_all("dagster:Definitions.resolve_job_def"):
         return [definitions.resolve_job_def(job.name) for job in jobs]
     return [definitions.get_job_def(job.name) for job in jobs]
+
+
+def translate_asset_spec(
+    spec: dg.AssetSpec, translation: Any, context: Any, known: Mapping[str, Any]
+) -> dg.AssetSpec:
+    """Return a spec with the attributes of a component's `translation`.
+
+    `translation` is the model or text of the file, `context` the component's resolution context, and `known`
+    what its templates may name. Raises `UnsupportedDagsterError` if Dagster can't do it.
+    """
+    info = _require("dagster.components.utils.translation:TranslatorResolvingInfo")
+    translated: dg.AssetSpec = info(
+        asset_attributes=translation, resolution_context=context, model_key="translation"
+    ).get_asset_spec(spec, known)
+    return translated
 
 
 class InstanceFreeSchedule(dg.ScheduleDefinition):

@@ -14,6 +14,7 @@ from restsource_dagster.connector.cursor_format import (
 )
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.partitions import Window, split_into_windows
+from restsource_dagster.orchestration.host_options import HostOptions
 from restsource_dagster.settings import Settings
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
@@ -37,6 +38,8 @@ class RunSettings:
 
     settings: Settings
     observer: "Observer | None" = None
+    host: HostOptions = field(default_factory=HostOptions)
+    """What the project that the definitions are merged into adds."""
 
 
 class WindowConfig(dg.Config):

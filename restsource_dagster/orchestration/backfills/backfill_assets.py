@@ -67,7 +67,9 @@ def build_backfill_asset(plan: BackfillPlan, runs: RunSettings) -> dg.AssetsDefi
         # A partition per run: a killed run loses one, and max_parallel counts runs.
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=1),
         # The live asset's pool: the two never run at once.
-        pool=plan.connector.name,
+        pool=runs.host.pool or plan.connector.name,
+        op_tags=runs.host.op_tags,
+        retry_policy=runs.host.retry_policy,
         description=f"Loads a partition of the backfill of {plan.resource.name}.",
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:

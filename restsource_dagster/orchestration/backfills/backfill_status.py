@@ -287,6 +287,7 @@ def build_backfill_sensor(
     settle: timedelta = SETTLE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     tick_instance: TickInstance | None = None,
+    name: str = BACKFILL_SENSOR,
 ) -> dg.SensorDefinition:
     """Return a sensor that requests the due partitions of all backfills that are `auto`.
 
@@ -299,7 +300,7 @@ def build_backfill_sensor(
     instances = tick_instance or TickInstance()
 
     @dg.sensor(
-        name=BACKFILL_SENSOR,
+        name=name,
         jobs=[jobs[plan.job_name] for plan in automatic],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,

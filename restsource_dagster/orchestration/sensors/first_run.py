@@ -49,6 +49,7 @@ def build_first_run_sensor(
     settle: timedelta = SETTLE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     tick_instance: TickInstance | None = None,
+    name: str = FIRST_RUN_SENSOR,
 ) -> dg.SensorDefinition:
     """Return a sensor that requests the first run of every new resource, once.
 
@@ -64,7 +65,7 @@ def build_first_run_sensor(
     first_runs = _FirstRuns(candidates, jobs, is_settling, tick_instance or TickInstance())
 
     @dg.sensor(
-        name=FIRST_RUN_SENSOR,
+        name=name,
         jobs=[jobs[candidate.connector] for candidate in candidates],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,

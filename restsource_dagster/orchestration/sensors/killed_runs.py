@@ -150,12 +150,14 @@ def process_gone_text(process: RunProcess) -> str:
     )
 
 
-def build_killed_runs_sensor(tick_instance: TickInstance | None = None) -> dg.SensorDefinition:
+def build_killed_runs_sensor(
+    tick_instance: TickInstance | None = None, name: str = KILLED_RUNS_SENSOR
+) -> dg.SensorDefinition:
     """Return a sensor that marks runs as failed if their process is gone."""
     instances = tick_instance or TickInstance()
 
     @dg.sensor(
-        name=KILLED_RUNS_SENSOR,
+        name=name,
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Marks runs whose process was killed as failed, so that schedules continue.",

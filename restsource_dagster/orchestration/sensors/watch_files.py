@@ -354,6 +354,7 @@ def build_watch_sensor(
     webserver: str | None = None,
     reload: Callable[[dg.SensorEvaluationContext], ReloadResult] | None = None,
     clock: Callable[[], float] = time.time,
+    name: str = WATCH_SENSOR,
 ) -> dg.SensorDefinition:
     """Return a sensor that reloads the code location when `folder` changes.
 
@@ -371,7 +372,7 @@ def build_watch_sensor(
     )
 
     @dg.sensor(
-        name=WATCH_SENSOR,
+        name=name,
         minimum_interval_seconds=WATCH_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reloads this code location when a connector file is added, changed or removed.",
@@ -446,7 +447,9 @@ class BrokenFilesError(Exception):
     """Connector files have errors. The message has a line per problem."""
 
 
-def build_broken_files_sensor(broken: Sequence[LoadedFile]) -> dg.SensorDefinition:
+def build_broken_files_sensor(
+    broken: Sequence[LoadedFile], name: str = BROKEN_FILES_SENSOR
+) -> dg.SensorDefinition:
     """Return a sensor that fails once a minute with the problems of all broken files.
 
     One sensor for all files, because a broken file's name may be no valid sensor name. Without broken files
@@ -456,7 +459,7 @@ def build_broken_files_sensor(broken: Sequence[LoadedFile]) -> dg.SensorDefiniti
 
     # A tick can show red without a run, an asset can't. So the sensor fails on purpose.
     @dg.sensor(
-        name=BROKEN_FILES_SENSOR,
+        name=name,
         minimum_interval_seconds=BROKEN_FILES_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Fails while connector files have errors, and shows them.",
