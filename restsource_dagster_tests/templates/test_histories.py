@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from restsource_dagster_tests.templates.gallery import GALLERY
 from restsource_dagster_tests.templates.github import GitHub
 from restsource_dagster_tests.templates.histories import (
     HISTORIES,
@@ -16,6 +17,12 @@ from restsource_dagster_tests.templates.pipedrive import Pipedrive
 from restsource_dagster_tests.templates.shopify import Shopify
 from restsource_dagster_tests.templates.zendesk import Zendesk
 
+# the smaller ones are played by hand only, beside test_gallery.py
+WORLDS: tuple[type[World], ...] = (
+    *(GitHub, Pipedrive, Shopify, Zendesk),
+    *(GALLERY if HISTORIES > 1 else ()),
+)
+
 
 @pytest.fixture(scope="module")
 def nurseries() -> Iterator[Nurseries]:
@@ -24,7 +31,7 @@ def nurseries() -> Iterator[Nurseries]:
 
 
 @pytest.mark.parametrize("seed", range(HISTORIES))
-@pytest.mark.parametrize("world", [GitHub, Pipedrive, Shopify, Zendesk])
+@pytest.mark.parametrize("world", WORLDS)
 def test_the_tables_are_those_of_the_api_after_each_run_of_a_random_history(
     tmp_path: Path, nurseries: Nurseries, world: type[World], seed: int
 ) -> None:
