@@ -31,6 +31,11 @@ __all__ = ["ApiLogin", "UrlDraft", "draft_from_url", "rows_seen", "seen_answers"
 _DAY = 86_400 * NANOSECONDS_PER_SECOND
 _MAX_TRIES = 8
 """Paginators that are tried with two requests each."""
+_METHOD_NOT_ALLOWED = 405
+_LINE_FORMATS = ("csv", "jsonl")
+"""Formats in which each line is a row, so that nothing says where in it rows are."""
+_MAX_LINES = 1_000
+"""Rows of a file that are looked at."""
 _ANSWER_CHARS = 20_000_000
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _OTHER_FIRST_PAGE = "its first page is not the one that comes without a number"
@@ -125,7 +130,8 @@ class _Drafter:
         )
         answer, failure = _answer_of(first)
         if answer is None:
-            return self._draft(resource, failure=failure, preview=first)
+            made = self._draft_of_lines(resource, first)
+            return made or self._draft(resource, failure=failure, preview=first)
         records = find_records(replace(answer, url=self.url))
         if records.failure is not None:
             problems = [text for one in first.resources for text in one.problems]
@@ -137,6 +143,42 @@ class _Drafter:
         self._apply_fields(resource, answer, records, seen)
         final = self._add_parent(resource) or self._confirm(resource)
         return self._draft(resource, preview=final)
+
+    def _draft_of_lines(self, resource: dict[str, Any], first: Preview) -> UrlDraft | None:
+        """Return the draft of an answer in CSV or JSON Lines; None if it is none, or can't be read."""
+        last = _last_request(first)
+        kind = _format_of(last) if last is not None and last.status == 200 else None
+        if last is None or kind not in _LINE_FORMATS:
+            return None
+        endpoint = {**resource["endpoint"], "response": {"format": kind}, "paginator": SINGLE_PAGE}
+        tried = {**resource, "endpoint": endpoint}
+        limits = replace(self.given["limits"], rows=_MAX_LINES)
+        seen = next(iter(self._look(tried, limits=limits).resources), None)
+        if seen is None or seen.problems or not seen.records:
+            return None
+        media = _content_type(last)
+        self.guesses.append(
+            Guess(
+                "endpoint.response",
+                {"format": kind},
+                f"the type of the answer is {media}",
+                "likely",
+            )
+        )
+        self.guesses.append(
+            Guess(
+                "endpoint.paginator",
+                SINGLE_PAGE,
+                "a file is one answer; pages are not tried",
+                "likely",
+            )
+        )
+        self.rows = seen.records
+        if key := guess_primary_key(seen.records, resource["name"]):
+            self.guesses.append(key)
+            if key.confidence != "possible":
+                tried["primary_key"] = key.value
+        return self._draft(tried, preview=self._confirm(tried))
 
     def _draft(
         self, resource: Mapping[str, Any], *, failure: str | None = None, preview: Preview | None
@@ -372,14 +414,17 @@ def _without_key(resource: Mapping[str, Any]) -> dict[str, Any]:
 def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
     """Return the last answer of a preview, or why there is none to guess from."""
     problems = list(_problems(found))
-    requests: Sequence[PreviewedRequest] = found.resources[-1].requests if found.resources else ()
-    last = next((one for one in reversed(requests) if one.status is not None), None)
+    last = _last_request(found)
     if last is None:
         return None, problems[0] if problems else "no answer came"
+    if last.status == _METHOD_NOT_ALLOWED and problems:
+        # only lists that GET asks for are drafted
+        curl = "a list that is asked for by POST is imported from its cURL command: `restsource import curl`"
+        return None, f"{problems[0]}. It was asked by GET; {curl}"
     try:
         body = json.loads(last.answer)
     except ValueError:
-        kind = BodyFormat().format_of(last.answer_headers.get("Content-Type", ""))
+        kind = _format_of(last)
         hint = (
             f'; its type says {kind}: set "response": {{"format": "{kind}"}} in the endpoint'
             if kind not in (None, "json")
@@ -388,6 +433,22 @@ def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
         said = problems[0] if problems else f"the answer, with status {last.status}, is not JSON"
         return None, f"{said}{hint}"
     return SeenAnswer(last.url, body, last.status or 0, last.answer_headers), None
+
+
+def _last_request(found: Preview) -> PreviewedRequest | None:
+    """Return the last request that was answered."""
+    requests: Sequence[PreviewedRequest] = found.resources[-1].requests if found.resources else ()
+    return next((one for one in reversed(requests) if one.status is not None), None)
+
+
+def _format_of(request: PreviewedRequest) -> str | None:
+    return BodyFormat().format_of(_content_type(request))
+
+
+def _content_type(request: PreviewedRequest) -> str:
+    # names of headers have no case
+    headers = {name.lower(): value for name, value in request.answer_headers.items()}
+    return headers.get("content-type", "")
 
 
 def _readings(value: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from typing import get_args
 
 import typer
 
+from restsource_dagster.authoring.importing.connector_draft import NOT_CHOSEN
 from restsource_dagster.authoring.importing.import_source import (
     ImportKind,
     ImportResult,
@@ -165,6 +166,9 @@ def _unmapped_lines(fates: Iterable[Fate]) -> Iterator[str]:
     by_reason: dict[str, list[str]] = {}
     for fate in fates:
         by_reason.setdefault(fate.reason, []).append(json_pointer(fate.path) or "/")
+    unchosen = by_reason.pop(NOT_CHOSEN, [])
+    if unchosen:
+        yield f"  {NOT_CHOSEN}: {len(unchosen)} pieces (--json lists them)"
     for reason, paths in by_reason.items():
         yield f"  {printable(reason)}:"
         yield from (f"    {printable(path)}" for path in paths[:_SHOWN_PATHS])

@@ -59,7 +59,8 @@ def new(
 
     With --url it asks the API and writes what a second page and a preview have confirmed: where the rows are,
     the paging, the key, the cursor, a parent in the path. What was seen, how sure each guess is, and what did
-    not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked.
+    not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked, by GET; answers in CSV and
+    JSON Lines are read as one file.
 
     With --template it asks for the inputs that --input leaves out, and whether to preview the new file; without
     a terminal it prints the command for that. Without either it asks, step by step.

@@ -234,19 +234,43 @@ def test_nothing_is_guessed_from_an_error_or_an_empty_answer(
     api.answers |= {
         "/failed": {"data": [], "error": {"message": "no such shop"}},
         "/denied": Answer({"message": "who are you?"}, status=401),
-        "/text": Answer(b"id,name\n1,a\n", headers={"content-type": "text/csv"}),
+        "/text": Answer(b"<a><b>1</b></a>", headers={"content-type": "text/xml"}),
+        "/search": Answer({"message": "use POST"}, status=405),
     }
     made = draft(api, "/failed", tmp_path)
     assert made.guesses == ()
     assert "no such shop" in str(made.failure)
     assert "401" in str(draft(api, "/denied", tmp_path).failure)
-    assert '"format": "csv"' in str(draft(api, "/text", tmp_path).failure)
+    assert '"format": "xml"' in str(draft(api, "/text", tmp_path).failure)
+    assert "`restsource import curl`" in str(draft(api, "/search", tmp_path).failure)
     api.answers["/empty"] = {"data": []}
     made = draft(api, "/empty", tmp_path)
     assert made.failure is None
     assert "primary_key" not in only(made)
     assert "paginator" not in only(made)["endpoint"]
     assert len(api.asked("/empty")) == 2
+
+
+def test_files_of_lines_become_rows(api: ApiServer, tmp_path: Path) -> None:
+    csv = "id;name\n" + "".join(f"{n};n{n % 3}\n" for n in range(1, 30))
+    lines = "".join(f'{{"code": "c{n}", "size": {n % 3}}}\n' for n in range(1, 30))
+    api.answers |= {
+        "/v1/report.csv": Answer(
+            csv.replace(";", ",").encode(), headers={"content-type": "text/csv; charset=utf-8"}
+        ),
+        "/v1/lines": Answer(lines.encode(), headers={"content-type": "application/x-ndjson"}),
+        "/v1/none": Answer(b"", headers={"content-type": "text/csv"}),
+    }
+    made = draft(api, "/v1/report.csv", tmp_path)
+    assert made.failure is None
+    assert only(made)["endpoint"]["response"] == {"format": "csv"}
+    assert only(made)["endpoint"]["paginator"] == "single_page"
+    assert only(made)["primary_key"] == "id"
+    assert made.preview is not None
+    assert made.preview.is_fine
+    assert made.preview.resources[0].rows_read == 29
+    assert only(draft(api, "/v1/lines", tmp_path))["endpoint"]["response"] == {"format": "jsonl"}
+    assert draft(api, "/v1/none", tmp_path).failure is not None
 
 
 def test_a_page_param_that_is_ignored_is_not_written(api: ApiServer, tmp_path: Path) -> None:

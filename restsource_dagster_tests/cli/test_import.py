@@ -67,6 +67,10 @@ def test_resources_are_chosen_by_patterns(project: Path) -> None:
     assert [each["name"] for each in told["file"]["resources"]] == ["lines"]
     left_out = {each["path"] for each in told["not_mapped"] if "--exclude" in each["reason"]}
     assert left_out == {"/1/url", "/1/?page"}
+    (project / "configs" / "example.json").unlink()
+    made = invoke("import", "lines.txt", "--include", "lines")
+    assert "left out by --include or --exclude: 2 pieces (--json lists them)" in made.stdout
+    assert "/1/url" not in made.stdout
     assert told["missing"] == ["EXAMPLE_TOKEN"]
     assert "s3cr3t" not in made.output
 

@@ -22,6 +22,7 @@ from restsource_dagster.connector.validation.diagnostics import Finding, pointer
 
 __all__ = [
     "IMPORT_SCHEDULE",
+    "NOT_CHOSEN",
     "ConnectorDraft",
     "assemble",
     "file_text",
@@ -30,6 +31,8 @@ __all__ = [
     "without_parent_cursors",
 ]
 
+NOT_CHOSEN = "left out by --include or --exclude"
+"""Why a piece of a resource that no pattern names is not mapped."""
 IMPORT_SCHEDULE = {"mode": "hours", "interval": 1}
 _LINE_LENGTH = 100
 _MAX_ROUNDS = 200
@@ -121,7 +124,7 @@ def select_resources(
     needed = _with_parents(resources, chosen)
     for each in resources:
         if each["name"] not in needed:
-            draft.ledger.retract(f"resources.{each['name']}", "left out by --include or --exclude")
+            draft.ledger.retract(f"resources.{each['name']}", NOT_CHOSEN)
     kept = [
         each if each["name"] in chosen else {**each, "selected": False}
         for each in resources
