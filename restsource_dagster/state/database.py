@@ -4,6 +4,7 @@ Four tables whose names begin with `restsource_`; they are made at the first use
 database are left alone. Times are those of the database: clocks of machines differ.
 """
 
+import hashlib
 import logging
 import os
 import re
@@ -155,7 +156,8 @@ class DatabaseStore:
         texts = list(self._local.texts())
         if not texts:
             return
-        folder = f"{socket.gethostname()}:{self._local.folder.resolve()}"
+        # by its content: a container has a new name each time, and two machines may use one path
+        folder = hashlib.sha256(repr(texts).encode()).hexdigest()
         plain = 0
         with self._database.transaction() as connection:
             if not _insert_unless_exists(connection, _MIGRATED, folder, ""):

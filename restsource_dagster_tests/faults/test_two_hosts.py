@@ -31,8 +31,8 @@ from restsource_dagster_tests.waiting import Background
 
 LEASE_SECONDS = 0.5
 COURSES = int(os.environ.get("HOST_COURSES", "1"))
-STEPS = int(os.environ.get("HOST_STEPS", "6"))
-DAYS = int(os.environ.get("HOST_DAYS", "3"))
+STEPS = int(os.environ.get("HOST_STEPS", "5"))
+DAYS = int(os.environ.get("HOST_DAYS", "2"))
 Host = Callable[[str], Settings]
 
 

@@ -12,11 +12,15 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
+from restsource_dagster.cli import main
 from restsource_dagster.engine.http.request_log import RequestLog
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
+from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.errors import StateError
 from restsource_dagster.state.store import StateKind, StateStore, open_state
+from restsource_dagster_tests.orchestration.shop import write_connector
+from restsource_dagster_tests.ports import closed_port
 from restsource_dagster_tests.servers.postgres import POSTGRES_PASSWORD
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
@@ -49,6 +53,8 @@ HOLDER = """
 import sys
 from pathlib import Path
 from pydantic import SecretStr
+from restsource_dagster.cli import main
+from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.errors import LeaseLostError
 from restsource_dagster.state.store import open_state
@@ -363,3 +369,22 @@ def _texts(url: str) -> dict[tuple[str, str], str]:
             return {(kind, name): content for kind, name, content in cursor.fetchall()}
     finally:
         connection.close()
+
+
+def test_a_database_that_can_not_be_reached_ends_the_command_with_the_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Definitions don't load either: with another moment other slots would be due."""
+    write_connector(Settings(configs=tmp_path / "configs"), "shop", "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    with closed_port() as port:
+        url = f"postgresql://restsource:{POSTGRES_PASSWORD}@127.0.0.1:{port}/state"
+        monkeypatch.setenv("RESTSOURCE_STATE", url)
+        assert main(["list"]) == 1
+        with pytest.raises(StateError, match="can't be used"):
+            build_definitions(settings=Settings())
+    shown = capsys.readouterr()
+    assert f"postgresql://restsource:***@127.0.0.1:{port}/state can't be used" in shown.err
+    assert POSTGRES_PASSWORD not in shown.out + shown.err
