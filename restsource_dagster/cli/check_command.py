@@ -1,11 +1,12 @@
 """`restsource check`: reports every problem of every file."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -34,6 +35,9 @@ from restsource_dagster.connector.loader import (
 from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.validation.diagnostics import Problem, printable
 from restsource_dagster.connector.validation.input_checks import without_literal_secrets
+
+if TYPE_CHECKING:
+    from restsource_dagster.connector.templates import Template
 
 __all__ = ["check"]
 
@@ -116,17 +120,22 @@ class _UsedTemplate:
 def _check_paths(
     paths: Sequence[Path], configs: Path | None, *, with_resources: bool
 ) -> tuple[_CheckedFile, ...]:
+    # a folder may have hundreds of files with one template
+    find = cache(_find_template)
     # By path, so that a file that is named twice counts once.
     checked = {
-        file.path: _checked(file, with_resources=with_resources)
+        file.path: _checked(file, find, with_resources=with_resources)
         for file in _load_paths(paths, configs)
     }
     return tuple(checked[path] for path in sorted(checked))
 
 
-def _checked(file: LoadedFile, *, with_resources: bool) -> _CheckedFile:
+FindTemplate = Callable[[str, Path], "Template | None"]
+
+
+def _checked(file: LoadedFile, find: FindTemplate, *, with_resources: bool) -> _CheckedFile:
     name = file.connector.name if file.connector else None
-    template, changed = _used_template(file)
+    template, changed = _used_template(file, find)
     resources = file.connector.resources if file.connector and with_resources else ()
     return _CheckedFile(
         file.path,
@@ -138,18 +147,19 @@ def _checked(file: LoadedFile, *, with_resources: bool) -> _CheckedFile:
     )
 
 
-def _used_template(file: LoadedFile) -> tuple[_UsedTemplate | None, tuple[Problem, ...]]:
+def _used_template(
+    file: LoadedFile, find: FindTemplate
+) -> tuple[_UsedTemplate | None, tuple[Problem, ...]]:
     """Return the template of a file, and what its changes mean for the tables, as warnings."""
     if file.connector is None or file.connector.template is None:
         return None, ()
     # most files have no template
     from restsource_dagster.connector.parsing.document import Document, read_document
     from restsource_dagster.connector.template_changes import LoadedVersions, change_findings
-    from restsource_dagster.connector.templates import Template, find_template
 
     label, name = file.connector.template, file.connector.name
-    template = find_template(label.partition(" ")[0], file.path.parent)
-    if not isinstance(template, Template):
+    template = find(label.partition(" ")[0], file.path.parent)
+    if template is None:
         return None, ()  # it was changed while the file was checked
     state_dir = read_settings(None).state_dir
     loaded = LoadedVersions(state_dir, name).read()
@@ -159,6 +169,14 @@ def _used_template(file: LoadedFile) -> tuple[_UsedTemplate | None, tuple[Proble
     document = read_document(file.path) if findings else None
     located = map(document.located, findings) if isinstance(document, Document) else ()
     return used, tuple(located)
+
+
+def _find_template(name: str, folder: Path) -> "Template | None":
+    """Return a template; None if it has errors or there is none."""
+    from restsource_dagster.connector.templates import Template, find_template
+
+    found = find_template(name, folder)
+    return found if isinstance(found, Template) else None
 
 
 def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedFile]:
