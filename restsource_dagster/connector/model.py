@@ -17,6 +17,7 @@ from restsource_dagster.connector.env_references import (
     MissingReferencesError,
     resolve_references,
 )
+from restsource_dagster.connector.models.asset_options import AssetOptions
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.checks import Checks
 from restsource_dagster.connector.models.connector_file import (
@@ -39,6 +40,7 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 
 __all__ = [
+    "NO_ASSET_OPTIONS",
     "NO_CHECKS",
     "NO_PARAMS",
     "Backfill",
@@ -58,6 +60,8 @@ __all__ = [
 
 NO_PARAMS: Mapping[str, Any] = {}
 """No params, shared by all resources whose path takes none."""
+NO_ASSET_OPTIONS = AssetOptions()
+"""Nothing said of the asset, shared by all resources."""
 NO_CHECKS = Checks()
 """Nothing said of checks, shared by all resources."""
 
@@ -127,6 +131,7 @@ class Resource:
     """The block `http` of the resource."""
     backfill: Backfill | None = None
     """The block `backfill` of the file."""
+    asset: AssetOptions = NO_ASSET_OPTIONS
     checks: Checks = NO_CHECKS
     """What the file says of checks; `checks_of` says which there are."""
     mode: WriteMode = "auto"

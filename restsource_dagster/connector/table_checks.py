@@ -15,7 +15,7 @@ from restsource_dagster.connector.models.checks import (
     SchemaDriftCheck,
 )
 
-__all__ = ["CHECK_NAMES", "checks_of", "why_impossible"]
+__all__ = ["CHECK_NAMES", "checks_of", "may_ask_table", "why_impossible"]
 
 CHECK_NAMES = ("primary_key", "completeness", "schema_drift", "rows", "lag")
 """The checks that have a result after each load."""
@@ -45,6 +45,11 @@ def checks_of(
         if isinstance(given, CheckSettings) and why_impossible(resource, name) is None:
             found[name] = given
     return found
+
+
+def may_ask_table(resource: Resource, name: str, destination: str) -> bool:
+    """True if a check may query the table: it costs no money, or the file asks for the check."""
+    return destination in _QUERIED_BY_DEFAULT or bool(getattr(resource.checks, name))
 
 
 def why_impossible(resource: Resource, name: str) -> tuple[str, str] | None:

@@ -15,6 +15,7 @@ import dagster as dg
 
 from restsource_dagster.connector.loader import LoadedFile
 from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.models.asset_options import AssetOptions, CronAutomation
 from restsource_dagster.connector.validation.diagnostics import problems_as_markdown
 from restsource_dagster.orchestration.asset_checks import (
     build_check_specs,
@@ -43,6 +44,8 @@ __all__ = [
 ]
 
 
+_KIND_TAG = "dagster/kind/"
+"""Dagster keeps the kinds of an asset among its tags."""
 BROKEN_FILES_GROUP = "broken_configs"
 """The group of the assets that stand for broken files, and the first part of their keys."""
 
@@ -228,6 +231,7 @@ def _asset_spec(
     # Owners and tags of all specs are those of `common`: one copy in memory for hundreds of resources.
     # Its tags include the kinds.
     parent = [asset_key(connector.name, resource.parent)] if resource.parent else []
+    asset = resource.asset
     return dg.AssetSpec(
         asset_key(connector.name, resource.name),
         deps=parent,
@@ -235,11 +239,30 @@ def _asset_spec(
         skippable=True,
         group_name=connector.name,
         description=_asset_description(connector, resource),
-        owners=common.owners,
-        tags=common.tags,
+        owners=common.owners if asset.owners is None else asset.owners,
+        tags=_asset_tags(common, asset),
         metadata=_spec_metadata(connector, resource, file),
         freshness_policy=build_freshness_policy(connector, resource),
+        automation_condition=_automation_condition(asset),
     )
+
+
+def _asset_tags(common: dg.AssetSpec, asset: AssetOptions) -> Mapping[str, str]:
+    """Return the tags of an asset, its kinds included."""
+    if asset.tags is None and asset.kinds is None:
+        return common.tags
+    own = dg.AssetSpec("own", kinds={*(common.kinds if asset.kinds is None else asset.kinds)}).tags
+    kept = {tag: text for tag, text in common.tags.items() if not tag.startswith(_KIND_TAG)}
+    return {**kept, **own, **(asset.tags or {})}
+
+
+def _automation_condition(asset: AssetOptions) -> dg.AutomationCondition[Any] | None:
+    given = asset.automation_condition
+    if given is None:
+        return None
+    if isinstance(given, CronAutomation):
+        return dg.AutomationCondition.on_cron(given.on_cron)
+    return dg.AutomationCondition.eager()
 
 
 def _asset_description(connector: Connector, resource: Resource) -> str:

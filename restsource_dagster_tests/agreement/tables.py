@@ -168,6 +168,8 @@ ROWS = (
     checked("checks", ((((2,), 2),), {"id": 2, "n": 2}), primary_key={}),
     checked("checks_of_columns", (None, {"id": 2, "n": 2})),
     checked("checks_off", None, schema_drift=False),
+    loaded_twice("asset_options", MERGED, primary_key="id", asset={"owners": ["team:data"]}),
+    refused("asset_of_nobody", resource={"asset": {"owners": ["data"]}}),
     refused("checks_without_key", resource={"checks": {"primary_key": {}}}),
     refused("by_key_in_json", resource={"primary_key": "user.id", "nested": "json"}),
     loaded_twice("by_default", REPLACED),

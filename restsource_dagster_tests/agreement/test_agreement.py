@@ -71,6 +71,8 @@ ELSEWHERE = {
     "NestedHints": "the fields of TableHints, which have rows; `columns` has one here, too",
     "Backfill": "tests of backfills",
     "ResourceObject.backfill": "tests of backfills",
+    "AssetOptions": "tests of a connector's definitions",
+    "CronAutomation": "tests of a connector's definitions",
     "Checks": "tests of asset checks",
     "CheckSettings": "tests of asset checks",
     "CompletenessCheck": "tests of asset checks",

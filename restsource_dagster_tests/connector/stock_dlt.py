@@ -64,7 +64,7 @@ def for_dlt(value: Any) -> dict[str, Any]:
                 resource.pop("http", None)
     for resource in (config.get("resource_defaults"), *resources):
         if isinstance(resource, dict):
-            for name in ("mode", "nested", "children", "rename_from", "checks"):
+            for name in ("mode", "nested", "children", "rename_from", "checks", "asset"):
                 resource.pop(name, None)
             included = resource.get("include_from_parent")
             if isinstance(included, list) and any("each." in str(one) for one in included):

@@ -7,6 +7,7 @@ import dagster as dg
 from restsource_dagster.connector.loader import load_folder
 from restsource_dagster.orchestration.assets import build_connector_assets, build_connector_job
 from restsource_dagster.orchestration.code_location import build_definitions, without_full_gc
+from restsource_dagster.orchestration.names import asset_key
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
@@ -64,3 +65,27 @@ def test_garbage_is_collected_as_before_once_the_definitions_are_made(settings: 
         assert gc.get_threshold()[:2] == before[:2]
         assert gc.isenabled()
     assert gc.get_threshold() == before
+
+
+def test_an_asset_has_the_owners_tags_kinds_and_automation_of_its_file(settings: Settings) -> None:
+    automation = {"on_cron": "0 6 * * *"}
+    given = {"owners": ["ann@example.com"], "tags": {"tier": "gold"}, "kinds": ["rest", "gold"]}
+    write_connector(
+        settings,
+        "shop",
+        "http://127.0.0.1:1",
+        owners=["team:data"],
+        tags={"domain": "sales"},
+        resource_defaults={"asset": {"automation_condition": "eager"}},
+        resources=[
+            "plain",
+            {"name": "own", "asset": {**given, "automation_condition": automation}},
+        ],
+    )
+    assets = definitions_of(settings).resolve_asset_graph()
+    plain, own = (assets.get(asset_key("shop", name)) for name in ("plain", "own"))
+    assert (plain.owners, plain.kinds) == (["team:data"], {"dlt", "duckdb"})
+    assert plain.automation_condition == dg.AutomationCondition.eager()
+    assert (own.owners, own.kinds) == (["ann@example.com"], {"rest", "gold"})
+    assert {"tier": "gold", "domain": "sales"}.items() <= dict(own.tags).items()
+    assert own.automation_condition == dg.AutomationCondition.on_cron("0 6 * * *")

@@ -215,6 +215,7 @@ def exported_tickets(seen: Seen) -> Any:
 
 
 APIS: Mapping[str, RecipeApi] = {
+    "owners_of_tables": RecipeApi({"/orders": [{"id": 7}], "/prices": [{"id": 1, "amount": 9.5}]}),
     "checked_table": RecipeApi(
         {
             "/orders": {

@@ -11,8 +11,13 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
+from restsource_dagster.connector.models.asset_options import (
+    AssetOptions,
+    Owner,
+    Tags,
+    matching_pattern,
+)
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.checks import Checks
@@ -340,6 +345,11 @@ class ResourceBase(TableHints):
         description="What Dagster verifies of the table after each load, and within which time it must "
         "succeed. Not part of dlt's configuration.",
     )
+    asset: AssetOptions | None = Field(
+        default=None,
+        description="Owners, tags, kinds and automation of the asset in Dagster. Not part of dlt's "
+        "configuration.",
+    )
 
 
 class ResourceDefaults(ResourceBase):
@@ -467,37 +477,6 @@ ResourceOrName = Annotated[
 
 CONNECTOR_NAME_PATTERN = "[a-z][a-z0-9_]{0,63}"
 """The pattern of a connector's name."""
-# The patterns of owners and tags are Dagster's own checks: it refuses them only when the code location loads.
-_OWNER_PATTERN = re.compile(
-    r"team:.+|\b[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}\b", re.DOTALL
-)
-_TAG_KEY = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-# Dagster acts on its own tags, for example on a priority or a concurrency key.
-_RESERVED_TAGS = ("dagster/", "restsource/")
-
-
-def _matching_pattern(pattern: str | re.Pattern[str], expected: str) -> PlainValidator:
-    def check(value: Any) -> Any:
-        if not isinstance(value, str):
-            refuse_type(expected)
-        return value if re.fullmatch(pattern, value) else refuse_value(expected)
-
-    return PlainValidator(check)
-
-
-def _check_tags(value: Any) -> Any:
-    if not isinstance(value, dict):
-        refuse_type("an object of texts")
-    for key, text in value.items():
-        fine = _TAG_KEY.fullmatch(key) and isinstance(text, str) and _TAG_VALUE.fullmatch(text)
-        if not fine or key.startswith(_RESERVED_TAGS):
-            message = (
-                "A tag has a key and a text of letters, digits, `_`, `-` and `.`, up to 63 "
-                "characters; keys may have one prefix, but not `dagster/` or `restsource/`"
-            )
-            raise PydanticCustomError("rule", "{text}", {"field": key, "text": message})
-    return value
 
 
 class ConnectorFile(FileModel):
@@ -515,7 +494,7 @@ class ConnectorFile(FileModel):
     name: (
         Annotated[
             str,
-            _matching_pattern(
+            matching_pattern(
                 CONNECTOR_NAME_PATTERN,
                 "a small letter, then small letters, digits and underscores, up to 64",
             ),
@@ -528,27 +507,10 @@ class ConnectorFile(FileModel):
         "Assets, job, schedule, pipeline and dataset are named after it.",
     )
     description: Text | None = Field(default=None, description="A description for people.")
-    owners: list[
-        Annotated[
-            str,
-            _matching_pattern(_OWNER_PATTERN, "an e-mail address, or `team:` and a name"),
-            WithJsonSchema({"type": "string", "pattern": "^(team:.+|.+@.+)$"}),
-        ]
-    ] = Field(default=[], description="The owners: e-mail addresses, or teams such as `team:data`.")
-    tags: Annotated[
-        dict[str, str],
-        PlainValidator(_check_tags),
-        WithJsonSchema(
-            {
-                "type": "object",
-                "propertyNames": {
-                    "pattern": "^(?!dagster/|restsource/)"
-                    "([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}$"
-                },
-                "additionalProperties": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{0,63}$"},
-            }
-        ),
-    ] = Field(default={}, description="Labels for Dagster's UI, such as `tier`: `gold`.")
+    owners: list[Owner] = Field(
+        default=[], description="The owners: e-mail addresses, or teams such as `team:data`."
+    )
+    tags: Tags = Field(default={}, description="Labels for Dagster's UI, such as `tier`: `gold`.")
     created_at: Moment | None = Field(
         default=None,
         description="The time from which the schedule counts. If left out, the time at which the "

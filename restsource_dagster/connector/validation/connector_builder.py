@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from restsource_dagster.connector.env_references import find_references
-from restsource_dagster.connector.model import NO_CHECKS, NO_PARAMS, Connector, Resource
+from restsource_dagster.connector.model import (
+    NO_ASSET_OPTIONS,
+    NO_CHECKS,
+    NO_PARAMS,
+    Connector,
+    Resource,
+)
 from restsource_dagster.connector.models.connector_file import (
     CONNECTOR_NAME_PATTERN,
     Client,
@@ -525,6 +531,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         foreign_endpoint=foreign_endpoint,
         include_from_parent=tuple(fields.include_from_parent or ()),
         processing_steps=tuple(fields.processing_steps),
+        asset=fields.asset or NO_ASSET_OPTIONS,
         checks=fields.checks or NO_CHECKS,
         mode=fields.mode or "auto",
         children=fields.children,

@@ -125,6 +125,7 @@ REFUSALS = {
     "children": "`children` that isn't valid, or where the rows of a parent can't be told apart, are not "
     "all that a call returns, are not merged by a primary key, or have others below them. dlt doesn't have "
     "this field and doesn't get it.",
+    "asset-options": "`asset` that isn't valid. dlt doesn't have this field and doesn't get it.",
     "checks": "`checks` that isn't valid, or that the table of the resource can't have. dlt doesn't have this "
     "field and doesn't get it.",
     "rename-from": "`rename_from` that isn't valid, or of a resource whose rows no single call returns. dlt "
@@ -272,6 +273,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("no-action", path[-1:] == ("action",) and given == []),
         ("action-body", "response_actions" in path and "body" in path),
         ("checks", "checks" in path[1:3]),
+        ("asset-options", "asset" in path[1:3]),
         ("processing-steps", "processing_steps" in path),
         ("rename-from", "rename_from" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),

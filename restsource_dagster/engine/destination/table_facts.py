@@ -11,7 +11,7 @@ from dlt.common.schema import Schema
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.checks import PrimaryKeyCheck
-from restsource_dagster.connector.table_checks import checks_of
+from restsource_dagster.connector.table_checks import checks_of, may_ask_table
 from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import DestinationException, table_identifier
 from restsource_dagster.settings import Settings
@@ -62,12 +62,13 @@ class TableFacts:
 
 def table_questions(connector: Connector, settings: Settings) -> Mapping[str, TableQuestions]:
     """Return what the checks of a connector ask, by the table's name in the file."""
-    found = {}
+    found, destination = {}, settings.destination
     for resource in connector.resources:
-        checks = checks_of(resource, settings.destination, by_default=settings.default_checks)
+        checks = checks_of(resource, destination, by_default=settings.default_checks)
         key = checks.get("primary_key")
         asked = TableQuestions(
-            key.up_to_rows if isinstance(key, PrimaryKeyCheck) else None, "schema_drift" in checks
+            key.up_to_rows if isinstance(key, PrimaryKeyCheck) else None,
+            "schema_drift" in checks and may_ask_table(resource, "schema_drift", destination),
         )
         if asked != TableQuestions(None, about_columns=False):
             found[resource.table] = asked

@@ -101,7 +101,7 @@ _logger = logging.getLogger(__name__)
 
 _NOT_ASKED = {
     *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
-    *("selected", "pointer", "line", "definition_key", "mode", "http", "checks"),
+    *("selected", "pointer", "line", "definition_key", "mode", "http", "checks", "asset"),
 }
 """Fields of a resource that say nothing about its rows, or that are in its endpoint."""
 
