@@ -227,12 +227,13 @@ def test_families_of_mixed_dispositions_go_on_in_parts(
         orders(write_disposition=parent, primary_key="id"),
         lines(write_disposition=child, primary_key="line"),
     ]
-    shop.grow(range(10))
+    # two pages of orders; the lines of each order are a part
+    shop.grow(range(PAGE + 1))
     for _ in range(3):
         if not any(one.failed for one in run(shop, settings, *keyed, requests=1).values()):
             break
-    assert ids(settings) == list(range(10))
-    assert all_lines(settings) == list(range(10))
+    assert ids(settings) == list(range(PAGE + 1))
+    assert all_lines(settings) == list(range(PAGE + 1))
 
 
 def test_rows_that_come_again_after_a_wall_are_stored_once(shop: Shop, settings: Settings) -> None:

@@ -28,7 +28,7 @@ PAGE = 100
 PART_SECONDS = 0.2 if IS_CAMPAIGN else 1e-9
 MAX_REQUESTS = 1.15
 # below a parent each order's lines are a part
-FAMILY_ROWS = ROWS if IS_CAMPAIGN else ROWS // 2
+FAMILY_ROWS = ROWS if IS_CAMPAIGN else ROWS // 4
 # without a campaign each paging and each disposition once
 PAIRS = (
     [(what, paging) for what in LOADS for paging in PAGINGS]

@@ -17,6 +17,8 @@ from restsource_dagster_tests.servers.api import ApiServer
 pytestmark = pytest.mark.faults(row=21)
 
 KILLS = 3
+FAMILIES = 7
+"""Orders with lines: two pages, and lines of which each page is a part."""
 APPENDED = {"write_disposition": "append"}
 MERGED = {"write_disposition": "merge", "primary_key": "id"}
 AT_ONCE = 1e-9
@@ -84,10 +86,10 @@ def test_a_family_in_parts_that_is_killed_is_completed_by_later_runs(
     disposition: dict[str, Any],
     lines_disposition: str,
 ) -> None:
-    orders = PagedOrders(api, rows=12)
+    orders = PagedOrders(api, rows=FAMILIES)
     lines = {**LINES, "write_disposition": lines_disposition}
     file = file_of(orders, paged("link", **disposition), lines)
     kill_and_finish(nursery, file, tmp_path, f"{disposition} {lines_disposition}")
-    assert column(tmp_path, "orders", "id") == list(range(12))
+    assert column(tmp_path, "orders", "id") == list(range(FAMILIES))
     assert column(tmp_path, "lines", "line") == orders.all_lines
-    assert orders.requests <= 3 + 12 * orders.lines + 4 * KILLS
+    assert orders.requests <= 3 + FAMILIES * orders.lines + 4 * KILLS
