@@ -188,6 +188,21 @@ def test_a_counter_and_dates_in_a_format_are_filtered() -> None:
     assert graded(made) == {"counted": {"late": "lost 1"}, "dated": {"late": "lost 1"}}
 
 
+def test_the_last_row_can_ask_for_the_next_page() -> None:
+    paginator = {
+        "type": "cursor",
+        "cursor_path": "data[-1].id",
+        "cursor_param": "starting_after",
+        "has_more_path": "has_more",
+    }
+    charges = resource("charges", paginator, primary_key="id", cursor={})
+    made = grade(connector(charges), None, attacks=["delete", "stuck"], seconds=300)
+    assert graded(made) == {"charges": {"delete": "survived", "stuck": "failed loudly"}}
+    charges.pop("primary_key")
+    made = grade(connector(charges), None, attacks=["delete"], seconds=300)
+    assert "`id` of the last row" in str(made.resources[0].not_modelled)
+
+
 def test_what_the_twin_cannot_be_is_named() -> None:
     made = grade(
         connector(

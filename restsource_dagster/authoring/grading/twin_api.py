@@ -14,7 +14,7 @@ from typing import Any, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from restsource_dagster.authoring.grading.attacks import Attack, Fault
-from restsource_dagster.authoring.grading.twin_rows import TwinRow, TwinShape, place_value
+from restsource_dagster.authoring.grading.twin_rows import TwinRow, TwinShape, place_value, value_at
 from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
 
 __all__ = ["SECRET", "SINCE_PARAM", "PagingForm", "TwinServer", "TwinTable"]
@@ -42,6 +42,8 @@ class PagingForm:
     is_positional: bool = True
     """True if a page is a range of places, so that rows move when others come or go."""
     next_path: str = ""
+    last_field: str = ""
+    """A field whose value in the last record of a page asks for the next one, in place of `next_path`."""
     next_header: str = ""
     relation: str = "next"
     total_path: str | None = None
@@ -79,6 +81,8 @@ class TwinTable:
     """Set while an answer waits for the death of who asked."""
     released: threading.Event = field(default_factory=threading.Event)
     _has_fired: bool = False
+    _sent: dict[str, str] = field(default_factory=dict)
+    """The place of the last row of each page, by its `last_field`."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -158,7 +162,8 @@ class TwinTable:
         if paging.kind == "offset":
             return str(int(query.get(paging.param, 0)))
         name = paging.param if paging.kind in ("cursor", "header_cursor") else _PLACE_PARAM
-        return query.get(name, self._first_place)
+        start = query.get(name, self._first_place)
+        return self._sent.get(start, start)
 
     def _page(
         self,
@@ -221,7 +226,11 @@ class TwinTable:
         is_cut: bool,
     ) -> _Answer:
         paging = self.paging
+        page = list(page)
         records = [self.shape.record(row) for row in page]
+        if paging.last_field and page:
+            last = value_at(records[-1], paging.last_field)
+            self._sent[str(last)] = f"{page[-1].at}.{page[-1].id}"
         body: Any = records
         pages = -(-total // _PAGE_SIZE)
         said = pages if paging.kind == "page" else total
@@ -234,7 +243,7 @@ class TwinTable:
                 paging.has_more_path: place is not None,
                 paging.end_path: place is None,
             }
-            if paging.kind in ("cursor", "link"):
+            if paging.next_path:
                 following = place if paging.kind == "cursor" else link
                 fields[paging.next_path] = following if place is not None else None
             for at, value in fields.items():

@@ -170,6 +170,10 @@ def twin_resource(
     cursor = _cursor_of(resource, prototypes)
     for name in resource.primary_key:
         value_at(prototypes[0], name)
+    if paging.last_field and paging.last_field not in resource.primary_key:
+        raise CannotModelError(
+            f"`{paging.last_field}` of the last row, which is not its primary key"
+        )
     if isinstance(paginator, OffsetPaginator):
         paginator = _changed(paginator, {"limit": _PAGE_SIZE})
     return TwinResource(
@@ -251,7 +255,10 @@ def _numbered_form(paginator: Any, form: PagingForm) -> PagingForm | None:
 def _linked_form(paginator: Any, form: PagingForm) -> PagingForm | None:
     if isinstance(paginator, CursorPaginator):
         param, path = paginator.cursor_param or "cursor", paginator.cursor_path
-        return replace(form, kind="cursor", param=param, next_path=path, is_positional=False)
+        # `data[-1].id`: the last row of a page asks for the next one
+        _, is_last, field_name = path.partition("[-1].")
+        form = replace(form, kind="cursor", param=param, is_positional=False)
+        return replace(form, last_field=field_name) if is_last else replace(form, next_path=path)
     if isinstance(paginator, HeaderCursorPaginator):
         param, header = paginator.cursor_param or "cursor", paginator.cursor_key or "next"
         return replace(
@@ -284,9 +291,7 @@ def _has_positional_links(seen: PreviewedResource | None) -> bool:
 
 def _with_records(paging: PagingForm, selector: str | None) -> PagingForm:
     """Return the paging with the path of the records. Raises `CannotModelError`."""
-    needs_object = paging.kind in ("cursor", "link") or any(
-        (paging.total_path, paging.has_more_path, paging.end_path)
-    )
+    needs_object = any((paging.next_path, paging.total_path, paging.has_more_path, paging.end_path))
     path = (selector or "").removeprefix("$").removeprefix(".").removesuffix("[*]")
     if not path and needs_object:
         if selector:
