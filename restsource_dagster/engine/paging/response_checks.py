@@ -188,10 +188,11 @@ def _incompleteness_field(holder: Mapping[Any, Any]) -> str | None:
     # a code without words may be one of the data, such as that of an area
     codes = _CODE_FIELDS if fields.keys() & (_MESSAGE_FIELDS | {"status"}) else frozenset()
     for name, (key, value) in fields.items():
-        text = normalized_field_name(str(value))
-        if name in _OUTCOME_FIELDS and isinstance(value, str) and text in _INCOMPLETE_STATUSES:
+        # only the few fields that may say so are read as texts: others hold all records of a page
+        says = name in _OUTCOME_FIELDS and isinstance(value, str)
+        if says and normalized_field_name(value) in _INCOMPLETE_STATUSES:
             return key
-        if name in _INCOMPLETE_FLAGS and text == "true":
+        if name in _INCOMPLETE_FLAGS and normalized_field_name(str(value)) == "true":
             return key
         if name in _HTTP_STATUS_FIELDS and isinstance(value, Mapping):
             key, value = f"{key}.code", value.get("code")  # noqa: PLW2901 - the status is in there
