@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ class Program:
     `api_path` is the first part of the API's paths ({rows}/{page_size}/{latency_ms}). `tables` maps
     queries of the loaded database to their correct results. `counts` maps measures that the program
     counts to their correct values. `peer` names the virtual environment that the program needs, if
-    it is another one than this. It is killed after `limit` seconds.
+    it is another one than this. It is killed after `limit` seconds. `new_database` makes an empty Postgres
+    database and returns its URL, for a program that does not load into a DuckDB file.
     """
 
     module: str
@@ -35,17 +37,25 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     peer: str | None = None
     limit: float = LIMIT_SECONDS
+    new_database: Callable[[], AbstractContextManager[str]] | None = None
 
     def __call__(self, bench: Bench) -> Sample:
         """Run it once. Raise `UnableError` if it fails, `WrongResultError` if its tables are wrong."""
-        database, result = bench.folder / "data" / "warehouse.duckdb", bench.folder / "result.json"
-        database.parent.mkdir()
-        orders = bench.folder / "orders.json"
-        places = {"database": str(database), "result": str(result), "peers": str(bench.peers)}
+        file = bench.folder / "data" / "warehouse.duckdb"
+        file.parent.mkdir()
+        with self.new_database() if self.new_database else nullcontext(str(file)) as database:
+            return self._run(bench, database)
+
+    def _run(self, bench: Bench, database: str) -> Sample:
+        orders, result = bench.folder / "orders.json", bench.folder / "result.json"
+        places = {"database": database, "result": str(result), "peers": str(bench.peers)}
         address = {"base_url": f"{bench.api}/{self.api_path}/", "folder": str(bench.folder)}
         orders.write_text(json.dumps({**self.orders, **address, **places}), encoding="utf-8")
         python, module = self._interpreter(bench.peers), f"benchmarks.contestants.{self.module}"
         more = {"PYTHONPATH": str(ROOT), "DLT_DATA_DIR": str(bench.folder / "dlt")}
+        if self.new_database:
+            more["RESTSOURCE_DESTINATION"] = "postgres"
+            more["DESTINATION__POSTGRES__CREDENTIALS"] = database
         requests_since(bench.api)
         ended = run_measured(
             [python, "-m", module, str(orders)],
@@ -68,7 +78,7 @@ class Program:
             raise UnableError(f"{self.peer} is not installed in {peers}; `make bench` does that")
         return str(python)
 
-    def _check(self, database: Path, own: Mapping[str, float]) -> None:
+    def _check(self, database: str, own: Mapping[str, float]) -> None:
         wrong = [
             f"{name} is {own.get(name)}, not {right}"
             for name, right in self.counts.items()
@@ -92,9 +102,9 @@ def _failure(ended: Ended) -> UnableError:
     return error
 
 
-def _ask(database: Path, questions: list[str]) -> dict[str, int | str]:
+def _ask(database: str, questions: list[str]) -> dict[str, int | str]:
     asked = subprocess.run(
-        [sys.executable, "-m", "benchmarks.verify", str(database)],
+        [sys.executable, "-m", "benchmarks.verify", database],
         input=json.dumps(questions),
         capture_output=True,
         text=True,
@@ -102,6 +112,6 @@ def _ask(database: Path, questions: list[str]) -> dict[str, int | str]:
         check=False,
     )
     if asked.returncode:
-        raise WrongResultError(f"{database.name} can't be read: {asked.stderr.strip()[-300:]}")
+        raise WrongResultError(f"the database can't be read: {asked.stderr.strip()[-300:]}")
     answers: dict[str, int | str] = json.loads(asked.stdout)
     return answers

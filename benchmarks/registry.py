@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.cases import latency, memory, peers, startup, throughput
+from benchmarks.cases import latency, memory, peers, postgres, startup, throughput
 from benchmarks.cases.sizes import FULL, QUICK
 from benchmarks.model import Case
 
@@ -12,6 +12,7 @@ _BUILDERS = (
     throughput.by_default,
     throughput.modes,
     throughput.floors,
+    postgres.postgres,
     latency.numbered,
     latency.independent,
     latency.many_resources,

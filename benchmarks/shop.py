@@ -60,10 +60,12 @@ def stock(
     tables: Mapping[str, int],
     *,
     loader_file_format: str | None = "parquet",
+    destination: str = "duckdb",
     **source: Any,
 ) -> Program:
     """Return stock dlt. Without a format it uses its default. `source` is for `rest_api_source`."""
-    orders = {"resources": resources, "source": source, "loader_file_format": loader_file_format}
+    how = {"loader_file_format": loader_file_format, "destination": destination}
+    orders = {"resources": resources, "source": source, **how}
     return Program("stock_dlt", path, orders, tables)
 
 

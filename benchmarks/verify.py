@@ -1,10 +1,11 @@
-"""`python -m benchmarks.verify DATABASE`: run the queries on standard input in a DuckDB file.
+"""`python -m benchmarks.verify DATABASE`: run the queries on standard input in a DuckDB file or Postgres.
 
 This is a process of its own, so that the measuring process stays small.
 """
 
 import json
 import sys
+from typing import Any
 
 import duckdb
 
@@ -27,15 +28,23 @@ def whole_child_table(table: str, parent: str, rows: int) -> dict[str, int]:
     }
 
 
+def _connect(database: str) -> Any:
+    if not database.startswith("postgresql:"):
+        return duckdb.connect(database, read_only=True)
+    import psycopg
+
+    return psycopg.connect(database, autocommit=True)
+
+
 def main() -> None:
     """Print the results as JSON: per query, a number or the text of an error."""
     questions: list[str] = json.load(sys.stdin)
     answers: dict[str, int | str] = {}
-    with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    with _connect(sys.argv[1]) as connection:
         for question in questions:
             try:
                 [[answers[question]]] = connection.execute(question).fetchall()
-            except duckdb.Error as error:
+            except Exception as error:  # noqa: BLE001 - it is shown as the answer, whichever database has it
                 answers[question] = str(error)
     print(json.dumps(answers))
 

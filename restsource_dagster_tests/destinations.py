@@ -1,13 +1,16 @@
 """The destination that tests load into: DuckDB, or Postgres with `RESTSOURCE_TEST_DESTINATION=postgres`.
 
 A module or test with `pytestmark = pytest.mark.on_destinations` runs on both, whatever the variable says.
-What is in Postgres is read from a copy in DuckDB, so that a test has one query for both.
+On Postgres each data folder has a database, as on DuckDB it has a file. It is read from a copy in DuckDB, so
+that a test has one query for both.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +19,19 @@ if TYPE_CHECKING:  # the process that hands out the tests needs neither
     import duckdb
     import pyarrow as pa
 
-__all__ = ["DESTINATIONS", "copy_of_postgres", "destination", "parametrize_destinations"]
+__all__ = [
+    "DESTINATIONS",
+    "copy_of_postgres",
+    "destination",
+    "destination_environment",
+    "destination_of",
+    "parametrize_destinations",
+    "url_of",
+]
 
 DESTINATIONS = ("duckdb", "postgres")
-CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+SERVER = "RESTSOURCE_TEST_POSTGRES_SERVER"
+"""Set while a test runs on Postgres: the URL of a database of the server."""
 TYPES = {
     "bigint": "int64",
     "integer": "int32",
@@ -47,19 +59,50 @@ def destination(request: pytest.FixtureRequest) -> str:
     name = str(getattr(request, "param", os.environ.get("RESTSOURCE_TEST_DESTINATION", "duckdb")))
     if name == "postgres":
         monkeypatch = request.getfixturevalue("monkeypatch")
+        url = request.getfixturevalue("postgres_url")
+        monkeypatch.setenv(SERVER, url)
+        # for runs with other settings than `make_settings` makes
         monkeypatch.setenv("RESTSOURCE_DESTINATION", name)
-        monkeypatch.setenv(CREDENTIALS, request.getfixturevalue("postgres_url"))
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", url)
     return name
 
 
+def destination_of(data_dir: Path) -> str:
+    """The destination for a data folder: a name that dlt finds its database by, made if it is not there."""
+    import psycopg
+
+    if SERVER not in os.environ:
+        return "duckdb"
+    name, url = url_of(data_dir)
+    with (
+        psycopg.connect(os.environ[SERVER], autocommit=True) as connection,
+        suppress(psycopg.errors.DuplicateDatabase),
+    ):
+        connection.execute(f"CREATE DATABASE {name}")
+    os.environ[f"DESTINATION__{name.upper()}__DESTINATION_TYPE"] = "postgres"
+    os.environ[f"DESTINATION__{name.upper()}__CREDENTIALS"] = url
+    return name
+
+
+def destination_environment() -> dict[str, str]:
+    """What a process needs that was started before the test, to load into the test's destination."""
+    return {name: os.environ[name] for name in (SERVER,) if name in os.environ}
+
+
+def url_of(data_dir: Path) -> tuple[str, str]:
+    """The name and the URL of the database for a data folder."""
+    name = f"data_{hashlib.sha1(str(data_dir).encode()).hexdigest()[:16]}"  # noqa: S324 - a name
+    return name, f"{os.environ[SERVER].rpartition('/')[0]}/{name}"
+
+
 @contextmanager
-def copy_of_postgres() -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A DuckDB in memory with all that the test's database holds now."""
+def copy_of_postgres(url: str) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A DuckDB in memory with all that a database holds now."""
     import duckdb
     import psycopg
 
     with (
-        psycopg.connect(os.environ[CREDENTIALS], autocommit=True) as source,
+        psycopg.connect(url, autocommit=True) as source,
         duckdb.connect() as copy,
     ):
         found = source.execute(

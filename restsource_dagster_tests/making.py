@@ -15,9 +15,9 @@ from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.destinations import copy_of_postgres
+from restsource_dagster_tests.destinations import copy_of_postgres, destination_of, url_of
 
-__all__ = ["load", "make_connector", "make_settings", "query", "reading", "warehouse"]
+__all__ = ["load", "make_connector", "make_settings", "query", "reading", "warehouse", "writing"]
 
 
 def make_connector(
@@ -43,7 +43,10 @@ def make_connector(
 def make_settings(folder: Path) -> Settings:
     """Settings that keep everything below `folder`."""
     return Settings(
-        configs=folder / "configs", data_dir=folder / "data", state_dir=folder / "state"
+        configs=folder / "configs",
+        destination=destination_of(folder / "data"),
+        data_dir=folder / "data",
+        state_dir=folder / "state",
     )
 
 
@@ -90,9 +93,18 @@ def _reader() -> duckdb.DuckDBPyConnection:
 
 def warehouse(settings: Settings) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
     """A connection that only reads the warehouse, for a block without a load."""
-    if settings.destination == "postgres":
-        return copy_of_postgres()
+    if settings.destination != "duckdb":
+        return copy_of_postgres(url_of(settings.data_dir)[1])
     return reading(settings.data_dir / DATABASE_NAME)
+
+
+def writing(settings: Settings) -> AbstractContextManager[Any]:
+    """A connection that changes the warehouse behind the back of the runs."""
+    if settings.destination == "duckdb":
+        return duckdb.connect(str(settings.data_dir / DATABASE_NAME))
+    import psycopg
+
+    return psycopg.connect(url_of(settings.data_dir)[1], autocommit=True)
 
 
 def query(settings: Settings, sql: str) -> list[tuple[Any, ...]]:

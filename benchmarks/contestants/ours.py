@@ -59,9 +59,7 @@ def main() -> None:
     loaded = load_file(file)
     if loaded.connector is None:
         raise SystemExit("\n".join(problem.message for problem in loaded.problems))
-    settings = Settings(
-        configs=file.parent, data_dir=Path(orders["database"]).parent, state_dir=folder / "state"
-    )
+    settings = Settings(configs=file.parent, data_dir=folder / "data", state_dir=folder / "state")
     outcomes = ingest(loaded.connector, settings=settings, environment={}, observer=phases)
     for outcome in outcomes:
         if outcome.failure:

@@ -35,6 +35,7 @@ from restsource_dagster.connector.loader import (
 from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.validation.diagnostics import Problem, printable
 from restsource_dagster.connector.validation.input_checks import without_literal_secrets
+from restsource_dagster.settings import Settings
 
 if TYPE_CHECKING:
     from restsource_dagster.connector.templates import Template
@@ -54,8 +55,9 @@ def check(
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 
-    Needs neither secrets nor a network. For valid files it names the write disposition (append, merge
-    or replace) of each resource whose file leaves it out, and why.
+    Needs neither secrets nor a network. What the destination in RESTSOURCE_DESTINATION can't do is a
+    problem, too, and so is a destination that is misspelt or lacks its driver. For valid files it names the
+    write disposition (append, merge or replace) of each resource whose file leaves it out, and why.
 
     With --expanded, what a file with a template stands for is printed first; with --json it is in each
     file's `expanded`.
@@ -71,19 +73,57 @@ def check(
     Example: restsource check configs/shop.json
     """
     with_resources = as_json or not quiet
-    files = _check_paths(paths or [], configs, with_resources=with_resources)
+    destination = _Destination.of(read_settings(configs))
+    files = _check_paths(paths or [], configs, destination, with_resources=with_resources)
     if fix and (diffs := _fix(files)):
-        files = _check_paths(paths or [], configs, with_resources=with_resources)
+        files = _check_paths(paths or [], configs, destination, with_resources=with_resources)
         if not as_json:
             print_lines(line for diff in diffs for line in diff.splitlines())
     if expanded and not as_json:
         print_lines(_expanded_lines(files))
     if as_json:
-        print_json(_files_as_json(files))
+        print_json(_files_as_json(files, destination))
     else:
-        print_lines(_result_lines(files, choose_style()))
-    if any(file.connector is None for file in files):
+        print_lines(_result_lines(files, destination, choose_style()))
+    if destination.problem or any(file.is_broken for file in files):
         raise typer.Exit(EXIT_FAILED)
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """The destination of the settings, as far as `check` looks at it."""
+
+    made: Any = None
+    """dlt's destination; None for the default, which can do all that a file may ask for."""
+    problem: str = ""
+    """Why there is none: it is misspelt, or its driver is missing."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> "_Destination":
+        """Return the destination of the settings. The default needs no dlt, whose import takes a second."""
+        if settings.destination == Settings.model_fields["destination"].default:
+            return cls()
+        from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
+        from restsource_dagster.engine.errors import IngestError
+
+        try:
+            return cls(warehouse_from_settings(settings).destination())
+        except IngestError as error:
+            return cls(problem=str(error))
+
+    def problems_of(self, file: LoadedFile) -> Iterator[Problem]:
+        """Yield what the file asks for and the destination can't do, at the resource's line."""
+        if self.made is None or file.connector is None:
+            return
+        from restsource_dagster.engine.destination.destination_checks import (
+            find_destination_problems,
+        )
+
+        for found in find_destination_problems(self.made, file.connector):
+            resource, message = found.resource, f"{found.resource.name}: {found.message}"
+            yield Problem(
+                file.path, resource.line, 1, resource.pointer, message, severity=found.severity
+            )
 
 
 @dataclass(frozen=True)
@@ -104,6 +144,11 @@ class _CheckedFile:
     resources: tuple[_CheckedResource, ...]
     template: "_UsedTemplate | None" = None
 
+    @property
+    def is_broken(self) -> bool:
+        """True if the file is not loaded, or a run refuses one of its resources."""
+        return self.connector is None or any(one.severity == "error" for one in self.problems)
+
 
 @dataclass(frozen=True)
 class _UsedTemplate:
@@ -118,13 +163,13 @@ class _UsedTemplate:
 
 
 def _check_paths(
-    paths: Sequence[Path], configs: Path | None, *, with_resources: bool
+    paths: Sequence[Path], configs: Path | None, destination: _Destination, *, with_resources: bool
 ) -> tuple[_CheckedFile, ...]:
     # a folder may have hundreds of files with one template
     find = cache(_find_template)
     # By path, so that a file that is named twice counts once.
     checked = {
-        file.path: _checked(file, find, with_resources=with_resources)
+        file.path: _checked(file, destination, find, with_resources=with_resources)
         for file in _load_paths(paths, configs)
     }
     return tuple(checked[path] for path in sorted(checked))
@@ -133,14 +178,16 @@ def _check_paths(
 FindTemplate = Callable[[str, Path], "Template | None"]
 
 
-def _checked(file: LoadedFile, find: FindTemplate, *, with_resources: bool) -> _CheckedFile:
+def _checked(
+    file: LoadedFile, destination: _Destination, find: FindTemplate, *, with_resources: bool
+) -> _CheckedFile:
     name = file.connector.name if file.connector else None
     template, changed = _used_template(file, find)
     resources = file.connector.resources if file.connector and with_resources else ()
     return _CheckedFile(
         file.path,
         name,
-        tuple(sorted((*file.problems, *changed))),
+        tuple(sorted((*file.problems, *changed, *destination.problems_of(file)))),
         None if file.expanded is None else without_literal_secrets(file.expanded),
         tuple(_CheckedResource(each.name, each.line, each.disposition) for each in resources),
         template,
@@ -206,7 +253,11 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not is_connector_file(path)
 
 
-def _result_lines(files: Sequence[_CheckedFile], style: Style) -> Iterator[str]:
+def _result_lines(
+    files: Sequence[_CheckedFile], destination: _Destination, style: Style
+) -> Iterator[str]:
+    if destination.problem:
+        yield f"{style('error', fg='red', bold=True)}: {printable(destination.problem)}"
     for file in files:
         yield from (_problem_line(problem, style) for problem in file.problems)
     for file in files:
@@ -236,7 +287,7 @@ def _problem_line(problem: Problem, style: Style) -> str:
 def _derived_dispositions(file: _CheckedFile, style: Style) -> Iterator[str]:
     """Yield the derived write dispositions of a valid file and their reasons."""
     derived = [resource for resource in file.resources if resource.disposition.derived]
-    if derived:
+    if derived and not file.is_broken:
         yield style(f"{printable(str(file.path))}: fine", fg="green")
     for resource in derived:
         name = style(printable(resource.name), bold=True)
@@ -258,7 +309,7 @@ def _count_problems(files: Sequence[_CheckedFile]) -> Mapping[str, int]:
     severities = [problem.severity for file in files for problem in file.problems]
     return {
         "files": len(files),
-        "broken": sum(file.connector is None for file in files),
+        "broken": sum(file.is_broken for file in files),
         "problems": severities.count("error"),
         "warnings": severities.count("warning"),
     }
@@ -278,8 +329,12 @@ def _number_of(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _files_as_json(files: Sequence[_CheckedFile]) -> Mapping[str, Any]:
-    return {"files": [_file_as_json(file) for file in files], "summary": _count_problems(files)}
+def _files_as_json(files: Sequence[_CheckedFile], destination: _Destination) -> Mapping[str, Any]:
+    return {
+        "files": [_file_as_json(file) for file in files],
+        "summary": _count_problems(files),
+        **({"destination": {"problem": destination.problem}} if destination.problem else {}),
+    }
 
 
 def _file_as_json(file: _CheckedFile) -> Mapping[str, Any]:

@@ -59,6 +59,7 @@ __all__ = [
     "SqlStagingCopyFollowupJob",
     "StateInjectableContext",
     "UndocumentedAttributes",
+    "UnknownDestinationModule",
     "UnsupportedDltError",
     "WithStateSync",
     "apply_lag",
@@ -136,11 +137,13 @@ try:
         WithStateSync,
     )
 
-    # Tell a table or dataset that does not exist yet from a failure of the destination.
+    # Tell a table or dataset that does not exist yet from a failure of the destination, and a misspelt
+    # destination from a driver that is missing.
     from dlt.common.destination.exceptions import (
         DestinationException,
         DestinationUndefinedEntity,
         SqlClientNotAvailable,
+        UnknownDestinationModule,
     )
     from dlt.common.destination.typing import PreparedTableSchema
 

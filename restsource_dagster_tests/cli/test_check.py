@@ -209,3 +209,65 @@ def test_output_that_knows_only_ascii_gets_everything_all_the_same(project: Path
     assert checked.returncode == 1
     assert "gr\\xf6\\xdfe.json" in out
     assert err == ""
+
+
+def test_what_the_destination_can_not_do_is_a_problem_of_the_resource(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the rules that a run calls; the destination is not opened."""
+    monkeypatch.setenv("RESTSOURCE_DESTINATION", "filesystem")
+    file = project / "configs" / "shop.json"
+    file.write_text(json.dumps(GOOD, indent=1))
+    line = (
+        next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "orders" in text) - 1
+    )
+    checked = invoke("check")
+    assert checked.exit_code == 1
+    [problem, *_] = checked.stdout.splitlines()
+    assert problem.startswith(
+        f"configs/shop.json:{line}:1: error: /resources/0: orders: its rows are"
+    )
+    assert 'Write "write_disposition": "append" or "replace", or "table_format": "delta"' in problem
+    monkeypatch.setenv("RESTSOURCE_DESTINATION", "postgres")
+    assert invoke("check", "-q").stdout == "1 file, 0 broken, 0 problems\n"
+
+
+def test_a_window_of_appended_rows_that_a_destination_can_not_replace_is_a_warning(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cursor = {"cursor_path": "at", "initial_value": "2026-01-01T00:00:00Z"}
+    events = {
+        "name": "events",
+        "endpoint": {
+            "params": {"since": "{incremental.start_value}", "until": "{incremental.end_value}"},
+            "incremental": cursor,
+        },
+        "backfill": {"start": "2026-01-01", "partition": "daily"},
+    }
+    (project / "configs" / "shop.json").write_text(json.dumps({**GOOD, "resources": [events]}))
+    monkeypatch.setenv("RESTSOURCE_DESTINATION", "dremio")
+    checked = invoke("check")
+    assert checked.exit_code == 0, checked.stdout
+    assert "warning: /resources/0: events: a window of its backfill replaces rows" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("postgers", "dlt has no destination 'postgers'; did you mean 'postgres'?"),
+        (
+            "snowflake",
+            "needs a package that is not installed (snowflake): pip install 'dlt[snowflake]'",
+        ),
+    ],
+)
+def test_a_destination_that_can_not_be_used_is_found(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, shown: str
+) -> None:
+    monkeypatch.setenv("RESTSOURCE_DESTINATION", name)
+    checked = invoke("check")
+    assert checked.exit_code == 1
+    assert shown in checked.stdout
+    as_json = invoke("check", "--json")
+    assert as_json.exit_code == 1
+    assert shown in json.loads(as_json.stdout)["destination"]["problem"]

@@ -12,6 +12,7 @@ from dlt.sources.rest_api import rest_api_source
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.connector.stock_dlt import rest_api_config
+from restsource_dagster_tests.destinations import url_of
 from restsource_dagster_tests.making import load, make_connector
 from restsource_dagster_tests.servers.api import ApiServer
 
@@ -124,8 +125,9 @@ def contents(url: str, schema: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("destination", ["postgres"], indirect=True)
 def test_values_by_copy_are_those_that_inserts_store(
-    api: ApiServer, settings: Settings, postgres_url: str, tmp_path: Path
+    api: ApiServer, settings: Settings, tmp_path: Path
 ) -> None:
+    _, url = url_of(settings.data_dir)
     api.answers |= {"/plain": plain_rows(), "/declared": DECLARED_ROWS}
     for mode in ("auto", "rows"):
         connector = make_connector(
@@ -135,20 +137,22 @@ def test_values_by_copy_are_those_that_inserts_store(
         assert [outcome.failure for outcome in outcomes.values()] == [None, None]
         assert outcomes["plain"].rows_loaded == outcomes["plain"].row_count == len(plain_rows())
         assert outcomes["plain"].write_mode.startswith("columns" if mode == "auto" else "rows")
-    load_by_inserts(connector, postgres_url, tmp_path / "stock")
-    stock = contents(postgres_url, "stock")
+    load_by_inserts(connector, url, tmp_path / "stock")
+    stock = contents(url, "stock")
     assert set(stock) >= {"plain", "declared"}
     for mode in ("auto", "rows"):
-        ours = contents(postgres_url, mode)
+        ours = contents(url, mode)
         for table, expected in stock.items():
             assert ours[table] == expected, (mode, table)
 
 
 @pytest.mark.parametrize("destination", ["postgres"], indirect=True)
 def test_a_reader_of_a_replaced_table_sees_one_load_and_never_waits(
-    api: ApiServer, settings: Settings, postgres_url: str
+    api: ApiServer, settings: Settings
 ) -> None:
     """It reads the nested table first, which would deadlock with a TRUNCATE of the root table."""
+
+    _, url = url_of(settings.data_dir)
 
     def answer(version: int) -> None:
         api.answers["/orders"] = [
@@ -161,7 +165,7 @@ def test_a_reader_of_a_replaced_table_sees_one_load_and_never_waits(
     loading, seen = threading.Event(), set()
 
     def read() -> None:
-        with psycopg.connect(postgres_url) as reader:
+        with psycopg.connect(url) as reader:
             reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             reader.execute("SET lock_timeout = '5s'")
             reader.commit()

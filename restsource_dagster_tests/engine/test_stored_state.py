@@ -3,14 +3,13 @@
 from typing import Any
 
 import dlt
-import duckdb
 import pytest
 
 from restsource_dagster.engine.destination.stored_state import check_clock
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.making import load, make_connector, query
+from restsource_dagster_tests.making import load, make_connector, query, writing
 from restsource_dagster_tests.servers.api import ApiServer
 
 A_DAY = 86_400
@@ -33,7 +32,7 @@ def run(api: ApiServer, settings: Settings, last: int, **hints: Any) -> Outcome:
 
 def move_last_load(settings: Settings, seconds: int) -> None:
     """Make the last load one of a machine whose clock is ahead by so many seconds."""
-    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+    with writing(settings) as connection:
         [[last]] = connection.execute("SELECT max(load_id) FROM shop._dlt_loads").fetchall()
         other = str(float(last) + seconds)
         for table, column in (

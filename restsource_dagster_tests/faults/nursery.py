@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from restsource_dagster_tests.destinations import destination_environment
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 from restsource_dagster_tests.zygote import ENGINE, start_module
 
@@ -120,6 +121,7 @@ class Nursery:
         order = {"file": file, "folder": str(folder), "hurried": hurried}
         order |= {"window": window, "asked": dict(asked or {})}
         order |= {"settings": {"checkpoint_seconds": checkpoint_seconds, **(settings or {})}}
+        order["environment"] = destination_environment()
         assert self._process.stdin is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return Run(self._events)
@@ -164,6 +166,7 @@ def _run(order: Event) -> int:
     from restsource_dagster.settings import Settings
     from restsource_dagster_tests.making import make_settings
 
+    os.environ.update(order["environment"])
     connector, findings = parse_connector(order["file"], Path("configs/shop.json"))
     assert connector is not None, findings
     common: dict[str, Any] = {

@@ -284,7 +284,7 @@ def test_a_killed_run_goes_on_after_its_last_checkpoint(
     assert run.end()["ended"] != 0
     before = len(orders.api.asked("/orders"))
     nursery.start(file, tmp_path, checkpoint_seconds=60).finish()
-    folder = Settings(data_dir=tmp_path / "data")
+    folder = make_settings(tmp_path)
     assert ids(folder) == list(range(ROWS))
     assert ids(folder, "lines", "line") == [number * 10 for number in range(ROWS)]
     first = orders.api.asked("/orders")[before].query

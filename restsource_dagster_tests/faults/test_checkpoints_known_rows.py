@@ -5,16 +5,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
-from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.plan.resource_plan import build_resource_plans
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
-from restsource_dagster_tests.making import load, make_connector, make_settings, query
+from restsource_dagster_tests.making import load, make_connector, make_settings, query, writing
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
@@ -202,5 +200,5 @@ def test_what_is_noted_is_what_is_known(disposition: str, key: Any, path: Any) -
 
 
 def forget_known_rows(settings: Settings) -> None:
-    with duckdb.connect(str(settings.data_dir / DATABASE_NAME)) as connection:
+    with writing(settings) as connection:
         connection.execute("DELETE FROM shop._restsource_known_rows")

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from restsource_dagster.engine.run.outcome import Outcome
@@ -12,7 +11,7 @@ from restsource_dagster.engine.run.reset import reset_resources
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
-from restsource_dagster_tests.making import load, make_connector, make_settings, query
+from restsource_dagster_tests.making import load, make_connector, make_settings, query, writing
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
@@ -197,7 +196,7 @@ def test_staged_rows_that_somebody_has_dropped_start_the_load_anew(
     shop: Shop, settings: Settings
 ) -> None:
     assert run(shop, settings, requests=3)["orders"].failed
-    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+    with writing(settings) as connection:
         connection.execute("DROP SCHEMA shop_staging CASCADE")
     before = len(shop.asked)
     ran(run(shop, settings))

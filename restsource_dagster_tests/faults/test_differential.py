@@ -66,7 +66,7 @@ def test_a_well_behaved_api_gives_the_rows_that_stock_dlt_loads(
     shapes = Shapes(api, flat=group in ("cursors", "paginators"))
     connector = make_connector(api.url, *GROUPS[group])
     for _ in range(1 if group in ("paginators", "selectors") else 2):
-        load_with_stock_dlt(connector, destination, tmp_path)
+        load_with_stock_dlt(connector, settings.destination, tmp_path)
         outcomes = load(connector, settings)
         failures = {name: outcome.failure for name, outcome in outcomes.items() if outcome.failed}
         assert failures == {}

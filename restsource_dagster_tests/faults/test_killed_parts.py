@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.paged_orders import LINES, PAGE, PagedOrders, paged
-from restsource_dagster_tests.making import query
+from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=21)
@@ -56,9 +55,7 @@ def kill_and_finish(nursery: Nursery, file: dict[str, Any], folder: Path, seed: 
 
 
 def column(folder: Path, table: str, key: str) -> list[Any]:
-    rows = query(
-        Settings(data_dir=folder / "data"), f"SELECT {key} FROM shop.{table} ORDER BY {key}"
-    )
+    rows = query(make_settings(folder), f"SELECT {key} FROM shop.{table} ORDER BY {key}")
     return [row[0] for row in rows]
 
 

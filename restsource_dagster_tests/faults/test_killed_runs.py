@@ -14,7 +14,7 @@ import pytest
 from restsource_dagster_tests.faults.campaign import kill_and_make_good
 from restsource_dagster_tests.faults.growing import DISPOSITIONS, GrowingShop
 from restsource_dagster_tests.faults.nursery import Nursery, Run
-from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.making import make_settings, query, writing
 from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.waiting import wait_for
 
@@ -74,12 +74,10 @@ def test_the_rows_of_a_load_that_did_not_complete_are_removed_first(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     """What a kill between two tables leaves, made by hand: rows, a note, and no completion."""
-    import duckdb
-
     shop, settings = GrowingShop(api, "append"), make_settings(tmp_path)
     shop.grow()
     finish(nursery, shop, tmp_path)
-    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+    with writing(settings) as connection:
         connection.execute(
             "INSERT INTO shop.orders (id, _dlt_load_id, _dlt_id) VALUES (99, '9', 'x')"
         )
@@ -102,8 +100,6 @@ def test_a_killed_first_load_leaves_column_types_that_the_next_load_uses(
     api: ApiServer, tmp_path: Path, nursery: Nursery
 ) -> None:
     """The tables are there and the state is not: the values that come may be of another type."""
-    import duckdb
-
     settings = make_settings(tmp_path)
     file: dict[str, Any] = {
         "schedule": {"mode": "manual"},
@@ -112,7 +108,7 @@ def test_a_killed_first_load_leaves_column_types_that_the_next_load_uses(
     }
     api.answers["/things"] = [{"x": 1}]
     nursery.start(file, tmp_path).finish()
-    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb")) as connection:
+    with writing(settings) as connection:
         connection.execute("DELETE FROM shop.things")
         connection.execute("DELETE FROM shop._dlt_loads")
         connection.execute("DELETE FROM shop._dlt_pipeline_state")

@@ -25,7 +25,7 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.errors import ResourceError
 from restsource_dagster.engine.plan.dlt_adapter import READER_ORDERS
 
-__all__ = ["ExactMergeClient", "check_destination_can_merge"]
+__all__ = ["ExactMergeClient", "check_destination_can_merge", "destination_refusals"]
 
 _UPSERTS = ("upsert", "cdc")
 _COMPARES_PAIRS = hasattr(SqlMergeFollowupJob, "gen_merge_key_present_clause")
@@ -158,29 +158,31 @@ def _exact_merge_job(row_order: str) -> type[_ExactMergeJob]:
 
 
 def check_destination_can_merge(destination: AnyDestination, resource: Resource) -> None:
-    """Raise `IngestError` if rows of a resource can't be merged or removed there, and say what can be done.
+    """Raise `ResourceError` if rows of a resource can't be merged or removed there, and say what can be done.
 
     Reads the destination's capabilities, which takes no connection.
     """
-    if not issubclass(destination.client_class, SqlJobClientWithStagingDataset):
-        if resource.disposition.value != "replace" and resource.endpoint.has_action("gone"):
-            raise ResourceError(
-                resource.name,
-                "the rows of parents that are `gone` are removed by SQL, and "
-                f'{destination.destination_name} stores files. Write "write_disposition": "replace", '
-                "or `ignore` in place of `gone`",
-            )
-        if resource.children is not None:
-            raise ResourceError(
-                resource.name,
-                "rows that a parent no longer has are removed by SQL (`children`), and "
-                f"{destination.destination_name} stores files. Leave `children` out",
-            )
-    if resource.disposition.value != "merge":
-        return
-    problem = next(_merge_problems(destination, resource), None)
-    if problem:
+    if problem := next(destination_refusals(destination, resource), None):
         raise ResourceError(resource.name, problem)
+
+
+def destination_refusals(destination: AnyDestination, resource: Resource) -> Iterator[str]:
+    """Yield why rows of a resource can't be merged or removed there, and what can be done instead."""
+    name = destination.destination_name
+    stores_files = not issubclass(destination.client_class, SqlJobClientWithStagingDataset)
+    is_replaced = resource.disposition.value == "replace"
+    if stores_files and not is_replaced and resource.endpoint.has_action("gone"):
+        yield (
+            f"the rows of parents that are `gone` are removed by SQL, and {name} stores files. "
+            'Write "write_disposition": "replace", or `ignore` in place of `gone`'
+        )
+    if stores_files and resource.children is not None:
+        yield (
+            f"rows that a parent no longer has are removed by SQL (`children`), and {name} stores "
+            "files. Leave `children` out"
+        )
+    if resource.disposition.value == "merge":
+        yield from _merge_problems(destination, resource)
 
 
 def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator[str]:

@@ -8,7 +8,7 @@ rows: with dlt's default, readers find a table empty, and a killed run leaves it
 DuckDB and Postgres also merge exactly (see merge_sql.py), and take rows as columns.
 """
 
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, cast
 
 from dlt.common.configuration import configspec
@@ -104,24 +104,22 @@ class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
     """dlt's DuckDB client, whose loads can replace rows."""
 
 
-class DuckDBDestination(ReplacingDestination, duckdb_destination):
-    """dlt's DuckDB destination, whose loads can replace rows."""
+class _ResolvedOnce(ReplacingDestination):
+    """Mixin: the configuration and the capabilities are resolved once, not for each step of a load."""
 
-    spec = cast("Any", _DuckDBConfiguration)
-    destination_type = "dlt.destinations.duckdb"
-    has_long_texts = True
-    client_class = cast("Any", _DuckDBClient)
+    @cached_property
+    def _capabilities(self) -> dict[Any, DestinationCapabilitiesContext]:
+        return {}
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**_ONE_TRANSACTION, **settings})
-        self._capabilities: dict[Any, DestinationCapabilitiesContext] = {}
-        self._configurations: dict[Any, Any] = {}
+    @cached_property
+    def _configurations(self) -> dict[Any, Any]:
+        return {}
 
     def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
         """Return the configuration, resolved once for each dataset.
 
         dlt makes a client for each step of a load, and resolves the same fields for each of them. The
-        clients share the pool of connections, as those of one `pipeline.load` do anyway.
+        clients of DuckDB share the pool of connections, as those of one `pipeline.load` do anyway.
         """
         if initial_config is None or initial_config.is_resolved():
             return super().configuration(initial_config, accept_partial)
@@ -145,7 +143,19 @@ class DuckDBDestination(ReplacingDestination, duckdb_destination):
         return self._capabilities[key].copy()  # dlt changes what it is given
 
 
-class PostgresDestination(ReplacingDestination, postgres_destination):
+class DuckDBDestination(_ResolvedOnce, duckdb_destination):
+    """dlt's DuckDB destination, whose loads can replace rows."""
+
+    spec = cast("Any", _DuckDBConfiguration)
+    destination_type = "dlt.destinations.duckdb"
+    has_long_texts = True
+    client_class = cast("Any", _DuckDBClient)
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**_ONE_TRANSACTION, **settings})
+
+
+class PostgresDestination(_ResolvedOnce, postgres_destination):
     """dlt's Postgres destination, whose loads can replace rows and come by COPY."""
 
     destination_type = "dlt.destinations.postgres"

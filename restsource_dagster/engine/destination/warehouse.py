@@ -16,17 +16,20 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal, Protocol, cast
 
+import dlt
 import duckdb
 import psutil
 import tenacity
 from dlt.common.destination import AnyDestination, Destination
 from filelock import FileLock
 
+from restsource_dagster.connector.validation.diagnostics import nearest_name
 from restsource_dagster.engine.destination.sql_destinations import (
     DuckDBDestination,
     exact_destination,
     takes_columns,
 )
+from restsource_dagster.engine.dlt_compat import UnknownDestinationModule
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
 from restsource_dagster.settings import Settings, make_private_folder
 
@@ -130,12 +133,39 @@ class OtherDestination:
         return "parquet" if takes_columns(self.destination()) else None
 
     def destination(self) -> AnyDestination:
-        """Return dlt's destination; a database with transactions as one that can replace rows."""
-        return exact_destination(cast("AnyDestination", Destination.from_reference(self.name)))
+        """Return dlt's destination; a database with transactions as one that can replace rows.
+
+        Raises `IngestError` if dlt has none of this name, or if its driver is missing.
+        """
+        try:
+            made = cast("AnyDestination", Destination.from_reference(self.name))
+            _ = made.client_class  # imports the driver
+            return exact_destination(made)
+        except UnknownDestinationModule:
+            known = sorted(dlt.destinations.__all__)
+            near = nearest_name(self.name, known)
+            raise IngestError(
+                f"dlt has no destination {self.name!r}"
+                + (f"; did you mean {near!r}?" if near else "")
+                + f" (RESTSOURCE_DESTINATION). It has {', '.join(known)}"
+            ) from None
+        except ImportError as error:
+            raise IngestError(
+                f"the destination {self.name!r} needs a package that is not installed ({error.name or error}): "
+                f"pip install '{_package_of(self.name)}'"
+            ) from error
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:  # noqa: ARG002 - nothing to wait for
         """Do nothing: such a destination serves several writers."""
         return nullcontext()
+
+
+_OWN_EXTRAS = ("postgres",)
+"""The destinations whose drivers are extras of this package, with the versions that its tests use."""
+
+
+def _package_of(destination: str) -> str:
+    return f"{'restsource-dagster' if destination in _OWN_EXTRAS else 'dlt'}[{destination}]"
 
 
 def warehouse_from_settings(settings: Settings) -> Warehouse:

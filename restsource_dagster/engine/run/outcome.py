@@ -376,7 +376,12 @@ def loaded_outcomes_of(
             window=before.window,
             now=started if resource.endpoint.has_relative_times else None,
             write_mode=redactor.snippet(
-                _describe_write_mode(source.column_loaders.get(resource.name)), _WRITE_MODE_CHARS
+                _describe_write_mode(
+                    source.column_loaders.get(resource.name),
+                    resource,
+                    pipeline.destination.destination_name,
+                ),
+                _WRITE_MODE_CHARS,
             ),
             columns=read_loaded_columns(schema, table),
             schema_changes=(
@@ -397,9 +402,10 @@ def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> M
     return {name: rows[name] for name in nested if name in rows}
 
 
-def _describe_write_mode(loader: ColumnLoader | None) -> str:
+def _describe_write_mode(loader: ColumnLoader | None, resource: Resource, destination: str) -> str:
     if loader is None:
-        return "rows"
+        # no reason where the file asks for it
+        return "rows" if resource.mode == "rows" else f"rows: {destination} takes no columns"
     if loader.refusal is None:
         return "columns"
     mode = f"columns for the first {loader.rows:,} rows, then rows" if loader.rows else "rows"
