@@ -18,7 +18,7 @@ from restsource_dagster.connector.templates import (
     find_shipped_template,
     shipped_templates,
 )
-from restsource_dagster.connector.validation.dlt_rules import REFUSALS
+from restsource_dagster.connector.validation.refusals import REFUSALS
 
 __all__ = [
     "GENERATED_FILES",

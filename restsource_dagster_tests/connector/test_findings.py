@@ -8,7 +8,7 @@ import pytest
 
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.connector.validation.diagnostics import Finding
-from restsource_dagster.connector.validation.dlt_rules import REFUSALS
+from restsource_dagster.connector.validation.refusals import REFUSALS
 from restsource_dagster_tests.connector.stock_dlt import corpus, read
 
 FILES = [*corpus("valid"), *corpus("invalid")]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from restsource_dagster.engine.dlt_compat import join_url
 from restsource_dagster.engine.errors import CallValueError
-from restsource_dagster.engine.plan.resource_plan import fill_path, fill_values
+from restsource_dagster.engine.plan.call_values import fill_path, fill_values
 
 SIGNED = "https://files.example.com/a.json?d=a%3B%20f%3D%22a%2Bb%22&sig=a%2Fb%3D%3D&x=1+2"
 NO_CURSOR = {"incremental": SimpleNamespace(start_value=None, end_value=None)}

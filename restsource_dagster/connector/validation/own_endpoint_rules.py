@@ -99,54 +99,20 @@ def _check_records_of_format(
         )
 
 
+_FOR_EACH = "deliberate:for-each"
+
+
 def _check_for_each(merged: MergedResource) -> None:
     """Report lists of `for_each` that would ask for the same rows twice, or for none."""
-    cursor = merged.endpoint.cursor
-    for name in ("window", "token_path") if merged.endpoint.for_each else ():
-        if getattr(cursor, name, None):
-            merged.report(
-                (*merged.endpoint_location("incremental"), name),
-                f"`{name}` is for one cursor, and with `for_each` each value has its own",
-                fix=f"Leave `{name}` out, or write a resource for each value",
-                code="deliberate:for-each",
-                on_key=True,
-            )
-    if (merged.endpoint.for_each or merged.endpoint.list_params) and merged.endpoint.has_action(
-        "gone"
-    ):
-        merged.report(
-            merged.endpoint_location("response_actions"),
-            "`gone` says that a parent is gone, and here a call is for a value of a list",
-            fix='Write "action": "ignore"',
-            code="deliberate:for-each",
-        )
-    lists, at, code = (
-        merged.endpoint.for_each,
-        merged.endpoint_location("for_each"),
-        "deliberate:for-each",
-    )
+    lists, at = merged.endpoint.for_each, merged.endpoint_location("for_each")
+    if lists or merged.endpoint.list_params:
+        _check_calls_per_value(merged)
     for name, values in (lists or {}).items():
-        if not values:
-            merged.report((*at, name), "The list is empty, so nothing is asked for", code=code)
-        for index, value in enumerate(values):
-            if value in values[:index]:
-                merged.report(
-                    (*at, name, index),
-                    "The value is there twice, and its rows would come twice",
-                    found=describe_value(value),
-                    fix="Leave one of them out",
-                    code=code,
-                )
-        if not merged.endpoint.mentions(f"{{{EACH_PREFIX}{name}"):
-            merged.report(
-                (*at, name),
-                f"No request has {quoted_name(f'{{{EACH_PREFIX}{name}}}')}, so each value asks for the same",
-                fix=f"Write `{{{EACH_PREFIX}{name}}}` in the path, a param, a header or the body",
-                code=code,
-                on_key=True,
-            )
+        _check_each_list(merged, name, values)
     if lists is not None and not lists:
-        merged.report(at, "`for_each` has no list", fix='Write {"site": ["a", "b"]}', code=code)
+        merged.report(
+            at, "`for_each` has no list", fix='Write {"site": ["a", "b"]}', code=_FOR_EACH
+        )
     known = [f"{EACH_PREFIX}{name}" for name in lists or ()]
     for index, name in enumerate(merged.resource.include_from_parent or ()):
         if name.startswith(EACH_PREFIX) and name not in known:
@@ -156,8 +122,53 @@ def _check_for_each(merged: MergedResource) -> None:
                 f"{quoted_name(name)} is no list of `for_each`",
                 expected=quoted_list(known) or None,
                 fix=f"Write `{close}`" if close else None,
-                code=code,
+                code=_FOR_EACH,
             )
+
+
+def _check_calls_per_value(merged: MergedResource) -> None:
+    """Report what is for one call of a resource, or of a parent, where there is one for each value."""
+    cursor = merged.endpoint.cursor
+    for name in ("window", "token_path") if merged.endpoint.for_each else ():
+        if getattr(cursor, name, None):
+            merged.report(
+                (*merged.endpoint_location("incremental"), name),
+                f"`{name}` is for one cursor, and with `for_each` each value has its own",
+                fix=f"Leave `{name}` out, or write a resource for each value",
+                code=_FOR_EACH,
+                on_key=True,
+            )
+    if merged.endpoint.has_action("gone"):
+        merged.report(
+            merged.endpoint_location("response_actions"),
+            "`gone` says that a parent is gone, and here a call is for a value of a list",
+            fix='Write "action": "ignore"',
+            code=_FOR_EACH,
+        )
+
+
+def _check_each_list(merged: MergedResource, name: str, values: list[Any]) -> None:
+    at = (*merged.endpoint_location("for_each"), name)
+    if not values:
+        merged.report(at, "The list is empty, so nothing is asked for", code=_FOR_EACH)
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            merged.report(
+                (*at, index),
+                "The value is there twice, and its rows would come twice",
+                found=describe_value(value),
+                fix="Leave one of them out",
+                code=_FOR_EACH,
+            )
+    placeholder = f"{EACH_PREFIX}{name}"
+    if not merged.endpoint.mentions(f"{{{placeholder}"):
+        merged.report(
+            at,
+            f"No request has {quoted_name(f'{{{placeholder}}}')}, so each value asks for the same",
+            fix=f"Write `{{{placeholder}}}` in the path, a param, a header or the body",
+            code=_FOR_EACH,
+            on_key=True,
+        )
 
 
 def _check_list_params(merged: MergedResource) -> None:

@@ -18,7 +18,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     quoted_list,
     quoted_name,
 )
-from restsource_dagster.connector.validation.dlt_rules import refusal_code
+from restsource_dagster.connector.validation.refusals import refusal_code
 from restsource_dagster.connector.validation.suggestions import (
     PYTHON_ONLY_FIELDS,
     Suggestion,

@@ -160,7 +160,6 @@ def _csv_batches(stream: TextStream, body: BodyFormat, delimiter: str) -> Iterat
     """Yield the rows of a CSV file. All values are text or null: `007` and `1e5` may be no numbers."""
     # most files have no CSV, and the module takes longer to import than a small page to load
     from pyarrow import ArrowInvalid, string
-    from pyarrow import csv as arrow_csv
 
     buffered = io.BufferedReader(stream, _HEADER_BYTES)
     _skip_lines(buffered, body.skip_lines or 0, stream)
@@ -171,37 +170,10 @@ def _csv_batches(stream: TextStream, body: BodyFormat, delimiter: str) -> Iterat
     mark = secrets.token_hex(8)
     source = _WithMark(buffered, f"\n{delimiter.join([mark] * len(names))}\n".encode())
     refused: list[Any] = []
-
-    def refuse(row: Any) -> str:
-        refused.append(row)
-        return "error"
-
     problem = ""
     pending: Records = []
     try:
-        reader = arrow_csv.open_csv(
-            source,
-            read_options=arrow_csv.ReadOptions(
-                block_size=_CSV_BLOCK_BYTES,
-                # rows in their order, and errors with their number
-                use_threads=False,
-                column_names=None if body.header else names,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=delimiter,
-                quote_char=body.quote or '"',
-                double_quote=body.escape is None,
-                escape_char=body.escape or False,
-                newlines_in_values=True,
-                invalid_row_handler=refuse,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, string()),
-                null_values=list(body.null_values),
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
+        reader = _open_csv(source, body, delimiter, names, refused)
         if list(reader.schema.names) != names or any(t != string() for t in reader.schema.types):
             raise BodyError(f"the header {names} of the file is not clear{stream.where}")
         for block in reader:
@@ -224,6 +196,42 @@ def _csv_batches(stream: TextStream, body: BodyFormat, delimiter: str) -> Iterat
         raise BodyError(_csv_problem(problem, refused, names, stream))
     if pending:
         yield pending
+
+
+def _open_csv(
+    source: "_WithMark", body: BodyFormat, delimiter: str, names: list[str], refused: list[Any]
+) -> Any:
+    """Return pyarrow's reader of a CSV file, which adds the row that it refuses to `refused`."""
+    from pyarrow import csv, string
+
+    def refuse(row: Any) -> str:
+        refused.append(row)
+        return "error"
+
+    return csv.open_csv(
+        source,
+        read_options=csv.ReadOptions(
+            block_size=_CSV_BLOCK_BYTES,
+            # rows in their order, and errors with their number
+            use_threads=False,
+            column_names=None if body.header else names,
+        ),
+        parse_options=csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char=body.quote or '"',
+            double_quote=body.escape is None,
+            escape_char=body.escape or False,
+            newlines_in_values=True,
+            invalid_row_handler=refuse,
+        ),
+        convert_options=csv.ConvertOptions(
+            # `007` may be an id, and `1e5` a name: only the file's `columns` say what is a number
+            column_types=dict.fromkeys(names, string()),
+            null_values=list(body.null_values),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
 
 
 def _csv_problem(
