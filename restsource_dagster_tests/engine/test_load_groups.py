@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.engine.run.family_load import SelectedFamily
 from restsource_dagster.engine.run.ingest import group_families
+from restsource_dagster.engine.run.load_parts import SelectedFamily
 from restsource_dagster_tests.making import make_connector
 
 NAMES = ("a", "b", "c", "d", "e")

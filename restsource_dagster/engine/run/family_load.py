@@ -4,15 +4,12 @@ A family (a resource and its dependents) is always in one load package: its rows
 arrive together or not at all. A family that fails does not affect the others.
 """
 
-import json
 import logging
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +17,7 @@ import dlt
 from dlt.common.schema import Schema
 
 from restsource_dagster.connector.env_references import read_references
-from restsource_dagster.connector.model import Connector, Family, Resource
-from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.columnar.column_loader import ParquetFiles
 from restsource_dagster.engine.destination.dlt_config import (
     configure_dlt,
@@ -30,16 +26,11 @@ from restsource_dagster.engine.destination.dlt_config import (
 )
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
 from restsource_dagster.engine.destination.pipeline import (
-    KnownRows,
     LoadSummary,
     PipelineManager,
-    Swap,
 )
-from restsource_dagster.engine.destination.removed_rows import ChildrenOf
 from restsource_dagster.engine.destination.table_facts import TableQuestions
-from restsource_dagster.engine.destination.tables import (
-    read_table_snapshots,
-)
+from restsource_dagster.engine.destination.tables import read_table_snapshots
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.errors import (
     IngestError,
@@ -50,17 +41,20 @@ from restsource_dagster.engine.errors import (
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.http.token_store import TokenStore
-from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.family_cursors import check_safe_to_append
-from restsource_dagster.engine.incremental.unfinished import (
-    Unfinished,
-    fingerprint_of,
-    read_unfinished,
-)
 from restsource_dagster.engine.plan.resource_plan import (
     ResourcePlan,
     build_resource_plans,
     root_call,
+)
+from restsource_dagster.engine.run.load_parts import (
+    FamilyPlans,
+    LoadAttempt,
+    LoadOptions,
+    LoadParts,
+    SelectedFamily,
+    known_rows_of,
+    swap_of,
 )
 from restsource_dagster.engine.run.outcome import (
     LoadBaseline,
@@ -75,7 +69,7 @@ from restsource_dagster.engine.run.outcome import (
 )
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
-from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart, can_load_in_parts
+from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart
 from restsource_dagster.engine.source.dlt_source import (
     FamilySource,
     build_family_source,
@@ -91,57 +85,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectorRun",
-    "LoadOptions",
     "PrepareLoad",
-    "SelectedFamily",
     "open_connector_run",
 ]
 
 _logger = logging.getLogger(__name__)
-
-_NOT_ASKED = {
-    *("endpoint", "foreign_endpoint", "incremental", "disposition", "backfill"),
-    *("selected", "pointer", "line", "definition_key", "mode", "http", "checks", "asset"),
-}
-"""Fields of a resource that say nothing about its rows, or that are in its endpoint."""
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """What a load of a family does beside loading new rows."""
-
-    overrides: AppliedOverrides = field(default_factory=AppliedOverrides)
-    window: "BackfillWindow | None" = None
-    """The window that is loaded; None for a live run."""
-
-    @property
-    def window_ends(self) -> tuple[Any, Any] | None:
-        """The ends of the window, in the cursor's own format."""
-        window = self.window.requested if self.window else None
-        return (window.start, window.end) if window else None
-
-
-@dataclass(frozen=True)
-class SelectedFamily:
-    """A family, and the resources of it that are loaded."""
-
-    family: Family
-    selected: Sequence[Resource]
-
-    @cached_property
-    def root(self) -> str:
-        """The name of the family's root resource."""
-        return self.family.root.name
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The names of the resources that are loaded."""
-        return [resource.name for resource in self.selected]
-
-
-def _replaces(selected: SelectedFamily) -> bool:
-    return any(one.disposition.value == "replace" for one in selected.selected)
-
 
 PrepareLoad = Callable[["ConnectorRun", dlt.Pipeline, SelectedFamily, Collection[str]], LoadOptions]
 """Called before the load of a family, with the open pipeline, and with the resources whose rows are all
@@ -192,6 +140,7 @@ def open_connector_run(
             check_lease=workspace.lease.check,
             questions=questions or {},
         )
+        plans = FamilyPlans(resolved, lambda moment: connector.resolved(values, moment))
         yield ConnectorRun(
             resolved,
             endpoints,
@@ -199,65 +148,10 @@ def open_connector_run(
             redactor,
             progress,
             prepare,
+            plans,
+            LoadParts(resolved, pipelines, redactor, progress, plans),
             settings.checkpoint_seconds,
-            lambda moment: connector.resolved(values, moment),
         )
-
-
-@dataclass
-class _LoadAttempt:
-    """A load of some families in one package. `sources` has those that were built so far."""
-
-    families: Sequence[SelectedFamily]
-    checkpoint: Checkpoint | None = None
-    """Where the extract may end early; None if it may not."""
-    is_continued: bool = False
-    """True if the families are loaded in parts, and this is not the first one of the run."""
-    starts_anew: bool = False
-    """True if the unfinished load is not continued."""
-    has_started_anew: bool = False
-    """True if a load of the run has started anew before."""
-    started: float = field(default_factory=time.monotonic)
-    sources: list[FamilySource] = field(default_factory=list)
-    refreshed: Collection[str] = ()
-    """The resources that are loaded in full because the API refuses their token."""
-    known_rows: Mapping[str, RepeatedRows] = field(default_factory=dict)
-    """The rows that earlier parts of the load have read, by resource."""
-    part: LoadPart | None = None
-    """Which part of its family's load it is, once that is known."""
-
-    @property
-    def has_next_call(self) -> bool:
-        """True if it has loaded what a call asked for, and another call follows."""
-        return self.part is not None and self.part.has_next_call
-
-    def next_part(self, *, starts_anew: bool = False) -> "_LoadAttempt":
-        """Return the attempt that follows this one."""
-        # without them a row that comes again in a later part is stored twice, or an older version last
-        known_rows = {
-            name: known
-            for source in self.sources
-            for name, one in source.tools.items()
-            if not (starts_anew or self.has_next_call) and (known := one.repeats.for_next_part())
-        }
-        return _LoadAttempt(
-            self.families,
-            is_continued=True,
-            starts_anew=starts_anew,
-            has_started_anew=starts_anew or self.has_started_anew,
-            started=self.started,
-            known_rows=known_rows,
-        )
-
-    def removed_children(self) -> Iterator[ChildrenOf]:
-        """Yield the rows to remove, as their parents are gone."""
-        for source in self.sources:
-            yield from source.removed_children()
-
-    def check_extracted(self) -> None:
-        """Raise `IngestError` if what was extracted is not all there is."""
-        for source in self.sources:
-            source.check_extracted()
 
 
 @dataclass(frozen=True)
@@ -271,30 +165,15 @@ class ConnectorRun:
     redactor: Redactor
     progress: Progress
     prepare: PrepareLoad
+    family_plans: FamilyPlans
+    parts: LoadParts
     checkpoint_seconds: float
     """How long an extract may take before what it has read is loaded."""
-    resolve_at: Callable[[datetime], Connector]
-    """Returns the connector with `{now}` at another moment."""
-    _moments: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
-    """By root, the moment of `{now}` of a load that an earlier run has begun."""
     _looked_up: dict[str, Sequence[Any]] = field(default_factory=dict, init=False)
-    _plans: dict[tuple[str, ...], Mapping[str, ResourcePlan]] = field(
-        default_factory=dict, init=False, repr=False
-    )
 
     def plans(self, selected: SelectedFamily) -> Mapping[str, ResourcePlan]:
-        """Return the plans of the resources that are loaded or have dependents that are.
-
-        By name, parents first.
-        """
-        # prefetching and loading ask for the same plans
-        moment = self._moments.get(selected.root)
-        key = (str(moment or ""), selected.root, *sorted(selected.names))
-        if key not in self._plans:
-            connector = self.resolve_at(moment) if moment else self.connector
-            found = build_resource_plans(selected.family, connector, selected.names)
-            self._plans[key] = {plan.resource.name: plan for plan in found}
-        return self._plans[key]
+        """Return the plans of a family, by name, parents first."""
+        return self.family_plans.of(selected)
 
     def is_supported(self, selected: SelectedFamily) -> bool:
         """Return True if the destination can write the family's rows as the file says."""
@@ -318,7 +197,7 @@ class ConnectorRun:
 
     def _load_family(self, selected: SelectedFamily) -> list[Outcome]:
         parts: list[Sequence[Outcome]] = []
-        attempt = _LoadAttempt([selected])
+        attempt = LoadAttempt([selected])
         try:
             while (following := self._load_part(attempt, parts)) is not None:
                 attempt = following
@@ -378,8 +257,8 @@ class ConnectorRun:
         ]
 
     def _load_part(
-        self, attempt: _LoadAttempt, parts: list[Sequence[Outcome]]
-    ) -> _LoadAttempt | None:
+        self, attempt: LoadAttempt, parts: list[Sequence[Outcome]]
+    ) -> LoadAttempt | None:
         """Load one part of a family and add its outcomes to `parts`; return the next part, None at the end."""
         attempt.checkpoint = Checkpoint(self.checkpoint_seconds)
         try:
@@ -400,19 +279,19 @@ class ConnectorRun:
 
     def _without_token(
         self,
-        attempt: _LoadAttempt,
+        attempt: LoadAttempt,
         refusal: SyncTokenRefusedError,
         parts: list[Sequence[Outcome]],
-    ) -> _LoadAttempt:
+    ) -> LoadAttempt:
         """Return the attempt that loads all rows of a resource and replaces those in its table."""
         self.pipelines.discard()
         self.progress.message(f"{refusal}, so all rows are loaded and replace those in the table")
         parts.clear()
-        return _LoadAttempt(
+        return LoadAttempt(
             attempt.families, refreshed=attempt.families[0].names, started=attempt.started
         )
 
-    def _continues(self, attempt: _LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
+    def _continues(self, attempt: LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
         """Return True if another part follows. Raises the error that ended this one."""
         checkpoint = attempt.checkpoint
         if checkpoint is None:
@@ -443,7 +322,7 @@ class ConnectorRun:
             yield from self.load(families[0])
             return
         try:
-            outcomes = self._load_package(_LoadAttempt(families))
+            outcomes = self._load_package(LoadAttempt(families))
         except Exception as error:  # noqa: BLE001 - one family meets it again and reports it
             self.pipelines.discard()
             reason = failure_reason(error)
@@ -462,7 +341,7 @@ class ConnectorRun:
             start_replay([name for selected in half for name in selected.names])
             yield from self._load_halves(half, start_replay)
 
-    def _load_package(self, attempt: _LoadAttempt) -> list[Outcome]:
+    def _load_package(self, attempt: LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
         for selected in attempt.families:
             self._check_destination(selected)
@@ -472,8 +351,8 @@ class ConnectorRun:
             options = self._prepare_group(pipeline, attempt.families, attempt.refreshed)
         # the extraction changes the pipeline's state in place
         state = deepcopy(dict(pipeline.state))
-        part = attempt.part = self._find_part(attempt, state, options)
-        if part.is_outdated and self._take_back_parts(state, part.root, options):
+        part = attempt.part = self.parts.find(attempt, state, options)
+        if part.is_outdated and self.parts.take_back(state, part.root, options):
             pipeline = self.pipelines.open()
             state = deepcopy(dict(pipeline.state))
         self.pipelines.prepare_load(options.overrides)
@@ -484,7 +363,7 @@ class ConnectorRun:
             read_table_snapshots(self.pipelines.schema()),
             options.window_ends,
             options.overrides.moved_cursors,
-            self._describe_resumption(attempt, part),
+            self.parts.describe_resumption(attempt, part),
         )
         result = LoadResult.of(pipeline, self._run_pipeline(attempt, pipeline, options, part))
         name = self.connector.name
@@ -498,7 +377,7 @@ class ConnectorRun:
                 result,
                 before,
                 self.redactor,
-                self._moments.get(selected.root, self.connector.started),
+                self.family_plans.moment_of(selected.root),
             )
         ]
 
@@ -513,165 +392,8 @@ class ConnectorRun:
             raise IngestError("several families are loaded together only for their new rows")
         return options[0]
 
-    def _find_part(
-        self, attempt: _LoadAttempt, state: Mapping[str, Any], options: LoadOptions
-    ) -> LoadPart:
-        """Return which part of a family's load the attempt is. Several families are loaded as a whole."""
-        selected = attempt.families[0]
-        if len(attempt.families) > 1:
-            return LoadPart(selected.root)
-        may_end = options == LoadOptions() and self._can_load_in_parts(selected)
-        found = read_unfinished(state, self.connector.name, selected.root)
-        resumed = None
-        self._set_moment(selected, found.started if found else None)
-        if found and may_end and not attempt.starts_anew:
-            # what this run has stored itself is there
-            is_valid = attempt.is_continued or self._is_valid(found, selected)
-            resumed = found if is_valid else None
-        if resumed and not attempt.is_continued:
-            recalled = self._recall_rows(selected, resumed)
-            attempt.known_rows = recalled or {}
-            resumed = None if recalled is None else resumed
-        if resumed is None:
-            self._set_moment(selected, None)
-        plans = self.plans(selected)
-        root = plans[selected.root].cursor
-        # the last window ends at the present
-        has_times = bool(root and root.window) or any(
-            one.endpoint.has_relative_times for one in selected.family.members
-        )
-        return LoadPart(
-            selected.root,
-            lambda: self._fingerprint(selected),
-            # cursors that are changed and rows that are replaced need one load
-            attempt.checkpoint if may_end else None,
-            resumed,
-            is_outdated=found is not None and resumed is None,
-            by_cursor=plans[selected.root].sends_start
-            and all(one.disposition.value == "merge" for one in selected.selected),
-            adds_rows=any(one.disposition.value != "merge" for one in selected.selected),
-            notes_rows=bool(self._memories(selected)),
-            started=plans[selected.root].started if has_times else None,
-        )
-
-    def _set_moment(self, selected: SelectedFamily, moment: datetime | None) -> None:
-        """Have the calls of a family take `{now}` for this moment; for the run's own with None."""
-        if moment is not None:
-            self._moments[selected.root] = moment
-        else:
-            self._moments.pop(selected.root, None)
-
-    def _can_load_in_parts(self, selected: SelectedFamily) -> bool:
-        # the next load requests a skipped parent again; as the next part, that would be at once
-        may_skip = len(selected.family.members) > 1 and self.connector.http.on_child_error != "fail"
-        return not may_skip and can_load_in_parts(
-            selected.selected,
-            can_take_back=self.pipelines.can_take_back,
-            can_swap=self.pipelines.can_swap,
-        )
-
-    def _is_valid(self, unfinished: Unfinished, selected: SelectedFamily) -> bool:
-        """Return True if the file still asks for the same, and the rows of all parts are there."""
-        return (
-            unfinished.fingerprint == self._fingerprint(selected)
-            and self.pipelines.are_complete(unfinished.load_ids)
-            and self._has_staged_parts(selected, unfinished)
-        )
-
-    def _has_staged_parts(self, selected: SelectedFamily, unfinished: Unfinished) -> bool:
-        """Return True if the rows are there that earlier parts have staged; also if none is replaced."""
-        return not _replaces(selected) or self.pipelines.has_staged_parts(
-            selected.root, unfinished.load_ids
-        )
-
-    def _memories(self, selected: SelectedFamily) -> Mapping[str, RepeatedRows]:
-        """Return an empty memory for each resource whose known rows are noted for later parts."""
-        if not self.pipelines.can_note_rows:
-            return {}
-        memories = {name: RepeatedRows(plan) for name, plan in self.plans(selected).items()}
-        return {name: memory for name, memory in memories.items() if memory.is_needed_later}
-
-    def _recall_rows(
-        self, selected: SelectedFamily, unfinished: Unfinished
-    ) -> Mapping[str, RepeatedRows] | None:
-        """Return the rows that the parts of an earlier run know; None if their note is gone."""
-        memories, load_id = self._memories(selected), unfinished.known_rows
-        if not memories:
-            return {}
-        noted = self.pipelines.read_known_rows(selected.root, load_id) if load_id else {}
-        if not noted.keys() >= memories.keys():
-            return None
-        return {name: memory.recall(noted[name]) for name, memory in memories.items()}
-
-    @staticmethod
-    def _known_rows_of(source: FamilySource, part: LoadPart) -> KnownRows | None:
-        """Return what a part of a load notes of the rows it knows; None if nothing is needed."""
-        if part.checkpoint is None or not part.notes_rows:
-            return None
-        earlier = part.resumed.known_rows if part.resumed else None
-
-        def read() -> Mapping[str, str]:
-            if not part.has_ended:
-                return {}
-            repeats = {name: one.repeats for name, one in source.tools.items()}
-            return {name: one.as_json() for name, one in repeats.items() if one.is_needed_later}
-
-        return KnownRows(part.root, earlier, read)
-
-    @staticmethod
-    def _swap_of(selected: SelectedFamily, part: LoadPart) -> Swap | None:
-        """Return the exchange that a part of a load prepares or makes; None if no table is replaced."""
-        if part.checkpoint is None or not _replaces(selected):
-            return None
-        return Swap(part.root, part.load_ids, is_last=lambda: not part.has_ended)
-
-    def _fingerprint(self, selected: SelectedFamily) -> str:
-        """Return a hash of what the file says of a family; new credentials don't change it."""
-        client = self.connector.client
-        asked: list[Any] = [client.base_url, as_json(client.paginator), as_json(client.headers)]
-        for plan in self.plans(selected).values():
-            one = plan.resource
-            endpoint = {k: value for k, value in plan.endpoint.as_json().items() if k != "auth"}
-            others = {
-                part.name: as_json(getattr(one, part.name))
-                for part in fields(one)
-                if part.name not in _NOT_ASKED
-            }
-            asked += [
-                plan.loaded,
-                endpoint,
-                others,
-                one.disposition.value,
-                one.disposition.strategy,
-            ]
-        return fingerprint_of(self.redactor(json.dumps(asked, sort_keys=True, default=str)))
-
-    def _take_back_parts(self, state: Mapping[str, Any], root: str, options: LoadOptions) -> bool:
-        """Remove what an unfinished load has appended, as it is not continued; return True if it has.
-
-        Merged rows stay: they are merged again.
-        """
-        found = read_unfinished(state, self.connector.name, root)
-        # an override replaces rows itself, and leaves those that a person wants to keep
-        if found is None or options != LoadOptions() or not found.load_ids:
-            return False
-        self.progress.message(
-            f"{root}: an earlier load was stored in part and can't be continued, so the rows that it "
-            "appended or staged are removed and requested again"
-        )
-        self.pipelines.take_back(found.load_ids)
-        return True
-
-    def _describe_resumption(self, attempt: _LoadAttempt, part: LoadPart) -> str | None:
-        """Return where an earlier run's load goes on, and report it; None if it doesn't."""
-        if part.resumed is None or attempt.is_continued:
-            return None
-        text = self.redactor(part.resumed.describe())
-        self.progress.message(f"{part.root}: goes on with the load of an earlier run: {text}")
-        return text
-
     def _run_pipeline(
-        self, attempt: _LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions, part: LoadPart
+        self, attempt: LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions, part: LoadPart
     ) -> LoadSummary:
         # once for all families: dlt reads both anew, which takes the longer the more tables there are
         stored, state = self.pipelines.schema(), pipeline.state
@@ -700,8 +422,8 @@ class ConnectorRun:
                 join_sources([source.source for source in attempt.sources]),
                 parquet_files,
                 check=attempt.check_extracted,
-                swap=self._swap_of(attempt.families[0], part),
-                known=self._known_rows_of(attempt.sources[0], part),
+                swap=swap_of(attempt.families[0], part),
+                known=known_rows_of(attempt.sources[0], part),
                 removed=attempt.removed_children,
             )
 

@@ -37,12 +37,8 @@ from restsource_dagster.engine.incremental.family_cursors import FamilyCursors, 
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor, RowFilter
 from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, root_call
-from restsource_dagster.engine.run.family_load import (
-    ConnectorRun,
-    LoadOptions,
-    SelectedFamily,
-    open_connector_run,
-)
+from restsource_dagster.engine.run.family_load import ConnectorRun, open_connector_run
+from restsource_dagster.engine.run.load_parts import LoadOptions, SelectedFamily
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name, read_stored_state
 from restsource_dagster.engine.run_progress import Observer

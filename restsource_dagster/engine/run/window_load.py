@@ -40,12 +40,8 @@ from restsource_dagster.engine.incremental.cursor_state import (
 )
 from restsource_dagster.engine.incremental.position import CursorRules, Position
 from restsource_dagster.engine.incremental.window_filter import BackfillWindow
-from restsource_dagster.engine.run.family_load import (
-    ConnectorRun,
-    LoadOptions,
-    SelectedFamily,
-    open_connector_run,
-)
+from restsource_dagster.engine.run.family_load import ConnectorRun, open_connector_run
+from restsource_dagster.engine.run.load_parts import LoadOptions, SelectedFamily
 from restsource_dagster.engine.run.outcome import Failure, Outcome
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
