@@ -49,8 +49,10 @@ def guess_primary_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Gues
     `pages` is how many pages the rows are from.
     """
     found = _objects(rows)
+    # of a single row every field is unique
     if len(found) < _MIN_ROWS or len(found) < len(rows):
         return None
+    # `orderId` is the key of `orders`, and in `lines` it is that of the parent
     singular = normalized_field_name(resource).removesuffix("s")
     own = (f"{singular}id", f"{singular}uuid", f"{singular}key", f"{singular}code")
     candidates = [name for name in found[0] if _is_unique(found, name)]
@@ -75,6 +77,7 @@ def guess_primary_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Gues
 
 def _is_unique(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
     values = [row.get(name) for row in rows]
+    # a key is a text or a whole number: two floats that print alike may differ
     if any(value is None or isinstance(value, bool | float | list | dict) for value in values):
         return False
     return len({str(value) for value in values}) == len(values)
@@ -93,6 +96,7 @@ class _Times:
     @property
     def order(self) -> str | None:
         """`asc` or `desc` if the rows follow it, and not all are equal."""
+        # equal times are in every order
         if len(set(self.moments)) < _MIN_ROWS:
             return None
         steps = list(pairwise(self.moments))
@@ -142,6 +146,7 @@ def _times(rows: Sequence[Mapping[str, Any]], name: str) -> _Times | None:
     if any(value is None or isinstance(value, bool | list | dict) for value in values):
         return None
     is_text = all(isinstance(value, str) for value in values)
+    # an amount of 1700000000 reads as a time, too
     words = {word.lower() for word in _WORD.findall(name)}
     if not is_text and not words & _TIME_WORDS and not _is_update(name):
         return None
@@ -188,6 +193,7 @@ def _field_of_filter(param: str, times: Sequence[_Times]) -> _Times | None:
         normal = normalized_field_name(field.name)
         if stem and (stem in normal or normal.removesuffix("at") in stem):
             return field
+    # `since=` without a name of a field nearly always means the last change
     updates = [field for field in times if _is_update(field.name)]
     if len(updates) == 1:
         return updates[0]
@@ -213,12 +219,14 @@ def _conversion(value: str, number: Any, field: _Times) -> Mapping[str, Any]:
     """Return `convert` if the param is spelt otherwise than the rows, and the start as rows spell it."""
     if field.cursor_format or not isinstance(field.sample, str):
         return {}
+    # the API takes days, and rows have times: a day that starts the range loses no row
     if number is None:
         is_day = len(value) == _DAY_CHARS < len(field.sample)
         return {"convert": "date"} if is_day else {}
     moment = moment_of(value)
     if moment is None or parse_number(field.sample) is not None:
         return {}
+    # no cursor is near the year 5138, so a larger number has milliseconds
     unit = "epoch_seconds" if abs(number) < _MIN_EPOCH_MILLISECONDS else "epoch_milliseconds"
     return {"convert": unit, "initial_value": write_moment(moment, "iso8601")}
 
@@ -276,6 +284,7 @@ def _patterns_of(values: Sequence[str]) -> tuple[str, ...]:
     """Return the patterns that read all texts: days above 12 tell days from months."""
     if not all(_LIKE_DATE.match(value) for value in values):
         return ()
+    # patterns are found in a few texts and tried on all
     sampled = list(dict.fromkeys(values))[:_SAMPLES]
     candidates = dict.fromkeys(pattern for value in sampled for pattern in patterns_for(value))
     return tuple(
@@ -306,6 +315,7 @@ class ParentInPath:
 def parent_in_path(path: Sequence[str]) -> ParentInPath | None:
     """Return the parent that the last id in a path names; None if it ends there or has none."""
     ids = [at for at, part in enumerate(path) if at and _ID.fullmatch(part)]
+    # an id at the end names one record, not a list below it
     if not ids or ids[-1] == len(path) - 1:
         return None
     at = ids[-1]

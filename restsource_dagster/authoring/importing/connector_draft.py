@@ -121,6 +121,7 @@ def select_resources(
         if (not include or any(fnmatchcase(each["name"], pattern) for pattern in include))
         and not any(fnmatchcase(each["name"], pattern) for pattern in exclude)
     }
+    # without its parent a chosen resource has nothing to ask for
     needed = _with_parents(resources, chosen)
     for each in resources:
         if each["name"] not in needed:
@@ -167,6 +168,7 @@ def _without_cursor(endpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parents_of(resource: Mapping[str, Any], resources: Sequence[Mapping[str, Any]]) -> set[str]:
     """Return the names of the resources whose fields a resource asks for."""
+    # a placeholder may stand in any text of the request
     text = json.dumps(resource)
     names = {str(each["name"]) for each in resources}
     return {
@@ -194,6 +196,7 @@ def repair(draft: ConnectorDraft) -> tuple[ConnectorDraft, tuple[Finding, ...]]:
     path = Path(f"{draft.name}.json")
     findings: tuple[Finding, ...] = ()
     for _ in range(_MAX_ROUNDS):
+        # a copy as JSON, as the file is read: tuples and subclasses are gone
         findings = parse_connector(json.loads(json.dumps(value)), path)[1]
         errors = [each for each in findings if each.severity == "error"]
         cuts = {cut: error.message for error in errors if (cut := _cut_for(value, error))}
@@ -224,6 +227,7 @@ def _cut_for(value: dict[str, Any], error: Finding) -> tuple[str, ...] | None:
         return ("resources", str(name), *_removable(steps[2:]))
     if steps[:1] == ("resource_defaults",):
         return ("resource_defaults", *_removable(steps[1:]))
+    # without its URL a client is none
     if steps[:1] == ("client",) and len(steps) > 1 and steps[1] != "base_url":
         return steps[:3] if steps[1] == "headers" else steps[:2]
     return None
@@ -284,6 +288,7 @@ def file_text(value: Mapping[str, Any]) -> str:
 def _lines(value: Any, indent: int, before: str, *, is_root: bool = False) -> Iterator[str]:
     """Yield the parts of a value; `before` is what stands on its line already."""
     flat = json.dumps(value, ensure_ascii=False)
+    # one more for the comma
     fits = len(before) + len(flat) + 1 <= _LINE_LENGTH and not is_root
     if fits or not isinstance(value, dict | list) or not value:
         yield flat

@@ -68,11 +68,13 @@ def _request_of(entry: Piece) -> SourceRequest | None:
     request = entry.get("request")
     url = request.get("url").text or ""
     answer = _answer_of(entry.get("response"), url)
+    # pages load images, scripts and `data:` URLs, too: none of them has rows
     if answer is None or not url.startswith(("https://", "http://")):
         entry.not_mapped("answers with no JSON, or with an error")
         return None
     method = request.get("method")
     method.mapped("the method of the request")
+    # browsers leave the fragment in, which is never sent
     address, _, text = url.partition("#")[0].partition("?")
     body = request.get("postData")
     params = list(body.get("params").elements())
@@ -82,6 +84,7 @@ def _request_of(entry: Piece) -> SourceRequest | None:
         method=(method.text or "GET").upper(),
         url=address,
         url_piece=request.get("url"),
+        # the list may be empty although the URL has a query
         query=tuple(_fields(request.get("queryString"))) or tuple(_pairs(text, request.get("url"))),
         headers=tuple(_fields(request.get("headers"))),
         form=tuple(_fields(body.get("params"))),
@@ -98,6 +101,7 @@ def _answer_of(response: Piece, url: str) -> SentAnswer | None:
         return None
     text = content.get("text").text or ""
     try:
+        # a browser that doesn't know the charset saves the bytes (HAR 1.2, content)
         if content.get("encoding").text == "base64":
             text = base64.b64decode(text, validate=True).decode()
         body = json.loads(text)
@@ -126,6 +130,7 @@ def _grouped(requests: Sequence[SourceRequest]) -> Iterator[SourceRequest]:
     """Yield one request for those that ask for the same, or for other pages of it, with all answers."""
     groups: dict[tuple[object, ...], list[SourceRequest]] = {}
     for request in requests:
+        # all pages of one list are one resource
         kept = sorted(
             (each.name, each.value) for each in request.query if not is_named(each.name, _PLACES)
         )
@@ -137,6 +142,7 @@ def _grouped(requests: Sequence[SourceRequest]) -> Iterator[SourceRequest]:
             other.piece.not_mapped(
                 "asks for the same as an earlier entry, or for another page of it"
             )
+        # a page that was reloaded shows nothing that it did not show before
         distinct = {each.shown_url: each for each in same}
         answers = tuple(each.answers[0] for each in distinct.values())
         yield replace(same[0], answers=answers)

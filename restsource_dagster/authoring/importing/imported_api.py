@@ -89,6 +89,7 @@ class EnvVariables:
         """Return the reference `${PREFIX_SUFFIX}`. A suffix with another value gets a number."""
         base = re.sub("[^A-Z0-9]+", "_", f"{self.prefix}_{suffix}".upper()).strip("_")
         name, number = base, 2
+        # one variable for two secrets would send one of them to the wrong place
         while value and self._values.get(name, value) not in ("", value):
             name, number = f"{base}_{number}", number + 1
         self._values[name] = value or self._values.get(name, "")
@@ -150,6 +151,7 @@ _SERVICE_WORDS = frozenset(
 
 def _snake(text: str) -> str:
     """Return a text as a name of small letters, digits and underscores; "" if nothing is left."""
+    # `LineItems` and `lineItems` are `line_items`, as dlt names tables
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text)
     name = re.sub("[^a-z0-9]+", "_", spaced.lower()).strip("_")
     return name[:_MAX_NAME].strip("_")
@@ -168,8 +170,10 @@ def connector_name(*candidates: str | None) -> str:
 def name_of_host(host: str) -> str:
     """Return what a host is called: `example` for `api.example.com:8080`."""
     labels = [label for label in host.lower().split(":")[0].split(".") if label]
+    # an IP address names no service
     if all(label.isdigit() for label in labels):
         return ""
+    # the last of what is left is the owner: `shop.example.com` and `api.example.com` are `example`
     named = [label for label in labels if label not in _SERVICE_WORDS]
     return named[-1] if named else ""
 
@@ -194,6 +198,7 @@ def literal(text: str, *, readings: int = 1) -> str:
 
     A path is read for placeholders twice (`readings`), any other text once.
     """
+    # each reading takes two braces for one
     doubled = text.replace("{", "{" * 2**readings).replace("}", "}" * 2**readings)
     return doubled.replace("${", "$${")
 
@@ -219,5 +224,6 @@ def looks_like_secret(name: str, value: object) -> bool:
     """True if a value of this name may be a secret, by its name or by how it looks."""
     if not isinstance(value, str) or not value:
         return False
+    # too much rather than too little: a variable can be written back, a leaked secret can't
     named = may_be_secret((name,)) or _SECRET_NAME.search(name) is not None
     return named or bool(_SECRET_PREFIX.match(value) or _RANDOM.fullmatch(value))

@@ -56,6 +56,7 @@ class SendAs(FileModel):
     def header_prefix(self) -> str:
         """The text before the token in a header."""
         word = self.scheme
+        # APIs that name a header of their own take the bare token in it
         if word is None:
             word = "Bearer" if (self.name or "Authorization").lower() == "authorization" else ""
         return f"{word} " if word else ""
@@ -238,6 +239,7 @@ def oauth_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
             "`refresh_token` is missing",
             'Add "refresh_token": "${NAME}", or "authorization": {"url": ...} for `restsource login`',
         )
+    # the page asks which client wants access (RFC 6749, 4.1.1)
     if page is not None and not auth.client_id:
         yield ("authorization", "`authorization` needs a `client_id`", 'Add "client_id"')
     if page is not None and not page.redirect_path.startswith("/"):
@@ -249,6 +251,7 @@ def oauth_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
 
 
 def _client_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
+    # an assertion is for one client at one URL: the claims `iss`, `sub` and `aud` (RFC 7523, 3)
     signs = auth.client_authentication == "private_key_jwt"
     if signs and (auth.client_key is None or not auth.client_id or not auth.access_token_url):
         yield (
@@ -266,6 +269,7 @@ def _client_problems(auth: OAuthLogin) -> Iterator[tuple[str, str, str]]:
                     f"`{name}` is for `private_key_jwt` only",
                     f'Write "client_authentication": "private_key_jwt", or leave out `{name}`',
                 )
+    # dlt looks the id of its own type up in secrets.toml
     is_own = not isinstance(auth, OAuth2ClientCredentialsAuth)
     if is_own and auth.client_authentication == "basic" and not auth.client_id:
         yield (
@@ -285,6 +289,7 @@ def send_as_problems(send_as: SendAs) -> Iterator[tuple[str, str, str]]:
             f"a {send_as.location} needs a name",
             'Add "name" to `send_as`',
         )
+    # in a query or a cookie the word would be part of the token
     if send_as.scheme is not None:
         yield (
             "send_as",

@@ -85,6 +85,7 @@ def auth_findings(auth: Auth | None, at: FieldPath, *, in_defaults: bool) -> Ite
         yield from url_findings(auth.authorization.url, (*at, "authorization", "url"))
     if isinstance(auth, LoginAuth) and is_full_url(auth.path):
         yield from url_findings(auth.path, (*at, "path"))
+    # shown at the field if it is there, else at the object that lacks it
     for name, problem, fix in auth_problems(auth):
         at_field = (*at, name) if name in auth.model_fields_set else at
         yield Finding(json_pointer(at_field), problem, fix=fix, code="deliberate:login")
@@ -135,6 +136,7 @@ def check_endpoint_rules(merged: MergedResource) -> None:
         # values of placeholders can be anything
         url = re.sub(r"\{[^{}]*\}", "x", without_references(endpoint.path, "1"))
         merged.findings.extend(url_findings(url, merged.path_at))
+    # placeholders of a path are checked by `check_path`, before this
     _check_first_page_params(merged)
     params, cursor = endpoint.incremental_params, endpoint.cursor
     _check_incremental_params(merged, params)
@@ -171,6 +173,7 @@ def _check_graphql(merged: MergedResource) -> None:
     own = merged.own_endpoint
     if own.graphql is None:
         return
+    # the query is in the body, and a GET has none
     if own.given.get("method") == "GET":
         merged.report(
             merged.endpoint_location("method"),
@@ -178,6 +181,7 @@ def _check_graphql(merged: MergedResource) -> None:
             fix="Leave `method` out",
             code="deliberate:graphql",
         )
+    # `with_graphql_request` would take the one of `graphql`, silently
     for name in sorted({"query", "variables"} & own.json_.keys()):
         merged.report(
             (*merged.endpoint_location("json"), name),
@@ -274,6 +278,7 @@ def _check_incremental_params(
             f"{quoted_list(names, 'and')} are all incremental, and an endpoint has one cursor",
             fix="Use `endpoint.incremental` with `start_param` and `end_param`",
         )
+    # dlt raises `ValueError` for one when it builds the resource (`setup_incremental_object`)
     for name, param in params.items():
         if param.end_value:
             merged.report(
@@ -303,6 +308,7 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
         if value is None or not is_without_references(value):
             continue
         try:
+            # any moment will do: only the form is compared
             value = getattr(cursor.at(_ANY_START), name)
         except ValueError:
             value = "{"
@@ -320,6 +326,7 @@ def _check_cursor_values(merged: MergedResource, cursor: Incremental, at: FieldP
                 code="deliberate:no-order",
             )
             return
+    # a number and a time have no order, and neither have a day and an epoch
     if len(set(kinds)) > 1:
         merged.report(
             (*at, "end_value"),
@@ -334,6 +341,7 @@ def _check_first_page_params(merged: MergedResource) -> None:
     """Report a name in `first_page_params` that is no param of the endpoint."""
     paginator, cursor = merged.endpoint.paginator, merged.endpoint.cursor
     known = [*merged.endpoint.params]
+    # these two are added by the engine to what the file gives
     known += [name for name in (cursor.start_param, cursor.end_param) if name] if cursor else []
     for index, name in enumerate(getattr(paginator, "first_page_params", None) or ()):
         if name not in known and is_without_references(name):
@@ -455,6 +463,7 @@ def _check_processing_steps(merged: MergedResource) -> None:
     removed = removed_fields(merged.resource.processing_steps)
     needed = dict.fromkeys(merged.hints.key_columns("primary_key"), "the primary key")
     cursor = merged.endpoint.cursor
+    # of a cursor with several fields one is enough
     if cursor and removed.issuperset(cursor.paths):
         needed[cursor.paths[0]] = "the cursor"
     for name in sorted(needed):
