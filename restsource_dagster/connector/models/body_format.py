@@ -170,11 +170,13 @@ class BodyFormat(FileModel):
 
     def format_of(self, content_type: str, *names: str) -> FormatName | None:
         """Return the format of a file by its media type, else by its names; None if neither tells."""
+        # the file knows better than a server that sends all files as `application/octet-stream`
         if self.format is not None:
             return self.format
         media = _media_type(content_type)
         if media in _MEDIA_TYPES:
             return _MEDIA_TYPES[media]
+        # structured syntax suffixes: RFC 6838, section 4.2.8
         if media.endswith(("+json", "+xml")):
             return "json" if media.endswith("+json") else "xml"
         return next((_ENDINGS[end] for end in map(_ending_of, names) if end in _ENDINGS), None)
@@ -191,6 +193,7 @@ def _media_type(content_type: str) -> str:
 
 def _ending_of(name: str) -> str:
     """Return the ending of a file's name or URL, without that of its compression."""
+    # `orders.csv.gz` is CSV; its first bytes tell how it is packed
     path = PurePosixPath(urlsplit(name).path.lower())
     return (path.with_suffix("") if path.suffix in (".gz", ".gzip", ".zip") else path).suffix
 

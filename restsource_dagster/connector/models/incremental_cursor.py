@@ -187,6 +187,7 @@ class IncrementalBase(FileModel):
     @property
     def formats(self) -> tuple[str, ...]:
         """The formats of `cursor_format`; none if rows spell the cursor as usual."""
+        # tried in this order, so the first that reads a text decides between day and month
         given = self.cursor_format
         return (given,) if isinstance(given, str) else tuple(given or ())
 
@@ -197,6 +198,7 @@ class IncrementalBase(FileModel):
 
     def in_standard_form(self) -> Self:
         """Return the cursor with its values in ISO 8601 where `cursor_format` reads them."""
+        # a value that no format reads is in ISO 8601 already
         made = {
             name: read_time(str(value), self.formats, self.zone) or value
             for name, value in (
@@ -276,6 +278,7 @@ _FIRST_ERROR, _LAST_ERROR = 400, 599
 
 def _check_status(value: object) -> int:
     expected = f"a status code of an error, from {_FIRST_ERROR} to {_LAST_ERROR}, such as 410"
+    # `True` is an `int` in Python
     if isinstance(value, bool) or not isinstance(value, int):
         refuse_type(expected)
     return value if _FIRST_ERROR <= value <= _LAST_ERROR else refuse_value(expected)

@@ -78,6 +78,7 @@ def _check_records_of_format(
             code=code,
             on_key=True,
         )
+    # the value of a reference is known in a run only
     path = record_path(without_references(selector)) if selector else None
     if body.format == "xml" and path is None:
         merged.report(

@@ -76,6 +76,7 @@ class _Formatter(string.Formatter):
     """Formats placeholders, which may have dots and brackets in their names."""
 
     def get_field(self, field_name: str, args: Any, kwargs: Values) -> Any:
+        # whole, or `string.Formatter` would take `resources.users.id` for attributes
         if field_name in kwargs:
             return kwargs[field_name], field_name
         if is_relative_time(field_name) and RUN_START in kwargs:
@@ -99,6 +100,7 @@ def plain_value(value: Any) -> Any:
 
 
 def _as_datetime(moment: int) -> datetime:
+    # moments are in nanoseconds, and a `datetime` has microseconds
     return EPOCH_START + timedelta(microseconds=moment // 1000)
 
 
@@ -140,6 +142,7 @@ def fill_path(path: str, values: Values) -> str:
 
 
 def _encoded(text: str) -> str:
+    # a slash, too: it must not begin another segment of the path
     return quote(text, safe="", errors="surrogatepass")
 
 
@@ -168,6 +171,7 @@ def _fill(given: Any, values: Values, *, keeps_types: bool) -> Any:
     if isinstance(given, list | tuple):
         items = (_fill(item, values, keeps_types=keeps_types) for item in given)
         return [item for item in items if item is not _ABSENT]
+    # requests would send `True`, as Python prints it
     return as_url_text(given) if isinstance(given, bool) and not keeps_types else given
 
 
@@ -176,6 +180,7 @@ def _fill_text(text: str, values: Values, *, keeps_types: bool) -> Any:
         return text
     parts = list(string.Formatter().parse(text))
     literal, name, spec, conversion = parts[0]
+    # the text is one placeholder: in JSON it may be a number or a list
     if len(parts) == 1 and name is not None and not literal:
         value, _ = _FORMATTER.get_field(name, (), values)
         if value is None:
@@ -201,6 +206,7 @@ def _format(name: str, spec: str | None, conversion: str | None, values: Values)
             '"initial_value" to the cursor, or give the placeholder a param of its own'
         )
     with _named_placeholder(name, spec):
+        # `!s` is for the text that is sent, not for that of our own class
         converted = _FORMATTER.convert_field(
             plain_value(value) if conversion else value, conversion
         )
