@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "PageReporter",
     "Progress",
     "ResourceCounts",
+    "SentExchange",
     "SilentObserver",
     "Usage",
     "UsageCounter",
@@ -82,11 +84,26 @@ class Usage:
     bytes: int = 0
 
 
+@dataclass(frozen=True)
+class SentExchange:
+    """A request and what became of it."""
+
+    request: str
+    """The method and the URL. It may hold secrets until it is redacted."""
+    answer: str
+    """The status, or `no answer`."""
+    seconds: float
+
+
+_LAST_EXCHANGES = 10
+
+
 class UsageCounter:
-    """Counts the requests of a resource. Thread-safe."""
+    """Counts the requests of a resource, and keeps the last ones. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._last: deque[SentExchange] = deque(maxlen=_LAST_EXCHANGES)
         self.usage = Usage()
         """The counts so far."""
 
@@ -98,6 +115,17 @@ class UsageCounter:
             self.usage = Usage(
                 usage.requests + requests, usage.retries + retries, usage.bytes + bytes_read
             )
+
+    def add_exchange(self, exchange: SentExchange) -> None:
+        """Keep an exchange as the last one."""
+        with self._lock:
+            self._last.append(exchange)
+
+    def last_exchanges(self, redact: Callable[[str], str]) -> tuple[SentExchange, ...]:
+        """Return the last ten exchanges, with secrets redacted."""
+        with self._lock:
+            last = tuple(self._last)
+        return tuple(replace(one, request=redact(one.request)) for one in last)
 
 
 class ResourceCounts:

@@ -5,7 +5,7 @@ secrets, network and destination.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -33,6 +33,7 @@ from restsource_dagster.orchestration.run_config import (
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import
     from restsource_dagster.engine.destination.tables import LoadedColumn
     from restsource_dagster.engine.run.outcome import Outcome
+    from restsource_dagster.engine.run_progress import SentExchange
 
 __all__ = [
     "CodeReferenceSource",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+_URL_CHARS = 500
 _KIND_TAG = "dagster/kind/"
 """Dagster keeps the kinds of an asset among its tags."""
 BROKEN_FILES_GROUP = "broken_configs"
@@ -98,6 +100,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
         metadata["rows_loaded/nested"] = dg.MetadataValue.json(dict(outcome.nested_tables))
     if outcome.stated_total is not None:
         metadata |= {"api/total": outcome.stated_total, "api/received": outcome.records_received}
+    if outcome.last_exchanges:
+        metadata["http/last_requests"] = _exchange_table(outcome.last_exchanges)
     if outcome.write_mode:
         metadata["written_as"] = outcome.write_mode
     if outcome.checkpoints:
@@ -111,6 +115,17 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     if outcome.gone:
         metadata["gone_parents"] = dg.MetadataValue.json(list(outcome.gone))
     return metadata
+
+
+def _exchange_table(exchanges: "Sequence[SentExchange]") -> dg.MarkdownMetadataValue:
+    lines = [
+        # A URL may be long, and a bar would end the cell.
+        f"| `{each.request.replace('|', '%7C')[:_URL_CHARS]}` | {each.answer} | {each.seconds:.2f} |"
+        for each in exchanges
+    ]
+    return dg.MetadataValue.md(
+        "\n".join(["| request | answer | seconds |", "|---|---|---|", *lines])
+    )
 
 
 def _cursor_metadata(outcome: "Outcome") -> Mapping[str, Any]:

@@ -157,3 +157,34 @@ def test_a_resource_that_is_left_as_it_is_materializes_and_says_why(
     assert (audits["rows_loaded"], audits["dagster/row_count"]) == (0, 2)
     assert [column.name for column in audits["dagster/column_schema"].columns][:1] == ["id"]
     assert "written_as" not in audits
+
+
+def test_a_materialization_shows_its_last_requests_without_secrets(
+    api: ApiServer,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHOP_KEY", "s3cr3t-k3y")
+    api.answers["/countries"] = lambda seen: (
+        [{"code": seen.query["offset"]}] * 2 if int(seen.query["offset"]) < 24 else []
+    )
+    login = {"type": "api_key", "name": "key", "location": "query", "api_key": "${SHOP_KEY}"}
+    paginator = {"type": "offset", "limit": 2, "total_path": None}
+    client = {"base_url": api.url, "auth": login, "paginator": paginator}
+    write_connector(
+        settings,
+        "shop",
+        api.url,
+        client=client,
+        http={"max_concurrency": 1},
+        resources=["countries"],
+    )
+    found = metadata_by_resource(run(definitions_of(settings), instance))["countries"]
+    header, _, *lines = found["http/last_requests"].splitlines()
+    assert header == "| request | answer | seconds |"
+    assert len(lines) == 10
+    assert "offset=24" in lines[-1]
+    assert lines[-1].startswith(f"| `GET {api.url}/countries?")
+    assert lines[-1].split("|")[2] == " 200 "
+    assert "s3cr3t" not in found["http/last_requests"]

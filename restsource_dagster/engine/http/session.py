@@ -53,7 +53,7 @@ from restsource_dagster.engine.http.waits import (
     asks_no_wait,
     is_transient,
 )
-from restsource_dagster.engine.run_progress import UsageCounter
+from restsource_dagster.engine.run_progress import SentExchange, UsageCounter
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.http.body_file import BodyFile
@@ -447,14 +447,19 @@ class _Transport(HTTPAdapter):
         self, request: requests.PreparedRequest, **options: Any
     ) -> requests.Response:
         watch, sender = self._rules.watch, self._rules.sender
-        if watch is None:
-            return self._signed_exchange(request, **options)
-        watch.before(sender, request)
+        if watch is not None:
+            watch.before(sender, request)
         response, started = None, time.monotonic()
         try:
             response = self._signed_exchange(request, **options)
         finally:
-            watch.after(sender, request, response, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            answer = "no answer" if response is None else str(response.status_code)
+            self._rules.usage_counter.add_exchange(
+                SentExchange(f"{request.method} {request.url}", answer, seconds)
+            )
+            if watch is not None:
+                watch.after(sender, request, response, seconds)
         return response
 
     def _signed_exchange(

@@ -32,7 +32,7 @@ from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identi
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError, ResourceError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import CursorProgress, read_cursor_progress
-from restsource_dagster.engine.run_progress import ResourceCounts, Usage
+from restsource_dagster.engine.run_progress import ResourceCounts, SentExchange, Usage
 from restsource_dagster.engine.source.dlt_source import (
     PAGES_SUFFIX,
     FamilySource,
@@ -117,6 +117,8 @@ class Outcome:
     """The rows loaded into each nested table, by its name."""
     schema_changes: tuple[str, ...] = ()
     """The changes of its tables' schemas by this load, in sentences."""
+    last_exchanges: tuple[SentExchange, ...] = ()
+    """The last requests of a load that succeeded, redacted."""
     facts: TableFacts | None = None
     """What the checks of the table ask about it; None if they ask nothing, or there is no answer."""
     checkpoints: int = 0
@@ -390,6 +392,7 @@ def loaded_outcomes_of(
             ),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
             facts=loaded.facts.get(table),
+            last_exchanges=counts.usage_counter.last_exchanges(redactor),
             load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
         )
 
