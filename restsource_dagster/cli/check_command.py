@@ -63,7 +63,7 @@ def check(
     file's `expanded`.
 
     For a file with a template it names what a newer version of the template changes for tables that an earlier
-    one has loaded, as far as loads are noted in the state folder of this machine.
+    one has loaded, as far as loads are noted in the state; if that is a database, it is asked.
 
     With --fix, wrong names and values are replaced in the file, and nothing else is changed. The changes
     are printed as a diff, then the problems that are left.
@@ -152,14 +152,13 @@ class _CheckedFile:
 
 @dataclass(frozen=True)
 class _UsedTemplate:
-    """The template of a file, and what is known of its loads."""
+    """A template whose versions have changed tables, and what is known of its loads."""
 
     label: str
     loaded: Mapping[str, str]
-    """Template and version of the last load by resource, as noted on this machine."""
-    has_changes: bool
-    state_dir: Path
-    """Where loads are noted."""
+    """Template and version of the last load by resource, as noted in the state."""
+    unknown: str = ""
+    """Why nothing is known of loads; empty if something is."""
 
 
 def _check_paths(
@@ -200,22 +199,29 @@ def _used_template(
     """Return the template of a file, and what its changes mean for the tables, as warnings."""
     if file.connector is None or file.connector.template is None:
         return None, ()
-    # most files have no template
-    from restsource_dagster.connector.parsing.document import Document, read_document
-    from restsource_dagster.connector.template_changes import LoadedVersions, change_findings
-
     label, name = file.connector.template, file.connector.name
     template = find(label.partition(" ")[0], file.path.parent)
-    if template is None:
-        return None, ()  # it was changed while the file was checked
-    state_dir = read_settings(None).state_dir
-    loaded = LoadedVersions(state_dir, name).read()
+    if template is None or not template.head.changes:
+        return None, ()
+    # few templates have changes
+    from restsource_dagster.connector.parsing.document import Document, read_document
+    from restsource_dagster.connector.template_changes import change_findings
+    from restsource_dagster.state.errors import StateError
+    from restsource_dagster.state.loaded_versions import LoadedVersions
+    from restsource_dagster.state.store import open_state
+
+    try:
+        versions = LoadedVersions(open_state(read_settings(None)), name)
+        loaded = versions.read()
+    except (StateError, OSError) as error:
+        return _UsedTemplate(label, {}, f"the state can't be read: {error}"), ()
+    if not loaded:
+        return _UsedTemplate(label, {}, f"no load is noted in {versions.location}"), ()
     selected = [one.name for one in file.connector.resources if one.selected]
     findings = list(change_findings(template, loaded, selected))
-    used = _UsedTemplate(label, loaded, bool(template.head.changes), state_dir)
     document = read_document(file.path) if findings else None
     located = map(document.located, findings) if isinstance(document, Document) else ()
-    return used, tuple(located)
+    return _UsedTemplate(label, loaded), tuple(located)
 
 
 def _find_template(name: str, folder: Path) -> "Template | None":
@@ -297,11 +303,11 @@ def _derived_dispositions(file: _CheckedFile, style: Style) -> Iterator[str]:
 def _unknown_loads(file: _CheckedFile) -> Iterator[str]:
     """Yield what can't be known: whether an earlier version of the template has loaded the tables."""
     used = file.template
-    if used is not None and used.has_changes and not used.loaded:
+    if used is not None and used.unknown:
+        place = printable(str(file.path))
         yield (
-            f"{printable(str(file.path))}: no load of {file.connector} is noted in "
-            f"{printable(str(used.state_dir))}. If another machine loads it, it isn't known here what "
-            f"{printable(used.label)} changes for its tables."
+            f"{place}: {printable(used.unknown)}. If an earlier version has loaded the tables from elsewhere, what "
+            f"{printable(used.label)} changes in them isn't known here."
         )
 
 

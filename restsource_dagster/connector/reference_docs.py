@@ -453,9 +453,9 @@ When a template changes what is in tables that it has loaded before, give it a n
 ]
 ```
 
-Each load notes the version by resource in `RESTSOURCE_STATE_DIR/templates`. `restsource check` warns of the changes that
-came after it, before the next load makes them. Where loads run on another machine, `check` doesn't know what was
-loaded, and says so. To keep the tables as they are, copy the template of before into `configs/templates/`.
+Each load notes the version by resource in the state (`RESTSOURCE_STATE_DIR/template_versions`, or the database of
+`RESTSOURCE_STATE`). `restsource check` warns of the changes that came after it, before the next load makes them. Where
+loads have another state, `check` doesn't know what was loaded, and says so. To keep the tables as they are, copy the template of before into `configs/templates/`.
 
 | field of a change | what |
 |---|---|

@@ -27,6 +27,7 @@ _SUFFIXES: dict[StateKind, str] = {
     "live_starts": "",
     "tokens": ".json",
     "jobs": ".json",
+    "template_versions": ".json",
 }
 _LOCK_FOLDERS: dict[LeaseKind, str] = {"runs": "locks", "tokens": "tokens"}
 _POLL_SECONDS = 0.1

@@ -22,7 +22,7 @@ __all__ = [
     "open_state",
 ]
 
-StateKind = Literal["created_at", "live_starts", "tokens", "jobs"]
+StateKind = Literal["created_at", "live_starts", "tokens", "jobs", "template_versions"]
 """What a text is about: it is the name of a folder, and a column of the database."""
 LeaseKind = Literal["runs", "tokens"]
 

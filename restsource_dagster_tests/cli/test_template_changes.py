@@ -55,11 +55,11 @@ def test_a_change_is_told_before_the_next_load_makes_it_and_no_longer(
     api.answers["/customers"] = Answer({"error": "out of order"}, status=400)
     write_template(api, "1")
     run(settings)  # of customers nothing was loaded
+    write_template(api, "10", changes=CHANGES)
     assert json.loads(invoke("check", "--json").stdout)["files"][0]["template"] == {
-        "version": "shop 1",
+        "version": "shop 10",
         "loaded": {"orders": "shop 1"},
     }
-    write_template(api, "10", changes=CHANGES)
     told = invoke("check")
     assert told.exit_code == 0
     warning = "configs/acme.json:1:14: warning: /template: Version"
@@ -81,11 +81,17 @@ def test_a_machine_without_loads_says_what_it_does_not_know(
     api: ApiServer, settings: Settings
 ) -> None:
     write_template(api, "2", changes=CHANGES[:1])
-    unknown = f"no load of acme is noted in {settings.state_dir}"
+    unknown = f"no load is noted in {settings.state_dir}"
     assert unknown in invoke("check").stdout
     api.answers |= {"/orders": [{"id": 1}], "/customers": [{"id": 2}]}
     run(settings)
     assert unknown not in invoke("check").stdout
+    place = settings.state_dir / "template_versions" / "acme.json"
+    place.rename(place.with_name("hidden"))
+    place.mkdir()
+    assert "the state can't be read: " in invoke("check").stdout
+    place.rmdir()
+    place.with_name("hidden").rename(place)
     # a table that is dropped has nothing of an earlier version
     connector = load_file(settings.configs / "acme.json").connector
     assert connector is not None

@@ -43,6 +43,7 @@ from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.engine.run.window_load import backfill_pipeline_name, read_stored_state
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 
 __all__ = [
     "FamilyPrefetch",
@@ -120,9 +121,10 @@ def _note_template(connector: Connector, settings: Settings, outcome: Outcome) -
     if connector.template is None or outcome.failed:
         return
     # most files have no template
-    from restsource_dagster.connector.template_changes import LoadedVersions
+    from restsource_dagster.state.loaded_versions import LoadedVersions
 
-    LoadedVersions(settings.state_dir, connector.name).note(outcome.resource, connector.template)
+    versions = LoadedVersions(open_state(settings), connector.name)
+    versions.note(outcome.resource, connector.template)
 
 
 def _load_groups(

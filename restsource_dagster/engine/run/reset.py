@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.connector.template_changes import LoadedVersions
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.dlt_config import configure_dlt, find_destination_secrets
 from restsource_dagster.engine.destination.pipeline import PipelineManager
@@ -19,6 +18,7 @@ from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.engine.run_progress import Observer, Progress, SilentObserver
 from restsource_dagster.engine.source.export_job import forget_jobs
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.loaded_versions import LoadedVersions
 from restsource_dagster.state.store import open_state
 
 __all__ = ["dependents_of", "reset_resources"]
@@ -61,7 +61,7 @@ def reset_resources(
         forget_jobs(state, connector.name, names)
         dropped = _drop_tables(connector, resources, settings, progress, workspace.folder)
         # a table that is loaded anew has nothing of an earlier version
-        LoadedVersions(settings.state_dir, connector.name).forget(names)
+        LoadedVersions(state, connector.name).forget(names)
     for name in resources or ():
         kept = [below for below in dependents_of(connector, name) if below not in (resources or ())]
         if kept:
