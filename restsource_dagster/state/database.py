@@ -6,6 +6,7 @@ database are left alone. Times are those of the database: clocks of machines dif
 
 import hashlib
 import logging
+import math
 import os
 import re
 import socket
@@ -55,6 +56,9 @@ CREATE TABLE IF NOT EXISTS restsource_requests (
 CREATE INDEX IF NOT EXISTS restsource_requests_by_time ON restsource_requests (log, arrived_by);
 CREATE TABLE IF NOT EXISTS restsource_pauses (log TEXT NOT NULL, until DOUBLE PRECISION NOT NULL)
 """
+_WRITTEN_ONCE: tuple[StateKind, ...] = ("created_at", "live_starts")
+"""Kinds that are read for each of a thousand connectors when definitions load, so all at once."""
+_KNOWN_SECONDS = 5.0
 _MIGRATED = "migrated"
 """The kind of texts that name the folders which were copied into the database."""
 
@@ -79,6 +83,7 @@ class DatabaseStore:
     def __init__(self, url: str, local: FolderStore, key: str | None, lease_seconds: float) -> None:
         self._database = _Database(url)
         self._local, self._cipher, self._lease_seconds = local, TextCipher(key), lease_seconds
+        self._read_before: dict[StateKind, tuple[float, Mapping[str, StoredText]]] = {}
         self.secrets = (*self._cipher.secrets, *self._database.secrets)
         self._database.make_tables()
         self._migrate()
@@ -89,6 +94,8 @@ class DatabaseStore:
 
     def read(self, kind: StateKind, name: str) -> StoredText | None:
         """Return a text; None if there is none. Raises `StateError`."""
+        if kind in _WRITTEN_ONCE and (known := self._read_all(kind).get(name)):
+            return known
         query = (
             "SELECT content, written_at FROM restsource_texts WHERE kind = :kind AND name = :name"
         )
@@ -100,6 +107,19 @@ class DatabaseStore:
         if kind == "tokens":
             content = self._cipher.decrypted(content, self.location(kind, name))
         return StoredText(content, found.written_at.astimezone(UTC))
+
+    def _read_all(self, kind: StateKind) -> Mapping[str, StoredText]:
+        """Return all texts of a kind that is written once, as they were some seconds ago."""
+        read_at, texts = self._read_before.get(kind, (-math.inf, {}))
+        if time.monotonic() - read_at > _KNOWN_SECONDS:
+            query = "SELECT name, content, written_at FROM restsource_texts WHERE kind = :kind"
+            with self._database.transaction() as connection:
+                texts = {
+                    row.name: StoredText(row.content.encode(), row.written_at.astimezone(UTC))
+                    for row in connection.execute(text(query), {"kind": kind})
+                }
+            self._read_before[kind] = time.monotonic(), texts
+        return texts
 
     def write_once(self, kind: StateKind, name: str, content: str) -> None:
         """Store a text unless there is one. Raises `StateError`."""
@@ -266,7 +286,7 @@ class DatabaseLease:
             with suppress(StateError), self._database.transaction() as connection:
                 connection.execute(
                     text(
-                        "UPDATE restsource_leases SET expires_at = '-infinity' "
+                        "UPDATE restsource_leases SET expires_at = 'epoch' "
                         "WHERE name = :name AND fence = :fence"
                     ),
                     {"name": self._name, "fence": self._fence},

@@ -70,6 +70,7 @@ def test_two_hosts_load_each_row_once(api: ApiServer, host: Host) -> None:
 
 
 @pytest.mark.faults(row=5)
+@pytest.mark.on_destinations
 def test_a_run_that_stood_still_stores_nothing_after_its_successor(
     api: ApiServer, tmp_path: Path, host: Host, nursery: Nursery
 ) -> None:
@@ -239,7 +240,12 @@ class Course:
             if found is None:
                 return
             given = {"window": (found[0], found[1].start, found[1].end)}
-        run = self._nursery.start(self._file, self._folder, settings=as_json(settings), **given)
+        run = self._nursery.start(
+            self._file,
+            self._folder,
+            settings=as_json(settings),
+            **given,
+        )
         run.wait_for("phase", self._dice.choice(["extract", "normalize", "load"]))
         run.kill()
         run.end()
