@@ -25,7 +25,7 @@ from restsource_dagster_tests.servers.postgres import POSTGRES_PASSWORD
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = Fernet.generate_key().decode()
-KINDS: list[StateKind] = ["tokens", "jobs", "templates"]
+KINDS: list[StateKind] = ["tokens", "jobs", "template_versions"]
 WRITTEN_ONCE: list[StateKind] = ["created_at", "live_starts"]
 MakeSettings = Callable[..., Settings]
 """Settings of a machine, whose disk has the given name."""
