@@ -68,20 +68,19 @@ def verdicts(one: GradedResource) -> Mapping[str, str]:
 
 def test_a_key_survives_what_pages_and_ties_do_but_no_late_row() -> None:
     orders = resource("orders", PAGES, primary_key="id", cursor={})
-    made = grade(connector(orders), None, seconds=300)
+    # the example of docs/grade.md has the verdicts of the others
+    others = {"insert", "rate_limit", "tie"}
+    made = grade(connector(orders), None, attacks=ATTACKS.keys() - others, seconds=300)
     assert graded(made) == {
         "orders": {
             "page_twice": "failed loudly",
-            "insert": "survived",
             "delete": "lost 1",
             "stuck": "failed loudly",
-            "rate_limit": "survived",
             "server_error": "survived",
             "cut": "survived",
             "kill": "survived",
             "late": "lost 1",
             "change": "survived",
-            "tie": "survived",
         }
     }
     assert not made.is_fine
@@ -133,11 +132,9 @@ def test_the_options_that_help_do() -> None:
     helps = {one.attack: str(one.helps) for one in made.resources[1].attacks}
     assert helps["tie"].startswith("`incremental.range_start`: `closed`")
     whole = resource("whole", OFFSET, write_disposition="replace")
-    made = grade(connector(whole), None, attacks=["delete", "late"], seconds=300)
-    assert graded(made) == {"whole": {"delete": "survived", "late": "does not apply"}}
     newest_first = resource("linked", LINK, primary_key="id", cursor={"row_order": "desc"})
-    made = grade(connector(newest_first), None, attacks=["insert"], seconds=300)
-    assert graded(made) == {"linked": {"insert": "survived"}}
+    made = grade(connector(whole, newest_first), None, attacks=["delete"], seconds=300)
+    assert graded(made) == {"whole": {"delete": "survived"}, "linked": {"delete": "lost 1"}}
 
 
 @pytest.mark.parametrize(
@@ -196,8 +193,8 @@ def test_the_last_row_can_ask_for_the_next_page() -> None:
         "has_more_path": "has_more",
     }
     charges = resource("charges", paginator, primary_key="id", cursor={})
-    made = grade(connector(charges), None, attacks=["delete", "stuck"], seconds=300)
-    assert graded(made) == {"charges": {"delete": "survived", "stuck": "failed loudly"}}
+    made = grade(connector(charges), None, attacks=["delete"], seconds=300)
+    assert graded(made) == {"charges": {"delete": "survived"}}
     charges.pop("primary_key")
     made = grade(connector(charges), None, attacks=["delete"], seconds=300)
     assert "`id` of the last row" in str(made.resources[0].not_modelled)
