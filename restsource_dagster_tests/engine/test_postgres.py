@@ -185,3 +185,24 @@ def test_a_reader_of_a_replaced_table_sees_one_load_and_never_waits(
     thread.join()
     assert len(seen) > 1
     assert seen <= {(((version, 600),), ((version, 300),)) for version in range(4)}
+
+
+@pytest.mark.parametrize("destination", ["postgres"], indirect=True)
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+def test_a_text_that_postgres_can_not_store_is_refused_with_its_table_and_line(
+    api: ApiServer, settings: Settings, mode: str
+) -> None:
+    """dlt's inserts leave the character NUL out of texts without a word."""
+    connector = make_connector(
+        api.url, {"name": "notes", "write_disposition": "append", "mode": mode}
+    )
+    api.answers["/notes"] = [{"id": 1, "text": "a"}]
+    assert load(connector, settings)["notes"].failure is None
+    api.answers["/notes"] = [{"id": 2, "text": "b"}, {"id": 3, "text": "c\0d"}]
+    failure = load(connector, settings)["notes"].failure
+    assert failure is not None
+    assert failure.resource == "notes"
+    assert "0x00" in failure.message
+    assert "COPY notes, line 2" in failure.message
+    api.answers["/notes"] = [{"id": 2, "text": "b"}]
+    assert load(connector, settings)["notes"].row_count == 2
