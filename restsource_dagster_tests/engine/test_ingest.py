@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dlt
 import pytest
 
 from restsource_dagster.connector.env_references import MissingReferencesError
+from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.errors import UnknownResourceError
 from restsource_dagster.engine.incremental.cursor_state import lag_seconds
 from restsource_dagster.settings import Settings
@@ -306,3 +308,13 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 )
 def test_the_lag_is_known_for_times_only(value: Any, lag: float | None) -> None:
     assert lag_seconds(value, NOW) == lag
+
+
+def test_dlt_reads_the_tables_that_a_run_has_loaded(api: ApiServer, settings: Settings) -> None:
+    """`dlt.dataset()` needs a version of sqlglot that dlt's own requirements do not tell."""
+    api.answers["/countries"] = [{"code": "DE"}, {"code": "FR"}]
+    load(make_connector(api.url, "countries"), settings)
+    destination = warehouse_from_settings(settings).destination()
+    dataset = dlt.dataset(destination, "shop")
+    assert dataset("SELECT code FROM countries ORDER BY code").fetchall() == [("DE",), ("FR",)]
+    assert dataset["countries"].select("code").fetchall() == [("DE",), ("FR",)]
