@@ -113,7 +113,7 @@ def imported(folder: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("restsource_dagster", ["project", "logins", "aws", "builder", "mcp"]),
+        ("restsource_dagster", ["project", "logins", "aws", "builder", "mcp", "postgres"]),
         ("sample", ["project", "sample"]),
         ("tools", []),
         (
