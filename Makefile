@@ -5,6 +5,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13; do \
 	$$name -c "" >/dev/null 2>&1 && { echo $$name; break; }; done)
 PORT ?= 3000
 API_PORT ?= 8001
+BUILDER_PORT ?= 3002
 WORKERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -30,8 +31,8 @@ NEWEST := $(EXTRAS) --extra builder --extra mcp --extra delta --extra iceberg --
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
-run: .venv/run.stamp ## Set up, then start the sample API and Dagster (PORT=3000, API_PORT=8001)
-	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)"
+run: .venv/run.stamp ## Set up, then start the sample API, Dagster and the builder (PORT=3000, API_PORT=8001, BUILDER_PORT=3002)
+	@$(BIN) -m sample.run --port "$(PORT)" --api-port "$(API_PORT)" --builder-port "$(BUILDER_PORT)"
 
 test: .venv/dev.stamp .venv/node.stamp ## Set up, then run the tests (PYTEST_ARGS=...)
 	@$(PYTEST) -m "not faults" $(PYTEST_ARGS)
@@ -92,7 +93,7 @@ house: .venv/run.stamp ## Print the figures of the code and the earlier ones (HO
 
 lock: .venv/setup.stamp ## Update the pinned versions in requirements/
 	@$(GENERATE_LOCK) --group setup -o requirements/setup.lock
-	@$(GENERATE_LOCK) pyproject.toml --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
+	@$(GENERATE_LOCK) pyproject.toml --extra builder --group setup --group sample $(UNUSED) -c requirements/setup.lock -o requirements/run.lock
 	@$(GENERATE_LOCK) pyproject.toml $(NEWEST) --group setup --group sample --group dev $(UNUSED) -c requirements/run.lock -o requirements/dev.lock
 	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --resolution lowest-direct -o requirements/oldest.lock
 	@$(GENERATE_LOCK) pyproject.toml $(EXTRAS) --group setup --group sample --group dev $(UNUSED) -c requirements/oldest.lock -o requirements/oldest.lock

@@ -78,6 +78,11 @@ class Settings(BaseSettings):
         description="The address of the Dagster webserver, such as `http://127.0.0.1:3000`, if it and the "
         "daemon have a code server each. `dagster dev` does not need it.",
     )
+    builder: str | None = Field(
+        default=None,
+        description="The address of a running builder, such as `http://127.0.0.1:3002`: each asset links to its "
+        "file there. `make run` sets it.",
+    )
 
     @property
     def state_url(self) -> str | None:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:  # the process that hands out the tests needs none of it
 __all__ = ["destination", "postgres_server", "postgres_url"]
 
 HERE = Path(__file__).parent
-ONE_PROJECT = ("e2e/test_whole_way.py", "e2e/test_backfill.py", "e2e/test_working_on.py")
+ONE_PROJECT = (
+    "e2e/test_whole_way.py",
+    "e2e/test_backfill.py",
+    "e2e/test_working_on.py",
+    "e2e/test_builder_page.py",
+)
 """Files whose tests share a running project, in the order in which they continue each other."""
 LONG = (
     *ONE_PROJECT,

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import secrets
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,16 +29,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make run", description=main.__doc__)
     parser.add_argument("--port", default="3000", help="of Dagster's UI (make run PORT=...)")
     parser.add_argument("--api-port", default="8001", help="of the API (make run API_PORT=...)")
+    parser.add_argument("--builder-port", default="3002", help="(make run BUILDER_PORT=...)")
     arguments = parser.parse_args()
     try:
         ports = {
             "PORT": _port("PORT", arguments.port),
             "API_PORT": _port("API_PORT", arguments.api_port),
+            "BUILDER_PORT": _port("BUILDER_PORT", arguments.builder_port),
         }
         if problems := problems_with_ports(ports):
             raise SystemExit("\n".join(problems))
         _prepare_data()
-        return _run(port=ports["PORT"], api_port=ports["API_PORT"])
+        return _run(
+            port=ports["PORT"], api_port=ports["API_PORT"], builder_port=ports["BUILDER_PORT"]
+        )
     except KeyboardInterrupt:
         _say("Stopped.")
         return 0
@@ -61,11 +66,17 @@ def _prepare_data() -> None:
     seed_billing(BILLING)
 
 
-def _run(*, port: int, api_port: int) -> int:
+def _run(*, port: int, api_port: int, builder_port: int) -> int:
     variables = write_sample_variables(ROOT / ".env", port=api_port, environment=os.environ)
     os.chdir(ROOT)
-    services = (_api(variables), _dagster(port, variables))
-    _say("Starting the sample API and Dagster ...")
+    token = secrets.token_urlsafe(24)
+    builder = f"http://{HOST}:{builder_port}"
+    services = (
+        _api(variables),
+        _dagster(port, variables, builder),
+        _builder(builder_port, variables, token, dagster=f"http://{HOST}:{port}"),
+    )
+    _say("Starting the sample API, Dagster and the builder ...")
     return Supervisor(output=sys.stdout).run(
         services,
         {
@@ -75,6 +86,7 @@ def _run(*, port: int, api_port: int) -> int:
                 "The first runs start by themselves; the tables arrive in data/warehouse.duckdb.\n"
                 f"Logs: {LOGS.relative_to(ROOT)}/. Stop everything with Ctrl-C."
             ),
+            "builder": f"Builder: {builder}/?token={token}",
         },
     )
 
@@ -99,8 +111,9 @@ def _api(variables: SampleVariables) -> Service:
     )
 
 
-def _dagster(port: int, variables: SampleVariables) -> Service:
+def _dagster(port: int, variables: SampleVariables, builder: str) -> Service:
     environment = {
+        "RESTSOURCE_BUILDER": builder,
         "DAGSTER_HOME": str(DAGSTER_HOME),
         # dlt sends telemetry unless this variable turns it off.
         "RUNTIME__DLTHUB_TELEMETRY": "false",
@@ -116,6 +129,28 @@ def _dagster(port: int, variables: SampleVariables) -> Service:
         log=LOGS / "dagster.log",
         port=port,
         health_path="/server_info",
+    )
+
+
+def _builder(port: int, variables: SampleVariables, token: str, *, dagster: str) -> Service:
+    environment = {
+        "DAGSTER_HOME": str(DAGSTER_HOME),
+        "RESTSOURCE_BUILDER_TOKEN": token,
+        "RESTSOURCE_WEBSERVER": dagster,
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Service(
+        name="builder",
+        command=(
+            *(sys.executable, "-m", "restsource_dagster.cli", "build"),
+            *("--port", str(port), "--stop-after", "0"),
+        ),
+        environment=os.environ | variables.as_environment() | environment,
+        log=LOGS / "builder.log",
+        port=port,
+        health_path="/",
+        headers={"Authorization": f"Bearer {token}"},
     )
 
 

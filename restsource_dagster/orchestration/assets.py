@@ -189,6 +189,7 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         kinds={"dlt", runs.settings.destination},
         owners=list(connector.owners),
         tags=dict(connector.tags),
+        metadata=_builder_link(connector, runs.settings.builder),
     )
 
     @dg.multi_asset(
@@ -240,6 +241,14 @@ def build_connector_job(connector: Connector, assets: dg.AssetsDefinition) -> Un
     )
 
 
+def _builder_link(connector: Connector, builder: str | None) -> Mapping[str, Any]:
+    """Return the metadata that leads to the connector's file in the builder; none if no builder is known."""
+    if not builder:
+        return {}
+    # without the token: metadata is stored, and the browser has it as a cookie
+    return {"builder": dg.MetadataValue.url(f"{builder}/open/{connector.path.stem}")}
+
+
 def _asset_spec(
     connector: Connector, resource: Resource, common: dg.AssetSpec, file: CodeReferenceSource
 ) -> dg.AssetSpec:
@@ -256,7 +265,7 @@ def _asset_spec(
         description=_asset_description(connector, resource),
         owners=common.owners if asset.owners is None else asset.owners,
         tags=_asset_tags(common, asset),
-        metadata=_spec_metadata(connector, resource, file),
+        metadata={**common.metadata, **_spec_metadata(connector, resource, file)},
         freshness_policy=build_freshness_policy(connector, resource),
         automation_condition=_automation_condition(asset),
     )

@@ -1,4 +1,4 @@
-"""One running project for all tests of `test_whole_way.py` and the two files that go on from there."""
+"""One running project for all tests of `test_whole_way.py` and the files that go on from there."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -19,7 +19,8 @@ _LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "rest
 
 _ENTRIES = """metadataEntries { label
   ... on IntMetadataEntry { intValue } ... on FloatMetadataEntry { floatValue }
-  ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr } }"""
+  ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
+  ... on UrlMetadataEntry { url } }"""
 _ASSETS = "query { assetNodes { assetKey { path } } }"
 _ASSET = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   dependencyKeys { path } ENTRIES assetMaterializations { runId ENTRIES } } } }"""

@@ -51,6 +51,15 @@ class LiveProject:
         """Where Dagster's UI is."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def builder(self) -> str:
+        """What `make run` prints to open the builder, with its token."""
+
+        def printed() -> list[str]:
+            return [line for line in self.output if line.startswith("Builder: ")]
+
+        return until(printed, "the builder")[0].removeprefix("Builder: ")
+
     @cached_property
     def dagster(self) -> DagsterApi:
         return DagsterApi(self.address)
@@ -112,10 +121,13 @@ def run_project(
     database = folder / "sample" / "data" / "nycflights.db"
     database.parent.mkdir()
     shutil.copyfile(sample_database, database)
-    port, api_port = reserve_ports(2)
+    port, api_port, builder_port = reserve_ports(3)
     sample = SampleServer(port=api_port, token=_TOKEN, database=database)
     sample.set_clock(datetime.now(UTC) - timedelta(hours=HOURS_BEHIND))
-    command = [sys.executable, "-m", "sample.run", "--port", str(port), "--api-port", str(api_port)]
+    command = [
+        *(sys.executable, "-m", "sample.run", "--port", str(port), "--api-port", str(api_port)),
+        *("--builder-port", str(builder_port)),
+    ]
     with (
         _guard() as groups,
         subprocess.Popen(

@@ -20,7 +20,7 @@ OLDEST_EXTRAS = ["logins", "aws", "postgres"]
 NEWEST_EXTRAS = ["builder", "mcp", "delta", "iceberg"]
 GROUPS_OF_LOCK = {
     "setup.lock": ["setup"],
-    "run.lock": ["project", "setup", "sample"],
+    "run.lock": ["project", "builder", "setup", "sample"],
     "oldest.lock": ["project", *OLDEST_EXTRAS, "setup", "sample", "dev"],
     "dev.lock": ["project", *OLDEST_EXTRAS, *NEWEST_EXTRAS, "dg", "setup", "sample", "dev"],
     "bench-airbyte.lock": ["bench-airbyte"],

@@ -19,7 +19,10 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("option", "variable"), [("--port", "PORT"), ("--api-port", "API_PORT")])
+@pytest.mark.parametrize(
+    ("option", "variable"),
+    [("--port", "PORT"), ("--api-port", "API_PORT"), ("--builder-port", "BUILDER_PORT")],
+)
 def test_a_taken_port_names_the_variable_and_nothing_starts(option: str, variable: str) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -9,6 +9,7 @@ from typing import Any
 
 from restsource_dagster.authoring.builder.text_edits import (
     TextEditError,
+    on_lines,
     with_value,
     without_value,
 )
@@ -113,7 +114,7 @@ class EditedFile:
             self.text = without_value(self.text, self.path, steps)
             return
         self._write_out(resource, at, needs_endpoint=len(below) > 1 and below[0] == "endpoint")
-        self.text = with_value(self.text, self.path, steps, value)
+        self.text = on_lines(with_value(self.text, self.path, steps, value), self.path, at)
 
     def _write_out(self, resource: str, at: tuple[str | int, ...], *, needs_endpoint: bool) -> None:
         found = self.value_at(at)

@@ -252,7 +252,7 @@ class ResultPane:
         if len(answers) > 1:
             pages = {at: f"Answer {at + 1}" for at in range(len(answers))}
             toggle = ui.toggle(pages, value=self._page, on_change=self._turn)
-            toggle.props("dense unelevated no-caps")
+            toggle.props("dense unelevated no-caps padding='2px 10px' size=sm")
         answer = answers[min(self._page, len(answers) - 1)]
         with ui.row().classes("offers items-center"):
             self._offers(answer)
@@ -297,7 +297,7 @@ class ResultPane:
         self._failure = None
         self._failed.refresh()
         self._on_changed()
-        ui.notify(f"{place} is in the file. Preview again to see what it does.")
+        self._progress.set_text(f"{place} is in the file. Preview again to see what it does.")
 
     @ui.refreshable_method
     def _guesses(self) -> None:

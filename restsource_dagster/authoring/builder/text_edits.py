@@ -8,11 +8,14 @@ from typing import Any
 
 import yaml
 
+from restsource_dagster.authoring.importing.connector_draft import file_text
 from restsource_dagster.connector.parsing.document import YAML_SUFFIXES
 
-__all__ = ["TextEditError", "with_value", "without_value"]
+__all__ = ["TextEditError", "on_lines", "with_value", "without_value"]
 
 _LINE_LENGTH = 90
+_MAX_LINE = 100
+"""Of an object on one line; a longer one is written on several."""
 
 
 class TextEditError(Exception):
@@ -80,6 +83,22 @@ def without_value(text: str, path: Path, steps: Sequence[str | int]) -> str:
         return text[: holder.keys[steps[-1]]] + text[holder.keys[names[at + 1]] :]
     before = holder.children[names[at - 1]].last_end
     return text[:before] + text[holder.children[steps[-1]].last_end :]
+
+
+def on_lines(text: str, path: Path, steps: Sequence[str | int]) -> str:
+    """Return the text with the object at a place on several lines, if it has one that is too long.
+
+    Only JSON is written anew, as YAML may have comments. Raises `TextEditError`.
+    """
+    span, depth = _deepest(_compose(text, path), steps)
+    is_yaml = path.suffix.lower() in YAML_SUFFIXES
+    begin, end = text.rfind("\n", 0, span.begin) + 1, text.find("\n", span.end)
+    lines = text[begin : len(text) if end < 0 else end].splitlines()
+    if depth < len(steps) or is_yaml or all(len(line) <= _MAX_LINE for line in lines):
+        return text
+    written = file_text(json.loads(text[span.begin : span.end])).rstrip("\n")
+    indent = _indent_at(text, span.begin)
+    return text[: span.begin] + written.replace("\n", f"\n{indent}") + text[span.end :]
 
 
 def _compose(text: str, path: Path) -> _Span:

@@ -9,6 +9,7 @@ import yaml
 
 from restsource_dagster.authoring.builder.text_edits import (
     TextEditError,
+    on_lines,
     with_value,
     without_value,
 )
@@ -127,3 +128,16 @@ def test_a_place_that_can_not_be_written_is_refused(
 ) -> None:
     with pytest.raises(TextEditError):
         with_value(text, JSON, steps, 1)
+
+
+def test_an_object_on_a_line_that_is_too_long_gets_lines_of_its_own() -> None:
+    short = '{\n  "resources": [{"name": "a", "endpoint": {"path": "a"}}]\n}\n'
+    assert on_lines(short, JSON, ("resources", 0)) == short
+    steps = ("resources", 0, "endpoint", "paginator")
+    made = with_value(short, JSON, steps, {"type": "json_link", "next_url_path": "links.next"})
+    made = with_value(made, JSON, ("resources", 0, "primary_key"), ["id", "region"])
+    shown = on_lines(made, JSON, ("resources", 0))
+    assert json.loads(shown) == json.loads(made)
+    assert '  "resources": [{\n    "name": "a",\n    "endpoint": {' in shown
+    assert shown.endswith('    "primary_key": ["id", "region"]\n  }]\n}\n')
+    assert on_lines(shown, JSON, ("resources", 0)) == shown
