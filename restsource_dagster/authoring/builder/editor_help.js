@@ -66,4 +66,5 @@ window.addEditorHelp = async (id) => {
       explanation,
     ]),
   });
+  window.editorsWithHelp = (window.editorsWithHelp ?? 0) + 1;
 };

@@ -82,13 +82,17 @@ class EditorPane:
         self.on_edit()
 
     def _mark_lines(self) -> None:
+        # by the methods of the element: a change of its properties would send the text along, which takes
+        # back what is typed meanwhile
         lines = self._file.text.count("\n") + 1
-        self._editor.decorations = [
-            {"kind": "line", "line": one.line, "class": f"line-{one.severity}"}
-            for one in self._own_problems()
-            if one.line <= lines
+        shown = [one for one in self._own_problems() if one.line <= lines]
+        marks = [
+            {"kind": "line", "line": one.line, "class": f"line-{one.severity}"} for one in shown
         ]
-        self._editor.line_tooltips = {one.line: one.explanation for one in self._own_problems()}
+        self._editor.run_method("setDecorations", marks)
+        self._editor.run_method(
+            "setLineTooltips", {str(one.line): one.explanation for one in shown}
+        )
 
     def _own_problems(self) -> list[Problem]:
         return [one for one in self._file.problems if one.path == self._file.path]
@@ -130,9 +134,10 @@ class EditorPane:
         self._notices.refresh()
 
     def _show_conflict(self) -> None:
-        with ui.dialog(value=True), ui.card().style("min-width: 700px"):
+        with ui.dialog(value=True) as dialog, ui.card().style("min-width: 700px"):
             ui.label("From the file on disk to what you have typed")
             draw_diff(self._conflict or "")
+            ui.button("Close", on_click=dialog.close).props("flat dense")
 
     @ui.refreshable_method
     def _problems(self) -> None:

@@ -1,0 +1,80 @@
+"""The editor in a real browser: it completes, marks, corrects, and never overwrites another's work."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from restsource_dagster_tests.authoring.builder.builder_process import run_builder
+from restsource_dagster_tests.e2e.browser import CHROMIUM, open_page
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytest.importorskip("nicegui", reason="the extra `builder` is not installed")
+pytest.importorskip("playwright", reason="Playwright is not installed")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
+]
+
+VALUE = {
+    "schedule": {"mode": "manual"},
+    "client": {"base_url": "https://api.example.com", "auth": {"token": "${SHOP_TOKEN}"}},
+    "resources": ["orders"],
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "configs").mkdir()
+    path = tmp_path / "configs" / "shop.json"
+    path.write_text(json.dumps(VALUE, indent=2))
+    return path
+
+
+@pytest.fixture
+def page(file: Path, tmp_path: Path) -> "Iterator[Page]":
+    with run_builder(tmp_path) as builder, open_page(builder.origin) as opened:
+        opened.goto(builder.address)
+        opened.get_by_role("link", name=file.stem).click()
+        opened.get_by_text("No problems").wait_for()
+        # what the schema knows has reached the editor
+        opened.wait_for_function("window.editorsWithHelp > 0")
+        yield opened
+
+
+def test_one_types_completes_corrects_saves_and_overwrites_nobody(page: "Page", file: Path) -> None:
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.type('"own')
+    page.get_by_role("option", name="owners").click()
+    page.keyboard.press("ArrowRight")
+    # fast, while the problems of each moment arrive: nothing that is typed may get lost
+    page.keyboard.type(', "descripton": "one two three four five six seven eight nine ten",')
+    page.get_by_text("There is no field `descripton` here").wait_for()
+    page.get_by_role("button", name="Fix", exact=True).click()
+    page.get_by_text("No problems").wait_for()
+
+    theirs = json.dumps({**VALUE, "description": "theirs"})
+    file.write_text(theirs)
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("The file was changed by somebody else").wait_for()
+    assert file.read_text() == theirs
+    page.get_by_role("button", name="Show the difference").click()
+    page.get_by_text("theirs").first.wait_for()
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Keep mine").click()
+    page.get_by_text("saved", exact=True).wait_for()
+    saved = json.loads(file.read_text())
+    expected = "one two three four five six seven eight nine ten"
+    assert (saved["owners"], saved["description"]) == ([], expected)
+
+    page.get_by_text("SHOP_TOKEN has no value").wait_for()
+    page.get_by_placeholder("its value").fill("s3cr3t")
+    page.get_by_role("button", name="Write into .env").click()
+    page.get_by_text("SHOP_TOKEN has no value").wait_for(state="detached")
+    assert (file.parent.parent / ".env").read_text() == "SHOP_TOKEN=s3cr3t\n"
