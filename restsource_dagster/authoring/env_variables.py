@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from restsource_dagster.connector.fixes import write_whole
+from restsource_dagster.whole_file import write_file_whole
 
 __all__ = ["AddedVariables", "add_variables", "set_variable"]
 
@@ -53,7 +53,7 @@ def set_variable(name: str, value: str, folder: Path | None = None) -> None:
         add_variables({name: value}, folder)
         return
     changed = line.sub(lambda found: found[1] + _quoted(value), text)
-    write_whole(file.resolve(), changed.encode())
+    write_file_whole(file.resolve(), changed.encode())
 
 
 def _quoted(value: str) -> str:

@@ -3,9 +3,7 @@
 import codecs
 import difflib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,9 @@ from restsource_dagster.connector.parsing.document import (
 )
 from restsource_dagster.connector.validation.diagnostics import Problem, may_be_secret
 from restsource_dagster.connector.validation.input_checks import MAX_NESTING, values_with_paths
+from restsource_dagster.whole_file import write_file_whole
 
-__all__ = ["fix_file", "fixed_text", "hidden_secrets", "with_replacement", "write_whole"]
+__all__ = ["fix_file", "fixed_text", "hidden_secrets", "with_replacement"]
 
 _MAX_ROUNDS = 20
 
@@ -45,7 +44,7 @@ def fix_file(path: Path) -> str:
     fixed = fixed_text(text, path)
     if fixed == text:
         return ""
-    write_whole(path.resolve(), mark + fixed.encode())
+    write_file_whole(path.resolve(), mark + fixed.encode())
     before, after = (each.splitlines(keepends=True) for each in (text, fixed))
     diff = "".join(difflib.unified_diff(before, after, str(path), str(path)))
     return hidden_secrets(diff, fixed, path)
@@ -66,19 +65,6 @@ def hidden_secrets(diff: str, text: str, path: Path) -> str:
             ):
                 diff = diff.replace(spelling, "(not shown)")
     return diff
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace a file as a whole; it keeps its mode. Nobody reads half of it. Raises `OSError`."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with open(handle, "wb") as file:  # noqa: PTH123 - it is a handle
-            file.write(content)
-            os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def fixed_text(text: str, path: Path) -> str:

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from restsource_dagster.settings import Settings, make_private_folder
 from restsource_dagster.state.store import Lease, LeaseKind, StateKind, StoredText
+from restsource_dagster.whole_file import write_file_whole
 
 if TYPE_CHECKING:
     from restsource_dagster.state.cipher import TextCipher
@@ -95,13 +96,7 @@ class FolderStore:
         path = self.path(kind, name)
         content = self._cipher().encrypted(text.encode()) if kind == "tokens" else text.encode()
         make_private_folder(path.parent)
-        new = path.with_suffix(".new")
-        with open(os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:  # noqa: PTH123
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-        _sync_folder(path.parent)
+        write_file_whole(path, content, 0o600)
 
     def delete(self, kind: StateKind, name: str) -> None:
         """Remove a file if there is one."""
@@ -215,12 +210,3 @@ def _moment_of(timestamp: float) -> datetime:
         return datetime.fromtimestamp(timestamp, UTC).replace(microsecond=0)
     except (ValueError, OverflowError, OSError):  # a file dated outside the years 1 to 9999
         return datetime.now(UTC).replace(microsecond=0)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,10 +13,11 @@ from restsource_dagster.authoring.builder.text_edits import (
     with_value,
     without_value,
 )
-from restsource_dagster.connector.fixes import hidden_secrets, with_replacement, write_whole
+from restsource_dagster.connector.fixes import hidden_secrets, with_replacement
 from restsource_dagster.connector.loader import LoadedFile, load_text
 from restsource_dagster.connector.parsing.document import Document, parse_document, read_content
 from restsource_dagster.connector.validation.diagnostics import Problem
+from restsource_dagster.whole_file import write_file_whole
 
 __all__ = ["ChangedOnDiskError", "EditedFile", "FileNotOpenedError"]
 
@@ -173,7 +174,7 @@ class EditedFile:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
         else:
-            write_whole(self.path.resolve(), content)
+            write_file_whole(self.path.resolve(), content)
         self.opened = self.text
 
     def revert(self) -> None:
