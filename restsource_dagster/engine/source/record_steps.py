@@ -54,6 +54,8 @@ _STAND_IN = f"{secrets.token_hex(8)}:"
 
 Of an object jq makes no number, and two of them that are added keep both keys.
 """
+_STAND_IN_START = _STAND_IN[:8]
+"""What is left of it where jq names the object in an error: older versions show 11 characters."""
 _STAND_IN_OBJECT = re.compile(rf'\{{"{_STAND_IN}(-?[0-9]+)": ?null\}}')
 
 _FAILED = 'catch {error: (if type == "string" then . else tojson end)}'
@@ -314,8 +316,8 @@ def _run_jq(program: str, frame: str, records: list[Any]) -> list[Any]:
         output = _STAND_IN_OBJECT.sub(r"\1", output)
     # Python's parser keeps numbers beyond 64 bits
     results: list[Any] = json.loads(output) if has_big_numbers else orjson.loads(output)
-    if has_big_numbers and _STAND_IN in output:
-        row = next(row for row, one in enumerate(results) if _STAND_IN in json.dumps(one))
+    if has_big_numbers and _STAND_IN_START in output:
+        row = next(row for row, one in enumerate(results) if _STAND_IN_START in json.dumps(one))
         problem = "jq can't calculate with whole numbers beyond 2^53, it would round them"
         raise _StepError(problem, row + 1, records[row])
     return results
