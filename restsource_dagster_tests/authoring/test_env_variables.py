@@ -6,7 +6,7 @@ from dotenv import dotenv_values
 
 from restsource_dagster.authoring.env_variables import add_variables, set_variable
 
-ODD = """it's $HOME "quoted" \\ # ${X}"""
+ODD = """it's $HOME "quoted" \\ # x"""
 
 
 def test_variables_are_added_and_those_with_a_line_keep_it(tmp_path: Path) -> None:
