@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ TYPES = {
     "timestamp without time zone": "timestamp[us]",
 }
 """Postgres' types and Arrow's."""
+MAX_PRECISION = 38
 OTHER_TYPES = ("timestamp with time zone", "numeric")
 
 
@@ -129,7 +131,12 @@ def _copy_table(
     values = list(zip(*rows, strict=True)) or [() for _ in columns]
     arrays = {}
     for (name, kind, *size), column in zip(columns, values, strict=True):
-        made = [_compact(one) for one in column] if kind == "jsonb" else list(column)
+        made: list[Any] = list(column)
+        if kind == "jsonb":
+            made = [_compact(one) for one in column]
+        elif kind == "numeric" and int(size[0]) > MAX_PRECISION:
+            # dlt's wei, which are whole numbers, and so they are in its tables in DuckDB
+            made = [None if one is None else Decimal(int(one)) for one in column]
         arrays[name] = pa.array(made, _arrow_type(kind, size))
     copy.register("copied", pa.table(arrays))
     shown = ", ".join(
@@ -151,7 +158,8 @@ def _arrow_type(kind: str, size: Sequence[str]) -> "pa.DataType":
         return pa.timestamp("us", "UTC")
     if kind == "numeric":
         precision, scale = map(int, size)
-        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(76, scale)
+        is_wei = precision > MAX_PRECISION
+        return pa.decimal128(MAX_PRECISION, 0) if is_wei else pa.decimal128(precision, scale)
     return pa.type_for_alias(TYPES.get(kind, "string"))
 
 
