@@ -13,7 +13,6 @@ from filelock import FileLock, Timeout
 
 from restsource_dagster.settings import Settings, make_private_folder
 from restsource_dagster.state.store import Lease, LeaseKind, StateKind, StoredText
-from restsource_dagster.whole_file import write_file_whole
 
 if TYPE_CHECKING:
     from restsource_dagster.state.cipher import TextCipher
@@ -96,6 +95,9 @@ class FolderStore:
         path = self.path(kind, name)
         content = self._cipher().encrypted(text.encode()) if kind == "tokens" else text.encode()
         make_private_folder(path.parent)
+        # few runs store anything
+        from restsource_dagster.whole_file import write_file_whole
+
         write_file_whole(path, content, 0o600)
 
     def delete(self, kind: StateKind, name: str) -> None:

@@ -40,7 +40,6 @@ from restsource_dagster.engine.plan.resource_plan import ResourcePlan, root_call
 from restsource_dagster.engine.run.family_load import ConnectorRun, open_connector_run
 from restsource_dagster.engine.run.load_parts import LoadOptions, SelectedFamily
 from restsource_dagster.engine.run.outcome import Outcome
-from restsource_dagster.engine.run.window_load import backfill_pipeline_name, read_stored_state
 from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.store import open_state
@@ -164,6 +163,12 @@ def _override_cursors(
     if ours.is_empty:
         return AppliedOverrides()
     if ours.live_from:
+        # only resources with a backfill have such a start
+        from restsource_dagster.engine.run.window_load import (
+            backfill_pipeline_name,
+            read_stored_state,
+        )
+
         name = run.connector.name
         state = read_stored_state(run, pipeline, backfill_pipeline_name(name))
         ours = replace(ours, seams=seams_in(state, name))
