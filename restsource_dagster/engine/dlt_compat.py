@@ -35,6 +35,7 @@ __all__ = [
     "DataItemNormalizer",
     "DatabaseUndefinedRelation",
     "DestinationException",
+    "DestinationTerminalException",
     "DestinationUndefinedEntity",
     "DuckDbClient",
     "DuckDbClientConfiguration",
@@ -139,8 +140,10 @@ try:
 
     # Tell a table or dataset that does not exist yet from a failure of the destination, and a misspelt
     # destination from a driver that is missing.
+    # A step of a load that raises it is not tried again: another run has taken over.
     from dlt.common.destination.exceptions import (
         DestinationException,
+        DestinationTerminalException,
         DestinationUndefinedEntity,
         SqlClientNotAvailable,
         UnknownDestinationModule,

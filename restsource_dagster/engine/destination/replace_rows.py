@@ -26,7 +26,6 @@ from typing import Any
 
 import dlt
 from dlt.common.destination import AnyDestination, Destination
-from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
@@ -44,6 +43,7 @@ from restsource_dagster.engine.destination.removed_rows import (
 from restsource_dagster.engine.destination.replace_parts import ReplacePart, ReplacePartsClient
 from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import (
+    DestinationTerminalException,
     FollowupJobRequest,
     LoadJob,
     PreparedTableSchema,
