@@ -36,6 +36,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _ENVIRONMENTS = _ROOT / ".venv" / "versions"
 _OLDEST_LOCK = _ROOT / "requirements" / "oldest.lock"
 _SHOWN = ("dagster", "dlt")
+_EXTRAS = ("logins", "aws", "postgres")
+"""The optional packages that oldest.lock has as well: `EXTRAS` in the Makefile."""
 _CLASSIFIER = "Programming Language :: Python :: 3."
 
 _SUITE = "restsource_dagster_tests"
@@ -171,6 +173,7 @@ def _resolve_newest(target: Target, folder: Path) -> Path:
     """Write down the newest versions that the ranges allow, with what the tests need beside them."""
     lock = folder / "newest.lock"
     groups = [part for name in ("setup", "sample", "dev") for part in ("--group", name)]
+    groups += [part for name in _EXTRAS for part in ("--extra", name)]
     options = ("--quiet", "--upgrade", "--generate-hashes", "--no-header", "--no-annotate")
     python = ("--python-version", target.python)
     # the Makefile's locks leave them out, too: pyarrow imports pandas in each run if it is installed
