@@ -16,7 +16,7 @@ from restsource_dagster.cli.output import (
     print_notice,
 )
 from restsource_dagster.connector.validation.diagnostics import printable
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 
 if TYPE_CHECKING:
     app: typer.Typer

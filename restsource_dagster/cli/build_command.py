@@ -23,7 +23,7 @@ from restsource_dagster.settings import Settings, read_environment
 from restsource_dagster.state.store import open_state
 
 if TYPE_CHECKING:  # importing dlt takes a second
-    from restsource_dagster.authoring.builder.workspace import ConnectorRuns
+    from restsource_dagster.authoring.builder.open_files import RunTimes
     from restsource_dagster.connector.loader import LoadedFolder
 
 __all__ = ["build"]
@@ -58,8 +58,8 @@ def build(
 
         print_notice(str(MissingExtraError("the builder", "nicegui", "builder")))
         raise typer.Exit(EXIT_FAILED) from None
+    from restsource_dagster.authoring.builder.open_files import OpenFiles
     from restsource_dagster.authoring.builder.web_server import serve_builder
-    from restsource_dagster.authoring.builder.workspace import Workspace
 
     def show(address: str) -> None:
         if as_json:
@@ -69,7 +69,7 @@ def build(
         else:
             print_notice(f"Builder: {address}\nCtrl-C ends it.")
 
-    workspace = Workspace(
+    open_files = OpenFiles(
         settings,
         read_runs=lambda folder: _read_runs(folder, settings, home),
         environment=read_environment,
@@ -77,7 +77,7 @@ def build(
     )
     try:
         serve_builder(
-            workspace,
+            open_files,
             port=port,
             token=os.environ.get(_TOKEN_VARIABLE),
             stop_after=stop_after * 60,
@@ -90,12 +90,12 @@ def build(
 
 def _read_runs(
     folder: "LoadedFolder", settings: Settings, home: Path | None
-) -> "Mapping[str, ConnectorRuns]":
-    from restsource_dagster.authoring.builder.workspace import ConnectorRuns
+) -> "Mapping[str, RunTimes]":
+    from restsource_dagster.authoring.builder.open_files import RunTimes
 
     overviews = read_overviews(folder, open_state(settings), home, datetime.now(UTC))
     return {
-        one.connector.name: ConnectorRuns(
+        one.connector.name: RunTimes(
             None if one.last_run is None else one.last_run.status,
             None if one.last_run is None else one.last_run.ended_at,
             next(iter(one.due), None),

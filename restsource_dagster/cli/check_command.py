@@ -206,8 +206,8 @@ def _used_template(
     # few templates have changes
     from restsource_dagster.connector.parsing.document import Document, read_document
     from restsource_dagster.connector.template_changes import change_findings
-    from restsource_dagster.state.errors import StateError
     from restsource_dagster.state.loaded_versions import LoadedVersions
+    from restsource_dagster.state.state_errors import StateError
     from restsource_dagster.state.store import open_state
 
     try:

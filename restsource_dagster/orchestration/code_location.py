@@ -57,7 +57,7 @@ from restsource_dagster.orchestration.sensors.watch_files import (
 )
 from restsource_dagster.orchestration.state_files import CreationTimes, LiveStarts
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 from restsource_dagster.state.store import open_state
 
 if TYPE_CHECKING:  # the engine brings dlt, which only a run may import

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 
 __all__ = ["TextCipher"]
 

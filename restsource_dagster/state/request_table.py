@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 
 __all__ = ["RequestRows", "RequestTable", "SqliteRequests"]
 

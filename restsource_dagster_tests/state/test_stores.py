@@ -17,7 +17,7 @@ from restsource_dagster.engine.http.request_log import RequestLog
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
 from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 from restsource_dagster.state.store import StateKind, StateStore, open_state
 from restsource_dagster_tests.orchestration.shop import write_connector
 from restsource_dagster_tests.ports import closed_port
@@ -57,7 +57,7 @@ from pydantic import SecretStr
 from restsource_dagster.cli import main
 from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.errors import LeaseLostError
+from restsource_dagster.state.state_errors import LeaseLostError
 from restsource_dagster.state.store import open_state
 
 folder, url, seconds = sys.argv[1:]

@@ -10,7 +10,7 @@ from restsource_dagster.authoring.builder.edited_file import (
     EditedFile,
     FileNotOpenedError,
 )
-from restsource_dagster.authoring.builder.workspace import Workspace
+from restsource_dagster.authoring.builder.open_files import OpenFiles
 from restsource_dagster.connector.parsing.document import YAML_SUFFIXES
 from restsource_dagster.connector.validation.diagnostics import Problem
 
@@ -23,10 +23,10 @@ class EditorPane:
     """The editor of one file in one browser tab. `on_edit` is called after each change of the text."""
 
     def __init__(
-        self, workspace: Workspace, file: EditedFile, on_saved: Callable[[], Awaitable[None]]
+        self, open_files: OpenFiles, file: EditedFile, on_saved: Callable[[], Awaitable[None]]
     ) -> None:
         """Nothing is drawn yet."""
-        self._workspace = workspace
+        self._open_files = open_files
         self._file = file
         self._on_saved = on_saved
         self.on_edit: Callable[[], None] = lambda: None
@@ -121,12 +121,12 @@ class EditorPane:
         if self._failure is not None:
             with ui.element("div").classes("notice wrong"):
                 ui.label(self._failure)
-        if self._was_saved and self._workspace.dagster:
+        if self._was_saved and self._open_files.dagster:
             with ui.element("div").classes("notice").style("background: #f0fdf4; border: 0"):
                 ui.label("Saved. Dagster has it in some seconds:").classes("small")
                 connector = self._file.loaded.connector
                 for name in self._file.resources[:3] if connector else ():
-                    target = f"{self._workspace.dagster}/assets/{connector.name}/{name}"  # type: ignore[union-attr]
+                    target = f"{self._open_files.dagster}/assets/{connector.name}/{name}"  # type: ignore[union-attr]
                     ui.link(name, target, new_tab=True).classes("small")
 
     def _forget_notice(self) -> None:
@@ -184,7 +184,7 @@ class EditorPane:
     async def _revert(self) -> None:
         self._failure = self._conflict = None
         if self._file.opened is None:
-            self._workspace.forget(self._file)
+            self._open_files.forget(self._file)
             ui.navigate.to("/")
             return
         try:

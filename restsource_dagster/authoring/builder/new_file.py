@@ -7,7 +7,7 @@ from typing import Any
 
 from restsource_dagster.authoring.builder.edited_file import EditedFile
 from restsource_dagster.authoring.builder.file_preview import STOPPED
-from restsource_dagster.authoring.builder.workspace import Workspace
+from restsource_dagster.authoring.builder.open_files import OpenFiles
 from restsource_dagster.authoring.env_variables import add_variables
 from restsource_dagster.authoring.importing.connector_draft import file_text
 from restsource_dagster.authoring.importing.import_source import (
@@ -68,26 +68,26 @@ class PastedSource:
         left = sorted({one.reason for one in fates if one.state == "not_mapped"})
         return [*guessed, *(f"Not mapped: {reason}" for reason in left)]
 
-    def add_to(self, workspace: Workspace, name: str, resources: Sequence[str]) -> EditedFile:
+    def add_to(self, open_files: OpenFiles, name: str, resources: Sequence[str]) -> EditedFile:
         """Open the file of the chosen resources, and write its secrets into `.env`.
 
         Raises `NameTakenError`, and `SourceError` if no resource is chosen or no file can be made.
         """
-        workspace.free_path(name)
+        open_files.free_path(name)
         if not resources:
             raise SourceError("choose a resource")
         chosen = () if set(resources) == set(self.names) else tuple(resources)
         made = import_source([self._file], self.result.kind, name=name, include=chosen)
         if made.errors:
             raise SourceError(made.errors[0].message)
-        return _add(workspace, name, made.text, made.draft.variables.values())
+        return _add(open_files, name, made.text, made.draft.variables.values())
 
 
 @dataclass
 class UrlAttempt:
     """A draft from a URL while the API is asked, in a thread of its own."""
 
-    workspace: Workspace
+    open_files: OpenFiles
     name: str
     draft: UrlDraft | None = None
     failure: str | None = None
@@ -96,16 +96,16 @@ class UrlAttempt:
     _thread: threading.Thread | None = None
 
     @classmethod
-    def start(cls, workspace: Workspace, name: str, url: str, login: LoginOptions) -> "UrlAttempt":
+    def start(cls, open_files: OpenFiles, name: str, url: str, login: LoginOptions) -> "UrlAttempt":
         """Begin to ask the API, only the host of the URL.
 
         Raises `NameTakenError`, and `TypedLoginError` for a URL or a login that is written wrongly.
         """
-        workspace.free_path(name)
+        open_files.free_path(name)
         variables = EnvVariables(name)
         asked = url_without_secrets(url, variables)
         block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
-        made = cls(workspace, name, _variables=variables)
+        made = cls(open_files, name, _variables=variables)
         made._thread = threading.Thread(target=made._ask, args=(asked, block), daemon=True)
         made._thread.start()
         return made
@@ -131,8 +131,8 @@ class UrlAttempt:
                 self.name,
                 url,
                 login=login,
-                settings=self.workspace.settings,
-                environment={**self.workspace.environment(), **known},
+                settings=self.open_files.settings,
+                environment={**self.open_files.environment(), **known},
                 end=self._end,
             )
         except Exception as error:  # noqa: BLE001 - the page shows what a person can't see otherwise
@@ -149,14 +149,14 @@ class UrlAttempt:
         if self.draft is None:
             raise RuntimeError("there is no draft")
         return _add(
-            self.workspace, self.name, file_text(self.draft.value), self._variables.values()
+            self.open_files, self.name, file_text(self.draft.value), self._variables.values()
         )
 
 
-def _add(workspace: Workspace, name: str, text: str, variables: Mapping[str, str]) -> EditedFile:
-    workspace.free_path(name)
+def _add(open_files: OpenFiles, name: str, text: str, variables: Mapping[str, str]) -> EditedFile:
+    open_files.free_path(name)
     added = add_variables(variables)
-    file = workspace.add(name, text)
+    file = open_files.add(name, text)
     if added.kept:
         names = ", ".join(added.kept)
         file.notice = (
@@ -169,22 +169,22 @@ class TemplateInputError(Exception):
     """What is wrong with the inputs of a template; the text says which one."""
 
 
-def templates_of(workspace: Workspace) -> Mapping[str, Template]:
+def templates_of(open_files: OpenFiles) -> Mapping[str, Template]:
     """Return the templates that can be used, by name."""
-    folder = workspace.settings.configs
+    folder = open_files.settings.configs
     found = {name: find_template(name, folder) for name in known_templates(folder)}
     return {name: one for name, one in found.items() if isinstance(one, Template)}
 
 
 def add_from_template(
-    workspace: Workspace, name: str, template: Template, typed: Mapping[str, str]
+    open_files: OpenFiles, name: str, template: Template, typed: Mapping[str, str]
 ) -> EditedFile:
     """Open a file that uses a template, and write its secrets into `.env`.
 
     `typed` are the inputs as they were typed; an empty one is left out. Raises `NameTakenError` and
     `TemplateInputError`.
     """
-    workspace.free_path(name)
+    open_files.free_path(name)
     given: dict[str, Any] = {}
     for key, expected in template.head.inputs.items():
         text = typed.get(key, "").strip()
@@ -196,4 +196,4 @@ def add_from_template(
         except ValueError:
             raise TemplateInputError(f"{key} is a number") from None
     value, secrets = template_file(name, template, given)
-    return _add(workspace, name, file_text(value), secrets)
+    return _add(open_files, name, file_text(value), secrets)

@@ -13,7 +13,7 @@ from restsource_dagster.authoring.builder.new_file import (
     add_from_template,
     templates_of,
 )
-from restsource_dagster.authoring.builder.workspace import NameTakenError, Workspace
+from restsource_dagster.authoring.builder.open_files import NameTakenError, OpenFiles
 from restsource_dagster.authoring.importing.import_source import ImportKind
 from restsource_dagster.authoring.importing.source_files import SourceError
 from restsource_dagster.authoring.typed_login import LoginOptions, TypedLoginError
@@ -41,10 +41,10 @@ class NewFilePane:
     gets it back.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, open_files: OpenFiles) -> None:
         """Nothing is drawn yet."""
-        self._workspace = workspace
-        self._templates = templates_of(workspace)
+        self._open_files = open_files
+        self._templates = templates_of(open_files)
         self._pasted: PastedSource | None = None
         self._attempt: UrlAttempt | None = None
         self._failure = ""
@@ -110,7 +110,7 @@ class NewFilePane:
             self._say("")
             try:
                 self._attempt = UrlAttempt.start(
-                    self._workspace, (name.value or "").strip(), (url.value or "").strip(), login
+                    self._open_files, (name.value or "").strip(), (url.value or "").strip(), login
                 )
             except _WRONG as error:
                 self._say(_sentence(error))
@@ -188,7 +188,7 @@ class NewFilePane:
 
             def add() -> EditedFile:
                 return pasted.add_to(
-                    self._workspace, (name.value or "").strip(), list(chosen.value or ())
+                    self._open_files, (name.value or "").strip(), list(chosen.value or ())
                 )
 
             button = ui.button("Make the file", on_click=lambda: self._open(add))
@@ -217,7 +217,7 @@ class NewFilePane:
             for key, expected in template.head.inputs.items():
                 if expected.secret:
                     fields[key].value = ""
-            return add_from_template(self._workspace, (name.value or "").strip(), template, typed)
+            return add_from_template(self._open_files, (name.value or "").strip(), template, typed)
 
         button = ui.button("Make the file", on_click=lambda: self._open(add))
         button.props("unelevated").style("align-self: start")

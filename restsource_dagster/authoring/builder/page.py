@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from restsource_dagster.authoring.builder.edited_file import FileNotOpenedError
 from restsource_dagster.authoring.builder.editor_pane import EditorPane
 from restsource_dagster.authoring.builder.new_pane import NewFilePane
+from restsource_dagster.authoring.builder.open_files import ListedFile, OpenFiles, RunTimes
 from restsource_dagster.authoring.builder.result_pane import ResultPane
 from restsource_dagster.authoring.builder.schema_help import help_at
-from restsource_dagster.authoring.builder.workspace import ConnectorRuns, ListedFile, Workspace
 
 __all__ = ["BuilderPage"]
 
@@ -30,11 +30,11 @@ class HelpRequest(BaseModel):
 
 
 class BuilderPage:
-    """Draws the page for each browser tab. All state is the workspace's, but for what is chosen."""
+    """Draws the page for each browser tab. All state is that of the open files, but for what is chosen."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, open_files: OpenFiles) -> None:
         """Nothing is drawn yet."""
-        self._workspace = workspace
+        self._open_files = open_files
 
     def add_to(self, application: FastAPI) -> None:
         """Add what the page's scripts ask for, and the pages."""
@@ -62,7 +62,7 @@ class BuilderPage:
     def draw_new(self) -> None:
         """Draw the page on which a new file begins."""
         with self._frame(""):
-            NewFilePane(self._workspace).draw()
+            NewFilePane(self._open_files).draw()
 
     @contextmanager
     def _frame(self, name: str) -> "Iterator[_ConnectorList]":
@@ -73,33 +73,33 @@ class BuilderPage:
         ui.colors(primary="#4f43dd")
         with ui.element("div").classes("whole"):
             with ui.element("div").classes("side"):
-                listed = _ConnectorList(self._workspace, name)
+                listed = _ConnectorList(self._open_files, name)
                 listed.draw()
             work = ui.element("div").classes("work")
         with work:
             yield listed
 
     def _draw_work(self, name: str, listed: "_ConnectorList") -> None:
-        path = next((one for one in self._workspace.paths if one.stem == name), None)
+        path = next((one for one in self._open_files.paths if one.stem == name), None)
         if not name or path is None:
             _say(
                 f"There is no connector {name}."
                 if name
                 else "Choose a connector, or make a new one.",
-                f"Connectors are the files in {self._workspace.settings.configs}.",
+                f"Connectors are the files in {self._open_files.settings.configs}.",
             )
             return
         try:
-            file = self._workspace.open(path)
+            file = self._open_files.open(path)
         except FileNotOpenedError as error:
             _say(f"{path.name} can't be opened.", str(error))
             return
         with ui.splitter(value=47, limits=(28, 72)).classes("work full-width") as splitter:
             with splitter.before:
-                editor = EditorPane(self._workspace, file, listed.refresh)
+                editor = EditorPane(self._open_files, file, listed.refresh)
                 editor.draw()
             with splitter.after:
-                results = ResultPane(self._workspace, file, editor.show_text)
+                results = ResultPane(self._open_files, file, editor.show_text)
                 results.draw()
         editor.on_edit = results.refresh_file
 
@@ -117,8 +117,8 @@ def _say(title: str, detail: str) -> None:
 class _ConnectorList:
     """The left side."""
 
-    def __init__(self, workspace: Workspace, chosen: str) -> None:
-        self._workspace = workspace
+    def __init__(self, open_files: OpenFiles, chosen: str) -> None:
+        self._open_files = open_files
         self._chosen = chosen
         self._files: tuple[ListedFile, ...] | None = None
 
@@ -133,7 +133,7 @@ class _ConnectorList:
 
     async def refresh(self) -> None:
         """Read the files and their runs again, beside the event loop."""
-        found = await run.io_bound(self._workspace.list_files)
+        found = await run.io_bound(self._open_files.list_files)
         if found is not None:
             self._files = tuple(found)
             self._items.refresh()
@@ -141,9 +141,9 @@ class _ConnectorList:
     @ui.refreshable_method
     def _items(self) -> None:
         files = {file.path: file for file in self._files or ()}
-        for path in self._workspace.paths:
+        for path in self._open_files.paths:
             self._item(path, files.get(path))
-        if not self._workspace.paths:
+        if not self._open_files.paths:
             ui.label("No connector yet.").classes("muted small")
 
     def _item(self, path: Path, listed: ListedFile | None) -> None:
@@ -151,7 +151,7 @@ class _ConnectorList:
         with ui.link(target=f"/open/{path.stem}").classes(f"listed{chosen}"):
             ui.element("div").classes(f"dot {_state_of(listed)}")
             with ui.column().classes("grow").style("gap: 0"):
-                unsaved = " *" if self._workspace.is_unsaved(path) else ""
+                unsaved = " *" if self._open_files.is_unsaved(path) else ""
                 ui.label((listed.name if listed else path.stem) + unsaved).classes("cut full-width")
                 for line in _run_lines(listed):
                     ui.label(line).classes("muted small cut full-width")
@@ -168,7 +168,7 @@ def _run_lines(listed: ListedFile | None) -> list[str]:
         return []
     if listed.errors:
         return [f"{listed.errors} problem{'s' * (listed.errors > 1)}"]
-    runs = listed.runs or ConnectorRuns()
+    runs = listed.runs or RunTimes()
     lines = []
     if runs.last_status:
         lines.append(f"{runs.last_status.lower()} {_time(runs.last_ended)}".strip())

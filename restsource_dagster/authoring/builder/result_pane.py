@@ -8,6 +8,7 @@ from nicegui import events, ui
 
 from restsource_dagster.authoring.builder.edited_file import EditedFile
 from restsource_dagster.authoring.builder.editor_pane import draw_diff
+from restsource_dagster.authoring.builder.open_files import OpenFiles
 from restsource_dagster.authoring.builder.resource_guesses import (
     AnswerOffer,
     ShownGuess,
@@ -16,7 +17,6 @@ from restsource_dagster.authoring.builder.resource_guesses import (
     take,
 )
 from restsource_dagster.authoring.builder.text_edits import TextEditError
-from restsource_dagster.authoring.builder.workspace import Workspace
 from restsource_dagster.authoring.env_variables import set_variable
 from restsource_dagster.authoring.forecast import forecast_facts
 from restsource_dagster.authoring.guesses import SeenAnswer
@@ -43,13 +43,13 @@ class ResultPane:
     """What is known of one resource of a file, in one browser tab."""
 
     def __init__(
-        self, workspace: Workspace, file: EditedFile, on_changed: Callable[[], None]
+        self, open_files: OpenFiles, file: EditedFile, on_changed: Callable[[], None]
     ) -> None:
         """Nothing is drawn yet. `on_changed` is called when a guess was written into the file."""
-        self._workspace = workspace
+        self._open_files = open_files
         self._file = file
         self._missing_names: Sequence[str] = ()
-        self._preview = workspace.preview_of(file)
+        self._preview = open_files.preview_of(file)
         self._on_changed = on_changed
         self._resource = next(iter(file.resources), None)
         self._was_running = self._preview.is_running
@@ -94,7 +94,7 @@ class ResultPane:
             for panel in self._panels:
                 panel.refresh()
         self._select.set_options(names, value=self._resource)
-        if self._missing_names != self._workspace.missing_variables(self._file):
+        if self._missing_names != self._open_files.missing_variables(self._file):
             self._missing.refresh()
         self._guesses.refresh()
         self._diff.refresh()
@@ -171,7 +171,7 @@ class ResultPane:
     @ui.refreshable_method
     def _missing(self) -> None:
         """Ask for the variables without a value. What is typed goes into `.env`, and never comes back."""
-        self._missing_names = self._workspace.missing_variables(self._file)
+        self._missing_names = self._open_files.missing_variables(self._file)
         for name in self._missing_names:
             with ui.element("div").classes("notice"):
                 ui.label(f"{name} has no value").classes("grow small")

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from restsource_dagster.authoring.builder.open_files import OpenFiles
 from restsource_dagster.authoring.builder.page import BuilderPage
 from restsource_dagster.authoring.builder.web_guard import HOST, WebGuard, guarded_address
-from restsource_dagster.authoring.builder.workspace import Workspace
 
 __all__ = ["serve_builder"]
 
@@ -24,7 +24,7 @@ _GRACE_SECONDS = 2
 
 
 def serve_builder(
-    workspace: Workspace,
+    open_files: OpenFiles,
     *,
     port: int,
     token: str | None,
@@ -42,7 +42,7 @@ def serve_builder(
         taken = listener.getsockname()[1]
         key = token or secrets.token_urlsafe(24)
         application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-        page = BuilderPage(workspace)
+        page = BuilderPage(open_files)
         page.add_to(application)
         ui.run_with(
             application,
@@ -64,7 +64,7 @@ def serve_builder(
         server.on_started = lambda: on_ready(guarded_address(taken, key))
         nicegui_app.on_connect(server.visits.come)
         nicegui_app.on_disconnect(server.visits.go)
-        nicegui_app.on_shutdown(workspace.close)
+        nicegui_app.on_shutdown(open_files.close)
         # uvicorn stops at Ctrl-C, and raises it again when all is closed
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])

@@ -55,7 +55,7 @@ from restsource_dagster.engine.dlt_compat import (
     get_root_table,
 )
 from restsource_dagster.engine.incremental.cursor_overrides import CursorRange, RowDeletion
-from restsource_dagster.state.errors import LeaseLostError
+from restsource_dagster.state.state_errors import LeaseLostError
 
 __all__ = [
     "DeletionsByTable",

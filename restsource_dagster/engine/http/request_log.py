@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
-from restsource_dagster.state.errors import StateError
 from restsource_dagster.state.request_table import RequestRows, RequestTable
+from restsource_dagster.state.state_errors import StateError
 
 __all__ = ["RequestLog"]
 

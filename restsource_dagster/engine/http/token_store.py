@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
-from restsource_dagster.state.errors import StateError
+from restsource_dagster.state.state_errors import StateError
 from restsource_dagster.state.store import Lease, StateStore
 
 __all__ = ["LoginTokens", "RefreshingGrant", "StoredTokens", "TokenStore"]

@@ -12,11 +12,11 @@ from restsource_dagster.connector.loader import LoadedFolder, find_connector_fil
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.settings import Settings
 
-__all__ = ["ConnectorRuns", "ListedFile", "NameTakenError", "ReadRuns", "Workspace"]
+__all__ = ["ListedFile", "NameTakenError", "OpenFiles", "ReadRuns", "RunTimes"]
 
 
 @dataclass(frozen=True)
-class ConnectorRuns:
+class RunTimes:
     """When a connector ran last, and when it is due."""
 
     last_status: str | None = None
@@ -25,7 +25,7 @@ class ConnectorRuns:
     next_due: datetime | None = None
 
 
-ReadRuns = Callable[[LoadedFolder], Mapping[str, ConnectorRuns]]
+ReadRuns = Callable[[LoadedFolder], Mapping[str, RunTimes]]
 """Returns the runs of each connector, by name. It may ask Dagster, so it takes a while."""
 
 
@@ -38,7 +38,7 @@ class ListedFile:
     path: Path
     errors: int
     warnings: int
-    runs: ConnectorRuns | None = None
+    runs: RunTimes | None = None
 
 
 class NameTakenError(Exception):
@@ -46,7 +46,7 @@ class NameTakenError(Exception):
 
 
 @dataclass
-class Workspace:
+class OpenFiles:
     """The state behind the page. It outlives a reload of the page, so what is typed is not lost."""
 
     settings: Settings
