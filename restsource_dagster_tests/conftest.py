@@ -1,6 +1,7 @@
 """What all tests share: their order, a folder of their own and, if they ask for it, a server."""
 
 import gc
+import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -120,3 +121,16 @@ def make_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path
         return folder
 
     return copy
+
+
+@pytest.fixture(autouse=True)
+def _environment_stays() -> Iterator[None]:
+    """Take back what a test changes in the environment: commands in this process read `.env` into it."""
+    before = dict(os.environ)
+    yield
+    for name in {*before, *os.environ} - {"PYTEST_CURRENT_TEST"}:
+        if os.environ.get(name) != before.get(name):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]

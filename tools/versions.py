@@ -45,6 +45,8 @@ TESTS = (
     # connector: parsing, validation, models
     "connector/parsing",
     "connector/test_files.py",
+    # state
+    "state",
     # engine: source, run, incremental, destination, columnar, paging, prefetch, http
     "engine/test_dlt_compat.py",
     "engine/test_ingest.py",

@@ -16,6 +16,7 @@ from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.models.auth import OWN_AUTH_TYPES
 from restsource_dagster.connector.models.connector_file import ResourceHttp
 from restsource_dagster.connector.models.oauth_logins import OWN_AUTH_FIELDS
+from restsource_dagster.connector.models.response_action import ResponseAction
 from restsource_dagster.connector.time_formats import is_relative_time
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 
@@ -37,6 +38,7 @@ OWN_PAGING_FIELDS = (
     *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
     "max_rows",
 )
+ACTION_BODY = ResponseAction.model_fields["body"].annotation
 OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone", "window", "retention")
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
 DLT_FIELDS = ("client", "resource_defaults", "resources")
@@ -85,8 +87,12 @@ def for_dlt(value: Any) -> dict[str, Any]:
 
 def is_valid_http(value: Any) -> bool:
     """Whether a resource's `http` is right: dlt refuses it as we refuse a wrong one."""
+    return _is_valid(value, ResourceHttp | None)
+
+
+def _is_valid(value: Any, kind: Any) -> bool:
     try:
-        TypeAdapter(ResourceHttp | None).validate_python(value)
+        TypeAdapter(kind).validate_python(value)
     except ValidationError:
         return False
     return True
@@ -105,7 +111,8 @@ def _drop_own_fields(config: dict[str, Any]) -> None:
     for endpoint in _objects_at(config, "endpoint"):
         actions = endpoint.get("response_actions")
         for action in actions if isinstance(actions, list) else ():
-            if isinstance(action, dict):
+            # a wrong one stays: dlt refuses it, too
+            if isinstance(action, dict) and _is_valid(action.get("body"), ACTION_BODY):
                 action.pop("body", None)
         _drop_lists_of_parents(endpoint)
         if isinstance(endpoint.get("method"), str) and re.fullmatch("[A-Z-]+", endpoint["method"]):

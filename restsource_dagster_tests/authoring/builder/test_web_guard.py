@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -40,7 +41,11 @@ def ask(
         "query_string": query.encode(),
         "headers": [(key.encode(), text.encode()) for key, text in headers.items()],
     }
-    asyncio.run(WebGuard(application, PORT, TOKEN)(scope, receive, send))
+    # in a thread: a browser of another test may have a loop in this one
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(
+            asyncio.run, WebGuard(application, PORT, TOKEN)(scope, receive, send)
+        ).result()
     return sent, bool(passed)
 
 
