@@ -89,6 +89,7 @@ def test_a_resource_has_the_checks_that_cost_next_to_nothing_and_those_of_its_fi
     ]
 
 
+@pytest.mark.on_destinations
 def test_failing_checks_name_keys_numbers_and_columns(
     api: ApiServer, settings: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -110,7 +111,10 @@ def test_failing_checks_name_keys_numbers_and_columns(
                 checks={"primary_key": {"up_to_rows": 1}},
             ),
             resource(
-                "drifts", primary_key="id", endpoint=CURSOR, checks={"lag": {"at_most": "1h"}}
+                "drifts",
+                primary_key="id",
+                endpoint=CURSOR,
+                checks={"lag": {"at_most": "1h"}, "schema_drift": {}},
             ),
             resource("counted", checks={"completeness": {"missing_up_to": 1}}),
             resource("short", checks={"completeness": {"severity": "error", "blocking": True}}),
