@@ -37,6 +37,8 @@ _logger = logging.getLogger(__name__)
 _CONNECT_SECONDS = 10
 _RENEWALS_PER_LEASE = 4
 _MAX_POLL_SECONDS = 1.0
+_MOST_IDLE_SECONDS = 10.0
+"""After so long without a statement the server ends a transaction: its process stands still, and others wait for it."""
 # any number: it keeps two processes from making the tables at once
 _SCHEMA_LOCK = 7_305_061_977
 _LAST_TABLE = "restsource_pauses"
@@ -260,7 +262,16 @@ class DatabaseLease:
         return holder or "its process is unknown"
 
     def check(self) -> None:
-        """Renew the lease. Raises `LeaseLostError` if another holder may have it."""
+        """Renew the lease. Raises `LeaseLostError` if another holder may have it, and `StateError`."""
+        try:
+            self._renew()
+        except LeaseLostError:
+            raise
+        except StateError:
+            # once more: the server has ended the session if this process stood still in its transaction
+            self._renew()
+
+    def _renew(self) -> None:
         with self._database.transaction() as connection:
             renewed = connection.execute(
                 text(
@@ -451,6 +462,9 @@ class _Database:
         """Yield a connection whose work is committed at the end. Raises `StateError`."""
         try:
             with self._engine.begin() as connection:
+                # `SET` takes no parameters
+                limit = f"SET LOCAL idle_in_transaction_session_timeout = {_MOST_IDLE_SECONDS * 1000:.0f}"
+                connection.execute(text(limit))
                 yield connection
         except SQLAlchemyError as error:
             raise self._error(error) from None

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
+from sqlalchemy import text as sql
 
 from restsource_dagster.cli import main
 from restsource_dagster.engine.http.request_log import RequestLog
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
 from restsource_dagster.orchestration.code_location import build_definitions
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.state_errors import StateError
+from restsource_dagster.state.database import DatabaseLease
+from restsource_dagster.state.state_errors import LeaseLostError, StateError
 from restsource_dagster.state.store import StateKind, StateStore, open_state
 from restsource_dagster_tests.orchestration.shop import write_connector
 from restsource_dagster_tests.ports import closed_port
@@ -191,6 +193,25 @@ class TestDatabase:
         assert stored is not None
         assert stored.content == b"mine"
         lease.release()
+
+    def test_a_holder_that_stood_still_in_a_transaction_is_replaced(
+        self, database: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("restsource_dagster.state.database._MOST_IDLE_SECONDS", 0.2)
+        held, wanted = (open_state(database(disk)).lease("runs", "shop") for disk in "12")
+        assert isinstance(held, DatabaseLease)
+        assert held.acquire(0)
+        held._ended.set()  # its thread stands still, too
+        ended = pytest.raises(StateError, match="can't be used")
+        with ended, held._database.transaction() as connection:
+            held.hold_in(connection)
+            # without the limit this would wait for the transaction above, which waits for it
+            assert wanted.acquire(PATIENCE_SECONDS)
+            connection.execute(sql("SELECT 1"))
+        with pytest.raises(LeaseLostError):
+            held.check()
+        wanted.release()
+        held.release()
 
     def test_a_dead_holder_of_the_same_machine_is_replaced_at_once(
         self,
