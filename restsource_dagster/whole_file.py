@@ -1,4 +1,4 @@
-"""Write a file whole: a reader sees the old content or the new one, and so does whoever reads after a crash."""
+"""Write a file whole: readers see the old content or the new one, after a crash, too."""
 
 import os
 import tempfile

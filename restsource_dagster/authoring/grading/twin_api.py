@@ -1,6 +1,6 @@
-"""The twin of an API: an HTTP server on 127.0.0.1 whose rows are known, and which misbehaves as it is told.
+"""The twin of an API: an HTTP server on 127.0.0.1 with known rows and chosen faults.
 
-Each table of it is one resource under one attack, at a path of its own.
+Each of its tables is one resource under one attack, at a path of its own.
 """
 
 import base64

@@ -52,7 +52,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to write. `replacement` is the name or value itself, if that alone mends it."""
+    """What to write. `replacement` is the name or value itself, if nothing else has to change."""
 
     fix: str
     replacement: Any = None

@@ -1,8 +1,8 @@
 """Names of fields that the API gives by codes, taken from the rows of another resource (`rename_from`).
 
 A field keeps the name that it got first: it is in dlt's state, with the rows. A label that changes later
-is told, and the column stays. Two labels that make one name, and a label that makes the name of another
-field, get the code behind them.
+is reported, and the column keeps its name. Where two labels give one name, or a label gives the name of
+another field, the name ends with the code.
 """
 
 import re

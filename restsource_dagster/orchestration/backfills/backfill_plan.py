@@ -86,7 +86,7 @@ class BackfillPlan:
     def live_start_value(self, requested: str | None = None) -> Any:
         """Return where the live stream began, as a cursor value.
 
-        `requested` is the same moment (ISO 8601) as whoever requested this run sees it. A run on another
+        `requested` is that moment (ISO 8601) as the process that requested this run knows it. A run on another
         machine may find another state, and the earlier of the two leaves no gap.
         """
         moments = [self.live_start, *([datetime.fromisoformat(requested)] if requested else [])]
