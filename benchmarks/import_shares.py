@@ -1,7 +1,8 @@
 """Imports every document of a folder and prints what was mapped: `python -m benchmarks.import_shares FOLDER`.
 
 Each document has a process and a time limit of its own. A share is of what the documents have: endpoints of
-all GETs, logins of all documents with one, and paginators, keys and cursors of all imported endpoints.
+all GETs, logins of all documents with one, and paginators, keys, cursors and suggested cursors
+of all imported endpoints.
 """
 
 import argparse
@@ -108,11 +109,19 @@ def _shown(outcome: Mapping[str, Any], shares: _Shares) -> str:
         "paginators": (sum("paginator" in each for each in endpoints), len(resources)),
         "keys": (sum("primary_key" in each for each in resources), len(resources)),
         "cursors": (sum("incremental" in each for each in endpoints), len(resources)),
+        "suggested": (_suggested_cursors(fates), len(resources)),
     }
     for part, (mapped, count) in parts.items():
         shares.add(part, mapped, count)
     shown = ", ".join(f"{part} {mapped}/{count}" for part, (mapped, count) in parts.items())
     return f"{outcome['kind']}: {shown}" + (f"; {outcome['errors']}" if outcome["errors"] else "")
+
+
+def _suggested_cursors(fates: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many resources have a cursor that is suggested, and not in the file."""
+    return sum(
+        fate["state"] == "suggested" and fate["target"].endswith(".incremental") for fate in fates
+    )
 
 
 def _is_endpoint(kind: str, path: str) -> bool:

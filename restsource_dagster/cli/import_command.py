@@ -132,7 +132,7 @@ def import_as_dict(path: Path, result: ImportResult, missing: Sequence[str]) -> 
         "problems": [finding.at(path, 1, 1).as_dict() for finding in result.findings],
         **{
             state: [fate for fate in fates if fate["state"] == state]
-            for state in ("mapped", "guessed", "not_mapped")
+            for state in ("mapped", "guessed", "suggested", "not_mapped")
         },
     }
 
@@ -145,12 +145,16 @@ def _report_lines(path: Path, result: ImportResult, missing: Sequence[str]) -> I
     yield f"{wrote} of {len(names)} resource{'' if len(names) == 1 else 's'}: {printable(', '.join(names))}."
     by_state = {
         state: [fate for fate in result.fates if fate.state == state]
-        for state in ("mapped", "guessed", "not_mapped")
+        for state in ("mapped", "guessed", "suggested", "not_mapped")
     }
     yield f"Mapped: {len(by_state['mapped'])} pieces of the source (--json lists them)."
     if by_state["guessed"]:
         yield "Guessed, so look at these:"
         for fate in by_state["guessed"]:
+            yield printable(f"  {fate.target}: {fate.reason} ({json_pointer(fate.path)})")
+    if by_state["suggested"]:
+        yield "Suggested, and not in the file:"
+        for fate in by_state["suggested"]:
             yield printable(f"  {fate.target}: {fate.reason} ({json_pointer(fate.path)})")
     if by_state["not_mapped"]:
         yield "Not mapped:"

@@ -65,6 +65,9 @@ class PastedSource:
         """What was guessed and what was not mapped, in sentences."""
         fates = self.result.fates
         guessed = [f"Guessed {one.target}: {one.reason}" for one in fates if one.state == "guessed"]
+        guessed += [
+            f"Suggested: {one.target}: {one.reason}" for one in fates if one.state == "suggested"
+        ]
         left = sorted({one.reason for one in fates if one.state == "not_mapped"})
         return [*guessed, *(f"Not mapped: {reason}" for reason in left)]
 

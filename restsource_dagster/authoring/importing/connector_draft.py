@@ -148,19 +148,33 @@ def without_parent_cursors(draft: ConnectorDraft) -> ConnectorDraft:
     for each in resources:
         target = f"resources.{each['name']}.endpoint.incremental"
         if each["name"] in parents and target in guessed:
-            draft.ledger.retract(target, "no cursor: what is below it is asked for all its records")
+            draft.ledger.only_suggest(target, _why_no_cursor(each["endpoint"]))
             each = {**each, "endpoint": _without_cursor(each["endpoint"])}  # noqa: PLW2901
         made.append(each)
     value = {**draft.value, "resources": made}
     return ConnectorDraft(draft.name, value, draft.variables, draft.ledger)
 
 
-def _without_cursor(endpoint: Mapping[str, Any]) -> dict[str, Any]:
-    def is_sent(value: Any) -> bool:
-        return isinstance(value, str) and "{incremental." in value
+def _is_cursor(value: Any) -> bool:
+    return isinstance(value, str) and "{incremental." in value
 
+
+def _why_no_cursor(endpoint: Mapping[str, Any]) -> str:
+    """Return why a parent has no cursor, and what to write if nothing below it is loaded."""
+    sent = {
+        name: {key: item for key, item in endpoint.get(name, {}).items() if _is_cursor(item)}
+        for name in ("params", "headers")
+    }
+    value = _without_empty({"incremental": endpoint["incremental"], **sent})
+    return (
+        "no cursor: what is below it is asked for all its records. Without that, write "
+        f"{json.dumps(value, ensure_ascii=False)[1:-1]}"
+    )
+
+
+def _without_cursor(endpoint: Mapping[str, Any]) -> dict[str, Any]:
     parts = {
-        name: {key: item for key, item in endpoint.get(name, {}).items() if not is_sent(item)}
+        name: {key: item for key, item in endpoint.get(name, {}).items() if not _is_cursor(item)}
         for name in ("params", "headers")
     }
     return _without_empty({**endpoint, **parts, "incremental": None})

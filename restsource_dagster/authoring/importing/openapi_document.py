@@ -22,9 +22,9 @@ from restsource_dagster.authoring.importing.imported_api import (
     resource_name,
     unique_name,
 )
+from restsource_dagster.authoring.importing.openapi_cursors import guess_cursor
 from restsource_dagster.authoring.importing.openapi_guesses import (
     DocumentedParam,
-    guess_cursor,
     guess_key,
     guess_paginator,
     singular,
@@ -287,13 +287,13 @@ class _DocumentReader:
         paginator, claimed = guess_paginator(
             operation.params, found, self.references, operation.headers, target, params
         )
-        cursor, sent_by = guess_cursor(operation.params, found, self.references, target)
-        rest = [
-            each
-            for each in operation.params
-            if each.name not in claimed and each is not sent_by and literal(each.name) not in params
-        ]
+        key = self._key(operation, resource, by_path)
+        free = [each for each in operation.params if each.name not in claimed]
+        guess = guess_cursor(free, found, self.references, target, key)
+        sent_by = guess.param if guess else None
+        rest = [each for each in free if each is not sent_by and literal(each.name) not in params]
         headers = self._needed(rest, "header", target, has_login=has_login)
+        cursor = guess.cursor if guess and guess.doubt is None else None
         if cursor and sent_by and sent_by.place == "header":
             headers[sent_by.name] = "{incremental.start_value}"
         params.update(self._needed(rest, "query", target, has_login=has_login))
@@ -306,14 +306,15 @@ class _DocumentReader:
             paginator=paginator,
             data_selector=found.selector,
             incremental=cursor,
-            primary_key=guess_key(
-                found.record,
-                self.references,
-                operation.words[-1:],
-                resource,
-                is_below=self._parent_of(operation, by_path) is not None,
-            ),
+            primary_key=key,
         )
+
+    def _key(
+        self, operation: _Operation, resource: str, by_path: Mapping[str, _Operation]
+    ) -> str | None:
+        is_below = self._parent_of(operation, by_path) is not None
+        record, words = operation.found.record, operation.words[-1:]
+        return guess_key(record, self.references, words, resource, is_below=is_below)
 
     def _needed(
         self, params: Sequence[DocumentedParam], place: str, target: str, *, has_login: bool

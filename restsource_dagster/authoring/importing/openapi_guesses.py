@@ -1,10 +1,10 @@
-"""Guess what an OpenAPI document does not say: how pages are asked for, the key, the cursor.
+"""Guess what an OpenAPI document does not say: how pages are asked for, and the key.
 
 Each guess notes the params and fields that it was made of.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,6 @@ from restsource_dagster.authoring.importing.param_names import (
     normal_name,
 )
 from restsource_dagster.authoring.importing.source_pieces import Piece
-from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.paginators import (
     CursorPaginator,
     HeaderLinkPaginator,
@@ -35,7 +34,7 @@ from restsource_dagster.connector.models.paginators import (
     PageNumberPaginator,
 )
 
-__all__ = ["DocumentedParam", "guess_cursor", "guess_key", "guess_paginator", "singular"]
+__all__ = ["DocumentedParam", "guess_key", "guess_paginator", "singular"]
 
 
 @dataclass(frozen=True)
@@ -365,81 +364,3 @@ def guess_key(
     record.fields[name].guessed(f"{target}.primary_key", f"the name of the field `{name}`")
     # in `primary_key` a name is a column's, which the table spells its own way
     return name
-
-
-# ---- the cursor
-
-_CHANGED = (
-    r"updated|modified|changed|last_updated|last_modified|date_updated|date_modified|update|modify"
-)
-_CREATED = r"created|date_created|created_date"
-_START = r"since|after|from|gte|gt|min|start|ge"
-_FILTERS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        rf"({_CHANGED})(_(at|on|date|time|utc))*_({_START})(_(date|time))?",
-        rf"(min|from|start|since)_({_CHANGED})(_(at|on|date|time))*",
-        rf"({_CHANGED})(_(at|on|date|time))*_(at_)?min",
-        r"since|if_modified_since|updates_since|changes_since|last_sync",
-        rf"({_CREATED})(_(at|on|date|time|utc))*_({_START})(_(date|time))?",
-        rf"(min|from|start|since)_({_CREATED})(_(at|on|date|time))*",
-    )
-)
-"""Names of params that filter by a time, the most telling ones first."""
-_CHANGED_FIELD = re.compile(
-    rf"({_CHANGED})(_(at|on|date|time|utc|date_utc|datetime|timestamp))*|last_(update|modification|change).*"
-)
-_CREATED_FIELD = re.compile(rf"({_CREATED})(_(at|on|date|time|utc|date_utc|datetime))*")
-
-
-def guess_cursor(
-    params: Sequence[DocumentedParam], found: RecordList, references: References, target: str
-) -> tuple[Incremental | None, DocumentedParam | None]:
-    """Return the cursor that a filter of the API sends, and the param or header of the filter."""
-    times = _times_of(found.record, references)
-    for number, pattern in enumerate(_FILTERS):
-        for param in params:
-            if param.place not in ("query", "header") or not pattern.fullmatch(
-                normal_name(param.name)
-            ):
-                continue
-            fields = (_CREATED_FIELD,) if number >= 4 else (_CHANGED_FIELD, _CREATED_FIELD)
-            for wanted in fields:
-                name = next((n for n in times if wanted.fullmatch(normal_name(n))), None)
-                if name is not None:
-                    return _cursor_of(param, name, times[name], found, target), param
-    return None, None
-
-
-def _times_of(record: Shape, references: References) -> Mapping[str, Shape]:
-    """Return the fields of a record that may be times: texts and numbers."""
-    shapes = {
-        name: shape_of(schema, references) for name, schema in list(record.fields.items())[:400]
-    }
-    return {
-        name: shape
-        for name, shape in shapes.items()
-        if shape.kind == "scalar" and shape.type in ("string", "integer", "number")
-    }
-
-
-def _cursor_of(
-    param: DocumentedParam, name: str, shape: Shape, found: RecordList, target: str
-) -> Incremental:
-    place = f"{target}.incremental"
-    param.piece.guessed(place, f"the name of the param `{param.name}`")
-    found.record.fields[name].guessed(place, f"the name of the field `{name}`")
-    is_number = shape.type in ("integer", "number")
-    wants_number = param.type in ("integer", "number")
-    wants_date = param.schema.get("format").text == "date"
-    given: dict[str, Any] = {
-        "cursor_path": field_path((name,)),
-        "initial_value": 0 if is_number else "1970-01-01T00:00:00Z",
-    }
-    if param.place == "query":
-        given["start_param"] = literal(param.name)
-    if wants_number and not is_number:
-        given["convert"] = "epoch_seconds"
-    elif wants_date and not is_number:
-        given["convert"] = "date"
-    return Incremental.of(given)

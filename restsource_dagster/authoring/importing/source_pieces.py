@@ -12,7 +12,8 @@ from restsource_dagster.connector.validation.diagnostics import FieldPath, json_
 
 __all__ = ["Fate", "FateState", "Ledger", "Piece", "Reasons", "leaves_of", "reasons_by_prefix"]
 
-FateState = Literal["mapped", "guessed", "not_mapped"]
+_PART_OF_SUGGESTION = "a part of what is suggested"
+FateState = Literal["mapped", "guessed", "suggested", "not_mapped"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class Fate:
     """What became of a piece of the source.
 
     `target` is the place in the connector file, such as `resources.orders.endpoint.params.limit`; "" for what
-    is not mapped. `reason` is the evidence of a guess, or why a piece is not mapped. `leaves` counts the
-    values of the piece.
+    is not mapped. `reason` is the evidence of a guess, what to write for a suggestion, or why a piece is not
+    mapped. `leaves` counts the values of the piece.
     """
 
     path: FieldPath
@@ -62,10 +63,26 @@ class Ledger:
 
     def retract(self, target: str, reason: str) -> None:
         """Note that what became `target`, or a part of it, is not mapped after all."""
-        for key, fate in list(self._fates.items()):
-            if fate.target == target or fate.target.startswith(f"{target}."):
-                del self._fates[key]
-                self.add(replace(fate, state="not_mapped", target="", reason=reason))
+        for fate in self._taken_back(target):
+            self.add(replace(fate, state="not_mapped", target="", reason=reason))
+
+    def only_suggest(self, target: str, reason: str) -> None:
+        """Note that what became `target` is a suggestion after all: once, though made of several pieces."""
+        for number, fate in enumerate(self._taken_back(target)):
+            if number == 0:
+                self.add(replace(fate, state="suggested", reason=reason))
+            else:
+                self.add(replace(fate, state="not_mapped", target="", reason=_PART_OF_SUGGESTION))
+
+    def _taken_back(self, target: str) -> list[Fate]:
+        taken = {
+            key: fate
+            for key, fate in self._fates.items()
+            if fate.target == target or fate.target.startswith(f"{target}.")
+        }
+        for key in taken:
+            del self._fates[key]
+        return list(taken.values())
 
     def add_unread(self, document: Any, reasons: Reasons) -> None:
         """Note every leaf that nothing was said of, as not mapped: whole branches by their root."""
@@ -165,6 +182,10 @@ class Piece:
     def guessed(self, target: str, evidence: str) -> Self:
         """Note that `target` was guessed of this piece."""
         return self._note("guessed", target, evidence)
+
+    def suggested(self, target: str, text: str) -> Self:
+        """Note that this piece may be `target`, and is not in the file: why, and what to write."""
+        return self._note("suggested", target, text)
 
     def not_mapped(self, reason: str) -> Self:
         """Note that this piece has no place in the file."""

@@ -191,8 +191,10 @@ def test_a_parent_has_no_cursor() -> None:
     """Rows below a parent that did not change would be missed."""
     made = imported(SHOP, others=OTHERS)
     assert "incremental" not in resources_of(made)["customers"]["endpoint"]
-    told = paths_of(made, "not_mapped")["/paths/~1customers/get/parameters/1"]
-    assert told.startswith("no cursor")
+    (told,) = [fate for fate in made.fates if fate.state == "suggested"]
+    assert told.target == "resources.customers.endpoint.incremental"
+    assert told.reason.startswith("no cursor")
+    assert '"start_param": "updated_since"' in told.reason
     alone = import_source([SourceFile("source", SHOP), *OTHERS], include=["customers"])
     assert resources_of(alone)["customers"]["endpoint"]["incremental"] == {
         "cursor_path": "updated_at",
@@ -234,13 +236,80 @@ def test_a_link_header_of_the_answer_is_followed() -> None:
                 "convert": "date",
             },
         ),
+        (
+            text("min_date", format="date", description="Rows that were modified on or after it"),
+            {"modified": {"type": "string", "nullable": True}},
+            {
+                "cursor_path": "modified",
+                "initial_value": "1970-01-01T00:00:00Z",
+                "start_param": "min_date",
+                "convert": "date",
+                "on_cursor_value_missing": "include",
+            },
+        ),
+        (
+            text("DateUpdated>", format="date-time"),
+            {"date_updated": {"type": "string", "format": "date-time-rfc-2822"}},
+            {
+                "cursor_path": "date_updated",
+                "initial_value": "1970-01-01T00:00:00Z",
+                "start_param": "DateUpdated>",
+                "cursor_format": "rfc2822",
+                "convert": "iso8601",
+            },
+        ),
+        (
+            number("after", description="A Unix timestamp in milliseconds"),
+            {"played_at": STRING},
+            {
+                "cursor_path": "played_at",
+                "initial_value": "1970-01-01T00:00:00Z",
+                "start_param": "after",
+                "convert": "epoch_milliseconds",
+            },
+        ),
         (text("updated_since"), {"name": STRING}, None),
+        # each of these filters goes by something else than the field
+        (
+            number("since", description="Only rows with an ID above it"),
+            {"updated_at": STRING},
+            None,
+        ),
+        (text("start_date", format="date"), {"updated_at": STRING}, None),
+        (text("updated_since"), {"amount_credited": WHOLE}, None),
     ],
 )
 def test_a_cursor_needs_a_filter_and_a_field(filter_param: Any, field: Any, cursor: Any) -> None:
     record = {"type": "object", "properties": {"id": WHOLE, **field}}
     endpoint = orders_of(with_get([filter_param], {"type": "array", "items": record}))
     assert endpoint.get("incremental") == cursor
+
+
+@pytest.mark.parametrize(
+    ("filter_param", "fields", "doubt"),
+    [
+        (text("created_after"), {"id": WHOLE, "created": STRING, "updated": STRING}, "missed"),
+        (text("updated_since"), {"updated_at": STRING}, "no key is known"),
+        (text("disposal_after"), {"id": WHOLE, "disposal_at": STRING}, "may come later"),
+    ],
+)
+def test_a_cursor_that_could_miss_or_double_rows_is_suggested(
+    filter_param: Any, fields: Any, doubt: str
+) -> None:
+    """The report says why, and what to write; the file loads all rows."""
+    value = with_get([filter_param], {"type": "array", "items": {"properties": fields}})
+    assert "incremental" not in orders_of(value)
+    (told,) = [fate for fate in imported(json.dumps(value)).fates if fate.state == "suggested"]
+    assert doubt in told.reason
+    assert f'"start_param": "{filter_param["name"]}"' in told.reason
+
+
+def test_of_two_filters_the_one_for_a_range_by_changes_is_taken() -> None:
+    """`DateUpdated` beside `DateUpdated>` is for one day, and a filter by creation misses changes."""
+    params = [text("created_after"), text("DateUpdated"), text("DateUpdated>")]
+    fields = {"id": WHOLE, "date_created": STRING, "date_updated": STRING}
+    endpoint = orders_of(with_get(params, {"type": "array", "items": {"properties": fields}}))
+    assert endpoint["incremental"]["start_param"] == "DateUpdated>"
 
 
 @pytest.mark.parametrize(
