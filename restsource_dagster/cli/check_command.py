@@ -115,7 +115,7 @@ class _Destination:
         """Yield what the file asks for and the destination can't do, at the resource's line."""
         if self.made is None or file.connector is None:
             return
-        from restsource_dagster.engine.destination.destination_checks import (
+        from restsource_dagster.engine.destination.sql_destinations import (
             find_destination_problems,
         )
 
@@ -205,7 +205,6 @@ def _used_template(
         return None, ()
     # few templates have changes
     from restsource_dagster.connector.parsing.document import Document, read_document
-    from restsource_dagster.connector.template_changes import change_findings
     from restsource_dagster.state.loaded_versions import LoadedVersions
     from restsource_dagster.state.state_errors import StateError
     from restsource_dagster.state.store import open_state
@@ -218,7 +217,7 @@ def _used_template(
     if not loaded:
         return _UsedTemplate(label, {}, f"no load is noted in {versions.location}"), ()
     selected = [one.name for one in file.connector.resources if one.selected]
-    findings = list(change_findings(template, loaded, selected))
+    findings = list(template.head.change_findings(template.name, loaded, selected))
     document = read_document(file.path) if findings else None
     located = map(document.located, findings) if isinstance(document, Document) else ()
     return _UsedTemplate(label, loaded), tuple(located)

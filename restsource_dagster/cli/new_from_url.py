@@ -1,8 +1,11 @@
-"""`restsource new --url`: ask an API, and write the file that its answers suggest."""
+"""`restsource new --url`: ask an API, and write the file that its answers suggest, with a report.
+
+The report says what is in the file with which evidence, and what is not.
+"""
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -118,13 +121,11 @@ def _ask_missing(
 
 
 def _write_report(name: str, url: str, draft: "UrlDraft", settings: Settings) -> Path:
-    from restsource_dagster.authoring.draft_report import report_as_markdown
-
     folder = settings.state_dir / _REPORTS
     make_private_folder(settings.state_dir)
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.md"
-    path.write_text(report_as_markdown(name, url, draft), encoding="utf-8")
+    path.write_text(_report_as_markdown(name, url, draft), encoding="utf-8")
     return path
 
 
@@ -166,3 +167,53 @@ def _guess_lines(guesses: "tuple[Guess, ...] | list[Guess]") -> Iterator[str]:
         value = "left out" if guess.value is None else json.dumps(guess.value, ensure_ascii=False)
         yield printable(f"  {guess.place} {value}")
         yield printable(f"      {guess.confidence}: {guess.evidence}")
+
+
+def _report_as_markdown(name: str, url: str, draft: "UrlDraft") -> str:
+    """Return the report in Markdown. `url` holds references in place of secrets."""
+    possible = [guess for guess in draft.guesses if guess.confidence == "possible"]
+    parts = [
+        f"# How {name} was made",
+        f"From {_code(url)}. The file is yours to change; this report is not read by anything.",
+    ]
+    if draft.failure:
+        parts += ["## Nothing could be guessed", draft.failure]
+    parts += _section("What is in the file", draft.written)
+    parts += _section("What may be so, and is not in the file", possible)
+    if draft.refuted:
+        parts += ["## What was tried and did not pass", *(f"- {text}" for text in draft.refuted)]
+    parts += list(_paging(draft))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, guesses: "Sequence[Guess]") -> list[str]:
+    if not guesses:
+        return []
+    rows = [
+        f"| {_cell(_code(guess.place))} | {_cell(_value(guess))} | {guess.confidence} | {_cell(guess.evidence)} |"
+        for guess in guesses
+    ]
+    head = ["| place | value | how sure | evidence |", "|---|---|---|---|"]
+    return [f"## {title}", "\n".join([*head, *rows])]
+
+
+def _value(guess: "Guess") -> str:
+    return "left out" if guess.value is None else _code(json.dumps(guess.value, ensure_ascii=False))
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("\n", " ")
+
+
+def _paging(draft: "UrlDraft") -> Iterator[str]:
+    if draft.preview is None or draft.failure:
+        return
+    yield "## The preview of the file"
+    for one in draft.preview.resources:
+        yield f"- {one.name}: paging {one.paging.verdict}, {one.paging.evidence}"
+        for problem in one.problems:
+            yield f"- {one.name}: {problem}"

@@ -1,9 +1,10 @@
 """Which checks the table of a resource has: those that its file gives, and those that cost next to nothing.
 
-`check`, the engine and Dagster's assets all ask `checks_of`.
+`check`, the engine and Dagster's assets all ask `checks_of`. A check that a resource gives itself and can't have
+is refused, with the reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from restsource_dagster.connector.cursor_format import CursorValueError, detect_cursor_format
 from restsource_dagster.connector.model import Resource
@@ -14,8 +15,9 @@ from restsource_dagster.connector.models.checks import (
     RowsCheck,
     SchemaDriftCheck,
 )
+from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["CHECK_NAMES", "checks_of", "may_ask_table", "why_impossible"]
+__all__ = ["CHECK_NAMES", "check_table_checks", "checks_of", "may_ask_table", "why_impossible"]
 
 CHECK_NAMES = ("primary_key", "completeness", "schema_drift", "rows", "lag")
 """The checks that have a result after each load."""
@@ -89,3 +91,38 @@ def _has_time_cursor(resource: Resource) -> bool:
         return cursor.sample is None or detect_cursor_format(cursor.sample).is_time
     except CursorValueError:
         return True
+
+
+def check_table_checks(
+    merged_resources: Sequence[MergedResource], resources: Sequence[Resource]
+) -> None:
+    """Report each check that a resource gives and can't have.
+
+    Those of `resource_defaults` hold for the resources that can have them.
+    """
+    by_name = {resource.name: resource for resource in resources}
+    tables = [resource.table for resource in resources]
+    for merged in merged_resources:
+        resource, given = by_name.get(merged.name), merged.given.checks
+        if resource is None or given is None:
+            continue
+        for name in CHECK_NAMES:
+            check = getattr(given, name)
+            if isinstance(check, CheckSettings) and (found := why_impossible(resource, name)):
+                message, fix = found
+                merged.report(
+                    (*merged.at, "checks", name), message, fix=fix, code="deliberate:checks"
+                )
+        if _counts_shared_table(given.completeness, tables.count(resource.table)):
+            merged.report(
+                (*merged.at, "checks", "completeness", "counts"),
+                "Other resources load into the same table, so its rows are not those of this one",
+                fix='Write "query", or leave it out',
+                code="deliberate:checks",
+            )
+
+
+def _counts_shared_table(completeness: object, users: int) -> bool:
+    return (
+        isinstance(completeness, CompletenessCheck) and completeness.counts == "table" and users > 1
+    )

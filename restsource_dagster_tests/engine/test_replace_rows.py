@@ -9,7 +9,7 @@ from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
 
 from restsource_dagster.engine.destination import replace_rows, sql_destinations
-from restsource_dagster.engine.destination.replace_rows import can_replace_rows
+from restsource_dagster.engine.destination.sql_destinations import can_replace_rows
 from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.engine.windowed import (

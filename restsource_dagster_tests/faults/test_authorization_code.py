@@ -12,8 +12,8 @@ import pytest
 import requests
 
 from restsource_dagster.engine.errors import TokenError
-from restsource_dagster.engine.http.authorization_code import authorize
 from restsource_dagster.engine.http.token_store import RefreshingGrant
+from restsource_dagster.engine.run.first_login import authorize
 from restsource_dagster_tests.faults.http_parts import connector_of, items
 from restsource_dagster_tests.faults.secret_places import MARK
 from restsource_dagster_tests.faults.test_refresh_tokens import grant_of

@@ -1,5 +1,6 @@
 """What a template says of itself, and the inputs that files give to it."""
 
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date, timedelta
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,9 @@ from restsource_dagster.connector.models.fields import (
     refuse_type,
     refuse_value,
 )
+from restsource_dagster.connector.validation.diagnostics import Finding, quoted_list, quoted_name
 
-__all__ = ["TemplateChange", "TemplateHead", "TemplateInput", "version_number"]
+__all__ = ["TemplateHead", "TemplateInput", "version_number"]
 
 InputType = Literal["text", "number", "boolean"]
 _WARNED_BEFORE = timedelta(days=90)
@@ -70,12 +72,6 @@ class TemplateInput(FileModel):
         return f"{verb} on {end.isoformat()}", latest if self.ends[latest] > end else None
 
 
-def version_number(version: str) -> tuple[int, ...] | None:
-    """Return a version such as `2` or `2.1` as numbers, which compare as versions do; None for any other text."""
-    parts = version.split(".")
-    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None
-
-
 class TemplateChange(FileModel):
     """What a version of a template changes for tables that an earlier one has loaded."""
 
@@ -84,6 +80,14 @@ class TemplateChange(FileModel):
         default=[], description="The resources whose tables it changes. If left out, all."
     )
     change: Text = Field(description="What is different in the tables from then on.")
+
+    def is_newer(self, template: str, label: str | None) -> bool:
+        """True if the change came after the version in a label, such as `shop 2`, of this template."""
+        name, _, version = (label or "").partition(" ")
+        if name != template:
+            return False  # never loaded, or with another template, whose versions are others
+        before = version_number(version)
+        return before is None or (version_number(self.version) or ()) > before
 
 
 class TemplateHead(FileModel):
@@ -103,3 +107,34 @@ class TemplateHead(FileModel):
     inputs: dict[str, TemplateInput] = Field(
         default={}, description="The inputs by name, each used as `${input.NAME}`."
     )
+
+    def change_findings(
+        self, name: str, loaded: Mapping[str, str], resources: Collection[str]
+    ) -> Iterator[Finding]:
+        """Yield a warning for each change that the next load makes to a table of the template `name`.
+
+        `loaded` has the labels of the last loads by resource.
+        """
+        for change in self.changes:
+            concerned = [
+                one
+                for one in resources
+                if (not change.resources or one in change.resources)
+                and change.is_newer(name, loaded.get(one))
+            ]
+            if concerned:
+                before = sorted({loaded[one] for one in concerned})
+                yield Finding(
+                    "/template",
+                    f"Version {change.version} of the template {quoted_name(name)} changes what "
+                    f"{quoted_list(before, 'and')} loaded: {change.change}",
+                    fix=f"It concerns {quoted_list(concerned, 'and')}. The next load does it; to keep the tables, copy "
+                    f"the template of before to templates/{name}.json beside this file",
+                    severity="warning",
+                )
+
+
+def version_number(version: str) -> tuple[int, ...] | None:
+    """Return a version such as `2` or `2.1` as numbers, which compare as versions do; None for any other text."""
+    parts = version.split(".")
+    return tuple(map(int, parts)) if all(map(str.isdecimal, parts)) else None

@@ -248,7 +248,7 @@ def _with_rare_options(
 
         check_max_rows(merged_resources, resources, client, findings)
     if any(merged.given.checks is not None for merged in merged_resources):
-        from restsource_dagster.connector.validation.table_check_rules import check_table_checks
+        from restsource_dagster.connector.table_checks import check_table_checks
 
         check_table_checks(merged_resources, resources)
     return resources

@@ -40,11 +40,13 @@ from restsource_dagster.engine.destination.replace_parts import (
     replaced_tables,
 )
 from restsource_dagster.engine.destination.replace_rows import (
+    check_row_replacement,
+    delete_replaced_rows,
+)
+from restsource_dagster.engine.destination.sql_destinations import (
     ReplacingDestination,
     can_note_texts,
     can_replace_rows,
-    check_row_replacement,
-    delete_replaced_rows,
 )
 from restsource_dagster.engine.destination.stored_state import (
     WithdrawnSettings,

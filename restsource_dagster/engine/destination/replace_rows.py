@@ -11,7 +11,7 @@ new ones. Readers never see a part.
 
 dlt's documented way to change how a destination loads is a destination class whose `client_class`
 is a client of one's own. A destination supports row replacement if its class has the mixin
-`ReplacingDestination`, which gives its client the mixin `ReplaceRowsClient`: see sql_destinations.py.
+`ReplacingDestination` (see sql_destinations.py), whose client has the mixin `ReplaceRowsClient`.
 `check_row_replacement` asks before the load whether dlt uses them.
 
 Times are compared as times, like the rows that come from the API. If the database compares a column
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-from dlt.common.destination import AnyDestination, Destination
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
@@ -40,7 +39,7 @@ from restsource_dagster.engine.destination.removed_rows import (
     existing_tables,
     nested_condition,
 )
-from restsource_dagster.engine.destination.replace_parts import ReplacePart, ReplacePartsClient
+from restsource_dagster.engine.destination.replace_parts import ReplacePartsClient
 from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import (
     DestinationTerminalException,
@@ -60,9 +59,6 @@ from restsource_dagster.state.state_errors import LeaseLostError
 __all__ = [
     "DeletionsByTable",
     "ReplaceRowsClient",
-    "ReplacingDestination",
-    "can_note_texts",
-    "can_replace_rows",
     "check_row_replacement",
     "delete_replaced_rows",
     "deletion_statements",
@@ -283,35 +279,6 @@ class _ExchangeJob(SqlStagingCopyFollowupJob):
             *(f"DELETE FROM {name} WHERE 1=1" for name in names),  # noqa: S608 - dlt quotes it
             *super().generate_sql(table_chain, sql_client),
         ]
-
-
-class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
-    """Mixin for the destination class of such a client. Set its attributes before each load."""
-
-    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
-    part: ReplacePart | None = None
-    has_long_texts = False
-    """True if VARCHAR has no limit there, which notes beside the tables need. In Redshift it has 256 bytes."""
-    check_lease: Callable[[], None] = staticmethod(lambda: None)
-
-    def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
-        """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
-        client = super().client(schema, initial_config)
-        client.deletions, client.part = self.deletions, self.part
-        client.check_lease = self.check_lease
-        return client
-
-
-def can_replace_rows(destination: AnyDestination) -> bool:
-    """Return True if loads into the destination can replace rows in one transaction."""
-    return isinstance(destination, ReplacingDestination) and bool(
-        destination.capabilities().supports_transactions
-    )
-
-
-def can_note_texts(destination: AnyDestination) -> bool:
-    """Return True if loads can note a text of any length beside the tables that they replace rows of."""
-    return can_replace_rows(destination) and bool(getattr(destination, "has_long_texts", False))
 
 
 _CLIENT_HOOKS = (

@@ -8,19 +8,21 @@ rows: with dlt's default, readers find a table empty, and a killed run leaves it
 DuckDB and Postgres also merge exactly (see merge_sql.py), and take rows as columns.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from dlt.common.configuration import configspec
-from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
+from dlt.common.destination import AnyDestination, Destination, DestinationCapabilitiesContext
+from dlt.common.schema import Schema
 from dlt.destinations import duckdb as duckdb_destination
 from dlt.destinations import postgres as postgres_destination
 
-from restsource_dagster.engine.destination.merge_sql import ExactMergeClient
-from restsource_dagster.engine.destination.replace_rows import (
-    ReplaceRowsClient,
-    ReplacingDestination,
-)
+from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.engine.destination.merge_sql import ExactMergeClient, destination_refusals
+from restsource_dagster.engine.destination.replace_parts import ReplacePart
+from restsource_dagster.engine.destination.replace_rows import DeletionsByTable, ReplaceRowsClient
 from restsource_dagster.engine.dlt_compat import (
     DuckDbClient,
     DuckDbClientConfiguration,
@@ -30,7 +32,17 @@ from restsource_dagster.engine.dlt_compat import (
     SqlJobClientWithStagingDataset,
 )
 
-__all__ = ["DuckDBDestination", "PostgresDestination", "exact_destination", "takes_columns"]
+__all__ = [
+    "DestinationProblem",
+    "DuckDBDestination",
+    "PostgresDestination",
+    "ReplacingDestination",
+    "can_note_texts",
+    "can_replace_rows",
+    "exact_destination",
+    "find_destination_problems",
+    "takes_columns",
+]
 
 _ONE_TRANSACTION: dict[str, Any] = {
     # a replaced table and those nested in it change in one transaction ...
@@ -60,6 +72,48 @@ def exact_destination(destination: AnyDestination) -> AnyDestination:
 def takes_columns(destination: AnyDestination) -> bool:
     """Return True if parquet files of rows are its cheapest load, and lose nothing."""
     return isinstance(destination, DuckDBDestination | PostgresDestination)
+
+
+def can_replace_rows(destination: AnyDestination) -> bool:
+    """Return True if loads into the destination can replace rows in one transaction."""
+    return isinstance(destination, ReplacingDestination) and bool(
+        destination.capabilities().supports_transactions
+    )
+
+
+def can_note_texts(destination: AnyDestination) -> bool:
+    """Return True if loads can note a text of any length beside the tables that they replace rows of."""
+    return can_replace_rows(destination) and bool(getattr(destination, "has_long_texts", False))
+
+
+@dataclass(frozen=True)
+class DestinationProblem:
+    """Something that a resource asks for and its destination can't do."""
+
+    resource: Resource
+    message: str
+    severity: Literal["error", "warning"] = "error"
+
+
+def find_destination_problems(
+    destination: AnyDestination, connector: Connector
+) -> Iterator[DestinationProblem]:
+    """Yield what a run would refuse, by the rules that it calls itself."""
+    for resource in connector.resources:
+        for refusal in destination_refusals(destination, resource):
+            yield DestinationProblem(resource, refusal)
+        if (
+            resource.backfill is not None
+            and resource.disposition.value == "append"
+            and not can_replace_rows(destination)
+        ):
+            yield DestinationProblem(
+                resource,
+                "a window of its backfill replaces rows in one transaction, and "
+                f"{destination.destination_name} has none: such windows fail. With a "
+                '"primary_key" the rows are merged',
+                "warning",
+            )
 
 
 def _has_transactions(destination: AnyDestination) -> bool:
@@ -102,6 +156,23 @@ class _DuckDBConfiguration(DuckDbClientConfiguration):
 
 class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
     """dlt's DuckDB client, whose loads can replace rows."""
+
+
+class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
+    """Mixin for the destination class of such a client. Set its attributes before each load."""
+
+    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
+    part: ReplacePart | None = None
+    has_long_texts = False
+    """True if VARCHAR has no limit there, which notes beside the tables need. In Redshift it has 256 bytes."""
+    check_lease: Callable[[], None] = staticmethod(lambda: None)
+
+    def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
+        """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
+        client = super().client(schema, initial_config)
+        client.deletions, client.part = self.deletions, self.part
+        client.check_lease = self.check_lease
+        return client
 
 
 class _ResolvedOnce(ReplacingDestination):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.authoring.builder.web_guard import WebGuard, guarded_address
+from restsource_dagster.authoring.builder.web_server import WebGuard, guarded_address
 
 PORT = 8123
 TOKEN = "the-right-one"
