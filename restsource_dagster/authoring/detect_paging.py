@@ -36,6 +36,7 @@ SINGLE_PAGE = "single_page"
 _BODY_PAGE_FIELDS = split_names("page pagenumber pageno pagenum currentpage currentpagenumber")
 _ROUND_SIZES = frozenset({10, 15, 20, 25, 30, 40, 50, 60, 75, 100, 150, 200, 250, 500, 1000})
 """Page sizes that APIs have by default: a list of just so many rows is perhaps not all of them."""
+_MAX_PAGE_INFO_DEPTH = 6
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
@@ -125,7 +126,37 @@ def _cursors(
                     f"the header {name} has a cursor",
                     "possible",
                 )
+    yield from _relay(answer, asked)
     yield from _last_id(answer, listed)
+
+
+def _relay(answer: SeenAnswer, asked: Mapping[str, str]) -> Iterator[Guess]:
+    """Yield the paging of GraphQL's connections: https://relay.dev/graphql/connections.htm."""
+    found = _page_info(answer.body, ())
+    if found is None:
+        return
+    path = ".".join(found)
+    for param in asked:
+        if is_named(param, CURSOR_PARAMS):
+            yield _guess(
+                {
+                    "type": "cursor",
+                    "cursor_path": f"{path}.endCursor",
+                    "cursor_param": param,
+                    "has_more_path": f"{path}.hasNextPage",
+                },
+                f"`{path}` has the cursor of the last row, and the query takes `{param}`",
+            )
+
+
+def _page_info(body: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the path of the first object that has `endCursor` and `hasNextPage`."""
+    if not isinstance(body, Mapping) or len(path) > _MAX_PAGE_INFO_DEPTH:
+        return None
+    if isinstance(body.get("endCursor"), str) and body.get("hasNextPage") is True:
+        return path
+    inner = (_page_info(item, (*path, str(key))) for key, item in body.items())
+    return next((one for one in inner if one), None)
 
 
 def _last_id(answer: SeenAnswer, listed: Sequence[Any]) -> Iterator[Guess]:

@@ -15,11 +15,14 @@ Confidence = Literal["proved", "likely", "possible"]
 """`proved`: a second page has confirmed it. `likely`: the answers name it or show it without a second
 reading. `possible`: there are other readings; nothing is written into a file for it."""
 
-_SENT_PARAMS = ("page_param", "offset_param", "limit_param", "cursor_param", "start_param")
+_SENT_PARAMS = (
+    *("page_param", "offset_param", "limit_param", "cursor_param", "start_param"),
+    *("page_body_path", "offset_body_path", "limit_body_path", "cursor_body_path"),
+)
 
 
 def params_sent_by(value: Any) -> frozenset[str]:
-    """Return the params that a paginator or a cursor, as JSON, sends itself: `params` must not have them."""
+    """Return the params, or paths in the body, that a paginator or a cursor, as JSON, sends itself."""
     if not isinstance(value, Mapping):
         return frozenset()
     return frozenset(str(value[name]) for name in _SENT_PARAMS if value.get(name))
@@ -54,11 +57,13 @@ class SeenAnswer:
     body: Any
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    sent: Mapping[str, str] = field(default_factory=dict)
+    """Values of the request's body by name."""
 
     @cached_property
     def params(self) -> Mapping[str, str]:
-        """The params of the URL's query."""
-        return dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))
+        """The params of the URL's query, and the values of the body."""
+        return {**self.sent, **dict(parse_qsl(urlsplit(self.url).query, keep_blank_values=True))}
 
     @cached_property
     def path(self) -> tuple[str, ...]:

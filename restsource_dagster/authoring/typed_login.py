@@ -6,9 +6,17 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from restsource_dagster.authoring.importing.imported_api import EnvVariables, looks_like_secret
+from restsource_dagster.authoring.sent_body import SentBody
 from restsource_dagster.connector.validation.diagnostics import printable
 
-__all__ = ["LoginOptions", "TypedLoginError", "read_auth", "read_headers", "url_without_secrets"]
+__all__ = [
+    "LoginOptions",
+    "TypedLoginError",
+    "read_auth",
+    "read_body",
+    "read_headers",
+    "url_without_secrets",
+]
 
 _REFERENCE = "${"
 
@@ -48,6 +56,16 @@ def url_without_secrets(url: str, variables: EnvVariables) -> str:
     # references stay readable; the engine encodes what it sends
     query = urlencode(params, safe="${}:/,[]")
     return urlunsplit((parts.scheme, parts.netloc, parts.path, query, ""))
+
+
+def read_body(text: str | None, variables: EnvVariables) -> SentBody | None:
+    """Return the body of a POST; None if there is none. Raises `TypedLoginError` for what is no JSON object."""
+    if text is None or not text.strip():
+        return None
+    try:
+        return SentBody.parse(text, variables)
+    except ValueError as error:
+        raise TypedLoginError(f"write a JSON object, such as '{{}}': {error}", "--data") from None
 
 
 def _hidden(suffix: str, text: str, variables: EnvVariables) -> str:

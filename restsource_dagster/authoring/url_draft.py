@@ -18,6 +18,7 @@ from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_pagina
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer, params_sent_by
 from restsource_dagster.authoring.importing.imported_api import literal, resource_name
+from restsource_dagster.authoring.sent_body import SentBody
 from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
 from restsource_dagster.connector.models.body_format import BodyFormat
 from restsource_dagster.engine.paging.response_checks import ID_KEYS
@@ -37,6 +38,7 @@ _LINE_FORMATS = ("csv", "jsonl")
 _MAX_LINES = 1_000
 """Rows of a file that are looked at."""
 _ANSWER_CHARS = 20_000_000
+_ROW_WORDS = frozenset({"data", "nodes", "edges", "node", "items", "results"})
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _OTHER_FIRST_PAGE = "its first page is not the one that comes without a number"
 
@@ -76,17 +78,18 @@ def draft_from_url(
     login: ApiLogin,
     settings: Settings,
     environment: Mapping[str, str],
+    body: SentBody | None = None,
     limits: PreviewLimits | None = None,
     end: PreviewEnd | None = None,
 ) -> UrlDraft:
     """Ask an API and return a file of the guesses that passed. Only the host of the URL is asked.
 
     `url` is that of a list, with params that its documentation names. It holds references in place of
-    secrets.
+    secrets. With a `body` the list is asked by POST.
     """
     limits = replace(limits or PreviewLimits(), pages=2, answer_chars=_ANSWER_CHARS)
     given = {"settings": settings, "environment": environment, "limits": limits}
-    drafter = _Drafter(name, url, login, given, end or PreviewEnd())
+    drafter = _Drafter(name, url, login, given, end or PreviewEnd(), body)
     return drafter.draft()
 
 
@@ -97,6 +100,7 @@ class _Drafter:
     login: ApiLogin
     given: Mapping[str, Any]
     end: PreviewEnd
+    body: SentBody | None = None
     guesses: list[Guess] = field(default_factory=list)
     refuted: list[str] = field(default_factory=list)
     rows: Sequence[Any] = ()
@@ -123,7 +127,11 @@ class _Drafter:
     def draft(self) -> UrlDraft:
         resource: dict[str, Any] = {
             "name": _resource_name(self._path),
-            "endpoint": {"path": self._path, **({"params": self._params} if self._params else {})},
+            "endpoint": {
+                "path": self._path,
+                **({"params": self._params} if self._params else {}),
+                **(self.body.endpoint() if self.body else {}),
+            },
         }
         first = self._look(
             {**resource, "endpoint": {**resource["endpoint"], "paginator": SINGLE_PAGE}}
@@ -203,6 +211,9 @@ class _Drafter:
     def _apply_records(self, resource: dict[str, Any], records: FoundRecords) -> None:
         if records.selector is not None:
             resource["endpoint"]["data_selector"] = records.selector
+            # all queries of GraphQL have one URL, so the rows have the name
+            if self.body is not None and self.body.query is not None:
+                resource["name"] = _name_of_selector(records.selector) or resource["name"]
         if records.steps:
             resource["processing_steps"] = [dict(step) for step in records.steps]
 
@@ -220,9 +231,8 @@ class _Drafter:
                 )
             )
             return None
-        asked = replace(answer, url=self.url)
-        for guess in guess_paginators(asked, records.listed)[:_MAX_TRIES]:
-            for value in _readings(guess.value):
+        for guess in guess_paginators(self._asked(answer), records.listed)[:_MAX_TRIES]:
+            for value in self._readings(guess.value):
                 if self.end.reason is not None:
                     return None
                 tried = self._with_paginator(resource, value)
@@ -231,6 +241,7 @@ class _Drafter:
                 if reason is None and seen is not None:
                     resource.clear()
                     resource.update(tried)
+                    self.body = _body_beside(self.body, value) if self.body else None
                     self.guesses.append(_confirmed(guess, value, seen))
                     return seen
                 self.refuted.append(f"paginator {json.dumps(value)} ({guess.evidence}): {reason}")
@@ -243,10 +254,26 @@ class _Drafter:
         found = self._look(resource).resources
         return next((one for one in found if one.name == resource["name"]), None)
 
+    def _asked(self, answer: SeenAnswer) -> SeenAnswer:
+        """Return the answer with what was asked: the URL as it was given, and the values of the body."""
+        return replace(answer, url=self.url, sent=self.body.params if self.body else {})
+
+    def _readings(self, value: Any) -> Iterator[Any]:
+        """Yield a paginator as the request can have it, and for page numbers the other number of the first page."""
+        made = self.body.paginator(value) if self.body else value
+        if made is None:
+            return
+        yield made
+        if isinstance(made, Mapping) and made.get("type") == "page_number":
+            yield {**made, "base_page": 1 - made["base_page"]}
+
     def _with_paginator(self, resource: Mapping[str, Any], value: Any) -> dict[str, Any]:
         endpoint = dict(resource["endpoint"])
         endpoint["paginator"] = value
-        _leave_out_params(endpoint, params_sent_by(value))
+        if self.body is not None:
+            endpoint.update(_body_beside(self.body, value).endpoint())
+        else:
+            _leave_out_params(endpoint, params_sent_by(value))
         return {**resource, "endpoint": endpoint}
 
     def _apply_fields(
@@ -258,7 +285,7 @@ class _Drafter:
     ) -> None:
         rows, pages = rows_seen(seen, records)
         self.rows = rows
-        asked = replace(answer, url=self.url)
+        asked = self._asked(answer)
         if key := guess_primary_key(rows, resource["name"], pages=pages):
             self.guesses.append(key)
             if key.confidence != "possible":
@@ -305,7 +332,12 @@ class _Drafter:
     def _apply_cursor(self, resource: dict[str, Any], cursor: Mapping[str, Any]) -> None:
         endpoint = resource["endpoint"]
         endpoint["incremental"] = dict(cursor)
-        _leave_out_params(endpoint, params_sent_by(cursor))
+        param = cursor.get("start_param")
+        if self.body is not None and param is not None and param in self.body.places:
+            del endpoint["incremental"]["start_param"]
+            endpoint.update(self.body.with_cursor(param).endpoint())
+        else:
+            _leave_out_params(endpoint, params_sent_by(cursor))
 
     def _add_parent(self, resource: dict[str, Any]) -> Preview | None:
         """Read the parent that the path names from its own list; return the preview if that works."""
@@ -384,6 +416,11 @@ class _Drafter:
         return found
 
 
+def _body_beside(body: SentBody, paginator: Any) -> SentBody:
+    """Return the body without what the paginator sends itself."""
+    return body.without({path.rpartition(".")[2] for path in params_sent_by(paginator)})
+
+
 def _leave_out_params(endpoint: dict[str, Any], names: Collection[str]) -> None:
     params = {key: text for key, text in endpoint.pop("params", {}).items() if key not in names}
     if params:
@@ -418,9 +455,8 @@ def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
     if last is None:
         return None, problems[0] if problems else "no answer came"
     if last.status == _METHOD_NOT_ALLOWED and problems:
-        # only lists that GET asks for are drafted
-        curl = "a list that is asked for by POST is imported from its cURL command: `restsource import curl`"
-        return None, f"{problems[0]}. It was asked by GET; {curl}"
+        post = "for a list that is asked by POST give its body with --data, such as --data '{}'"
+        return None, f"{problems[0]}. It was asked by GET; {post}"
     try:
         body = json.loads(last.answer)
     except ValueError:
@@ -449,13 +485,6 @@ def _content_type(request: PreviewedRequest) -> str:
     # names of headers have no case
     headers = {name.lower(): value for name, value in request.answer_headers.items()}
     return headers.get("content-type", "")
-
-
-def _readings(value: Any) -> Iterator[Any]:
-    """Yield a paginator, and for page numbers the other number of the first page."""
-    yield value
-    if isinstance(value, Mapping) and value.get("type") == "page_number":
-        yield {**value, "base_page": 1 - value["base_page"]}
 
 
 def _refutation(seen: PreviewedResource | None, records: FoundRecords, value: Any) -> str | None:
@@ -519,6 +548,12 @@ def _confirmed(guess: Guess, value: Any, seen: PreviewedResource) -> Guess:
             guess, confidence="likely", evidence=f"{guess.evidence}: {seen.paging.evidence}"
         )
     return Guess(guess.place, value, f"{guess.evidence}; {seen.paging.evidence}", "proved")
+
+
+def _name_of_selector(selector: str) -> str | None:
+    """Return the last word of a path to the rows that is no word for rows: `orders` of `data.orders.nodes`."""
+    words = [word for word in re.findall(r"\w+", selector) if word not in _ROW_WORDS]
+    return resource_name(words[-1]) if words else None
 
 
 def _resource_name(path: str) -> str:

@@ -177,6 +177,9 @@ class McpTools:
         self,
         name: NewName,
         url: Annotated[str, Field(max_length=5_000, description="The URL of a list.")],
+        data: Annotated[
+            Short, Field(description="The JSON body of a list that is asked by POST, as a text.")
+        ] = "",
         bearer: Annotated[Short, Field(description="A reference, such as ${SHOP_TOKEN}.")] = "",
         basic: Annotated[Short, Field(description="USER:${NAME}")] = "",
         api_key: Annotated[
@@ -189,7 +192,7 @@ class McpTools:
         Only the host of the URL is asked. Nothing is saved.
         """
         login = {"bearer": bearer, "basic": basic, "api_key": api_key, "headers": headers}
-        return await self._call("detect", {"name": name, "url": url, **login}, 240)
+        return await self._call("detect", {"name": name, "url": url, "data": data, **login}, 240)
 
     async def import_source(
         self,

@@ -32,6 +32,7 @@ from restsource_dagster.authoring.typed_login import (
     LoginOptions,
     TypedLoginError,
     read_auth,
+    read_body,
     read_headers,
     url_without_secrets,
 )
@@ -183,6 +184,7 @@ class Tools:
         self,
         name: str,
         url: str,
+        data: str | None = None,
         bearer: str | None = None,
         basic: str | None = None,
         api_key: str | None = None,
@@ -196,18 +198,21 @@ class Tools:
         login = LoginOptions(bearer, basic, api_key, tuple(headers))
         asked = url_without_secrets(url, variables)
         block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
+        body = read_body(data, variables)
         if variables.values():
             names = ", ".join(f"${{{each}}}" for each in variables.values())
             raise McpToolError(f"Write {names} in place of a secret; a person writes it into .env")
         if "${" in urlsplit(asked).netloc:
             raise McpToolError("Write the URL's host as it is")
-        references = find_references([asked, dict(block.auth or {}), dict(block.headers)])
+        sent = body.endpoint() if body else {}
+        references = find_references([asked, dict(block.auth or {}), dict(block.headers), sent])
         environment = self.access.check_url(asked, references)
         limits = PreviewLimits(seconds=_PREVIEW_SECONDS)
         draft = draft_from_url(
             name,
             asked,
             login=block,
+            body=body,
             settings=self.settings,
             environment=environment,
             limits=limits,

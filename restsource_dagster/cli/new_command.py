@@ -19,6 +19,7 @@ from restsource_dagster.cli.options import (
     BasicOption,
     BearerOption,
     ConfigsOption,
+    DataOption,
     HeaderOption,
     InputOption,
     JsonOption,
@@ -45,6 +46,7 @@ __all__ = ["new"]
 def new(
     name: NewNameArgument = None,
     url: UrlOption = None,
+    data: DataOption = None,
     bearer: BearerOption = None,
     basic: BasicOption = None,
     api_key: ApiKeyOption = None,
@@ -59,8 +61,8 @@ def new(
 
     With --url it asks the API and writes what a second page and a preview have confirmed: where the rows are,
     the paging, the key, the cursor, a parent in the path. What was seen, how sure each guess is, and what did
-    not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked, by GET; answers in CSV and
-    JSON Lines are read as one file.
+    not pass, stand in `.restsource/reports/NAME.md`. Only the host of the URL is asked: by GET, or with --data by
+    POST. Answers in CSV and JSON Lines are read as one file.
 
     With --template it asks for the inputs that --input leaves out, and whether to preview the new file; without
     a terminal it prints the command for that. Without either it asks, step by step.
@@ -84,9 +86,11 @@ def new(
         raise typer.BadParameter(
             "a login is for --url; a template has inputs", param_hint="--input"
         )
+    if data is not None and url is None:
+        raise typer.BadParameter("a body is for --url", param_hint="--data")
     path = _free_path(settings.configs, name)
     if url is not None:
-        write_from_url(name, path, url, login, settings, as_json=as_json)
+        write_from_url(name, path, url, login, settings, data=data, as_json=as_json)
     elif template is not None:
         _write_from_template(name, path, template, inputs or [], resources, as_json=as_json)
 

@@ -18,6 +18,7 @@ from restsource_dagster.authoring.typed_login import (
     LoginOptions,
     TypedLoginError,
     read_auth,
+    read_body,
     read_headers,
     url_without_secrets,
 )
@@ -38,6 +39,7 @@ from restsource_dagster.settings import Settings, make_private_folder, read_envi
 
 if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.guesses import Guess
+    from restsource_dagster.authoring.sent_body import SentBody
     from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft
 
 __all__ = ["draft_as_dict", "write_from_url"]
@@ -46,10 +48,18 @@ _REPORTS = "reports"
 
 
 def write_from_url(
-    name: str, path: Path, url: str, login: LoginOptions, settings: Settings, *, as_json: bool
+    name: str,
+    path: Path,
+    url: str,
+    login: LoginOptions,
+    settings: Settings,
+    *,
+    data: str | None,
+    as_json: bool,
 ) -> None:
     """Ask the API, write the file, its report and the lines of `.env`, and print what was found.
 
+    `data` is the body of a POST as it was typed.
     Nothing is written if nothing could be guessed. Raises `typer.Exit` then, and if the preview of the file
     has a problem.
     """
@@ -61,12 +71,13 @@ def write_from_url(
     try:
         asked = url_without_secrets(url, variables)
         block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
+        body = read_body(data, variables)
     except TypedLoginError as error:
         raise typer.BadParameter(str(error), param_hint=error.option) from None
     environment = read_environment()
-    _ask_missing(asked, block, variables, environment)
+    _ask_missing(asked, block, body, variables, environment)
     known = {**environment, **{key: text for key, text in variables.values().items() if text}}
-    draft, interrupted = _ask_api(name, asked, block, settings, known)
+    draft, interrupted = _ask_api(name, asked, block, body, settings, known)
     if draft.failure is not None or interrupted:
         print_notice(printable(f"Nothing is written: {draft.failure or 'it was stopped'}"))
         if as_json:
@@ -85,7 +96,12 @@ def write_from_url(
 
 
 def _ask_api(
-    name: str, url: str, login: "ApiLogin", settings: Settings, environment: Mapping[str, str]
+    name: str,
+    url: str,
+    login: "ApiLogin",
+    body: "SentBody | None",
+    settings: Settings,
+    environment: Mapping[str, str],
 ) -> "tuple[UrlDraft, bool]":
     with stdout_to_stderr():
         from restsource_dagster.authoring.url_draft import draft_from_url
@@ -96,16 +112,27 @@ def _ask_api(
             print_notice(f"Asking {printable(urlsplit(url).netloc)} ...")
         with stopping_at_interrupt(end):
             draft = draft_from_url(
-                name, url, login=login, settings=settings, environment=environment, end=end
+                name,
+                url,
+                login=login,
+                body=body,
+                settings=settings,
+                environment=environment,
+                end=end,
             )
     return draft, end.reason == INTERRUPTED
 
 
 def _ask_missing(
-    url: str, login: "ApiLogin", variables: EnvVariables, environment: Mapping[str, str]
+    url: str,
+    login: "ApiLogin",
+    body: "SentBody | None",
+    variables: EnvVariables,
+    environment: Mapping[str, str],
 ) -> None:
     """Note the variables that have no value; ask for them on a terminal."""
-    named = find_references([url, dict(login.auth or {}), dict(login.headers)])
+    sent = body.endpoint() if body else {}
+    named = find_references([url, dict(login.auth or {}), dict(login.headers), sent])
     for reference in sorted(named):
         # another place than a variable, or a default
         if not reference.isidentifier() or variables.values().get(reference):

@@ -15,6 +15,7 @@ __all__ = [
     "BuilderPortOption",
     "CallsOption",
     "ConfigsOption",
+    "DataOption",
     "DryRunOption",
     "EnvOption",
     "ExcludeOption",
@@ -108,6 +109,14 @@ UrlOption = Annotated[
         metavar="URL",
         text="The URL of a list that the API answers, with params that its documentation names. The API is "
         "asked, and the file is guessed from its answers.",
+    ),
+]
+DataOption = Annotated[
+    str | None,
+    _option(
+        "--data",
+        metavar="JSON",
+        text="With --url: the body of a list that is asked by POST, such as '{\"page\": 1}' or a GraphQL query.",
     ),
 ]
 BearerOption = Annotated[

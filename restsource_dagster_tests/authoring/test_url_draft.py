@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from restsource_dagster.authoring.importing.imported_api import EnvVariables
+from restsource_dagster.authoring.sent_body import SentBody
 from restsource_dagster.authoring.url_draft import ApiLogin, UrlDraft, draft_from_url
 from restsource_dagster.connector.loader import load_text
 from restsource_dagster_tests.making import make_settings
@@ -35,6 +37,7 @@ def draft(api: ApiServer, path: str, tmp_path: Path, **given: Any) -> UrlDraft:
         "shop",
         f"{api.url}{path}",
         login=given.pop("login", ApiLogin()),
+        body=given.pop("body", None),
         settings=make_settings(tmp_path),
         environment=given,
     )
@@ -242,7 +245,7 @@ def test_nothing_is_guessed_from_an_error_or_an_empty_answer(
     assert "no such shop" in str(made.failure)
     assert "401" in str(draft(api, "/denied", tmp_path).failure)
     assert '"format": "xml"' in str(draft(api, "/text", tmp_path).failure)
-    assert "`restsource import curl`" in str(draft(api, "/search", tmp_path).failure)
+    assert "give its body with --data" in str(draft(api, "/search", tmp_path).failure)
     api.answers["/empty"] = {"data": []}
     made = draft(api, "/empty", tmp_path)
     assert made.failure is None
@@ -271,6 +274,82 @@ def test_files_of_lines_become_rows(api: ApiServer, tmp_path: Path) -> None:
     assert made.preview.resources[0].rows_read == 29
     assert only(draft(api, "/v1/lines", tmp_path))["endpoint"]["response"] == {"format": "jsonl"}
     assert draft(api, "/v1/none", tmp_path).failure is not None
+
+
+def posted(text: str) -> dict[str, Any]:
+    """The argument of a draft that asks by POST."""
+    return {"body": SentBody.parse(text, EnvVariables("shop"))}
+
+
+def test_a_list_that_is_asked_by_post_is_paged_in_its_body(api: ApiServer, tmp_path: Path) -> None:
+    """The page stands inside of an object, and the filter becomes the cursor."""
+
+    def answer(seen: Seen) -> Any:
+        if seen.method != "POST":
+            return Answer({"message": "use POST"}, status=405)
+        sent = json.loads(seen.body)
+        rows = [row for row in ROWS if row["updated_at"] >= sent["updated_since"]]
+        page = sent["paging"]["page"]
+        return {"items": rows[(page - 1) * 10 : page * 10], "pages": -(-len(rows) // 10)}
+
+    api.answers["/v1/things/search"] = answer
+    sent = {"updated_since": "2024-01-01", "text": "{all}", "paging": {"page": 1, "size": 10}}
+    made = draft(api, "/v1/things/search", tmp_path, **posted(json.dumps(sent)))
+    assert made.failure is None
+    endpoint = only(made)["endpoint"]
+    assert endpoint["method"] == "POST"
+    assert endpoint["json"] == {
+        "updated_since": "{incremental.start_value}",
+        "text": "{{all}}",
+        "paging": {"size": 10},
+    }
+    assert endpoint["paginator"]["page_body_path"] == "paging.page"
+    assert endpoint["incremental"]["cursor_path"] == "updated_at"
+    assert made.preview is not None
+    assert made.preview.is_fine, made.preview.as_dict()
+
+
+QUERY = "query ($first: Int, $after: String) { things { nodes { id name } pageInfo { endCursor hasNextPage } } }"
+
+
+def test_a_graphql_query_is_paged_by_its_variable(api: ApiServer, tmp_path: Path) -> None:
+    def answer(seen: Seen) -> Any:
+        sent = json.loads(seen.body)
+        assert sent["query"] == QUERY
+        first = int(sent["variables"].get("after") or 0)
+        rows = part(first)
+        info = {"endCursor": str(first + 10), "hasNextPage": first + 10 < len(ROWS)}
+        return {"data": {"things": {"nodes": rows, "pageInfo": info}}}
+
+    api.answers["/graphql"] = answer
+    made = draft(api, "/graphql", tmp_path, **posted(json.dumps({"query": QUERY})))
+    assert made.failure is None
+    resource = only(made)
+    assert resource["name"] == "things"
+    assert resource["primary_key"] == "id"
+    assert resource["endpoint"] == {
+        "path": "graphql",
+        "graphql": {"query": QUERY, "variables": {"first": None, "after": None}},
+        "data_selector": "data.things.nodes",
+        "paginator": {
+            "type": "cursor",
+            "cursor_path": "data.things.pageInfo.endCursor",
+            "cursor_body_path": "variables.after",
+            "has_more_path": "data.things.pageInfo.hasNextPage",
+        },
+    }
+    assert made.preview is not None
+    assert made.preview.is_fine
+
+
+def test_secrets_of_a_body_become_references() -> None:
+    variables = EnvVariables("shop")
+    made = SentBody.parse('{"api_token": "s3cret-value-of-it", "q": "x"}', variables)
+    assert made.endpoint()["json"] == {"api_token": "${SHOP_API_TOKEN}", "q": "x"}
+    assert variables.values() == {"SHOP_API_TOKEN": "s3cret-value-of-it"}
+    for text in ("[]", "{", '{"query": "{a}", "variables": []}', '{"a":' * 30 + "1" + "}" * 30):
+        with pytest.raises(ValueError, match=r".+"):
+            SentBody.parse(text, variables)
 
 
 def test_a_page_param_that_is_ignored_is_not_written(api: ApiServer, tmp_path: Path) -> None:

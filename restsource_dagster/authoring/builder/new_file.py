@@ -17,10 +17,12 @@ from restsource_dagster.authoring.importing.import_source import (
 )
 from restsource_dagster.authoring.importing.imported_api import EnvVariables
 from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
+from restsource_dagster.authoring.sent_body import SentBody
 from restsource_dagster.authoring.template_draft import template_file, typed_input
 from restsource_dagster.authoring.typed_login import (
     LoginOptions,
     read_auth,
+    read_body,
     read_headers,
     url_without_secrets,
 )
@@ -99,8 +101,10 @@ class UrlAttempt:
     _thread: threading.Thread | None = None
 
     @classmethod
-    def start(cls, open_files: OpenFiles, name: str, url: str, login: LoginOptions) -> "UrlAttempt":
-        """Begin to ask the API, only the host of the URL.
+    def start(
+        cls, open_files: OpenFiles, name: str, url: str, login: LoginOptions, data: str = ""
+    ) -> "UrlAttempt":
+        """Begin to ask the API, only the host of the URL; by POST if there is a body (`data`).
 
         Raises `NameTakenError`, and `TypedLoginError` for a URL or a login that is written wrongly.
         """
@@ -108,8 +112,9 @@ class UrlAttempt:
         variables = EnvVariables(name)
         asked = url_without_secrets(url, variables)
         block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
+        body = read_body(data, variables)
         made = cls(open_files, name, _variables=variables)
-        made._thread = threading.Thread(target=made._ask, args=(asked, block), daemon=True)
+        made._thread = threading.Thread(target=made._ask, args=(asked, block, body), daemon=True)
         made._thread.start()
         return made
 
@@ -127,13 +132,14 @@ class UrlAttempt:
         if self._thread is not None:
             self._thread.join(seconds)
 
-    def _ask(self, url: str, login: ApiLogin) -> None:
+    def _ask(self, url: str, login: ApiLogin, body: SentBody | None) -> None:
         known = {key: text for key, text in self._variables.values().items() if text}
         try:
             draft = draft_from_url(
                 self.name,
                 url,
                 login=login,
+                body=body,
                 settings=self.open_files.settings,
                 environment={**self.open_files.environment(), **known},
                 end=self._end,

@@ -94,6 +94,7 @@ class NewFilePane:
         ).classes("muted small")
         name = _field("Name of the connector", "such as shop")
         url = _field("URL", "https://api.example.com/v1/orders?updated_since=2026-01-01")
+        data = _field("Body in JSON, if the list is asked by POST", '{"page": 1}')
         with ui.row().classes("full-width no-wrap items-center"):
             kind = ui.select(_LOGINS, value="none", label="Login").props("dense outlined")
             kind.style("width: 230px")
@@ -110,7 +111,11 @@ class NewFilePane:
             self._say("")
             try:
                 self._attempt = UrlAttempt.start(
-                    self._open_files, (name.value or "").strip(), (url.value or "").strip(), login
+                    self._open_files,
+                    (name.value or "").strip(),
+                    (url.value or "").strip(),
+                    login,
+                    data.value or "",
                 )
             except _WRONG as error:
                 self._say(_sentence(error))
