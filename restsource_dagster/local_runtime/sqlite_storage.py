@@ -121,13 +121,23 @@ class OpenSqliteFiles:
 
     @contextmanager
     def use(self, name: str) -> Iterator[Connection]:
-        """A connection in a transaction, which is committed at the end."""
-        file = self._acquire(name)
-        try:
-            with file.engine.connect() as connection, connection.begin():
-                yield connection
-        finally:
-            file.lock.release()
+        """A connection in a transaction, which is committed at the end.
+
+        The lock is held by `with` alone: an interrupt between taking it and a `try` would leave it
+        locked, and the thread would wait for itself when it reports that it was interrupted.
+        """
+        while True:
+            file = self._find(name)
+            with file.lock:
+                # While this thread waited for the file, another may have closed it.
+                with self._lock:
+                    is_current = self._files.get(name) is file
+                if is_current and self._exists(name):
+                    with file.engine.connect() as connection, connection.begin():
+                        yield connection
+                    return
+            if is_current:  # removed from the disk: what is written to the open file is lost
+                self._drop(name, file)
 
     def close(self) -> None:
         """Close all files. A file opens again at its next use."""
@@ -138,24 +148,13 @@ class OpenSqliteFiles:
             with file.lock:
                 file.engine.dispose()
 
-    def _acquire(self, name: str) -> _OpenFile:
-        """Return the file, open and locked for this thread."""
-        while True:
-            with self._lock:
-                file = self._files.get(name)
-                if file is not None:
-                    self._files.move_to_end(name)
-            if file is None:
-                file = self._add(name)
-            file.lock.acquire()
-            # While this thread waited for the file, another may have closed it.
-            with self._lock:
-                is_current = self._files.get(name) is file
-            if is_current and self._exists(name):
-                return file
-            file.lock.release()
-            if is_current:  # removed from the disk: what is written to the open file is lost
-                self._drop(name, file)
+    def _find(self, name: str) -> _OpenFile:
+        """Return the file, open; another thread may use it."""
+        with self._lock:
+            file = self._files.get(name)
+            if file is not None:
+                self._files.move_to_end(name)
+        return self._add(name) if file is None else file
 
     def _add(self, name: str) -> _OpenFile:
         # Opened without the lock: creating a file takes long, and other files are used meanwhile.
@@ -166,8 +165,8 @@ class OpenSqliteFiles:
         if file.engine is not engine:  # another thread was quicker
             engine.dispose()
         for one in unused:
-            one.engine.dispose()
-            one.lock.release()
+            with one.lock:
+                one.engine.dispose()
         return file
 
     def _drop(self, name: str, file: _OpenFile) -> None:
@@ -178,14 +177,12 @@ class OpenSqliteFiles:
             file.engine.dispose()
 
     def _remove_unused(self) -> list[_OpenFile]:
-        """Remove the files beyond the limit that no thread uses now. Return them locked."""
-        unused = []
-        for name in list(self._files)[: max(len(self._files) - self._limit, 0)]:
-            file = self._files[name]
-            if file.lock.acquire(blocking=False):
-                del self._files[name]
-                unused.append(file)
-        return unused
+        """Remove and return the files beyond the limit that no thread uses now.
+
+        A thread that takes the lock of one later sees that the file is no longer the current one.
+        """
+        names = list(self._files)[: max(len(self._files) - self._limit, 0)]
+        return [self._files.pop(name) for name in names if not self._files[name].lock.locked()]
 
 
 class OpenEventLog(SqliteEventLogStorage):

@@ -3,10 +3,15 @@
 Only a running op imports this module, because it imports dlt.
 """
 
+import signal
+import sys
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 import dagster as dg
 from dlt.common.pipeline import LoadInfo
@@ -51,7 +56,10 @@ __all__ = [
     "read_assets_materialized_before",
     "summarize_failures",
     "tag_run",
+    "until_interrupted",
 ]
+
+Item = TypeVar("Item")
 
 _TAG_RESUME_RETRY = "dagster/is_resume_retry"
 
@@ -137,7 +145,17 @@ def execute_load_request(
     request: LoadRequest,
     runs: RunSettings,
 ) -> Iterator[Outcome]:
-    """Load what is requested and yield an outcome for each resource."""
+    """Load what is requested and yield an outcome for each resource. An interrupt ends it for sure."""
+    return until_interrupted(_load_request(context, connector, resources, request, runs))
+
+
+def _load_request(
+    context: dg.AssetExecutionContext,
+    connector: Connector,
+    resources: Collection[str],
+    request: LoadRequest,
+    runs: RunSettings,
+) -> Iterator[Outcome]:
     observer = RunLogObserver(context.log, runs.observer)
     if request.windows:
         yield from _load_windows(context, connector, request, runs, observer)
@@ -176,6 +194,60 @@ def _load_windows(
             environment=read_environment(),
             observer=observer,
         )
+
+
+_INTERRUPT_AGAIN_SECONDS = 5.0
+
+
+def until_interrupted(
+    items: Iterator[Item], *, again_seconds: float = _INTERRUPT_AGAIN_SECONDS
+) -> Iterator[Item]:
+    """Yield the items of an iterator whose code may swallow an interrupt.
+
+    Dagster interrupts an op by an exception, wherever its main thread is. DuckDB turns this into an
+    error of the statement that it executes, and dlt ignores some errors; the run would go on as if
+    nobody had stopped it. So the interrupt is raised again, after the item or every few seconds.
+    """
+    while True:
+        with _interrupts_repeated(again_seconds):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+@contextmanager
+def _interrupts_repeated(again_seconds: float) -> Iterator[None]:
+    """Repeat an interrupt until its exception has left the block."""
+    raise_interrupt = signal.getsignal(signal.SIGINT)
+    # Python allows signal handlers in the main thread only, and Windows has no timer for signals.
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not callable(raise_interrupt) or sys.platform == "win32":
+        yield
+        return
+    is_interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+        signal.setitimer(signal.ITIMER_REAL, again_seconds)
+        raise_interrupt(number, frame)
+
+    # Ctrl-C; what orchestrators send, which Dagster handles like Ctrl-C; the timer's
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {number: signal.signal(number, interrupt) for number in signals}
+    try:
+        yield
+    except Exception:
+        if not is_interrupted:
+            raise
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if is_interrupted:
+        raise_interrupt(signal.SIGINT, None)
 
 
 def materialize_connector(

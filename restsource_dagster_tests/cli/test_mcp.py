@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,9 @@ def test_an_assistant_writes_a_file_and_runs_it(api: ApiServer, project: Path) -
             saved = await call(client, "save", name="shop", text=text)
             assert Path(saved["path"]).read_text() == text
 
-    anyio.run(work)
+    # in a thread: a browser of another test may have a loop in this one
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(anyio.run, work).result()
     made = ask("run", write=True, name="shop")
     assert made["resources"][0]["rows_loaded"] == 6
     assert "There is no connector" in ask("run", write=True, name="shops")

@@ -83,10 +83,11 @@ def test_each_page_retry_and_hop_is_signed_anew(
     )
     rows = {name: outcome.rows_loaded for name, outcome in outcomes.items()}
     assert rows == {"pages": 4, "moved": 1, "search": 1, "odd": 1}
-    # four pages, one of them twice; the redirect and where it leads to; two more
-    assert len(gate.accepted) == 9
+    # four pages, one of them twice; the redirect and where it leads to; two more. A page that was read ahead
+    # of the refused one may be asked for again.
+    assert len(gate.accepted) in {9, 10}
     if kind != "aws_sigv4":  # which has the second in it, and no nonce
-        assert len(set(gate.accepted)) == 9
+        assert len(set(gate.accepted)) == len(gate.accepted)
 
 
 @pytest.mark.parametrize("kind", KINDS)

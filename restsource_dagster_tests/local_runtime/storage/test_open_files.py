@@ -7,10 +7,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from queue import Queue
+from typing import NoReturn
 
 import dagster as dg
 import pytest
 from dagster._core.events.log import EventLogEntry
+from sqlalchemy import Connection, Engine
 
 from restsource_dagster.local_runtime.sqlite_storage import OpenSqliteFiles, open_engine
 from restsource_dagster_tests.local_runtime.storage.homes import (
@@ -154,3 +156,32 @@ def test_no_more_than_so_many_files_stay_open(tmp_path: Path) -> None:
     with files.use("a.db") as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM t").scalar() == 2
     files.close()
+
+
+def test_a_file_whose_use_was_interrupted_can_be_used_to_report_it(tmp_path: Path) -> None:
+    uses = iter(["to prepare", "interrupted in the file system"])
+
+    def exists(_name: str) -> bool:
+        if next(uses, None) == "interrupted in the file system":
+            raise KeyboardInterrupt
+        return True
+
+    def open_file(name: str) -> Engine:
+        return open_engine(f"sqlite:///{tmp_path / name}", each_commit_on_disk=True)
+
+    def insert_interrupted(connection: Connection) -> NoReturn:
+        connection.exec_driver_sql("INSERT INTO t VALUES (1)")
+        raise KeyboardInterrupt
+
+    files = OpenSqliteFiles(open_file, exists, limit=2)
+    with files.use("a.db") as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    # the exceptions stay, and with them what their tracebacks hold, while the file is used again
+    with pytest.raises(KeyboardInterrupt) as in_file_system, files.use("a.db"):
+        pass
+    with pytest.raises(KeyboardInterrupt) as in_transaction, files.use("a.db") as connection:
+        insert_interrupted(connection)
+    with files.use("a.db") as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM t").scalar() == 0
+    files.close()
+    del in_file_system, in_transaction
