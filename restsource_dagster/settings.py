@@ -8,9 +8,8 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "make_private_folder", "read_environment"]
+__all__ = ["Settings", "read_environment"]
 
-_PRIVATE_FOLDER_MODE = 0o700
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -96,14 +95,6 @@ class Settings(BaseSettings):
         """The folder of the state if no database has it."""
         value = self.state.get_secret_value()
         return Path(value) if value and self.state_url is None else self.state_dir
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder that only this user can open; one that exists is left as it is.
-
-    Raises `OSError`.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=_PRIVATE_FOLDER_MODE)
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:

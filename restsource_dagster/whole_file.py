@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_file_whole"]
+__all__ = ["create_file_atomically", "write_file_whole"]
 
 
 def write_file_whole(path: Path, content: bytes, mode: int | None = None) -> None:
@@ -38,3 +38,33 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def create_file_atomically(path: Path, content: bytes) -> bool:
+    """Create a file with its content, unless it exists. Its folder is created, too.
+
+    A hard link to a complete file either creates the name or fails: no reader sees half of it, and of
+    several processes exactly one wins. Return False if the file system has no hard links, as some network
+    and shared folders. Raises `OSError` if the folder can't be written.
+    """
+    # In the same folder, because a hard link can't cross file systems.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            # A temporary file is private; the daemon may run as another user.
+            os.fchmod(file.fileno(), 0o644)
+        return _link_unless_exists(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _link_unless_exists(source: str, path: Path) -> bool:
+    try:
+        os.link(source, path)
+    except FileExistsError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -31,7 +31,7 @@ from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_lines, 
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.connector.validation.diagnostics import json_pointer, printable
 
-__all__ = ["import_as_dict", "import_connector"]
+__all__ = ["import_connector"]
 
 _STDOUT = Path("-")
 _SHOWN_PATHS = 10
@@ -75,7 +75,7 @@ def import_connector(
     variables = result.draft.variables.values()
     missing = add_to_env(variables) if env else list(variables)
     if as_json:
-        print_json(import_as_dict(path, result, missing))
+        print_json(result.as_dict(path, missing))
     elif path == _STDOUT:
         for line in _report_lines(path, result, missing):
             print_notice(line)
@@ -118,23 +118,6 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         print_notice(f"{printable(str(path))} can't be written: {error.strerror}.")
         raise typer.Exit(EXIT_FAILED) from None
-
-
-def import_as_dict(path: Path, result: ImportResult, missing: Sequence[str]) -> dict[str, object]:
-    """Return the file, what became of the source and the variables without a value as JSON values."""
-    fates = [fate.as_dict() for fate in result.fates]
-    return {
-        "path": str(path),
-        "kind": result.kind,
-        "name": result.draft.name,
-        "file": result.draft.value,
-        "missing": list(missing),
-        "problems": [finding.at(path, 1, 1).as_dict() for finding in result.findings],
-        **{
-            state: [fate for fate in fates if fate["state"] == state]
-            for state in ("mapped", "guessed", "suggested", "not_mapped")
-        },
-    }
 
 
 def _report_lines(path: Path, result: ImportResult, missing: Sequence[str]) -> Iterator[str]:

@@ -38,7 +38,6 @@ from restsource_dagster.authoring.typed_login import (
 )
 from restsource_dagster.cli.app import main
 from restsource_dagster.cli.common import find_resources, read_settings
-from restsource_dagster.cli.import_command import import_as_dict
 from restsource_dagster.cli.new_from_url import draft_as_dict
 from restsource_dagster.cli.output import EXIT_FAILED, stdout_to_stderr
 from restsource_dagster.connector.env_references import MissingReferencesError, find_references
@@ -234,9 +233,7 @@ class Tools:
         except SourceError as error:
             raise McpToolError(f"Nothing is imported: {error}") from None
         # the values of secrets in the source are nowhere in it
-        return import_as_dict(
-            Path(f"{made.draft.name}.json"), made, list(made.draft.variables.values())
-        )
+        return made.as_dict(Path(f"{made.draft.name}.json"), list(made.draft.variables.values()))
 
     def run(self, name: str, resources: Sequence[str] = ()) -> Any:
         """Run a saved connector."""

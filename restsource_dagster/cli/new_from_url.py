@@ -35,7 +35,8 @@ from restsource_dagster.cli.output import (
 from restsource_dagster.cli.preview_command import INTERRUPTED, stopping_at_interrupt
 from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.validation.diagnostics import printable
-from restsource_dagster.settings import Settings, make_private_folder, read_environment
+from restsource_dagster.settings import Settings, read_environment
+from restsource_dagster.state.store import make_private_folder
 
 if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.guesses import Guess

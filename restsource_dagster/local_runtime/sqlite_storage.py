@@ -45,7 +45,7 @@ from restsource_dagster.local_runtime.dagster_internals import (
     schedules_directory,
 )
 from restsource_dagster.orchestration.instance import instance_lock
-from restsource_dagster.state.folder import create_file_atomically
+from restsource_dagster.whole_file import create_file_atomically
 
 __all__ = [
     "LightInstance",

@@ -25,10 +25,16 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.cipher import TextCipher
-from restsource_dagster.state.folder import FileLease, FolderStore
 from restsource_dagster.state.request_table import RequestRows
 from restsource_dagster.state.state_errors import LeaseLostError, StateError
-from restsource_dagster.state.store import Lease, LeaseKind, StateKind, StoredText
+from restsource_dagster.state.store import (
+    FileLease,
+    FolderStore,
+    Lease,
+    LeaseKind,
+    StateKind,
+    StoredText,
+)
 
 __all__ = ["DatabaseLease", "DatabaseStore", "open_database"]
 

@@ -21,7 +21,7 @@ from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenSto
 from restsource_dagster.engine.preview.preview_run import preview
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 from restsource_dagster_tests.faults.http_parts import (
     At,
     connector_of,

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restsource_dagster.orchestration.state_files import CreationTimes
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 from restsource_dagster_tests.orchestration.sensor_cases import connector
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
@@ -150,7 +150,7 @@ import sys
 from pathlib import Path
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster.orchestration.state_files import CreationTimes
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 
 file = {"schedule": {"mode": "hours"}, "client": {"base_url": "http://x/"}, "resources": ["orders"]}
 names = [f"api_{number}" for number in range(200)]

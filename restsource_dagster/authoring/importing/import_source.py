@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from restsource_dagster.authoring.importing.connector_draft import (
@@ -58,6 +59,22 @@ class ImportResult:
     def fates(self) -> tuple[Fate, ...]:
         """What became of each piece of the source."""
         return self.draft.ledger.fates
+
+    def as_dict(self, path: Path, missing: Sequence[str]) -> dict[str, object]:
+        """Return the file at `path`, what became of the source and the variables without a value as JSON values."""
+        fates = [fate.as_dict() for fate in self.fates]
+        return {
+            "path": str(path),
+            "kind": self.kind,
+            "name": self.draft.name,
+            "file": self.draft.value,
+            "missing": list(missing),
+            "problems": [finding.at(path, 1, 1).as_dict() for finding in self.findings],
+            **{
+                state: [fate for fate in fates if fate["state"] == state]
+                for state in ("mapped", "guessed", "suggested", "not_mapped")
+            },
+        }
 
 
 def import_source(

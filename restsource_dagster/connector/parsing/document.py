@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from restsource_dagster.connector.parsing.json_parser import parse_json
-from restsource_dagster.connector.parsing.limits import MAX_BYTES, empty_file
-from restsource_dagster.connector.parsing.source_map import (
+from restsource_dagster.connector.parsing.parsed_text import (
+    MAX_BYTES,
     LocatedFinding,
     ParsedText,
     SourceNode,
     TextLines,
+    empty_file,
 )
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 

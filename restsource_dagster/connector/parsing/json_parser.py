@@ -13,10 +13,14 @@ from enum import Enum
 from itertools import islice
 from typing import Any, NoReturn
 
-from restsource_dagster.connector.parsing.limits import (
+from restsource_dagster.connector.parsing.parsed_text import (
     MAX_DEPTH,
     MAX_MISTAKES,
     MAX_VALUES,
+    LocatedFinding,
+    ParsedText,
+    SourceNode,
+    TextLines,
     has_lone_surrogate,
     lone_surrogate,
     no_such_number,
@@ -28,12 +32,6 @@ from restsource_dagster.connector.parsing.limits import (
     replace_surrogates,
     too_deep,
     too_many_values,
-)
-from restsource_dagster.connector.parsing.source_map import (
-    LocatedFinding,
-    ParsedText,
-    SourceNode,
-    TextLines,
 )
 from restsource_dagster.connector.validation.diagnostics import Finding
 

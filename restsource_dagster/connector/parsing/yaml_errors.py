@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from restsource_dagster.connector.parsing.source_map import LocatedFinding
+from restsource_dagster.connector.parsing.parsed_text import LocatedFinding
 from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     may_be_secret,

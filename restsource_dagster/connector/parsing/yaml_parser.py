@@ -13,10 +13,14 @@ from typing import Any, NoReturn
 
 import yaml
 
-from restsource_dagster.connector.parsing.limits import (
+from restsource_dagster.connector.parsing.parsed_text import (
     MAX_DEPTH,
     MAX_MISTAKES,
     MAX_VALUES,
+    LocatedFinding,
+    ParsedText,
+    SourceNode,
+    TextLines,
     empty_file,
     has_lone_surrogate,
     lone_surrogate,
@@ -29,12 +33,6 @@ from restsource_dagster.connector.parsing.limits import (
     replace_surrogates,
     too_deep,
     too_many_values,
-)
-from restsource_dagster.connector.parsing.source_map import (
-    LocatedFinding,
-    ParsedText,
-    SourceNode,
-    TextLines,
 )
 from restsource_dagster.connector.parsing.yaml_errors import yaml_syntax_error
 from restsource_dagster.connector.validation.diagnostics import Finding

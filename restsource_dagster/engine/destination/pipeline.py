@@ -57,14 +57,12 @@ from restsource_dagster.engine.destination.stored_state import (
     remove_outdated_states,
     withdraw_settings,
 )
-from restsource_dagster.engine.destination.table_facts import (
-    TableFacts,
-    TableQuestions,
-    read_table_facts,
-)
 from restsource_dagster.engine.destination.tables import (
     SqlClient,
+    TableFacts,
+    TableQuestions,
     read_row_count,
+    read_table_facts,
 )
 from restsource_dagster.engine.destination.warehouse import Warehouse
 from restsource_dagster.engine.dlt_compat import (

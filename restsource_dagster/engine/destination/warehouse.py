@@ -31,7 +31,8 @@ from restsource_dagster.engine.destination.sql_destinations import (
 )
 from restsource_dagster.engine.dlt_compat import UnknownDestinationModule
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
-from restsource_dagster.settings import Settings, make_private_folder
+from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import make_private_folder
 
 __all__ = [
     "DATABASE_NAME",

@@ -35,7 +35,7 @@ from restsource_dagster.engine.preview.preview_limits import PreviewLimits, Prev
 from restsource_dagster.engine.preview.previewed import PagingVerdict, PreviewedPaging
 from restsource_dagster.engine.run_progress import Progress
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 
 __all__ = ["PreviewEndpoints", "SeenPages"]
 

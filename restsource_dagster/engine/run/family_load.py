@@ -29,8 +29,7 @@ from restsource_dagster.engine.destination.pipeline import (
     LoadSummary,
     PipelineManager,
 )
-from restsource_dagster.engine.destination.table_facts import TableQuestions
-from restsource_dagster.engine.destination.tables import read_table_snapshots
+from restsource_dagster.engine.destination.tables import TableQuestions, read_table_snapshots
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.errors import (
     IngestError,

@@ -20,7 +20,7 @@ from dlt.common.schema import Schema
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine import dlt_compat
 from restsource_dagster.engine.destination.sql_destinations import can_replace_rows
-from restsource_dagster.engine.destination.table_facts import table_questions
+from restsource_dagster.engine.destination.tables import table_questions
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.cursor_overrides import (
     AppliedOverrides,

@@ -20,9 +20,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from restsource_dagster.connector.model import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
 from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
-from restsource_dagster.engine.destination.table_facts import TableFacts
 from restsource_dagster.engine.destination.tables import (
     LoadedColumn,
+    TableFacts,
     TableSnapshots,
     describe_schema_changes,
     read_loaded_columns,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restsource_dagster.engine.errors import ConnectorBusyError
-from restsource_dagster.settings import Settings, make_private_folder
-from restsource_dagster.state.store import Lease, open_state
+from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import Lease, make_private_folder, open_state
 
 __all__ = ["Workspace", "connector_workspace"]
 

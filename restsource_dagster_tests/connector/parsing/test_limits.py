@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from restsource_dagster.connector.parsing.document import read_document
-from restsource_dagster.connector.parsing.limits import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES
+from restsource_dagster.connector.parsing.parsed_text import MAX_BYTES, MAX_DEPTH, MAX_MISTAKES
 from restsource_dagster_tests.connector.parsing.reading import only, problems, value
 
 

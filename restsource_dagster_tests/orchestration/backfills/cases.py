@@ -21,7 +21,7 @@ from restsource_dagster.orchestration.backfills.backfill_status import build_bac
 from restsource_dagster.orchestration.names import TAG_WINDOW
 from restsource_dagster.orchestration.run_config import RunSettings
 from restsource_dagster.orchestration.state_files import LiveStarts
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 from restsource_dagster_tests.making import make_connector, make_settings
 
 __all__ = ["CREATED", "Location", "orders"]

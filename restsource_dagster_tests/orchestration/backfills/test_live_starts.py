@@ -15,7 +15,7 @@ from restsource_dagster.orchestration.backfills.backfill_plan import (
     build_backfill_plans,
 )
 from restsource_dagster.orchestration.state_files import LiveStarts
-from restsource_dagster.state.folder import FolderStore
+from restsource_dagster.state.store import FolderStore
 from restsource_dagster_tests.making import make_connector
 from restsource_dagster_tests.orchestration.backfills.cases import orders
 
