@@ -36,7 +36,7 @@ class GitHub:
     """The server's truth, by the name of the list and the key of the record."""
 
     def __init__(self, api: Api, seed: int) -> None:
-        self._random = Random(seed)
+        self.random = Random(seed)
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._next_id = 1
         self.lists: dict[str, Records] = {name: {} for name in TABLES.values()}
@@ -72,16 +72,16 @@ class GitHub:
         """Create, change and delete records; deletions only where GitHub tells of them by a list."""
         for _ in range(changes):
             # several records may have one moment, as those of a push do
-            self._now += timedelta(seconds=self._random.choice([0, 1, 60]))
-            name = self._random.choice(list(self.lists))
+            self._now += timedelta(seconds=self.random.choice([0, 1, 60]))
+            name = self.random.choice(list(self.lists))
             records = self.lists[name]
-            kind = self._random.random()
+            kind = self.random.random()
             if records and kind < 0.3:
-                key = self._random.choice(list(records))
+                key = self.random.choice(list(records))
                 if name != "commits":  # a commit never changes
                     records[key] = {**records[key], "body": self._text(), **self._touched(name)}
             elif records and kind < 0.4 and name in ("releases", "labels", "milestones"):
-                del records[self._random.choice(list(records))]
+                del records[self.random.choice(list(records))]
             else:
                 self._create(name)
 
@@ -103,7 +103,7 @@ class GitHub:
         return self._now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _text(self) -> str:
-        return f"text {self._random.randrange(1_000_000)}"
+        return f"text {self.random.randrange(1_000_000)}"
 
     def _lister(self, name: str) -> Callable[[Seen], Answer]:
         def answer(seen: Seen) -> Answer:

@@ -9,7 +9,7 @@ than the day's tokens until midnight, and who goes on asking is locked out.
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -31,6 +31,15 @@ _FIELDS = {
     "product_fields": "productFields",
     "activity_fields": "activityFields",
 }
+_PARTS = (
+    ("deals", "deal_products", "deal_participants", "archived_deals", "deal_fields"),
+    (
+        *("persons", "organizations", "leads", "archived_leads"),
+        *("deal_fields", "person_fields", "organization_fields"),
+    ),
+    ("products", "activities", "notes", "files", "pipelines", "stages", "users"),
+)
+"""The resources that histories load, one part for each seed."""
 _PAGE = 7
 """The most that the server puts into a page, so that small histories have several."""
 _PATIENCE = 10
@@ -43,8 +52,10 @@ _PARAMS = frozenset(
 class Pipedrive:
     """The server's truth, by the id of the record."""
 
-    def __init__(self, api: Api, seed: int) -> None:
-        self._random, self._api = Random(seed), api
+    def __init__(self, api: Api, seed: int, resources: Sequence[str] = ()) -> None:
+        """`resources` are those of the file; others for each seed if left out, as all of them take long."""
+        self.random, self._api = Random(seed), api
+        self._resources = resources or _PARTS[seed % len(_PARTS)]
         self._now = datetime(2026, 1, 1, tzinfo=UTC)
         self._next_id = 1
         self.deals: dict[int, Record] = {}
@@ -78,12 +89,13 @@ class Pipedrive:
             },
             "client": {"base_url": self._api.url},
             "schedule": {"mode": "manual"},
+            "resources": self._resources,
         }
 
     @property
     def columns(self) -> Mapping[str, str]:
         """The columns of each table that show whether a row is there and new."""
-        return {
+        columns = {
             "deals": "id, title, custom_fields__region, custom_fields__region_bbbbbbbb",
             "deal_products": "id, deal_id, quantity",
             "deal_participants": "id, _deals_id",
@@ -92,12 +104,17 @@ class Pipedrive:
             "leads": "id, name, region",
             "deal_fields": "field_code, field_name",
         }
+        return {
+            name: text
+            for name, text in columns.items()
+            if name in self._resources or "*" in self._resources
+        }
 
     def expected(self) -> Tables:
         """The rows of each table."""
         living = {key: one for key, one in self.deals.items() if one["status"] != "deleted"}
         custom = ("persons", "organizations")
-        return {
+        rows: dict[str, list[tuple[Any, ...]]] = {
             "deals": [
                 (key, one["title"], *one["custom_fields"].values()) for key, one in living.items()
             ],
@@ -123,18 +140,19 @@ class Pipedrive:
             "leads": [(key, one["name"], one[REGION]) for key, one in self.lists["leads"].items()],
             "deal_fields": [("title", "Title"), *self.labels.items()],
         }
+        return {name: rows[name] for name in self.columns}
 
     def change(self, changes: int) -> None:
         """Create, change, delete, restore, archive and merge records."""
         for _ in range(changes):
             # several records may have one moment, as those of an import do
-            self._now += timedelta(seconds=self._random.choice([0, 0, 1, 60]))
-            change = self._random.choice([self._change_deal, self._change_deal, self._change_list])
+            self._now += timedelta(seconds=self.random.choice([0, 0, 1, 60]))
+            change = self.random.choice([self._change_deal, self._change_deal, self._change_list])
             change()
 
     def _change_deal(self) -> None:
-        key = self._random.choice([*self.deals, self._new_deal()])
-        deal, kind = self.deals[key], self._random.random()
+        key = self.random.choice([*self.deals, self._new_deal()])
+        deal, kind = self.deals[key], self.random.random()
         if deal["status"] == "deleted":
             deal["status"] = "open"
         elif deal["is_archived"] or (kind < 0.1 and key not in self._had_children):
@@ -154,7 +172,7 @@ class Pipedrive:
 
     def _merge_into(self, key: int) -> None:
         """Another deal becomes a part of this one: it is deleted, and its products move."""
-        other = self._random.choice(list(self.deals))
+        other = self.random.choice(list(self.deals))
         if (
             other == key
             or self.deals[other]["status"] == "deleted"
@@ -190,17 +208,17 @@ class Pipedrive:
     def _detach(self, deal: int) -> None:
         for rows in (self.products[deal], self.participants[deal]):
             if rows:
-                del rows[self._random.choice(list(rows))]
+                del rows[self.random.choice(list(rows))]
 
     def _touch(self, deal: int) -> None:
         self.deals[deal]["update_time"] = self._now.strftime("%Y-%m-%dT%H:%M:%SZ")
         self.deals[deal]["is_deleted"] = self.deals[deal]["status"] == "deleted"
 
     def _change_list(self) -> None:
-        name = self._random.choice(LISTS)
+        name = self.random.choice(LISTS)
         records = self.lists[name]
-        if records and self._random.random() < 0.4:
-            del records[self._random.choice(list(records))]
+        if records and self.random.random() < 0.4:
+            del records[self.random.choice(list(records))]
         else:
             self._create(name)
 
@@ -222,7 +240,7 @@ class Pipedrive:
         return self._next_id
 
     def _text(self) -> str:
-        return f"text {self._random.randrange(1_000_000)}"
+        return f"text {self.random.randrange(1_000_000)}"
 
     def _serve(self) -> None:
         answers = self._api.answers

@@ -76,7 +76,7 @@ class Shopify:
         chosen = _PARTS[seed % len(_PARTS)]
         self._families = families or chosen
         self._page = page
-        self._random, self._api = Random(seed), api
+        self.random, self._api = Random(seed), api
         self._now, self._next_id = _START, 100
         self.records: dict[str, dict[str, Record]] = {name: {} for name in _KINDS}
         self.items: dict[str, Record] = {}
@@ -283,10 +283,10 @@ class Shopify:
             self._change_something()
 
     def _change_something(self) -> None:
-        self.wait(self._random.choice([0, 0, 1, 5]))
-        dice = self._random.random()
+        self.wait(self.random.choice([0, 0, 1, 5]))
+        dice = self.random.random()
         if dice < 0.75:
-            self._change_record(self._random.choice([*_KINDS, "orders", "products"]))
+            self._change_record(self.random.choice([*_KINDS, "orders", "products"]))
         elif dice < 0.9:
             self._change_level()
         else:
@@ -308,11 +308,11 @@ class Shopify:
 
     def _change_record(self, name: str) -> None:
         table = self.records[name]
-        dice = self._random.random()
+        dice = self.random.random()
         if table and dice < 0.15:
-            self.delete(name, self._random.choice(list(table)))
+            self.delete(name, self.random.choice(list(table)))
         elif table and dice < 0.6:
-            self._touch(name, table[self._random.choice(list(table))])
+            self._touch(name, table[self.random.choice(list(table))])
         else:
             self.add(name)
 
@@ -385,7 +385,7 @@ class Shopify:
             one["members"].clear()
             one["members"].update(
                 dict.fromkeys(
-                    self._random.sample(products, self._random.randrange(len(products) + 1))
+                    self.random.sample(products, self.random.randrange(len(products) + 1))
                 )
             )
 
@@ -393,13 +393,13 @@ class Shopify:
         self, children: dict[str, Record], kind: str, field: str, *, most: int
     ) -> None:
         for key in list(children):
-            if self._random.random() < 0.3:
+            if self.random.random() < 0.3:
                 del children[key]
-        for _ in range(self._random.randrange(most + 1)):
+        for _ in range(self.random.randrange(most + 1)):
             key = self._gid(kind)
             children[key] = {"__typename": kind, "id": key}
         for one in children.values():
-            number = self._random.randrange(1000)
+            number = self.random.randrange(1000)
             one[field] = number if field == "quantity" else str(number)
 
     def _change_variants(self, product: Record) -> None:
@@ -427,42 +427,42 @@ class Shopify:
             ("fulfillments", "Fulfillment"),
             ("transactions", "OrderTransaction"),
         ):
-            if self._random.random() < 0.4:
+            if self.random.random() < 0.4:
                 key = self._gid(kind)
                 money[field].append({"__typename": kind, "id": key, "status": "SUCCESS"})
                 self._add_money_lines(field, money[field][-1])
         for one in money["fulfillments"]:
             self.fulfillments[one["id"]] = one
-            if self._random.random() < 0.2:
+            if self.random.random() < 0.2:
                 one["status"] = "CANCELLED"
 
     def _add_money_lines(self, field: str, one: Record) -> None:
         """Add the lines of a refund or a fulfillment, which never change."""
         lines = {}
-        for _ in range(self._random.randrange(12)):
+        for _ in range(self.random.randrange(12)):
             key = self._gid("Line")
-            lines[key] = {"id": key, "quantity": self._random.randrange(9)}
+            lines[key] = {"id": key, "quantity": self.random.randrange(9)}
         one["told"] = [(key, one["id"], line["quantity"]) for key, line in lines.items()]
         name = "refundLineItems" if field == "refunds" else "fulfillmentLineItems"
         one[name] = self._rows_of(lines)
 
     def _change_level(self) -> None:
         if self.levels:
-            level = self.levels[self._random.choice(list(self.levels))]
-            level |= {"updatedAt": self._stamp, "isActive": self._random.random() < 0.8}
+            level = self.levels[self.random.choice(list(self.levels))]
+            level |= {"updatedAt": self._stamp, "isActive": self.random.random() < 0.8}
         if self.items:
-            self.items[self._random.choice(list(self.items))]["updatedAt"] = self._stamp
+            self.items[self.random.choice(list(self.items))]["updatedAt"] = self._stamp
 
     def _change_other(self) -> None:
-        kind = self._random.choice(["discount", "metafield", "location"])
+        kind = self.random.choice(["discount", "metafield", "location"])
         if kind == "location":
-            name = f"Berlin {self._random.randrange(1000)}"
-            self._random.choice(list(self.locations.values()))["name"] = name
+            name = f"Berlin {self.random.randrange(1000)}"
+            self.random.choice(list(self.locations.values()))["name"] = name
         elif kind == "metafield":
             self._change_children(self.shop_metafields, "Metafield", "value", most=2)
         else:
-            if self.discounts and self._random.random() < 0.3:
-                del self.discounts[self._random.choice(list(self.discounts))]
+            if self.discounts and self.random.random() < 0.3:
+                del self.discounts[self.random.choice(list(self.discounts))]
             key = self._gid("DiscountNode")
             node = {"__typename": "DiscountCodeBasic", "title": f"Code {self._next_id}"}
             self.discounts[key] = {"id": key, "discount": node}

@@ -9,9 +9,10 @@ from restsource_dagster_tests.templates.gallery import GALLERY
 from restsource_dagster_tests.templates.github import GitHub
 from restsource_dagster_tests.templates.histories import (
     HISTORIES,
+    SEEDS,
     Nurseries,
     World,
-    check_history,
+    check_histories,
 )
 from restsource_dagster_tests.templates.pipedrive import Pipedrive
 from restsource_dagster_tests.templates.shopify import Shopify
@@ -30,9 +31,9 @@ def nurseries() -> Iterator[Nurseries]:
         yield ready
 
 
-@pytest.mark.parametrize("seed", range(HISTORIES))
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("world", WORLDS)
 def test_the_tables_are_those_of_the_api_after_each_run_of_a_random_history(
     tmp_path: Path, nurseries: Nurseries, world: type[World], seed: int
 ) -> None:
-    check_history(world, tmp_path, nurseries, seed)
+    check_histories(world, tmp_path, nurseries, seed)

@@ -21,7 +21,7 @@ def connector_of(world: Pipedrive, settings: Settings) -> Connector:
 
 
 def test_tables_are_those_of_the_api_after_each_run(api: ApiServer, settings: Settings) -> None:
-    world = Pipedrive(api, 0)
+    world = Pipedrive(api, 0, resources=["*"])
     connector = connector_of(world, settings)
     for changes in (40, 30, 0):
         world.change(changes)
@@ -44,7 +44,7 @@ def test_tables_are_those_of_the_api_after_each_run(api: ApiServer, settings: Se
 def test_a_run_without_tokens_asks_no_further_and_the_next_day_loads_all(
     api: ApiServer, settings: Settings
 ) -> None:
-    world = Pipedrive(api, 1)
+    world = Pipedrive(api, 1, resources=["*"])
     connector = connector_of(world, settings)
     world.change(80)
     # a list that never had a row has no table

@@ -27,6 +27,11 @@ LISTS = (
     "views",
     "brands",
 )
+_PARTS = (
+    ("tickets", "ticket_comments", "ticket_events"),
+    ("ticket_metric_events", "users", "organizations", *LISTS),
+)
+"""The resources that histories load, one part for each seed."""
 _PAGE = 7
 """The most that the server puts into a page, so that small histories have several."""
 _LOGIN = "Basic " + b64encode(b"ann@acme.example/token:t0ken").decode()
@@ -37,7 +42,8 @@ class Zendesk:
     """The server's truth, by the id of the record."""
 
     def __init__(self, api: Api, seed: int) -> None:
-        self._random = Random(seed)
+        self.random = Random(seed)
+        self._resources = _PARTS[seed % len(_PARTS)]
         self._next_id = 1
         self.now = START + 3600
         self.tickets: dict[int, Record] = {}
@@ -84,12 +90,13 @@ class Zendesk:
             },
             "client": {"base_url": f"{self._api.url}/api/v2"},
             "schedule": {"mode": "manual"},
+            "resources": self._resources,
         }
 
     @property
     def columns(self) -> Mapping[str, str]:
         """The columns of each table that show whether a row is there and new."""
-        return {
+        columns = {
             "tickets": "id, subject",
             "ticket_comments": "id, body",
             "ticket_events": "id, ticket_id",
@@ -98,12 +105,13 @@ class Zendesk:
             "organizations": "id, name",
             **dict.fromkeys(LISTS, "id, title"),
         }
+        return {name: columns[name] for name in self._resources}
 
     def expected(self) -> Tables:
         """The rows of each table."""
         living = {key: one for key, one in self.tickets.items() if one["status"] != "deleted"}
         named = ("users", "organizations")
-        return {
+        rows: dict[str, list[tuple[Any, ...]]] = {
             "tickets": [(key, one["subject"]) for key, one in living.items()],
             "ticket_comments": [
                 (one["id"], one["body"]) for key in living for one in self.comments[key]
@@ -121,6 +129,7 @@ class Zendesk:
                 for table in LISTS
             },
         }
+        return {name: rows[name] for name in self._resources}
 
     @property
     def child_events(self) -> dict[int, int]:
@@ -134,24 +143,24 @@ class Zendesk:
     def change(self, changes: int) -> None:
         """Create, change and delete records; then more than a minute passes."""
         for _ in range(changes):
-            self.now += self._random.choice([0, 0, 1, 5])
-            self._random.choice(
+            self.now += self.random.choice([0, 0, 1, 5])
+            self.random.choice(
                 [self._change_ticket, self._change_ticket, self._change_other, self._change_list]
             )()
         self.now += 120
 
     def _change_ticket(self) -> None:
         living = [key for key, ticket in self.tickets.items() if ticket["status"] != "deleted"]
-        kind = self._random.random()
+        kind = self.random.random()
         deleted = [key for key in self.tickets if key not in living]
         if living and kind < 0.15:
-            self._touch_ticket(self._random.choice(living), "deleted")
+            self._touch_ticket(self.random.choice(living), "deleted")
         elif deleted and kind < 0.2:
-            self._touch_ticket(self._random.choice(deleted), "open")
+            self._touch_ticket(self.random.choice(deleted), "open")
         elif living and kind < 0.6:
-            key = self._random.choice(living)
+            key = self.random.choice(living)
             self.comments[key].append({"id": self._new_id(), "body": self._text()})
-            self._touch_ticket(key, self._random.choice(["open", "solved", "closed"]))
+            self._touch_ticket(key, self.random.choice(["open", "solved", "closed"]))
         else:
             key = self._new_id()
             self.comments[key] = [{"id": self._new_id(), "body": self._text()}]
@@ -174,14 +183,14 @@ class Zendesk:
         self.metric_events[metric] = {"id": metric, "ticket_id": key, "changed": self.now}
 
     def _change_other(self) -> None:
-        records = self._random.choice([self.users, self.organizations])
-        key = self._random.choice([*records, self._new_id()])
+        records = self.random.choice([self.users, self.organizations])
+        key = self.random.choice([*records, self._new_id()])
         records[key] = {"id": key, "name": self._text(), "changed": self.now}
 
     def _change_list(self) -> None:
-        records = self.lists[self._random.choice(LISTS)]
-        if records and self._random.random() < 0.3:
-            del records[self._random.choice(list(records))]
+        records = self.lists[self.random.choice(LISTS)]
+        if records and self.random.random() < 0.3:
+            del records[self.random.choice(list(records))]
         key = self._new_id()
         records[key] = {"id": key, "title": self._text()}
 
@@ -190,7 +199,7 @@ class Zendesk:
         return self._next_id
 
     def _text(self) -> str:
-        return f"text {self._random.randrange(1_000_000)}"
+        return f"text {self.random.randrange(1_000_000)}"
 
     def _allowed(self, answer: Callable[[Seen], Answer]) -> Callable[[Seen], Answer]:
         def checked(seen: Seen) -> Answer:
