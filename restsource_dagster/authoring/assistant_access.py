@@ -15,11 +15,16 @@ from urllib.parse import urlsplit
 from restsource_dagster.connector.env_references import (
     MissingReferencesError,
     default_of,
+    find_references,
     read_references,
 )
 from restsource_dagster.connector.loader import load_folder
 from restsource_dagster.connector.model import Connector
-from restsource_dagster.engine.http.origins import Origin
+from restsource_dagster.connector.models.auth import LoginAuth
+from restsource_dagster.connector.models.connector_file import Client
+from restsource_dagster.connector.models.endpoint import Endpoint
+from restsource_dagster.connector.models.oauth_logins import OAuthLogin
+from restsource_dagster.engine.http.origins import Origin, has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
 from restsource_dagster.engine.preview.preview_limits import urls_of
 
@@ -37,12 +42,21 @@ class AccessRefusedError(Exception):
 
 @dataclass(frozen=True)
 class _Allowance:
-    """References that may be sent to each of some origins."""
+    """The references that may be sent to each origin."""
 
-    origins: frozenset[str]
-    references: frozenset[str]
+    sent: Mapping[str, frozenset[str]]
     connector: Connector | None = None
     """The saved file that allows it; None for a person who started the server."""
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins that may be asked."""
+        return frozenset(self.sent)
+
+    @property
+    def references(self) -> frozenset[str]:
+        """All references that it names."""
+        return frozenset().union(*self.sent.values())
 
     def names(self, connector: Connector) -> bool:
         """True for the saved file of this name."""
@@ -65,7 +79,7 @@ def parse_allowance(text: str) -> _Allowance:
         raise ValueError("write HOST, or NAME@HOST, such as SHOP_TOKEN@api.example.com")
     if at_sign and not _VARIABLE.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a variable")
-    return _Allowance(frozenset({str(Origin.of(url))}), frozenset({name} if name else ()))
+    return _Allowance({str(Origin.of(url)): frozenset({name} if name else ())})
 
 
 @dataclass
@@ -96,13 +110,14 @@ class AssistantAccess:
             resolved = connector.resolved(values)
         except MissingReferencesError:
             # without a value it can't be run either, so it allows no more than what it says plainly
-            return _Allowance(_origins_of(connector), frozenset(), connector)
+            plain = dict.fromkeys(_origins_of(connector), frozenset[str]())
+            return _Allowance(plain, connector)
         self.redactor.add_secrets(*find_secrets(connector, resolved, values))
-        return _Allowance(_origins_of(resolved), connector.references, connector)
+        return _Allowance(_sent_by(connector, resolved), connector)
 
     def check_url(self, url: str, references: Iterable[str]) -> Mapping[str, str]:
         """Return the variables that may be sent to a URL. Raises `AccessRefusedError`."""
-        return self._check({str(Origin.of(url))}, references)
+        return self._check({str(Origin.of(url)): frozenset(references)})
 
     def check_connector(self, connector: Connector) -> Mapping[str, str]:
         """Return the variables that a connector may send. Raises `AccessRefusedError`.
@@ -115,10 +130,10 @@ class AssistantAccess:
             if _variable(reference) not in known:
                 raise AccessRefusedError(_refused_reference(reference, "any host"))
         values = read_references(connector.references, self.environment, _look_up)
-        origins = _origins_of(connector.resolved(values))
-        self._check_name(connector, origins)
+        sent = _sent_by(connector, connector.resolved(values))
+        self._check_name(connector, frozenset(sent))
         self._check_listed(connector)
-        return self._check(origins, connector.references)
+        return self._check(sent)
 
     def _check_listed(self, connector: Connector) -> None:
         """Refuse hosts to which links may lead if no saved file lists them. They get no credentials."""
@@ -132,20 +147,19 @@ class AssistantAccess:
                     f"No saved file asks {host}. A person can allow it: start the server with --allow {host}"
                 )
 
-    def _check(self, origins: Iterable[str], references: Iterable[str]) -> Mapping[str, str]:
-        references = frozenset(references)
-        for origin in sorted(origins):
-            given = [each for each in self._allowances if origin in each.origins]
+    def _check(self, sent: Mapping[str, frozenset[str]]) -> Mapping[str, str]:
+        for origin, references in sorted(sent.items()):
+            given = [each.sent[origin] for each in self._allowances if origin in each.sent]
             if not given:
                 host = origin.removeprefix("https://")
                 raise AccessRefusedError(
                     f"No saved file asks {origin}. A person can allow it: start the server with --allow {host}"
                 )
-            known = _variables(name for each in given for name in each.references)
+            known = _variables(name for each in given for name in each)
             for reference in sorted(references):
                 if _variable(reference) not in known:
                     raise AccessRefusedError(_refused_reference(reference, origin))
-        names = {_variable(reference) for reference in references}
+        names = {_variable(each) for references in sent.values() for each in references}
         return {name: text for name, text in self.environment.items() if name in names}
 
     def _check_name(self, connector: Connector, origins: frozenset[str]) -> None:
@@ -164,6 +178,44 @@ class AssistantAccess:
 
 def _origins_of(connector: Connector) -> frozenset[str]:
     return frozenset(str(Origin.of(url)) for url in urls_of(connector))
+
+
+def _sent_by(connector: Connector, resolved: Connector) -> Mapping[str, frozenset[str]]:
+    """Return the references that a file sends to each origin that it names.
+
+    An endpoint at another origin than `base_url` gets nothing of the client, and what OAuth logins have goes to
+    where tokens are issued. `resolved` is the file with its values: URLs may have references, too.
+    """
+    base = str(Origin.of(resolved.client.base_url))
+    sent = {origin: set[str]() for origin in _origins_of(resolved)}
+    client = connector.client
+    sent[base] |= _without_auth(client)
+    _add_auth(sent, base, client.auth, resolved.client.auth)
+    for one, known in zip(connector.resources, resolved.resources, strict=True):
+        is_foreign = has_foreign_origin(resolved.client.base_url, known.endpoint.path)
+        endpoint, to = one.endpoint, base
+        if is_foreign:
+            endpoint, to = one.foreign_endpoint or one.endpoint, str(Origin.of(known.endpoint.path))
+        sent[to] |= _without_auth(endpoint)
+        _add_auth(sent, to, endpoint.auth, known.endpoint.auth)
+    # what is sent nowhere, such as the key of a hash, is seen in rows of the API
+    sent[base] |= connector.references - frozenset[str]().union(*sent.values())
+    return {origin: frozenset(references) for origin, references in sent.items()}
+
+
+def _without_auth(holder: Client | Endpoint) -> frozenset[str]:
+    """Return the references of all fields but the login."""
+    names = type(holder).model_fields.keys() - {"auth"}
+    return find_references([getattr(holder, name) for name in names])
+
+
+def _add_auth(sent: Mapping[str, set[str]], origin: str, auth: Any, resolved: Any) -> None:
+    """Add the references of a login to where it sends them: OAuth's go to the issuer of tokens alone."""
+    if isinstance(resolved, OAuthLogin) and resolved.access_token_url:
+        origin = str(Origin.of(resolved.access_token_url))
+    elif isinstance(resolved, LoginAuth) and "://" in resolved.path:
+        origin = str(Origin.of(resolved.path))
+    sent[origin].update(find_references(auth) if auth is not None else ())
 
 
 def _look_up(key: str) -> str | None:

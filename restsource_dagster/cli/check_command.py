@@ -1,15 +1,21 @@
 """`restsource check`: reports every problem of every file."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
+from restsource_dagster.authoring.used_template import (
+    FindTemplate,
+    UsedTemplate,
+    find_valid_template,
+    used_template,
+)
 from restsource_dagster.cli.common import read_settings
 from restsource_dagster.cli.options import (
     ConfigsOption,
@@ -36,9 +42,6 @@ from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.validation.diagnostics import Problem, printable
 from restsource_dagster.connector.validation.input_checks import without_literal_secrets
 from restsource_dagster.settings import Settings
-
-if TYPE_CHECKING:
-    from restsource_dagster.connector.templates import Template
 
 __all__ = ["check"]
 
@@ -142,7 +145,7 @@ class _CheckedFile:
     problems: tuple[Problem, ...]
     expanded: Mapping[str, Any] | None
     resources: tuple[_CheckedResource, ...]
-    template: "_UsedTemplate | None" = None
+    template: UsedTemplate | None = None
 
     @property
     def is_broken(self) -> bool:
@@ -150,22 +153,11 @@ class _CheckedFile:
         return self.connector is None or any(one.severity == "error" for one in self.problems)
 
 
-@dataclass(frozen=True)
-class _UsedTemplate:
-    """A template whose versions have changed tables, and what is known of its loads."""
-
-    label: str
-    loaded: Mapping[str, str]
-    """Template and version of the last load by resource, as noted in the state."""
-    unknown: str = ""
-    """Why nothing is known of loads; empty if something is."""
-
-
 def _check_paths(
     paths: Sequence[Path], configs: Path | None, destination: _Destination, *, with_resources: bool
 ) -> tuple[_CheckedFile, ...]:
     # a folder may have hundreds of files with one template
-    find = cache(_find_template)
+    find = cache(find_valid_template)
     # By path, so that a file that is named twice counts once.
     checked = {
         file.path: _checked(file, destination, find, with_resources=with_resources)
@@ -174,14 +166,11 @@ def _check_paths(
     return tuple(checked[path] for path in sorted(checked))
 
 
-FindTemplate = Callable[[str, Path], "Template | None"]
-
-
 def _checked(
     file: LoadedFile, destination: _Destination, find: FindTemplate, *, with_resources: bool
 ) -> _CheckedFile:
     name = file.connector.name if file.connector else None
-    template, changed = _used_template(file, find)
+    template, changed = _template_of(file, find)
     resources = file.connector.resources if file.connector and with_resources else ()
     return _CheckedFile(
         file.path,
@@ -193,42 +182,13 @@ def _checked(
     )
 
 
-def _used_template(
+def _template_of(
     file: LoadedFile, find: FindTemplate
-) -> tuple[_UsedTemplate | None, tuple[Problem, ...]]:
-    """Return the template of a file, and what its changes mean for the tables, as warnings."""
+) -> tuple[UsedTemplate | None, tuple[Problem, ...]]:
+    # settings are read for files with a template only
     if file.connector is None or file.connector.template is None:
         return None, ()
-    label, name = file.connector.template, file.connector.name
-    template = find(label.partition(" ")[0], file.path.parent)
-    if template is None or not template.head.changes:
-        return None, ()
-    # few templates have changes
-    from restsource_dagster.connector.parsing.document import Document, read_document
-    from restsource_dagster.state.loaded_versions import LoadedVersions
-    from restsource_dagster.state.state_errors import StateError
-    from restsource_dagster.state.store import open_state
-
-    try:
-        versions = LoadedVersions(open_state(read_settings(None)), name)
-        loaded = versions.read()
-    except (StateError, OSError) as error:
-        return _UsedTemplate(label, {}, f"the state can't be read: {error}"), ()
-    if not loaded:
-        return _UsedTemplate(label, {}, f"no load is noted in {versions.location}"), ()
-    selected = [one.name for one in file.connector.resources if one.selected]
-    findings = list(template.head.change_findings(template.name, loaded, selected))
-    document = read_document(file.path) if findings else None
-    located = map(document.located, findings) if isinstance(document, Document) else ()
-    return _UsedTemplate(label, loaded), tuple(located)
-
-
-def _find_template(name: str, folder: Path) -> "Template | None":
-    """Return a template; None if it has errors or there is none."""
-    from restsource_dagster.connector.templates import Template, find_template
-
-    found = find_template(name, folder)
-    return found if isinstance(found, Template) else None
+    return used_template(file, read_settings(None), find=find)
 
 
 def _load_paths(paths: Sequence[Path], configs: Path | None) -> Iterator[LoadedFile]:

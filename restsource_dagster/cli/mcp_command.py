@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # an extra
     from anyio.abc import ByteReceiveStream, ByteSendStream
     from mcp.server import MCPServer
 
-__all__ = ["McpTools", "mcp"]
+__all__ = ["McpTools", "bound_lines", "mcp"]
 
 _INSTRUCTIONS = (
     "Write connector files for REST APIs. Start with `detect` (from the URL of a list), `import` (from a cURL "
@@ -32,6 +33,9 @@ _INSTRUCTIONS = (
 )
 _MAX_ANSWER_BYTES = 2_000_000
 """More than a call answers; it is an error there."""
+_MAX_LINE_BYTES = 64_000_000
+"""Of one message: the sources of an import have 50 MB at most."""
+_READ_BYTES = 65_536
 _STOP_SECONDS = 15.0
 
 # Texts that may be left out are empty, not None: the package reads the JSON of a text whose type is a union.
@@ -99,7 +103,44 @@ def mcp(
 
         print_notice(str(MissingExtraError("`restsource mcp`", "mcp", "mcp")))
         raise typer.Exit(EXIT_FAILED) from None
+    bound_lines(sys.stdin.fileno(), _MAX_LINE_BYTES)
     server.run("stdio")
+
+
+def bound_lines(source: int, most: int) -> threading.Thread:
+    """Put a pipe in place of a file descriptor, which ends before a line that has more bytes than `most`.
+
+    The package reads whole lines, so a line without an end would take all memory.
+    """
+    given = os.dup(source)
+    reader, writer = os.pipe()
+    os.dup2(reader, source)
+    os.close(reader)
+    thread = threading.Thread(target=_copy_lines, args=(given, writer, most), daemon=True)
+    thread.start()
+    return thread
+
+
+def _copy_lines(given: int, writer: int, most: int) -> None:
+    length = 0
+    try:
+        while part := os.read(given, _READ_BYTES):
+            last = part.rfind(b"\n")
+            length = length + len(part) if last < 0 else len(part) - last - 1
+            if length > most:
+                print_notice(f"A message has more than {most:,} bytes; the server ends.")
+                return
+            _write_all(writer, part)
+    except BrokenPipeError:
+        return  # the server has ended
+    finally:
+        os.close(writer)
+        os.close(given)
+
+
+def _write_all(writer: int, part: bytes) -> None:
+    while part:
+        part = part[os.write(writer, part) :]
 
 
 def _build_server(tools: "McpTools") -> "MCPServer":

@@ -36,6 +36,7 @@ from restsource_dagster.authoring.typed_login import (
     read_headers,
     url_without_secrets,
 )
+from restsource_dagster.authoring.used_template import used_template
 from restsource_dagster.cli.app import main
 from restsource_dagster.cli.common import find_resources, read_settings
 from restsource_dagster.cli.new_from_url import draft_as_dict
@@ -107,9 +108,10 @@ class Tools:
         loaded = self._loaded(name, text)
         resources = loaded.connector.resources if loaded.connector else ()
         content = loaded.path.read_bytes() if text is None else (text or "").encode()
+        changes = used_template(loaded, self.settings, text=text)[1]
         return {
             "fine": loaded.connector is not None,
-            "problems": [problem.as_dict() for problem in loaded.problems],
+            "problems": [problem.as_dict() for problem in (*loaded.problems, *changes)],
             "resources": [
                 {"name": one.name, "write_disposition": one.disposition.value} for one in resources
             ],

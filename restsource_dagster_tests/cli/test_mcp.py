@@ -1,10 +1,12 @@
 """`restsource mcp`: the tools over stdio, and what never crosses."""
 
 import json
+import os
 import sys
+import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,13 @@ import pytest
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
 
+from restsource_dagster.authoring.assistant_access import AccessRefusedError, AssistantAccess
+from restsource_dagster.cli.mcp_command import bound_lines
 from restsource_dagster.cli.mcp_tools import answer
+from restsource_dagster.connector.loader import load_text
 from restsource_dagster_tests.cli.runner import environment, invoke
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 TOKEN = "t0ken-of-the-shop"
 OTHER = "an-0ther-secret"
@@ -176,6 +182,66 @@ def test_a_text_sends_secrets_only_where_a_saved_file_does(api: ApiServer, proje
     assert "--write" in ask("run", name="shop")
     assert api.seen == []
     assert ask("preview", text=json.dumps(file(f"{api.url}/v1")))["fine"] is True
+
+
+def test_each_host_gets_only_the_secrets_that_a_saved_file_sends_there(
+    api: ApiServer, project: Path
+) -> None:
+    """A file with a login elsewhere and a list at another host allows neither for the others."""
+    saved = dict(file(f"{api.url}/v1"))
+    saved["client"]["auth"] = {
+        "type": "oauth2_client_credentials",
+        "access_token_url": "https://127.0.0.1:7/token",
+        "client_id": "a",
+        "client_secret": "${OTHER_KEY}",
+    }
+    saved["client"]["headers"] = {"x-tenant": "${SHOP_TOKEN}"}
+    far = {"path": "https://127.0.0.1:8/far", "params": {"key": "${FAR_KEY}"}}
+    saved["resources"] = ["orders", {"name": "far", "endpoint": far}]
+    (project / "configs" / "shop.json").write_text(json.dumps(saved))
+    environment = {"SHOP_TOKEN": "token-1", "OTHER_KEY": "token-2", "FAR_KEY": "token-3"}
+    access = AssistantAccess(project / "configs", environment)
+    for reference, own in (
+        ("SHOP_TOKEN", api.url),
+        ("OTHER_KEY", "https://127.0.0.1:7"),
+        ("FAR_KEY", "https://127.0.0.1:8"),
+    ):
+        for origin in (api.url, "https://127.0.0.1:7", "https://127.0.0.1:8"):
+            if origin == own:
+                assert access.check_url(origin, [reference]) == {reference: environment[reference]}
+            else:
+                with pytest.raises(AccessRefusedError, match=rf"sends ..{reference}. to {origin}"):
+                    access.check_url(origin, [reference])
+    loaded = load_text(json.dumps(saved), project / "configs" / "other.json")
+    assert loaded.connector is not None, loaded.problems
+    assert access.check_connector(loaded.connector) == environment
+    client = {**saved["client"], "headers": {"x-tenant": "${OTHER_KEY}"}}
+    other = load_text(json.dumps({**saved, "client": client}), project / "configs" / "other.json")
+    assert other.connector is not None
+    with pytest.raises(AccessRefusedError, match=r"No saved file sends ..OTHER_KEY"):
+        access.check_connector(other.connector)
+
+
+def test_a_message_without_an_end_ends_the_server() -> None:
+    """What came before it is served, and nothing of the part that it is in."""
+    for sent, served in (
+        (b"one\ntwo\n", b"one\ntwo\n"),
+        (b"one\n" + b"x" * 100, b"one\n" + b"x" * 100),
+        (b"x" * 200_000, b""),
+    ):
+        reader, writer = os.pipe()
+        thread = bound_lines(reader, most=150)
+        feeding = threading.Thread(target=_feed, args=(writer, sent))
+        feeding.start()
+        with os.fdopen(reader, "rb") as lines:
+            assert lines.read() in (served, served[:150])
+        thread.join(PATIENCE_SECONDS)
+        feeding.join(PATIENCE_SECONDS)
+
+
+def _feed(writer: int, sent: bytes) -> None:
+    with suppress(BrokenPipeError), os.fdopen(writer, "wb") as file:
+        file.write(sent)
 
 
 def test_a_file_is_replaced_only_if_it_is_still_the_one_that_was_checked(

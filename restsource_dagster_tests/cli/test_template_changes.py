@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from restsource_dagster.authoring.builder.open_files import OpenFiles
+from restsource_dagster.cli.mcp_tools import answer
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.engine.run.reset import reset_resources
 from restsource_dagster.settings import Settings
@@ -70,6 +72,15 @@ def test_a_change_is_told_before_the_next_load_makes_it_and_no_longer(
     later = "10 of the template `shop` changes what `shop 1` loaded: Times are in UTC."
     assert f"{warning} {later}" in told.stdout
     assert "1 file, 0 broken, 0 problems, 2 warnings" in told.stdout
+    asked = {"tool": "check", "arguments": {"name": "acme"}, "configs": "configs"}
+    said = answer({**asked, "allowed": (), "write": False})["result"]["problems"]
+    assert [later in each["message"] for each in said] == [False, True]
+    files = OpenFiles(settings, read_runs=lambda _: {}, environment=dict)
+    assert [one.warnings for one in files.list_files()] == [2]
+    edited = files.open(settings.configs / "acme.json")
+    assert [(one.line, one.severity) for one in edited.problems] == [(1, "warning")] * 2
+    edited.text = f"\n{edited.text}"
+    assert [one.line for one in edited.problems] == [2, 2], "at the place as it is typed"
     api.answers["/customers"] = [{"id": 2}]
     run(settings)
     assert "warning" not in invoke("check").stdout

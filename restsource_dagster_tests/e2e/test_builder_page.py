@@ -69,6 +69,9 @@ def test_a_pasted_line_becomes_an_asset_with_three_guesses_taken(
         page.get_by_text('next: "/v2/orders?page=2"').click()
         page.get_by_text("This is the link to the next page").wait_for()
         take_picture(page, "builder_answer", for_documents=True)
+        # what a list has beyond the first five items is a click away
+        page.get_by_text("more: click to see them").first.click()
+        page.get_by_text("6  {", exact=False).first.wait_for()
         # what is typed outlives a reload
         page.reload()
         page.get_by_text("not saved").wait_for()

@@ -3,7 +3,7 @@
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from restsource_dagster.authoring.builder.text_edits import (
     with_value,
     without_value,
 )
+from restsource_dagster.authoring.used_template import used_template
 from restsource_dagster.connector.fixes import hidden_secrets, with_replacement
 from restsource_dagster.connector.loader import LoadedFile, load_text
 from restsource_dagster.connector.parsing.document import Document, parse_document, read_content
 from restsource_dagster.connector.validation.diagnostics import Problem
+from restsource_dagster.settings import Settings
 from restsource_dagster.whole_file import write_file_whole
 
 __all__ = ["ChangedOnDiskError", "EditedFile", "FileNotOpenedError"]
@@ -47,6 +49,8 @@ class EditedFile:
     line_end: str = "\n"
     notice: str = ""
     """What a person should know when it is opened first."""
+    settings: Settings | None = None
+    """Where the loads of the project are noted, for what a template changes."""
     _loaded: tuple[str, LoadedFile] | None = None
 
     @classmethod
@@ -66,7 +70,11 @@ class EditedFile:
     def loaded(self) -> LoadedFile:
         """What the text is as a connector file, with all that `check` says of it."""
         if self._loaded is None or self._loaded[0] != self.text:
-            self._loaded = self.text, load_text(self.text, self.path)
+            read = load_text(self.text, self.path)
+            if self.settings is not None:
+                changes = used_template(read, self.settings, text=self.text)[1]
+                read = replace(read, problems=(*read.problems, *changes))
+            self._loaded = self.text, read
         return self._loaded[1]
 
     @property

@@ -1,18 +1,26 @@
 // Adds to an editor what the schema knows: completions while one types, explanations under the pointer.
-// The server reads the text; nothing here knows the format.
+// The server reads the text; here is known only whether it is YAML.
 import * as CM from "nicegui-codemirror";
+
+const isYaml = new WeakMap();
 
 async function ask(view, position) {
   const answer = await fetch("/help", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ text: view.state.doc.toString(), position }),
+    body: JSON.stringify({
+      text: view.state.doc.toString(),
+      position,
+      yaml: isYaml.get(view) ?? false,
+    }),
   });
   return answer.ok ? answer.json() : { completions: [], explanation: "" };
 }
 
 async function complete(context) {
-  if (!context.explicit && !context.matchBefore(/"[\w$]*/)) return null;
+  // in YAML names have no quotes
+  const begun = isYaml.get(context.view) ? /[\w$]+/ : /"[\w$]*/;
+  if (!context.explicit && !context.matchBefore(begun)) return null;
   const found = await ask(context, context.pos);
   const typed = context.state.sliceDoc(found.begin, context.pos).replaceAll('"', "").toLowerCase();
   const begins = (one) => one.label.toLowerCase().startsWith(typed);
@@ -58,8 +66,9 @@ const explanation = CM.hoverTooltip(async (view, position) => {
 // One object for all look-ups: the editor knows a source by its identity, and asks a new one again.
 const languageData = [{ autocomplete: complete }];
 
-window.addEditorHelp = async (id) => {
+window.addEditorHelp = async (id, yaml) => {
   const editor = await getElement(id).editorPromise;
+  isYaml.set(editor, yaml);
   editor.dispatch({
     effects: CM.StateEffect.appendConfig.of([
       CM.EditorState.languageData.of(() => languageData),

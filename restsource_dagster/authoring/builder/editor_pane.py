@@ -55,12 +55,11 @@ class EditorPane:
                 keymap={"Mod-s": self._save},
             ).classes("editor")
             self._problems()
-        if not is_yaml:
-            ui.timer(0.1, self._add_help, once=True)
+        ui.timer(0.1, lambda: self._add_help(is_yaml=is_yaml), once=True)
         ui.timer(_CHECK_SECONDS, self._check)
 
-    def _add_help(self) -> None:
-        ui.run_javascript(f"window.addEditorHelp({self._editor.id})")
+    def _add_help(self, *, is_yaml: bool) -> None:
+        ui.run_javascript(f"window.addEditorHelp({self._editor.id}, {str(is_yaml).lower()})")
 
     def show_text(self) -> None:
         """Show the text of the file after something else than typing has changed it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restsource_dagster.authoring.builder.edited_file import EditedFile
 from restsource_dagster.authoring.builder.file_preview import FilePreview
+from restsource_dagster.authoring.used_template import used_template
 from restsource_dagster.connector.loader import LoadedFolder, find_connector_files, load_folder
 from restsource_dagster.connector.models.connector_file import CONNECTOR_NAME_PATTERN
 from restsource_dagster.settings import Settings
@@ -69,8 +70,9 @@ class OpenFiles:
         runs = self.read_runs(folder)
         listed = []
         for loaded in folder.files:
+            changes = used_template(loaded, self.settings)[1]
             name = loaded.connector.name if loaded.connector else loaded.path.stem
-            severities = [problem.severity for problem in loaded.problems]
+            severities = [problem.severity for problem in (*loaded.problems, *changes)]
             listed.append(
                 ListedFile(
                     name,
@@ -90,6 +92,7 @@ class OpenFiles:
         known = self._files.get(path)
         if known is None or not known.is_edited:
             self._files[path] = EditedFile.open(path)
+            self._files[path].settings = self.settings
         return self._files[path]
 
     def preview_of(self, file: EditedFile) -> FilePreview:
@@ -106,7 +109,7 @@ class OpenFiles:
     def add(self, name: str, text: str) -> EditedFile:
         """Open a file that is not there yet. Raises `NameTakenError` if a file can't have this name."""
         path = self.free_path(name)
-        self._files[path] = EditedFile(path, None, text)
+        self._files[path] = EditedFile(path, None, text, settings=self.settings)
         return self._files[path]
 
     def free_path(self, name: str) -> Path:

@@ -27,6 +27,7 @@ class HelpRequest(BaseModel):
 
     text: str
     position: int
+    yaml: bool = False
 
 
 class BuilderPage:
@@ -46,7 +47,7 @@ class BuilderPage:
     def _help(self, asked: HelpRequest) -> dict[str, object]:
         encoded = asked.text.encode("utf-16-le", "surrogatepass")
         offset = len(encoded[: 2 * asked.position].decode("utf-16-le", "replace"))
-        found = help_at(asked.text, offset)
+        found = help_at(asked.text, offset, is_yaml=asked.yaml)
         return {
             "begin": _units(asked.text[: found.begin]),
             "end": _units(asked.text[: found.end]),

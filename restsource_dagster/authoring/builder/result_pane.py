@@ -33,10 +33,16 @@ _LOOK_SECONDS = 0.25
 _SHOWN_CHARS = 20_000
 _MAX_CELL = 120
 _MAX_ITEMS = 5
-"""Of a list, in the tree of an answer."""
+"""Of a list, in the tree of an answer at first."""
+_MORE_ITEMS = 50
+"""That a click on the rest of a list adds."""
+_REST = "..."
 _MAX_TREE_DEPTH = 12
 _TABS = ("Rows", "Columns", "Requests", "Answer", "Guesses", "Forecast", "Diff")
 _VERDICTS = {"proved": "good", "single page": "good", "not proved": "warn", "failed": "bad"}
+
+
+_Steps = tuple[str | int, ...]
 
 
 class ResultPane:
@@ -54,7 +60,9 @@ class ResultPane:
         self._resource = next(iter(file.resources), None)
         self._was_running = self._preview.is_running
         self._page = 0
-        self._node: tuple[str | int, ...] | None = None
+        self._node: _Steps | None = None
+        self._shown_items: dict[_Steps, int] = {}
+        """How many items of a list are shown, if more than at first."""
         self._failure: str | None = None
 
     def draw(self) -> None:
@@ -122,6 +130,7 @@ class ResultPane:
         if change.value == self._resource:
             return
         self._resource, self._page, self._node = change.value, 0, None
+        self._shown_items = {}
         for panel in self._panels:
             panel.refresh()
 
@@ -136,7 +145,7 @@ class ResultPane:
         if is_running or self._was_running:
             self._show_progress()
         if self._was_running and not is_running:
-            self._page, self._node = 0, None
+            self._page, self._node, self._shown_items = 0, None, {}
             self._failure = self._preview.failure
             self._failed.refresh()
             for panel in self._panels:
@@ -256,18 +265,24 @@ class ResultPane:
         answer = answers[min(self._page, len(answers) - 1)]
         with ui.row().classes("offers items-center"):
             self._offers(answer)
-        nodes = [_tree_node((), "answer", answer.body, 0)]
+        nodes = [_tree_node((), "answer", answer.body, 0, self._shown_items)]
         tree = ui.tree(nodes, label_key="label", on_select=lambda event: self._pick(event, answer))
-        tree.props("dense no-connectors").classes("mono").expand(_first_nodes(answer.body))
+        opened = [json.dumps(at[:n]) for at in self._shown_items for n in range(len(at) + 1)]
+        tree.props("dense no-connectors").classes("mono")
+        tree.expand([*_first_nodes(answer.body), *opened])
 
     def _turn(self, change: events.ValueChangeEventArguments[Any]) -> None:
-        self._page, self._node = change.value, None
+        self._page, self._node, self._shown_items = change.value, None, {}
         self._answer.refresh()
 
     def _pick(self, event: events.ValueChangeEventArguments[Any], answer: SeenAnswer) -> None:
         steps = None if event.value is None else tuple(json.loads(event.value))
-        is_shown = steps is not None and (not steps or steps[-1] != "...")
-        self._node = steps if is_shown else None
+        if steps and steps[-1] == _REST:
+            above = steps[:-1]
+            self._shown_items[above] = self._shown_items.get(above, _MAX_ITEMS) + _MORE_ITEMS
+            self._answer.refresh()
+            return
+        self._node = steps
         self._offers.refresh(answer)
 
     @ui.refreshable_method
@@ -445,18 +460,24 @@ def _pretty(text: str) -> str:
     return shown if len(shown) <= _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}\n..."
 
 
-def _tree_node(steps: tuple[str | int, ...], name: str, value: Any, depth: int) -> dict[str, Any]:
+def _tree_node(
+    steps: _Steps, name: str, value: Any, depth: int, shown_items: Mapping[_Steps, int]
+) -> dict[str, Any]:
     children: list[dict[str, Any]] = []
     label = f"{name}: {_cell({'': json.dumps(value, ensure_ascii=False)}, '')}"
     if isinstance(value, dict | list):
         label = f"{name}  {_size_of(value)}"
         items = list(value.items() if isinstance(value, dict) else enumerate(value))
-        shown = items[:_MAX_ITEMS] if isinstance(value, list) else items
+        # all rows at once would be slow to draw
+        most = shown_items.get(steps, _MAX_ITEMS) if isinstance(value, list) else len(items)
         if depth < _MAX_TREE_DEPTH:
-            children = [_tree_node((*steps, key), str(key), one, depth + 1) for key, one in shown]
-        if len(shown) < len(items):
-            more = f"and {len(items) - len(shown):,} more"
-            children.append({"id": json.dumps([*steps, "..."]), "label": more})
+            children = [
+                _tree_node((*steps, key), str(key), one, depth + 1, shown_items)
+                for key, one in items[:most]
+            ]
+        if most < len(items):
+            more = f"and {len(items) - most:,} more: click to see them"
+            children.append({"id": json.dumps([*steps, _REST]), "label": more})
     return {"id": json.dumps(steps), "label": label, "children": children}
 
 

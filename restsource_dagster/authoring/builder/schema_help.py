@@ -1,4 +1,4 @@
-"""What the schema offers at a place of a JSON text while it is typed: names, values and explanations.
+"""What the schema offers at a place of a JSON or YAML text while it is typed: names, values and explanations.
 
 The text is usually not valid then, so it is read token by token, and what can't be understood is skipped.
 """
@@ -15,6 +15,14 @@ from restsource_dagster.connector.json_schema import connector_schema
 __all__ = ["Completion", "SchemaHelp", "help_at"]
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]:,]|[^\s{}\[\]:,"]+')
+_YAML_STEP = 2
+_PLAIN_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+"""Plain words that YAML does not read as texts."""
+_YAML_KEY = re.compile(
+    r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^\s#\-"'{\[][^:#]*?|-\w[^:#]*?)\s*:(?=\s|$)"""
+)
+_YAML_BLOCK = re.compile(r"[|>][+-]?\d?")
 _MAX_DEPTH = 12
 """Of `$ref` and unions inside one another."""
 _EMPTY = {"string": '""', "object": "{}", "array": "[]"}
@@ -73,11 +81,13 @@ class _Place:
     is_value: bool
     key: str | None
     has_colon: bool
+    indent: int | None = None
+    """Of a key in YAML, in characters; None in JSON, and within YAML's braces."""
 
 
-def help_at(text: str, offset: int) -> SchemaHelp:
+def help_at(text: str, offset: int, *, is_yaml: bool = False) -> SchemaHelp:
     """Return what may stand at an offset, in characters, and what the field there means."""
-    place = _find_place(text, offset)
+    place = _YamlReader(text, offset).find_place() if is_yaml else _find_place(text, offset)
     if place is None:
         return SchemaHelp(offset, offset)
     nodes: Sequence[Node] = _members_of([_schema()], {})
@@ -88,9 +98,9 @@ def help_at(text: str, offset: int) -> SchemaHelp:
     if place.is_value:
         fields = [one for node in nodes for one in _children(node, _last_step(place))]
         values = _members_of(fields, {})
-        found = tuple(_unique(_value_completions(values)))
+        found = tuple(_unique(_value_completions(values, is_yaml=is_yaml)))
         return SchemaHelp(place.begin, place.end, found, _description(fields, values))
-    names = tuple(_unique(_key_completions(nodes, place)))
+    names = tuple(_unique(_key_completions(nodes, place, is_yaml=is_yaml)))
     fields = [one for node in nodes for one in _children(node, place.key or "")]
     return SchemaHelp(place.begin, place.end, names, _description(fields, _members_of(fields, {})))
 
@@ -159,6 +169,138 @@ def _read(mark: str, frames: list[_Frame]) -> None:
         frame.members.setdefault(frame.key, None)
 
 
+@dataclass
+class _YamlReader:
+    """Reads a YAML text line by line, by its indentation; `find_place` is called once."""
+
+    text: str
+    offset: int
+    _open: list[tuple[int, _Frame]] = field(default_factory=lambda: [(0, _Frame(is_object=True))])
+    """The objects and lists around a line, with the column of their keys or dashes."""
+    _block: int | None = None
+    """The indentation of the key whose text goes on below it."""
+
+    def find_place(self) -> _Place | None:
+        """Return the place of the offset; None in a comment and in a text of several lines."""
+        found: _Place | None = None
+        depth = begin = 0
+        for line in self.text.split("\n"):
+            end = begin + len(line)
+            if begin <= self.offset <= end:
+                found = self._place_in(line, begin)
+                if found is None:
+                    return None
+                depth = len(found.frames)
+            elif line.strip() and not line.lstrip().startswith("#"):
+                self._read_line(line)
+            # what follows in the object may have its `type`
+            if found is not None and len(self._open) < depth:
+                break
+            begin = end + 1
+        return found
+
+    def _place_in(self, line: str, begin: int) -> _Place | None:
+        column = self.offset - begin
+        content = line[: len(line) - len(line.lstrip())] if line.strip() else line[:column]
+        if "#" in line[:column] or (self._block is not None and len(content) > self._block):
+            return None
+        start, rest = self._enter_items(line if line.strip() else line[:column])
+        key = _YAML_KEY.match(rest)
+        value_at = start + key.end() if key else None
+        if value_at is not None and column >= value_at:
+            return self._value_place(line, begin, value_at, start)
+        frame = self._object_at(start)
+        name = key[1] if key else rest.split("#")[0].rstrip()
+        frames = tuple(one for _, one in self._open)
+        if key is not None:
+            self._note_key(frame, key, rest)
+        if begin + start > self.offset:
+            return None
+        place_end = begin + start + len(name)
+        return _Place(
+            frames, begin + start, place_end, False, name.strip("\"'"), key is not None, start
+        )
+
+    def _value_place(self, line: str, begin: int, value_at: int, start: int) -> _Place:
+        key = _YAML_KEY.match(line[start:])
+        frame = self._object_at(start)
+        frames = [one for _, one in self._open]
+        if key is not None:
+            self._note_key(frame, key, line[start:])
+        value = line[value_at:]
+        space = len(value) - len(value.lstrip())
+        if value.lstrip()[:1] in ("{", "["):
+            inner = self._flow_place(value.lstrip(), begin + value_at + space, frames)
+            if inner is not None:
+                return inner
+        first = begin + min(value_at + max(space, 1), len(line))
+        last = begin + value_at + len(value.rstrip())
+        first = min(first, self.offset)
+        return _Place(tuple(frames), first, max(first, last), True, frame.key, True)
+
+    def _flow_place(self, value: str, begin: int, above: Sequence[_Frame]) -> _Place | None:
+        """Return a place within the braces of a value on one line."""
+        frames = list(above)
+        for match in _TOKEN.finditer(value):
+            first, last, mark = begin + match.start(), begin + match.end(), match.group()
+            is_inside = first < self.offset <= last and mark not in set("{[:,}]")
+            if len(frames) > len(above) and (is_inside or first >= self.offset):
+                span = (first, last) if is_inside else (self.offset, self.offset)
+                return _place_at(self.text, frames, *span, is_key_token=is_inside)
+            _read(mark, frames)
+        return None
+
+    def _read_line(self, line: str) -> None:
+        indent = len(line) - len(line.lstrip())
+        if self._block is not None and indent > self._block:
+            return
+        self._block = None
+        start, rest = self._enter_items(line)
+        key = _YAML_KEY.match(rest)
+        if key is not None:
+            self._note_key(self._object_at(start), key, rest)
+
+    def _enter_items(self, line: str) -> tuple[int, str]:
+        """Open the items that begin on a line; return the column and the text after their dashes."""
+        column = len(line) - len(line.lstrip())
+        rest = line[column:]
+        while rest == "-" or rest.startswith("- "):
+            self._close_below(column, is_dash=True)
+            top, frame = self._open[-1]
+            if frame.is_object:
+                self._open.append((column, _Frame(is_object=False, step=frame.place())))
+            elif top == column:
+                frame.count += 1
+            inner = rest[1:].lstrip()
+            column += len(rest) - len(inner) if inner else max(len(rest), _YAML_STEP)
+            rest = inner
+        return column, rest
+
+    def _close_below(self, column: int, *, is_dash: bool = False) -> None:
+        """Close what a line at this column ends: a list may stand at the column of its key."""
+        while len(self._open) > 1:
+            top, frame = self._open[-1]
+            is_ended = top == column and not frame.is_object and not is_dash
+            if top <= column and not is_ended:
+                return
+            self._open.pop()
+
+    def _object_at(self, column: int) -> _Frame:
+        """Return the object whose keys stand at this column, opened if it is a new one."""
+        self._close_below(column)
+        top, frame = self._open[-1]
+        if top < column or not frame.is_object:
+            self._open.append((column, _Frame(is_object=True, step=frame.place())))
+        return self._open[-1][1]
+
+    def _note_key(self, frame: _Frame, key: re.Match[str], rest: str) -> None:
+        name, value = key[1].strip("\"'"), rest[key.end() :].strip()
+        frame.key, frame.after_colon = name, True
+        frame.members[name] = value.partition(" #")[0].strip("\"' ") or None
+        if _YAML_BLOCK.fullmatch(value):
+            self._block = self._open[-1][0]
+
+
 def _children(node: Node, step: str | int) -> Iterator[Node]:
     if isinstance(step, int):
         if isinstance(node.get("items"), Mapping):
@@ -204,28 +346,48 @@ def _fits(node: Node, members: Mapping[str, str | None]) -> bool:
     return not values or said in values
 
 
-def _key_completions(nodes: Sequence[Node], place: _Place) -> Iterator[Completion]:
+def _key_completions(
+    nodes: Sequence[Node], place: _Place, *, is_yaml: bool
+) -> Iterator[Completion]:
     taken = place.frames[-1].members.keys() - {place.key}
     for node in nodes:
         for name, part in node.get("properties", {}).items():
             if name in taken or not isinstance(part, Mapping):
                 continue
             kinds = [one.get("type") for one in _members_of([part], {})]
-            written = json.dumps(name)
+            kind = kinds[0] if kinds and isinstance(kinds[0], str) else ""
+            written = name if is_yaml else json.dumps(name)
             if not place.has_colon:
-                kind = kinds[0] if kinds and isinstance(kinds[0], str) else ""
-                written += f": {_EMPTY.get(kind, '')}"
+                written += (
+                    _after_key(kind, place.indent) if is_yaml else f": {_EMPTY.get(kind, '')}"
+                )
             yield Completion(name, written, "property", _description([part], []))
 
 
-def _value_completions(nodes: Sequence[Node]) -> Iterator[Completion]:
+def _after_key(kind: str, indent: int | None) -> str:
+    """Return what follows a key in YAML: the next line where its fields or items begin."""
+    if indent is None or kind not in ("object", "array"):
+        return ": "
+    below = "\n" + " " * (indent + _YAML_STEP)
+    return f":{below}- " if kind == "array" else f":{below}"
+
+
+def _in_yaml(text: str, label: str) -> str:
+    """Return a value without quotes where YAML reads the plain word as the same text."""
+    return label if _PLAIN_WORD.fullmatch(label) and label not in _YAML_WORDS else text
+
+
+def _value_completions(nodes: Sequence[Node], *, is_yaml: bool) -> Iterator[Completion]:
     for node in nodes:
         values = [node["const"]] if "const" in node else node.get("enum", [])
         if node.get("type") == "boolean":
             values = [True, False]
         for value in values:
             text = json.dumps(value, ensure_ascii=False)
-            yield Completion(text.strip('"'), text, "value", str(node.get("description", "")))
+            label = text.strip('"')
+            is_text = is_yaml and isinstance(value, str)
+            text = _in_yaml(text, label) if is_text else text
+            yield Completion(label, text, "value", str(node.get("description", "")))
         kind = node.get("properties", {}).get("type")
         if isinstance(kind, Mapping) and "const" in kind:
             text = f'{{"type": {json.dumps(kind["const"])}}}'
