@@ -30,7 +30,7 @@ from restsource_dagster.connector.validation.connector_builder import parse_conn
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem
 
 if TYPE_CHECKING:
-    from restsource_dagster.connector.templates import Expansion
+    from restsource_dagster.connector.template_expansion import Expansion
 
 __all__ = [
     "LoadedFile",
@@ -248,7 +248,7 @@ def _connector_of(document: Document) -> LoadedFile:
     if not isinstance(document.value, dict) or "template" not in document.value:
         return _checked_file(document, document.value, document)
     # a file without a template starts sooner
-    from restsource_dagster.connector.templates import Expansion, expand
+    from restsource_dagster.connector.template_expansion import Expansion, expand
 
     expanded = expand(document)
     if not isinstance(expanded, Expansion):

@@ -13,7 +13,7 @@ import requests
 
 from restsource_dagster.engine.http.body_file import BodyFile
 from restsource_dagster.engine.http.cancellation import Deadline
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.json_body import ApiResponse
 from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings

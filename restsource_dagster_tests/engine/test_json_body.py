@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from restsource_dagster.engine.http.json_body import (
     DUPLICATE_KEY,
+    ApiResponse,
     UnverifiedRecords,
     object_with_duplicate_key,
     scan_values,
 )
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.records import RecordReader, extract_records
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 

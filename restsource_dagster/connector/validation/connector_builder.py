@@ -62,7 +62,8 @@ from restsource_dagster.connector.validation.merged_resource import (
     report_duplicates,
     write_disposition_of,
 )
-from restsource_dagster.connector.validation.placeholders import check_path, check_placeholders
+from restsource_dagster.connector.validation.path_params import check_path
+from restsource_dagster.connector.validation.placeholders import check_placeholders
 
 __all__ = ["build_resources", "parse_connector"]
 

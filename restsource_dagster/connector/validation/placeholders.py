@@ -1,6 +1,6 @@
 """Checks what `{...}` in an endpoint stands for, and which placeholders take a parent's field.
 
-Follows `_bind_path_params` and `build_resource_dependency_graph` in
+Those of a path are bound to params first: see path_params.py. Follows `build_resource_dependency_graph` in
 `dlt.sources.rest_api.config_setup`.
 """
 
@@ -11,18 +11,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from restsource_dagster.connector.cursor_format import moment_of
-from restsource_dagster.connector.env_references import find_references, without_references
+from restsource_dagster.connector.env_references import find_references
 from restsource_dagster.connector.models.endpoint import (
     EACH_PREFIX,
     ResolveParam,
-    as_url_text,
-    bind_path,
     placeholder_names,
 )
 from restsource_dagster.connector.models.fields import finds_one_value, is_jsonpath
 from restsource_dagster.connector.models.incremental_cursor import (
     END_VALUE_PLACEHOLDER,
-    IncrementalParam,
 )
 from restsource_dagster.connector.time_formats import (
     is_relative_time,
@@ -40,134 +37,27 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_path", "check_placeholders"]
-
-_OTHER_PLACEHOLDER_STYLES = re.compile(r"<(\w+)>|(?<=/):([A-Za-z_]\w*)")
-
-
-def check_path(merged: MergedResource) -> None:
-    """Fill the path's placeholders from the params, and report placeholders without a value.
-
-    The params used are removed from the endpoint's params; from the defaults' params, as in dlt, if
-    the resource has none of its own.
-    """
-    path = without_references(merged.endpoint.path)
-    resolve = {name for name, p in merged.endpoint.params.items() if isinstance(p, ResolveParam)}
-    unbound = set(resolve)
-    try:
-        names = placeholder_names(path)
-    except ValueError:
-        _report_lone_brace(merged, merged.path_at)
-        return
-    bound = [
-        _is_kept_placeholder(merged, name, unbound, resolve) or _take_path_param(merged, name)
-        for name in names
-    ]
-    _report_unused_resolve_params(merged, unbound)
-    _warn_other_styles(merged, path)
-    # Only a path with braces can hold a placeholder once its params are filled in.
-    if not all(bound) or ("{" not in path and "}" not in path):
-        return
-    values = {
-        name: without_references(str(as_url_text(value)))
-        for name, value in merged.path_params.items()
-    }
-    merged.bound_path = bind_path(path, values)
+__all__ = [
+    "check_placeholders",
+    "each_code",
+    "each_fix",
+    "guessed_field",
+    "guessed_parent",
+    "has_known_prefix",
+    "meant_placeholder",
+    "report_empty_placeholder",
+    "report_lone_brace",
+]
 
 
-def _is_kept_placeholder(
-    merged: MergedResource, name: str, unbound: set[str], resolve: set[str]
-) -> bool:
-    # a param of this name was there first: dlt's files have no relative times
-    if _has_known_prefix(merged, name) and not (
-        is_relative_time(name) and name in merged.endpoint.params
-    ):
-        return True
-    if name in unbound:
-        unbound.discard(name)
-        return True
-    if name in resolve:
-        merged.report(
-            merged.path_at,
-            f"The param {quoted_name(name)} stands in the path twice, and dlt fills in only the "
-            "first",
-            fix=f"Use {{resources.<parent>.<field>}} instead of `{{{name}}}`",
-            code="deliberate:resolve-twice",
-        )
-        return True
-    return False
-
-
-def _has_known_prefix(merged: MergedResource, name: str) -> bool:
+def has_known_prefix(merged: MergedResource, name: str) -> bool:
+    """True for a relative time, and for a name that begins as those of this endpoint do: `resources.`, `incremental.`."""
     return is_relative_time(name) or any(
         name.startswith(f"{prefix}.") for prefix in merged.endpoint.placeholder_prefixes
     )
 
 
-def _take_path_param(merged: MergedResource, name: str) -> bool:
-    params = merged.endpoint.params
-    if not name:
-        _report_empty_placeholder(merged, merged.path_at)
-        return False
-    if name not in params:
-        _report_unbound_placeholder(merged, name)
-        return False
-    value = params[name]
-    if value is None:
-        merged.report(
-            merged.param_location(name),
-            f"The path takes {quoted_name(name)} from here, and it is null",
-            fix="Write the value",
-            code="deliberate:null-in-path",
-        )
-        return False
-    if isinstance(value, dict | IncrementalParam | ResolveParam):
-        merged.report(
-            merged.param_location(name),
-            f"The path takes {quoted_name(name)} from here, and only a value or a param of type "
-            "`resolve` can stand in a path",
-        )
-        return False
-    merged.path_params[name] = params.pop(name)
-    try:
-        # Python refuses to write whole numbers of thousands of digits.
-        str(value)
-    except ValueError:
-        merged.report(merged.param_location(name), "The number is too long for a path")
-        return False
-    return True
-
-
-def _report_unbound_placeholder(merged: MergedResource, name: str) -> None:
-    word = name.split(".", maxsplit=1)[0]
-    more: dict[str, Any] = {"expected": "a param, or a field of a parent resource"}
-    if name in merged.default_params:
-        fix = (
-            "dlt takes a param of the defaults for the path of one resource only; repeat it in "
-            "this resource's params"
-        )
-    elif meant := meant_relative_time(name):
-        fix = f"Write `{{{meant}}}`, or `{{{{` and `}}}}` for literal braces"
-    elif each_fix := _each_fix(name):
-        more["code"] = _each_code(name)
-        fix = each_fix
-    elif "." in name and word == "incremental":
-        fix = 'Add "incremental": {"cursor_path": ...} to the endpoint'
-    elif known := _meant_placeholder(merged, name):
-        fix = f"Write `{{{known}}}`"
-        more["replacement"] = merged.endpoint.path.replace(f"{{{name}}}", f"{{{known}}}")
-    elif "." in name and (close := nearest_name(word, ("resources", "incremental"))):
-        fix = f"Write `{{{close}.{name.split('.', 1)[1]}}}`"
-    else:
-        fix = (
-            f"Write `{{resources.{_guessed_parent(merged, name)}.{_guessed_field(name)}}}` to take it from "
-            f'each row of a parent resource, or give it in "params": {{"{name}": ...}}'
-        )
-    shown = quoted_name("{" + name + "}")
-    merged.report(merged.path_at, f"{shown} in the path is bound to nothing", fix=fix, **more)
-
-
-def _meant_placeholder(merged: MergedResource, name: str) -> str | None:
+def meant_placeholder(merged: MergedResource, name: str) -> str | None:
     """Return the placeholder that a name without its prefix means; None if none is meant for sure."""
     word, _, field = name.partition(".")
     if name in _VALUE_ATTRIBUTES and merged.endpoint.cursor is not None:
@@ -177,7 +67,7 @@ def _meant_placeholder(merged: MergedResource, name: str) -> str | None:
     return None
 
 
-def _guessed_parent(merged: MergedResource, name: str) -> str:
+def guessed_parent(merged: MergedResource, name: str) -> str:
     """Return the resource that a placeholder probably means: `orders` for `orders/{id}`."""
     before = re.search(rf"([\w.-]+)/[{{<:]{re.escape(name)}\b", merged.endpoint.path)
     others = [other for other in merged.all_names if other != merged.name]
@@ -187,42 +77,13 @@ def _guessed_parent(merged: MergedResource, name: str) -> str:
     return "<parent>"
 
 
-def _guessed_field(name: str) -> str:
+def guessed_field(name: str) -> str:
     """Return the field of a parent's record that a placeholder probably means."""
     return "id" if name.lower().endswith("id") else name
 
 
-def _report_unused_resolve_params(merged: MergedResource, unbound: set[str]) -> None:
-    # Sorted, because a set has another order in each process, and findings should not.
-    for name in sorted(unbound):
-        param: Any = merged.endpoint.params[name]
-        if param.takes_many:
-            continue  # it goes into the query
-        shown = f"{{resources.{param.resource}.{param.field}}}"
-        if len(shown) > 60 or may_be_secret((name,)):
-            shown = "{resources.<parent>.<field>}"
-        merged.report(
-            merged.param_location(name),
-            f"A param of type `resolve` stands in the path, and the path has no `{{{name}}}`",
-            fix=f'Put `{{{name}}}` into the path, or write "{name}": "{shown}"',
-        )
-
-
-def _warn_other_styles(merged: MergedResource, path: str) -> None:
-    # In a query a colon is part of a value, such as a time.
-    for match in _OTHER_PLACEHOLDER_STYLES.finditer(path.split("?", maxsplit=1)[0]):
-        name = match[1] or match[2]
-        merged.report(
-            merged.path_at,
-            f"{quoted_name(match[0])} in the path is sent as it stands",
-            fix=f"If it is to be filled in, write "
-            f"`{{resources.{_guessed_parent(merged, name)}.{_guessed_field(name)}}}`, or "
-            f"`{{{name}}}` and a param of that name",
-            severity="warning",
-        )
-
-
-def _report_empty_placeholder(merged: MergedResource, place: FieldPath) -> None:
+def report_empty_placeholder(merged: MergedResource, place: FieldPath) -> None:
+    """Report `{}`."""
     merged.report(
         place,
         "`{}` in a text that dlt fills in stands for nothing",
@@ -231,7 +92,8 @@ def _report_empty_placeholder(merged: MergedResource, place: FieldPath) -> None:
     )
 
 
-def _report_lone_brace(merged: MergedResource, place: FieldPath) -> None:
+def report_lone_brace(merged: MergedResource, place: FieldPath) -> None:
+    """Report a text whose braces don't come in pairs."""
     merged.report(
         place,
         f"A single brace in the text of {quoted_name(str(place[-1]))} is no placeholder",
@@ -270,10 +132,10 @@ def check_placeholders(merged: MergedResource) -> None:
             continue
         place, name = merged.text_location(found.at), found.name
         if name is None:
-            _report_lone_brace(merged, place)
+            report_lone_brace(merged, place)
         elif not name:
-            _report_empty_placeholder(merged, place)
-        elif not _has_known_prefix(merged, name):
+            report_empty_placeholder(merged, place)
+        elif not has_known_prefix(merged, name):
             # each value of a list, or a batch of them, may also stand in the body
             if not (found.at[0] == "json_" and name in merged.endpoint.list_params):
                 _report_unknown_prefix(merged, name, found.text, place)
@@ -292,10 +154,10 @@ def _check_bound_path(merged: MergedResource) -> None:
     try:
         names = placeholder_names(merged.bound_path)
     except ValueError:
-        _report_lone_brace(merged, merged.path_at)
+        report_lone_brace(merged, merged.path_at)
         return
     for name in names:
-        if _has_known_prefix(merged, name):
+        if has_known_prefix(merged, name):
             _check_placeholder(merged, name, merged.path_at)
             _check_has_value(merged, name, merged.path_at)
             _check_format(merged, name, merged.bound_path, merged.path_at)
@@ -309,7 +171,7 @@ def _check_bound_path(merged: MergedResource) -> None:
 
 
 def _report_unknown_prefix(merged: MergedResource, name: str, text: str, place: FieldPath) -> None:
-    known = _meant_placeholder(merged, name)
+    known = meant_placeholder(merged, name)
     merged.report(
         place,
         f"{_placeholder_shown(name, place)} in {quoted_name(str(place[-1]))} is bound to nothing",
@@ -317,32 +179,34 @@ def _report_unknown_prefix(merged: MergedResource, name: str, text: str, place: 
         fix=_suggest_placeholder(merged, name, place),
         replacement=text.replace(f"{{{name}}}", f"{{{known}}}") if known else None,
         # dlt doesn't get the block of GraphQL
-        code="deliberate:graphql" if "graphql" in place else _each_code(name),
+        code="deliberate:graphql" if "graphql" in place else each_code(name),
     )
 
 
-def _each_fix(name: str) -> str | None:
+def each_fix(name: str) -> str | None:
+    """Return what to write for a list of `for_each` that is missing; None for a name that means none."""
     if not name.startswith(EACH_PREFIX) or not _SHOWABLE_NAME.fullmatch(name):
         return None
     return f'Add "for_each": {{"{name.removeprefix(EACH_PREFIX)}": ["a", "b"]}} to the endpoint'
 
 
-def _each_code(name: str) -> str | None:
+def each_code(name: str) -> str | None:
+    """Return the code of a finding about `for_each`, which dlt does not know; None for another name."""
     return "deliberate:for-each" if name.startswith(EACH_PREFIX) else None
 
 
 def _suggest_placeholder(merged: MergedResource, name: str, place: FieldPath) -> str:
     braces = "Write a literal brace twice: `{{` and `}}`"
-    if fix := _each_fix(name):
+    if fix := each_fix(name):
         return fix
     if meant := meant_relative_time(name):
         return f"Write `{{{meant}}}`"
     if not _is_showable(name, place):
         return braces
-    if known := _meant_placeholder(merged, name):
+    if known := meant_placeholder(merged, name):
         return f"Write `{{{known}}}`"
     return _suggest_source(name) or (
-        f"Write `{{resources.{_guessed_parent(merged, name)}.{_guessed_field(name)}}}`. {braces}"
+        f"Write `{{resources.{guessed_parent(merged, name)}.{guessed_field(name)}}}`. {braces}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Parses JSON with orjson, and verifies afterwards that no data was lost.
+"""The body of a response: parses JSON with orjson, and verifies afterwards that no data was lost.
 
 orjson takes half the time of Python's parser, but it loses data in two cases without an error: of a
 duplicate key it keeps the last value, and it rounds numbers beyond 64 bits. So its records are
@@ -9,19 +9,28 @@ duplicate key it keeps the last value, and it rounds numbers beyond 64 bits. So 
 - A whole number beyond 64 bits becomes a float of at least 2^63.
 """
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
+import requests
 from requests.utils import guess_json_utf
+
+from restsource_dagster.engine.errors import ResponseTooLargeError
+from restsource_dagster.engine.http.cancellation import count_received_bytes
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.body_file import BodyFile
 
 __all__ = [
     "DUPLICATE_KEY",
     "INT64_LIMIT",
+    "ApiResponse",
     "ObjectShape",
     "UnverifiedRecords",
     "ValueScan",
@@ -49,6 +58,14 @@ _UTF_8 = frozenset({None, "utf-8", "utf8", "us-ascii", "ascii"})
 _MAX_SCAN_DEPTH = 200
 _SPACED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
 _SPACED_KEY = re.compile(rb'"[ \t\n\r]+:')
+
+# requests reads a body in pieces so small that handling them takes longer than receiving them
+_CHUNK_BYTES = 256 * 1024
+# a compressed piece may be a thousand times larger when it is unpacked, all of it at once
+_COMPRESSED_CHUNK_BYTES = 64 * 1024
+_MEGABYTE = 1_000_000
+# a download gets the time of an exchange again after so many bytes: it may be of any size, but not stop
+_RENEWING_BYTES = 1_000_000
 
 
 ObjectShape = tuple[str, ...]
@@ -201,3 +218,99 @@ def _scan_except(body: Any, excluded: list[Any] | None) -> ValueScan | None:
         if not level:
             return ValueScan(key_count, frozenset(shapes)) if is_found else None
     return None
+
+
+class ApiResponse(requests.Response):
+    """A response whose JSON is parsed once, though paginators and checks ask for it many times."""
+
+    is_unverified = False
+    """True if the JSON was parsed fast and may have lost digits or a duplicate key (`json_body`)."""
+    max_mb: int | None = None
+    """The most megabytes of the unpacked body; None without a limit."""
+    asked_at: float = 0.0
+    """When its request was sent, by the monotonic clock."""
+    answered_at: float = 0.0
+    """When the last byte of it arrived."""
+    file: "BodyFile | None" = None
+    """The body if it is on the disk. Then `content` has its beginning."""
+    size_option: str = "http.max_response_mb"
+    """The option of the file that `max_mb` comes from."""
+
+    @cached_property
+    def _parsed(self) -> Any:
+        try:
+            fast = parse_fast(self.content, self.encoding)
+        except ValueError:
+            return self._parse_slowly()
+        self.is_unverified = True
+        return fast
+
+    def _parse_slowly(self) -> Any:
+        text = decode_json(self.content, self.encoding)
+        try:
+            return json.loads(text, object_pairs_hook=object_with_duplicate_key)
+        except json.JSONDecodeError as error:
+            raise requests.exceptions.JSONDecodeError(error.msg, error.doc, error.pos) from None
+
+    def parse_strictly(self) -> Any:
+        """Parse the body again with Python's own parser, which loses nothing, and return the JSON."""
+        self.is_unverified = False
+        self._parsed = self._parse_slowly()
+        return self._parsed
+
+    def json(self, **kwargs: Any) -> Any:
+        """Return the body as JSON. It is UTF-8 unless the response names another charset.
+
+        Raises `requests.exceptions.JSONDecodeError`, and `UnicodeDecodeError` for bytes that are no
+        text in that charset.
+        """
+        return super().json(**kwargs) if kwargs else self._parsed
+
+    def discard_parsed(self) -> None:
+        """Free the parsed JSON, several times the size of the body; `json` parses it again."""
+        self.__dict__.pop("_parsed", None)
+
+    def iter_content(
+        self, chunk_size: int | None = 1, decode_unicode: bool = False
+    ) -> Iterator[Any]:
+        """Yield the body in pieces.
+
+        Raises `RequestCancelled` if a prefetch runs out of memory, `ResponseTooLargeError` if the
+        body is larger than `max_mb`.
+        """
+        is_compressed = "Content-Encoding" in self.headers
+        least = _COMPRESSED_CHUNK_BYTES if is_compressed else _CHUNK_BYTES
+        received = 0
+        for piece in super().iter_content(chunk_size and max(chunk_size, least), decode_unicode):
+            received += len(piece)
+            self._check_size(received)
+            count_received_bytes(len(piece))
+            yield piece
+
+    def check_announced_size(self) -> None:
+        """Raise `ResponseTooLargeError` if the response says that its body is larger than `max_mb`."""
+        announced = self.headers.get("Content-Length", "")
+        if announced.isdecimal() and self.request.method != "HEAD":
+            self._check_size(int(announced))
+
+    def _check_size(self, size: int) -> None:
+        if self.max_mb is not None and size > self.max_mb * _MEGABYTE:
+            raise ResponseTooLargeError(self.max_mb, self.size_option)
+
+    def store_body(self, file: "BodyFile", renew: Callable[[], None]) -> None:
+        """Write the body to a file; call `renew` after each megabyte."""
+        renewed_at = 0
+        for piece in self.iter_content(_CHUNK_BYTES):
+            file.write(piece)
+            if file.size - renewed_at >= _RENEWING_BYTES:
+                renewed_at = file.size
+                renew()
+        self.file, self._content = file, file.head
+
+    def use_text(self, raw: bytes) -> None:
+        """Go on with the text of a file as the body: UTF-8 in memory."""
+        self.file, self._content, self.encoding = None, raw, "utf-8"
+
+    def use_parsed(self, value: Any) -> None:
+        """Give the JSON that paginators and checks see in place of the body on the disk."""
+        self._parsed = value

@@ -7,11 +7,13 @@ in whatever encoding.
 import base64
 import binascii
 import html
+import logging
 import re
 import threading
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -22,7 +24,7 @@ from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.processing_steps import hash_keys
 
-__all__ = ["Redactor", "credentials_in", "find_secrets", "secret_texts"]
+__all__ = ["Redactor", "credentials_in", "find_secrets", "redacted_logs", "secret_texts"]
 
 _HIDDEN = "[secret]"
 # replacing every "1" or "ab" would garble messages and hide nothing
@@ -33,6 +35,9 @@ _MAX_REDACTED_CHARS = 100_000
 _SHORT_ESCAPES = {"\b": "b", "\f": "f"}
 # fewer characters would match by chance
 _MIN_BASE64_CHARS = 7
+
+_LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
+_current_redact: ContextVar[Callable[[str], str] | None] = ContextVar("redact", default=None)
 
 
 class Redactor:
@@ -288,3 +293,31 @@ def _secrets_in_url(url: str) -> Iterator[str]:
     pairs = (pair.partition("=") for pair in parts.query.split("&") if pair)
     for name, _, text in pairs:
         yield from secret_texts({name: unquote(text)}, named=False)
+
+
+class _RedactingFilter(logging.Filter):
+    """Redacts the log records of a thread that has a redactor; leaves all others as they are."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        redact = _current_redact.get()
+        if redact is not None:
+            record.msg, record.args = redact(record.getMessage()), ()
+        return True
+
+
+@contextmanager
+def redacted_logs(redact: Callable[[str], str]) -> Iterator[None]:
+    """Pass what urllib3 logs in the current thread through `redact`.
+
+    urllib3 logs every URL at debug level, with the query and any key in it.
+    """
+    for name in _LOGGERS:
+        # filters of a parent logger do not see the records of its children, hence each by name
+        logger = logging.getLogger(f"urllib3.{name}")
+        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
+            logger.addFilter(_RedactingFilter())
+    token = _current_redact.set(redact)
+    try:
+        yield
+    finally:
+        _current_redact.reset(token)

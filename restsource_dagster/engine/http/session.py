@@ -5,19 +5,14 @@ are applied in the transport, below requests' own handling of redirects, because
 redirect is a request of its own.
 """
 
-import json
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -33,18 +28,13 @@ from restsource_dagster.engine.http.cancellation import (
     Deadline,
     RequestCancelled,
     Sleep,
-    count_received_bytes,
     end_on_abort,
     install_deadlines,
     raise_if_cancelled,
 )
-from restsource_dagster.engine.http.json_body import (
-    decode_json,
-    object_with_duplicate_key,
-    parse_fast,
-)
+from restsource_dagster.engine.http.json_body import ApiResponse
 from restsource_dagster.engine.http.origins import OriginPolicy
-from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.http.redaction import Redactor, redacted_logs
 from restsource_dagster.engine.http.waits import (
     ActionFor,
     RateLimiter,
@@ -55,11 +45,7 @@ from restsource_dagster.engine.http.waits import (
 )
 from restsource_dagster.engine.run_progress import SentExchange, UsageCounter
 
-if TYPE_CHECKING:
-    from restsource_dagster.engine.http.body_file import BodyFile
-
 __all__ = [
-    "ApiResponse",
     "ApiSession",
     "RequestSigner",
     "RequestWatch",
@@ -67,14 +53,6 @@ __all__ = [
     "proxy_variable",
 ]
 
-_LOGGERS = ("connection", "connectionpool", "poolmanager", "response", "util.retry")
-# requests reads a body in pieces so small that handling them takes longer than receiving them
-_CHUNK_BYTES = 256 * 1024
-# a compressed piece may be a thousand times larger when it is unpacked, all of it at once
-_COMPRESSED_CHUNK_BYTES = 64 * 1024
-_MEGABYTE = 1_000_000
-# a download gets the time of an exchange again after so many bytes: it may be of any size, but not stop
-_RENEWING_BYTES = 1_000_000
 # more than can be under way at once, so that urllib3 never throws a connection away
 _POOL_SIZE = 256
 _NEUTRAL_HEADERS = frozenset(
@@ -88,7 +66,6 @@ _NEUTRAL_HEADERS = frozenset(
         "user-agent",
     }
 )
-_current_redact: ContextVar[Callable[[str], str] | None] = ContextVar("redact", default=None)
 
 
 def proxy_variable(url: str) -> str | None:
@@ -179,102 +156,6 @@ class SessionRules:
         """Return what rate limits know of a request to a URL."""
         path = urlsplit(url).path.removeprefix(self.base_path.rstrip("/"))
         return SentRequest(path.lstrip("/"), self.sender)
-
-
-class ApiResponse(requests.Response):
-    """A response whose JSON is parsed once, though paginators and checks ask for it many times."""
-
-    is_unverified = False
-    """True if the JSON was parsed fast and may have lost digits or a duplicate key (`json_body`)."""
-    max_mb: int | None = None
-    """The most megabytes of the unpacked body; None without a limit."""
-    asked_at: float = 0.0
-    """When its request was sent, by the monotonic clock."""
-    answered_at: float = 0.0
-    """When the last byte of it arrived."""
-    file: "BodyFile | None" = None
-    """The body if it is on the disk. Then `content` has its beginning."""
-    size_option: str = "http.max_response_mb"
-    """The option of the file that `max_mb` comes from."""
-
-    @cached_property
-    def _parsed(self) -> Any:
-        try:
-            fast = parse_fast(self.content, self.encoding)
-        except ValueError:
-            return self._parse_slowly()
-        self.is_unverified = True
-        return fast
-
-    def _parse_slowly(self) -> Any:
-        text = decode_json(self.content, self.encoding)
-        try:
-            return json.loads(text, object_pairs_hook=object_with_duplicate_key)
-        except json.JSONDecodeError as error:
-            raise requests.exceptions.JSONDecodeError(error.msg, error.doc, error.pos) from None
-
-    def parse_strictly(self) -> Any:
-        """Parse the body again with Python's own parser, which loses nothing, and return the JSON."""
-        self.is_unverified = False
-        self._parsed = self._parse_slowly()
-        return self._parsed
-
-    def json(self, **kwargs: Any) -> Any:
-        """Return the body as JSON. It is UTF-8 unless the response names another charset.
-
-        Raises `requests.exceptions.JSONDecodeError`, and `UnicodeDecodeError` for bytes that are no
-        text in that charset.
-        """
-        return super().json(**kwargs) if kwargs else self._parsed
-
-    def discard_parsed(self) -> None:
-        """Free the parsed JSON, several times the size of the body; `json` parses it again."""
-        self.__dict__.pop("_parsed", None)
-
-    def iter_content(
-        self, chunk_size: int | None = 1, decode_unicode: bool = False
-    ) -> Iterator[Any]:
-        """Yield the body in pieces.
-
-        Raises `RequestCancelled` if a prefetch runs out of memory, `ResponseTooLargeError` if the
-        body is larger than `max_mb`.
-        """
-        is_compressed = "Content-Encoding" in self.headers
-        least = _COMPRESSED_CHUNK_BYTES if is_compressed else _CHUNK_BYTES
-        received = 0
-        for piece in super().iter_content(chunk_size and max(chunk_size, least), decode_unicode):
-            received += len(piece)
-            self._check_size(received)
-            count_received_bytes(len(piece))
-            yield piece
-
-    def check_announced_size(self) -> None:
-        """Raise `ResponseTooLargeError` if the response says that its body is larger than `max_mb`."""
-        announced = self.headers.get("Content-Length", "")
-        if announced.isdecimal() and self.request.method != "HEAD":
-            self._check_size(int(announced))
-
-    def _check_size(self, size: int) -> None:
-        if self.max_mb is not None and size > self.max_mb * _MEGABYTE:
-            raise ResponseTooLargeError(self.max_mb, self.size_option)
-
-    def store_body(self, file: "BodyFile", renew: Callable[[], None]) -> None:
-        """Write the body to a file; call `renew` after each megabyte."""
-        renewed_at = 0
-        for piece in self.iter_content(_CHUNK_BYTES):
-            file.write(piece)
-            if file.size - renewed_at >= _RENEWING_BYTES:
-                renewed_at = file.size
-                renew()
-        self.file, self._content = file, file.head
-
-    def use_text(self, raw: bytes) -> None:
-        """Go on with the text of a file as the body: UTF-8 in memory."""
-        self.file, self._content, self.encoding = None, raw, "utf-8"
-
-    def use_parsed(self, value: Any) -> None:
-        """Give the JSON that paginators and checks see in place of the body on the disk."""
-        self._parsed = value
 
 
 class ApiSession(requests.Session):
@@ -483,7 +364,7 @@ class _Transport(HTTPAdapter):
         self._rules.usage_counter.add(requests=1)
         asked_at = time.monotonic()
         with (
-            _redacted_logs(self._rules.redactor),
+            redacted_logs(self._rules.redactor),
             Deadline(seconds) as deadline,
             end_on_abort(deadline.expire_now),
         ):
@@ -539,31 +420,3 @@ def _declared_charset(content_type: str) -> str | None:
     header = Message()
     header["Content-Type"] = content_type
     return header.get_content_charset()
-
-
-class _RedactingFilter(logging.Filter):
-    """Redacts the log records of a thread that has a redactor; leaves all others as they are."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        redact = _current_redact.get()
-        if redact is not None:
-            record.msg, record.args = redact(record.getMessage()), ()
-        return True
-
-
-@contextmanager
-def _redacted_logs(redact: Callable[[str], str]) -> Iterator[None]:
-    """Pass what urllib3 logs in the current thread through `redact`.
-
-    urllib3 logs every URL at debug level, with the query and any key in it.
-    """
-    for name in _LOGGERS:
-        # filters of a parent logger do not see the records of its children, hence each by name
-        logger = logging.getLogger(f"urllib3.{name}")
-        if not any(isinstance(known, _RedactingFilter) for known in logger.filters):
-            logger.addFilter(_RedactingFilter())
-    token = _current_redact.set(redact)
-    try:
-        yield
-    finally:
-        _current_redact.reset(token)

@@ -27,9 +27,9 @@ from restsource_dagster.engine.errors import (
     RequestError,
     ResponseError,
 )
-from restsource_dagster.engine.http.json_body import UnverifiedRecords
+from restsource_dagster.engine.http.json_body import ApiResponse, UnverifiedRecords
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiResponse, ApiSession, proxy_variable
+from restsource_dagster.engine.http.session import ApiSession, proxy_variable
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
     PageGuard,

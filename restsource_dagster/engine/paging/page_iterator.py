@@ -23,8 +23,8 @@ from restsource_dagster.engine.errors import (
     ResponseError,
     SkippedResourceError,
 )
+from restsource_dagster.engine.http.json_body import ApiResponse
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.http.session import ApiResponse
 from restsource_dagster.engine.paging.place import Place, go_to_place, read_place
 from restsource_dagster.engine.paging.records import (
     RecordReader,

@@ -23,8 +23,11 @@ from restsource_dagster.engine.dlt_compat import (
     find_response_page_data,
     jsonpath,
 )
-from restsource_dagster.engine.http.json_body import UnverifiedRecords, expected_key_count
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.json_body import (
+    ApiResponse,
+    UnverifiedRecords,
+    expected_key_count,
+)
 from restsource_dagster.engine.paging.response_checks import (
     ID_KEYS,
     describe_failure,

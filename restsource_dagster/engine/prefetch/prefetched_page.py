@@ -10,7 +10,7 @@ from enum import IntEnum
 import requests
 
 from restsource_dagster.engine.http.cancellation import Cancellation
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.json_body import ApiResponse
 from restsource_dagster.engine.paging.endpoint_reader import SendRequest
 from restsource_dagster.engine.paging.page_iterator import PageResponse
 

@@ -30,11 +30,8 @@ from restsource_dagster.engine.source.exact_rows import ExactRows
 from restsource_dagster.engine.source.parents import LastParents, ParentTracker
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
-from restsource_dagster.engine.source.resource_reader import (
-    ResourceReader,
-    dependent_pages,
-    root_pages,
-)
+from restsource_dagster.engine.source.resource_pages import dependent_pages, root_pages
+from restsource_dagster.engine.source.resource_reader import ResourceReader
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.incremental.window_filter import BackfillWindow

@@ -16,8 +16,11 @@ from restsource_dagster.engine.columnar.flatten import (
     flatten_records,
     is_verified,
 )
-from restsource_dagster.engine.http.json_body import UnverifiedRecords, object_with_duplicate_key
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.json_body import (
+    ApiResponse,
+    UnverifiedRecords,
+    object_with_duplicate_key,
+)
 from restsource_dagster.engine.paging.records import RecordReader, extract_records
 
 WORDS = st.text('ab":{\\ é', max_size=4)

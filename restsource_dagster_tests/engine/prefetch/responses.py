@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from restsource_dagster.engine.http.session import ApiResponse
+from restsource_dagster.engine.http.json_body import ApiResponse
 
 __all__ = ["response_of"]
 
