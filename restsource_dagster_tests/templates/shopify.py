@@ -297,7 +297,8 @@ class Shopify:
         self._now += timedelta(seconds=seconds)
 
     @property
-    def _stamp(self) -> str:
+    def stamp(self) -> str:
+        """The present time, as the API writes it."""
         return self._now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _gid(self, kind: str) -> str:
@@ -322,7 +323,7 @@ class Shopify:
         one: Record = {
             "__typename": _KINDS[name],
             "id": key,
-            "createdAt": self._stamp,
+            "createdAt": self.stamp,
             "metas": {},
             "lines": {},
             "variant": {},
@@ -351,7 +352,7 @@ class Shopify:
         if name == "products":
             for collection in self.records["collections"].values():
                 if collection["members"].pop(key, None) is not None:
-                    collection["updatedAt"] = self._stamp
+                    collection["updatedAt"] = self.stamp
 
     def _forget_item(self, item: str) -> None:
         """Inventory of a deleted variant is gone without a trace: the tables keep it, as the template says."""
@@ -363,7 +364,7 @@ class Shopify:
             "__typename": "BasicEvent",
             "id": event,
             "action": action,
-            "createdAt": self._stamp,
+            "createdAt": self.stamp,
             "subjectId": key,
             "subjectType": _SUBJECTS.get(name, _KINDS[name].upper()),
         }
@@ -371,7 +372,7 @@ class Shopify:
 
     def _touch(self, name: str, one: Record) -> None:
         """Change a record and what is below it."""
-        one["updatedAt"] = self._stamp
+        one["updatedAt"] = self.stamp
         if name in _WITH_METAFIELDS:
             self._change_children(one["metas"], "Metafield", "value", most=3)
         if name in ("orders", "draft_orders"):
@@ -409,7 +410,7 @@ class Shopify:
             if key not in before:
                 item = self._gid("InventoryItem")
                 one["inventoryItem"] = {"id": item}
-                self.items[item] = {"id": item, "updatedAt": self._stamp}
+                self.items[item] = {"id": item, "updatedAt": self.stamp}
                 self.items[item]["inventoryLevels"] = self._rows_of(partial(self._levels_of, item))
                 for location in self.locations:
                     level = f"gid://shopify/InventoryLevel/{location[-3:]}?inventory_item_id={item[-6:]}"
@@ -418,7 +419,7 @@ class Shopify:
                         "isActive": True,
                         "item": {"id": item},
                         "location": {"id": location},
-                        "updatedAt": self._stamp,
+                        "updatedAt": self.stamp,
                     }
 
     def _change_money(self, money: dict[str, list[Record]]) -> None:
@@ -449,9 +450,9 @@ class Shopify:
     def _change_level(self) -> None:
         if self.levels:
             level = self.levels[self.random.choice(list(self.levels))]
-            level |= {"updatedAt": self._stamp, "isActive": self.random.random() < 0.8}
+            level |= {"updatedAt": self.stamp, "isActive": self.random.random() < 0.8}
         if self.items:
-            self.items[self.random.choice(list(self.items))]["updatedAt"] = self._stamp
+            self.items[self.random.choice(list(self.items))]["updatedAt"] = self.stamp
 
     def _change_other(self) -> None:
         kind = self.random.choice(["discount", "metafield", "location"])

@@ -76,7 +76,7 @@ def test_bulk_operations_load_whole_tables(api: ApiServer, settings: Settings) -
     assert [outcome.failure for outcome in outcomes] == [None] * len(names)
     expected = {table: rows for table, rows in shop.expected().items() if table in names}
     found = {
-        table: query(settings, f"SELECT {of_bulk(shop.columns[table])} FROM history.{table}")
+        table: query(settings, f"SELECT {shop.columns[table]} FROM history.{table}")
         for table in names
     }
     assert Difference.between(expected, found) == []
@@ -86,9 +86,43 @@ def test_bulk_operations_load_whole_tables(api: ApiServer, settings: Settings) -
     assert not any("x-shopify-access-token" in seen.headers for seen in files)
 
 
-def of_bulk(columns: str) -> str:
-    """The columns of the other template, which has the id of a parent as `_orders_id`."""
-    return re.sub(r"_(\w+)s_id", r"\1_id", columns)
+def test_bulk_operations_are_the_first_load_of_the_live_template(
+    api: ApiServer, settings: Settings
+) -> None:
+    shop = Shopify(api, 1, families=["products", "collections", "inventory"])
+    inputs, picked = shop.file["inputs"], shop.file["resources"]
+    in_bulk = [name for name in picked if name != "locations"]
+    file = {**shop.file, "template": "shopify_bulk", "resources": in_bulk}
+    settings.configs.mkdir()
+    path = settings.configs / "history.json"
+    path.write_text(json.dumps(file))
+    bulk = load_file(path).connector
+    assert bulk is not None
+    shop.change(40)
+    begun = shop.stamp
+    # the operations of one load don't see the same data
+    for names in (in_bulk[::2], in_bulk[1::2]):
+        shop.wait(1)
+        shop.change(15)
+        outcomes = ingest(
+            bulk, settings=settings, environment={}, resources=names, sleep=lambda _: None
+        )
+        assert [outcome.failure for outcome in outcomes if outcome.failed] == []
+    shop.change(15)
+    path.write_text(json.dumps({**shop.file, "inputs": {**inputs, "start": begun}}))
+    live = load_file(path).connector
+    assert live is not None
+    for changes in (15, 0):
+        run(live, settings)
+        assert Difference.between(shop.expected(), tables(settings, shop)) == []
+        shop.change(changes)
+    # the rows of both have the id of the row above in one column, by which the live ones are replaced
+    columns = query(
+        settings,
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'history'",
+    )
+    assert ("product_variants", "_products_id") in columns
+    assert ("product_variants", "product_id") not in columns
 
 
 def test_tables_are_those_of_the_api_and_no_query_is_refused(
