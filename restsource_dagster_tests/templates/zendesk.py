@@ -3,7 +3,8 @@
 As in https://developer.zendesk.com/api-reference/ticketing/: incremental exports leave out the last minute and
 refuse to start in it; by cursor or by time they end with `end_of_stream`, and pages by time overlap where
 several records have one second. Lists come in pages with `meta.has_more` and `links.next`. Deleted tickets
-are exported with the status `deleted`, and their comments answer 404; they may be restored.
+are exported with the status `deleted`, and their comments answer 404; they may be restored. Deleted groups are listed
+with `deleted`, unless `exclude_deleted` is true.
 """
 
 from base64 import b64encode
@@ -125,11 +126,15 @@ class Zendesk:
                 for table in named
             },
             **{
-                table: [(key, one["title"]) for key, one in self.lists[table].items()]
+                table: [(key, one["title"]) for key, one in self.living(table).items()]
                 for table in LISTS
             },
         }
         return {name: rows[name] for name in self._resources}
+
+    def living(self, table: str) -> dict[int, Record]:
+        """The records of a list without those that were deleted and are still told, by id."""
+        return {key: one for key, one in self.lists[table].items() if not one.get("deleted")}
 
     @property
     def child_events(self) -> dict[int, int]:
@@ -188,9 +193,14 @@ class Zendesk:
         records[key] = {"id": key, "name": self._text(), "changed": self.now}
 
     def _change_list(self) -> None:
-        records = self.lists[self.random.choice(LISTS)]
+        name = self.random.choice(LISTS)
+        records = self.lists[name]
         if records and self.random.random() < 0.3:
-            del records[self.random.choice(list(records))]
+            gone = self.random.choice(list(records))
+            if name == "groups":
+                records[gone] = {**records[gone], "deleted": True}
+            else:
+                del records[gone]
         key = self._new_id()
         records[key] = {"id": key, "title": self._text()}
 
@@ -269,7 +279,12 @@ class Zendesk:
         return answer
 
     def _lister(self, name: str, records: Mapping[int, Record]) -> Callable[[Seen], Answer]:
-        return lambda seen: self._page(name, list(records.values()), seen)
+        def answer(seen: Seen) -> Answer:
+            is_short = seen.query.get("exclude_deleted") == "true"
+            told = [one for one in records.values() if not (is_short and one.get("deleted"))]
+            return self._page(name, told, seen)
+
+        return answer
 
     def _comments_of(self, key: int, seen: Seen) -> Answer:
         if self.tickets[key]["status"] == "deleted":
