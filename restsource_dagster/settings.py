@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     lock_wait_seconds: float = Field(
         default=900.0,
         ge=0,
-        description="Seconds to wait for another run of the connector, or for another program that has the "
-        "DuckDB file open, before a run fails.",
+        description="Seconds to wait for another run of the connector, for another program that has the "
+        "DuckDB file open, or for a lock in Postgres, before a run fails.",
     )
     duckdb_memory: str = Field(
         default="256MB",

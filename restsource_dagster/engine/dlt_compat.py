@@ -36,11 +36,13 @@ __all__ = [
     "DatabaseUndefinedRelation",
     "DestinationException",
     "DestinationTerminalException",
+    "DestinationTransientException",
     "DestinationUndefinedEntity",
     "DuckDbClient",
     "DuckDbClientConfiguration",
     "FollowupJobRequest",
     "HasFollowupJobs",
+    "JobClientBase",
     "JsonLItemsNormalizer",
     "LoadJob",
     "NormalizeConfiguration",
@@ -133,6 +135,7 @@ try:
     from dlt.common.destination.client import (
         FollowupJobRequest,
         HasFollowupJobs,
+        JobClientBase,
         LoadJob,
         RunnableLoadJob,
         WithStateSync,
@@ -144,6 +147,7 @@ try:
     from dlt.common.destination.exceptions import (
         DestinationException,
         DestinationTerminalException,
+        DestinationTransientException,
         DestinationUndefinedEntity,
         SqlClientNotAvailable,
         UnknownDestinationModule,
@@ -382,9 +386,15 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.destinations.sql_client.SqlClientBase",
-        ("_make_database_exception", "native_connection"),
-        "copy rows into Postgres, and tell which errors may pass",
+        ("_make_database_exception", "execute_query", "native_connection"),
+        "copy rows into Postgres, tell which errors may pass, and name who holds a lock",
         "a load into Postgres fails before it writes a row",
+    ),
+    UndocumentedAttributes(
+        "dlt.destinations.impl.postgres.sql_client.Psycopg2SqlClient",
+        ("credentials", "staging_dataset_name", "capabilities"),
+        "give sessions in Postgres a name and limits",
+        "a run into Postgres fails with an AttributeError before it writes a row",
     ),
     UndocumentedAttributes(
         "dlt.destinations.sql_jobs.SqlStagingCopyFollowupJob",

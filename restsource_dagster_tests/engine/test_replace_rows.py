@@ -1,17 +1,20 @@
 """What decides whether rows are replaced is checked before a row is written."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
 from dlt.destinations.impl.duckdb.duck import DuckDbClient
 from dlt.destinations.sql_jobs import SqlStagingCopyFollowupJob
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.engine.destination import replace_rows, sql_destinations
 from restsource_dagster.engine.destination.sql_destinations import can_replace_rows
 from restsource_dagster.engine.destination.warehouse import DuckDBFile, OtherDestination
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.state_errors import LeaseLostError
 from restsource_dagster_tests.engine.windowed import (
     Events,
     day,
@@ -83,6 +86,25 @@ def test_a_database_with_transactions_replaces_rows(name: str) -> None:
 @pytest.mark.parametrize("name", ["filesystem", "dremio", "dummy"])
 def test_a_destination_without_transactions_replaces_no_rows(name: str) -> None:
     assert not can_replace_rows(OtherDestination(name).destination())
+
+
+@pytest.mark.parametrize("name", ["filesystem", "sqlalchemy"])
+def test_a_load_ends_before_its_next_file_when_another_run_has_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With transactions or without."""
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", tmp_path.as_uri())
+    monkeypatch.setenv("DESTINATION__SQLALCHEMY__CREDENTIALS", f"sqlite:///{tmp_path / 'one.db'}")
+
+    def taken_over() -> None:
+        raise LeaseLostError("another one has taken over")
+
+    destination: Any = OtherDestination(name).destination()
+    destination.check_lease = taken_over
+    pipeline = dlt.pipeline("shop", str(tmp_path / "work"), destination=destination)
+    with pytest.raises(PipelineStepFailed, match="another one has taken over"):
+        pipeline.run([{"id": 1}], table_name="orders", dataset_name="shop")
+    assert not list((tmp_path / "shop" / "orders").glob("*"))
 
 
 def test_a_destination_of_dlts_own_class_replaces_no_rows() -> None:

@@ -44,6 +44,7 @@ from restsource_dagster.engine.destination.replace_rows import (
     delete_replaced_rows,
 )
 from restsource_dagster.engine.destination.sql_destinations import (
+    LeasedDestination,
     ReplacingDestination,
     can_note_texts,
     can_replace_rows,
@@ -61,6 +62,7 @@ from restsource_dagster.engine.destination.tables import (
     SqlClient,
     TableFacts,
     TableQuestions,
+    end_other_sessions,
     read_row_count,
     read_table_facts,
 )
@@ -182,7 +184,7 @@ class PipelineManager:
     def destination(self) -> AnyDestination:
         """The destination's class and capabilities; no connection is opened."""
         made = self.warehouse.destination()
-        if isinstance(made, ReplacingDestination):
+        if isinstance(made, LeasedDestination):
             made.check_lease = self.check_lease
         return made
 
@@ -200,12 +202,14 @@ class PipelineManager:
                 destination=self.destination,
                 dataset_name=self.dataset,
             )
-            undone = 0
+            undone = ended = 0
             with self._locked():
                 self._client = _sql_client_of(pipeline)
                 with self._connected() as client:
                     if client is not None:
                         schema = Schema(self.dataset)
+                        # first: what they have not committed must not appear later
+                        ended = end_other_sessions(client)
                         undone = undo_incomplete_loads(client, schema.loads_table_name)
                         self.pending_overrides = read_pending_overrides(
                             client, schema.loads_table_name
@@ -218,6 +222,11 @@ class PipelineManager:
                 if not _has_sql_tables(pipeline):
                     check_clock(pipeline)
                 self.stored_schema = _read_stored_schema(pipeline, self.dataset)
+            if ended:
+                self.progress.message(
+                    f"{self.dataset}: {ended} sessions of an earlier run, which stands still or was cut off, "
+                    "were open in the database. They are ended, and store nothing more"
+                )
             if undone:
                 self.progress.message(
                     f"{self.dataset}: the last run was killed while it loaded. The rows that it "

@@ -44,6 +44,7 @@ from restsource_dagster.engine.destination.tables import SqlClient
 from restsource_dagster.engine.dlt_compat import (
     DestinationTerminalException,
     FollowupJobRequest,
+    JobClientBase,
     LoadJob,
     PreparedTableSchema,
     SqlClientBase,
@@ -58,6 +59,7 @@ from restsource_dagster.state.state_errors import LeaseLostError
 
 __all__ = [
     "DeletionsByTable",
+    "LeasedClient",
     "ReplaceRowsClient",
     "check_row_replacement",
     "delete_replaced_rows",
@@ -209,17 +211,36 @@ class _ReplaceRowsJob(SqlLoadJob):
             client.execute_many([line for line in lines if line.strip()])
 
 
-class ReplaceRowsClient(ReplacePartsClient):
-    """Mixin for the client of an SQL destination: its loads replace the rows of `deletions`."""
+class LeasedClient(JobClientBase):
+    """Mixin for the client of a destination: its loads end when another run has taken over."""
 
-    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
     check_lease: Callable[[], None] = staticmethod(lambda: None)
     """Raises `LeaseLostError` if another run may have taken over."""
 
     def complete_load(self, load_id: str) -> None:
         """Note that a load is complete, unless another run has taken over."""
         self.check_lease()
-        super().complete_load(load_id)
+        theirs: Any = super()
+        theirs.complete_load(load_id)
+
+    def create_load_job(
+        self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
+    ) -> LoadJob:
+        """Return dlt's job for a file. Raises dlt's error if another run may have taken over."""
+        try:
+            self.check_lease()
+        except LeaseLostError as error:
+            # dlt would try again what is no terminal error
+            raise DestinationTerminalException(str(error)) from error
+        theirs: Any = super()
+        job: LoadJob = theirs.create_load_job(table, file_path, load_id, restore)
+        return job
+
+
+class ReplaceRowsClient(LeasedClient, ReplacePartsClient):
+    """Mixin for the client of an SQL destination: its loads replace the rows of `deletions`."""
+
+    deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
 
     def should_load_data_to_staging_dataset(self, table_name: str) -> bool:
         """Return True also for the tables whose rows are replaced, and those nested in them."""
@@ -243,15 +264,7 @@ class ReplaceRowsClient(ReplacePartsClient):
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
-        """Return the job that replaces rows for dlt's SQL job, and dlt's job for other files.
-
-        Raises `LeaseLostError` in place of it if another run may have taken over.
-        """
-        try:
-            self.check_lease()
-        except LeaseLostError as error:
-            # dlt would try again what is no terminal error
-            raise DestinationTerminalException(str(error)) from error
+        """Return the job that replaces rows for dlt's SQL job, and dlt's job for other files."""
         if SqlLoadJob.is_sql_job(file_path) and table["name"] in self.deletions:
             return _ReplaceRowsJob(file_path, self.deletions[str(table["name"])])
         return super().create_load_job(table, file_path, load_id, restore)

@@ -8,7 +8,7 @@ rows: with dlt's default, readers find a table empty, and a killed run leaves it
 DuckDB and Postgres also merge exactly (see merge_sql.py), and take rows as columns.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, Literal, cast
@@ -22,19 +22,21 @@ from dlt.destinations import postgres as postgres_destination
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.engine.destination.merge_sql import ExactMergeClient, destination_refusals
 from restsource_dagster.engine.destination.replace_parts import ReplacePart
-from restsource_dagster.engine.destination.replace_rows import DeletionsByTable, ReplaceRowsClient
+from restsource_dagster.engine.destination.replace_rows import (
+    DeletionsByTable,
+    LeasedClient,
+    ReplaceRowsClient,
+)
 from restsource_dagster.engine.dlt_compat import (
     DuckDbClient,
     DuckDbClientConfiguration,
-    LoadJob,
-    ParsedLoadJobFileName,
-    PreparedTableSchema,
     SqlJobClientWithStagingDataset,
 )
 
 __all__ = [
     "DestinationProblem",
     "DuckDBDestination",
+    "LeasedDestination",
     "PostgresDestination",
     "ReplacingDestination",
     "can_note_texts",
@@ -53,20 +55,26 @@ _ONE_TRANSACTION: dict[str, Any] = {
 
 
 def exact_destination(destination: AnyDestination) -> AnyDestination:
-    """Return dlt's destination as one whose loads replace rows, if it is a database with transactions.
+    """Return dlt's destination as one whose loads end when another run has taken over.
 
-    Otherwise it is returned as it is. Takes no connection. Raises dlt's error if its driver is missing.
+    The loads of a database with transactions also replace rows. Takes no connection. Raises dlt's error
+    if its driver is missing.
     """
     made = type(destination)
-    if issubclass(made, ReplacingDestination) or not _has_transactions(destination):
+    if issubclass(made, LeasedDestination):
         return destination
-    settings = {**destination.config_params, **destination.caps_params, **_ONE_TRANSACTION}
+    settings = {**destination.config_params, **destination.caps_params}
+    if not _has_transactions(destination):
+        plain = _extended_class(made, LeasedDestination, LeasedClient)(**settings)
+        return cast("AnyDestination", plain)
+    settings |= _ONE_TRANSACTION
     # a destination of a name of its own has dlt's class of its type
     if issubclass(made, duckdb_destination) and made.__name__ == duckdb_destination.__name__:
         return cast("AnyDestination", DuckDBDestination(**settings))
     if issubclass(made, postgres_destination):
         return cast("AnyDestination", PostgresDestination(**settings))
-    return cast("AnyDestination", _replacing_class(made)(**settings))
+    replacing = _extended_class(made, ReplacingDestination, ReplaceRowsClient)(**settings)
+    return cast("AnyDestination", replacing)
 
 
 def takes_columns(destination: AnyDestination) -> bool:
@@ -128,18 +136,20 @@ def _has_transactions(destination: AnyDestination) -> bool:
 
 
 @cache
-def _replacing_class(made: type[Any]) -> type[Any]:
-    theirs: Any = made
+def _extended_class(made: Hashable, destination: type[Any], client: Hashable) -> type[Any]:
+    """Return a destination's class with these mixins, for itself and for its client."""
 
-    class Replacing(ReplacingDestination, theirs):  # type: ignore[misc] # its base is known at run time
+    def client_class(self: Any) -> type[Any]:
+        return _with_mixins(super(extended, self).client_class, client)
+
+    theirs = cast("type[Any]", made)
+    attributes = {
         # dlt stores the name of its own class in a pipeline's state, whichever destination loads
-        destination_type = f"dlt.destinations.{made.__name__}"
-
-        @property
-        def client_class(self) -> type[Any]:
-            return _with_mixins(theirs.client_class.fget(self), ReplaceRowsClient)
-
-    return Replacing
+        "destination_type": f"dlt.destinations.{theirs.__name__}",
+        "client_class": property(client_class),
+    }
+    extended: Any = type(theirs.__name__, (destination, theirs), attributes)
+    return cast("type[Any]", extended)
 
 
 @cache
@@ -158,20 +168,30 @@ class _DuckDBClient(ReplaceRowsClient, ExactMergeClient, DuckDbClient):
     """dlt's DuckDB client, whose loads can replace rows."""
 
 
-class ReplacingDestination(Destination[Any, ReplaceRowsClient]):
-    """Mixin for the destination class of such a client. Set its attributes before each load."""
+class LeasedDestination(Destination[Any, Any]):
+    """Mixin for the destination class of a `LeasedClient`."""
+
+    check_lease: Callable[[], None] = staticmethod(lambda: None)
+
+    def client(self, schema: Schema, initial_config: Any = None) -> Any:
+        """Return a client whose loads check the lease."""
+        client = super().client(schema, initial_config)
+        client.check_lease = self.check_lease
+        return client
+
+
+class ReplacingDestination(LeasedDestination):
+    """Mixin for the destination class of a `ReplaceRowsClient`. Set its attributes before each load."""
 
     deletions: DeletionsByTable = {}  # noqa: RUF012 - each instance is given its own
     part: ReplacePart | None = None
     has_long_texts = False
     """True if VARCHAR has no limit there, which notes beside the tables need. In Redshift it has 256 bytes."""
-    check_lease: Callable[[], None] = staticmethod(lambda: None)
 
     def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
         """Return a client whose loads replace the rows of `deletions`, or are the part `part`."""
-        client = super().client(schema, initial_config)
+        client: ReplaceRowsClient = super().client(schema, initial_config)
         client.deletions, client.part = self.deletions, self.part
-        client.check_lease = self.check_lease
         return client
 
 
@@ -231,6 +251,16 @@ class PostgresDestination(_ResolvedOnce, postgres_destination):
 
     destination_type = "dlt.destinations.postgres"
     has_long_texts = True
+    wait_seconds = 0.0
+    """How long a statement waits for a lock that another session holds."""
+
+    def client(self, schema: Schema, initial_config: Any = None) -> ReplaceRowsClient:
+        """Return a client whose sessions have a name and limits."""
+        from restsource_dagster.engine.destination.postgres_client import bounded_session
+
+        client = super().client(schema, initial_config)
+        client.sql_client = bounded_session(client.sql_client, self.wait_seconds)
+        return client
 
     def _raw_capabilities(self) -> DestinationCapabilitiesContext:
         caps = super()._raw_capabilities()
@@ -243,7 +273,9 @@ class PostgresDestination(_ResolvedOnce, postgres_destination):
     @property
     def client_class(self) -> type[Any]:
         """dlt's client with the methods that replace rows. Needs psycopg2."""
-        return _with_mixins(super().client_class, _PostgresLoads, ReplaceRowsClient)
+        from restsource_dagster.engine.destination.postgres_client import PostgresLoads
+
+        return _with_mixins(super().client_class, ReplaceRowsClient, PostgresLoads)
 
 
 class _JsonbColumns:
@@ -254,19 +286,3 @@ class _JsonbColumns:
         # dlt makes it `json` for such tables, as the driver ADBC does not know `jsonb`
         made: str = mapper.to_destination_type(column, {**table, "file_format": None})
         return made
-
-
-class _PostgresLoads(ExactMergeClient):
-    """Mixin for dlt's Postgres client: exact merges, and parquet files by COPY."""
-
-    row_order = "ctid"
-
-    def create_load_job(
-        self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
-    ) -> LoadJob:
-        """Return the job that copies a parquet file, and dlt's job for other files."""
-        if ParsedLoadJobFileName.parse(file_path).file_format == "parquet":
-            from restsource_dagster.engine.destination.postgres_copy import CopyJob
-
-            return CopyJob(file_path)
-        return super().create_load_job(table, file_path, load_id, restore)

@@ -31,6 +31,7 @@ __all__ = [
     "TableSnapshot",
     "TableSnapshots",
     "describe_schema_changes",
+    "end_other_sessions",
     "has_column",
     "read_loaded_columns",
     "read_row_count",
@@ -42,6 +43,16 @@ __all__ = [
 SqlClient = SqlClientBase[Any]
 
 _VARIANT_INFIX = "__v_"
+
+
+def end_other_sessions(client: SqlClient) -> int:
+    """End the sessions of earlier runs that load the client's dataset; return how many there were.
+
+    Call it as the only run of the connector. `client` is connected. Only Postgres needs it: see
+    postgres_client.py.
+    """
+    end = getattr(type(client), "end_other_sessions", None)
+    return int(end(client)) if end else 0
 
 
 def has_column(client: SqlClient, table: str, column: str = "1") -> bool:

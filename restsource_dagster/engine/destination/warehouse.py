@@ -26,6 +26,7 @@ from filelock import FileLock
 from restsource_dagster.connector.validation.diagnostics import nearest_name
 from restsource_dagster.engine.destination.sql_destinations import (
     DuckDBDestination,
+    PostgresDestination,
     exact_destination,
     takes_columns,
 )
@@ -127,6 +128,8 @@ class OtherDestination:
     """Another destination that dlt knows by name, configured in dlt's own way."""
 
     name: str
+    wait_seconds: float = LOCK_WAIT_SECONDS
+    """How long to wait for a lock that another session holds, in Postgres."""
 
     @property
     def loader_file_format(self) -> LoaderFileFormat | None:
@@ -141,7 +144,10 @@ class OtherDestination:
         try:
             made = cast("AnyDestination", Destination.from_reference(self.name))
             _ = made.client_class  # imports the driver
-            return exact_destination(made)
+            made = exact_destination(made)
+            if isinstance(made, PostgresDestination):
+                made.wait_seconds = self.wait_seconds
+            return made
         except UnknownDestinationModule:
             known = sorted(dlt.destinations.__all__)
             near = nearest_name(self.name, known)
@@ -174,7 +180,7 @@ def warehouse_from_settings(settings: Settings) -> Warehouse:
     if settings.destination == "duckdb":
         path = (settings.data_dir / DATABASE_NAME).absolute()
         return DuckDBFile(path, settings.lock_wait_seconds, settings.duckdb_memory)
-    return OtherDestination(settings.destination)
+    return OtherDestination(settings.destination, settings.lock_wait_seconds)
 
 
 def _is_lock_conflict(error: BaseException) -> bool:
