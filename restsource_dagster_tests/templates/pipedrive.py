@@ -68,6 +68,8 @@ class Pipedrive:
         self.tokens = 1_000_000
         """What may be spent today: a page costs 10 (version 2) or 20 (version 1)."""
         self.refused_in_a_row = 0
+        self.access_tokens: set[str] = set()
+        """Those of OAuth that are taken beside the API token."""
         self._had_children: set[int] = set()
         self.lists: dict[str, dict[Any, Record]] = {name: {} for name in LISTS}
         self.labels = {REGION: "Region", OTHER_REGION: "region"}
@@ -291,7 +293,8 @@ class Pipedrive:
         return self.participants[deal].values()
 
     def _refusal(self, seen: Seen) -> Answer | None:
-        if seen.headers.get("x-api-token") != "t0ken":
+        bearer = seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if seen.headers.get("x-api-token") != "t0ken" and bearer not in self.access_tokens:
             return Answer({"success": False, "error": "unauthorized access"}, 401)
         if self.busy:
             self.busy -= 1

@@ -1,20 +1,24 @@
 """The template `pipedrive` leaves the tables that the API has, run after run."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
+from restsource_dagster_tests.servers.authlib_server import CLIENT_ID, CLIENT_SECRET, OAuthServer
+from restsource_dagster_tests.servers.faults import FaultServer
 from restsource_dagster_tests.templates.histories import Difference
 from restsource_dagster_tests.templates.pipedrive import Pipedrive
 
 
-def connector_of(world: Pipedrive, settings: Settings) -> Connector:
+def connector_of(settings: Settings, file: Mapping[str, Any]) -> Connector:
     settings.configs.mkdir()
     path = settings.configs / "crm.json"
-    path.write_text(json.dumps(world.file))
+    path.write_text(json.dumps(file))
     connector = load_file(path).connector
     assert connector is not None
     return connector
@@ -22,7 +26,7 @@ def connector_of(world: Pipedrive, settings: Settings) -> Connector:
 
 def test_tables_are_those_of_the_api_after_each_run(api: ApiServer, settings: Settings) -> None:
     world = Pipedrive(api, 0, resources=["*"])
-    connector = connector_of(world, settings)
+    connector = connector_of(settings, world.file)
     for changes in (40, 30, 0):
         world.change(changes)
         world.busy = 2
@@ -45,7 +49,7 @@ def test_a_run_without_tokens_asks_no_further_and_the_next_day_loads_all(
     api: ApiServer, settings: Settings
 ) -> None:
     world = Pipedrive(api, 1, resources=["*"])
-    connector = connector_of(world, settings)
+    connector = connector_of(settings, world.file)
     world.change(80)
     # a list that never had a row has no table
     lists = [name for name in ("persons", "products", "stages", "leads") if world.lists[name]]
@@ -62,3 +66,35 @@ def test_a_run_without_tokens_asks_no_further_and_the_next_day_loads_all(
     for name in lists:
         stored = query(settings, f"SELECT id FROM crm.{name}")
         assert sorted(stored) == sorted((key,) for key in world.lists[name]), name
+
+
+def test_tokens_of_oauth_take_the_place_of_the_api_token(
+    api: ApiServer, settings: Settings
+) -> None:
+    world = Pipedrive(api, 0, resources=["notes", "stages"])
+    with FaultServer() as place:
+        desk = OAuthServer(place, "client_secret_basic")
+        world.access_tokens = desk.access_tokens
+        login = {
+            "type": "oauth2_refresh_token",
+            "access_token_url": desk.token_url,
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "client_authentication": "basic",
+            "refresh_token": "c4n4ry-refresh-0",
+        }
+        inputs = {name: text for name, text in world.file["inputs"].items() if name != "token"}
+        client = {**world.file["client"], "auth": login}
+        connector = connector_of(settings, {**world.file, "inputs": inputs, "client": client})
+        for refreshes in (1, 2):
+            world.change(40)
+            outcomes = load(connector, settings)
+            assert [outcome.failure for outcome in outcomes.values() if outcome.failed] == []
+            # a list that never had a row has no table
+            for name in filter(world.lists.get, ("notes", "stages")):
+                stored = query(settings, f"SELECT id FROM crm.{name}")
+                assert sorted(stored) == sorted((key,) for key in world.lists[name]), name
+            assert len(desk.refreshes) == refreshes
+            # Pipedrive's last for an hour
+            desk.access_tokens.clear()
+    assert not any("x-api-token" in seen.headers for seen in api.seen)
