@@ -22,6 +22,14 @@ DATABASE = ROOT / "sample" / "data" / "nycflights.db"
 BILLING = ROOT / "sample" / "data" / "billing.db"
 DAGSTER_HOME = ROOT / ".dagster"
 LOGS = DAGSTER_HOME / "output"  # Dagster clears a folder named logs
+COMMON_VARIABLES = {
+    "DAGSTER_HOME": str(DAGSTER_HOME),
+    # dlt sends telemetry unless this variable turns it off
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    # a log shows each line at once
+    "PYTHONUNBUFFERED": "1",
+}
+"""The variables that Dagster and the builder both get."""
 
 
 def main() -> int:
@@ -112,13 +120,7 @@ def _api(variables: SampleVariables) -> Service:
 
 
 def _dagster(port: int, variables: SampleVariables, builder: str) -> Service:
-    environment = {
-        "RESTSOURCE_BUILDER": builder,
-        "DAGSTER_HOME": str(DAGSTER_HOME),
-        # dlt sends telemetry unless this variable turns it off.
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "PYTHONUNBUFFERED": "1",
-    }
+    environment = {**COMMON_VARIABLES, "RESTSOURCE_BUILDER": builder}
     return Service(
         name="dagster",
         command=(
@@ -134,11 +136,9 @@ def _dagster(port: int, variables: SampleVariables, builder: str) -> Service:
 
 def _builder(port: int, variables: SampleVariables, token: str, *, dagster: str) -> Service:
     environment = {
-        "DAGSTER_HOME": str(DAGSTER_HOME),
+        **COMMON_VARIABLES,
         "RESTSOURCE_BUILDER_TOKEN": token,
         "RESTSOURCE_WEBSERVER": dagster,
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "PYTHONUNBUFFERED": "1",
     }
     return Service(
         name="builder",

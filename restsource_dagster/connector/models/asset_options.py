@@ -11,9 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from restsource_dagster.connector.models.fields import (
     FileModel,
-    by_kind,
     refuse_type,
     refuse_value,
+    word_or_object,
 )
 
 __all__ = ["AssetOptions", "CronAutomation", "Owner", "Tags", "matching_pattern"]
@@ -119,16 +119,9 @@ class CronAutomation(FileModel):
     )
 
 
-def _automation_kind(value: Any) -> str:
-    return "#cron" if isinstance(value, dict) else "#name"
-
-
 Automation = Annotated[
-    Annotated[Literal["eager"], Tag("#name")] | Annotated[CronAutomation, Tag("#cron")],
-    by_kind(
-        _automation_kind,
-        custom_error_message='`eager`, or an object such as {"on_cron": "0 6 * * *"}',
-    ),
+    Annotated[Literal["eager"], Tag("#word")] | Annotated[CronAutomation, Tag("#object")],
+    word_or_object('`eager`, or an object such as {"on_cron": "0 6 * * *"}'),
 ]
 
 

@@ -27,10 +27,11 @@ from restsource_dagster.connector.models.fields import (
     Flag,
     PythonOnly,
     Text,
-    by_kind,
     count_from_one,
     refuse_type,
     refuse_value,
+    text_or_object,
+    word_or_object,
 )
 from restsource_dagster.connector.models.paginators import Paginator
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
@@ -114,15 +115,9 @@ class SkipChildErrors(FileModel):
     )
 
 
-def _child_error_kind(value: Any) -> str:
-    return "#skip" if isinstance(value, dict) else "#fail"
-
-
 OnChildError = Annotated[
-    Annotated[Literal["fail"], Tag("#fail")] | Annotated[SkipChildErrors, Tag("#skip")],
-    by_kind(
-        _child_error_kind, custom_error_message='`fail`, or an object such as {"skip_up_to": 10}'
-    ),
+    Annotated[Literal["fail"], Tag("#word")] | Annotated[SkipChildErrors, Tag("#object")],
+    word_or_object('`fail`, or an object such as {"skip_up_to": 10}'),
 ]
 
 
@@ -411,21 +406,10 @@ class RenameFrom(FileModel):
     )
 
 
-def _children_kind(value: Any) -> str:
-    return "#by" if isinstance(value, dict) else "#replace"
-
-
 Children = Annotated[
-    Annotated[Literal["replace"], Tag("#replace")] | Annotated[ChildRows, Tag("#by")],
-    by_kind(
-        _children_kind,
-        custom_error_message='`replace`, or an object such as {"replace_by": "order_id"}',
-    ),
+    Annotated[Literal["replace"], Tag("#word")] | Annotated[ChildRows, Tag("#object")],
+    word_or_object('`replace`, or an object such as {"replace_by": "order_id"}'),
 ]
-
-
-def _endpoint_kind(value: Any) -> str | None:
-    return "#path" if isinstance(value, str) else "#object" if isinstance(value, dict) else None
 
 
 class ResourceObject(ResourceBase):
@@ -436,8 +420,8 @@ class ResourceObject(ResourceBase):
         "asset have the same name."
     )
     endpoint: Annotated[
-        Annotated[Text, Tag("#path")] | Annotated[Endpoint, Tag("#object")],
-        by_kind(_endpoint_kind, custom_error_message="a path, or an object"),
+        Annotated[Text, Tag("#text")] | Annotated[Endpoint, Tag("#object")],
+        text_or_object("a path, or an object"),
     ] = Field(
         default=Endpoint(),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
@@ -465,14 +449,10 @@ class ResourceObject(ResourceBase):
     )
 
 
-def _resource_kind(value: Any) -> str | None:
-    return "#name" if isinstance(value, str) else "#object" if isinstance(value, dict) else None
-
-
 ResourceOrName = Annotated[
-    Annotated[Text, Tag("#name"), _RESOURCE_NAME_SCHEMA]
+    Annotated[Text, Tag("#text"), _RESOURCE_NAME_SCHEMA]
     | Annotated[ResourceObject, Tag("#object")],
-    by_kind(_resource_kind, custom_error_message="the name of a resource, or an object"),
+    text_or_object("the name of a resource, or an object"),
 ]
 
 CONNECTOR_NAME_PATTERN = "[a-z][a-z0-9_]{0,63}"

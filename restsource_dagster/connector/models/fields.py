@@ -48,6 +48,8 @@ __all__ = [
     "refuse_explained",
     "refuse_type",
     "refuse_value",
+    "text_or_object",
+    "word_or_object",
 ]
 
 # jsonpath-ng is slow to import, and most paths are dotted names. `where` and `wherenot` are its operators.
@@ -340,6 +342,27 @@ by_kind = partial(Discriminator, custom_error_type="not_this")
 
 `custom_error_message` says in words what the value may be.
 """
+
+
+def _word_or_object(value: Any) -> str:
+    return "#object" if isinstance(value, dict) else "#word"
+
+
+def _text_or_object(value: Any) -> str | None:
+    return "#text" if isinstance(value, str) else "#object" if isinstance(value, dict) else None
+
+
+def word_or_object(expected: str) -> Discriminator:
+    """Choose between a literal, tagged `#word`, and an object, tagged `#object`; `expected` says both in words.
+
+    What is no object is checked as the literal, whose message names the words.
+    """
+    return by_kind(_word_or_object, custom_error_message=expected)
+
+
+def text_or_object(expected: str) -> Discriminator:
+    """Choose between any text, tagged `#text`, and an object, tagged `#object`; `expected` says both in words."""
+    return by_kind(_text_or_object, custom_error_message=expected)
 
 
 def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) -> str:

@@ -205,6 +205,12 @@ _WHOLE_TABLE = ("replace", "scd2", "cdc")
 
 
 def _check_sync_token(merged: MergedResource, *, has_dependents: bool) -> None:
+    _check_token_disposition(merged)
+    _check_token_calls(merged, has_dependents=has_dependents)
+    _check_token_params(merged)
+
+
+def _check_token_disposition(merged: MergedResource) -> None:
     given = merged.resource.write_disposition
     how = None if given is None else getattr(given, "strategy", None) or disposition_name(given)
     if how in _WHOLE_TABLE:
@@ -214,6 +220,10 @@ def _check_sync_token(merged: MergedResource, *, has_dependents: bool) -> None:
             f"A run with a token gets only what changed, and {how} takes it for all rows",
             'Write "merge" with a `primary_key`, or "append"; or leave out `incremental`',
         )
+
+
+def _check_token_calls(merged: MergedResource, *, has_dependents: bool) -> None:
+    """Report calls that have no place for a token, or several."""
     if merged.parent is not None or has_dependents:
         relation = "has dependents" if merged.parent is None else "depends on another one"
         _report_token(
@@ -245,6 +255,9 @@ def _check_sync_token(merged: MergedResource, *, has_dependents: bool) -> None:
             f"A token is a value beside the rows, and {body.format} has nothing but rows",
             "Leave out `incremental`, or use a cursor (`cursor_path`)",
         )
+
+
+def _check_token_params(merged: MergedResource) -> None:
     for name in merged.endpoint.incremental_params:
         _report_token(
             merged,

@@ -8,7 +8,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -170,29 +170,17 @@ def preview(
     except MissingReferencesError as error:
         return Preview(connector.name, problems=(str(error),))
     limits, end = limits or PreviewLimits(), end or PreviewEnd()
-    redactor = Redactor(find_secrets(connector, resolved, values))
-    tokens = TokenStore(open_state(settings))
-    redactor.add_secrets(*tokens.secrets)
     messages = _Messages(on_message)
     watch = PreviewWatch(
-        redactor, limits.hosts or hosts_of(resolved), limits.answer_chars, on_request
+        Redactor(find_secrets(connector, resolved, values)),
+        limits.hosts or hosts_of(resolved),
+        limits.answer_chars,
+        on_request,
     )
+    tokens = TokenStore(open_state(settings))
     resolved = _without_prefetch(resolved)
     with (
-        redactor.redacted_errors(IngestError),
-        tempfile.TemporaryDirectory(prefix="restsource-preview-") as folder,
-        closing(
-            PreviewEndpoints(
-                resolved,
-                redactor,
-                Progress(messages, redactor),
-                sleep,
-                Path(folder),
-                tokens,
-                limits=limits,
-                watch=watch,
-            )
-        ) as endpoints,
+        _open_endpoints(resolved, messages, sleep, tokens, limits, watch) as (endpoints, folder),
         end.limited(limits),
     ):
         reader = _PreviewReader(
@@ -210,6 +198,38 @@ def preview(
     return Preview(
         connector.name, read, reader.problems_of_all(), end.reason, time.monotonic() - started
     )
+
+
+@contextmanager
+def _open_endpoints(
+    connector: Connector,
+    messages: _Messages,
+    sleep: Sleep | None,
+    tokens: TokenStore,
+    limits: PreviewLimits,
+    watch: PreviewWatch,
+) -> Iterator[tuple[PreviewEndpoints, str]]:
+    """Yield the endpoints of a preview, and a folder that is removed after it."""
+    redactor = watch.redactor
+    redactor.add_secrets(*tokens.secrets)
+    with (
+        # first, because any error from here on may quote a secret
+        redactor.redacted_errors(IngestError),
+        tempfile.TemporaryDirectory(prefix="restsource-preview-") as folder,
+        closing(
+            PreviewEndpoints(
+                connector,
+                redactor,
+                Progress(messages, redactor),
+                sleep,
+                Path(folder),
+                tokens,
+                limits=limits,
+                watch=watch,
+            )
+        ) as endpoints,
+    ):
+        yield endpoints, folder
 
 
 def _without_prefetch(connector: Connector) -> Connector:

@@ -131,19 +131,17 @@ def build_family_source(
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
     """
-    cursors = FamilyCursors(plans, notify)
     if window is not None:
         # most runs are live
         from restsource_dagster.engine.incremental.window_filter import WindowCursors, bounded_plan
 
         plans = {**plans, root: bounded_plan(plans[root], window)}
-        cursors = WindowCursors(plans, notify, window)
     known_schema = stored or Schema(connector.name)
     family = _Family(
         connector,
         endpoints,
         plans,
-        cursors,
+        WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify),
         notify,
         known_schema,
         # dlt's configuration says how names of fields become names of columns
