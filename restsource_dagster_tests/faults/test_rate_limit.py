@@ -15,7 +15,7 @@ from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of
 from restsource_dagster_tests.making import load
-from restsource_dagster_tests.servers.faults import FaultServer, Reply
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=9)
 
@@ -97,9 +97,62 @@ def test_no_more_requests_are_in_flight_than_the_file_allows(
     assert server.peak == max_concurrency
 
 
-def test_eight_requests_are_in_flight_by_default(server: FaultServer, settings: Settings) -> None:
-    assert loaded(fan_out(server, 30, delay=0.05, together=8), settings) == 30
+def test_by_default_eight_requests_are_in_flight_and_then_up_to_twenty(
+    server: FaultServer, settings: Settings
+) -> None:
+    connector = fan_out(server, 80, together=8)
+    for number in range(20, 80):
+        server.plan[f"/parents/{number}"] = Reply({"id": number}, delay=0.02, together=9)
+    assert loaded(connector, settings) == 80
+    assert 9 <= server.peak <= 20
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        {"requests_per_second": 1000},
+        {"rate_limits": [{"requests": 1000, "per": "1s"}]},
+        {"shared": "account", "requests_per_second": 1000},
+    ],
+    ids=str,
+)
+def test_a_file_that_limits_the_rate_has_eight_requests_in_flight(
+    server: FaultServer, settings: Settings, http: dict[str, Any]
+) -> None:
+    assert loaded(fan_out(server, 60, delay=0.01, together=8, **http), settings) == 60
     assert server.peak == 8
+
+
+def crowded(server: FaultServer, children: int, *, allowed: int) -> tuple[Any, list[str]]:
+    """A connector as `fan_out`, and the paths that the API refused: it allows so many requests at once."""
+    connector, refused = fan_out(server, children), list[str]()
+
+    def answer(seen: Arrival) -> Reply:
+        if server.under_way > allowed:
+            refused.append(seen.target)
+            return Reply(status=429, headers={"Retry-After": "0"})
+        return Reply({"id": 1}, delay=0.02)
+
+    for number in range(children):
+        server.plan[f"/parents/{number}"] = answer
+    return connector, refused
+
+
+def test_an_api_that_allows_twenty_requests_at_once_refuses_none(
+    server: FaultServer, settings: Settings
+) -> None:
+    connector, refused = crowded(server, 120, allowed=20)
+    assert loaded(connector, settings) == 120
+    assert refused == []
+
+
+def test_an_api_that_allows_fewer_at_once_refuses_few_and_every_row_is_loaded(
+    server: FaultServer, settings: Settings
+) -> None:
+    connector, refused = crowded(server, 150, allowed=11)
+    assert loaded(connector, settings) == 150
+    # the first ones together, then one for each number from there down to eleven
+    assert len(refused) <= 30
 
 
 def test_a_rate_below_one_is_a_pause_between_requests(

@@ -99,6 +99,11 @@ class FaultServer:
         self._arrived = asyncio.Event()
 
     @property
+    def under_way(self) -> int:
+        """How many requests are under way now."""
+        return self._under_way
+
+    @property
     def port(self) -> int:
         """The port it listens on."""
         return int(self._listener.getsockname()[1])

@@ -40,6 +40,7 @@ from restsource_dagster.connector.models.table_hints import TableHints
 
 __all__ = [
     "CONNECTOR_NAME_PATTERN",
+    "USUAL_CONCURRENCY",
     "ChildRows",
     "Children",
     "Client",
@@ -55,6 +56,9 @@ __all__ = [
     "Tls",
     "WriteMode",
 ]
+
+USUAL_CONCURRENCY = 8
+"""Requests in progress at the same time before the API has shown that it keeps up with more."""
 
 WriteMode = Literal["auto", "columnar", "rows"]
 """How rows are written: one by one by dlt, or as columns where the tables come out the same."""
@@ -229,10 +233,12 @@ class HttpSettings(FileModel):
         "Give each of them the same limits.",
     )
     max_concurrency: Annotated[int, *count_from_one(256)] = Field(
-        default=8,
-        description="Maximum number of requests in progress at the same time, over the whole run. "
-        "With more than 1, pages are prefetched, and several parents and resources are "
-        "requested at once. With 1, requests are sent one by one, in order.",
+        default=20,
+        description="Maximum number of requests in progress at the same time, over the whole run. A run begins "
+        "with 8 (or this number, if it is smaller). It sends more at once while the API keeps up, and half as "
+        "many after a 429, a 503 or when responses become slow. If this is left out and the file limits the rate "
+        "of requests or has `shared`, the maximum is 8. With more than 1, pages are prefetched, and several "
+        "parents and resources are requested at once. With 1, requests are sent one by one, in order.",
     )
     max_pages: Annotated[int, *count_from_one(100_000_000)] = Field(
         default=100_000,

@@ -5,7 +5,7 @@ https://shopify.dev/docs/api/usage/limits.
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import requests
@@ -46,8 +46,9 @@ class QueryBudget:
     so far, once for each request that may be under way at the same time.
     """
 
-    def __init__(self, max_concurrency: int) -> None:
-        self._max_concurrency = max_concurrency
+    def __init__(self, concurrency: Callable[[], int]) -> None:
+        """`concurrency` returns how many queries may be under way at once now."""
+        self._concurrency = concurrency
         self._dearest = 0.0
         self._lock = threading.Lock()
 
@@ -69,7 +70,7 @@ class QueryBudget:
             return None
         with self._lock:
             self._dearest = max(self._dearest, requested)
-            needed = self._dearest * self._max_concurrency
+            needed = self._dearest * self._concurrency()
         needed = requested if most is None else max(requested, min(needed, most))
         return None if left >= needed else (needed - left) / rate
 

@@ -21,6 +21,7 @@ import tenacity
 
 from restsource_dagster.engine.errors import RateLimitedError
 from restsource_dagster.engine.http.cancellation import Sleep, cancellable_sleep, raise_if_cancelled
+from restsource_dagster.engine.http.concurrency import ConcurrencyWindow
 from restsource_dagster.engine.run_progress import UsageCounter
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "RequestLimit",
     "Retrier",
     "SentRequest",
+    "Slot",
     "asks_no_wait",
     "full_bucket_seconds",
     "is_transient",
@@ -79,8 +81,22 @@ class RequestLimit:
         )
 
 
+@dataclass
+class Slot:
+    """A request's permission to be in progress."""
+
+    number: int
+    """The number of the request in the log of requests."""
+    halvings: int
+    started: float
+    status: int | None = None
+    """The status of its response, for who holds the slot to set; None without a response."""
+
+
 class RateLimiter:
-    """Limits a run's requests: `max_concurrency` at once, `requests_per_second` in any second.
+    """Limits a run's requests: up to `max_concurrency` at once, `requests_per_second` in any second.
+
+    How many may be in progress at once depends on the responses, see `ConcurrencyWindow`.
 
     All threads and resources of a run share one limiter. `limits` are further limits, and the `log` of
     requests may be shared by the runs of several connectors. See `request_log` for how requests are
@@ -98,9 +114,8 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
-        self.max_concurrency = max_concurrency
-        """The most requests that are under way at once."""
-        self._concurrency = threading.BoundedSemaphore(max_concurrency)
+        self._window = ConcurrencyWindow(max_concurrency)
+        self._in_progress = 0
         self._clock = clock
         self._wait = wait
         self._changed = threading.Condition()
@@ -111,20 +126,30 @@ class RateLimiter:
         self._log = log or (_log_of_run(clock) if self._limits else None)
 
     @contextmanager
-    def slot(self, request: SentRequest | None = None) -> Iterator[None]:
+    def slot(self, request: SentRequest | None = None) -> Iterator[Slot]:
         """Hold a slot for the block. Waits for a free slot, for the limits and for a pause to end."""
-        # a cancelled request may wait here, at most until another one ends
-        with self._concurrency:
-            number = self._take_slot(request or SentRequest())
-            try:
+        sent = request or SentRequest()
+        with self._changed:
+            while self._in_progress >= self._window.size:
+                self._changed.wait()
                 raise_if_cancelled()
-                yield
-            finally:
-                with self._changed:
-                    # it has arrived by its response, which may be earlier than assumed
-                    if self._log is not None:
-                        self._log.note_response(number)
-                    self._changed.notify_all()
+            self._in_progress += 1
+        slot: Slot | None = None
+        try:
+            slot = self._take_slot(sent)
+            raise_if_cancelled()
+            yield slot
+        finally:
+            with self._changed:
+                if slot is not None:
+                    self._note_end(slot, sent)
+                self._in_progress -= 1
+                self._changed.notify_all()
+
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be in progress at once now."""
+        return self._window.size
 
     def pause(self, seconds: float) -> None:
         """Start no request for so many seconds; nor do the other runs that share the log."""
@@ -152,8 +177,21 @@ class RateLimiter:
         if self._log is not None:
             self._log.close()
 
-    def _take_slot(self, request: SentRequest) -> int:
-        """Return the number of the request in the log as soon as it may be sent."""
+    def _note_end(self, slot: Slot, request: SentRequest) -> None:
+        # it has arrived by its response, which may be earlier than assumed
+        if self._log is not None:
+            self._log.note_response(slot.number)
+        if slot.status is not None:
+            self._window.responded(
+                request.sender,
+                slot.status,
+                self._clock() - slot.started,
+                halvings=slot.halvings,
+                in_progress=self._in_progress,
+            )
+
+    def _take_slot(self, request: SentRequest) -> Slot:
+        """Return the slot of a request as soon as it may be sent."""
         with self._changed:
             # again after each wait: a pause may have come, or another thread may have been first
             while True:
@@ -161,7 +199,7 @@ class RateLimiter:
                 if wait <= 0 and self._log is not None:
                     number, wait = self._log.take(request, self._limits)
                 if wait <= 0:
-                    return number
+                    return Slot(number, self._window.halvings, self._clock())
                 raise_if_cancelled()
                 is_shared = self._log is not None and self._log.is_shared
                 self._wait(self._changed, min(wait, _POLL_SECONDS) if is_shared else wait)
@@ -254,8 +292,9 @@ class Retrier:
     def _send(
         self, attempt: Callable[[], requests.Response], request: SentRequest | None
     ) -> requests.Response:
-        with self.rate_limiter.slot(request):
+        with self.rate_limiter.slot(request) as slot:
             response = attempt()
+            slot.status = response.status_code
         self._respect_rate_limit(response)
         return response
 
@@ -270,7 +309,7 @@ class Retrier:
         else:
             wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
             wait = wait or self.asked_wait(response)
-            if full := full_bucket_seconds(response.headers, self.rate_limiter.max_concurrency):
+            if full := full_bucket_seconds(response.headers, self.rate_limiter.concurrency):
                 # so often that a message each time would say nothing
                 self.rate_limiter.pause(min(full, self.max_wait_seconds))
         if wait and wait <= self.max_wait_seconds:

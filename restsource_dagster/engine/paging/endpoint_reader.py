@@ -226,8 +226,9 @@ class PageListener(Protocol):
 class PagePrefetch(Protocol):
     """Fetches pages before the page loop asks for them. `engine.prefetch` implements it."""
 
-    max_prefetched_calls: int
-    """How many calls are worth prefetching at a time."""
+    @property
+    def max_prefetched_calls(self) -> int:
+        """How many calls are worth prefetching at a time."""
 
     def page_fetcher(self, call: CallToFetch) -> AbstractContextManager[PageFetcher]:
         """Fetch the pages of a call for its page loop, which advances `call.pages` in one thread."""

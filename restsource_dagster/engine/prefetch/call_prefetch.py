@@ -70,13 +70,13 @@ class CallPrefetch:
         budget: MemoryBudget,
         prediction: PagePrediction,
         *,
-        max_pages_ahead: int,
+        max_pages_ahead: Callable[[], int],
         page_bytes: int | None = None,
         after: Page | None = None,
     ) -> None:
         """`after` is the page that the page loop has read last; None before the first.
 
-        `max_pages_ahead` is how far the prefetch may be ahead of the page loop: what was prefetched is
+        `max_pages_ahead` returns how far the prefetch may be ahead of the page loop: what was prefetched is
         lost when the run is killed, and requested again by the next one.
         """
         pages = call.pages
@@ -306,7 +306,7 @@ class CallPrefetch:
         last = min(self._prediction.last_page, self._iterator.guard.max_pages)
         if self.last_requested_page >= self._first:
             # a call that was not made yet is fetched as a whole: families that are complete share a load
-            last = min(last, self.last_requested_page + self._max_pages_ahead)
+            last = min(last, self.last_requested_page + self._max_pages_ahead())
         if not self.may_stop_early:
             return last
         # most calls that may stop early end after a page or two
@@ -344,15 +344,21 @@ class PrefetchScheduler:
     """Decides which request of all prefetches of a run is sent next. Used under one lock.
 
     *Current* prefetches are of calls that are made now or next; *later* ones are of calls that are
-    made later in the run. At most `max_threads` requests are in flight, and at most half of them for
+    made later in the run. At most half of the requests that `concurrency` allows are in flight for
     current prefetches while later ones could use them. Each kind has half of the memory, and each
-    prefetch a share of that, so that parents leave memory for their dependents.
+    prefetch a share of that, so that parents leave memory for their dependents. Later ones have
+    `shares` shares.
     """
 
     def __init__(
-        self, max_threads: int, memory_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        shares: int,
+        concurrency: Callable[[], int],
+        memory_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_threads = max_threads
+        self._shares = shares
+        self._concurrency = concurrency
         self._clock = clock
         self.current_budget = MemoryBudget(memory_bytes // 2)
         self.later_budget = MemoryBudget(memory_bytes // 2)
@@ -383,7 +389,7 @@ class PrefetchScheduler:
 
     def add_later(self, prefetch: CallPrefetch) -> None:
         """Add a prefetch of a call that is made later."""
-        prefetch.max_bytes = self.later_budget.max_bytes // self._max_threads
+        prefetch.max_bytes = self.later_budget.max_bytes // self._shares
         self._later.append(prefetch)
         self._register(prefetch)
 
@@ -459,7 +465,7 @@ class PrefetchScheduler:
     def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request to send next; None if there is none."""
         in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
-        if self._later and in_flight * 2 >= self._max_threads:
+        if self._later and in_flight * 2 >= self._concurrency():
             return self._next_later() or self._next_current()
         return self._next_current() or self._next_later()
 
@@ -473,7 +479,7 @@ class PrefetchScheduler:
     def _next_later(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         # as many as have a share of the memory, the one with the fewest requests first
         open_ones = (one for one in self._later if not (one.has_ended or one.is_cancelled))
-        first = islice(open_ones, self._max_threads)
+        first = islice(open_ones, self._shares)
         return _first_pending(sorted(first, key=lambda prefetch: prefetch.in_flight))
 
     def _register(self, prefetch: CallPrefetch) -> None:

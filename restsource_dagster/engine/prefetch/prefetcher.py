@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 import requests
 
+from restsource_dagster.connector.models.connector_file import USUAL_CONCURRENCY
 from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.json_body import ApiResponse
@@ -39,7 +40,7 @@ _SHUTDOWN_SECONDS = 5.0
 Work = TypeVar("Work")
 
 
-_PAGES_AHEAD_PER_THREAD = 2
+_PAGES_AHEAD_PER_REQUEST = 2
 """Enough for each thread to have its next request while the page loop writes a page."""
 
 
@@ -47,7 +48,7 @@ class Prefetcher(PagePrefetch):
     """Prefetches the calls of one run with up to `max_threads` threads. Thread-safe.
 
     The threads start when there is a request to send and end with `close`. All requests of the run
-    share `rate_limiter`.
+    share `rate_limiter`, which says how many of them may be in progress at once.
     """
 
     def __init__(
@@ -57,24 +58,28 @@ class Prefetcher(PagePrefetch):
         memory_bytes: int = MEMORY_BUDGET_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._max_threads = max_threads
-        # two calls for each thread: one in progress, and one that can start as soon as it ends
-        self.max_prefetched_calls = 2 * max_threads
+        # memory is shared out, and pages are guessed, for the usual number of requests at once
+        self._usual = min(USUAL_CONCURRENCY, max_threads)
         self._rate_limiter = rate_limiter
         # one lock for all: it is held for microseconds, and a request takes milliseconds
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._scheduler = PrefetchScheduler(max_threads, memory_bytes, clock)
+        self._scheduler = PrefetchScheduler(self._usual, self._concurrency, memory_bytes, clock)
         self._in_flight: set[Cancellation] = set()
         self._page_bytes: dict[str, int] = {}
         self._workers = WorkerPool(
             max_threads,
             self._lock,
-            has_work=lambda: self._scheduler.next_request() is not None,
+            has_work=lambda: self._next_request() is not None,
             next_work=self._start_next,
             run=lambda work: self._send(*work),
         )
         self._replay: ResponseReplay | None = None
+
+    @property
+    def max_prefetched_calls(self) -> int:
+        """How many calls may be prefetched: those in progress, and one for each that can start as soon as it ends."""
+        return 2 * self._concurrency()
 
     @property
     def held_bytes(self) -> int:
@@ -198,7 +203,7 @@ class Prefetcher(PagePrefetch):
     def _new_prefetch(
         self, call: CallToFetch, budget: MemoryBudget, after: Page | None = None
     ) -> CallPrefetch:
-        prediction = PagePrediction(self._max_threads, only_by_total=self._rate_limiter.is_limited)
+        prediction = PagePrediction(self._usual, only_by_total=self._rate_limiter.is_limited)
         # of earlier calls of the resource, whose pages are likely to be as large
         page_bytes = self._page_bytes.get(call.resource)
         if after is not None:
@@ -207,7 +212,7 @@ class Prefetcher(PagePrefetch):
             call,
             budget,
             prediction,
-            max_pages_ahead=_PAGES_AHEAD_PER_THREAD * self._max_threads,
+            max_pages_ahead=lambda: _PAGES_AHEAD_PER_REQUEST * self._concurrency(),
             page_bytes=page_bytes,
             after=after,
         )
@@ -276,13 +281,22 @@ class Prefetcher(PagePrefetch):
 
     def _start_next(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request that a thread sends next, marked as requested."""
-        found = self._scheduler.next_request()
+        found = self._next_request()
         if found is not None:
             prefetch, page = found
             prefetch.start(page, is_ahead=True)
             if page.cancellation is not None:
                 self._in_flight.add(page.cancellation)
         return found
+
+    def _next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
+        """Return the request to send next; None if there is none, or if enough are in progress."""
+        if len(self._in_flight) >= self._concurrency():
+            return None
+        return self._scheduler.next_request()
+
+    def _concurrency(self) -> int:
+        return self._rate_limiter.concurrency
 
     def _wake_workers(self, prefetch: CallPrefetch | None = None) -> None:
         """Wake a thread if a request can be sent. With `prefetch`, only if it has such a request."""
@@ -312,6 +326,9 @@ class Prefetcher(PagePrefetch):
                 if prefetch.page_bytes is not None:
                     self._page_bytes[prefetch.resource] = prefetch.page_bytes
                 self._changed.notify_all()
+                if ready is not None:
+                    # another thread sends the next request while this one reads
+                    self._workers.wake()
         if ready is not None:
             self._read_all(prefetch, ready)
 

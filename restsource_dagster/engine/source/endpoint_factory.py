@@ -22,7 +22,11 @@ from restsource_dagster.connector.models.auth import (
     HmacAuth,
     LoginAuth,
 )
-from restsource_dagster.connector.models.connector_file import HttpSettings, Tls
+from restsource_dagster.connector.models.connector_file import (
+    USUAL_CONCURRENCY,
+    HttpSettings,
+    Tls,
+)
 from restsource_dagster.connector.models.endpoint import Endpoint
 from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.oauth_logins import (
@@ -117,15 +121,16 @@ class EndpointFactory:
         self._sessions: list[ApiSession] = []
         self._counts: dict[str, ResourceCounts] = {}
         self._endpoints: dict[str, EndpointReader] = {}
+        limits = tuple(_limits_of(connector))
+        most = _max_concurrency(self._http, limits)
         self._rate_limiter = RateLimiter(
             requests_per_second=self._http.requests_per_second,
-            max_concurrency=self._http.max_concurrency,
-            limits=tuple(_limits_of(connector)),
+            max_concurrency=most,
+            limits=limits,
             log=_shared_log(self._http, state),
         )
         self._connector = connector.name
-        threads = self._http.max_concurrency
-        self._prefetcher = Prefetcher(threads, self._rate_limiter) if threads > 1 else None
+        self._prefetcher = Prefetcher(most, self._rate_limiter) if most > 1 else None
         self.max_prefetched_calls = self._prefetcher.max_prefetched_calls if self._prefetcher else 0
         """The number of families after the current one whose first call may be prefetched."""
 
@@ -305,7 +310,7 @@ class EndpointFactory:
         """What the queries of the run may cost."""
         from restsource_dagster.engine.http.graphql_answers import QueryBudget
 
-        return QueryBudget(self._http.max_concurrency)
+        return QueryBudget(lambda: self._rate_limiter.concurrency)
 
     @cached_property
     def _tls(self) -> TlsFiles | None:
@@ -405,6 +410,14 @@ def _http_of(plan: ResourcePlan | None, http: HttpSettings) -> HttpSettings:
     own = plan.resource.http if plan else None
     given = {name: value for name in _OWN_HTTP if (value := getattr(own, name, None))}
     return http.model_copy(update=given) if given else http
+
+
+def _max_concurrency(http: HttpSettings, limits: Collection[RequestLimit]) -> int:
+    """Return the most requests at once: what the file says, else the usual number for an API with limits."""
+    is_limited = bool(http.requests_per_second or limits or http.shared)
+    if is_limited and "max_concurrency" not in http.model_fields_set:
+        return USUAL_CONCURRENCY
+    return http.max_concurrency
 
 
 def _limits_of(connector: Connector) -> Iterator[RequestLimit]:
