@@ -71,6 +71,19 @@ while True:
         open_duckdb_file(path).close()
 
 
+def test_a_file_that_was_made_just_now_holds_nothing(path: Path) -> None:
+    file = DuckDBFile(path)
+    assert file.make()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not file.make()
+    with open_duckdb_file(path):
+        assert not file.make()
+    path.unlink()
+    # the rows of a database that was deleted without its log
+    path.with_name(f"{path.name}.wal").write_bytes(b"rows")
+    assert not file.make()
+
+
 def sqlite_file(path: Path) -> bytes:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE kept (id)")

@@ -202,40 +202,45 @@ class PipelineManager:
                 destination=self.destination,
                 dataset_name=self.dataset,
             )
-            undone = ended = 0
-            with self._locked():
-                self._client = _sql_client_of(pipeline)
-                with self._connected() as client:
-                    if client is not None:
-                        schema = Schema(self.dataset)
-                        # first: what they have not committed must not appear later
-                        ended = end_other_sessions(client)
-                        undone = undo_incomplete_loads(client, schema.loads_table_name)
-                        self.pending_overrides = read_pending_overrides(
-                            client, schema.loads_table_name
-                        )
-                        if _has_sql_tables(pipeline):
-                            remove_outdated_states(client, self.name, schema)
-                            remove_outdated_schemas(client, schema)
-                # after the rows of killed loads are gone, so that state and tables agree
-                pipeline.sync_destination()
-                if not _has_sql_tables(pipeline):
-                    check_clock(pipeline)
-                self.stored_schema = _read_stored_schema(pipeline, self.dataset)
-            if ended:
-                self.progress.message(
-                    f"{self.dataset}: {ended} sessions of an earlier run, which stands still or was cut off, "
-                    "were open in the database. They are ended, and store nothing more"
-                )
-            if undone:
-                self.progress.message(
-                    f"{self.dataset}: the last run was killed while it loaded. The rows that it "
-                    "appended are removed and requested again"
-                )
+            self._client = _sql_client_of(pipeline)
+            self.pending_overrides, self.stored_schema = {}, None
+            # to start DuckDB and ask an empty file takes as long as to load a page
+            if not self.warehouse.make():
+                self._restore(pipeline)
             # once, because dlt parses the state on each access
             self.unfinished_roots = read_unfinished_roots(pipeline.state, self.dataset)
             self._pipeline = pipeline
         return self._pipeline
+
+    def _restore(self, pipeline: dlt.Pipeline) -> None:
+        """End other sessions, remove the rows of killed loads, then read state and schema."""
+        undone = ended = 0
+        with self._locked():
+            with self._connected() as client:
+                if client is not None:
+                    schema = Schema(self.dataset)
+                    # first: what they have not committed must not appear later
+                    ended = end_other_sessions(client)
+                    undone = undo_incomplete_loads(client, schema.loads_table_name)
+                    self.pending_overrides = read_pending_overrides(client, schema.loads_table_name)
+                    if _has_sql_tables(pipeline):
+                        remove_outdated_states(client, self.name, schema)
+                        remove_outdated_schemas(client, schema)
+            # after the rows of killed loads are gone, so that state and tables agree
+            pipeline.sync_destination()
+            if not _has_sql_tables(pipeline):
+                check_clock(pipeline)
+            self.stored_schema = _read_stored_schema(pipeline, self.dataset)
+        if ended:
+            self.progress.message(
+                f"{self.dataset}: {ended} sessions of an earlier run, which stands still or was cut off, "
+                "were open in the database. They are ended, and store nothing more"
+            )
+        if undone:
+            self.progress.message(
+                f"{self.dataset}: the last run was killed while it loaded. The rows that it "
+                "appended are removed and requested again"
+            )
 
     def schema(self) -> Schema | None:
         """Return the schema of the open pipeline; None before the first load.
@@ -384,8 +389,7 @@ class PipelineManager:
         check()
         # rows that are written as columns never pass dlt's extraction, so their files join here
         if columns and not columns.is_empty:
-            package = pipeline.get_load_package_info(extracted.loads_ids[0]).package_path
-            columns.move_into(Path(package))
+            columns.move_into(Path(extracted.load_packages[0].package_path))
         self._enter(families, "normalize")
         rows = count_normalized_rows(pipeline.normalize())
         schema = pipeline.default_schema  # dlt reads it from a file on each access

@@ -65,6 +65,12 @@ class Warehouse(Protocol):
     def destination(self) -> AnyDestination:
         """Return dlt's destination. Takes no connection."""
 
+    def make(self) -> bool:
+        """Make the database if it is a file and there is none. Returns True if it was made just now.
+
+        Then it holds nothing. Raises `IngestError` if the file can't be made or is something else.
+        """
+
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Lock the destination for the block. Calls `notify` with the process it waits for."""
 
@@ -84,6 +90,14 @@ class DuckDBFile:
         """Return dlt's DuckDB destination on this file."""
         made = DuckDBDestination(credentials={"database": str(self.path)})
         return cast("AnyDestination", made)
+
+    def make(self) -> bool:
+        """Make the file if there is none; see `Warehouse.make`."""
+        with _opening:
+            if _is_open_here(self.path):
+                return False
+            # the log of a file that somebody deleted may hold rows
+            return _ensure_database(self.path) and not _has_log(self.path)
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:
         """Keep the file open in this process, so that dlt's connections don't have to wait.
@@ -161,6 +175,10 @@ class OtherDestination:
                 f"the destination {self.name!r} needs a package that is not installed ({error.name or error}): "
                 f"pip install '{_package_of(self.name)}'"
             ) from error
+
+    def make(self) -> bool:
+        """Return False: dlt makes what it needs, and finds out what is there."""
+        return False
 
     def locked(self, notify: Notify) -> AbstractContextManager[object]:  # noqa: ARG002 - nothing to wait for
         """Do nothing: such a destination serves several writers."""
@@ -267,20 +285,21 @@ def _is_open_here(path: Path) -> bool:
     return any(Path(file.path) == path.resolve() for file in psutil.Process().open_files())
 
 
-def _ensure_database(path: Path) -> None:
+def _ensure_database(path: Path) -> bool:
+    """Make the file if there is none or an unfinished one. Returns True if it was made."""
     try:
         if read_file_state(path) is FileState.DATABASE:
-            return
+            return False
         # DuckDB writes its log and its temporary files beside the database
         make_private_folder(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            _make_database(path, read_file_state(path))
+            return _make_database(path, read_file_state(path))
     except OSError as error:
         raise IngestError(f"{path} can't be opened: {error.strerror or error}") from error
 
 
-def _make_database(path: Path, state: FileState) -> None:
-    """Make the file if there is none or an unfinished one. The caller holds the lock."""
+def _make_database(path: Path, state: FileState) -> bool:
+    """Do what `_ensure_database` says. The caller holds the lock."""
     if state is FileState.FOREIGN:
         raise IngestError(
             f"{path} is not a DuckDB database, so it is left as it is. Move it away, or set "
@@ -288,23 +307,26 @@ def _make_database(path: Path, state: FileState) -> None:
         )
     if state is FileState.UNFINISHED:
         path.replace(path.with_name(f"{path.name}.unfinished"))
-    if state is not FileState.DATABASE:
-        new = path.with_name(f".{path.name}.new")
-        new.unlink(missing_ok=True)  # of a process that was killed
-        duckdb.connect(str(new)).close()
-        new.chmod(_PRIVATE_FILE_MODE)
-        _move_into_place(new, path)
+    if state is FileState.DATABASE:  # another process was quicker
+        return False
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)  # of a process that was killed
+    duckdb.connect(str(new)).close()
+    new.chmod(_PRIVATE_FILE_MODE)
+    return _move_into_place(new, path)
 
 
-def _move_into_place(new: Path, path: Path) -> None:
-    """Move a file to its name as a whole, and never over another one."""
+def _move_into_place(new: Path, path: Path) -> bool:
+    """Move a file to its name as a whole, and never over another one. Returns True if it was moved."""
     with new.open("rb") as file:
         os.fsync(file.fileno())
     try:
         os.link(new, path)
     except FileExistsError:  # another program was quicker: its file stays
         new.unlink()
+        return False
     except OSError:  # a file system without hard links
         new.replace(path)
     else:
         new.unlink()
+    return True
