@@ -128,6 +128,7 @@ class Expansion:
     def located(self, finding: Finding) -> Problem:
         """Return a finding about `value` with the place in the file, else in the template."""
         node = self._root
+        # followed as far as it goes: a missing field is reported at the object that lacks it
         rest = pointer_steps(finding.pointer)
         while rest:
             child = node.child(rest[0])
@@ -140,6 +141,7 @@ class Expansion:
     def line(self, pointer: str) -> int:
         """Return the line of the file that a part of `value` comes from; else that of `template`."""
         problem = self.located(Finding(pointer, ""))
+        # a line of the template says nothing to an editor that has the file open
         is_own = problem.path == self._document.path
         return problem.line if is_own else self._document.position("/template")[0]
 
@@ -172,6 +174,7 @@ def _expand(document: Document, template: Template) -> Expansion:
     theirs = _filled_fields(_Node.of(template.document, template.document.value), inputs)
     fields = {key: node for key, node in theirs.value.items() if key not in HEAD_FIELDS}
     own = {key: node for key, node in mine.value.items() if key not in _OWN_FIELDS}
+    # chosen by name, and not merged by their places in the list
     offered = fields.pop("resources").value
     picked = own.pop("resources", None)
     root = _Node(template.document, (), fields).overridden_by(_Node(document, (), own))
@@ -183,6 +186,7 @@ def _expand(document: Document, template: Template) -> Expansion:
         place = picked or _Node(template.document, ("resources",), None)
         resources = _Node(place.document, place.path, chosen)
     root.value["resources"] = resources
+    # last: what the file overrides needs no input
     findings.extend(_missing_inputs(mine, template, root))
     return Expansion(template, root.plain, tuple(findings), document, root)
 
@@ -201,6 +205,7 @@ def _given_inputs(mine: _Node, template: Template) -> tuple[dict[str, _Node], li
         if name in given:
             found = list(_input_findings(name, expected, given[name].plain))
             is_refused = any(finding.severity == "error" for finding in found)
+            # a warning, such as of a secret in the file, leaves the value in force
             values[name] = _stand_in(template, name) if is_refused else given[name]
             findings.extend(found)
         elif expected.is_needed:
@@ -208,6 +213,7 @@ def _given_inputs(mine: _Node, template: Template) -> tuple[dict[str, _Node], li
         else:
             place = ("inputs", name, "default")
             values[name] = _Node(template.document, place, expected.default)
+        # a default that ends is a matter of the template's version
         used_at = ("inputs", name) if name in given else ("template",)
         findings.extend(_end_findings(name, expected, values[name].plain, used_at))
     return values, findings
@@ -256,6 +262,7 @@ def _missing_inputs(mine: _Node, template: Template, root: _Node) -> Iterator[Fi
     given = at.value if at else {}
     if not isinstance(given, dict):
         return
+    # what is left of an input after the overrides: its place is that of the value
     used = {node.path[1] for node in root.leaves() if node.path[:1] == ("inputs",)}
     for name, expected in template.head.inputs.items():
         if expected.is_needed and name not in given and name in used:
@@ -273,7 +280,9 @@ def _example(name: str, expected: TemplateInput) -> str:
 
 def _input_findings(name: str, expected: TemplateInput, value: Any) -> Iterator[Finding]:
     at: FieldPath = ("inputs", name)
+    # its value is known in a run only
     is_reference = isinstance(value, str) and "${" in value
+    # `null` leaves an optional input out
     if value is None and not expected.is_needed:
         return
     if not fits_input(expected, value):
@@ -315,6 +324,7 @@ def _filled(node: _Node, inputs: Mapping[str, _Node]) -> _Node | None:
         return node
     first = inputs[names[0]]
     if node.value == f"${{input.{names[0]}}}":
+        # the field goes with its input
         return None if first.value is None else first
     text = INPUT_REFERENCE.sub(lambda match: _as_text(inputs[match[1]].plain), node.value)
     return _Node(first.document, first.path, text)
@@ -348,6 +358,7 @@ def _choose_resources(
     for index, item in enumerate(picked):
         name = name_in_resource(item.plain)
         if item.value == ALL_OTHERS:
+            # at the place of the `*`, so that the order stays the file's
             chosen.update({key: node for key, node in by_name.items() if key not in named})
         elif name in by_name:
             own = item if isinstance(item.value, dict) else _Node(item.document, item.path, {})
@@ -383,6 +394,7 @@ def _unknown_resource(item: _Node, known: Iterable[str]) -> Finding:
 def _missing_parents(chosen: Mapping[str, _Node], offered: Mapping[str, _Node]) -> list[_Node]:
     """Return the parents that chosen resources need, deselected, each before its dependents."""
     found: dict[str, _Node] = {}
+    # a parent may have a parent itself
     waiting = list(chosen.values())
     while waiting:
         for name in _parents_of(waiting.pop().plain):
@@ -391,6 +403,7 @@ def _missing_parents(chosen: Mapping[str, _Node], offered: Mapping[str, _Node]) 
                 off = _Node(parent.document, parent.path, False)
                 found[name] = _Node(parent.document, parent.path, {**parent.value, "selected": off})
                 waiting.append(parent)
+    # found from the dependents upwards
     return list(reversed(found.values()))
 
 

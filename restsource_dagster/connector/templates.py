@@ -109,6 +109,7 @@ def find_shipped_template(name: str) -> Template:
 
 def _read_template(name: str, folder: Path) -> Template | tuple[Problem, ...]:
     places = (folder / f"{name}{suffix}" for suffix in _SUFFIXES)
+    # JSON first, if there are several of one name
     document = read_document(next(place for place in places if place.is_file()))
     if not isinstance(document, Document):
         return document
@@ -120,6 +121,7 @@ def _read_template(name: str, folder: Path) -> Template | tuple[Problem, ...]:
     try:
         model = TemplateHead.model_validate(head)
     except ValidationError as error:
+        # only a template with errors needs it
         from restsource_dagster.connector.validation.schema_errors import schema_findings
 
         return tuple(map(document.located, schema_findings(TemplateHead, error, head)))
@@ -174,6 +176,7 @@ def _change_findings(template: Template) -> Iterator[Finding]:
         )
     for index, change in enumerate(changes):
         at, number = ("changes", index), version_number(change.version)
+        # a change of a version to come would warn of what no load does yet
         if number is None or (latest is not None and number > latest):
             yield Finding(
                 json_pointer((*at, "version")),

@@ -122,6 +122,7 @@ def open_state(settings: Settings) -> StateStore:
 
 _MAX_BYTES = 1_000_000
 """A large file that was put there by mistake is not read whole."""
+# names of files that earlier versions have written: they never change
 _SUFFIXES: dict[StateKind, str] = {
     "created_at": "",
     "live_starts": "",

@@ -81,7 +81,9 @@ class PastedSource:
         open_files.free_path(name)
         if not resources:
             raise SourceError("choose a resource")
+        # no pattern at all, so that a resource with a name like a pattern comes, too
         chosen = () if set(resources) == set(self.names) else tuple(resources)
+        # read again: names of variables begin with the connector's name
         made = import_source([self._file], self.result.kind, name=name, include=chosen)
         if made.errors:
             raise SourceError(made.errors[0].message)
@@ -133,6 +135,7 @@ class UrlAttempt:
             self._thread.join(seconds)
 
     def _ask(self, url: str, login: ApiLogin, body: SentBody | None) -> None:
+        # what was just typed is not in `.env` yet
         known = {key: text for key, text in self._variables.values().items() if text}
         try:
             draft = draft_from_url(
@@ -148,6 +151,7 @@ class UrlAttempt:
             self.failure = f"The API could not be asked: {type(error).__name__}: {error}"
             return
         self.draft = draft
+        # a draft that a person stopped is half of one, whatever it says
         self.failure = self._end.reason or draft.failure
 
     def add(self) -> EditedFile:
@@ -164,6 +168,7 @@ class UrlAttempt:
 
 def _add(open_files: OpenFiles, name: str, text: str, variables: Mapping[str, str]) -> EditedFile:
     open_files.free_path(name)
+    # before the file is opened: its preview needs them at once
     added = add_variables(variables)
     file = open_files.add(name, text)
     if added.kept:
@@ -197,6 +202,7 @@ def add_from_template(
     given: dict[str, Any] = {}
     for key, expected in template.head.inputs.items():
         text = typed.get(key, "").strip()
+        # a secret may be left out: its line in `.env` is filled in later
         if not text and expected.is_needed and not expected.secret:
             raise TemplateInputError(f"{key} is missing: {expected.description}")
         try:

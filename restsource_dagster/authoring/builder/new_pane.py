@@ -21,6 +21,7 @@ from restsource_dagster.connector.templates import Template
 
 __all__ = ["NewFilePane"]
 
+# the attempt runs in a thread, which must not touch the page
 _LOOK_SECONDS = 0.25
 _SHOWN_LINES = 12
 _LOGINS = {
@@ -44,6 +45,7 @@ class NewFilePane:
     def __init__(self, open_files: OpenFiles) -> None:
         """Nothing is drawn yet."""
         self._open_files = open_files
+        # once for each page: every template is a file that is read and checked
         self._templates = templates_of(open_files)
         self._pasted: PastedSource | None = None
         self._attempt: UrlAttempt | None = None
@@ -107,6 +109,7 @@ class NewFilePane:
 
         def begin() -> None:
             login = _login(kind.value, secret.value or "")
+            # taken out before anything can fail
             secret.value = ""
             self._say("")
             try:
@@ -138,6 +141,7 @@ class NewFilePane:
 
     def _end_asking(self) -> None:
         """Open what was drafted, or say why there is nothing."""
+        # once: the timer comes again
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
@@ -162,11 +166,13 @@ class NewFilePane:
             go = ui.button("Read it").props("unelevated")
 
         async def read() -> None:
+            # a paste may hold secrets, too
             given, text.value = text.value or "", ""
             self._pasted = None
             self._say("")
             chosen: ImportKind | None = kind.value or None
             try:
+                # an OpenAPI document of megabytes takes seconds
                 self._pasted = await run.io_bound(PastedSource.read, given, chosen)
             except SourceError as error:
                 self._say(f"Nothing can be made of it: {error}.")
@@ -220,6 +226,7 @@ class NewFilePane:
         def add() -> EditedFile:
             typed = {key: one.value or "" for key, one in fields.items()}
             for key, expected in template.head.inputs.items():
+                # the page gets back what its fields hold
                 if expected.secret:
                     fields[key].value = ""
             return add_from_template(self._open_files, (name.value or "").strip(), template, typed)

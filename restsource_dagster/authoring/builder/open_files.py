@@ -71,6 +71,7 @@ class OpenFiles:
         listed = []
         for loaded in folder.files:
             changes = used_template(loaded, self.settings)[1]
+            # a file with errors has no name that can be trusted, but its path
             name = loaded.connector.name if loaded.connector else loaded.path.stem
             severities = [problem.severity for problem in (*loaded.problems, *changes)]
             listed.append(
@@ -90,6 +91,7 @@ class OpenFiles:
         A file that was not edited here is read again.
         """
         known = self._files.get(path)
+        # another program may have changed the file since
         if known is None or not known.is_edited:
             self._files[path] = EditedFile.open(path)
             self._files[path].settings = self.settings
@@ -98,6 +100,7 @@ class OpenFiles:
     def preview_of(self, file: EditedFile) -> FilePreview:
         """Return the preview of a file, the one that is under way if there is one."""
         known = self._previews.get(file.path)
+        # a file that was closed and opened again is another object
         if known is None or known.file is not file:
             self._previews[file.path] = FilePreview(file, self.settings, self.environment)
         return self._previews[file.path]
@@ -119,6 +122,7 @@ class OpenFiles:
                 "A connector's name is a small letter, then small letters, digits and underscores."
             )
         path = self.settings.configs / f"{name}.json"
+        # a link to nowhere does not exist, and writing to it would make its target
         if path.exists() or path.is_symlink() or path in self._files:
             raise NameTakenError(f"There is a file {path.name} already.")
         return path
@@ -133,6 +137,7 @@ class OpenFiles:
         connector = file.loaded.connector
         known = self.environment()
         named = connector.references if connector is not None else ()
+        # other references are places such as `file:...`, which no variable fills
         return sorted(name for name in named if name.isidentifier() and not known.get(name))
 
     def close(self) -> None:

@@ -45,6 +45,7 @@ class BuilderPage:
         ui.page("/new")(self.draw_new)
 
     def _help(self, asked: HelpRequest) -> dict[str, object]:
+        # JavaScript counts an emoji as two units, and Python as one character
         encoded = asked.text.encode("utf-16-le", "surrogatepass")
         offset = len(encoded[: 2 * asked.position].decode("utf-16-le", "replace"))
         found = help_at(asked.text, offset, is_yaml=asked.yaml)
@@ -69,6 +70,7 @@ class BuilderPage:
     def _frame(self, name: str) -> "Iterator[_ConnectorList]":
         """Draw what all pages have; the block draws the rest."""
         ui.add_css((_FOLDER / "page.css").read_text(encoding="utf-8"))
+        # read for each page, so that a developer sees a change after a reload
         script = (_FOLDER / "editor_help.js").read_text(encoding="utf-8")
         ui.add_body_html(f'<script type="module">{script}</script>')
         ui.colors(primary="#4f43dd")
@@ -102,6 +104,7 @@ class BuilderPage:
             with splitter.after:
                 results = ResultPane(self._open_files, file, editor.show_text)
                 results.draw()
+        # set last: the results exist only now
         editor.on_edit = results.refresh_file
 
 
@@ -134,13 +137,16 @@ class _ConnectorList:
 
     async def refresh(self) -> None:
         """Read the files and their runs again, beside the event loop."""
+        # reading the files would hold up all pages
         found = await run.io_bound(self._open_files.list_files)
+        # None while the server stops
         if found is not None:
             self._files = tuple(found)
             self._items.refresh()
 
     @ui.refreshable_method
     def _items(self) -> None:
+        # the paths are drawn at once, and what is known of the files when it was read
         files = {file.path: file for file in self._files or ()}
         for path in self._open_files.paths:
             self._item(path, files.get(path))
@@ -182,5 +188,6 @@ def _time(moment: datetime | None) -> str:
     if moment is None:
         return ""
     utc = moment.astimezone(UTC)
+    # the list is narrow: a date is shown only where it says something
     is_today = utc.date() == datetime.now(UTC).date()
     return utc.strftime("%H:%M UTC" if is_today else "%d %b %H:%M UTC")

@@ -90,6 +90,7 @@ def help_at(text: str, offset: int, *, is_yaml: bool = False) -> SchemaHelp:
     place = _YamlReader(text, offset).find_place() if is_yaml else _find_place(text, offset)
     if place is None:
         return SchemaHelp(offset, offset)
+    # the schema is followed along the frames, and a `type` in each narrows its union
     nodes: Sequence[Node] = _members_of([_schema()], {})
     for number, frame in enumerate(place.frames):
         if number:
@@ -106,6 +107,7 @@ def help_at(text: str, offset: int, *, is_yaml: bool = False) -> SchemaHelp:
 
 
 def _last_step(place: _Place) -> str | int:
+    # all items of a list have one schema
     return (place.key or "") if place.frames[-1].is_object else 0
 
 
@@ -124,6 +126,7 @@ def _find_place(text: str, offset: int) -> _Place | None:
     depth = 0
     for match in _TOKEN.finditer(text):
         begin, end, mark = match.start(), match.end(), match.group()
+        # right behind a word its completion is wanted; right behind a bracket a new one
         is_inside = begin < offset <= end and mark not in set("{[:,}]")
         if found is None and frames and (is_inside or begin >= offset):
             span = (begin, end) if is_inside else (offset, offset)
@@ -148,6 +151,7 @@ def _place_at(
 def _read(mark: str, frames: list[_Frame]) -> None:
     if mark in "{[":
         step = frames[-1].place() if frames else ""
+        # the step is fixed now: the frame around it goes on counting
         frames.append(_Frame(mark == "{", step))
         return
     if not frames:
@@ -159,6 +163,7 @@ def _read(mark: str, frames: list[_Frame]) -> None:
         frame.key, frame.after_colon = None, False
         frame.count += 1
     elif mark == ":":
+        # a colon without a key is a slip, and what follows is skipped
         frame.after_colon = frame.key is not None
     elif not frame.is_object:
         return
@@ -166,6 +171,7 @@ def _read(mark: str, frames: list[_Frame]) -> None:
         frame.members[frame.key or ""] = mark.strip('"')
     else:
         frame.key = mark.strip('"')
+        # known before its value is, so that it is not offered once more
         frame.members.setdefault(frame.key, None)
 
 
@@ -201,7 +207,9 @@ class _YamlReader:
 
     def _place_in(self, line: str, begin: int) -> _Place | None:
         column = self.offset - begin
+        # an empty line belongs to the column at which the cursor stands
         content = line[: len(line) - len(line.lstrip())] if line.strip() else line[:column]
+        # in a comment, and in a text of several lines, nothing is offered
         if "#" in line[:column] or (self._block is not None and len(content) > self._block):
             return None
         start, rest = self._enter_items(line if line.strip() else line[:column])
@@ -233,6 +241,7 @@ class _YamlReader:
             inner = self._flow_place(value.lstrip(), begin + value_at + space, frames)
             if inner is not None:
                 return inner
+        # a value stands after one space at least, also where none is typed yet
         first = begin + min(value_at + max(space, 1), len(line))
         last = begin + value_at + len(value.rstrip())
         first = min(first, self.offset)
@@ -264,6 +273,7 @@ class _YamlReader:
         """Open the items that begin on a line; return the column and the text after their dashes."""
         column = len(line) - len(line.lstrip())
         rest = line[column:]
+        # `- - a` opens two lists on one line
         while rest == "-" or rest.startswith("- "):
             self._close_below(column, is_dash=True)
             top, frame = self._open[-1]
@@ -289,6 +299,7 @@ class _YamlReader:
         """Return the object whose keys stand at this column, opened if it is a new one."""
         self._close_below(column)
         top, frame = self._open[-1]
+        # deeper than the object around it: a new one begins here
         if top < column or not frame.is_object:
             self._open.append((column, _Frame(is_object=True, step=frame.place())))
         return self._open[-1][1]
@@ -317,10 +328,12 @@ def _members_of(nodes: Sequence[Node], members: Mapping[str, str | None]) -> lis
     """Return the schemas that a value may have: references followed, and of unions those of its `type`."""
     flat = [one for node in nodes for one in _flattened(node, 0)]
     fitting = [node for node in flat if _fits(node, members)]
+    # with a `type` that is not known yet, all members help
     return fitting or flat
 
 
 def _flattened(node: Node, depth: int) -> Iterator[Node]:
+    # schemas refer to themselves
     if depth > _MAX_DEPTH:
         return
     if "$ref" in node:
@@ -330,6 +343,7 @@ def _flattened(node: Node, depth: int) -> Iterator[Node]:
     unions = [*node.get("anyOf", ()), *node.get("oneOf", ())]
     for member in unions:
         yield from _flattened(member, depth + 1)
+    # an object may have fields of its own beside its union
     if not unions or "properties" in node:
         yield node
 
@@ -349,6 +363,7 @@ def _fits(node: Node, members: Mapping[str, str | None]) -> bool:
 def _key_completions(
     nodes: Sequence[Node], place: _Place, *, is_yaml: bool
 ) -> Iterator[Completion]:
+    # the key at the place itself is being replaced
     taken = place.frames[-1].members.keys() - {place.key}
     for node in nodes:
         for name, part in node.get("properties", {}).items():
@@ -390,11 +405,13 @@ def _value_completions(nodes: Sequence[Node], *, is_yaml: bool) -> Iterator[Comp
             yield Completion(label, text, "value", str(node.get("description", "")))
         kind = node.get("properties", {}).get("type")
         if isinstance(kind, Mapping) and "const" in kind:
+            # a value that is an object begins with its `type`, which narrows all that follows
             text = f'{{"type": {json.dumps(kind["const"])}}}'
             yield Completion(str(kind["const"]), text, "value", str(node.get("description", "")))
 
 
 def _description(fields: Sequence[Node], members: Sequence[Node]) -> str:
+    # the field's own text says more than that of its type
     for node in (*fields, *members):
         if node.get("description"):
             return str(node["description"])

@@ -104,6 +104,7 @@ class TwinTable:
     def add(self, at: int, *, first: bool = False) -> None:
         """Add a row; `first` in the order of answers that have none by time."""
         numbers = list(self.rows)
+        # rows without an order by time come by number
         number = min(numbers) - 1 if first and self.order is None else max(numbers) + 1
         self.rows[number] = TwinRow(number, at)
 
@@ -128,6 +129,7 @@ class TwinTable:
             if self.requests > _MAX_REQUESTS:
                 return _Answer(403, {"message": "the twin has answered often enough"})
             start = self._start(query)
+            # an attack is on the second page: by then rows have been read
             is_second = start != self._first_place or self.paging.kind == "single"
             fault = self._fire() if is_second else None
             if fault == "429":
@@ -136,6 +138,7 @@ class TwinTable:
                 return _Answer(500, {"message": "sorry"})
             made = self._page(path, query, start, base_url, fault)
         if fault == "hold":
+            # outside of the lock: other requests go on while this one hangs
             self.held.set()
             self.released.wait(_HOLD_SECONDS)
         return made
@@ -194,6 +197,7 @@ class TwinTable:
     def _wanted(self, query: Mapping[str, str]) -> list[TwinRow]:
         cursor, text = self.shape.cursor, query.get(self.since_param, "")
         rows = self.ordered()
+        # a first load has no start, and Python writes it so
         if not self.filters or cursor is None or text in ("", "None"):
             return rows
         bound = cursor.read(text)
@@ -207,6 +211,7 @@ class TwinTable:
         at, number = map(int, start.split("."))
         sign = -1 if self.order == "desc" else 1
         before = self._place(TwinRow(number, at), sign)
+        # the row itself may be gone by now, and its place is still known
         return sum(self._place(row, sign) <= before for row in rows)
 
     def _place_before(self, rows: list[TwinRow], index: int) -> str:
@@ -232,6 +237,7 @@ class TwinTable:
             last = value_at(records[-1], paging.last_field)
             self._sent[str(last)] = f"{page[-1].at}.{page[-1].id}"
         body: Any = records
+        # rounded up
         pages = -(-total // _PAGE_SIZE)
         said = pages if paging.kind == "page" else total
         link = f"{base_url}{path}?{urlencode({**query, _PLACE_PARAM: place or ''})}"
@@ -276,6 +282,7 @@ class TwinServer:
 
     def __exit__(self, *_: object) -> None:
         for table in self.tables.values():
+            # else the shutdown would wait for the requests that are held
             table.released.set()
         self._server.shutdown()
         self._server.server_close()
@@ -302,6 +309,7 @@ class TwinServer:
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()
                 self.wfile.write(raw[: len(raw) // 2] if answer.is_cut else raw)
+                # the announced length does not come: only the end of the connection says so
                 self.close_connection = self.close_connection or answer.is_cut
 
             def log_message(self, *_: object) -> None:
@@ -313,9 +321,11 @@ class TwinServer:
         """Return the answer of a table to whom has the login that the file names."""
         if self._is_over():
             return _Answer(403, {"message": "the grade is over"})
+        # the name of a table is the first part of each path
         table = self.tables.get(path.split("/")[1])
         if table is None:
             return _Answer(404, {"message": "there is no such table"})
+        # a file that sends its login to the wrong place fails here, as it does at the API
         if not _is_login(self._auth, query, {name.lower(): headers[name] for name in headers}):
             return _Answer(401, {"message": "who are you?"})
         return table.answer(path, query, self.url)

@@ -92,8 +92,10 @@ class TwinResource:
         if (
             endpoint.sends_start
             and self.shape.cursor
+            # the file sends the start in a body or in a header, where the twin does not look
             and _since_param(self.resource) == SINCE_PARAM
         ):
+            # a time is sent in one form, whatever the file's is: the twin compares it
             form = "" if self.shape.cursor.step == "1" else ":iso8601"
             params[SINCE_PARAM] = f"{{incremental.start_value{form}}}"
         changed = {
@@ -106,9 +108,11 @@ class TwinResource:
             self.resource,
             name=name,
             table=name,
+            # the twin knows one login only, that of the client
             endpoint=_changed(endpoint, changed, without=("auth",)),
             hints=_changed(hints, {"table_name": name}),
             foreign_endpoint=None,
+            # an attack is about live loads
             backfill=None,
             http=None,
             selected=True,
@@ -121,13 +125,17 @@ def twin_connector(connector: Connector, url: str, resources: Sequence[Resource]
     client = _changed(
         connector.client,
         {"base_url": url, **({"auth": login} if login else {})},
+        # each resource has its paginator, and the twin speaks plain HTTP
         without=("auth", "tls", "paginator"),
     )
     http = _changed(
         connector.http,
+        # a paging that does not end fails soon
         {"max_pages": _MAX_PAGES, "timeout_seconds": 10.0},
+        # the grade would wait for limits that are the API's, not the twin's
         without=("requests_per_second", "rate_limits", "shared"),
     )
+    # real secrets have no place in a test of the file
     values = {name: default_of(name) or SECRET for name in connector.references}
     made = replace(
         connector, name="twin", client=client, http=http, resources=tuple(resources), template=None
@@ -169,12 +177,15 @@ def twin_resource(
     prototypes = _prototypes(resource, seen)
     cursor = _cursor_of(resource, prototypes)
     for name in resource.primary_key:
+        # raises for a key whose path the twin can't write
         value_at(prototypes[0], name)
+    # the twin makes the values of the key only, so only they tell rows apart
     if paging.last_field and paging.last_field not in resource.primary_key:
         raise CannotModelError(
             f"`{paging.last_field}` of the last row, which is not its primary key"
         )
     if isinstance(paginator, OffsetPaginator):
+        # the twin's pages are small, so that twelve rows make several
         paginator = _changed(paginator, {"limit": _PAGE_SIZE})
     return TwinResource(
         resource, paginator, paging, TwinShape(prototypes, resource.primary_key, cursor)
@@ -213,6 +224,7 @@ def _paginator_of(connector: Connector, resource: Resource, seen: PreviewedResou
         if seen is not None and seen.paging.verdict == "single page":
             return _SHORT_FORMS["single_page"]
         raise CannotModelError("its paginator is found out from answers; name it in the file")
+    # the twin cuts no query off
     if getattr(made, "max_rows", None):
         raise CannotModelError("`max_rows`")
     return made
@@ -293,6 +305,7 @@ def _with_records(paging: PagingForm, selector: str | None) -> PagingForm:
     """Return the paging with the path of the records. Raises `CannotModelError`."""
     needs_object = any((paging.next_path, paging.total_path, paging.has_more_path, paging.end_path))
     path = (selector or "").removeprefix("$").removeprefix(".").removesuffix("[*]")
+    # a list at the top has no place for fields beside it
     if not path and needs_object:
         if selector:
             raise CannotModelError(f"the selector `{selector}` beside fields of the paging")

@@ -62,6 +62,7 @@ class LoginReader:
 
     def _api_key(self, component: Component) -> ImportedAuth | None:
         option = component.part("inject_into")
+        # before `inject_into` there was `header`
         place = option.get("inject_into").text if option.exists else "header"
         name = option.get("field_name").text or self._text(component, "header")
         key = self._text(component, "api_token")
@@ -104,6 +105,7 @@ class LoginReader:
 
     def _selective(self, component: Component) -> ImportedAuth | None:
         choices = component.get("authenticators")
+        # which one applies is a setting, and the file has one login
         for _, piece in choices.fields():
             inner = Component.of(piece, self.root, component.parameters)
             made = self.auth(inner)

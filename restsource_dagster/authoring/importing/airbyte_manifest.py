@@ -94,6 +94,7 @@ class _ManifestReader:
         for piece in self.root.get("streams").elements():
             self.add(Component.of(piece, self.root, {}))
         base = self._first_base()
+        # an expression in the address is a setting, such as a subdomain
         host = urlsplit(re.sub(r"\{\{.*?\}\}", "", base)).netloc
         self.name = connector_name(self.wanted_name, name_of_host(host.strip(".")), self.stem)
         self.variables = EnvVariables(self.name)
@@ -112,6 +113,7 @@ class _ManifestReader:
     def add(self, component: Component, *, is_selected: bool = True) -> _Stream:
         """Return the stream of a component; a parent that is no stream of its own is not loaded itself."""
         given = component.get("name").text or "records"
+        # by its place: a parent is written out again, or referred to
         known = next((s for s in self.streams if _is_same(s.component, component)), None)
         if known is not None:
             return known
@@ -134,6 +136,7 @@ class _ManifestReader:
             auths.append(auth)
         if not endpoints:
             raise SourceError("no stream of the manifest can be mapped")
+        # most manifests have one login, which belongs to the client
         common = next((auth for auth in auths if auth is not None), None)
         return ImportedApi(
             name=self.name,
@@ -167,6 +170,7 @@ class _ManifestReader:
             each.mapped(target)
         component.get("name").mapped(f"{resource}.name")
         sent = SentParts(f"{resource}.endpoint")
+        # first, because its names stand in paths and params
         router = _Router(self, sent)
         router.read(retriever)
         expressions = self.expressions.with_names(router.names)
@@ -209,6 +213,7 @@ class _ManifestReader:
         base_piece = (
             requester.get("url_base") if requester.get("url_base").exists else requester.get("url")
         )
+        # the base URL is not read by dlt, a path is, and then filled in
         base = expressions.text(base_piece.value, requester.parameters, readings=0)
         path_piece = requester.get("path")
         path = expressions.text(path_piece.value or "", requester.parameters, readings=2)
@@ -218,6 +223,7 @@ class _ManifestReader:
         path = path.removeprefix("/")
         if not self.base_url:
             self.base_url = base.rstrip("/")
+        # a stream of another server: its path is a whole URL
         if base.rstrip("/") != self.base_url:
             base_piece.mapped(f"{target}.path")
             return f"{base.rstrip('/')}/{path}"
@@ -249,6 +255,7 @@ class _ManifestReader:
     def _sent_value(self, piece: Piece, expressions: Expressions, requester: Component) -> Any:
         """Return a value of a request: a list or an object of a body by its texts."""
         if isinstance(piece.value, dict | list):
+            # an expression anywhere inside would be sent as it stands
             text = json.dumps(piece.value)
             return piece.value if not re.search("[{]{2}|[{]%", text) else None
         if isinstance(piece.value, int | float) and not isinstance(piece.value, bool):

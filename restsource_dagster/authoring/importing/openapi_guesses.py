@@ -107,12 +107,14 @@ def guess_paginator(
     size = _page_size(limit, target) if limit else None
     guess = _PagingGuess(query, fields, found, f"{target}.paginator")
     paginator = (
+        # in the order of how sure they are: a link says all, an offset the least
         guess.next_link()
         or guess.cursor()
         or guess.page_number()
         or guess.offset(limit, size)
         or guess.link_header(headers)
     )
+    # an offset paginator sends the size itself, as its `limit`
     if limit and size and not isinstance(paginator, OffsetPaginator):
         sent[literal(limit.name)] = size
     return paginator, frozenset(guess.claimed)
@@ -139,6 +141,7 @@ class _PagingGuess:
             for at, shape in self.fields
             if _last_name(at) in known and (not types or shape.type in types)
         ]
+        # the best name first, and of equal names the one nearest to the top
         best = min(fitting, key=lambda each: each[:2], default=None)
         return best[2:] if best else None
 
@@ -158,6 +161,7 @@ class _PagingGuess:
         for at, shape in self.fields:
             name = _last_name(at)
             above = normal_name(at[-2]) if len(at) > 1 else ""
+            # HAL: `_links.next.href`
             is_next = name in _NEXT_LINKS or (name == "href" and above == "next")
             if is_next and _is_link(name, above, shape):
                 path = self._see((field_path(at), shape))
@@ -170,6 +174,7 @@ class _PagingGuess:
         if param is None:
             return None
         field = self._field(_NEXT_CURSORS) or self._field((normal_name(param.name),))
+        # without it a cursor that stays the same on the last page would not end
         more = self._field(_HAS_MORE, "boolean")
         if field is not None:
             more_path = self._see(more)
@@ -190,6 +195,7 @@ class _PagingGuess:
             "after_id",
             "since_id",
         )
+        # Stripe's paging: no cursor in the answer, but a flag
         if last_row and more is not None and key is not None:
             start = "" if self.found.selector == "$" else self.found.selector
             return CursorPaginator.of(
@@ -205,9 +211,11 @@ class _PagingGuess:
     def page_number(self) -> ImportedPaginator | None:
         """A page's number in a param; perhaps the number of the next one is in the answer."""
         param = self._param(PAGE_PARAMS)
+        # a param `page` that is an object is a filter
         if param is None or param.type not in ("integer", "number", "string", ""):
             return None
         following = self._field(("next_page", "next"), "integer")
+        # null on the last page, which ends the paging without an empty one
         if following is not None:
             path = self._see(following) or ""
             return CursorPaginator.of(

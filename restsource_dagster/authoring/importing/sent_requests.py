@@ -54,6 +54,7 @@ __all__ = [
     "variable_mark",
 ]
 
+# of Unicode's private use: no text that a person writes has them
 _MARK_START, _MARK_END = "\ue000", "\ue001"
 _MARKED = re.compile(f"{_MARK_START}([A-Za-z_][A-Za-z0-9_]*){_MARK_END}")
 
@@ -175,6 +176,7 @@ def api_of_requests(
     asking = [request for request in requests if _asks_for_records(request)]
     if not asking:
         raise SourceError("no request that reads records: GET, or POST with a body")
+    # a HAR file of a browser has requests to many servers; the API is asked most
     origin = Counter(request.origin for request in asking).most_common(1)[0][0]
     chosen = [request for request in asking if _is_of(request, origin)]
     host = origin.rpartition("://")[2]
@@ -219,6 +221,7 @@ def _common_base(requests: Iterable[SourceRequest]) -> str:
     paths = [_segments(request) for request in requests]
     base = []
     for place, segment in enumerate(paths[0]):
+        # each path keeps one segment at least, which names its resource
         shared = all(len(path) > place + 1 and path[place] == segment for path in paths)
         if not shared or not _BASE_SEGMENT.fullmatch(segment):
             break
@@ -262,6 +265,7 @@ class _RequestReader:
         segments = _segments(request)
         rest = segments[len([each for each in self.base.split("/") if each]) :]
         short = resource_name(_name_of(rest))
+        # a path's last word is the better name; that of a Postman request tells two of them apart
         long = resource_name(request.name) if request.name and short in self._names else short
         name = unique_name(long, self._names)
         target = f"resources.{name}.endpoint"
@@ -272,6 +276,7 @@ class _RequestReader:
         login = self._login(request)
         answered = self._answered(request, name)
         paginator, claimed = answered.paginator, answered.claimed(request.query)
+        # an answer proves more than the names of params
         if paginator is None:
             paginator, claimed = _guess_paging(request.query, target)
         params = self._params(request, target, (login.sent, *claimed))
@@ -328,6 +333,7 @@ class _RequestReader:
                 return _Login(auth, each)
         fields = [*request.headers, *request.query]
         for each in fields:
+            # a cookie is a session of a browser, and no login that lasts
             if each.name.lower() != "cookie" and self._is_secret(each):
                 location: Literal["header", "query"] = (
                     "header" if each in request.headers else "query"
@@ -417,6 +423,7 @@ class _RequestReader:
             )
             earlier = params.get(key)
             if earlier is not None:
+                # a param that is sent twice is a list
                 value = [*(earlier if isinstance(earlier, list) else [earlier]), value]
             params[key] = value
         return params
@@ -500,6 +507,7 @@ class _Login:
 
 def _name_of(segments: Sequence[str]) -> str:
     """Return the last segment that is a word: neither an id nor a variable."""
+    # an id in a path names no resource
     words = [
         s for s in segments if re.search("[A-Za-z]", s) and not re.search(f"[{_MARK_START}:]", s)
     ]
@@ -531,7 +539,11 @@ def _guess_paging(
         if is_named(sent.name, PAGE_PARAMS):
             sent.piece.guessed(f"{target}.paginator", evidence)
             made = PageNumberPaginator(
-                type="page_number", base_page=min(value, 1), page_param=sent.name, total_path=None
+                # a request for page 7 says nothing of the first one, but 0 does
+                type="page_number",
+                base_page=min(value, 1),
+                page_param=sent.name,
+                total_path=None,
             )
             return made, (sent,)
         if is_named(sent.name, OFFSET_PARAMS) and limit:

@@ -57,10 +57,12 @@ def _check_response(merged: MergedResource, clients: Paginator | None) -> None:
             fix='Add "column_names": ["id", "name"], in the order of the file',
             code=code,
         )
+    # with a job the query creates it, and its file has the rows
     if merged.own_endpoint.graphql is not None and endpoint.job is None:
         merged.report(
             at, "The answer to a GraphQL query is JSON", fix="Leave `response` out", code=code
         )
+    # the client's paginator holds for endpoints that name none
     _check_records_of_format(merged, body, endpoint.paginator or clients)
 
 
@@ -106,6 +108,7 @@ _FOR_EACH = "deliberate:for-each"
 def _check_for_each(merged: MergedResource) -> None:
     """Report lists of `for_each` that would ask for the same rows twice, or for none."""
     lists, at = merged.endpoint.for_each, merged.endpoint_location("for_each")
+    # a list of a parent makes a call for each value, too
     if lists or merged.endpoint.list_params:
         _check_calls_per_value(merged)
     for name, values in (lists or {}).items():
@@ -139,6 +142,7 @@ def _check_calls_per_value(merged: MergedResource) -> None:
                 code=_FOR_EACH,
                 on_key=True,
             )
+    # the rows of one value can't be told from those of the parent's others
     if merged.endpoint.has_action("gone"):
         merged.report(
             merged.endpoint_location("response_actions"),
@@ -153,6 +157,7 @@ def _check_each_list(merged: MergedResource, name: str, values: list[Any]) -> No
     if not values:
         merged.report(at, "The list is empty, so nothing is asked for", code=_FOR_EACH)
     for index, value in enumerate(values):
+        # in the order of the file, so that the second one is marked
         if value in values[:index]:
             merged.report(
                 (*at, index),
@@ -176,6 +181,7 @@ def _check_list_params(merged: MergedResource) -> None:
     """Report what contradicts a param with several values of a parent, or with a batch of them."""
     endpoint, code = merged.endpoint, "deliberate:batch"
     lists = endpoint.list_params
+    # the first is fine: each further one would multiply the calls
     for name in list(lists)[1:]:
         merged.report(
             merged.param_location(name),
@@ -195,6 +201,7 @@ def _check_list_params(merged: MergedResource) -> None:
             )
         if param.batch is None:
             continue
+        # in a query a list is sent as a param for each value
         if param.separator is None and f"{{{name}}}" in endpoint.path:
             merged.report(
                 (*at, "separator"),
@@ -212,7 +219,9 @@ def _check_list_params(merged: MergedResource) -> None:
                 on_key=True,
             )
         if any(
-            not one.startswith(EACH_PREFIX) for one in merged.resource.include_from_parent or ()
+            # a value of `for_each` is the same for all rows of the call
+            not one.startswith(EACH_PREFIX)
+            for one in merged.resource.include_from_parent or ()
         ):
             merged.report(
                 merged.place("include_from_parent"),
@@ -228,6 +237,7 @@ def _check_job(merged: MergedResource) -> None:
     if job is None:
         return
     at, code = merged.endpoint_location("job"), "deliberate:job"
+    # both is as wrong as neither
     if (job.url_path is None) == (job.download is None):
         merged.report(
             at,
@@ -248,6 +258,7 @@ def _check_job(merged: MergedResource) -> None:
             _check_job_request(merged, request, (*at, name))
     others = {
         "for_each": endpoint.for_each,
+        # one page is what a job's file is
         "paginator": endpoint.paginator not in (None, "single_page"),
     }
     for name in (name for name, is_given in others.items() if is_given):
@@ -291,6 +302,7 @@ def _check_job_request(merged: MergedResource, request: JobRequest, at: FieldPat
                 fix="Write a literal brace twice: `{{`",
                 code="deliberate:job",
             )
+    # cursors and params are part of the question that the job answers
     if names - {JOB_PLACEHOLDER}:
         merged.report(
             at,
@@ -311,6 +323,7 @@ def _texts_of(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
+        # a key may have a placeholder as well
         yield from _texts_of([*value, *value.values()])
     elif isinstance(value, list):
         for item in value:
@@ -331,6 +344,7 @@ def check_renamed_fields(merged_resources: Sequence[MergedResource]) -> None:
                 fix=fix,
                 code="deliberate:rename-from",
             )
+            # the first problem explains the others
             break
 
 
@@ -352,6 +366,7 @@ def _problems_of_renaming(
             f"The rows of {quoted_name(other.name)} are those of several calls, or of a job",
             "Name a resource that is a plain list",
         )
+    # an old field would lose its label as soon as it stops changing
     if endpoint.cursor is not None or endpoint.token is not None:
         yield (
             f"{quoted_name(other.name)} returns changed rows only, and all labels are needed",

@@ -48,6 +48,7 @@ def check_path(merged: MergedResource) -> None:
     The params used are removed from the endpoint's params; from the defaults' params, as in dlt, if
     the resource has none of its own.
     """
+    # `${NAME}` has braces, too, and is filled in before the path
     path = without_references(merged.endpoint.path)
     resolve = {name for name, p in merged.endpoint.params.items() if isinstance(p, ResolveParam)}
     unbound = set(resolve)
@@ -119,6 +120,7 @@ def _take_path_param(merged: MergedResource, name: str) -> bool:
             "`resolve` can stand in a path",
         )
         return False
+    # taken out: dlt sends no param that stands in the path
     merged.path_params[name] = params.pop(name)
     try:
         # Python refuses to write whole numbers of thousands of digits.

@@ -293,6 +293,7 @@ def check_relative_time(merged: MergedResource, name: str, place: FieldPath) -> 
 def _add_parent_field(merged: MergedResource, name: str, place: FieldPath) -> None:
     parts = name.strip().split(".", maxsplit=2)
     if len(parts) == 3 and is_jsonpath(parts[2]):
+        # the first place is enough: a problem of the parent is reported once
         merged.resolved.setdefault(name, place)
         if not finds_one_value(parts[2]):
             _report_many_values(merged, name, place)
@@ -351,6 +352,7 @@ def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> Non
 
 def _check_format(merged: MergedResource, name: str, text: str, place: FieldPath) -> None:
     """Report what stands behind a placeholder's name if no value can be written so."""
+    # as dlt does: the names are those of Python's format strings
     for _, found, spec, conversion in string.Formatter().parse(text):
         if found != name or not (spec or conversion):
             continue
@@ -367,6 +369,7 @@ def _check_format(merged: MergedResource, name: str, text: str, place: FieldPath
             continue
         cursor = merged.endpoint.cursor if name.startswith("incremental.") else None
         start = cursor.sample if cursor else None
+        # a parent's field may be of any type, so a form that fits one of them is let through
         samples = _FORMAT_SAMPLES if start is None else (start,)
         if conversion not in (None, "r", "s", "a") or not _fits_one(spec or "", samples):
             merged.report(

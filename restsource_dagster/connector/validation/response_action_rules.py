@@ -51,6 +51,7 @@ def _check_searched_body(merged: MergedResource, action: ResponseAction, place: 
     """Refuse a condition on a body that goes to a file unread. Errors are read whatever the format is."""
     field = "content" if action.content is not None else "body"
     searches = action.content is not None or bool(action.body)
+    # errors come as JSON or text, and are read whatever `response` says
     may_have_rows = action.status_code is None or any(
         status in ROW_STATUSES for status in action.statuses or ()
     )
@@ -73,6 +74,7 @@ def warn_of_ignored_refusals(merged: MergedResource) -> None:
     """Warn of an `ignore` that would empty a replaced table when the API refuses the request."""
     for index, action in enumerate(merged.endpoint.response_actions or ()):
         statuses = action.statuses
+        # `skip` leaves the table as it is, and a condition on the body names a known answer
         if action.known_action != "ignore" or statuses is None:
             continue
         refused = [status for status in _REFUSALS_OF_ACCESS if status in statuses]
@@ -100,6 +102,7 @@ def _useless_action_findings(action: ResponseAction, at: FieldPath) -> Iterator[
     """Yield why a response action has no effect. The values of references are not known here."""
     name, status = action.action, action.status_code
     if name is not None and action.known_action is None and is_without_references(name):
+        # first by meaning: letters don't tell that `stop` is `end`
         close = _MEANT.get(name.lower()) or nearest_name(name, ACTION_NAMES)
         yield Finding(
             json_pointer((*at, "action")),
@@ -179,6 +182,7 @@ def _check_gone(merged: MergedResource, *, has_dependents: bool) -> None:
             fix='Write "ignore"; or leave the strategy out',
             code="deliberate:gone",
         )
+    # the name that `include_from_parent` gives to a parent's field
     columns = {f"_{merged.parent}_{name}" for name in fields}
     for name in sorted(columns & removed_fields(merged.resource.processing_steps)):
         merged.report(
@@ -212,6 +216,7 @@ def check_replaced_children(
                 shares_table=tables.count(resource.table) > 1,
             ),
         ]
+        # one at a time: mending the first often changes the rest
         for problem, fix in problems[:1]:
             merged.report(
                 merged.place("children"),
@@ -236,6 +241,7 @@ def _problems_of_children(
     included = resource.include_from_parent
     missing = [name for name in fields if name not in included]
     if isinstance(by, ChildRows):
+        # one field of the rows can't say which pair of values a call took
         if len(fields) > 1:
             yield (
                 "The call takes several fields of the parent, and `replace_by` names one",

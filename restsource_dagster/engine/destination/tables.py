@@ -261,6 +261,7 @@ def read_table_facts(
     found = {}
     for name, asked in questions.items():
         table = table_identifier(schema, name)
+        # an empty table has no fact, and a load without a package no rows
         if not counts.get(table) or not load_ids:
             continue
         reader = _FactReader(client, schema, table, tuple(load_ids))
@@ -317,6 +318,7 @@ class _FactReader:
             *values,
         )
         count = len(repeated)
+        # perhaps cut off: they are counted only then, as that reads the table once more
         if count == _SHOWN_KEYS:
             inner = f"SELECT 1 AS one {grouped}"
             count = int(self._select(f"SELECT count(*) FROM ({inner}) AS k", *values)[0][0])  # noqa: S608 - quoted

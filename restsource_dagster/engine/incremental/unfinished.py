@@ -139,6 +139,7 @@ def _stored_in(state: StateMapping, source: str) -> StateMapping:
 def store_unfinished(root: str, unfinished: Unfinished) -> None:
     """Write the unfinished load of a family into dlt's state. Call it inside an extraction."""
     state = dlt.current.source_state().setdefault(STATE_KEY, {})
+    # dlt's state is JSON, which has no times
     made = unfinished.model_dump(exclude={"started"})
     if unfinished.started:
         made["started"] = unfinished.started.isoformat()
@@ -150,6 +151,7 @@ def clear_unfinished(state: dict[str, Any], root: str) -> None:
     ours = state.get(STATE_KEY, {})
     unfinished = ours.get(_UNFINISHED_KEY, {})
     if unfinished.pop(root, None) is not None and not unfinished:
+        # an empty entry would be a change of the state, which dlt then stores again
         del ours[_UNFINISHED_KEY]
 
 

@@ -91,11 +91,13 @@ class SeenPages:
 
     def add_page(self, records: Sequence[Any], endpoint: EndpointReader, call: Call) -> None:
         """Add a page of the last call. Call it before its records are changed."""
+        # copies: the steps of the file change the records in place
         texts = [json.dumps(record, sort_keys=True, default=str) for record in records]
         self.received += len(texts)
         missing = self.limits.rows - len(self.records)
         self.records += [json.loads(text) for text in texts[: max(0, missing)]]
         self._calls[-1].pages.append(_identities(records, texts))
+        # a later page is followed in any case
         if len(self._calls[-1].pages) == 1 and texts:
             self._look_for_more(records, endpoint, call)
 

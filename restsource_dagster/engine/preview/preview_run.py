@@ -97,6 +97,7 @@ class CursorBounds:
         given = plan.incremental
         if given is None or self.start is None:
             return plan
+        # typed as a text, and compared in the form of the cursor
         value = parse_cursor_value(plan.resource.name, self.start, given.initial_value)
         moved: Incremental[Any] = Incremental(
             cursor_path=given.cursor_path,
@@ -252,6 +253,7 @@ def _wanted(connector: Connector, resources: Collection[str] | None) -> frozense
     )
     names = set(chosen)
     for family in connector.families:
+        # from the dependents upwards, as a parent may have one itself
         for member in reversed(family.members):
             if member.name in names and member.parent:
                 names.add(member.parent)
@@ -302,6 +304,7 @@ class _PreviewReader:
     def _read_family(
         self, family: Family, members: Sequence[Resource], folder: str
     ) -> Iterator[PreviewedResource]:
+        # what the engine says belongs to the family that is read
         first_message = len(self.messages.texts)
         plans: dict[str, ResourcePlan] = {}
         tables: PreviewTables | None = None
@@ -344,6 +347,7 @@ class _PreviewReader:
             destination=self._destination(),
             dataset_name=self.connector.name,
         )
+        # text files, which can be read here without the destination
         pipeline.extract(source.source, loader_file_format="jsonl")
         self._conclude(source)
         pipeline.normalize()
@@ -371,6 +375,7 @@ class _PreviewReader:
 
     def _note_error(self, error: Exception, family: Family) -> None:
         cause = root_cause(error)[1]
+        # the preview was stopped, and says so once
         if isinstance(cause, RequestCancelled):
             return
         name = getattr(cause, "resource", None) or family.root.name
@@ -395,6 +400,7 @@ class _PreviewReader:
         said = [text.removeprefix(prefix) for text in texts if text.startswith(prefix)]
         found = tables.previewed(resource, self.limits.rows, redacted) if tables else ()
         is_root = name == family.root.name
+        # a token serves all resources: it is shown with the first one
         tokens = self.watch.noted.pop(TokenRequests, []) if is_root else []
         problems = [*seen.problems, *self._errors.get(name, ()), *problems_of_key(resource, key)]
         return PreviewedResource(
@@ -411,6 +417,7 @@ class _PreviewReader:
             calls=seen.calls,
             calls_left=seen.calls_left,
             records=tuple(redacted(record) for record in seen.records),
+            # each once: a problem of all pages comes with each of them
             problems=tuple(dict.fromkeys(map(self.watch.redactor, problems))),
             notes=tuple(dict.fromkeys([*seen.notes, *said])),
         )

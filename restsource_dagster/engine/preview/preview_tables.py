@@ -76,6 +76,7 @@ class PreviewTables:
                     lines = Path(job.file_path).read_text(encoding="utf-8").splitlines()
                     table = rows.setdefault(job.job_file_info.table_name, [])
                     table.extend(json.loads(line) for line in lines if line)
+        # without a row dlt has made no schema
         if not pipeline.default_schema_name:
             return cls(Schema(pipeline.pipeline_name), rows)
         return cls(pipeline.default_schema, rows)
@@ -110,6 +111,7 @@ class PreviewTables:
                     for row in self.rows.get(name, ())[:max_rows]
                 ),
             )
+            # dlt counts the table itself among its nested ones
             for name in dict.fromkeys([own, *nested])
         ]
 
@@ -157,6 +159,7 @@ def previewed_cursor(
     if plan is None or plan.incremental is None:
         return None
     path = str(plan.incremental.cursor_path)
+    # `--from` moves the cursors of roots only
     if plan.resource.parent is not None or start is None:
         start = plan.incremental.initial_value
     field_name = cursor_column(path)

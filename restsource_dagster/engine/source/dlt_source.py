@@ -369,6 +369,7 @@ def _dlt_resources(
     pages[name] = _make_dlt_resource(
         _page_function(above), above, {"name": f"{name}{PAGES_SUFFIX}"}, reader, None
     )
+    # its records are rows of the other one already
     pages[name].selected = False
     yield pages[name]
     yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), writer)
@@ -429,4 +430,5 @@ def _dependent_items(
 
 
 def _loaded_items(items: Any, writer: _RowWriter) -> Iterator[Any]:
+    # the mark that no parent follows is no page
     return iter(()) if isinstance(items, LastParents) else writer.load(iter([items]))

@@ -66,6 +66,7 @@ def root_pages(reader: ResourceReader) -> Iterator[Any]:
 
 def _root_call_pages(reader: ResourceReader) -> Iterator[Records]:
     """Yield the pages of one call from the stored cursor on; none if there is nothing to ask for."""
+    # anew for each call: the one before may have moved the cursor
     opened = reader.cursors.open(reader.plan, None)
     if opened and opened.row_filter.asks_nothing:
         return
