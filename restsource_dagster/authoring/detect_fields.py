@@ -1,7 +1,7 @@
 """What the rows of one or two pages say: their key, their cursor, texts without an order, parents."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -31,6 +31,11 @@ _SORT_PARAMS = split_names("sort sortby order orderby ordering sortorder")
 _ID = re.compile(r"\d+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{24}", re.IGNORECASE)
 _LIKE_DATE = re.compile(r"(?=.{6,40}$)(?=(?:\D*\d){3})[\w:+-]+(?:[/., -]+[\w:+-]+)+")
 """Trying all patterns takes milliseconds, so only what has the form of a date is tried."""
+_TIME_IN_TEXT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?"
+)
+_COMPARISON = re.compile(r"(\w+)[\s:'\"]*(?:\bge\b|\bgt\b|>=?)[\s'\":]*$")
+"""The field before a time that rows have to be at or after: `updated >= "`, `modifiedon ge `, `updated_at:>=`."""
 _SAMPLES = 5
 _DAY_CHARS = len("2024-01-01")
 _MIN_EPOCH_MILLISECONDS = 100_000_000_000
@@ -121,6 +126,7 @@ def guess_cursors(answer: SeenAnswer, rows: Rows) -> tuple[Guess, ...]:
     for param, value in filters:
         if (field := _field_of_filter(param, times)) is not None:
             guesses.append(_filtered_cursor(answer, param, value, field))
+    guesses += _cursors_in_expressions(answer, times)
     taken = {guess.value["cursor_path"] for guess in guesses}
     counters = [
         one for name in (found[0] if found else ()) if (one := _counter(found, name, answer))
@@ -211,8 +217,29 @@ def _filtered_cursor(answer: SeenAnswer, param: str, value: str, field: _Times) 
         **({"row_order": field.order} if is_ordered else {}),
         **({"cursor_format": field.cursor_format} if field.cursor_format else {}),
     }
-    text = f"the URL filters by `{param}`, and `{field.name}` has a time in each row"
+    text = f"the request filters by `{param}`, and `{field.name}` has a time in each row"
     return Guess("endpoint.incremental", cursor, text)
+
+
+def _cursors_in_expressions(answer: SeenAnswer, times: Sequence[_Times]) -> Iterator[Guess]:
+    """Yield the cursors that stand in an expression, such as OData's `$filter=modifiedon ge 2026-01-01T00:00:00Z`."""
+    for param, text in answer.params.items():
+        found = list(_TIME_IN_TEXT.finditer(text))
+        if len(found) != 1 or found[0].span() == (0, len(text)):
+            continue
+        before, time = text[: found[0].start()], found[0][0]
+        start = _COMPARISON.search(before)
+        field = next((one for one in times if start and one.name == start[1]), None)
+        if field is None or field.cursor_format or moment_of(time) is None:
+            continue
+        cursor = {
+            "cursor_path": field.name,
+            "initial_value": time,
+            **_conversion(time, None, field),
+        }
+        sent = f"{before}{{incremental.start_value}}{text[found[0].end() :]}"
+        said = f"`{param}` filters by `{field.name}`, which has a time in each row"
+        yield Guess("endpoint.incremental", cursor, said, params={param: sent})
 
 
 def _conversion(value: str, number: Any, field: _Times) -> Mapping[str, Any]:

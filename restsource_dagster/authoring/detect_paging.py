@@ -29,7 +29,7 @@ from restsource_dagster.engine.paging.response_checks import normalized_field_na
 from restsource_dagster.engine.paging.safe_paginators import detect_paginator
 from restsource_dagster.engine.paging.totals import stated_total, whole_number
 
-__all__ = ["SINGLE_PAGE", "guess_paginators"]
+__all__ = ["SINGLE_PAGE", "guess_paginators", "names_next_page"]
 
 _PLACE = "endpoint.paginator"
 SINGLE_PAGE = "single_page"
@@ -132,10 +132,9 @@ def _cursors(
 
 def _relay(answer: SeenAnswer, asked: Mapping[str, str]) -> Iterator[Guess]:
     """Yield the paging of GraphQL's connections: https://relay.dev/graphql/connections.htm."""
-    found = _page_info(answer.body, ())
-    if found is None:
+    path = names_next_page(answer.body)
+    if path is None:
         return
-    path = ".".join(found)
     for param in asked:
         if is_named(param, CURSOR_PARAMS):
             yield _guess(
@@ -147,6 +146,12 @@ def _relay(answer: SeenAnswer, asked: Mapping[str, str]) -> Iterator[Guess]:
                 },
                 f"`{path}` has the cursor of the last row, and the query takes `{param}`",
             )
+
+
+def names_next_page(body: Any) -> str | None:
+    """Return the path of the `pageInfo` of GraphQL's connections that says that there is another page."""
+    found = _page_info(body, ())
+    return None if found is None else ".".join(found)
 
 
 def _page_info(body: Any, path: tuple[str, ...]) -> tuple[str, ...] | None:

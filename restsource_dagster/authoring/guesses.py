@@ -38,6 +38,8 @@ class Guess:
     """What to write there, as JSON; None if nothing is to be written."""
     evidence: str
     confidence: Confidence = "likely"
+    params: Mapping[str, str] = field(default_factory=dict)
+    """Params, or values of the body by name, that have to be written with it."""
 
     def as_dict(self) -> Mapping[str, Any]:
         """Return the guess as JSON values."""
@@ -46,6 +48,7 @@ class Guess:
             "value": self.value,
             "evidence": self.evidence,
             "confidence": self.confidence,
+            **({"params": dict(self.params)} if self.params else {}),
         }
 
 

@@ -28,6 +28,8 @@ _BODY_PATHS = {
     "cursor_param": "cursor_body_path",
 }
 """The fields of paginators that name a param, and those that name its place in the body."""
+_QUERY_TEXT = re.compile(r"\s*(?:query\b[^:]*?\{|\{\s*[A-Za-z_]\w*\s*[({])", re.DOTALL)
+"""A GraphQL query that is typed as it is, without the JSON around it."""
 _VARIABLE = re.compile(r"\$(\w+)\s*:")
 
 
@@ -41,7 +43,12 @@ class SentBody:
 
     @classmethod
     def parse(cls, text: str, variables: EnvVariables) -> "SentBody":
-        """Read a body as it is sent; secrets become references. Raises `ValueError` if it is no JSON object."""
+        """Read a body as it is sent, or a GraphQL query; secrets become references.
+
+        Raises `ValueError` if it is no JSON object.
+        """
+        if _QUERY_TEXT.match(text):
+            return cls(dict.fromkeys(_declared(text)), text)
         try:
             given = parse_data(SourceFile("body", text))
         except SourceError as error:
@@ -113,10 +120,9 @@ class SentBody:
             value = _set(value, self.places.get(name, ()), None, is_removed=True)
         return SentBody(value)
 
-    def with_cursor(self, name: str) -> "SentBody":
-        """Return the body with the incremental cursor in place of this value."""
-        value = _set(self.value, self.places[name], "{incremental.start_value}")
-        return SentBody(value, self.query)
+    def with_value(self, name: str, text: str) -> "SentBody":
+        """Return the body with another text, such as the incremental cursor, in place of this value."""
+        return SentBody(_set(self.value, self.places[name], text), self.query)
 
 
 def _declared(query: str) -> Iterator[str]:

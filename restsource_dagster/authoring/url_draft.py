@@ -14,25 +14,38 @@ from restsource_dagster.authoring.detect_fields import (
     parent_in_path,
     texts_without_order,
 )
-from restsource_dagster.authoring.detect_paging import SINGLE_PAGE, guess_paginators
+from restsource_dagster.authoring.detect_paging import (
+    SINGLE_PAGE,
+    guess_paginators,
+    names_next_page,
+)
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer, params_sent_by
 from restsource_dagster.authoring.importing.imported_api import literal, resource_name
+from restsource_dagster.authoring.importing.param_names import CURSOR_PARAMS, is_named
+from restsource_dagster.authoring.preview_answers import (
+    content_type,
+    first_rows,
+    format_of_answer,
+    is_same_row,
+    last_answered,
+    rows_of_answers,
+    rows_seen,
+)
 from restsource_dagster.authoring.sent_body import SentBody
 from restsource_dagster.connector.cursor_format import NANOSECONDS_PER_SECOND, moment_of
-from restsource_dagster.connector.models.body_format import BodyFormat
-from restsource_dagster.engine.paging.response_checks import ID_KEYS
 from restsource_dagster.engine.preview.preview_limits import PreviewEnd, PreviewLimits
 from restsource_dagster.engine.preview.preview_run import CursorBounds, preview_text
-from restsource_dagster.engine.preview.previewed import Preview, PreviewedRequest, PreviewedResource
+from restsource_dagster.engine.preview.previewed import Preview, PreviewedResource
 from restsource_dagster.settings import Settings
 
-__all__ = ["ApiLogin", "UrlDraft", "draft_from_url", "rows_seen", "seen_answers"]
+__all__ = ["ApiLogin", "UrlDraft", "draft_from_url"]
 
 _DAY = 86_400 * NANOSECONDS_PER_SECOND
 _MAX_TRIES = 8
 """Paginators that are tried with two requests each."""
 _METHOD_NOT_ALLOWED = 405
+_LOGIN_STATUSES = (401, 403)
 _LINE_FORMATS = ("csv", "jsonl")
 """Formats in which each line is a row, so that nothing says where in it rows are."""
 _MAX_LINES = 1_000
@@ -141,6 +154,9 @@ class _Drafter:
             made = self._draft_of_lines(resource, first)
             return made or self._draft(resource, failure=failure, preview=first)
         records = find_records(replace(answer, url=self.url))
+        if answer.status in _LOGIN_STATUSES and not (self.login.auth or self.login.headers):
+            failure = f"the API answered {answer.status}, and no login was given"
+            return self._draft(resource, failure=failure, preview=first)
         if records.failure is not None:
             problems = [text for one in first.resources for text in one.problems]
             failure = f"{records.failure}. {problems[0]}" if problems else records.failure
@@ -154,8 +170,8 @@ class _Drafter:
 
     def _draft_of_lines(self, resource: dict[str, Any], first: Preview) -> UrlDraft | None:
         """Return the draft of an answer in CSV or JSON Lines; None if it is none, or can't be read."""
-        last = _last_request(first)
-        kind = _format_of(last) if last is not None and last.status == 200 else None
+        last = last_answered(first)
+        kind = format_of_answer(last) if last is not None and last.status == 200 else None
         if last is None or kind not in _LINE_FORMATS:
             return None
         endpoint = {**resource["endpoint"], "response": {"format": kind}, "paginator": SINGLE_PAGE}
@@ -164,7 +180,7 @@ class _Drafter:
         seen = next(iter(self._look(tried, limits=limits).resources), None)
         if seen is None or seen.problems or not seen.records:
             return None
-        media = _content_type(last)
+        media = content_type(last)
         self.guesses.append(
             Guess(
                 "endpoint.response",
@@ -231,6 +247,7 @@ class _Drafter:
                 )
             )
             return None
+        self.guesses += self._missing_variable(answer)
         for guess in guess_paginators(self._asked(answer), records.listed)[:_MAX_TRIES]:
             for value in self._readings(guess.value):
                 if self.end.reason is not None:
@@ -249,6 +266,16 @@ class _Drafter:
                 if reason != _OTHER_FIRST_PAGE:
                     break
         return None
+
+    def _missing_variable(self, answer: SeenAnswer) -> Iterator[Guess]:
+        """Yield what to write into a GraphQL query that can't ask for its next page."""
+        if self.body is None or self.body.query is None:
+            return
+        where = names_next_page(answer.body)
+        if where and not any(is_named(name, CURSOR_PARAMS) for name in self.body.places):
+            advice = "add `$after: String` to the query, and `after: $after` to its list"
+            said = f"`{where}` names a next page, and the query has no variable for it: {advice}"
+            yield Guess("endpoint.paginator", None, said, "possible")
 
     def _read_with(self, resource: Mapping[str, Any]) -> PreviewedResource | None:
         found = self._look(resource).resources
@@ -294,8 +321,9 @@ class _Drafter:
         sure = [guess for guess in cursors if guess.confidence != "possible"][:1]
         others = [replace(one, confidence="possible") for one in cursors if one not in sure]
         for guess in sure:
-            self._apply_cursor(resource, guess.value)
-        if sure and "start_param" in sure[0].value and self.end.reason is None:
+            self._apply_cursor(resource, guess)
+        is_filter = bool(sure) and ("start_param" in sure[0].value or bool(sure[0].params))
+        if is_filter and self.end.reason is None:
             sure = [self._prove_filter(resource, sure[0], rows)]
         # one cursor is written; a second one would be another reading
         self.guesses += [*sure, *others]
@@ -311,31 +339,46 @@ class _Drafter:
         newest, start = max(dated, key=lambda one: one[0])
         found = self._look(resource, bounds=CursorBounds(str(start))).resources
         seen = next((one for one in found if one.name == resource["name"]), None)
-        if seen is None or seen.problems:
+        if seen is None:
             return guess
-        moments = [moment_of(row.get(cursor["cursor_path"])) for row in _rows_of_answers(seen)]
+        if seen.problems:
+            problem = seen.problems[0].partition("\n")[0]
+            return self._without_filter(resource, guess, f"asked from {start} on, {problem}")
+        moments = [moment_of(row.get(cursor["cursor_path"])) for row in rows_of_answers(seen)]
         # a filter by days sends the rows of the whole day
         if any(moment is not None and moment < newest - _DAY for moment in moments):
-            self.refuted.append(
-                f"`{cursor['start_param']}` as a filter: asked from {start} on, the API sends older rows, too"
-            )
-            kept = {
-                key: value
-                for key, value in cursor.items()
-                if key in {"cursor_format", "cursor_path"}
-            }
-            resource["endpoint"].pop("incremental")
-            return Guess(guess.place, kept, guess.evidence, "possible")
+            reason = f"asked from {start} on, the API sends older rows, too"
+            return self._without_filter(resource, guess, reason)
         said = f"asked from {start} on, it sends {len(moments)} rows and none that is older"
         return replace(guess, confidence="proved", evidence=f"{guess.evidence}; {said}")
 
-    def _apply_cursor(self, resource: dict[str, Any], cursor: Mapping[str, Any]) -> None:
-        endpoint = resource["endpoint"]
+    def _without_filter(self, resource: dict[str, Any], guess: Guess, reason: str) -> Guess:
+        """Take a cursor with its filter out of the resource; return it as one that may be so."""
+        cursor, endpoint = guess.value, resource["endpoint"]
+        param = cursor.get("start_param") or ", ".join(guess.params)
+        self.refuted.append(f"`{param}` as a filter: {reason}")
+        endpoint.pop("incremental")
+        for name in guess.params:
+            # the text as it was asked
+            if self.body is not None and name in self.body.places:
+                endpoint.update(self.body.endpoint())
+            else:
+                endpoint["params"] = {**endpoint["params"], name: self._params[name]}
+        kept = {name: cursor[name] for name in ("cursor_path", "cursor_format") if name in cursor}
+        return Guess(guess.place, kept, guess.evidence, "possible")
+
+    def _apply_cursor(self, resource: dict[str, Any], guess: Guess) -> None:
+        endpoint, cursor = resource["endpoint"], guess.value
         endpoint["incremental"] = dict(cursor)
+        for name, text in guess.params.items():
+            if self.body is not None and name in self.body.places:
+                endpoint.update(self.body.with_value(name, text).endpoint())
+            else:
+                endpoint["params"] = {**endpoint["params"], name: text}
         param = cursor.get("start_param")
         if self.body is not None and param is not None and param in self.body.places:
             del endpoint["incremental"]["start_param"]
-            endpoint.update(self.body.with_cursor(param).endpoint())
+            endpoint.update(self.body.with_value(param, "{incremental.start_value}").endpoint())
         else:
             _leave_out_params(endpoint, params_sent_by(cursor))
 
@@ -451,16 +494,16 @@ def _without_key(resource: Mapping[str, Any]) -> dict[str, Any]:
 def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
     """Return the last answer of a preview, or why there is none to guess from."""
     problems = list(_problems(found))
-    last = _last_request(found)
+    last = last_answered(found)
     if last is None:
         return None, problems[0] if problems else "no answer came"
     if last.status == _METHOD_NOT_ALLOWED and problems:
-        post = "for a list that is asked by POST give its body with --data, such as --data '{}'"
+        post = "for a list that is asked by POST give its body with --data: JSON such as '{}', or a GraphQL query"
         return None, f"{problems[0]}. It was asked by GET; {post}"
     try:
         body = json.loads(last.answer)
     except ValueError:
-        kind = _format_of(last)
+        kind = format_of_answer(last)
         hint = (
             f'; its type says {kind}: set "response": {{"format": "{kind}"}} in the endpoint'
             if kind not in (None, "json")
@@ -469,22 +512,6 @@ def _answer_of(found: Preview) -> tuple[SeenAnswer | None, str | None]:
         said = problems[0] if problems else f"the answer, with status {last.status}, is not JSON"
         return None, f"{said}{hint}"
     return SeenAnswer(last.url, body, last.status or 0, last.answer_headers), None
-
-
-def _last_request(found: Preview) -> PreviewedRequest | None:
-    """Return the last request that was answered."""
-    requests: Sequence[PreviewedRequest] = found.resources[-1].requests if found.resources else ()
-    return next((one for one in reversed(requests) if one.status is not None), None)
-
-
-def _format_of(request: PreviewedRequest) -> str | None:
-    return BodyFormat().format_of(_content_type(request))
-
-
-def _content_type(request: PreviewedRequest) -> str:
-    # names of headers have no case
-    headers = {name.lower(): value for name, value in request.answer_headers.items()}
-    return headers.get("content-type", "")
 
 
 def _refutation(seen: PreviewedResource | None, records: FoundRecords, value: Any) -> str | None:
@@ -498,48 +525,9 @@ def _refutation(seen: PreviewedResource | None, records: FoundRecords, value: An
         return f"{seen.paging.verdict}: {seen.paging.evidence}"
     if any("were on page 1, too" in note for note in seen.notes):
         return "page 2 has rows of page 1"
-    first = _first_rows(seen)
-    is_same = not first or _is_same_row(first[0], records.rows[0])
+    first = first_rows(seen)
+    is_same = not first or is_same_row(first[0], records.rows[0])
     return None if is_same else _OTHER_FIRST_PAGE
-
-
-def _is_same_row(one: Any, other: Any) -> bool:
-    """True if two rows are equal, or have the same id: counts and times may differ between answers."""
-    if one == other or not (isinstance(one, Mapping) and isinstance(other, Mapping)):
-        return bool(one == other)
-    names = [name for name in one if str(name).lower() in ID_KEYS]
-    return bool(names) and all(one[name] == other.get(name) for name in names)
-
-
-def _first_rows(seen: PreviewedResource) -> Sequence[Any]:
-    answers = seen_answers(seen)
-    return find_records(answers[0]).rows if answers else ()
-
-
-def seen_answers(seen: PreviewedResource) -> list[SeenAnswer]:
-    """Return the answers of a preview that are whole and JSON; tokens and cut ones are left out."""
-    found = []
-    for request in seen.requests:
-        try:
-            body = json.loads(request.answer)
-        except ValueError:  # a token's answer, or one that was cut off
-            continue
-        found.append(SeenAnswer(request.url, body, request.status or 0, request.answer_headers))
-    return found
-
-
-def _rows_of_answers(seen: PreviewedResource) -> Iterator[Mapping[str, Any]]:
-    for answer in seen_answers(seen):
-        yield from (row for row in find_records(answer).rows if isinstance(row, Mapping))
-
-
-def rows_seen(seen: PreviewedResource | None, records: FoundRecords) -> tuple[Sequence[Any], int]:
-    """Return the rows of all pages that were read, and how many pages have rows."""
-    pages = [find_records(answer).rows for answer in seen_answers(seen)] if seen else []
-    pages = [rows for rows in pages if rows]
-    if not pages:
-        return records.rows, 1
-    return [row for rows in pages for row in rows], len(pages)
 
 
 def _confirmed(guess: Guess, value: Any, seen: PreviewedResource) -> Guess:

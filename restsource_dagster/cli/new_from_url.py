@@ -81,6 +81,8 @@ def write_from_url(
     draft, interrupted = _ask_api(name, asked, block, body, settings, known)
     if draft.failure is not None or interrupted:
         print_notice(printable(f"Nothing is written: {draft.failure or 'it was stopped'}"))
+        if draft.failure and draft.failure.endswith("no login was given"):
+            print_notice("Give one with --bearer, --basic, --api-key or --header.")
         if as_json:
             print_json(draft_as_dict(None, None, [], draft))
         exit_on_failure(interrupted=interrupted, failed=True)
@@ -188,6 +190,10 @@ def _print_draft(path: Path, report: Path, missing: list[str], draft: "UrlDraft"
         from restsource_dagster.cli.preview_report import print_preview
 
         print_preview(draft.preview, result_console())
+        if draft.preview.is_fine:
+            print_lines(
+                [f"To load it now: restsource run {path.stem}. Dagster loads it once an hour."]
+            )
 
 
 def _guess_lines(guesses: "tuple[Guess, ...] | list[Guess]") -> Iterator[str]:

@@ -243,7 +243,7 @@ def test_nothing_is_guessed_from_an_error_or_an_empty_answer(
     made = draft(api, "/failed", tmp_path)
     assert made.guesses == ()
     assert "no such shop" in str(made.failure)
-    assert "401" in str(draft(api, "/denied", tmp_path).failure)
+    assert draft(api, "/denied", tmp_path).failure == "the API answered 401, and no login was given"
     assert '"format": "xml"' in str(draft(api, "/text", tmp_path).failure)
     assert "give its body with --data" in str(draft(api, "/search", tmp_path).failure)
     api.answers["/empty"] = {"data": []}
@@ -340,6 +340,64 @@ def test_a_graphql_query_is_paged_by_its_variable(api: ApiServer, tmp_path: Path
     }
     assert made.preview is not None
     assert made.preview.is_fine
+
+
+def test_a_query_without_a_variable_for_its_pages_says_what_to_add(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """The query may be typed without the JSON around it."""
+    info = {"endCursor": "10", "hasNextPage": True}
+    api.answers["/graphql"] = {"data": {"things": {"nodes": part(0), "pageInfo": info}}}
+    made = draft(api, "/graphql", tmp_path, **posted("{ things { nodes { id } } }"))
+    assert only(made)["endpoint"]["graphql"] == {"query": "{ things { nodes { id } } }"}
+    assert "add `$after: String`" in " ".join(guess.evidence for guess in made.guesses)
+
+
+@pytest.mark.parametrize("is_sent", [False, True], ids=["in a param", "in the body"])
+def test_a_time_in_an_expression_becomes_the_cursor(
+    api: ApiServer, tmp_path: Path, *, is_sent: bool
+) -> None:
+    """As in OData's `$filter=modifiedon ge 2026-01-01`, or a search in the body."""
+
+    def answer(seen: Seen) -> Any:
+        sent = json.loads(seen.body)["filter"] if is_sent else seen.query["filter"]
+        name, sign, start = sent.split()
+        if (name, sign) != ("updated_at", "ge") or "{" in start:
+            return Answer({"message": f"bad filter {sent}"}, status=400)
+        return {"value": [row for row in ROWS if row["updated_at"] >= start]}
+
+    api.answers["/things"] = answer
+    text = "updated_at ge 2024-01-01T00:00:00Z"
+    if is_sent:
+        made = draft(api, "/things", tmp_path, **posted(json.dumps({"filter": text})))
+    else:
+        made = draft(api, f"/things?filter={text}", tmp_path)
+    endpoint = only(made)["endpoint"]
+    sent = endpoint["json"] if is_sent else endpoint["params"]
+    assert sent == {"filter": "updated_at ge {incremental.start_value}"}
+    assert endpoint["incremental"] == {
+        "cursor_path": "updated_at",
+        "initial_value": "2024-01-01T00:00:00Z",
+    }
+    [guess] = [one for one in made.guesses if one.place == "endpoint.incremental"]
+    assert guess.confidence == "proved"
+
+
+def test_an_expression_that_takes_no_other_time_stays_as_it_was_asked(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    text = "updated_at >= 2024-01-01"
+
+    def answer(seen: Seen) -> Any:
+        if seen.query["q"] != text:
+            return Answer({"message": "write a day"}, status=400)
+        return {"value": ROWS}
+
+    api.answers["/things"] = answer
+    made = draft(api, f"/things?q={text}", tmp_path)
+    assert only(made)["endpoint"]["params"] == {"q": text}
+    assert "incremental" not in only(made)["endpoint"]
+    assert "`q` as a filter" in " ".join(made.refuted)
 
 
 def test_secrets_of_a_body_become_references() -> None:

@@ -15,7 +15,7 @@ from restsource_dagster.authoring.detect_fields import (
 from restsource_dagster.authoring.detect_paging import guess_paginators
 from restsource_dagster.authoring.detect_records import find_records, json_path
 from restsource_dagster.authoring.guesses import Guess, SeenAnswer, params_sent_by
-from restsource_dagster.authoring.url_draft import rows_seen, seen_answers
+from restsource_dagster.authoring.preview_answers import rows_seen, seen_answers
 from restsource_dagster.engine.preview.previewed import PreviewedResource
 
 __all__ = ["AnswerOffer", "ShownGuess", "guesses_of", "offers_at", "take"]
@@ -75,12 +75,16 @@ def _is_said(given: Any, value: Any) -> bool:
     return bool(given == value)
 
 
-def take(file: EditedFile, resource: str, place: str, value: Any) -> None:
-    """Write a guess into the file, and take out the params that it sends itself.
+def take(
+    file: EditedFile, resource: str, place: str, value: Any, sent: Mapping[str, str] | None = None
+) -> None:
+    """Write a guess into the file with the params that belong to it, and take out those that it sends itself.
 
     Raises `TextEditError`.
     """
     file.put(resource, place, value)
+    for name, text in (sent or {}).items():
+        file.put(resource, ("endpoint", "params", name), text)
     params = file.in_resource(resource, "endpoint.params")
     own = params_sent_by(value) & set(params if isinstance(params, dict) else ())
     if own and own == set(params):

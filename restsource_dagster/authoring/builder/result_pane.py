@@ -20,7 +20,7 @@ from restsource_dagster.authoring.builder.text_edits import TextEditError
 from restsource_dagster.authoring.env_variables import set_variable
 from restsource_dagster.authoring.forecast import forecast_facts
 from restsource_dagster.authoring.guesses import SeenAnswer
-from restsource_dagster.authoring.url_draft import seen_answers
+from restsource_dagster.authoring.preview_answers import seen_answers
 from restsource_dagster.engine.preview.previewed import (
     PreviewedRequest,
     PreviewedResource,
@@ -302,9 +302,9 @@ class ResultPane:
     def _take_offer(self, offer: AnswerOffer) -> None:
         self._write(offer.place, offer.value)
 
-    def _write(self, place: str, value: Any) -> None:
+    def _write(self, place: str, value: Any, sent: Mapping[str, str] | None = None) -> None:
         try:
-            take(self._file, self._resource or "", place, value)
+            take(self._file, self._resource or "", place, value, sent)
         except TextEditError as error:
             self._failure = f"The file was not changed: {error}."
             self._failed.refresh()
@@ -334,7 +334,8 @@ class ResultPane:
                     ui.label("in the file").classes("good small")
                 elif shown.can_take:
                     button = ui.button(
-                        "Take it", on_click=lambda: self._write(guess.place, guess.value)
+                        "Take it",
+                        on_click=lambda: self._write(guess.place, guess.value, guess.params),
                     )
                     button.props("outline dense size=sm padding='3px 10px'")
             if guess.value is not None:

@@ -12,7 +12,7 @@ from restsource_dagster.authoring.builder.edited_file import EditedFile
 from restsource_dagster.authoring.builder.file_preview import STOPPED, FilePreview
 from restsource_dagster.authoring.builder.resource_guesses import guesses_of, offers_at, take
 from restsource_dagster.authoring.guesses import SeenAnswer
-from restsource_dagster.authoring.url_draft import seen_answers
+from restsource_dagster.authoring.preview_answers import seen_answers
 from restsource_dagster_tests.making import make_settings
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS, wait_until
