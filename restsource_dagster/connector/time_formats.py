@@ -90,6 +90,7 @@ def time_format_problem(text: str, *, is_read: bool = False) -> tuple[str, str] 
     if text in NAMED_FORMATS:
         return None
     if "%" not in text:
+        # other tools' words first: `unix` is near to no name of ours
         meant = _OTHER_NAMES.get(text.lower().strip()) or nearest_name(text, NAMED_FORMATS)
         return (
             "This is no format of times",
@@ -98,6 +99,7 @@ def time_format_problem(text: str, *, is_read: bool = False) -> tuple[str, str] 
     found: list[str] = _DIRECTIVE.findall(text)
     for directive in found:
         if not directive or directive not in _DIRECTIVES:
+            # `%s` is what people write for an epoch
             instead = "epoch_seconds" if directive == "s" else "%Y-%m-%dT%H:%M:%S%z"
             return (
                 f"`%{directive}` is no part of a format of times",
@@ -152,6 +154,7 @@ def write_moment(
     """
     if rounds_up:
         step = precision_of(time_format)
+        # a moment that the format can say stays as it is
         moment = _floored(moment + step - 1, step, zone)
     if unit := _EPOCH_UNITS.get(time_format):
         return moment // unit
@@ -180,6 +183,7 @@ def precision_of(time_format: str) -> int:
     if unit := _EPOCH_UNITS.get(time_format):
         return unit
     if time_format in NAMED_FORMATS:
+        # Python's times have microseconds
         return {"date": _DAY, "rfc2822": 10**9}.get(time_format, 1_000)
     given = set(_DIRECTIVE.findall(time_format))
     return next((step for letters, step in _PRECISIONS if given & set(letters)), _DAY)
@@ -190,6 +194,7 @@ def _floored(moment: int, step: int, zone: tzinfo) -> int:
     if step < _DAY:
         return moment // step * step
     local = _as_datetime(moment).astimezone(zone)
+    # not a multiple of 24 hours: days are 23 or 25 hours long twice a year
     midnight = datetime(local.year, local.month, local.day, tzinfo=zone)
     return (midnight - _EPOCH) // timedelta(microseconds=1) * 1000
 
@@ -341,6 +346,7 @@ def relative_format(name: str) -> NamedFormat:
 
 def _add_months(moment: datetime, count: int) -> datetime:
     year, month = divmod(moment.year * 12 + moment.month - 1 + count, 12)
+    # the last day that the month has, if it is too short
     for day in (moment.day, 30, 29, 28):
         try:
             return moment.replace(year=year, month=month + 1, day=min(day, moment.day))
@@ -351,6 +357,7 @@ def _add_months(moment: datetime, count: int) -> datetime:
 
 def meant_relative_time(name: str) -> str | None:
     """Return the relative time that a misspelt one probably means; None if it is nothing like it."""
+    # a long text would take the pattern long to refuse
     found = _LIKE_RELATIVE.fullmatch(name) if len(name) < 60 else None
     if found is None:
         return None
@@ -364,6 +371,7 @@ def meant_relative_time(name: str) -> str | None:
 
 
 def _unit_of(word: str) -> str:
+    # `M` is a month and `m` a minute, as in most systems
     if word == "M" or word.lower().startswith("mo"):
         return "mo"
     return word[0].lower()

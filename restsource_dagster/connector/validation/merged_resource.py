@@ -90,6 +90,7 @@ class MergedResource:
         """Where a field of the endpoint is written; `name` as in the file."""
         if name == "path":
             return self.path_at
+        # `json_` in the model is `json` in the file
         is_own = name in {field.rstrip("_") for field in self.own_endpoint.model_fields_set}
         return (*(self.at if is_own else ("resource_defaults",)), "endpoint", name)
 
@@ -98,6 +99,7 @@ class MergedResource:
         part, *inner = steps
         if part == "params":
             return (*self.param_location(str(inner[0])), *inner[1:])
+        # the body was made of the block `graphql`, where the text is written
         if part == "json_" and inner[:1] == ["variables"] and self.endpoint.graphql:
             return (*self.endpoint_location("graphql"), *inner)
         return (*self.endpoint_location(str(part).rstrip("_")), *inner)
@@ -111,6 +113,7 @@ class MergedResource:
         """True if the file puts two resources into one table on purpose: by the same `table_name`."""
         names = (self.resource.table_name, other.resource.table_name)
         tables = {one.resource.table_name or one.name for one in (self, other)}
+        # by chance, two names may become one table: that is reported elsewhere
         return any(names) and len(tables) == 1
 
     def report(
@@ -206,6 +209,7 @@ def merge_resource(
             # dlt merges these two key by key; of all other fields the resource's own wins
             endpoint[part] = {**defaults.endpoint.get(part, {}), **getattr(own, part)}
     fields = {**defaults.given.given, **given.given}
+    # merged above, by rules of its own
     fields.pop("endpoint", None)
     if "columns" in fields:
         fields["columns"] = _merge_columns(given, defaults.given)

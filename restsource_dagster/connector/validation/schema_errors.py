@@ -322,12 +322,14 @@ def _annotation_at(model: type[BaseModel], loc: Sequence[str | int]) -> Any:
 
 
 def _annotation_below(current: Any, step: str | int) -> Any:
+    # a tag of ours, which names the member of the union
     if isinstance(step, str) and step.startswith("#"):
         for member in _union_members(current):
             if Tag(step) in getattr(member, "__metadata__", ()):
                 return member
     plain = _without_annotated(current)
     origin = get_origin(plain)
+    # the step is an index or a key: of a dict, the values are meant
     if origin in (list, dict):
         return get_args(plain)[-1]
     return _annotation_of_field(plain, step)
@@ -338,6 +340,7 @@ def _annotation_of_field(annotation: Any, name: str | int) -> Any:
     if not (isinstance(plain, type) and issubclass(plain, BaseModel)):
         return None
     for key, field in plain.model_fields.items():
+        # pydantic reports the alias, such as `json`, and the model has `json_`
         if name in (key, field.alias):
             inner = field.annotation
             return Annotated[inner, *field.metadata] if field.metadata else inner
@@ -354,6 +357,7 @@ def _without_none(annotation: Any) -> Any:
     if get_origin(plain) not in (Union, UnionType):
         return annotation
     others = [item for item in get_args(plain) if item is not NoneType]
+    # `X | None` is `X` for a reader of the file
     return others[0] if len(others) == 1 else annotation
 
 

@@ -274,6 +274,7 @@ def suggest_field(path: FieldPath, given: Any, model: type[BaseModel] | None) ->
     ]
     places = _places_of(path)
     return (
+        # from what is surely meant to what is merely alike
         _suggest_other_form(path, given, known)
         # `method` of a resource is `write_disposition` if it is "merge", but not if it is "POST"
         or next((Suggestion.of_name(word) for word in meant if _accepts(fields[word], given)), None)
@@ -295,6 +296,7 @@ def _suggest_other_form(path: FieldPath, given: Any, known: Sequence[str]) -> Su
             "Write `backfill` in each incremental resource whose past is to be loaded"
         )
     if name in _SIZE_OF_A_PAGE and "page_param" in known:
+        # `page_size_param: per_page` names the param, `per_page: 100` does not
         size = given if isinstance(given, str) and len(given) < 40 else "per_page"
         return Suggestion(
             "Write the size of a page as a param of the endpoint, as the API names it: "
@@ -351,6 +353,7 @@ def _places_of(path: FieldPath) -> list[tuple[str, FieldInfo]]:
     if name in ("type", "name", "x-") or {"paginator", "auth"} & {*path[:-1]}:
         return []
     in_resource = path[0] in ("resources", "resource_defaults")
+    # a field of a resource is looked for there first, as it is likely one level off
     places = (
         (*_RESOURCE_PLACES, *_FILE_PLACES) if in_resource else (*_FILE_PLACES, *_RESOURCE_PLACES)
     )
@@ -427,6 +430,7 @@ def _suggest_spelling(field: str | int, given: str) -> Suggestion | None:
     if word := _VALUE_SYNONYMS.get(str(field), {}).get(given.lower()):
         if word.startswith("{"):
             return Suggestion(f"Write {word}", json.loads(word))
+        # a text with quotes of its own gives a choice, so nothing can be replaced
         return Suggestion(f"Write {word}") if word.startswith('"') else Suggestion.of_text(word)
     # Longer ones fit no column of whole numbers: they are identifiers, and text is right.
     if re.fullmatch(r"-?\d{1,19}", given):

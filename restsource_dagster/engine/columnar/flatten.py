@@ -335,6 +335,7 @@ def _count_keys_in_json(column: ColumnValues) -> int | None:
         present = [text for text in column.texts if text is not None]
     except TypeError:
         return None
+    # a brace inside a text counts, too, so this may be a false alarm
     if any(map(_may_be_deep, present)):
         return _count_keys(column)
     return b"".join(present).count(b'":')

@@ -76,6 +76,7 @@ class ReplacePartsClient(SqlJobClientWithStagingDataset):
 
     def initialize_storage(self, truncate_tables: Any = None) -> None:
         """Empty the tables, but not the staged ones whose rows other parts have written."""
+        # dlt empties the staged tables at the start of each load
         if self.in_staging_dataset_mode and truncate_tables:
             truncate_tables = [name for name in truncate_tables if not self._is_part(name)]
         super().initialize_storage(truncate_tables)
@@ -124,6 +125,7 @@ def note_staged_part(
 
     `rows` are the rows of the load by table. `client` is connected.
     """
+    # the first load of a connector notes before dlt has made anything
     if not client.has_dataset():
         client.create_dataset()
     notes = client.make_qualified_table_name(STAGED_PARTS_TABLE)
@@ -131,6 +133,7 @@ def note_staged_part(
         f"CREATE TABLE IF NOT EXISTS {notes} (root VARCHAR(1024) NOT NULL, "
         "load_id VARCHAR(64) NOT NULL, row_counts VARCHAR NOT NULL)"
     )
+    # rows of a load that was given up would be exchanged with the new ones
     if not part.earlier:
         drop_staged_rows(client, schema, part)
     counts = {table: rows.get(table, 0) for table in _chains(schema, part.tables)}
@@ -160,6 +163,7 @@ def has_staged_parts(
     """
     complete = read_completed_loads(client, schema.loads_table_name)
     notes = _read_notes(client, root)
+    # dlt stores a load's id as its last step
     incomplete = notes.keys() - complete
     if not complete.intersection(notes).issuperset(load_ids):
         return False
@@ -169,6 +173,7 @@ def has_staged_parts(
         for load_id in incomplete:
             for table in staged:
                 delete_load_rows(client, load_id, table, schema.tables[table].get("parent"))
+        # counted, as somebody may have emptied the staging dataset in between
         found = sum((_count_rows(client, schema, table) for table in staged), _Counts())
     name = client.make_qualified_table_name(STAGED_PARTS_TABLE)
     for load_id in incomplete:

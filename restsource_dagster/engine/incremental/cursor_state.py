@@ -86,6 +86,7 @@ def shown_token(token: Any) -> str | None:
     """Return a token for people: shortened, and a link without the values of its query."""
     if token is None:
         return None
+    # a link of an API may have a key in its query
     url, mark, _ = str(token).partition("?")
     text = f"{url}?..." if mark and "://" in url else str(token)
     return text if len(text) <= _SHOWN_TOKEN_CHARS else f"{text[:_SHOWN_TOKEN_CHARS]}..."
@@ -134,6 +135,7 @@ def gone_parents(name: str, asked: str) -> ResourceState:
     of a replaced resource.
     """
     state = dlt.current.source_state().setdefault(STATE_KEY, {}).setdefault(GONE_KEY, {})
+    # another question may find a parent that this one did not
     if state.get(name, {}).get("asked") != asked:
         state[name] = {"asked": asked, "keys": {}}
     found: ResourceState = state[name]["keys"]
@@ -169,6 +171,7 @@ def read_cursor(state: StateMapping, connector: str, resource: Resource) -> Any:
     stored = resource_state_in(state, connector, resource.name)
     parents = stored.get(STATE_KEY, {}).get("parents", {}).get(path, {})
     single = stored.get("incremental", {}).get(path, {})
+    # both: a table may have been loaded by dlt's own source before
     return _newest_value(entry.get("last_value") for entry in (*parents.values(), single))
 
 
@@ -296,6 +299,7 @@ class ParentCursorStates:
     def get(self, parent: str) -> Mapping[str, Any]:
         """Return the state below a parent, and mark it as read most recently."""
         with self._lock:
+            # taken out and put in again, which makes it the newest
             state = self._states.pop(parent, None)
             if state is None:
                 return self._default
@@ -323,4 +327,5 @@ class ParentCursorStates:
                     'for each, so some rows would be appended twice. Add a "primary_key", so that '
                     "rows are merged",
                 )
+            # the one that was read longest ago
             del self._states[next(iter(self._states))]

@@ -198,6 +198,7 @@ class LoadParts:
         may_end = options == LoadOptions() and self._can_load_in_parts(selected)
         found = read_unfinished(state, self.connector.name, selected.root)
         resumed = None
+        # before the fingerprint, which has the times of the calls in it
         self.plans.set_moment(selected.root, found.started if found else None)
         if found and may_end and not attempt.starts_anew:
             # what this run has stored itself is there
@@ -267,6 +268,7 @@ class LoadParts:
         if not memories:
             return {}
         noted = self.pipelines.read_known_rows(selected.root, load_id) if load_id else {}
+        # without them a row that comes again would be stored twice
         if not noted.keys() >= memories.keys():
             return None
         return {name: memory.recall(noted[name]) for name, memory in memories.items()}
@@ -277,6 +279,7 @@ class LoadParts:
         asked: list[Any] = [client.base_url, as_json(client.paginator), as_json(client.headers)]
         for plan in self.plans.of(selected).values():
             one = plan.resource
+            # a renewed token asks for the same rows
             endpoint = {k: value for k, value in plan.endpoint.as_json().items() if k != "auth"}
             others = {
                 part.name: as_json(getattr(one, part.name))
@@ -290,6 +293,7 @@ class LoadParts:
                 one.disposition.value,
                 one.disposition.strategy,
             ]
+        # redacted: a secret may stand in a path or a param, and is renewed as well
         return fingerprint_of(self.redactor(json.dumps(asked, sort_keys=True, default=str)))
 
     def take_back(self, state: Mapping[str, Any], root: str, options: LoadOptions) -> bool:

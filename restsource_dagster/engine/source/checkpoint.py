@@ -151,6 +151,8 @@ class LoadPart:
         if self.resumed:
             self._calls, self._parents = dict(self.resumed.calls), dict(self.resumed.parents)
         if self.resumed or self.is_outdated:
+            # at the start: dlt stores the state with the rows, so a part that ends well has removed
+            # it
             clear_unfinished(dlt.current.source_state(), self.root)
 
     @property
@@ -179,7 +181,9 @@ class LoadPart:
         found = self._calls.get(resource)
         if found is None or found.key != key:
             return None
+        # once: a call of the same key that follows starts at its first page
         del self._calls[resource]
+        # the cursor was moved by hand, or another secret asks for other rows
         if found.call != call():
             raise PlaceRefusedError(resource, "it is asked for something else now")
         return found
@@ -254,6 +258,7 @@ class LoadPart:
     def ends_at_error(self, error: IngestError, *, by_cursor: bool) -> bool:
         """Return True if the part ends at this error: what came before it is stored."""
         checkpoint = self.checkpoint
+        # without a page there is nothing to store, and the next part would meet the error at once
         if checkpoint is None or not error.is_wall or not checkpoint.pages or self._is_finishing:
             return False
         if not self._can_end(by_cursor=by_cursor):
@@ -262,6 +267,7 @@ class LoadPart:
         return True
 
     def _can_end(self, *, by_cursor: bool) -> bool:
+        # too many to store: the next part would request parents again
         if any(requested() is None for requested in self._trackers.values()):
             return False
         return by_cursor or all(

@@ -52,6 +52,8 @@ class ColumnRules:
         columns = self._declared
         keys = (*self.resource.primary_key, *self.resource.merge_key)
         named = [name for name in keys if _needs_value(columns.get(key_column(name)))]
+        # a key that is nullable on purpose is not asked for; any other column only if the file says
+        # so
         named += [name for name, column in columns.items() if column.nullable is False]
         return {column_identifier(self.stored, key_column(name)): name for name in named}
 
@@ -91,6 +93,7 @@ class ColumnRules:
         That is a value of the type in the name, if it ends in one: `id__v_text`.
         """
         path, _, data_type = column.partition(_VARIANT)
+        # dlt's error names the column, perhaps of a nested table, and no record
         for (name, kind), found in self._first_seen.items():
             known = column_identifier(self.stored, name) if name else name
             is_there = path == known or path.startswith(f"{known}{_SEPARATOR}")
@@ -133,6 +136,7 @@ class ColumnRules:
     def _check_value(
         self, column: str, row: Mapping[str, Any], record: Any, page: Sequence[Any], number: int
     ) -> None:
+        # most fields are named as their columns are, and this is cheaper than a search
         value = row.get(column)
         if value is None:
             value = self._find(row, column)
@@ -141,6 +145,7 @@ class ColumnRules:
         if isinstance(value, dict | list) and self._is_spread(column):
             self._refuse(column, record, page, number, _describe_spread(column, value))
         if column in self._keys:
+            # dlt would store another type in a column of its own, and match no row by it
             known = self._known_type(column, value)
             if known and _KEY_TYPES.get(type(value)) != known and not _is_same(known, value):
                 shown = self.snippet(repr(value), _SNIPPET_CHARS)
@@ -244,10 +249,12 @@ def _misfit(column: Column, value: Any) -> str | None:
         fits = -limit <= number < limit
         return None if fits else f"{value} does not fit the {column.precision} bits of the column"
     if column.data_type == "wei":
+        # `wei` is dlt's type of large whole numbers
         precision, scale = column.precision or _DECIMAL_PRECISION, column.scale or 0
     else:
         precision = column.precision or _DECIMAL_PRECISION
         scale = _DECIMAL_SCALE if column.scale is None else column.scale
+    # without the zeros at the end: 1.50 has one digit after the point
     exponent = number.normalize().as_tuple().exponent
     digits_after = max(0, -exponent) if isinstance(exponent, int) else 0
     if digits_after <= scale and abs(number) < 10 ** (precision - scale):

@@ -82,6 +82,7 @@ class RecordSteps:
         self._resource, self._names = resource, names
         self._redactor = redactor
         self._steps = [(step, self._function(step)) for step in steps]
+        # a misspelt field is no error, as records may lack it, so it is told at the end
         self._unseen = {named for step in steps for named in _named_fields(step)}
         self._has_records = False
 
@@ -127,6 +128,7 @@ class RecordSteps:
         """
         if isinstance(records, UnverifiedRecords):
             scan = scan_values(records)
+            # no key was lost, so none stood twice
             if scan is not None and scan.key_count == records.key_count:
                 return list(records)
             records = records.parse_strictly()
@@ -252,6 +254,7 @@ def _filter(program: str, records: list[Any]) -> list[Any]:
     return [
         record
         for record, verdict in zip(records, _verdicts(program, records), strict=True)
+        # jq's own truth: 0 and "" are true
         if verdict is not None and verdict is not False
     ]
 
@@ -412,6 +415,7 @@ def _rename(
                 seen.update(".".join((*path, old)) for old in found)
                 # all are taken out first: two fields may change their names
                 for old, item in [(old, holder.pop(old)) for old in names if old in found]:
+                    # the other field would be lost, and which one is the order of the record
                     if names[old] in holder:
                         problem = f"the record has a field `{names[old]}` already"
                         raise _StepError(problem, row, record, ".".join((*path, old)))
@@ -465,6 +469,7 @@ def _parse_json(holder: Record, name: str) -> None:
     text = holder[name]
     if not isinstance(text, str):
         return
+    # APIs write an empty text where there is no object
     if not text.strip():
         holder[name] = None
         return
