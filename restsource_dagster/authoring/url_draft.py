@@ -100,6 +100,7 @@ def draft_from_url(
     `url` is that of a list, with params that its documentation names. It holds references in place of
     secrets. With a `body` the list is asked by POST.
     """
+    # two pages prove a paging, and the whole answer is needed to guess from
     limits = replace(limits or PreviewLimits(), pages=2, answer_chars=_ANSWER_CHARS)
     given = {"settings": settings, "environment": environment, "limits": limits}
     drafter = _Drafter(name, url, login, given, end or PreviewEnd(), body)
@@ -146,6 +147,7 @@ class _Drafter:
                 **(self.body.endpoint() if self.body else {}),
             },
         }
+        # one page first: a wrong paginator would hide what the API answers
         first = self._look(
             {**resource, "endpoint": {**resource["endpoint"], "paginator": SINGLE_PAGE}}
         )
@@ -154,6 +156,7 @@ class _Drafter:
             made = self._draft_of_lines(resource, first)
             return made or self._draft(resource, failure=failure, preview=first)
         records = find_records(replace(answer, url=self.url))
+        # such an answer has fields, too, which would be taken for a record
         if answer.status in _LOGIN_STATUSES and not (self.login.auth or self.login.headers):
             failure = f"the API answered {answer.status}, and no login was given"
             return self._draft(resource, failure=failure, preview=first)
@@ -334,6 +337,7 @@ class _Drafter:
         cursor = guess.value
         values = [row[cursor["cursor_path"]] for row in rows if isinstance(row, Mapping)]
         dated = [(moment, value) for value in values if (moment := moment_of(value)) is not None]
+        # all rows are of one day, so a filter by days would send all of them
         if not dated or min(dated)[0] > max(dated)[0] - _DAY:
             return guess
         newest, start = max(dated, key=lambda one: one[0])
@@ -409,6 +413,7 @@ class _Drafter:
             below = {
                 **resource,
                 "endpoint": {**resource["endpoint"], "path": parent.path_with(name)},
+                # a row says of which parent it is
                 "include_from_parent": [name],
             }
             self._parents = [*made.value["resources"]]
@@ -446,6 +451,7 @@ class _Drafter:
                 continue
             other = remove(resource)
             again = self._look(other, with_tables=True)
+            # only what helps is taken back
             if len(list(_problems(again))) < len(list(_problems(found))):
                 problem = next(_problems(found), "")
                 self.refuted.append(f"{place}: {problem}")

@@ -78,6 +78,7 @@ def check(
     with_resources = as_json or not quiet
     destination = _Destination.of(read_settings(configs))
     files = _check_paths(paths or [], configs, destination, with_resources=with_resources)
+    # read again: a correction may bring up what it hid
     if fix and (diffs := _fix(files)):
         files = _check_paths(paths or [], configs, destination, with_resources=with_resources)
         if not as_json:

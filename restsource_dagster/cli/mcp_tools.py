@@ -107,6 +107,7 @@ class Tools:
         """Return the problems of a file or a text."""
         loaded = self._loaded(name, text)
         resources = loaded.connector.resources if loaded.connector else ()
+        # the hash is that of the file as it stands, which `save` compares
         content = loaded.path.read_bytes() if text is None else (text or "").encode()
         changes = used_template(loaded, self.settings, text=text)[1]
         return {
@@ -200,9 +201,11 @@ class Tools:
         asked = url_without_secrets(url, variables)
         block = ApiLogin(read_auth(login, variables), read_headers(login, variables))
         body = read_body(data, variables)
+        # an assistant has no business with a secret: it stays with the person
         if variables.values():
             names = ", ".join(f"${{{each}}}" for each in variables.values())
             raise McpToolError(f"Write {names} in place of a secret; a person writes it into .env")
+        # which host is asked must be plain before any secret goes there
         if "${" in urlsplit(asked).netloc:
             raise McpToolError("Write the URL's host as it is")
         sent = body.endpoint() if body else {}
@@ -248,6 +251,7 @@ class Tools:
         given = self._loaded(name, text)
         if given.connector is None:
             raise McpToolError("Nothing is saved: the text has errors; `check` shows them")
+        # the file would load as another connector than it is called
         if given.connector.name != name:
             raise McpToolError(f"Nothing is saved: the text's `name` is not {name}")
         self.access.check_connector(given.connector)
@@ -277,6 +281,7 @@ class Tools:
 
         wanted = find_resources(connector, resources)
         if text is None:
+            # a saved file was checked by a person, and may use all secrets
             environment: Mapping[str, str] = read_environment()
         else:
             environment = self.access.check_connector(connector)
@@ -305,6 +310,7 @@ class Tools:
                 "A name has a small letter, then small letters, digits and underscores"
             )
         if text is not None:
+            # as people tell them apart
             suffix = "json" if text.lstrip().startswith("{") else "yaml"
             return load_text(text, self.settings.configs / f"{name or 'unsaved'}.{suffix}")
         if name is None:
@@ -327,6 +333,7 @@ class Tools:
         out, err = io.StringIO(), io.StringIO()
         options = ["--json", "--configs", str(self.settings.configs)]
         with redirect_stdout(out), redirect_stderr(err):
+            # `--`, so that no argument becomes an option
             code = main([command, *options, "--", *arguments])
         if code > EXIT_FAILED or not out.getvalue():
             raise McpToolError(
@@ -345,6 +352,7 @@ def _plain(names: Sequence[str]) -> Sequence[str]:
 
 def _write(path: Path, text: str, replaces: str | None) -> None:
     """Write a file whole. Raises `McpToolError` if it is not the one that is to be replaced."""
+    # it may lead out of the folder
     if path.is_symlink():
         raise McpToolError(f"Nothing is saved: {path.name} is a link")
     try:
@@ -385,6 +393,7 @@ def answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
         made = {"error": getattr(error, "message", None) or str(error)}
         redactor = tools.access.redactor
     safe: Mapping[str, Any] = redacted(made, redactor)
+    # an assistant reads the whole answer, and has little room for it
     size = len(json.dumps(safe))
     if size > _MAX_ANSWER_BYTES:
         fix = "ask for fewer resources, rows or pages"

@@ -118,6 +118,7 @@ class _Load:
     def earlier(self, runs: int) -> list[Mapping[str, Any]]:
         """Return the metadata of at most so many earlier live loads, the newest first."""
         if self._earlier is None:
+            # once for all checks of a load
             records = self.instance.fetch_materializations(self.key, limit=max(runs, 20)).records
             found = [record.asset_materialization for record in records]
             metadata = [{k: v.value for k, v in each.metadata.items()} for each in found if each]
@@ -142,6 +143,7 @@ def check_results(
 
     `is_usual` is False for a load whose number of rows says nothing: a window or a full refresh.
     """
+    # nothing was loaded, so there is nothing to check
     if outcome.left_as_it_is:
         return
     resource = connector.resource(outcome.resource)
@@ -150,6 +152,7 @@ def check_results(
     checks = checks_of(resource, settings.destination, by_default=settings.default_checks)
     wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
     for name, check in checks.items():
+        # a person may have chosen some of the checks
         if name not in wanted or (name == "rows" and not is_usual):
             continue
         verdict = _VERDICTS[name](load, check)
@@ -248,6 +251,7 @@ def _rows(load: _Load, check: CheckSettings) -> _Verdict | None:
         text = f"{rows} rows. They are compared once there are {_FEWEST_RUNS} earlier runs."
         return _Verdict(True, text, {"rows": rows})
     fewest, most = min(before), max(before)
+    # both: a factor says little of three rows, and a difference little of a million
     few = rows < fewest / settings.factor and fewest - rows >= _SMALL_DIFFERENCE
     many = rows > most * settings.factor and rows - most >= _SMALL_DIFFERENCE
     word = "too few" if few else "too many" if many else "a usual number"

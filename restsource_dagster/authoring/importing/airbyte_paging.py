@@ -96,6 +96,7 @@ def paginator_of(
         return None
     for each in (paginator, strategy):
         each.mapped(target)
+    # the offset paginator sends the size itself, as its limit
     if size is not None and size_option.exists and not isinstance(made, OffsetPaginator):
         sent.put(size_option, size)
     return made
@@ -104,6 +105,7 @@ def paginator_of(
 def _page_size(strategy: Component, expressions: Expressions) -> int | None:
     piece = strategy.get("page_size")
     text = expressions.text(piece.value, strategy.parameters)
+    # a setting with a default: `${SIZE:-100}`
     default = re.search(r":-(\d+)\}$", text or "")
     if text is not None and text.isdigit():
         piece.mapped("the size of pages")
@@ -192,6 +194,7 @@ class _PagingReader:
         elif name == "last_record" or steps[:2] == ["last_records", -1]:
             start = "" if self.selector == "$" else self.selector
             rest = steps[1:] if name == "last_record" else steps[2:]
+            # the last of several lists is not the last row
             path = f"{start}[-1].{_path(rest)}" if rest and "[*]" not in start else None
         if where is None or path is None:
             return None
@@ -221,11 +224,13 @@ class _PagingReader:
             piece.not_mapped(_NO_EXPRESSION)
             return {}
         negated = False
+        # `not not x` is written by generators
         while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             node, negated = node.operand, not negated
         if isinstance(node, ast.Compare) and len(node.ops) == 1:
             node, negated = _plain_comparison(node, negated=negated)
         steps = field_steps(node) if node is not None else None
+        # no cursor ends the paging anyway
         if steps is not None and steps == cursor and negated:
             piece.mapped(f"{self.target}.cursor_path")
             return {}
@@ -262,6 +267,7 @@ def _steps_of(text: str | None) -> list[str | int] | None:
     found = re.fullmatch(r"\s*\{\{(.*)\}\}\s*", text or "", re.DOTALL)
     node = as_python(found[1]) if found else None
     if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
+        # `x or y`: the second one is for when the first is missing
         node = node.values[0]
     return field_steps(node) if node is not None else None
 
@@ -318,6 +324,7 @@ def _times_of(cursor: Component, expressions: Expressions, target: str) -> dict[
     initial = expressions.text(piece.value, cursor.parameters)
     if initial is None:
         piece.not_mapped(_NO_EXPRESSION)
+        # before any row: the first run loads all of them
         initial = "1970-01-01T00:00:00Z"
     else:
         piece.mapped(f"{target}.initial_value")
@@ -341,6 +348,7 @@ def _times_of(cursor: Component, expressions: Expressions, target: str) -> dict[
         given["lag"] = lag
     if cursor.get("is_data_feed").value is True:
         cursor.get("is_data_feed").mapped(f"{target}.row_order")
+        # a feed has its newest rows first, so reading may stop early
         given["row_order"] = "desc"
     cursor.get("is_client_side_incremental").mapped(target)
     return given

@@ -55,6 +55,7 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     begin = re.search(rf"^[ \t]*{_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
     if not is_powershell_request(text):
         text = text[begin.start() :] if begin else ""
+    # what the file itself has of our marks would be taken for them
     commands = [_labelled(_parsed(words)) for words in _split_commands(_PRIVATE.sub("", text))]
     if not commands:
         raise SourceError("no cURL command: it begins with the word curl")
@@ -62,6 +63,7 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     root = Piece(document, (), Ledger())
     requests = [made.request(root.get(str(number))) for number, made in enumerate(commands, 1)]
     draft = assemble(api_of_requests(requests, name, {}))
+    # what is left are options that say nothing of the request
     draft.ledger.add_unread(document, lambda path: _reason(str(path[1]) if len(path) > 1 else ""))
     return draft
 
@@ -82,6 +84,7 @@ def _split_commands(text: str) -> Iterator[list[str]]:
         text = _without_carets(text)
         yield from (_words_of_windows(each) for each in _chunks(text))
         return
+    # PowerShell's own escape, in a line that calls curl
     if re.search(r"`\r?\n", text):
         text = re.sub(r"`\r?\n", " ", text)
         text = re.sub(r"`(.)", lambda m: f"\\{m[1]}", text)
@@ -335,6 +338,7 @@ def _parsed(words: Sequence[str]) -> _Command:
         _, rest = _option_parser().parse_known_args(bound, namespace)
     except argparse.ArgumentError as error:
         raise SourceError(f"the cURL command can't be read: {error.message}") from None
+    # an address may stand anywhere among the options
     urls = [word for word in rest if not word.startswith("-")]
     unknown = [word for word in rest if word.startswith("-")]
     given = [value for kind, _, value in namespace.noted if kind == "urls"]
@@ -541,7 +545,9 @@ class _Labeller:
             self._take_pairs_or_body(option, value)
 
     def _take_pairs_or_body(self, option: str, value: str) -> None:
+        # JSON and XML may have `=` in them; what follows a body belongs to it
         is_form = re.match(r"[^{\[<\s=&]+=", value) and not self.fields["body"]
+        # `a=1&b=` is two fields, of which one is empty
         pairs = parse_qsl(value, keep_blank_values=True) if is_form else []
         for name, text in pairs:
             self.add(self._pairs, f"{option} {name}", name, text)

@@ -133,6 +133,7 @@ def _assignments(tree: ast.Module) -> dict[str, ast.expr]:
             ):
                 if default is not None:
                     seen.setdefault(argument.arg, []).append(default)
+    # which of several values holds, only running the code would tell
     return {name: values[0] for name, values in seen.items() if len(values) == 1}
 
 
@@ -192,6 +193,7 @@ class _LiteralReader:
 
     def _read_constant(self, node: ast.Constant, _: FieldPath) -> Any:
         if isinstance(node.value, str):
+            # in a file it would be a reference
             return node.value.replace("${", "$${")
         is_plain = node.value is None or isinstance(node.value, int | float)
         return node.value if is_plain else _Unread("a value that JSON does not have")
@@ -223,8 +225,10 @@ class _LiteralReader:
             made[f"** {len(made)}"] = _Unread(reason)
 
     def _read_name(self, node: ast.Name, at: FieldPath) -> Any:
+        # dlt's `last_value_func` takes Python's own functions, and a file their names
         if node.id in ("max", "min") and node.id not in self.names:
             return node.id
+        # a name that is its own value leads in a circle
         if node.id not in self.names or node.id in self._open:
             return _Unread(f"the name `{node.id}`, which has no value of its own")
         value = self.names[node.id]

@@ -124,6 +124,7 @@ class _DocumentReader:
         self.logins = OpenApiLogins(self.root, self.references, self.variables)
 
     def api(self) -> ImportedApi:
+        # they were read from the shortest path on, and stand in the file as in the document
         order = {path: place for place, (path, _) in enumerate(self.root.get("paths").fields())}
         operations = sorted(self._operations(), key=lambda each: order[each.path])
         if not operations:
@@ -175,6 +176,7 @@ class _DocumentReader:
             default = variable.get("default")
             given = "" if default.value is None else str(default.value)
             default.mapped("client.base_url")
+            # a default with braces would end the reference
             fits = given and not re.search("[{}]", given)
             reference = self.variables.reference(name)
             url = url.replace(f"{{{name}}}", f"{reference[:-1]}:-{given}}}" if fits else reference)
@@ -403,6 +405,7 @@ class _DocumentReader:
             return f"{{resources.{field_name}}}"
         piece.guessed(target, "no list in the document has its values: write one into .env")
         before = operation.segments[place - 1] if place else ""
+        # a variable named ID says nothing: SHOP_ORDER_ID does
         generic = normal_name(param) in ("id", "key", "uuid", "slug", "name")
         prefix = f"{singular(resource_name(before))}_" if generic and "{" not in before else ""
         return self.variables.reference(f"{prefix}{param}")
@@ -439,6 +442,7 @@ class _DocumentReader:
         parent_place, parent = found
         if place == parent_place:
             return f"{names[parent.path]}.{_matching_field(parent, param)}"
+        # the parent's record has it by `include_from_parent`, under the name that this gives
         above = self._parent_field(parent, place, param, names, by_path)
         if above is None:
             return None
@@ -479,6 +483,7 @@ def _names_of(operations: Sequence[_Operation]) -> dict[str, str]:
 
 def _matching_field(parent: _Operation, param: str) -> str | None:
     """Return the field of a parent's record that a param of the path below it means."""
+    # reversed, so that of two names that are alike the first one counts
     by_name = {normal_name(name): name for name in reversed(list(parent.found.record.fields))}
     wanted = normal_name(param)
     word = singular(parent.words[-1]) if parent.words else ""
@@ -487,9 +492,11 @@ def _matching_field(parent: _Operation, param: str) -> str | None:
     names = [wanted, without_word, last]
     if last in ("id", "uuid", "guid", "sid", "key"):
         names += [f"{word}_{last}", "id", "uuid", "sid", "guid", "key"]
+    # `/repos/{repo}` takes the repository's id or name
     if wanted == word or wanted.removesuffix("s") == word:
         names += ["id", "name", "slug", "key"]
     found = next((by_name[name] for name in names if name in by_name), None)
+    # a placeholder can't name a field with other characters
     return found if found is None or found.isidentifier() else None
 
 

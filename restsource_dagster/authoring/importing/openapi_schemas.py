@@ -94,6 +94,7 @@ def shape_of(schema: Piece, references: References, depth: int = 0) -> Shape:
     for combined in ("allOf", "oneOf", "anyOf"):
         for part in piece.get(combined).elements():
             inner = shape_of(part, references, depth + 1)
+            # the schema's own fields count more than those that it takes over
             fields = {**inner.fields, **fields}
             items = items or inner.items
             kinds = kinds or ([inner.type] if inner.type else [])
@@ -159,8 +160,10 @@ def _list_in(
     if chosen is not None:
         name, evidence = chosen
         path = field_path((*at, name))
+        # several lists beside one another, and a name that says little: a person has to look
         is_sure = len(lists) == 1 or normal_name(name) in _LIST_NAMES
         return RecordList(path, lists[name], answer, holder.fields[name], evidence, is_sure=is_sure)
+    # deeper lists are parts of something else
     if len(at) < 2:
         likely = [
             n for n in objects if normal_name(n) in (*_LIST_NAMES, *words, "embedded", "d", "page")

@@ -77,6 +77,7 @@ class _Variables:
 
     def filled(self, text: str, local: Mapping[str, str] | None = None) -> str:
         """Return a text with its variables filled in, or marked."""
+        # the value of a variable may have variables itself
         for _ in range(_MAX_SUBSTITUTIONS):
             made = _VARIABLE.sub(lambda found: self._value(found[1].strip(), local or {}), text)
             if made == text:
@@ -95,6 +96,7 @@ class _Variables:
         value = "" if given is None else str(given)
         if piece is not None:
             piece.mapped("where it is used")
+        # the file refers to them, and a person fills them in
         if not value or looks_like_secret(name, value):
             return self._marked(name, value)
         return value
@@ -143,6 +145,7 @@ class _CollectionReader:
         method.mapped("the method of the request")
         login = self._login(given.get("auth")) if given.get("auth").exists else inherited
         body_given = given.get("body")
+        # the body of another method stays in the file when a person changes it to GET
         if (method.text or "GET").upper() == "GET" and body_given.get("mode").exists:
             body_given.not_mapped("Postman sends no body with a GET")
             body_given = Piece(None, body_given.path, body_given.ledger)
@@ -180,10 +183,12 @@ class _CollectionReader:
         url = re.sub(
             r"(?<=/):([A-Za-z_][\w-]*)(?=/|$)", lambda m: self._path_value(m[1], local), url
         )
+        # a variable may hold the scheme, too
         if "://" not in url and not url.startswith("\ue000"):
             url = f"https://{url}"
         if not re.match(r"https?://.|\ue000", url):
             return None, []
+        # the list says which params are switched off, and the text has all of them
         listed = list(piece.get("query").elements())
         if listed:
             return url, list(self._listed(listed))
@@ -304,6 +309,7 @@ class _CollectionReader:
     @staticmethod
     def _oauth(piece: Piece, values: Mapping[str, str]) -> SentLogin:
         url = values.get("accessTokenUrl", "")
+        # other grants need a person in a browser: their token is all there is
         if values.get("grant_type") == "client_credentials" and url.startswith("http"):
             named = {
                 "access_token_url": url,
@@ -316,5 +322,6 @@ class _CollectionReader:
     def _attributes(self, piece: Piece) -> dict[str, str]:
         """Return the attributes of a login: a list of pairs in v2.1, an object in v2.0."""
         pairs = [(each.get("key").text or "", each.get("value").value) for each in piece.elements()]
+        # of v2.0
         pairs += [(name, each.value) for name, each in piece.fields()]
         return {name: self.variables.filled(str(v)) for name, v in pairs if v is not None}

@@ -130,6 +130,7 @@ def schedule_in_words(schedule: RepeatingSchedule, created_at: datetime) -> str:
     length = slot_period(schedule)
     if length == DAY:
         return f"{every} at {first:%H:%M} UTC"
+    # twice a day: both times are named, and no dots follow
     if length * 2 == DAY:
         return f"{every} at {first:%H:%M} and {second:%H:%M} UTC"
     if not DAY % length:

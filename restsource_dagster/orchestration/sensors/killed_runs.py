@@ -111,6 +111,7 @@ def fail_if_process_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bo
     process = RunProcess.of_run(run)
     if process is None or not process.is_on_this_host or process.is_alive:
         return False
+    # it has not begun: its tag is a copy
     if _has_tag_of_parent(instance, run):
         return False
     # The run may have ended in order after it was read. Its process is gone, so this status is final.
@@ -164,6 +165,7 @@ def build_killed_runs_sensor(
     )
     def mark_killed_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         instance = instances.for_tick(context)
+        # a queued run has no process yet
         executing = instance.get_runs(dg.RunsFilter(statuses=_EXECUTING_STATUSES), limit=_MAX_RUNS)
         marked = [run.run_id for run in executing if fail_if_process_gone(instance, run)]
         if marked:
