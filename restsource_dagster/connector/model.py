@@ -29,6 +29,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceHttp,
     WriteMode,
 )
+from restsource_dagster.connector.models.deletes import OnDelete
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
@@ -74,6 +75,7 @@ _FIELDS_WITH_REFERENCES = (
     "foreign_endpoint",
     "include_from_parent",
     "processing_steps",
+    "deleted_when",
 )
 
 
@@ -125,6 +127,9 @@ class Resource:
     include_from_parent: tuple[str, ...] = ()
     children: Children | None = None
     """Given if the rows of a call replace those that the table has of its parent."""
+    deleted_when: str | None = None
+    """The jq condition of records that say they are deleted."""
+    on_delete: OnDelete = "remove"
     rename_from: RenameFrom | None = None
     """Given if fields are named by the rows of another resource."""
     http: ResourceHttp | None = None
@@ -155,6 +160,12 @@ class Resource:
             else f"_{self.parent}_{name}"
             for name in self.include_from_parent
         }
+
+    @property
+    def has_tombstones(self) -> bool:
+        """True if rows of a load can say that the row with their key is to be removed."""
+        removes = self.deleted_when is not None and self.on_delete == "remove"
+        return removes or self.hints.has_hard_delete
 
     @property
     def table_name(self) -> str | None:

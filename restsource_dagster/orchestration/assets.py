@@ -85,6 +85,8 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     # Not every destination can count its rows. A 0 would be wrong.
     if outcome.row_count is not None:
         metadata["dagster/row_count"] = outcome.row_count
+    if outcome.rows_deleted is not None:
+        metadata["rows_deleted"] = outcome.rows_deleted
     if outcome.left_as_it_is:
         metadata["left_as_it_is"] = outcome.left_as_it_is
     metadata |= _cursor_metadata(outcome)

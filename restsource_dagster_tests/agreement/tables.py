@@ -524,6 +524,31 @@ ROWS = (
     ),
     steps("parse_json", {"parse_json": ["n"]}, [(1, 2), (2, 3)]),
     steps("several", [{"filter": ".id > 1"}, {"drop": ["x"]}], [(2, 3)]),
+    loaded_twice(
+        "deleted_when", MERGED[::2], primary_key="id", deleted_when=".id == 2 and .n == 2"
+    ),
+    loaded_twice(
+        "deleted_rows_leave",
+        MERGED[::2],
+        primary_key="id",
+        deleted_when=".id == 2 and .n == 2",
+        on_delete="remove",
+    ),
+    loaded_twice(
+        "deleted_rows_marked",
+        [(1, True), (2, False), (3, True)],
+        see=lambda result: result.table("id, _deleted_at is null"),
+        primary_key="id",
+        deleted_when=".id == 2 and .n == 2",
+        on_delete="mark",
+    ),
+    refused("deleted_rows_of_no_condition", resource={"primary_key": "id", "on_delete": "mark"}),
+    refused("deleted_rows_of_no_key", resource={"deleted_when": ".id"}),
+    refused(
+        "deleted_rows_appended",
+        resource={"primary_key": "id", "write_disposition": "append", "deleted_when": ".gone"},
+    ),
+    refused("deleted_when_a_name", resource={"primary_key": "id", "deleted_when": "gone"}),
     refused("steps", resource={"processing_steps": [{"filter": "x("}]}),
     refused("steps_null", resource={"processing_steps": None}),
     refused("step_of_no_name", resource={"processing_steps": [{}]}),

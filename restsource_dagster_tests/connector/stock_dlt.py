@@ -41,6 +41,10 @@ OWN_PAGING_FIELDS = (
 ACTION_BODY = ResponseAction.model_fields["body"].annotation
 OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone", "window", "retention")
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
+OWN_RESOURCE_FIELDS = (
+    *("mode", "nested", "children", "rename_from", "checks", "asset"),
+    *("deleted_when", "on_delete"),
+)
 DLT_FIELDS = ("client", "resource_defaults", "resources")
 
 
@@ -66,7 +70,7 @@ def for_dlt(value: Any) -> dict[str, Any]:
                 resource.pop("http", None)
     for resource in (config.get("resource_defaults"), *resources):
         if isinstance(resource, dict):
-            for name in ("mode", "nested", "children", "rename_from", "checks", "asset"):
+            for name in OWN_RESOURCE_FIELDS:
                 resource.pop(name, None)
             included = resource.get("include_from_parent")
             if isinstance(included, list) and any("each." in str(one) for one in included):

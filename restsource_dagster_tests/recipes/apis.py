@@ -43,6 +43,11 @@ def users(*given: tuple[int, str, str]) -> Any:
     return {"users": [{"id": n, "name": name, "updated_at": at} for n, name, at in given]}
 
 
+def changed(*records: Mapping[str, Any]) -> Any:
+    """Records that changed at one time."""
+    return {"data": [{**one, "updated_at": "2026-11-20T08:00:00Z"} for one in records]}
+
+
 ISSUE = {"id": 7, "key": "SHOP-7", "fields": {"updated": "2026-11-20T09:00:30.000+0100"}}
 
 
@@ -490,6 +495,23 @@ APIS: Mapping[str, RecipeApi] = {
             )
         },
         [{"/deals": deals([], [(2, "deleted", "2026-11-21T10:00:00Z")])}],
+    ),
+    "records_that_say_they_are_deleted": RecipeApi(
+        {
+            "/contacts": changed(
+                {"id": 1, "name": "Ann", "deleted_at": None},
+                {"id": 2, "name": "Bob", "deleted_at": None},
+            ),
+            "/projects": changed({"id": 7, "state": "open"}, {"id": 8, "state": "open"}),
+        },
+        [
+            {
+                "/contacts": changed(
+                    {"id": 2, "name": "Bob", "deleted_at": "2026-11-21T09:00:00Z"}
+                ),
+                "/projects": changed({"id": 7, "state": "archived"}),
+            }
+        ],
     ),
     "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
     "shared_rate_limit": RecipeApi(

@@ -21,6 +21,7 @@ from restsource_dagster.connector.models.asset_options import (
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.checks import Checks
+from restsource_dagster.connector.models.deletes import DeletedWhen, OnDelete
 from restsource_dagster.connector.models.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -438,6 +439,19 @@ class ResourceObject(ResourceBase):
         "API no longer returns there is removed, also the last one. The rows of a parent are found by "
         "`include_from_parent`, or by a field of their own: an object with `replace_by`. Needs a "
         "`primary_key` and merged rows. Not part of dlt's configuration.",
+    )
+    deleted_when: DeletedWhen | None = Field(
+        default=None,
+        description="A jq condition on a record after `processing_steps` and `rename_from`, such as "
+        '`.status == "deleted"`, or `.deleted_at` for a field that has a time or `true` in it: the record '
+        "says that it is deleted. What becomes of its row, `on_delete` says. Needs a `primary_key` and "
+        "merged rows. Not part of dlt's configuration.",
+    )
+    on_delete: OnDelete = Field(
+        default="remove",
+        description="What becomes of a row that is deleted (`deleted_when`). `remove`: it leaves the table, "
+        "with the rows nested in it. `mark`: it stays, and the column `_deleted_at` has the start of the run "
+        "that found it deleted; it is null in all others. Not part of dlt's configuration.",
     )
     rename_from: RenameFrom | None = Field(
         default=None,

@@ -32,6 +32,7 @@ __all__ = [
     "ProcessingStep",
     "RenameStep",
     "YieldMapStep",
+    "check_jq",
     "compile_jq",
     "hash_keys",
     "removed_fields",
@@ -73,7 +74,8 @@ def _jq_problem(program: str) -> str | None:
     return None
 
 
-def _check_jq(value: Any) -> Any:
+def check_jq(value: Any) -> Any:
+    """Return a value that is a valid jq program. Raises pydantic's error for any other."""
     if not isinstance(value, str):
         refuse_type("a jq program as text")
     if not value.strip():
@@ -91,7 +93,7 @@ def _check_field(value: Any) -> Any:
 
 
 _FIELD_SCHEMA = WithJsonSchema({"type": "string", "pattern": r"^[^.]+(\.[^.]+)*$"})
-JqProgram = Annotated[str, PlainValidator(_check_jq), WithJsonSchema({"type": "string"})]
+JqProgram = Annotated[str, PlainValidator(check_jq), WithJsonSchema({"type": "string"})]
 """A jq program that gets one record."""
 RecordField = Annotated[str, PlainValidator(_check_field), _FIELD_SCHEMA]
 """The name of a field of a record, or `a.b` for a field of an object or of each object in a list."""

@@ -143,6 +143,7 @@ def _resource_definition(resource: Resource, client: Client) -> dict[str, Any]:
         # only where there are any: the partitions of other resources keep their keys
         **({"params_style": style} if (style := endpoint.params_style) != "repeat" else {}),
         **({"steps": as_json(resource.processing_steps)} if resource.processing_steps else {}),
+        **({"deleted": [when, resource.on_delete]} if (when := resource.deleted_when) else {}),
     }
 
 

@@ -230,6 +230,12 @@ def _with_rare_options(
         )
 
         check_replaced_children(merged_resources, resources)
+    if any(
+        merged.resource.given.keys() & {"deleted_when", "on_delete"} for merged in merged_resources
+    ):
+        from restsource_dagster.connector.validation.delete_rules import check_deletes
+
+        check_deletes(merged_resources, resources, structural)
     if any(merged.resource.rename_from is not None for merged in merged_resources):
         from restsource_dagster.connector.validation.own_endpoint_rules import check_renamed_fields
 
@@ -536,6 +542,8 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         checks=fields.checks or NO_CHECKS,
         mode=fields.mode or "auto",
         children=fields.children,
+        deleted_when=fields.deleted_when,
+        on_delete=fields.on_delete,
         rename_from=fields.rename_from,
         http=fields.http,
         max_table_nesting=max_table_nesting(fields),

@@ -62,6 +62,8 @@ REFUSALS = {
     "children": "`children` that isn't valid, or where the rows of a parent can't be told apart, are not "
     "all that a call returns, are not merged by a primary key, or have others below them. dlt doesn't have "
     "this field and doesn't get it.",
+    "deletes": "`deleted_when` or `on_delete` that isn't valid, or of a resource whose rows are not merged by a "
+    "primary key. dlt doesn't have these fields and doesn't get them.",
     "asset-options": "`asset` that isn't valid. dlt doesn't have this field and doesn't get it.",
     "checks": "`checks` that isn't valid, or that the table of the resource can't have. dlt doesn't have this "
     "field and doesn't get it.",
@@ -198,8 +200,8 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         return "columns"
     if path[:1] == ("resources",) and path[2:3] == ("backfill",):
         return "backfill-form"
-    if _is_resource_field(path) and path[-1] in ("mode", "nested"):
-        return "mode"
+    if _is_resource_field(path) and path[-1] in _OWN_RESOURCE_FIELDS:
+        return _OWN_RESOURCE_FIELDS[str(path[-1])]
     if "auth" in path:
         return _auth_refusal_name(path, loc, kind, given)
     if "params" in path:
@@ -235,6 +237,12 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
 _OWN_PAGING_FIELDS = {
     *("end_path", "stop_when_repeated", "first_page_params", "next_url_header", "total_header"),
     "has_more_path",
+}
+
+
+_OWN_RESOURCE_FIELDS = {
+    **dict.fromkeys(("mode", "nested"), "mode"),
+    **dict.fromkeys(("deleted_when", "on_delete"), "deletes"),
 }
 
 

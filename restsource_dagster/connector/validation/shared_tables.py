@@ -70,6 +70,11 @@ def _problems(
         )
 
 
+def _deletes(resource: Resource) -> str | None:
+    """Return what becomes of deleted rows; None if nothing says which are."""
+    return None if resource.deleted_when is None else resource.on_delete
+
+
 def _root(name: str, parents: dict[str, str | None]) -> str:
     seen = {name}
     while (parent := parents.get(name)) is not None and parent not in seen:
@@ -83,5 +88,7 @@ def _different_hints(one: Resource, other: Resource) -> Iterator[str]:
     for name in (ours.keys() | theirs.keys()) - _OWN_HINTS:
         if ours.get(name) != theirs.get(name):
             yield name
+    if _deletes(one) != _deletes(other):
+        yield "on_delete"
     if one.max_table_nesting != other.max_table_nesting:
         yield "max_table_nesting"

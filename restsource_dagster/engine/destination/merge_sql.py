@@ -203,11 +203,11 @@ def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator
             f"{where} a merge_key of several columns mixes up groups with scd2. Use one column, or "
             "the plain merge"
         )
-    has_tombstones = strategy in _UPSERTS and resource.hints.has_hard_delete
+    has_tombstones = strategy in _UPSERTS and resource.has_tombstones
     if has_tombstones and not (exact and _LEAVES_TOMBSTONES_OUT):
         yield (
             f"{where} {strategy} stores the tombstones of rows that the table does not have. Use "
-            "the plain merge with hard_delete"
+            "the plain merge with hard_delete or `deleted_when`"
         )
 
 

@@ -13,6 +13,7 @@ from requests.auth import AuthBase
 
 from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.auth import OWN_AUTH_TYPES, Auth
+from restsource_dagster.connector.models.deletes import DELETED_AT
 from restsource_dagster.connector.models.endpoint import ResolveParam
 from restsource_dagster.connector.models.fields import FileModel, as_json
 from restsource_dagster.connector.models.incremental_cursor import Incremental
@@ -200,7 +201,24 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
     if resource.max_table_nesting is not None:
         hints["max_table_nesting"] = resource.max_table_nesting
     _keep_newest_version(hints, resource)
+    if resource.deleted_when is not None:
+        _add_deletion_column(hints, resource)
     return hints
+
+
+def _add_deletion_column(hints: dict[str, Any], resource: Resource) -> None:
+    """Add the column that says when a row was found deleted.
+
+    As dlt's `hard_delete`, a value in it removes the row with this key in the merge itself:
+    https://dlthub.com/docs/general-usage/merge-loading#delete-records
+    """
+    column: dict[str, Any] = {"name": DELETED_AT, "data_type": "timestamp", "nullable": True}
+    if resource.on_delete == "remove":
+        column["hard_delete"] = True
+    given = hints.get("columns") or {}
+    hints["columns"] = (
+        {**given, DELETED_AT: column} if isinstance(given, Mapping) else [*given, column]
+    )
 
 
 def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:

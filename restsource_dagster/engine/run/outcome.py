@@ -99,6 +99,8 @@ class Outcome:
     left_as_it_is: str | None = None
     """Why the resource was not loaded, and is no failure: `skip` in `response_actions`."""
     rows_loaded: int = 0
+    rows_deleted: int | None = None
+    """The loaded rows that say they are deleted (`deleted_when`); None if the file doesn't ask for it."""
     row_count: int | None = None
     """The rows in the table after the load; None if the destination can't count them."""
     dataset: str = ""
@@ -225,6 +227,9 @@ def _join_parts(parts: Sequence[Outcome]) -> Outcome:
         # the total is of the last part's call only, and the records are of all parts
         stated_total=None,
         rows_loaded=sum(part.rows_loaded for part in parts),
+        rows_deleted=None
+        if last.rows_deleted is None
+        else sum(part.rows_deleted or 0 for part in parts),
         cursor=cursor,
         nested_tables=dict(nested),
         schema_changes=tuple(change for part in parts for change in part.schema_changes),
@@ -354,7 +359,7 @@ def loaded_outcomes_of(
     """Yield the outcomes of a family's resources that were loaded; `started` is the moment of `{now}`."""
     schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
     for resource in resources:
-        counts = source.tools[resource.name].counts
+        counts, steps = source.tools[resource.name].counts, source.tools[resource.name].steps
         table = table_identifier(schema, resource.table)
         yield Outcome(
             resource=resource.name,
@@ -366,6 +371,7 @@ def loaded_outcomes_of(
             skipped=tuple(map(redactor, counts.skipped)),
             gone=tuple(map(redactor, counts.gone)),
             rows_loaded=loaded.rows.get(table, 0),
+            rows_deleted=steps.rows_deleted if steps else None,
             row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,

@@ -6,6 +6,7 @@ engine's own session, pages through its page loop, and records through its curso
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -218,12 +219,15 @@ class _Family:
         )
 
     def _steps_of(self, resource: Resource) -> "RecordSteps | None":
-        if not resource.processing_steps and resource.rename_from is None:
+        condition, steps = resource.deleted_when, resource.processing_steps
+        if not steps and resource.rename_from is None and condition is None:
             return None
-        from restsource_dagster.engine.source.record_steps import RecordSteps
+        from restsource_dagster.engine.source.record_steps import DeletionMark, RecordSteps
 
+        moment = self.connector.started or datetime.now(UTC).replace(microsecond=0)
+        mark = None if condition is None else DeletionMark(condition, moment)
         names = self._names_of(resource)
-        return RecordSteps(resource.name, resource.processing_steps, self.endpoints.redactor, names)
+        return RecordSteps(resource.name, steps, self.endpoints.redactor, names, mark)
 
     def _names_of(self, resource: Resource) -> "ColumnNames | None":
         if resource.rename_from is None:

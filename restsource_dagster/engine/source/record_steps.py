@@ -14,11 +14,13 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import orjson
 
+from restsource_dagster.connector.models.deletes import DELETED_AT
 from restsource_dagster.connector.models.processing_steps import (
     DropStep,
     FilterStep,
@@ -42,9 +44,10 @@ from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.source.column_names import ColumnNames
 from restsource_dagster.engine.source.record_values import MAX_RECORD_DEPTH
 
-__all__ = ["RecordSteps", "read_fields"]
+__all__ = ["DeletionMark", "RecordSteps", "read_fields"]
 
 _SNIPPET_CHARS = 120
+_VERDICT_CHARS = 40
 _EXACT_INTEGER = 2**53
 """jq rounds whole numbers beyond this one."""
 _LONG_NUMBER = re.compile(rb"\d{16}")
@@ -68,6 +71,49 @@ Record = dict[str, Any]
 Path = tuple[str, ...]
 
 
+class DeletionMark:
+    """Gives the records that say they are deleted the time `moment`, in a field of their own."""
+
+    def __init__(self, condition: str, moment: datetime) -> None:
+        """`condition` is a jq program with one result: true, false or null, or a time as text."""
+        self._condition, self._moment = condition, moment.isoformat()
+        self.counted = 0
+
+    def apply(self, records: list[Any]) -> None:
+        """Add the field to the records that the condition holds for.
+
+        Raises `_StepError` for a result that may mean either, such as 0 or the text "false".
+        """
+        verdicts = _verdicts(self._condition, records)
+        for row, (record, verdict) in enumerate(zip(records, verdicts, strict=True), 1):
+            _require_object(record, row)
+            if DELETED_AT in record:
+                problem = (
+                    "the record has this field, and it is the name of the column for deleted rows"
+                )
+                raise _StepError(problem, row, record, DELETED_AT)
+            if _is_deleted(verdict, row, record):
+                record[DELETED_AT] = self._moment
+
+    def count(self, records: Sequence[Any]) -> None:
+        """Count the records that have the field."""
+        self.counted += sum(isinstance(one, dict) and DELETED_AT in one for one in records)
+
+
+def _is_deleted(verdict: Any, row: int, record: Any) -> bool:
+    if verdict is None or isinstance(verdict, bool):
+        return bool(verdict)
+    # `deleted_at` has a time, and an empty text where others have null
+    if isinstance(verdict, str) and (not verdict or verdict[:4].isdigit()):
+        return bool(verdict)
+    shown = json.dumps(verdict)[:_VERDICT_CHARS]
+    problem = (
+        f"the condition gives {shown}, and needs true, false, null or a time. Compare it, such as "
+        f"`.deleted == {shown}`"
+    )
+    raise _StepError(problem, row, record)
+
+
 class RecordSteps:
     """The processing steps of one resource. Each page goes through all of them."""
 
@@ -77,9 +123,10 @@ class RecordSteps:
         steps: Sequence[ProcessingStep],
         redactor: Redactor,
         names: ColumnNames | None = None,
+        mark: DeletionMark | None = None,
     ) -> None:
-        """`names` renames fields after all steps."""
-        self._resource, self._names = resource, names
+        """`names` renames fields after all steps, and `mark` sees what the table would get."""
+        self._resource, self._names, self._mark = resource, names, mark
         self._redactor = redactor
         self._steps = [(step, self._function(step)) for step in steps]
         # a misspelt field is no error, as records may lack it, so it is told at the end
@@ -87,8 +134,8 @@ class RecordSteps:
         self._has_records = False
 
     def __bool__(self) -> bool:
-        """Return True if there are any, or fields to rename."""
-        return bool(self._steps) or self._names is not None
+        """Return True if there are any, or fields to rename or add."""
+        return bool(self._steps) or self._names is not None or self._mark is not None
 
     def apply(self, records: list[Any], page: int) -> list[Any]:
         """Return what the steps make of the verified records of a page, which they may change.
@@ -101,18 +148,32 @@ class RecordSteps:
                 records = function(records)
             except _StepError as error:
                 name = next(iter(type(step).model_fields))
-                shown = self._redactor.snippet(repr(error.record), _SNIPPET_CHARS)
-                raise RecordError(
-                    self._resource,
-                    page,
-                    error.row,
-                    error.field,
-                    f"processing_steps[{number - 1}] ({name}): {self._redactor(error.problem)}. The "
-                    f"record starts {shown}",
+                raise self._error_of(
+                    error, page, f"processing_steps[{number - 1}] ({name})"
                 ) from None
         if self._names is not None:
             records = self._names.apply(records)
+        if self._mark is not None:
+            try:
+                self._mark.apply(records)
+            except _StepError as error:
+                raise self._error_of(error, page, "deleted_when") from None
         return _as_page(records)
+
+    def count_deleted(self, records: Sequence[Any]) -> None:
+        """Count the records that say they are deleted, of those that are loaded."""
+        if self._mark is not None:
+            self._mark.count(records)
+
+    @property
+    def rows_deleted(self) -> int | None:
+        """The number of loaded records that say they are deleted; None if the file has no `deleted_when`."""
+        return None if self._mark is None else self._mark.counted
+
+    def _error_of(self, error: "_StepError", page: int, place: str) -> RecordError:
+        shown = self._redactor.snippet(repr(error.record), _SNIPPET_CHARS)
+        text = f"{place}: {self._redactor(error.problem)}. The record starts {shown}"
+        return RecordError(self._resource, page, error.row, error.field, text)
 
     def describe_unseen(self) -> str | None:
         """Return a sentence on the fields that no record had; None if there is nothing to say."""

@@ -202,6 +202,8 @@ class ResourceReader:
         # only what is loaded: the filter leaves out rows that need no value
         if records and self.plan.loaded:
             self.column_rules.check(records, sound, number)
+            if self.steps:
+                self.steps.count_deleted(records)
         return records
 
     def _after_steps(self, page: Records, number: int, parent_fields: Mapping[str, Any]) -> Records:

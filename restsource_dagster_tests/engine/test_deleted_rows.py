@@ -1,0 +1,100 @@
+"""Rows that the API says are deleted: they leave the table, or are marked in it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from restsource_dagster_tests.making import load, make_connector, make_settings, query
+from restsource_dagster_tests.servers.api import ApiServer
+
+CURSOR = {"cursor_path": "at", "initial_value": 0, "start_param": "since"}
+
+
+def contacts(mode: str, **fields: Any) -> dict[str, Any]:
+    """Contacts with tags; a deleted one comes once more, and says so."""
+    return {
+        "name": f"contacts_{mode}",
+        "primary_key": "id",
+        "mode": mode,
+        "nested": "tables",
+        "deleted_when": '.state == "deleted"',
+        "endpoint": {"path": "contacts", "paginator": "single_page", "incremental": CURSOR},
+        **fields,
+    }
+
+
+def contact(key: int, at: int, state: str = "open") -> dict[str, Any]:
+    return {"id": key, "at": at, "state": state, "tags": [f"{key}-a", f"{key}-b"]}
+
+
+@pytest.mark.parametrize("strategy", ["delete-insert", "upsert"])
+def test_a_record_that_says_it_is_deleted_takes_its_row_and_nested_rows_out(
+    api: ApiServer, tmp_path: Path, strategy: str
+) -> None:
+    """Also one that the table never had, and one that was deleted and came back."""
+    settings = make_settings(tmp_path)
+    how = {"write_disposition": {"disposition": "merge", "strategy": strategy}}
+    connector = make_connector(api.url, contacts("rows", **how), contacts("auto", **how))
+    steps = [
+        ([contact(1, 1), contact(2, 1), contact(3, 1)], [1, 2, 3], 0),
+        ([contact(2, 2, "deleted"), contact(9, 2, "deleted")], [1, 3], 2),
+        ([contact(2, 3), contact(3, 4, "deleted")], [1, 2], 1),
+        # read again with the boundary of the cursor, and gone already
+        ([contact(3, 4, "deleted")], [1, 2], 1),
+    ]
+    for answer, left, deleted in steps:
+        api.answers["/contacts"] = answer
+        for name, outcome in load(connector, settings).items():
+            assert outcome.rows_deleted == deleted
+            assert query(settings, f"SELECT id FROM shop.{name} ORDER BY 1") == [
+                (key,) for key in left
+            ]
+            tags = query(settings, f"SELECT value FROM shop.{name}__tags ORDER BY 1")
+            assert tags == [(f"{key}-{tag}",) for key in left for tag in "ab"]
+    assert strategy == "upsert" or outcome.write_mode == "columns"
+
+
+def test_a_deleted_row_that_is_marked_stays_with_the_time_of_the_run(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """A row that comes back is as it was. Without `mark` later, the marked row leaves when it comes."""
+    settings = make_settings(tmp_path)
+    marked = make_connector(
+        api.url, contacts("rows", on_delete="mark"), contacts("auto", on_delete="mark")
+    )
+    states = "SELECT id, state, _deleted_at IS NULL FROM shop.{} ORDER BY 1"
+    api.answers["/contacts"] = [contact(1, 1), contact(2, 1)]
+    load(marked, settings)
+    api.answers["/contacts"] = [contact(1, 2, "deleted")]
+    for name, outcome in load(marked, settings).items():
+        assert query(settings, states.format(name)) == [
+            (1, "deleted", False),
+            (2, "open", True),
+        ]
+        assert outcome.rows_deleted == 1
+    api.answers["/contacts"] = [contact(1, 3), contact(2, 3, "deleted")]
+    for name in load(marked, settings):
+        assert query(settings, states.format(name)) == [(1, "open", True), (2, "deleted", False)]
+    removing = make_connector(api.url, contacts("rows"), contacts("auto"))
+    for name in load(removing, settings):
+        assert query(settings, states.format(name)) == [(1, "open", True)]
+
+
+def test_what_a_condition_may_give(api: ApiServer, tmp_path: Path) -> None:
+    """A time or an empty text says it, too. A value that may mean either is an error with its row."""
+    settings = make_settings(tmp_path)
+
+    def resource(name: str) -> dict[str, Any]:
+        return {"name": name, "primary_key": "id", "deleted_when": ".gone"}
+
+    connector = make_connector(api.url, resource("times"), resource("number"), resource("own"))
+    api.answers["/times"] = [{"id": 1, "gone": ""}, {"id": 2, "gone": "2026-01-01"}, {"id": 3}]
+    api.answers["/number"] = [{"id": 1, "gone": False}, {"id": 2, "gone": 0}]
+    api.answers["/own"] = [{"id": 1, "_deleted_at": None}]
+    outcomes = load(connector, settings)
+    assert query(settings, "SELECT id FROM shop.times ORDER BY 1") == [(1,), (3,)]
+    messages = {name: str(one.failure) for name, one in outcomes.items()}
+    assert "page 1, row 2" in messages["number"]
+    assert "`.deleted == 0`" in messages["number"]
+    assert "_deleted_at" in messages["own"]
