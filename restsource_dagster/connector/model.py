@@ -29,7 +29,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceHttp,
     WriteMode,
 )
-from restsource_dagster.connector.models.deletes import OnDelete
+from restsource_dagster.connector.models.deletes import DeletesFrom, OnDelete
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
@@ -48,6 +48,7 @@ __all__ = [
     "Client",
     "Connector",
     "ConnectorFile",
+    "DeletesIn",
     "Disposition",
     "Family",
     "HttpSettings",
@@ -91,6 +92,19 @@ class Disposition:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletesIn:
+    """The table in which rows are deleted by the keys in another resource's records."""
+
+    table: str
+    """By its name in the file."""
+    key: tuple[str, ...]
+    """The columns of its primary key."""
+    fields: tuple[str, ...]
+    """The fields of the records that hold it, in the same order."""
+    on_delete: OnDelete
+
+
+@dataclass(frozen=True, slots=True)
 class Resource:
     """One resource of a connector; it becomes one table and one asset.
 
@@ -129,6 +143,10 @@ class Resource:
     """Given if the rows of a call replace those that the table has of its parent."""
     deleted_when: str | None = None
     """The jq condition of records that say they are deleted."""
+    deletes_from: DeletesFrom | None = None
+    """The resource whose records name deleted rows of this one."""
+    deletes_in: tuple[DeletesIn, ...] = ()
+    """The tables whose deleted rows the records of this resource name."""
     on_delete: OnDelete = "remove"
     rename_from: RenameFrom | None = None
     """Given if fields are named by the rows of another resource."""
@@ -160,6 +178,17 @@ class Resource:
             else f"_{self.parent}_{name}"
             for name in self.include_from_parent
         }
+
+    @property
+    def has_deletion_time(self) -> bool:
+        """True if the table has the column `_deleted_at`."""
+        marks = self.deletes_from is not None and self.on_delete == "mark"
+        return marks or self.deleted_when is not None
+
+    @property
+    def written_tables(self) -> tuple[str, ...]:
+        """The tables that its loads change: its own first."""
+        return (self.table, *(one.table for one in self.deletes_in))
 
     @property
     def has_tombstones(self) -> bool:

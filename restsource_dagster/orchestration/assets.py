@@ -85,8 +85,7 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     # Not every destination can count its rows. A 0 would be wrong.
     if outcome.row_count is not None:
         metadata["dagster/row_count"] = outcome.row_count
-    if outcome.rows_deleted is not None:
-        metadata["rows_deleted"] = outcome.rows_deleted
+    metadata |= _deletion_metadata(outcome)
     if outcome.left_as_it_is:
         metadata["left_as_it_is"] = outcome.left_as_it_is
     metadata |= _cursor_metadata(outcome)
@@ -117,6 +116,12 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     if outcome.gone:
         metadata["gone_parents"] = dg.MetadataValue.json(list(outcome.gone))
     return metadata
+
+
+def _deletion_metadata(outcome: "Outcome") -> Mapping[str, Any]:
+    """Return how many rows went, from the resource's table and from those whose keys it names."""
+    own = {} if outcome.rows_deleted is None else {"rows_deleted": outcome.rows_deleted}
+    return own | {f"rows_deleted/{name}": rows for name, rows in outcome.rows_deleted_from.items()}
 
 
 def _exchange_table(exchanges: "Sequence[SentExchange]") -> dg.MarkdownMetadataValue:

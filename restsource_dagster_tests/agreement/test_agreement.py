@@ -80,6 +80,8 @@ ELSEWHERE = {
     "LagCheck": "tests of asset checks",
     "PrimaryKeyCheck": "tests of asset checks",
     "RowsCheck": "tests of asset checks",
+    "DeletesFrom": "tests of deleted rows, which load two resources",
+    "ResourceObject.deletes_from": "tests of deleted rows, which load two resources",
     "ConnectorFile": "tests of the envelope",
     "IntervalSchedule": "tests of schedules",
     "ManualSchedule": "tests of schedules",

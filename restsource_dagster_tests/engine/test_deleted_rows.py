@@ -98,3 +98,88 @@ def test_what_a_condition_may_give(api: ApiServer, tmp_path: Path) -> None:
     assert "page 1, row 2" in messages["number"]
     assert "`.deleted == 0`" in messages["number"]
     assert "_deleted_at" in messages["own"]
+
+
+def keys_of(api: ApiServer, mode: str, on_delete: str) -> Any:
+    """Items with tags and shops' items with a key of two columns, and a list of those that are deleted."""
+    own: dict[str, Any] = {"mode": mode, "nested": "tables", "on_delete": on_delete}
+    single: dict[str, Any] = {"paginator": "single_page"}
+    items = {"name": "items", "primary_key": "id", "deletes_from": "deleted_items", **own}
+    pairs = {
+        "name": "pairs",
+        "primary_key": ["site", "id"],
+        "deletes_from": {"resource": "deleted_items", "fields": ["item.site", "id"]},
+        **own,
+    }
+    deleted = {
+        "name": "deleted_items",
+        "write_disposition": "append",
+        "mode": mode,
+        "nested": "json",
+        "endpoint": {**single, "incremental": CURSOR},
+    }
+    return make_connector(
+        api.url, {**items, "endpoint": single}, {**pairs, "endpoint": single}, deleted
+    )
+
+
+def deleted_item(key: int, at: int) -> dict[str, Any]:
+    return {"id": key, "at": at, "item": {"site": "a"}}
+
+
+@pytest.mark.parametrize("mode", ["rows", "auto"])
+def test_keys_in_another_resource_take_rows_out(api: ApiServer, tmp_path: Path, mode: str) -> None:
+    """An item that is created anew with its old key stays, although the log has its deletion."""
+    settings = make_settings(tmp_path)
+    connector = keys_of(api, mode, "remove")
+    items = [{"id": key, "tags": ["x"]} for key in range(1, 700)]
+    api.answers["/items"] = items
+    api.answers["/pairs"] = [{"site": site, "id": 1} for site in "ab"]
+    api.answers["/deleted_items"] = [deleted_item(3, 0)]
+    load(connector, settings)
+    assert query(settings, "SELECT count(*) FROM shop.items") == [(699,)]
+    api.answers["/items"] = api.answers["/pairs"] = []
+    api.answers["/deleted_items"] = [deleted_item(key, 1) for key in (1, 2, *range(101, 601))]
+    outcomes = load(connector, settings)
+    assert outcomes["deleted_items"].rows_deleted_from == {"items": 502, "pairs": 1}
+    assert query(settings, "SELECT count(*), min(id) FROM shop.items") == [(197, 3)]
+    assert query(settings, "SELECT count(*) FROM shop.items__tags") == [(197,)]
+    assert query(settings, "SELECT site FROM shop.pairs") == [("b",)]
+    # the log of deletions is a table as any other
+    assert query(settings, "SELECT count(*) FROM shop.deleted_items") == [(503,)]
+
+
+def test_rows_that_another_resource_names_are_marked_once(api: ApiServer, tmp_path: Path) -> None:
+    """A row that comes again is not deleted any more. A table without the column gets it first."""
+    settings = make_settings(tmp_path)
+    marked = "SELECT id, _deleted_at IS NOT NULL FROM shop.items ORDER BY 1"
+    api.answers["/items"] = [{"id": 1}, {"id": 2}]
+    api.answers["/pairs"] = [{"site": "a", "id": 1}]
+    api.answers["/deleted_items"] = []
+    load(keys_of(api, "auto", "remove"), settings)
+    connector = keys_of(api, "auto", "mark")
+    api.answers["/items"] = [{"id": 2}]
+    api.answers["/deleted_items"] = [deleted_item(1, 1)]
+    failure = load(connector, settings)["deleted_items"].failure
+    assert "has no column _deleted_at yet" in str(failure)
+    for again in (1, 0):
+        outcomes = load(connector, settings)
+        assert outcomes["deleted_items"].rows_deleted_from == {"items": again, "pairs": again}
+        assert query(settings, marked) == [(1, True), (2, False)]
+    api.answers["/items"] = [{"id": 1}]
+    api.answers["/deleted_items"] = [deleted_item(2, 2)]
+    load(connector, settings)
+    assert query(settings, marked) == [(1, False), (2, True)]
+
+
+def test_a_record_without_the_key_of_a_deleted_row_is_an_error(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """Its row is named, and nothing is removed."""
+    settings = make_settings(tmp_path)
+    api.answers["/items"] = [{"id": 1}]
+    api.answers["/pairs"] = []
+    api.answers["/deleted_items"] = [deleted_item(1, 1), {"id": None, "at": 1}]
+    outcomes = load(keys_of(api, "auto", "remove"), settings)
+    assert "page 1, row 2" in str(outcomes["deleted_items"].failure)
+    assert query(settings, "SELECT id FROM shop.items") == [(1,)]

@@ -513,6 +513,25 @@ APIS: Mapping[str, RecipeApi] = {
             }
         ],
     ),
+    "list_of_deleted_keys": RecipeApi(
+        {
+            "/items": changed(
+                {"id": 1, "name": "chair"}, {"id": 2, "name": "table"}, {"id": 3, "name": "lamp"}
+            ),
+            "/deleted_items": {"data": [{"item_id": 3, "deleted_at": "2026-11-19T10:00:00Z"}]},
+        },
+        [
+            {
+                "/items": changed({"id": 3, "name": "lamp"}),
+                "/deleted_items": {
+                    "data": [
+                        {"item_id": 3, "deleted_at": "2026-11-19T10:00:00Z"},
+                        {"item_id": 2, "deleted_at": "2026-11-21T09:00:00Z"},
+                    ]
+                },
+            }
+        ],
+    ),
     "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
     "shared_rate_limit": RecipeApi(
         {

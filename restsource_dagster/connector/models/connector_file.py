@@ -21,7 +21,7 @@ from restsource_dagster.connector.models.asset_options import (
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.checks import Checks
-from restsource_dagster.connector.models.deletes import DeletedWhen, OnDelete
+from restsource_dagster.connector.models.deletes import DeletedWhen, DeletesFromSetting, OnDelete
 from restsource_dagster.connector.models.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -447,9 +447,15 @@ class ResourceObject(ResourceBase):
         "says that it is deleted. What becomes of its row, `on_delete` says. Needs a `primary_key` and "
         "merged rows. Not part of dlt's configuration.",
     )
+    deletes_from: DeletesFromSetting | None = Field(
+        default=None,
+        description="Another resource whose records have the keys of deleted rows, such as an endpoint "
+        "`/deleted_items`; it is loaded before this one, and has a table of its own. What becomes of the rows, "
+        "`on_delete` says. Needs a `primary_key` and merged rows. Not part of dlt's configuration.",
+    )
     on_delete: OnDelete = Field(
         default="remove",
-        description="What becomes of a row that is deleted (`deleted_when`). `remove`: it leaves the table, "
+        description="What becomes of a row that is deleted (`deleted_when`, `deletes_from`). `remove`: it leaves the table, "
         "with the rows nested in it. `mark`: it stays, and the column `_deleted_at` has the start of the run "
         "that found it deleted; it is null in all others. Not part of dlt's configuration.",
     )

@@ -30,6 +30,7 @@ __all__ = [
     "MapStep",
     "ParseJsonStep",
     "ProcessingStep",
+    "RecordField",
     "RenameStep",
     "YieldMapStep",
     "check_jq",

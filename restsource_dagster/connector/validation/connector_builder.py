@@ -24,6 +24,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceDefaults,
     ResourceObject,
 )
+from restsource_dagster.connector.models.deletes import DeletesFrom
 from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.paginators import Paginator, paginator_findings
 from restsource_dagster.connector.naming import (
@@ -231,11 +232,12 @@ def _with_rare_options(
 
         check_replaced_children(merged_resources, resources)
     if any(
-        merged.resource.given.keys() & {"deleted_when", "on_delete"} for merged in merged_resources
+        merged.resource.given.keys() & {"deleted_when", "deletes_from", "on_delete"}
+        for merged in merged_resources
     ):
         from restsource_dagster.connector.validation.delete_rules import check_deletes
 
-        check_deletes(merged_resources, resources, structural)
+        resources = check_deletes(merged_resources, resources, structural)
     if any(merged.resource.rename_from is not None for merged in merged_resources):
         from restsource_dagster.connector.validation.own_endpoint_rules import check_renamed_fields
 
@@ -543,6 +545,9 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         mode=fields.mode or "auto",
         children=fields.children,
         deleted_when=fields.deleted_when,
+        deletes_from=DeletesFrom.of({"resource": source})
+        if isinstance(source := fields.deletes_from, str)
+        else source,
         on_delete=fields.on_delete,
         rename_from=fields.rename_from,
         http=fields.http,

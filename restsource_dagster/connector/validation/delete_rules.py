@@ -1,56 +1,80 @@
 """Rules about deleted rows: what says that they are, and where the table can follow."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from restsource_dagster.connector.model import Resource
-from restsource_dagster.connector.models.deletes import DELETED_AT
-from restsource_dagster.connector.validation.diagnostics import Finding
+from restsource_dagster.connector.model import DeletesIn, Resource, families_of
+from restsource_dagster.connector.models.deletes import DELETED_AT, DeletesFrom
+from restsource_dagster.connector.models.processing_steps import removed_fields
+from restsource_dagster.connector.naming import key_column
+from restsource_dagster.connector.validation.diagnostics import (
+    Finding,
+    nearest_name,
+    quoted_list,
+    quoted_name,
+)
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
 __all__ = ["check_deletes"]
 
 _STRATEGIES = (None, "delete-insert", "upsert")
 """Merges after which the table has the rows as they are now."""
+_FIELDS = ("deleted_when", "deletes_from")
 
 
 def check_deletes(
     merged_resources: Sequence[MergedResource],
     resources: Sequence[Resource],
     structural: Sequence[Finding],
-) -> None:
-    """Refuse `deleted_when` where no row is found by its key, or where it leaves other rows behind.
+) -> tuple[Resource, ...]:
+    """Return the resources, each with the tables whose deleted rows its records name (`deletes_in`).
 
-    `structural` are the findings about the form of fields, whose values are left out here.
+    Refuses `deleted_when` and `deletes_from` where no row is found by its key, or where other rows would
+    stay without it. `structural` are the findings about the form of fields, whose values are left out here.
     """
-    malformed = {finding.pointer for finding in structural}
-    by_name = {merged.name: merged for merged in merged_resources}
+    by_name = {resource.name: resource for resource in resources}
     parents = {resource.parent for resource in resources}
-    for resource in resources:
-        merged = by_name[resource.name]
-        if resource.deleted_when is not None:
-            problems = _problems(resource, is_parent=resource.name in parents)
-        elif (
-            "on_delete" in merged.resource.given
-            and f"{resource.pointer}/deleted_when" not in malformed
-        ):
-            problems = iter((("Nothing says which rows are deleted", 'Add "deleted_when"'),))
-        else:
+    # the blocks become those of the resources after these rules
+    with_backfill = {one.name for one in merged_resources if one.resource.backfill is not None}
+    malformed = {finding.pointer for finding in structural}
+    for merged in merged_resources:
+        resource = by_name.get(merged.name)
+        if resource is None:
             continue
-        place = "on_delete" if resource.deleted_when is None else "deleted_when"
-        for problem, fix in problems:
-            merged.report(
-                merged.place(place), problem, fix=fix, code="deliberate:deletes", on_key=True
-            )
-            break
+        for field in _FIELDS:
+            if getattr(resource, field) is None:
+                continue
+            problems = [
+                *_problems(resource, field, is_parent=resource.name in parents),
+                *(
+                    _problems_of_source(resource, by_name, with_backfill)
+                    if field == "deletes_from"
+                    else ()
+                ),
+            ]
+            _report(merged, field, problems[:1])
+        is_malformed = any(f"{resource.pointer}/{field}" in malformed for field in _FIELDS)
+        if "on_delete" in merged.resource.given and not is_malformed:
+            given = any(getattr(resource, field) is not None for field in _FIELDS)
+            missing = "Nothing says which rows are deleted", 'Add "deleted_when" or "deletes_from"'
+            _report(merged, "on_delete", () if given else (missing,))
+    return _with_deletes(resources)
 
 
-def _problems(resource: Resource, *, is_parent: bool) -> Iterator[tuple[str, str]]:
+def _report(merged: MergedResource, field: str, problems: Sequence[tuple[str, str]]) -> None:
+    for problem, fix in problems:
+        merged.report(merged.place(field), problem, fix=fix, code="deliberate:deletes", on_key=True)
+
+
+def _problems(resource: Resource, field: str, *, is_parent: bool) -> Iterator[tuple[str, str]]:
     """Yield why deleted rows can't leave the table, or be marked in it, each with what to do."""
     value, strategy = resource.disposition.value, resource.disposition.strategy
     if value == "replace":
         yield (
             "The table is replaced by each load, and nothing has to be removed from it",
-            'Leave such records out: "processing_steps": [{"filter": "(CONDITION) | not"}]',
+            'Leave such records out: "processing_steps": [{"filter": "(CONDITION) | not"}]'
+            if field == "deleted_when"
+            else "Leave it out",
         )
     elif value != "merge" or strategy not in _STRATEGIES:
         yield (
@@ -59,7 +83,7 @@ def _problems(resource: Resource, *, is_parent: bool) -> Iterator[tuple[str, str
         )
     elif not resource.primary_key:
         yield "A deleted row is found by its primary key, and there is none", 'Add a "primary_key"'
-    if resource.hints.has_hard_delete:
+    if field == "deleted_when" and resource.hints.has_hard_delete:
         yield (
             "A column has `hard_delete`, and one thing says which rows are deleted",
             "Leave one out",
@@ -71,3 +95,68 @@ def _problems(resource: Resource, *, is_parent: bool) -> Iterator[tuple[str, str
             "The rows of dependents below a removed row would stay",
             'Write "on_delete": "mark", or leave it out',
         )
+
+
+def _problems_of_source(
+    resource: Resource, by_name: Mapping[str, Resource], with_backfill: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield why another resource can't say which rows are deleted, each with what to do."""
+    given = resource.deletes_from or DeletesFrom.of({"resource": ""})
+    source = by_name.get(given.resource)
+    if source is None:
+        others = sorted(by_name.keys() - {resource.name})
+        close = nearest_name(given.resource, others)
+        yield (
+            f"There is no resource {quoted_name(given.resource)}",
+            f'Write "{close}"' if close else f"Write one of {quoted_list(others)}",
+        )
+        return
+    if _root_of(source, by_name) == _root_of(resource, by_name):
+        yield (
+            "Both are loaded together, and a deleted row could come back in the same load",
+            "Name a resource of another family; one that doesn't depend on the same parent",
+        )
+    if source.table == resource.table:
+        yield (
+            "Both load into one table, where a record can say itself that it is deleted",
+            f'Leave it out, and write "deleted_when": "true" in {quoted_name(source.name)}',
+        )
+    if source.deletes_from is not None:
+        yield "A resource that names deleted rows has none deleted itself", "Leave one out"
+    if source.name in with_backfill:
+        yield (
+            "A backfill of old deletions would remove rows that came back since",
+            f"Leave the `backfill` of {quoted_name(source.name)} out",
+        )
+    fields = given.fields or list(resource.primary_key)
+    if len(fields) != len(resource.primary_key):
+        yield (
+            f"`fields` hold the primary key, which has {len(resource.primary_key)} columns",
+            f"Name the fields that hold {quoted_list(resource.primary_key, 'and')}",
+        )
+    removed = removed_fields(source.processing_steps)
+    for name in fields:
+        if name.partition(".")[0] in removed:
+            yield f"The steps of {quoted_name(source.name)} leave out {name}", "Keep the field"
+
+
+def _root_of(resource: Resource, by_name: Mapping[str, Resource]) -> str:
+    families = families_of(by_name.values())
+    found = (family.root.name for family in families if resource.name in family.names)
+    return next(found, resource.name)
+
+
+def _with_deletes(resources: Sequence[Resource]) -> tuple[Resource, ...]:
+    deletes: dict[str, list[DeletesIn]] = {}
+    for resource in resources:
+        if (given := resource.deletes_from) is not None:
+            key = tuple(map(key_column, resource.primary_key))
+            fields = tuple(given.fields or resource.primary_key)
+            found = DeletesIn(resource.table, key, fields, resource.on_delete)
+            deletes.setdefault(given.resource, []).append(found)
+    return tuple(
+        replace(resource, deletes_in=tuple(deletes[resource.name]))
+        if resource.name in deletes
+        else resource
+        for resource in resources
+    )

@@ -181,6 +181,12 @@ def destination_refusals(destination: AnyDestination, resource: Resource) -> Ite
             f"rows that a parent no longer has are removed by SQL (`children`), and {name} stores "
             "files. Leave `children` out"
         )
+    if stores_files and resource.deletes_in:
+        tables = ", ".join(one.table for one in resource.deletes_in)
+        yield (
+            f"deleted rows of {tables} are removed by SQL (`deletes_from`), and {name} stores files. Leave "
+            "`deletes_from` out"
+        )
     if resource.disposition.value == "merge":
         yield from _merge_problems(destination, resource)
 

@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -117,6 +118,8 @@ class LoadSummary:
     """By root table, a sentence for each setting that the file does not have any more."""
     facts: Mapping[str, TableFacts] = field(default_factory=dict)
     """What the checks of the tables ask, by table."""
+    removed: Mapping[str, int] = field(default_factory=dict)
+    """The rows that were removed or marked before the load, by the table's name in the file."""
 
 
 @dataclass(frozen=True)
@@ -401,7 +404,7 @@ class PipelineManager:
             if withdrawn.nullable:
                 self._drop_not_null(pipeline, withdrawn)
             pending = self._note_pending_load(pipeline, schema)
-            self._remove_children(pipeline, list(removed()))
+            gone = self._remove_children(pipeline, list(removed()))
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
             noted = self._note_known_rows(pipeline, known) if known else {}
             # without a connection of ours: a server may close one that idles during a long load
@@ -417,7 +420,7 @@ class PipelineManager:
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(schema, source, client)
                 facts = self._read_facts(pipeline, client, counts, info)
-        return LoadSummary(rows, counts, info, withdrawn.changes, facts)
+        return LoadSummary(rows, counts, info, withdrawn.changes, facts, gone)
 
     def _read_facts(
         self,
@@ -456,14 +459,19 @@ class PipelineManager:
                 if client is not None:
                     drop_not_null(client, withdrawn.nullable)
 
-    def _remove_children(self, pipeline: dlt.Pipeline, removed: Sequence[ChildrenOf]) -> None:
-        """Remove rows that their parents no longer have. The destination is locked."""
+    def _remove_children(
+        self, pipeline: dlt.Pipeline, removed: Sequence[ChildrenOf]
+    ) -> Mapping[str, int]:
+        """Remove rows that the API no longer has; return how many of each table. The destination is locked."""
         if not removed:
-            return
+            return {}
+        counts: Counter[str] = Counter()
         with self._connected() as client:
             if client is not None:
                 for children in removed:
-                    delete_children(client, pipeline.default_schema, children)
+                    went = delete_children(client, pipeline.default_schema, children)
+                    counts[children.table] += went
+        return counts
 
     def _note_pending_load(self, pipeline: dlt.Pipeline, schema: Schema) -> str | None:
         """Note in the destination what a killed load recovers from; return the load's id."""

@@ -1,18 +1,20 @@
 """Remove rows of a table by what they hold, with all rows nested in them.
 
-The rows of a parent that is gone are removed, and those that the call for a parent no longer returns.
-Both are removed before the load, in a transaction of their own. A run that is killed in between leaves
+The rows of a parent that is gone are removed, those that the call for a parent no longer returns, and
+those whose keys another resource names (`deletes_from`). They are removed before the load, in a transaction of their own. A run that is killed in between leaves
 out only what the API doesn't have any more.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
+from restsource_dagster.connector.models.deletes import DELETED_AT
 from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
     column_identifier,
@@ -66,6 +68,8 @@ class ChildrenOf:
     """The fields of the primary key; empty if all rows are removed."""
     kept: frozenset[Key] = frozenset()
     """The keys of the rows that stay."""
+    marked_at: datetime | None = None
+    """If given, the rows stay, and `_deleted_at` has this time."""
 
 
 def comparable_key(values: Sequence[Any]) -> Key:
@@ -83,15 +87,15 @@ def _comparable(value: Any) -> str:
     return str(value)
 
 
-def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> None:
-    """Delete the rows and all rows nested in them. `client` is connected.
+def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> int:
+    """Delete the rows and all rows nested in them, or mark them; return how many. `client` is connected.
 
-    Raises `IngestError` if the table lacks a column by which the rows are found.
+    Raises `IngestError` if the table lacks a column by which the rows are found, or marked.
     """
     table = table_identifier(schema, children.table)
     chain = existing_tables(client, schema, table)
     if not chain:
-        return
+        return 0
     columns = [list(columns_of(client, schema, table, field)) for field in children.fields]
     if missing := [name for name, found in zip(children.fields, columns, strict=True) if not found]:
         raise IngestError(
@@ -101,15 +105,60 @@ def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> 
     conditions = [_belongs_to(columns, values) for values in dict.fromkeys(children.parents)]
     if children.key:
         conditions = list(_conditions_of_old_rows(client, schema, children, conditions))
+    change = _mark if children.marked_at else _delete
     with client.begin_transaction():
-        for condition in conditions:
-            # a nested row is found by its parent row, so parents go last
-            for one in reversed(chain):
-                client.execute_sql(
-                    f"DELETE FROM {client.make_qualified_table_name(one)} WHERE "  # noqa: S608 - dlt quotes it
-                    f"{nested_condition(client, schema, one, condition.sql)}",
-                    *condition.values,
-                )
+        return sum(
+            change(client, schema, chain, condition, children.marked_at)
+            for condition in _in_groups(conditions)
+        )
+
+
+def _in_groups(conditions: Sequence[SqlStatement]) -> Iterator[SqlStatement]:
+    """Join conditions by OR: a table is read once for many of them."""
+    for at in range(0, len(conditions), _PARENTS_PER_STATEMENT):
+        some = conditions[at : at + _PARENTS_PER_STATEMENT]
+        yield SqlStatement(
+            f"({' OR '.join(one.sql for one in some)})",
+            tuple(value for one in some for value in one.values),
+        )
+
+
+def _delete(
+    client: SqlClient, schema: Schema, chain: Sequence[str], condition: SqlStatement, _: Any
+) -> int:
+    """Delete rows and those nested in them; return how many rows of the root table went."""
+    rows = client.execute_sql(
+        f"SELECT count(*) FROM {client.make_qualified_table_name(chain[0])} WHERE {condition.sql}",  # noqa: S608 - dlt quotes it
+        *condition.values,
+    )
+    # a nested row is found by its parent row, so parents go last
+    for one in reversed(chain):
+        client.execute_sql(
+            f"DELETE FROM {client.make_qualified_table_name(one)} WHERE "  # noqa: S608 - dlt quotes it
+            f"{nested_condition(client, schema, one, condition.sql)}",
+            *condition.values,
+        )
+    return int(rows[0][0]) if rows else 0
+
+
+def _mark(
+    client: SqlClient, schema: Schema, chain: Sequence[str], condition: SqlStatement, moment: Any
+) -> int:
+    """Give rows that are not marked yet the time at which they were found deleted; return how many."""
+    table, column = chain[0], client.escape_column_name(column_identifier(schema, DELETED_AT))
+    if not has_column(client, table, column):
+        raise IngestError(
+            f"rows of the table {table} are to be marked, and it has no column {DELETED_AT} yet: it was made "
+            "without. It gets the column with its next load, and the next run marks the rows"
+        )
+    where = f"{condition.sql} AND {column} IS NULL"
+    name = client.make_qualified_table_name(table)
+    rows = client.execute_sql(f"SELECT count(*) FROM {name} WHERE {where}", *condition.values)  # noqa: S608 - dlt quotes it
+    client.execute_sql(
+        f"UPDATE {name} SET {column} = %s WHERE {where}",  # noqa: S608 - dlt quotes it
+        *(moment, *condition.values),
+    )
+    return int(rows[0][0]) if rows else 0
 
 
 def _conditions_of_old_rows(

@@ -55,17 +55,19 @@ def end_other_sessions(client: SqlClient) -> int:
     return int(end(client)) if end else 0
 
 
-def has_column(client: SqlClient, table: str, column: str = "1") -> bool:
+def has_column(client: SqlClient, table: str, column: str | None = None) -> bool:
     """Return True if the table exists and has the column, which is quoted already.
 
-    Without a column, return True if the table exists. `client` is connected.
+    Without a column, return True if the table exists. `client` is connected, maybe in a transaction.
     """
     name = client.make_qualified_table_name(table)
     try:
-        client.execute_sql(f"SELECT {column} FROM {name} WHERE 1 = 0")  # noqa: S608 - dlt quotes it
+        # not the column itself: each database has its own error for one that is missing
+        with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:  # noqa: S608 - dlt quotes it
+            found = [str(one[0]) for one in cursor.description or ()]
     except DatabaseUndefinedRelation:
         return False
-    return True
+    return column is None or column in map(client.escape_column_name, found)
 
 
 @dataclass(frozen=True)

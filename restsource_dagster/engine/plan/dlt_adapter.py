@@ -201,7 +201,7 @@ def resource_hints(resource: Resource) -> dict[str, Any]:
     if resource.max_table_nesting is not None:
         hints["max_table_nesting"] = resource.max_table_nesting
     _keep_newest_version(hints, resource)
-    if resource.deleted_when is not None:
+    if resource.has_deletion_time:
         _add_deletion_column(hints, resource)
     return hints
 

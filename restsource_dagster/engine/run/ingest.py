@@ -82,7 +82,11 @@ def ingest(
     overrides = CursorOverrides(live_from or {}, full_refresh, set_cursor or {})
     # before the lock: a wrong argument should not wait for another run
     overrides.check(connector, wanted)
-    families = list(_select_families(connector, wanted))
+    # a row that is deleted and comes back is read after the list of deleted keys
+    families = sorted(
+        _select_families(connector, wanted),
+        key=lambda one: not any(member.deletes_in for member in one.family.members),
+    )
 
     def prepare(
         run: ConnectorRun,
@@ -266,8 +270,12 @@ def _may_share_table(group: Sequence[SelectedFamily], other: SelectedFamily) -> 
 
     The naming convention isn't known here, so names that any of them makes equal are equal.
     """
-    table = other.family.root.table
-    return any(_may_be_same_table(table, selected.family.root.table) for selected in group)
+    return any(
+        _may_be_same_table(one, two)
+        for one in other.family.root.written_tables
+        for selected in group
+        for two in selected.family.root.written_tables
+    )
 
 
 def _may_be_same_table(one: str, other: str) -> bool:
@@ -361,7 +369,12 @@ class FamilyPrefetch:
         """
         tables = {one.table for one in self._families[at].family.members}
         between = self._families[self._roots.index(selected.root) : at]
-        return any(one.table in tables for family in between for one in family.family.members)
+        return any(
+            table in tables
+            for family in between
+            for one in family.family.members
+            for table in one.written_tables
+        )
 
     def forget_state(self) -> None:
         """Read the pipeline's state again for the next prefetch. Call it after each load."""

@@ -100,7 +100,10 @@ class Outcome:
     """Why the resource was not loaded, and is no failure: `skip` in `response_actions`."""
     rows_loaded: int = 0
     rows_deleted: int | None = None
-    """The loaded rows that say they are deleted (`deleted_when`); None if the file doesn't ask for it."""
+    """The loaded rows that say they are deleted (`deleted_when`), or the rows that were removed as their parent
+    no longer has them; None if the file doesn't ask for it."""
+    rows_deleted_from: Mapping[str, int] = field(default_factory=dict)
+    """The rows of other tables that were removed or marked, as this resource names their keys."""
     row_count: int | None = None
     """The rows in the table after the load; None if the destination can't count them."""
     dataset: str = ""
@@ -230,6 +233,10 @@ def _join_parts(parts: Sequence[Outcome]) -> Outcome:
         rows_deleted=None
         if last.rows_deleted is None
         else sum(part.rows_deleted or 0 for part in parts),
+        rows_deleted_from={
+            table: sum(part.rows_deleted_from[table] for part in parts)
+            for table in last.rows_deleted_from
+        },
         cursor=cursor,
         nested_tables=dict(nested),
         schema_changes=tuple(change for part in parts for change in part.schema_changes),
@@ -371,7 +378,10 @@ def loaded_outcomes_of(
             skipped=tuple(map(redactor, counts.skipped)),
             gone=tuple(map(redactor, counts.gone)),
             rows_loaded=loaded.rows.get(table, 0),
-            rows_deleted=steps.rows_deleted if steps else None,
+            rows_deleted=steps.rows_deleted if steps else loaded.removed.get(resource.table),
+            rows_deleted_from={
+                one.table: loaded.removed.get(one.table, 0) for one in resource.deletes_in
+            },
             row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,
             destination=pipeline.destination.destination_name,

@@ -7,18 +7,18 @@ engine's own session, pages through its page loop, and records through its curso
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import dlt
 from dlt.common.schema import Schema
 from dlt.extract import DltResource, DltSource
 
-from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.model import Connector, DeletesIn, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf, comparable_key
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
-from restsource_dagster.engine.errors import ResourceError
+from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
@@ -63,6 +63,41 @@ class ResourceTools:
     steps: "RecordSteps | None"
     """None if the file leaves the records as they come."""
     parents: ParentTracker
+    deleted: "DeletedKeys"
+
+
+class DeletedKeys:
+    """The keys in the records of a resource by which rows of other tables are deleted (`deletes_from`)."""
+
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
+        self._keys: list[dict[tuple[Any, ...], None]] = [{} for _ in resource.deletes_in]
+
+    def add(self, records: Sequence[Any], page: int) -> None:
+        """Add the keys in the new records of a page. Raises `RecordError` for a record without one."""
+        for deletes, keys in zip(self._resource.deletes_in, self._keys, strict=True):
+            for row, record in enumerate(records, 1):
+                keys[self._key_of(record, deletes.fields, page, row)] = None
+
+    def _key_of(
+        self, record: Any, fields: Sequence[str], page: int, row: int
+    ) -> tuple[str | int, ...]:
+        key = []
+        for name in fields:
+            value = record
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            if not isinstance(value, str | int):
+                problem = "it has no key there, and names the row that is deleted (`deletes_from`)"
+                raise RecordError(self._resource.name, page, row, name, problem)
+            key.append(value)
+        return tuple(key)
+
+    def by_table(self) -> Iterator[tuple[DeletesIn, tuple[tuple[Any, ...], ...]]]:
+        """Yield the tables that have deleted rows, with the keys of these."""
+        for deletes, keys in zip(self._resource.deletes_in, self._keys, strict=True):
+            if keys:
+                yield deletes, tuple(keys)
 
 
 @dataclass(frozen=True)
@@ -75,9 +110,11 @@ class FamilySource:
     column_loaders: Mapping[str, ColumnLoader]
     """Resources that are loaded as rows have none."""
     notify: Callable[[str], None]
+    moment: datetime
+    """When the run started."""
 
     def removed_children(self) -> Iterator[ChildrenOf]:
-        """Yield the rows to remove: their parents are gone, or have them no longer."""
+        """Yield the rows to remove: their parents are gone or have them no longer, or a record says so."""
         for name, one in self.tools.items():
             tracker = one.parents
             resource = self.plans[name].resource
@@ -85,6 +122,13 @@ class FamilySource:
             # a replaced table has the rows of this load only
             if tracker.gone_fields and resource.disposition.value != "replace":
                 yield ChildrenOf(resource.table, fields, tuple(tracker.gone_fields))
+            for deletes, keys in one.deleted.by_table():
+                yield ChildrenOf(
+                    deletes.table,
+                    deletes.key,
+                    keys,
+                    marked_at=self.moment if deletes.on_delete == "mark" else None,
+                )
             if tracker.replaced_fields:
                 yield ChildrenOf(
                     resource.table,
@@ -165,7 +209,7 @@ def build_family_source(
     source = dlt.source(resources, section=connector.name, **named)()
     # with the key of their root row in nested rows, a table can become a merge table later
     source.root_key = True
-    return FamilySource(source, plans, tools, loaders, notify)
+    return FamilySource(source, plans, tools, loaders, notify, family.moment)
 
 
 @dataclass(frozen=True)
@@ -184,6 +228,11 @@ class _Family:
     look_up: "Lookup"
     is_live: bool
     """False for a window of a backfill."""
+
+    @cached_property
+    def moment(self) -> datetime:
+        """When the run started."""
+        return self.connector.started or datetime.now(UTC).replace(microsecond=0)
 
     def tools(
         self, plan: ResourcePlan, loader: ColumnLoader | None, known_rows: RepeatedRows | None
@@ -216,6 +265,7 @@ class _Family:
                 self.part,
                 has_own_key=_takes_own_key(plan, self.plans),
             ),
+            DeletedKeys(resource),
         )
 
     def _steps_of(self, resource: Resource) -> "RecordSteps | None":
@@ -224,8 +274,7 @@ class _Family:
             return None
         from restsource_dagster.engine.source.record_steps import DeletionMark, RecordSteps
 
-        moment = self.connector.started or datetime.now(UTC).replace(microsecond=0)
-        mark = None if condition is None else DeletionMark(condition, moment)
+        mark = None if condition is None else DeletionMark(condition, self.moment)
         names = self._names_of(resource)
         return RecordSteps(resource.name, steps, self.endpoints.redactor, names, mark)
 
@@ -270,11 +319,23 @@ class _Family:
                 one.watch,
                 one.repeats,
                 self.part,
+                on_loaded=_on_loaded(one),
                 has_batches_below=name in above_batches,
                 jobs=self.endpoints.jobs(plan),
             )
             # dependents read records, and a page that is written as columns yields none
             yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=name in parents)
+
+
+def _on_loaded(tools: ResourceTools) -> Callable[[Sequence[Any], int], None]:
+    """Return what is called with the new records of a page that are loaded, and its number."""
+
+    def note(records: Sequence[Any], page: int) -> None:
+        tools.deleted.add(records, page)
+        if tools.steps:
+            tools.steps.count_deleted(records)
+
+    return note
 
 
 def _names_above_batches(plans: Mapping[str, ResourcePlan]) -> frozenset[str]:

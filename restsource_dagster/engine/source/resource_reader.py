@@ -78,6 +78,8 @@ class ResourceReader:
     watch: PagingWatch
     repeats: RepeatedRows
     part: LoadPart
+    on_loaded: Callable[[Records, int], None]
+    """Called with the new records of a page, if they are loaded, and the number of the page."""
     has_batches_below: bool = False
     """True if a resource below asks for the values of several parents in one call."""
     jobs: "ExportJobs | None" = None
@@ -202,8 +204,7 @@ class ResourceReader:
         # only what is loaded: the filter leaves out rows that need no value
         if records and self.plan.loaded:
             self.column_rules.check(records, sound, number)
-            if self.steps:
-                self.steps.count_deleted(records)
+            self.on_loaded(records, number)
         return records
 
     def _after_steps(self, page: Records, number: int, parent_fields: Mapping[str, Any]) -> Records:
