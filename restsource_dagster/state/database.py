@@ -12,7 +12,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -166,6 +166,12 @@ class DatabaseStore:
                 text("DELETE FROM restsource_texts WHERE kind = :kind AND name = :name"),
                 {"kind": kind, "name": name},
             )
+
+    def names(self, kind: StateKind) -> Sequence[str]:
+        """Return the names of all texts of a kind."""
+        query = "SELECT name FROM restsource_texts WHERE kind = :kind"
+        with self._database.transaction() as connection:
+            return list(connection.execute(text(query), {"kind": kind}).scalars())
 
     def lease(self, kind: LeaseKind, name: str) -> "DatabaseLease":
         """Return the lease of a name, which is not acquired yet."""

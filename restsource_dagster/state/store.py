@@ -8,7 +8,7 @@ a file for each text, the system's locks, and a SQLite file for each budget.
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,6 +99,9 @@ class StateStore(Protocol):
 
     def delete(self, kind: StateKind, name: str) -> None:
         """Remove a text if there is one."""
+
+    def names(self, kind: StateKind) -> Sequence[str]:
+        """Return the names of all texts of a kind."""
 
     def lease(self, kind: LeaseKind, name: str) -> Lease:
         """Return the lease of a name, which is not acquired yet."""
@@ -217,6 +220,10 @@ class FolderStore:
         """Remove a file if there is one."""
         self.path(kind, name).unlink(missing_ok=True)
 
+    def names(self, kind: StateKind) -> Sequence[str]:
+        """Return the names of the files of a kind. Raises `OSError`."""
+        return [name for name, _ in self._files(kind)]
+
     def lease(self, kind: LeaseKind, name: str) -> "FileLease":
         """Return the lock of a name, which the system frees when its process ends."""
         return FileLease(self.folder / _LOCK_FOLDERS[kind], name)
@@ -236,13 +243,16 @@ class FolderStore:
 
     def texts(self) -> Iterator[tuple[StateKind, str, bytes]]:
         """Yield all texts with their kinds and names, as they are in their files."""
-        for kind, suffix in _SUFFIXES.items():
-            place = self.folder / kind
-            for path in sorted(place.rglob(f"*{suffix}")):
-                # unfinished files and locks beside them
-                if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
-                    name = path.relative_to(place).as_posix().removesuffix(suffix)
-                    yield kind, name, path.read_bytes()[:_MAX_BYTES]
+        for kind in _SUFFIXES:
+            for name, path in self._files(kind):
+                yield kind, name, path.read_bytes()[:_MAX_BYTES]
+
+    def _files(self, kind: StateKind) -> Iterator[tuple[str, Path]]:
+        place, suffix = self.folder / kind, _SUFFIXES[kind]
+        for path in sorted(place.rglob(f"*{suffix}")):
+            # unfinished files and locks beside them
+            if path.is_file() and not path.name.startswith(".") and path.suffix != ".lock":
+                yield path.relative_to(place).as_posix().removesuffix(suffix), path
 
 
 class FileLease:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -67,11 +68,11 @@ def auth_of(desk: TokenPlace, refresh: str | None, **more: Any) -> dict[str, Any
     }
 
 
-def run(desk: OAuthServer, settings: Settings) -> Outcome:
+def run(desk: OAuthServer, settings: Settings, refresh: str = FIRST) -> Outcome:
     """A run of a connector with this login."""
     client = {"auth": auth_of(desk, "${REFRESH}")}
     connector = connector_of(desk.url, items(data_selector="data"), client=client)
-    environment = {"SECRET": CLIENT_SECRET, "REFRESH": FIRST}
+    environment = {"SECRET": CLIENT_SECRET, "REFRESH": refresh}
     return load(connector, settings, environment=environment)["items"]
 
 
@@ -158,6 +159,45 @@ def test_a_changed_token_of_the_file_is_taken_in_place_of_the_stored_one(
     grant_of(desk, tmp_path, "c4n4ry-refresh-new")(None)
     assert desk.refreshes == [FIRST, "c4n4ry-refresh-new"]
     assert not any(MARK in path.name for path in (tmp_path / "tokens").iterdir())
+
+
+def used_files(folder: Path) -> int:
+    return len(list((folder / "tokens").glob("*.json")))
+
+
+def test_replaced_tokens_are_removed_once_nobody_has_used_them_for_a_month(
+    desk: OAuthServer, settings: Settings
+) -> None:
+    assert run(desk, settings).rows_loaded == 2
+    replaced = token_file(settings)
+    desk.save_token({"access_token": "unused", "refresh_token": "c4n4ry-refresh-new"}, None)
+    assert run(desk, settings, "c4n4ry-refresh-new").rows_loaded == 2
+    # a process that has started with the old `.env` may go on with them
+    assert run(desk, settings, "c4n4ry-refresh-new").rows_loaded == 2
+    assert used_files(settings.state_dir) == 2
+    month_ago = time.time() - 31 * 86_400
+    os.utime(replaced, (month_ago, month_ago))
+    assert run(desk, settings, "c4n4ry-refresh-new").rows_loaded == 2
+    assert not replaced.exists()
+    assert used_files(settings.state_dir) == 1
+
+
+def test_tokens_stay_that_nothing_replaces_or_that_are_not_of_the_connector_alone(
+    desk: OAuthServer, tmp_path: Path
+) -> None:
+    ours = grant_of(desk, tmp_path)
+    store, later = TokenStore(FolderStore(tmp_path)), datetime.now(UTC) + timedelta(days=31)
+    client = {"auth": auth_of(desk, "c4n4ry-refresh-new", client_secret=CLIENT_SECRET)}
+    connector = connector_of(desk.url, items(data_selector="data"), client=client)
+    ours(None)
+    store.remove_replaced(connector, later)
+    assert used_files(tmp_path) == 1  # the new ones are not there yet
+    replace(ours, connector="billing")(ours(None).value)
+    desk.save_token({"access_token": "unused", "refresh_token": "c4n4ry-refresh-new"}, None)
+    grant_of(desk, tmp_path, "c4n4ry-refresh-new")(None)
+    (tmp_path / "tokens" / "damaged.json").write_text("{")
+    store.remove_replaced(connector, later)
+    assert used_files(tmp_path) == 3
 
 
 def test_a_refused_token_says_how_to_log_in_again(desk: OAuthServer, tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ class TestEveryStore:
             stored = other.read(kind, "shop/orders")
             assert stored is not None
             assert stored.content.decode() == text
+        assert list(other.names(kind)) == ["shop/orders"]
         other.delete(kind, "shop/orders")
+        assert not one.names(kind)
         assert one.read(kind, "shop/orders") is None
         one.delete(kind, "shop/orders")
 

@@ -9,20 +9,24 @@ written whole, and used under a lock.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
+from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import TokenError
 from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
 from restsource_dagster.state.state_errors import StateError
 from restsource_dagster.state.store import Lease, StateStore
 
-__all__ = ["LoginTokens", "RefreshingGrant", "StoredTokens", "TokenStore"]
+__all__ = ["LoginTokens", "RefreshingGrant", "StoredTokens", "TokenStore", "refresh_logins"]
 
 _LOCK_SECONDS = 900.0
 """How long another process may take to renew a token: longer than all its retries together."""
+_UNUSED_FOR = timedelta(days=30)
+"""When replaced tokens are removed: an older `.env` may have started a process that still renews them."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,12 @@ class StoredTokens:
     """When the access token is to be renewed, in seconds since 1970."""
     is_unanswered: bool = False
     """True from before the refresh token is sent until the answer is stored."""
+    connectors: Sequence[str] = ()
+    """Those that have renewed the tokens, sorted."""
+
+    def used_by(self, connector: str) -> Sequence[str]:
+        """Return the connectors that have renewed the tokens, with one that is about to."""
+        return sorted({*self.connectors, connector})
 
 
 class LoginTokens:
@@ -80,6 +90,20 @@ class LoginTokens:
                 "token of the connector file"
             ) from None
 
+    def remove_if_unused(self, connector: str, now: datetime) -> None:
+        """Remove the tokens if nobody has renewed them for a month, and no other connector ever has.
+
+        Raises `TokenError` if the state can't be used.
+        """
+        with self._errors("can't be removed"):
+            stored = self._state.read("tokens", self._name)
+            if stored is None or now - stored.written_at < _UNUSED_FOR:
+                return
+        with self.locked(0):
+            # another process may have renewed them before this one had the lock
+            if list(self.read().connectors) == [connector]:
+                self._state.delete("tokens", self._name)
+
     def write(self, tokens: StoredTokens) -> None:
         """Store tokens whole, so that they survive the death of the process and of the machine.
 
@@ -116,12 +140,42 @@ class TokenStore:
         They are named after the refresh token that the login starts with, so a changed one starts anew, and
         two connectors with the same one share them. Without one they belong to the connector.
         """
-        start = login.refresh_token
-        # the hash: a name is no place for a secret
-        scopes = login.authorization.scopes if login.authorization else None
-        origin = _hash_of(start) if start else f"login of {connector} for {scopes}"
-        name = _hash_of(json.dumps([login.access_token_url, login.client_id, origin]))
-        return LoginTokens(self.state, name[:40])
+        return LoginTokens(self.state, _name_of(login, connector))
+
+    def remove_replaced(self, connector: Connector, now: datetime | None = None) -> None:
+        """Remove tokens of logins that a connector no longer has: those that others have replaced.
+
+        They stay until the tokens that replace them are stored, for as long as they are used (`_UNUSED_FOR`), and
+        if another connector has used them. Raises `OSError` or `StateError` if the state can't be used.
+        """
+        ours = {_name_of(login, connector.name) for login in refresh_logins(connector)}
+        if not ours:
+            return
+        stored = self.state.names("tokens")
+        if not ours <= set(stored):
+            return
+        for name in set(stored) - ours:
+            try:
+                tokens = LoginTokens(self.state, name)
+                tokens.remove_if_unused(connector.name, now or datetime.now(UTC))
+            except TokenError:
+                # renewed at this moment, or encrypted with another key: those of somebody else
+                continue
+
+
+def refresh_logins(connector: Connector) -> tuple[OAuth2RefreshTokenAuth, ...]:
+    """Return the logins of a connector that have refresh tokens, each once."""
+    auths = (connector.client.auth, *(one.endpoint.auth for one in connector.resources))
+    logins = [auth for auth in auths if isinstance(auth, OAuth2RefreshTokenAuth)]
+    return tuple(login for at, login in enumerate(logins) if login not in logins[:at])
+
+
+def _name_of(login: OAuth2RefreshTokenAuth, connector: str) -> str:
+    start = login.refresh_token
+    # the hash: a name is no place for a secret
+    scopes = login.authorization.scopes if login.authorization else None
+    origin = _hash_of(start) if start else f"login of {connector} for {scopes}"
+    return _hash_of(json.dumps([login.access_token_url, login.client_id, origin]))[:40]
 
 
 def _hash_of(text: str) -> str:
@@ -161,7 +215,7 @@ class RefreshingGrant:
         """
         with self.tokens.locked():
             issued = self.endpoint.request(grant)
-            tokens = self._stored_of(issued, "")
+            tokens = self._stored_of(issued, "", StoredTokens())
             if not tokens.refresh_token:
                 raise TokenError(
                     "the API gave an access token and no refresh token. Ask for one: many APIs want a scope such "
@@ -180,7 +234,8 @@ class RefreshingGrant:
                 "token is sent again, which an API with a grace period accepts"
             )
         # first of all: a token that can't be stored must not be requested
-        self.tokens.write(StoredTokens(refresh_token, is_unanswered=True))
+        used_by = stored.used_by(self.connector)
+        self.tokens.write(StoredTokens(refresh_token, is_unanswered=True, connectors=used_by))
         try:
             issued = self.endpoint.request(
                 {"grant_type": "refresh_token", "refresh_token": refresh_token},
@@ -190,7 +245,7 @@ class RefreshingGrant:
             if error.is_refusal:  # then the API has issued no successor
                 self.tokens.write(replace(stored, refresh_token=refresh_token, access_token=None))
             raise
-        self.tokens.write(self._stored_of(issued, refresh_token))
+        self.tokens.write(self._stored_of(issued, refresh_token, stored))
         return issued
 
     def _remedy(self, stored: StoredTokens) -> str:
@@ -201,10 +256,17 @@ class RefreshingGrant:
         )
         return f"{lost}Run `restsource login {self.connector}`, or put a new refresh token where the file refers to."
 
-    def _stored_of(self, issued: IssuedToken, refresh_token: str) -> StoredTokens:
+    def _stored_of(
+        self, issued: IssuedToken, refresh_token: str, before: StoredTokens
+    ) -> StoredTokens:
         """Return what is stored of an answer: its refresh token, or the old one if it has none."""
         rotated = self.endpoint.find(self.login.refresh_token_path, issued.content)
         if isinstance(rotated, str) and rotated:
             self.endpoint.redactor.add_secrets(rotated)
             refresh_token = rotated
-        return StoredTokens(refresh_token, issued.value, self.clock() + issued.seconds)
+        return StoredTokens(
+            refresh_token,
+            issued.value,
+            self.clock() + issued.seconds,
+            connectors=before.used_by(self.connector),
+        )

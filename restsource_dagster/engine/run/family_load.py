@@ -130,6 +130,7 @@ def open_connector_run(
             EndpointFactory(resolved, redactor, progress, sleep, workspace.folder, state, tokens)
         ) as endpoints,
     ):
+        tokens.remove_replaced(resolved)
         pipelines = PipelineManager(
             pipeline,
             warehouse_from_settings(settings),

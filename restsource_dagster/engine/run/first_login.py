@@ -24,7 +24,11 @@ from restsource_dagster.connector.models.oauth_logins import Authorization, OAut
 from restsource_dagster.engine.destination.dlt_config import configure_dlt, dlt_setting
 from restsource_dagster.engine.errors import IngestError, TokenError
 from restsource_dagster.engine.http.redaction import Redactor, find_secrets
-from restsource_dagster.engine.http.token_store import RefreshingGrant, TokenStore
+from restsource_dagster.engine.http.token_store import (
+    RefreshingGrant,
+    TokenStore,
+    refresh_logins,
+)
 from restsource_dagster.engine.run_progress import Observer, Progress, ResourceCounts
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.settings import Settings
@@ -38,11 +42,7 @@ ShowPage = Callable[[str], None]
 
 def logins_of(connector: Connector) -> tuple[OAuth2RefreshTokenAuth, ...]:
     """Return the logins of a connector in which a person allows access, each once."""
-    found: list[OAuth2RefreshTokenAuth] = []
-    for auth in (connector.client.auth, *(one.endpoint.auth for one in connector.resources)):
-        if isinstance(auth, OAuth2RefreshTokenAuth) and auth.authorization and auth not in found:
-            found.append(auth)
-    return tuple(found)
+    return tuple(login for login in refresh_logins(connector) if login.authorization)
 
 
 def log_in(
