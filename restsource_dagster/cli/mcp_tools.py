@@ -281,7 +281,7 @@ class Tools:
 
         wanted = find_resources(connector, resources)
         if text is None:
-            # a saved file was checked by a person, and may use all secrets
+            # a saved file may use all secrets: a person wrote it, or it passed this check when it was saved
             environment: Mapping[str, str] = read_environment()
         else:
             environment = self.access.check_connector(connector)

@@ -9,7 +9,8 @@ import pytest
 from dlt.extract import DltSource
 
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
-from restsource_dagster.engine.destination.pipeline import PipelineManager, Swap
+from restsource_dagster.engine.destination.pipeline import PipelineManager
+from restsource_dagster.engine.destination.replace_parts import Swap
 from restsource_dagster.engine.destination.warehouse import (
     DuckDBFile,
     OtherDestination,

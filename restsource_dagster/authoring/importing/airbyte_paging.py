@@ -224,7 +224,7 @@ class _PagingReader:
             piece.not_mapped(_NO_EXPRESSION)
             return {}
         negated = False
-        # `not not x` is written by generators
+        # each `not` turns the condition round
         while isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             node, negated = node.operand, not negated
         if isinstance(node, ast.Compare) and len(node.ops) == 1:

@@ -18,6 +18,7 @@ from dlt.extract import DltSource
 
 from restsource_dagster.engine.columnar.column_loader import ParquetFiles
 from restsource_dagster.engine.destination.recovery import (
+    KnownRows,
     PendingOverride,
     are_loads_complete,
     clear_pending_load,
@@ -34,6 +35,7 @@ from restsource_dagster.engine.destination.recovery import (
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf, delete_children
 from restsource_dagster.engine.destination.replace_parts import (
     ReplacePart,
+    Swap,
     check_part_client,
     drop_staged_rows,
     has_staged_parts,
@@ -82,7 +84,7 @@ from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverri
 from restsource_dagster.engine.incremental.unfinished import read_unfinished_roots
 from restsource_dagster.engine.run_progress import Progress
 
-__all__ = ["KnownRows", "LoadSummary", "PipelineManager", "Swap", "infrequent_gc"]
+__all__ = ["LoadSummary", "PipelineManager", "infrequent_gc"]
 
 _GC_THRESHOLDS = (50_000, 20, 50)
 """A page of a thousand rows makes some thousands of containers, which live as long as the page."""
@@ -120,30 +122,6 @@ class LoadSummary:
     """What the checks of the tables ask, by table."""
     removed: Mapping[str, int] = field(default_factory=dict)
     """The rows that were removed or marked before the load, by the table's name in the file."""
-
-
-@dataclass(frozen=True)
-class Swap:
-    """An exchange of the rows of replaced tables, which several loads prepare."""
-
-    root: str
-    """The root of the family whose tables are replaced."""
-    earlier: tuple[str, ...]
-    """The ids of the loads that have staged rows for it, none before the first one."""
-    is_last: Callable[[], bool]
-    """Called after the extraction: returns True if all rows have been read."""
-
-
-@dataclass(frozen=True)
-class KnownRows:
-    """The rows that a part of a load knows, for the part that follows."""
-
-    root: str
-    """The root of the family that is loaded."""
-    earlier: str | None
-    """The id of the load that was the part before; None for the first part."""
-    read: Callable[[], Mapping[str, str]]
-    """Called after the extraction: returns a text for each resource; nothing if no part follows."""
 
 
 @dataclass
@@ -385,14 +363,7 @@ class PipelineManager:
         """
         withdrawn = self._withdraw_settings(pipeline, source)
         self._enter(families, "extract")
-        with infrequent_gc():
-            extracted = pipeline.extract(
-                source, loader_file_format=self.warehouse.loader_file_format
-            )
-        check()
-        # rows that are written as columns never pass dlt's extraction, so their files join here
-        if columns and not columns.is_empty:
-            columns.move_into(Path(extracted.load_packages[0].package_path))
+        self._extract(pipeline, source, columns, check)
         self._enter(families, "normalize")
         rows = count_normalized_rows(pipeline.normalize())
         schema = pipeline.default_schema  # dlt reads it from a file on each access
@@ -421,6 +392,22 @@ class PipelineManager:
                 counts = _count_loaded_tables(schema, source, client)
                 facts = self._read_facts(pipeline, client, counts, info)
         return LoadSummary(rows, counts, info, withdrawn.changes, facts, gone)
+
+    def _extract(
+        self,
+        pipeline: dlt.Pipeline,
+        source: DltSource,
+        columns: ParquetFiles | None,
+        check: Callable[[], None],
+    ) -> None:
+        with infrequent_gc():
+            extracted = pipeline.extract(
+                source, loader_file_format=self.warehouse.loader_file_format
+            )
+        check()
+        # rows that are written as columns never pass dlt's extraction, so their files join here
+        if columns and not columns.is_empty:
+            columns.move_into(Path(extracted.load_packages[0].package_path))
 
     def _read_facts(
         self,

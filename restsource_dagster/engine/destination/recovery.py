@@ -19,7 +19,7 @@ All functions take an SQL client that is connected.
 import base64
 import json
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ __all__ = [
     "KNOWN_ROWS_TABLE",
     "PENDING_LOADS_TABLE",
     "PENDING_OVERRIDES_TABLE",
+    "KnownRows",
     "PendingOverride",
     "are_loads_complete",
     "clear_pending_load",
@@ -57,6 +58,18 @@ PENDING_OVERRIDES_TABLE = "_restsource_changes"
 
 PendingOverride = Mapping[str, Any]
 """`{"refresh": true}` or `{"set": value}`."""
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """The rows that a part of a load knows, for the part that follows."""
+
+    root: str
+    """The root of the family that is loaded."""
+    earlier: str | None
+    """The id of the load that was the part before; None for the first part."""
+    read: Callable[[], Mapping[str, str]]
+    """Called after the extraction: returns a text for each resource; nothing if no part follows."""
 
 
 def log_pending_overrides(

@@ -11,7 +11,7 @@ not all there, as after a reset or in a new staging dataset, the load starts ane
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,7 @@ __all__ = [
     "STAGED_PARTS_TABLE",
     "ReplacePart",
     "ReplacePartsClient",
+    "Swap",
     "check_part_client",
     "drop_staged_rows",
     "has_staged_parts",
@@ -43,6 +44,18 @@ __all__ = [
 
 STAGED_PARTS_TABLE = "_restsource_parts"
 """A table of each dataset: a row for each part of an unfinished load, with the rows that it stages."""
+
+
+@dataclass(frozen=True)
+class Swap:
+    """An exchange of the rows of replaced tables, which several loads prepare."""
+
+    root: str
+    """The root of the family whose tables are replaced."""
+    earlier: tuple[str, ...]
+    """The ids of the loads that have staged rows for it, none before the first one."""
+    is_last: Callable[[], bool]
+    """Called after the extraction: returns True if all rows have been read."""
 
 
 @dataclass(frozen=True)

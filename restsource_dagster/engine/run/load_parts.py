@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from restsource_dagster.connector.model import Connector, Family, Resource
 from restsource_dagster.connector.models.fields import as_json
-from restsource_dagster.engine.destination.pipeline import KnownRows, PipelineManager, Swap
+from restsource_dagster.engine.destination.pipeline import PipelineManager
+from restsource_dagster.engine.destination.recovery import KnownRows
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf
+from restsource_dagster.engine.destination.replace_parts import Swap
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_overrides import AppliedOverrides
 from restsource_dagster.engine.incremental.unfinished import (
