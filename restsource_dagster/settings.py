@@ -2,13 +2,16 @@
 
 import os
 import re
+import tomllib
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Settings", "read_environment"]
+__all__ = ["Settings", "destination_type", "read_environment"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -25,7 +28,10 @@ class Settings(BaseSettings):
     )
 
     configs: Path = Field(default=Path("configs"), description="The folder of connector files.")
-    destination: str = Field(default="duckdb", description="The dlt destination to load into.")
+    destination: str = Field(
+        default="duckdb",
+        description="The dlt destination to load into, unless a file names another one (`destination`).",
+    )
     data_dir: Path = Field(default=Path("data"), description="The folder of the DuckDB database.")
     state_dir: Path = Field(
         default=Path(".restsource"),
@@ -83,6 +89,15 @@ class Settings(BaseSettings):
         "file there. `make run` sets it.",
     )
 
+    def for_destination(self, given: str | None) -> Self:
+        """Return the settings of a connector whose file names a destination, or None."""
+        return self.model_copy(update={"destination": given}) if given else self
+
+    @property
+    def destination_type(self) -> str:
+        """The type of the destination, such as `postgres`; it may have another name."""
+        return destination_type(self.destination)
+
     @property
     def state_url(self) -> str | None:
         """The database of the state, with its password; None if it is in the folder `state_folder`."""
@@ -95,6 +110,44 @@ class Settings(BaseSettings):
         """The folder of the state if no database has it."""
         value = self.state.get_secret_value()
         return Path(value) if value and self.state_url is None else self.state_dir
+
+
+_DLT_FILES = ("secrets.toml", "config.toml")
+
+
+def destination_type(name: str) -> str:
+    """Return the type of a destination by its name, such as `postgres`, as dlt's configuration says.
+
+    It is looked up where dlt looks first: in the environment (`DESTINATION__CRM__DESTINATION_TYPE`), then
+    below `[destination.crm]` of the files in `.dlt`, here and in the home folder. Without one the name is the
+    type. dlt is not imported: Dagster's definitions load without it.
+    https://dlthub.com/docs/general-usage/destination#declare-external-destination
+    """
+    found = os.environ.get(f"DESTINATION__{name.upper()}__DESTINATION_TYPE")
+    for folder in (Path(".dlt"), Path.home() / ".dlt"):
+        for file in _DLT_FILES:
+            found = found or _type_in(folder / file, name)
+    # dlt takes the full name of a class, too
+    return (found or name).rpartition(".")[2]
+
+
+def _type_in(path: Path, name: str) -> str | None:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    value: Any = _read_toml(path.absolute(), changed)
+    for key in ("destination", name, "destination_type"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=8)
+def _read_toml(path: Path, changed: int) -> dict[str, Any]:  # noqa: ARG001 - a changed file is read again
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # dlt reports it, with the place
+        return {}
 
 
 def read_environment(folder: Path | None = None) -> dict[str, str]:

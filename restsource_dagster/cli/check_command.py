@@ -39,7 +39,8 @@ from restsource_dagster.connector.loader import (
     iter_folder,
 )
 from restsource_dagster.connector.model import Disposition
-from restsource_dagster.connector.validation.diagnostics import Problem, printable
+from restsource_dagster.connector.parsing.document import Document, read_document
+from restsource_dagster.connector.validation.diagnostics import Finding, Problem, printable
 from restsource_dagster.connector.validation.input_checks import without_literal_secrets
 from restsource_dagster.settings import Settings
 
@@ -58,8 +59,8 @@ def check(
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 
-    Needs neither secrets nor a network. What the destination in RESTSOURCE_DESTINATION can't do is a
-    problem, too, and so is a destination that is misspelt or lacks its driver. For valid files it names the
+    Needs neither secrets nor a network. What the destination of the file, or the one in
+    RESTSOURCE_DESTINATION, can't do is a problem, too, and so is one that is misspelt or lacks its driver. For valid files it names the
     write disposition (append, merge or replace) of each resource whose file leaves it out, and why.
 
     With --expanded, what a file with a template stands for is printed first; with --json it is in each
@@ -76,7 +77,7 @@ def check(
     Example: restsource check configs/shop.json
     """
     with_resources = as_json or not quiet
-    destination = _Destination.of(read_settings(configs))
+    destination = _Destinations(read_settings(configs))
     files = _check_paths(paths or [], configs, destination, with_resources=with_resources)
     # read again: a correction may bring up what it hid
     if fix and (diffs := _fix(files)):
@@ -115,19 +116,45 @@ class _Destination:
         except IngestError as error:
             return cls(problem=str(error))
 
+
+class _Destinations:
+    """The destination of the settings, and those that files name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._known: dict[str, _Destination] = {}
+        self.problem = self._of(None).problem
+        """Why that of the settings can't be used."""
+
+    def _of(self, given: str | None) -> _Destination:
+        settings = self._settings.for_destination(given)
+        if settings.destination not in self._known:
+            self._known[settings.destination] = _Destination.of(settings)
+        return self._known[settings.destination]
+
     def problems_of(self, file: LoadedFile) -> Iterator[Problem]:
         """Yield what the file asks for and the destination can't do, at the resource's line."""
-        if self.made is None or file.connector is None:
+        if file.connector is None:
+            return
+        destination = self._of(file.connector.destination)
+        if destination.problem and file.connector.destination:
+            yield _locate(file.path, Finding("/destination", destination.problem))
+        if destination.made is None:
             return
         from restsource_dagster.engine.destination.sql_destinations import (
             find_destination_problems,
         )
 
-        for found in find_destination_problems(self.made, file.connector):
+        for found in find_destination_problems(destination.made, file.connector):
             resource, message = found.resource, f"{found.resource.name}: {found.message}"
             yield Problem(
                 file.path, resource.line, 1, resource.pointer, message, severity=found.severity
             )
+
+
+def _locate(path: Path, finding: Finding) -> Problem:
+    document = read_document(path)
+    return document.located(finding) if isinstance(document, Document) else finding.at(path, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -155,7 +182,7 @@ class _CheckedFile:
 
 
 def _check_paths(
-    paths: Sequence[Path], configs: Path | None, destination: _Destination, *, with_resources: bool
+    paths: Sequence[Path], configs: Path | None, destination: _Destinations, *, with_resources: bool
 ) -> tuple[_CheckedFile, ...]:
     # a folder may have hundreds of files with one template
     find = cache(find_valid_template)
@@ -168,7 +195,7 @@ def _check_paths(
 
 
 def _checked(
-    file: LoadedFile, destination: _Destination, find: FindTemplate, *, with_resources: bool
+    file: LoadedFile, destination: _Destinations, find: FindTemplate, *, with_resources: bool
 ) -> _CheckedFile:
     name = file.connector.name if file.connector else None
     template, changed = _template_of(file, find)
@@ -220,7 +247,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _result_lines(
-    files: Sequence[_CheckedFile], destination: _Destination, style: Style
+    files: Sequence[_CheckedFile], destination: _Destinations, style: Style
 ) -> Iterator[str]:
     if destination.problem:
         yield f"{style('error', fg='red', bold=True)}: {printable(destination.problem)}"
@@ -295,7 +322,7 @@ def _number_of(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _files_as_json(files: Sequence[_CheckedFile], destination: _Destination) -> Mapping[str, Any]:
+def _files_as_json(files: Sequence[_CheckedFile], destination: _Destinations) -> Mapping[str, Any]:
     return {
         "files": [_file_as_json(file) for file in files],
         "summary": _count_problems(files),

@@ -294,6 +294,8 @@ class Connector:
     """What it refers to, as it stands in the braces: `NAME`, `NAME:-default`, `file:/path`, `dlt:key`."""
     template: str | None = None
     """The name and version of the template that the file uses."""
+    destination: str | None = None
+    """dlt's name of the destination to load into; None for the one of the settings."""
     started: datetime | None = None
     """When the run started, in whole seconds; None before a run. `{now}` is this moment."""
 

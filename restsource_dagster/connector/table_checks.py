@@ -28,7 +28,7 @@ _DEFAULTS: Mapping[str, CheckSettings] = {
     "rows": RowsCheck(),
 }
 _QUERIED_BY_DEFAULT = ("duckdb", "postgres")
-"""Destinations where a query costs no money."""
+"""Types of destinations where a query costs no money."""
 
 
 def checks_of(
@@ -36,7 +36,7 @@ def checks_of(
 ) -> dict[str, CheckSettings]:
     """Return the checks of a resource's table by name, in the order of `CHECK_NAMES`.
 
-    `destination` is dlt's name of it. Without `by_default`, only what the file gives.
+    `destination` is dlt's type of it, such as `postgres`. Without `by_default`, only what the file gives.
     """
     found = {}
     for name in CHECK_NAMES:

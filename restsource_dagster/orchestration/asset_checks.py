@@ -57,7 +57,8 @@ def build_check_specs(
 ) -> list[dg.AssetCheckSpec]:
     """Return the specs of a resource's checks."""
     key = asset_key(connector.name, resource.name)
-    checks = checks_of(resource, settings.destination, by_default=settings.default_checks)
+    loads_into = settings.for_destination(connector.destination).destination_type
+    checks = checks_of(resource, loads_into, by_default=settings.default_checks)
     return [
         dg.AssetCheckSpec(name, asset=key, description=_DESCRIPTIONS[name], blocking=check.blocking)
         for name, check in checks.items()
@@ -149,7 +150,8 @@ def check_results(
     resource = connector.resource(outcome.resource)
     key = asset_key(connector.name, resource.name)
     load = _Load(context.instance, key, resource, outcome)
-    checks = checks_of(resource, settings.destination, by_default=settings.default_checks)
+    loads_into = settings.for_destination(connector.destination).destination_type
+    checks = checks_of(resource, loads_into, by_default=settings.default_checks)
     wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
     for name, check in checks.items():
         # a person may have chosen some of the checks

@@ -193,7 +193,7 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
     file = CodeReferenceSource(connector.path, "connector file")
     common = dg.AssetSpec(
         connector.name,
-        kinds={"dlt", runs.settings.destination},
+        kinds={"dlt", runs.settings.for_destination(connector.destination).destination_type},
         owners=list(connector.owners),
         tags=dict(connector.tags),
         metadata=_builder_link(connector, runs.settings.builder),

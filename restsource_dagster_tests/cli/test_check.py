@@ -232,6 +232,28 @@ def test_what_the_destination_can_not_do_is_a_problem_of_the_resource(
     assert invoke("check", "-q").stdout == "1 file, 0 broken, 0 problems\n"
 
 
+def test_a_file_with_a_destination_of_its_own_is_checked_for_that_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTINATION__LAKE__DESTINATION_TYPE", "filesystem")
+    monkeypatch.setenv("DESTINATION__SNOW__DESTINATION_TYPE", "snowflake")
+    for name in ("lake", "snow", "postgers", "no-name"):
+        file = project / "configs" / f"in_{name.replace('-', '_')}.json"
+        file.write_text(json.dumps({**GOOD, "name": file.stem, "destination": name}, indent=1))
+    lines = invoke("check").stdout.splitlines()
+    shown = {
+        "in_lake": "error: /resources/0: orders: its rows are",
+        "in_snow": "error: /destination: the destination 'snow' needs a package that is not installed "
+        "(snowflake): pip install 'dlt[snowflake]'",
+        "in_postgers": "error: /destination: dlt has no destination 'postgers'; did you mean 'postgres'?",
+        "in_no_name": "error: /destination: ",
+    }
+    for name, text in shown.items():
+        [line] = [one for one in lines if one.startswith(f"configs/{name}.json:")]
+        assert text in line
+        assert (":1:" not in line) or name == "in_lake"
+
+
 def test_a_window_of_appended_rows_that_a_destination_can_not_replace_is_a_warning(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,28 @@ def test_a_resource_has_the_checks_that_cost_next_to_nothing_and_those_of_its_fi
     ]
 
 
+def test_checks_and_kinds_are_those_of_the_destinations_type_whatever_its_name(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A query of Postgres costs no money, one of Snowflake does."""
+    for name in ("postgres", "snowflake"):
+        monkeypatch.setenv(f"DESTINATION__MY_{name.upper()}__DESTINATION_TYPE", name)
+        write_connector(
+            settings,
+            f"in_{name}",
+            "http://127.0.0.1:1",
+            destination=f"my_{name}",
+            resources=[resource("orders", primary_key="id")],
+        )
+    assets = definitions_of(settings).resolve_asset_graph()
+    checked = {
+        key.asset_key.path[0] for key in assets.asset_check_keys if key.name == "primary_key"
+    }
+    assert checked == {"in_postgres"}
+    for name in ("postgres", "snowflake"):
+        assert assets.get(asset_key(f"in_{name}", "orders")).kinds == {"dlt", name}
+
+
 @pytest.mark.on_destinations
 def test_failing_checks_name_keys_numbers_and_columns(
     api: ApiServer, settings: Settings, instance: dg.DagsterInstance

@@ -483,6 +483,7 @@ ResourceOrName = Annotated[
 
 CONNECTOR_NAME_PATTERN = "[a-z][a-z0-9_]{0,63}"
 """The pattern of a connector's name."""
+DESTINATION_PATTERN = "[a-zA-Z][a-zA-Z0-9_]{0,63}"
 
 
 class ConnectorFile(FileModel):
@@ -521,6 +522,21 @@ class ConnectorFile(FileModel):
         default=None,
         description="The time from which the schedule counts. If left out, the time at which the "
         "file is first seen. UTC unless it names a time zone.",
+    )
+    destination: (
+        Annotated[
+            str,
+            matching_pattern(
+                DESTINATION_PATTERN, "a letter, then letters, digits and underscores, up to 64"
+            ),
+            WithJsonSchema({"type": "string", "pattern": f"^{DESTINATION_PATTERN}$"}),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="The dlt destination to load into: its type, such as `postgres`, or a name that dlt's "
+        "configuration gives one. If left out, the one of the setting `RESTSOURCE_DESTINATION`. "
+        "[More](operations.md#another-destination)",
     )
     schedule: Schedule = Field(description="When the connector runs automatically.")
     http: HttpSettings = Field(

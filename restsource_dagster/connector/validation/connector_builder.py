@@ -169,6 +169,7 @@ def _build_connector(
         http=file.http,
         client=file.client,
         resources=resources,
+        destination=file.destination,
         references=find_references([value.get(field) for field in _PARTS_WITH_REFERENCES]),
     )
 

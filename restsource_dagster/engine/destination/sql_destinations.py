@@ -34,6 +34,7 @@ from restsource_dagster.engine.dlt_compat import (
 )
 
 __all__ = [
+    "ONE_TRANSACTION",
     "DestinationProblem",
     "DuckDBDestination",
     "LeasedDestination",
@@ -46,7 +47,8 @@ __all__ = [
     "takes_columns",
 ]
 
-_ONE_TRANSACTION: dict[str, Any] = {
+# dlt reads from a class' own `__init__` which of its settings are given, so our classes have none
+ONE_TRANSACTION: dict[str, Any] = {
     # a replaced table and those nested in it change in one transaction ...
     "replace_strategy": "insert-from-staging",
     # ... which dlt begins only for a destination that declares transactions
@@ -67,7 +69,7 @@ def exact_destination(destination: AnyDestination) -> AnyDestination:
     if not _has_transactions(destination):
         plain = _extended_class(made, LeasedDestination, LeasedClient)(**settings)
         return cast("AnyDestination", plain)
-    settings |= _ONE_TRANSACTION
+    settings |= ONE_TRANSACTION
     # a destination of a name of its own has dlt's class of its type
     if issubclass(made, duckdb_destination) and made.__name__ == duckdb_destination.__name__:
         return cast("AnyDestination", DuckDBDestination(**settings))
@@ -241,9 +243,6 @@ class DuckDBDestination(_ResolvedOnce, duckdb_destination):
     destination_type = "dlt.destinations.duckdb"
     has_long_texts = True
     client_class = cast("Any", _DuckDBClient)
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**_ONE_TRANSACTION, **settings})
 
 
 class PostgresDestination(_ResolvedOnce, postgres_destination):

@@ -234,7 +234,7 @@ class TableFacts:
 
 def table_questions(connector: Connector, settings: Settings) -> Mapping[str, TableQuestions]:
     """Return what the checks of a connector ask, by the table's name in the file."""
-    found, destination = {}, settings.destination
+    found, destination = {}, settings.for_destination(connector.destination).destination_type
     for resource in connector.resources:
         checks = checks_of(resource, destination, by_default=settings.default_checks)
         key = checks.get("primary_key")

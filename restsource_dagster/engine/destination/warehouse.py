@@ -25,6 +25,7 @@ from filelock import FileLock
 
 from restsource_dagster.connector.validation.diagnostics import nearest_name
 from restsource_dagster.engine.destination.sql_destinations import (
+    ONE_TRANSACTION,
     DuckDBDestination,
     PostgresDestination,
     exact_destination,
@@ -32,7 +33,7 @@ from restsource_dagster.engine.destination.sql_destinations import (
 )
 from restsource_dagster.engine.dlt_compat import UnknownDestinationModule
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
-from restsource_dagster.settings import Settings
+from restsource_dagster.settings import Settings, destination_type
 from restsource_dagster.state.store import make_private_folder
 
 __all__ = [
@@ -88,7 +89,7 @@ class DuckDBFile:
 
     def destination(self) -> AnyDestination:
         """Return dlt's DuckDB destination on this file."""
-        made = DuckDBDestination(credentials={"database": str(self.path)})
+        made = DuckDBDestination(credentials={"database": str(self.path)}, **ONE_TRANSACTION)
         return cast("AnyDestination", made)
 
     def make(self) -> bool:
@@ -168,7 +169,9 @@ class OtherDestination:
             raise IngestError(
                 f"dlt has no destination {self.name!r}"
                 + (f"; did you mean {near!r}?" if near else "")
-                + f" (RESTSOURCE_DESTINATION). It has {', '.join(known)}"
+                + " (RESTSOURCE_DESTINATION, or `destination` in a file). It has "
+                f"{', '.join(known)}. For another name set its type: "
+                f"DESTINATION__{self.name.upper()}__DESTINATION_TYPE=postgres"
             ) from None
         except ImportError as error:
             raise IngestError(
@@ -190,7 +193,8 @@ _OWN_EXTRAS = ("postgres",)
 
 
 def _package_of(destination: str) -> str:
-    return f"{'restsource-dagster' if destination in _OWN_EXTRAS else 'dlt'}[{destination}]"
+    kind = destination_type(destination)
+    return f"{'restsource-dagster' if kind in _OWN_EXTRAS else 'dlt'}[{kind}]"
 
 
 def warehouse_from_settings(settings: Settings) -> Warehouse:

@@ -359,7 +359,8 @@ class _PreviewReader:
     def _destination(self) -> AnyDestination:
         """Return the destination of the project, or DuckDB if its load files can't be read here."""
         try:
-            made = warehouse_from_settings(self.settings).destination()
+            settings = self.settings.for_destination(self.connector.destination)
+            made = warehouse_from_settings(settings).destination()
             if "jsonl" in made.capabilities().supported_loader_file_formats:
                 return made
         except Exception as error:  # noqa: BLE001 - its driver may be missing, and a preview needs none

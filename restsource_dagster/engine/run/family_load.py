@@ -114,6 +114,7 @@ def open_connector_run(
     file has no value, and `ConnectorBusyError`.
     """
     configure_dlt()
+    settings = settings.for_destination(connector.destination)
     values = read_references(connector.references, environment, dlt_setting)
     resolved = connector.resolved(values, started)
     redactor = Redactor(find_secrets(connector, resolved, values))

@@ -46,6 +46,7 @@ def reset_resources(
     """
     check_resources_exist(connector, resources or ())
     _check_shared_tables(connector, resources or ())
+    settings = settings.for_destination(connector.destination)
     redactor = Redactor(find_destination_secrets(settings.destination, environment or {}))
     progress = Progress(observer or SilentObserver(), redactor)
     configure_dlt()

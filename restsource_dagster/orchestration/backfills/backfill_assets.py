@@ -114,7 +114,7 @@ def _backfill_asset_spec(plan: BackfillPlan, runs: RunSettings) -> dg.AssetSpec:
         code_version=resource.definition_key,
         group_name=connector.name,
         description=_backfill_asset_description(plan),
-        kinds={"dlt", runs.settings.destination},
+        kinds={"dlt", runs.settings.for_destination(connector.destination).destination_type},
         owners=list(connector.owners),
         tags=dict(connector.tags),
         metadata={
