@@ -52,7 +52,7 @@ _PARAMS = frozenset(
 class Pipedrive:
     """The server's truth, by the id of the record."""
 
-    def __init__(self, api: Api, seed: int, resources: Sequence[str] = ()) -> None:
+    def __init__(self, api: Api, seed: int, resources: Sequence[Any] = ()) -> None:
         """`resources` are those of the file; others for each seed if left out, as all of them take long."""
         self.random, self._api = Random(seed), api
         self._resources = resources or _PARTS[seed % len(_PARTS)]
@@ -213,22 +213,26 @@ class Pipedrive:
                 del rows[self.random.choice(list(rows))]
 
     def _touch(self, deal: int) -> None:
-        self.deals[deal]["update_time"] = self._now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.deals[deal]["update_time"] = self._stamp
         self.deals[deal]["is_deleted"] = self.deals[deal]["status"] == "deleted"
 
     def _change_list(self) -> None:
         name = self.random.choice(LISTS)
         records = self.lists[name]
-        if records and self.random.random() < 0.4:
+        kind = self.random.random()
+        if records and kind < 0.3:
             del records[self.random.choice(list(records))]
+        elif records and kind < 0.6:
+            self._write(name, self.random.choice(list(records)))
         else:
             self._create(name)
 
     def _create(self, name: str) -> None:
         key: Any = self._new_id()
-        if name.endswith("leads"):
-            key = f"lead-{key}"
-        record = {"id": key, "name": self._text()}
+        self._write(name, f"lead-{key}" if name.endswith("leads") else key)
+
+    def _write(self, name: str, key: Any) -> None:
+        record = {"id": key, "name": self._text(), "update_time": self._stamp}
         own: Record = {REGION: self._text()}
         own = {"custom_fields": own} if name in ("persons", "organizations") else own
         extra = own if name in ("persons", "organizations", "leads") else {}
@@ -236,6 +240,10 @@ class Pipedrive:
 
     def _custom(self) -> Record:
         return {REGION: self._text(), OTHER_REGION: self._text()}
+
+    @property
+    def _stamp(self) -> str:
+        return self._now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _new_id(self) -> int:
         self._next_id += 1

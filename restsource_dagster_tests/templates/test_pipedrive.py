@@ -6,6 +6,7 @@ from typing import Any
 
 from restsource_dagster.connector.loader import load_file
 from restsource_dagster.connector.model import Connector
+from restsource_dagster.connector.templates import find_shipped_template
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
@@ -98,3 +99,25 @@ def test_tokens_of_oauth_take_the_place_of_the_api_token(
             # Pipedrive's last for an hour
             desk.access_tokens.clear()
     assert not any("x-api-token" in seen.headers for seen in api.seen)
+
+
+def test_lists_may_be_read_by_what_changed(api: ApiServer, settings: Settings) -> None:
+    (limit,) = [one for one in find_shipped_template("pipedrive").head.limits if "override" in one]
+    changes_only = json.loads(limit[limit.index("{") : limit.rindex("}") + 1])
+    lists = ("persons", "organizations", "activities")
+    resources = [{**changes_only, "name": name} for name in lists]
+    world = Pipedrive(api, 0, [*resources, "person_fields", "organization_fields"])
+    connector = connector_of(settings, world.file)
+    known: dict[str, dict[int, str]] = {name: {} for name in lists}
+    for changes in (60, 60, 0):
+        world.change(changes)
+        api.seen.clear()
+        outcomes = load(connector, settings)
+        assert [outcome.failure for outcome in outcomes.values() if outcome.failed] == []
+        for name in lists:
+            # what is deleted stays, as the API doesn't tell it
+            known[name] |= {key: one["name"] for key, one in world.lists[name].items()}
+        for name in filter(known.get, lists):
+            stored = query(settings, f"SELECT id, name FROM crm.{name}")
+            assert sorted(stored) == sorted(known[name].items()), name
+    assert [len(api.asked(f"/api/v2/{name}")) for name in lists] == [1, 1, 1]
