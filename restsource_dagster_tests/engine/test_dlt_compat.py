@@ -22,6 +22,10 @@ from packaging.version import Version
 
 import restsource_dagster.engine
 from restsource_dagster.engine import dlt_compat
+from restsource_dagster.engine.destination.sql_destinations import (
+    DuckDBDestination,
+    PostgresDestination,
+)
 from restsource_dagster.engine.dlt_compat import (
     UNDOCUMENTED_ATTRIBUTES,
     count_normalized_rows,
@@ -142,3 +146,20 @@ def test_count_normalized_rows_counts_every_file_of_a_table(tmp_path: Path) -> N
     pipeline.extract(resources, loader_file_format="parquet")
     counts = count_normalized_rows(pipeline.normalize())
     assert (counts["orders"], counts["parts"]) == (3, 1)
+
+
+@pytest.mark.parametrize("made", [DuckDBDestination, PostgresDestination])
+def test_the_capabilities_do_not_depend_on_the_configuration(
+    made: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # ours are read without a configuration, dlt's with the resolved one
+    place = str(tmp_path / "a.duckdb") if made is DuckDBDestination else "postgres://a:b@c/d"
+    monkeypatch.setenv("CREDENTIALS", place)
+    for naming in (None, dlt.Schema("shop").naming):
+        resolved = made().configuration(made().spec(), accept_partial=True)
+        expected = dict(made().capabilities(resolved, naming))
+        assert {
+            name: value
+            for name, value in made().capabilities(None, naming).items()
+            if value != expected[name] and name != "type_mapper"
+        } == {}

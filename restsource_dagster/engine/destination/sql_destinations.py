@@ -226,13 +226,14 @@ class _ResolvedOnce(ReplacingDestination):
     ) -> DestinationCapabilitiesContext:
         """Return what the destination can do, resolved once for each naming convention.
 
-        dlt asks dozens of times in each load, and resolves the whole configuration each time.
+        dlt asks dozens of times in each load, and resolves the whole configuration each time. What
+        DuckDB and Postgres can do does not depend on it.
         """
         if config is not None:
             return super().capabilities(config, naming)
         key = naming and (type(naming), naming.max_length)
         if key not in self._capabilities:
-            self._capabilities[key] = super().capabilities(None, naming)
+            self._capabilities[key] = super().capabilities(self.spec(), naming)
         return self._capabilities[key].copy()  # dlt changes what it is given
 
 

@@ -315,9 +315,19 @@ def _make_database(path: Path, state: FileState) -> bool:
         return False
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)  # of a process that was killed
-    duckdb.connect(str(new)).close()
+    _write_empty_database(new)
     new.chmod(_PRIVATE_FILE_MODE)
     return _move_into_place(new, path)
+
+
+def _write_empty_database(path: Path) -> None:
+    # the module's own database in memory: to start one for the file takes as long as to load a page
+    with duckdb.cursor() as memory:
+        name = path.as_posix().replace("'", "''")
+        try:
+            memory.execute(f"ATTACH '{name}' AS made")
+        finally:
+            memory.execute("DETACH DATABASE IF EXISTS made")
 
 
 def _move_into_place(new: Path, path: Path) -> bool:
