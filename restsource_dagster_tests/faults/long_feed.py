@@ -22,6 +22,8 @@ WALL = Answer({"error": "quota"}, 429, {"Retry-After": "86400"})
 LINES = 20
 """The lines of each order of the family."""
 _ITEMS = 2
+_LAST_SECONDS = 0.8
+"""How long a run goes on after its last page before it is killed: as long as a part takes to be loaded."""
 
 _CHECKS = {
     "rows": "SELECT count(*) FROM shop.orders",
@@ -168,22 +170,25 @@ def kill_until_done(
 ) -> Interrupted:
     """Kill the load so many times at random moments, then let it end.
 
-    The moments are spread over an undisturbed load, which is made first, in a folder of its own.
+    The moments are spread over the pages of an undisturbed load, which is made first, in a folder of its
+    own: seconds would depend on what else the machine does.
     """
     dice = random.Random(seed)
 
     def start(where: str) -> Run:
         return nursery.start(feed.file, folder / where, checkpoint_seconds=part_seconds)
 
-    began = time.monotonic()
-    start("undisturbed").finish()
-    seconds = time.monotonic() - began
+    pages = sum("page" in event for event in start("undisturbed").finish().told)
     undisturbed, feed.requests = feed.requests, 0
     killed = 0
     while killed < kills:
         run = start("killed")
         # a run that continues has less to do than the whole load
-        time.sleep(dice.uniform(0.0, 2 * seconds / (kills + 1)))
+        for _ in range(dice.randint(0, 2 * pages // (kills + 1))):
+            if "ended" in run.wait_for("page"):
+                break
+        # in the middle of a request, of a load, or of what is between them
+        time.sleep(dice.uniform(0.0, _LAST_SECONDS))
         run.kill()
         if run.end()["ended"] == 0:
             # it was done before: the next run is another load

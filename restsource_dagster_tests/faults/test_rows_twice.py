@@ -87,6 +87,30 @@ def test_a_page_that_begins_with_the_last_row_of_the_page_before_is_told(
     assert sorted(told) == ["children", "items"]
 
 
+@pytest.mark.parametrize("mode", ["rows", "columnar"])
+def test_pages_that_shift_by_several_rows_are_told(
+    server: FaultServer, settings: Settings, mode: str
+) -> None:
+    """Three rows are added ahead between two pages; equal rows within pages are no shift."""
+    shifted = [[1, 2, 3, 4], [2, 3, 4, 5], [6]]
+    steady = [[1, 2, 1], [2, 3, 1], [2]]
+
+    def pages_of(numbers: list[list[int]]) -> list[list[dict[str, Any]]]:
+        return [[{"n": number} for number in page] for page in numbers]
+
+    server.plan["/items"] = lambda seen: paged(seen, pages_of(shifted))
+    server.plan["/steady"] = lambda seen: paged(seen, pages_of(steady))
+    made = [resource("items", "replace"), resource("steady", "replace", "steady")]
+    for one in made:
+        del one["primary_key"]
+        one["mode"] = mode
+    notes = Notes()
+    load(connector_of(server.url, *made), settings, observer=notes)
+    told = [text for text in notes.texts if "begins with" in text]
+    assert len(told) == 1
+    assert "items: page 2 begins with the last 3 rows of page 1" in told[0]
+
+
 class Shrinking:
     """Twenty rows by offset or page; the second is deleted when the third page is asked for."""
 

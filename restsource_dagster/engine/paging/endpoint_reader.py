@@ -37,7 +37,7 @@ from restsource_dagster.engine.paging.page_iterator import (
     PageResponse,
     Records,
 )
-from restsource_dagster.engine.paging.paging_watch import PagingWatch
+from restsource_dagster.engine.paging.paging_watch import BOUNDARY_ROWS, PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.paging.records import (
     RecordReader,
@@ -297,7 +297,7 @@ class EndpointReader:
         progress.read_place = lambda: pages.next_place
         page: Page | None = None
         has_next = True
-        last_row: Any = None
+        tail: Sequence[Any] = ()
         with self._page_fetcher(call, pages, progress, may_stop_early=may_stop_early) as fetcher:
             while has_next:
                 page = self._next_page(pages, fetcher.fetch)
@@ -310,9 +310,10 @@ class EndpointReader:
                 if has_next:
                     fetcher.prefetch_after(page)
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
-                if watch and page.listed:
-                    watch.observe_boundary(last_row, page.listed[0], pages.page_number)
-                    last_row = page.listed[-1]
+                # rows of a file are not held
+                if watch and page.listed and isinstance(page.listed, list):
+                    watch.observe_boundary(tail, page.listed, pages.page_number)
+                    tail = page.listed[-BOUNDARY_ROWS:]
                 self._report_errors(page, pages.page_number)
                 self._note_token(page, progress)
                 progress.pages, progress.has_ended = pages.page_number, not has_next

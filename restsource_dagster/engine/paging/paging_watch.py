@@ -25,6 +25,7 @@ from restsource_dagster.engine.paging.safe_paginators import TolerantReferencePa
 from restsource_dagster.engine.paging.totals import CallTotals, whole_number
 
 __all__ = [
+    "BOUNDARY_ROWS",
     "PagingWatch",
     "describe_full_page",
     "describe_more_pages",
@@ -32,6 +33,9 @@ __all__ = [
     "page_counts",
     "signs_of_next_page",
 ]
+
+BOUNDARY_ROWS = 100
+"""So many rows at the end of a page are compared with the beginning of the next one."""
 
 _SINGLE_PAGE_ADVICE = 'if it has no more pages, set "paginator": "single_page"'
 
@@ -57,8 +61,8 @@ class PagingWatch:
         self._ended = threading.local()
         self._signs = ""
         self._is_recalled = False
-        self._moved = 0
-        """The first page that began with the last row of the page before it; 0 for none."""
+        self._moved: tuple[int, int] | None = None
+        """The first page that began with the last rows of the page before it, and how many; None for none."""
 
     def recall(self, state: Mapping[str, Any]) -> None:
         """Read what `store` wrote in an earlier run. Only the first call counts."""
@@ -78,14 +82,14 @@ class PagingWatch:
         self._ended.shift = None
         return shift
 
-    def observe_boundary(self, last: Any, first: Any, page: int) -> None:
-        """Take into account the last row of a page, None at the start, and the first of the next one.
+    def observe_boundary(self, tail: Sequence[Any], rows: Sequence[Any], page: int) -> None:
+        """Take into account the last `BOUNDARY_ROWS` of a page and the rows of the next one.
 
         Equal rows show that rows were added ahead while the pages were read, which moves others to
         later pages. Deleted rows show nowhere but in a total.
         """
-        if last is not None and isinstance(first, dict) and first == last:
-            self._moved = self._moved or page
+        if self._moved is None and (count := _repeated_rows(tail, rows)):
+            self._moved = page, count
 
     def observe_end(
         self, pages: PageIterator, page: Page, totals: CallTotals, total: int | None
@@ -113,10 +117,11 @@ class PagingWatch:
         that rows came twice because pages shifted.
         """
         if self._moved:
+            page, count = self._moved
             self.notify(
-                f"page {self._moved} begins with the last row of page {self._moved - 1}: rows were "
-                "added while the pages were read, and others came twice. With a primary_key they are "
-                "stored once"
+                f"page {page} begins with the last {f'{count} rows' if count > 1 else 'row'} of page "
+                f"{page - 1}: rows were added while the pages were read, and others came twice. With a "
+                "primary_key they are stored once"
             )
         if self._absent is not None and self._absent == self._found:
             if self._signs:
@@ -184,6 +189,18 @@ class PagingWatch:
         elif not pages.is_detected and signs:
             self._absent = "single_page"
             self._warning = f"{named}, and is not read on because `paginator` is `single_page`"
+
+
+def _repeated_rows(tail: Sequence[Any], rows: Sequence[Any]) -> int:
+    """Return with how many of the last rows of a page the next one begins."""
+    first = rows[0]
+    if not isinstance(first, dict):
+        return 0
+    # from the end, as few rows are added while a page is read
+    for count in range(1, min(len(tail), len(rows)) + 1):
+        if tail[-count] == first and list(tail[-count:]) == list(rows[:count]):
+            return count
+    return 0
 
 
 # Names of fields and headers as APIs use them, normalized by `normalized_field_name`.
