@@ -14,6 +14,7 @@ from restsource_dagster.engine.destination.warehouse import DATABASE_NAME
 from restsource_dagster.engine.run.workspace import connector_workspace
 from restsource_dagster.orchestration.dagster_compat import dagster_without
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.store import open_state
 from restsource_dagster_tests.cli.project import Project
 from restsource_dagster_tests.cli.runner import invoke, on_terminal, start, start_new_python
 from restsource_dagster_tests.servers.api import Answer, Seen
@@ -65,7 +66,7 @@ def test_json_is_one_document_and_nothing_else_even_if_the_run_had_to_wait_for_a
     shop: Project,
 ) -> None:
     settings = Settings(state_dir=shop.folder / ".restsource")
-    with connector_workspace(settings, "shop", print):
+    with connector_workspace(settings, open_state(settings), "shop", print):
         run = start_new_python("run", "shop", "--json", folder=shop.folder)
         assert run.stderr is not None
         assert "another run of shop is in progress" in run.stderr.readline()

@@ -8,6 +8,7 @@ import pytest
 
 from restsource_dagster.engine.errors import ConnectorBusyError
 from restsource_dagster.engine.run.workspace import connector_workspace
+from restsource_dagster.state.store import open_state
 from restsource_dagster_tests.faults.event_files import EVENTS, file_of
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
@@ -105,8 +106,8 @@ def test_many_runs_of_a_connector_at_once_load_each_row_once(
 def test_the_lock_of_one_connector_does_not_delay_another(tmp_path: Path) -> None:
     settings = make_settings(tmp_path).model_copy(update={"lock_wait_seconds": 0.0})
     with (
-        connector_workspace(settings, "one", print) as one,
-        connector_workspace(settings, "other", print) as other,
+        connector_workspace(settings, open_state(settings), "one", print) as one,
+        connector_workspace(settings, open_state(settings), "other", print) as other,
     ):
         assert one.folder.is_dir()
         assert other.folder.is_dir()

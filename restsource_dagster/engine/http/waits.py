@@ -114,7 +114,8 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[threading.Condition, float], object] = threading.Condition.wait,
     ) -> None:
-        self._window = ConcurrencyWindow(max_concurrency)
+        self.window = ConcurrencyWindow(max_concurrency)
+        """How many requests may be in progress at once."""
         self._in_progress = 0
         self._clock = clock
         self._wait = wait
@@ -130,7 +131,7 @@ class RateLimiter:
         """Hold a slot for the block. Waits for a free slot, for the limits and for a pause to end."""
         sent = request or SentRequest()
         with self._changed:
-            while self._in_progress >= self._window.size:
+            while self._in_progress >= self.window.size:
                 self._changed.wait()
                 raise_if_cancelled()
             self._in_progress += 1
@@ -145,11 +146,6 @@ class RateLimiter:
                     self._note_end(slot, sent)
                 self._in_progress -= 1
                 self._changed.notify_all()
-
-    @property
-    def concurrency(self) -> int:
-        """How many requests may be in progress at once now."""
-        return self._window.size
 
     def pause(self, seconds: float) -> None:
         """Start no request for so many seconds; nor do the other runs that share the log."""
@@ -182,7 +178,7 @@ class RateLimiter:
         if self._log is not None:
             self._log.note_response(slot.number)
         if slot.status is not None:
-            self._window.responded(
+            self.window.responded(
                 request.sender,
                 slot.status,
                 self._clock() - slot.started,
@@ -199,7 +195,7 @@ class RateLimiter:
                 if wait <= 0 and self._log is not None:
                     number, wait = self._log.take(request, self._limits)
                 if wait <= 0:
-                    return Slot(number, self._window.halvings, self._clock())
+                    return Slot(number, self.window.halvings, self._clock())
                 raise_if_cancelled()
                 is_shared = self._log is not None and self._log.is_shared
                 self._wait(self._changed, min(wait, _POLL_SECONDS) if is_shared else wait)
@@ -309,7 +305,7 @@ class Retrier:
         else:
             wait = rate_limit_resets_in(response.headers, datetime.now(UTC))
             wait = wait or self.asked_wait(response)
-            if full := full_bucket_seconds(response.headers, self.rate_limiter.concurrency):
+            if full := full_bucket_seconds(response.headers, self.rate_limiter.window.size):
                 # so often that a message each time would say nothing
                 self.rate_limiter.pause(min(full, self.max_wait_seconds))
         if wait and wait <= self.max_wait_seconds:

@@ -11,6 +11,7 @@ from itertools import chain, islice
 
 import requests
 
+from restsource_dagster.engine.http.concurrency import ConcurrencyWindow
 from restsource_dagster.engine.paging.endpoint_reader import CallToFetch
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
@@ -344,7 +345,7 @@ class PrefetchScheduler:
     """Decides which request of all prefetches of a run is sent next. Used under one lock.
 
     *Current* prefetches are of calls that are made now or next; *later* ones are of calls that are
-    made later in the run. At most half of the requests that `concurrency` allows are in flight for
+    made later in the run. At most half of the requests that `window` allows are in flight for
     current prefetches while later ones could use them. Each kind has half of the memory, and each
     prefetch a share of that, so that parents leave memory for their dependents. Later ones have
     `shares` shares.
@@ -353,12 +354,12 @@ class PrefetchScheduler:
     def __init__(
         self,
         shares: int,
-        concurrency: Callable[[], int],
+        window: ConcurrencyWindow,
         memory_bytes: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shares = shares
-        self._concurrency = concurrency
+        self._window = window
         self._clock = clock
         self.current_budget = MemoryBudget(memory_bytes // 2)
         self.later_budget = MemoryBudget(memory_bytes // 2)
@@ -465,7 +466,7 @@ class PrefetchScheduler:
     def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request to send next; None if there is none."""
         in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
-        if self._later and in_flight * 2 >= self._concurrency():
+        if self._later and in_flight * 2 >= self._window.size:
             return self._next_later() or self._next_current()
         return self._next_current() or self._next_later()
 

@@ -61,10 +61,11 @@ class Prefetcher(PagePrefetch):
         # memory is shared out, and pages are guessed, for the usual number of requests at once
         self._usual = min(USUAL_CONCURRENCY, max_threads)
         self._rate_limiter = rate_limiter
+        self._window = rate_limiter.window
         # one lock for all: it is held for microseconds, and a request takes milliseconds
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._scheduler = PrefetchScheduler(self._usual, self._concurrency, memory_bytes, clock)
+        self._scheduler = PrefetchScheduler(self._usual, self._window, memory_bytes, clock)
         self._in_flight: set[Cancellation] = set()
         self._page_bytes: dict[str, int] = {}
         self._workers = WorkerPool(
@@ -79,7 +80,7 @@ class Prefetcher(PagePrefetch):
     @property
     def max_prefetched_calls(self) -> int:
         """How many calls may be prefetched: those in progress, and one for each that can start as soon as it ends."""
-        return 2 * self._concurrency()
+        return 2 * self._window.size
 
     @property
     def held_bytes(self) -> int:
@@ -212,7 +213,7 @@ class Prefetcher(PagePrefetch):
             call,
             budget,
             prediction,
-            max_pages_ahead=lambda: _PAGES_AHEAD_PER_REQUEST * self._concurrency(),
+            max_pages_ahead=lambda: _PAGES_AHEAD_PER_REQUEST * self._window.size,
             page_bytes=page_bytes,
             after=after,
         )
@@ -291,12 +292,9 @@ class Prefetcher(PagePrefetch):
 
     def _next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request to send next; None if there is none, or if enough are in progress."""
-        if len(self._in_flight) >= self._concurrency():
+        if len(self._in_flight) >= self._window.size:
             return None
         return self._scheduler.next_request()
-
-    def _concurrency(self) -> int:
-        return self._rate_limiter.concurrency
 
     def _wake_workers(self, prefetch: CallPrefetch | None = None) -> None:
         """Wake a thread if a request can be sent. With `prefetch`, only if it has such a request."""

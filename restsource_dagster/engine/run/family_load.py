@@ -126,7 +126,7 @@ def open_connector_run(
     with (
         # first, because any error from here on may quote a secret
         redactor.redacted_errors(IngestError),
-        connector_workspace(settings, connector.name, progress.message) as workspace,
+        connector_workspace(settings, state, connector.name, progress.message) as workspace,
         closing(
             EndpointFactory(resolved, redactor, progress, sleep, workspace.folder, state, tokens)
         ) as endpoints,

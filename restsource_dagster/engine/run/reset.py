@@ -55,7 +55,7 @@ def reset_resources(
     # under the lock: a run in progress would write the tables again
     with (
         redactor.redacted_errors(IngestError),
-        connector_workspace(settings, connector.name, progress.message) as workspace,
+        connector_workspace(settings, state, connector.name, progress.message) as workspace,
     ):
         # a job of before would bring its rows back
         names = resources or [one.name for one in connector.resources]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from restsource_dagster.engine.errors import ConnectorBusyError
 from restsource_dagster.settings import Settings
-from restsource_dagster.state.store import Lease, make_private_folder, open_state
+from restsource_dagster.state.store import Lease, StateStore, make_private_folder
 
 __all__ = ["Workspace", "connector_workspace"]
 
@@ -27,7 +27,9 @@ class Workspace:
 
 
 @contextmanager
-def connector_workspace(settings: Settings, connector: str, notify: Notify) -> Iterator[Workspace]:
+def connector_workspace(
+    settings: Settings, state: StateStore, connector: str, notify: Notify
+) -> Iterator[Workspace]:
     """Lock the connector and yield an empty folder to work in.
 
     Runs of one connector never overlap, however they are started, on all machines that share the state. A
@@ -37,7 +39,7 @@ def connector_workspace(settings: Settings, connector: str, notify: Notify) -> I
     """
     work = settings.state_dir / "work" / connector
     make_private_folder(settings.state_dir)
-    lease = open_state(settings).lease("runs", connector)
+    lease = state.lease("runs", connector)
     _acquire_connector(lease, connector, notify, settings.lock_wait_seconds)
     try:
         # safe under the lock: whatever is there belongs to a run that is dead

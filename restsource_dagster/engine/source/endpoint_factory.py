@@ -310,7 +310,7 @@ class EndpointFactory:
         """What the queries of the run may cost."""
         from restsource_dagster.engine.http.graphql_answers import QueryBudget
 
-        return QueryBudget(lambda: self._rate_limiter.concurrency)
+        return QueryBudget(lambda: self._rate_limiter.window.size)
 
     @cached_property
     def _tls(self) -> TlsFiles | None:
