@@ -36,6 +36,7 @@ _COMMANDS = {
     "list": ("list_command", "list_connectors"),
     "login": ("login_command", "login"),
     "run": ("run_command", "run"),
+    "verify": ("verify_command", "verify"),
     "backfill": ("backfill_command", "backfill"),
     "history": ("history_command", "history"),
     "reset": ("reset_command", "reset"),

@@ -16,6 +16,7 @@ from dlt.common.pipeline import LoadInfo
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
 
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.engine.columnar.column_loader import ParquetFiles
 from restsource_dagster.engine.destination.recovery import (
     KnownRows,
@@ -32,7 +33,12 @@ from restsource_dagster.engine.destination.recovery import (
     take_back_loads,
     undo_incomplete_loads,
 )
-from restsource_dagster.engine.destination.removed_rows import ChildrenOf, delete_children
+from restsource_dagster.engine.destination.removed_rows import (
+    ChildrenOf,
+    Key,
+    delete_children,
+    read_keys,
+)
 from restsource_dagster.engine.destination.replace_parts import (
     ReplacePart,
     Swap,
@@ -294,6 +300,19 @@ class PipelineManager:
         name = table_identifier(self.schema() or Schema(self.dataset), table)
         with self._locked(), self._connected() as client:
             return None if client is None else read_row_count(client, name)
+
+    def read_keys(self, resource: Resource) -> frozenset[Key]:
+        """Return the keys of a resource's table, without those of rows that are marked as deleted.
+
+        Raises `IngestError` if the destination has no SQL, there is no table, or its keys can't be compared.
+        """
+        schema = self.schema() or Schema(self.dataset)
+        with self._locked(), self._connected() as client:
+            if client is None or not _has_sql_tables(self.open()):
+                raise IngestError(
+                    f"{self.destination.destination_name} has no tables to ask by SQL"
+                )
+            return read_keys(client, schema, resource)
 
     @property
     def can_take_back(self) -> bool:

@@ -14,7 +14,9 @@ from typing import Any
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema
 
+from restsource_dagster.connector.model import Resource
 from restsource_dagster.connector.models.deletes import DELETED_AT
+from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.destination.tables import SqlClient, has_column
 from restsource_dagster.engine.dlt_compat import (
     column_identifier,
@@ -26,12 +28,14 @@ from restsource_dagster.engine.errors import IngestError
 __all__ = [
     "NUMERIC_DATA_TYPES",
     "ChildrenOf",
+    "Key",
     "SqlStatement",
     "columns_of",
     "comparable_key",
     "delete_children",
     "existing_tables",
     "nested_condition",
+    "read_keys",
 ]
 
 NUMERIC_DATA_TYPES = ("bigint", "double", "decimal", "wei")
@@ -41,6 +45,7 @@ _ROW_ID = "_dlt_id"
 # databases limit the parameters of a statement, and the depth of a condition
 _PARENTS_PER_STATEMENT = 200
 _ROWS_PER_STATEMENT = 1000
+_ROWS_PER_FETCH = 10_000
 
 Key = tuple[str | None, ...]
 """The values of a row's key, as texts that are equal if the values are."""
@@ -111,6 +116,34 @@ def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> 
             change(client, schema, chain, condition, children.marked_at)
             for condition in _in_groups(conditions)
         )
+
+
+def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> frozenset[Key]:
+    """Return the keys of a table, without those of rows that are marked as deleted. `client` is connected.
+
+    Raises `IngestError` if there is no table, or a key that a database spells otherwise than the API.
+    """
+    table = table_identifier(schema, resource.table)
+    if not existing_tables(client, schema, table):
+        raise IngestError(f"there is no table {table}")
+    found = [list(columns_of(client, schema, table, key_column(k))) for k in resource.primary_key]
+    for name, columns in zip(resource.primary_key, found, strict=True):
+        kinds = {str(column.get("data_type")) for _, column in columns}
+        if not kinds or kinds - {"text", *NUMERIC_DATA_TYPES}:
+            raise IngestError(
+                f"the key {name} is {', '.join(sorted(kinds)) or 'not there'}, and only texts and numbers "
+                "are the same in the table as in an answer"
+            )
+    names = [[name for name, _ in columns] for columns in found]
+    shown = ", ".join(name for group in names for name in group)
+    marked = client.escape_column_name(column_identifier(schema, DELETED_AT))
+    left = f" WHERE {marked} IS NULL" if has_column(client, table, marked) else ""
+    select = f"SELECT {shown} FROM {client.make_qualified_table_name(table)}{left}"  # noqa: S608 - dlt quotes it
+    keys: set[Key] = set()
+    with client.execute_query(select) as cursor:
+        while rows := cursor.fetchmany(_ROWS_PER_FETCH):
+            keys.update(_key_of(row, names) for row in rows)
+    return frozenset(keys)
 
 
 def _in_groups(conditions: Sequence[SqlStatement]) -> Iterator[SqlStatement]:

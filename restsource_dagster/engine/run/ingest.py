@@ -46,6 +46,7 @@ from restsource_dagster.state.store import open_state
 
 __all__ = [
     "FamilyPrefetch",
+    "endpoint_of",
     "group_families",
     "ingest",
 ]
@@ -323,7 +324,7 @@ class FamilyPrefetch:
                 has_state = root.incremental is not None or root.token is not None
                 if not has_state and not root.is_repeated:
                     # one page only: if the destination can't be opened, its request is wasted
-                    endpoint = _endpoint_of(self._run, root)
+                    endpoint = endpoint_of(self._run, root)
                     endpoint.prefetch_for_later(root_call(root, None), first_page_only=True)
                     self._prefetched = 1
             except Exception:  # noqa: BLE001, S112 - the family's load meets the same error
@@ -395,7 +396,7 @@ def _prefetch_family(
     root = plans[selected.root]
     if root.is_repeated:
         return  # its calls are prefetched as those below parents are
-    endpoint = _endpoint_of(run, root)
+    endpoint = endpoint_of(run, root)
     stored = {name: resource_state_in(pipeline_state, run.connector.name, name) for name in plans}
     state = {name: _mutable_copy(one) for name, one in stored.items() if one}
     # raises if the load will: then nothing has to be fetched
@@ -414,7 +415,8 @@ def _prefetch_family(
     endpoint.prefetch_for_later(root_call(root, cursor, token), may_stop_early=may_stop)
 
 
-def _endpoint_of(run: ConnectorRun, root: ResourcePlan) -> EndpointReader:
+def endpoint_of(run: ConnectorRun, root: ResourcePlan) -> EndpointReader:
+    """Return the reader of a root's endpoint, outside of an extraction."""
     # dlt looks up secrets that the file leaves out by the source that is extracted: outside of one it
     # would find what is set for all programs
     with _injected_state(run.connector.name, {}):

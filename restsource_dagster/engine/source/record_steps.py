@@ -165,6 +165,11 @@ class RecordSteps:
         if self._mark is not None:
             self._mark.count(records)
 
+    @staticmethod
+    def is_deleted(record: Any) -> bool:
+        """True if a record, after `apply`, says that it is deleted."""
+        return isinstance(record, dict) and DELETED_AT in record
+
     @property
     def rows_deleted(self) -> int | None:
         """The number of loaded records that say they are deleted; None if the file has no `deleted_when`."""
