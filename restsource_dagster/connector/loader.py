@@ -166,7 +166,7 @@ def find_connector_files(folder: Path) -> tuple[Path, ...]:
 
 
 def find_watched_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files whose change is one of a connector: with the own templates, and the queries."""
+    """Return the files that connectors are made of: connector files, the project's templates and query files."""
     folders = (folder, folder / TEMPLATES_FOLDER)
     return tuple(path for each in folders for path in _named_files(each, _is_watched))
 

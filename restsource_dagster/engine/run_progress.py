@@ -193,7 +193,7 @@ class PageReporter:
     progress: Progress
 
     def on_page(self, rows: int, nulls: int, *, ends_page: bool = True) -> None:
-        """Count a page of `rows` items, `nulls` of which are null; or a part of one, not the last."""
+        """Count a page, or a part of it before its last one. `nulls` of its `rows` items are null."""
         # outside the lock of the counts: an observer that waits must not stop the other threads
         self.progress.page(self.resource, *self.counts.add_page(rows, int(ends_page)))
         if nulls:

@@ -74,7 +74,7 @@ def _joined(value: Any) -> str | None:
 def paginator_of(
     paginator: Component, expressions: Expressions, sent: SentParts, selector: str
 ) -> ImportedPaginator | None:
-    """Return the paginator of a stream; None if it has no counterpart, which is noted."""
+    """Return the paginator of a stream. Note one without a counterpart, and return None."""
     target = f"{sent.target}.paginator"
     if not paginator.exists:
         return SinglePagePaginator(type="single_page")
@@ -294,7 +294,7 @@ _STANDARD = re.compile(r"%Y-%m-%dT%H:%M:%S(\.%f|\.%_ms)?(Z|%z)?")
 
 
 def cursor_of(cursor: Component, expressions: Expressions, sent: SentParts) -> Incremental | None:
-    """Return the cursor of a stream; None without one, or if it has no counterpart, which is noted."""
+    """Return the cursor of a stream; None if it has none. Note a cursor without a counterpart, and return None."""
     if not cursor.exists:
         return None
     target = f"{sent.target}.incremental"

@@ -64,7 +64,7 @@ def read_har(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
 
 
 def _request_of(entry: Piece) -> SourceRequest | None:
-    """Return the request of an entry with its answer; None if there is nothing to load, which is noted."""
+    """Return the request of an entry with its answer. Note an entry without anything to load, and return None."""
     request = entry.get("request")
     url = request.get("url").text or ""
     answer = _answer_of(entry.get("response"), url)

@@ -62,7 +62,7 @@ class OpenApiLogins:
         return newer if newer.exists else self.root.get("securityDefinitions")
 
     def _scheme_of(self, operation: Piece) -> tuple[str, ...] | None:
-        """Return the schemes that are sent together: the first alternative of which we can make a login."""
+        """Return the first alternative that can become a login: schemes that are sent together."""
         own = operation.get("security")
         required = own if own.exists else self.root.get("security")
         chosen: tuple[str, ...] | None = None

@@ -366,7 +366,7 @@ def text_or_object(expected: str) -> Discriminator:
 
 
 def closest_kind(given: Any, known: tuple[str, ...], aliases: dict[str, str]) -> str:
-    """Return the tag of the member that a `type`, perhaps misspelt, means; `#unknown` if none.
+    """Return the tag of the union's member that a `type` means, also if it is misspelt; `#unknown` if none.
 
     With the member known, the other fields of the object are checked as well.
     """

@@ -5,7 +5,11 @@ from typing import Any
 
 from restsource_dagster.connector.env_references import without_references
 from restsource_dagster.connector.models.body_format import BodyFormat, record_path
-from restsource_dagster.connector.models.endpoint import EACH_PREFIX, placeholder_names
+from restsource_dagster.connector.models.endpoint import (
+    EACH_PREFIX,
+    ResolveParam,
+    placeholder_names,
+)
 from restsource_dagster.connector.models.job import JOB_PLACEHOLDER, JobRequest
 from restsource_dagster.connector.models.paginators import Paginator, paths_in_body
 from restsource_dagster.connector.validation.diagnostics import (
@@ -190,50 +194,56 @@ def _check_list_params(merged: MergedResource) -> None:
             code=code,
         )
     for name, param in endpoint.resolve_params.items():
-        at = merged.param_location(name)
-        if param.batch is None and "separator" in param.given:
-            merged.report(
-                (*at, "separator"),
-                "`separator` is for a batch, and a call takes one value",
-                fix='Add "batch": 100, or leave `separator` out',
-                code=code,
-                on_key=True,
-            )
-        if param.batch is None:
-            continue
-        # in a query a list is sent as a param for each value
-        if param.separator is None and f"{{{name}}}" in endpoint.path:
-            merged.report(
-                (*at, "separator"),
-                "A batch that is a list can't stand in the path",
-                fix='Write what stands between the values: "separator": ","',
-                code=code,
-                on_key=True,
-            )
-        if endpoint.cursor is not None:
-            merged.report(
-                (*at, "batch"),
-                "A batch has no cursor of its own: the next run would make up others",
-                fix="Leave `incremental` out; with a cursor in the parent, only its new rows are asked for",
-                code=code,
-                on_key=True,
-            )
-        if any(
-            # a value of `for_each` is the same for all rows of the call
-            not one.startswith(EACH_PREFIX)
-            for one in merged.resource.include_from_parent or ()
-        ):
-            merged.report(
-                merged.place("include_from_parent"),
-                "A call of a batch has the rows of several parents",
-                fix="Leave it out, and join the tables by a field of the rows",
-                code=code,
-            )
+        _check_batch(merged, name, param)
+
+
+def _check_batch(merged: MergedResource, name: str, param: ResolveParam) -> None:
+    """Report what contradicts a batch of values in one call, or has no effect without one."""
+    endpoint, code = merged.endpoint, "deliberate:batch"
+    at = merged.param_location(name)
+    if param.batch is None and "separator" in param.given:
+        merged.report(
+            (*at, "separator"),
+            "`separator` is for a batch, and a call takes one value",
+            fix='Add "batch": 100, or leave `separator` out',
+            code=code,
+            on_key=True,
+        )
+    if param.batch is None:
+        return
+    # in a query a list is sent as a param for each value
+    if param.separator is None and f"{{{name}}}" in endpoint.path:
+        merged.report(
+            (*at, "separator"),
+            "A batch that is a list can't stand in the path",
+            fix='Write what stands between the values: "separator": ","',
+            code=code,
+            on_key=True,
+        )
+    if endpoint.cursor is not None:
+        merged.report(
+            (*at, "batch"),
+            "A batch has no cursor of its own: the next run would make up others",
+            fix="Leave `incremental` out; with a cursor in the parent, only its new rows are asked for",
+            code=code,
+            on_key=True,
+        )
+    if any(
+        # a value of `for_each` is the same for all rows of the call
+        not one.startswith(EACH_PREFIX)
+        for one in merged.resource.include_from_parent or ()
+    ):
+        merged.report(
+            merged.place("include_from_parent"),
+            "A call of a batch has the rows of several parents",
+            fix="Leave it out, and join the tables by a field of the rows",
+            code=code,
+        )
 
 
 def _check_job(merged: MergedResource) -> None:
     """Report what contradicts a job, and requests about it that don't name it."""
-    endpoint, job = merged.endpoint, merged.endpoint.job
+    job = merged.endpoint.job
     if job is None:
         return
     at, code = merged.endpoint_location("job"), "deliberate:job"
@@ -256,6 +266,12 @@ def _check_job(merged: MergedResource) -> None:
     for name in ("status", "download", "delete"):
         if (request := getattr(job, name)) is not None:
             _check_job_request(merged, request, (*at, name))
+    _check_beside_job(merged)
+
+
+def _check_beside_job(merged: MergedResource) -> None:
+    """Report what is for requests whose answers have rows: the request here creates a job."""
+    endpoint, code = merged.endpoint, "deliberate:job"
     others = {
         "for_each": endpoint.for_each,
         # one page is what a job's file is
@@ -271,7 +287,7 @@ def _check_job(merged: MergedResource) -> None:
         )
     if endpoint.parent_fields:
         merged.report(
-            at,
+            merged.endpoint_location("job"),
             "A job for each record of a parent is not supported",
             fix="Ask for the rows of all parents by one job",
             code=code,

@@ -118,7 +118,7 @@ def _window_refusals(
 def _range_refusals(
     resource: Resource, cursor: Incremental, field: str
 ) -> Iterator[_WindowRefusal]:
-    """Yield what both fields need: a root whose cursor is a time that grows without an end."""
+    """Yield what is missing for both fields. They need a root whose cursor is a growing time without an end."""
     if resource.parent is not None:
         yield _WindowRefusal(
             field,

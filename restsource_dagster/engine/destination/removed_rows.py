@@ -78,7 +78,7 @@ class ChildrenOf:
 
 
 def comparable_key(values: Sequence[Any]) -> Key:
-    """Return the values of a key so that those of a record and those of a database can be compared.
+    """Return the values of a key in a form in which a record's and a database's are equal.
 
     A value that a database spells otherwise, such as a time, is equal to nothing. Such a row is removed
     and loaded again.

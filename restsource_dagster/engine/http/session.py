@@ -224,7 +224,7 @@ class ApiSession(requests.Session):
 
 
 def _keep_cookies(request: requests.PreparedRequest, sent: str) -> None:
-    """Add the cookies of the hop before that are not set anew: an `auth` may have put them there.
+    """Keep the cookies of the hop before unless they are set again: an `auth` may have added them.
 
     requests sends those that the API has set, and no others.
     """

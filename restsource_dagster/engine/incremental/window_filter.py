@@ -54,7 +54,7 @@ def bounded_plan(plan: ResourcePlan, window: BackfillWindow) -> ResourcePlan:
 
 
 class WindowCursors(FamilyCursors):
-    """Opens row filters for a window: the root's is bounded, its dependents' start anew."""
+    """Opens the row filters of a window. The root's is bounded; those of dependents start without a stored cursor."""
 
     # a window that is loaded is not loaded again
     reads_again = False

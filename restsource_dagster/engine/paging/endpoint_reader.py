@@ -214,7 +214,7 @@ class PageListener(Protocol):
     """Handles the progress of a resource's calls. Called from any thread."""
 
     def on_page(self, rows: int, nulls: int, *, ends_page: bool = True) -> None:
-        """Handle a page of `rows` items, `nulls` of which are null; or a part of one, not the last."""
+        """Handle a page, or a part of it before its last one. `nulls` of its `rows` items are null."""
 
     def on_call_end(self, stated_total: int | None, received: int) -> None:
         """Handle the end of a call with `received` items. `stated_total` is the API's last total."""

@@ -362,7 +362,7 @@ class PageIterator:
     def _begin_file(
         self, response: ApiResponse, file: "BodyFile", action: ActionName | None
     ) -> Page | None:
-        """Return the page of a body on the disk; None if it repeats an earlier one, which is the end."""
+        """Return the page of a body on the disk. Return None at the end: the body repeats an earlier page."""
         from restsource_dagster.engine.http.body_file import BodyError
         from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 

@@ -119,7 +119,7 @@ def _error_field(body: Mapping[Any, Any]) -> str | None:
 
 
 def failure_beside_records(body: Any, records: Sequence[Any]) -> str | None:
-    """Return the path of the field by which a body says that something failed; None if none does.
+    """Return the path of the field that reports a failure in a body; None without one.
 
     `records` is the list in the body. The objects around it are looked at from the outside in, up to
     one that is itself a record, or has an id and the list belongs to it, as the steps of a job do:
@@ -179,7 +179,7 @@ def _failure_in_facts(holder: Mapping[Any, Any], records: Sequence[Any]) -> str 
 
 
 def _incompleteness_field(holder: Mapping[Any, Any]) -> str | None:
-    """Return the field by which an envelope says that rows may be missing; None if none does.
+    """Return the field of an envelope that reports missing rows; None without one.
 
     Such as `"status": 500`, `"code": 503` beside a message, `"result": "failure"` and
     `"incomplete_results": true`.

@@ -130,7 +130,7 @@ class ResourcePlan:
 
     @cached_property
     def batch_size(self) -> int | None:
-        """How many values of the parents one call takes; None if it takes those of one parent."""
+        """How many parents' values one call takes; None for a call for each parent."""
         return self.endpoint.list_params[self.list_param].batch if self.list_param else None
 
     @cached_property

@@ -175,7 +175,7 @@ class Prefetcher(PagePrefetch):
             self._end_waits()
 
     def cancel_family(self, root: str) -> None:
-        """Cancel the pending prefetches of a family: those of its root and all below parents."""
+        """Cancel the pending prefetches of a family's root, and of all calls below parents."""
         with self._lock:
             # families are loaded one after the other, so current prefetches belong to this one
             self._scheduler.cancel_current()

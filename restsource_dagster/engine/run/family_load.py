@@ -110,8 +110,8 @@ def open_connector_run(
 ) -> Iterator["ConnectorRun"]:
     """Lock the connector and yield a run of it; clean up afterwards. `{now}` is `started`.
 
-    `pipeline` is the name of the dlt pipeline; `questions` are those of the tables' checks. Raises `MissingReferencesError` if a reference of the
-    file has no value, and `ConnectorBusyError`.
+    `pipeline` is the name of the dlt pipeline; `questions` are those of the tables' checks. Raises
+    `MissingReferencesError` if a reference of the file has no value, and `ConnectorBusyError`.
     """
     configure_dlt()
     settings = settings.for_destination(connector.destination)

@@ -41,8 +41,8 @@ def reset_resources(
 
     The credentials of the destination in `environment` are redacted from messages and errors.
 
-    Raises `UnknownResourceError`, `ResourceError` for a table that other resources share, `ConnectorBusyError`, `DatabaseBusyError`, and `IngestError` if the
-    destination fails in a way that shows one of its credentials.
+    Raises `UnknownResourceError`, `ResourceError` for a table that other resources share, `ConnectorBusyError`,
+    `DatabaseBusyError`, and `IngestError` if the destination fails with an error that shows one of its credentials.
     """
     check_resources_exist(connector, resources or ())
     _check_shared_tables(connector, resources or ())

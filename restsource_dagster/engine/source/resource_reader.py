@@ -468,7 +468,7 @@ class ResourceReader:
 
 @contextmanager
 def _rows_of_page(progress: CallProgress) -> Iterator[None]:
-    """Number the row of an error by its page, of which these records are perhaps a part only."""
+    """Count an error's row from the start of its page: these records may be only a part of it."""
     try:
         yield
     except RecordError as error:
