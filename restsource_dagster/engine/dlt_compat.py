@@ -397,6 +397,12 @@ UNDOCUMENTED_ATTRIBUTES = (
         "a run into Postgres fails with an AttributeError before it writes a row",
     ),
     UndocumentedAttributes(
+        "dlt.destinations.impl.filesystem.filesystem.FilesystemClient",
+        ("dataset_path", "get_table_dir", "initialize_storage", "is_storage_initialized"),
+        "find and remove the files of a killed load",
+        "a run into files fails with an AttributeError before it writes a row",
+    ),
+    UndocumentedAttributes(
         "dlt.destinations.sql_jobs.SqlStagingCopyFollowupJob",
         ("from_table_chain", "generate_sql"),
         "copy the staged rows in the same transaction",

@@ -254,6 +254,23 @@ def test_a_file_with_a_destination_of_its_own_is_checked_for_that_one(
         assert (":1:" not in line) or name == "in_lake"
 
 
+def test_appended_rows_that_a_killed_load_would_leave_are_a_warning(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTSOURCE_DESTINATION", "filesystem")
+    resources = [
+        {"name": name, "write_disposition": "append", **({"table_format": name} if format_ else {})}
+        for name, format_ in (("delta", True), ("plain", False))
+    ]
+    (project / "configs" / "shop.json").write_text(json.dumps({**GOOD, "resources": resources}))
+    checked = invoke("check")
+    assert checked.exit_code == 0, checked.stdout
+    [warning] = [line for line in checked.stdout.splitlines() if "warning: " in line]
+    assert (
+        "/resources/0: delta: rows that a killed load has appended to a delta table stay" in warning
+    )
+
+
 def test_a_window_of_appended_rows_that_a_destination_can_not_replace_is_a_warning(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

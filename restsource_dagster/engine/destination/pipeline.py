@@ -24,13 +24,16 @@ from restsource_dagster.engine.destination.recovery import (
     are_loads_complete,
     clear_pending_load,
     clear_pending_overrides,
+    forget_file_load,
     forget_known_rows,
     log_pending_load,
     log_pending_overrides,
+    note_file_load,
     note_known_rows,
     read_known_rows,
     read_pending_overrides,
     take_back_loads,
+    undo_incomplete_file_loads,
     undo_incomplete_loads,
 )
 from restsource_dagster.engine.destination.removed_rows import (
@@ -213,6 +216,9 @@ class PipelineManager:
                     if _has_sql_tables(pipeline):
                         remove_outdated_states(client, self.name, schema)
                         remove_outdated_schemas(client, schema)
+            if _has_files(pipeline):
+                files = pipeline.destination_client()
+                undone = undo_incomplete_file_loads(files, Schema(self.dataset))
             # after the rows of killed loads are gone, so that state and tables agree
             pipeline.sync_destination()
             if not _has_sql_tables(pipeline):
@@ -398,7 +404,7 @@ class PipelineManager:
             part = self._stage_part(pipeline, source, swap, rows) if swap else None
             noted = self._note_known_rows(pipeline, known) if known else {}
             # without a connection of ours: a server may close one that idles during a long load
-            info = pipeline.load()
+            info = self._load(pipeline)
             _delete_load_files(info)
             with self._connected() as client:
                 if client is not None:
@@ -411,6 +417,16 @@ class PipelineManager:
                 counts = _count_loaded_tables(schema, source, client)
                 facts = self._read_facts(pipeline, client, counts, info)
         return LoadSummary(rows, counts, info, withdrawn.changes, facts, gone)
+
+    def _load(self, pipeline: dlt.Pipeline) -> LoadInfo:
+        """Load with dlt; a load into files is noted there until it is complete."""
+        noted = pipeline.list_normalized_load_packages() if _has_files(pipeline) else ()
+        for load_id in noted:
+            note_file_load(pipeline.destination_client(), load_id)
+        info = pipeline.load()
+        for load_id in noted:
+            forget_file_load(pipeline.destination_client(), load_id)
+        return info
 
     def _extract(
         self,
@@ -561,6 +577,11 @@ def _delete_load_files(info: LoadInfo) -> None:
     for package in info.load_packages:
         files = Path(package.package_path) / PackageStorage.COMPLETED_JOBS_FOLDER
         shutil.rmtree(files, ignore_errors=True)
+
+
+def _has_files(pipeline: dlt.Pipeline) -> bool:
+    """Return True if the destination is a folder of files, on a disk or in a bucket."""
+    return pipeline.destination.destination_type == "dlt.destinations.filesystem"
 
 
 def _has_sql_tables(pipeline: dlt.Pipeline) -> bool:

@@ -13,7 +13,8 @@ rows and others without. Two things make that safe:
 `note_known_rows` is for loads in parts: what a part knows of the rows that were read, the next part
 must know, too, or a row that the API sends again is stored twice.
 
-All functions take an SQL client that is connected.
+These functions take an SQL client that is connected. Files have none: `note_file_load` writes the note as a
+file, and `undo_incomplete_file_loads` removes the files of a load by its id, which their names have.
 """
 
 import base64
@@ -42,14 +43,17 @@ __all__ = [
     "clear_pending_load",
     "clear_pending_overrides",
     "delete_load_rows",
+    "forget_file_load",
     "forget_known_rows",
     "log_pending_load",
     "log_pending_overrides",
+    "note_file_load",
     "note_known_rows",
     "read_completed_loads",
     "read_known_rows",
     "read_pending_overrides",
     "take_back_loads",
+    "undo_incomplete_file_loads",
     "undo_incomplete_loads",
 ]
 
@@ -290,6 +294,58 @@ def undo_incomplete_loads(client: SqlClient, loads_table: str) -> int:
         notes = client.make_qualified_table_name(PENDING_LOADS_TABLE)
         client.execute_sql(f"DELETE FROM {notes}")  # noqa: S608 - dlt quotes it
     return len(incomplete)
+
+
+def note_file_load(client: Any, load_id: str) -> None:
+    """Note that a load is about to write files. `client` is dlt's client of the filesystem."""
+    # dlt fails over a folder that is there without its own mark
+    if not client.is_storage_initialized():
+        client.initialize_storage()
+    client.fs_client.makedirs(_notes_folder(client), exist_ok=True)
+    client.fs_client.touch(client.pathlib.join(_notes_folder(client), load_id))
+
+
+def forget_file_load(client: Any, load_id: str) -> None:
+    """Delete the note on a load that is complete."""
+    client.fs_client.rm_file(client.pathlib.join(_notes_folder(client), load_id))
+
+
+def undo_incomplete_file_loads(client: Any, schema: Schema) -> int:
+    """Delete the files of incomplete loads; return the number of such loads.
+
+    A file is one of a load if its name has the id of the load, as in dlt's default `layout`. Files of Delta
+    and Iceberg have another name and stay. No other process may load into the dataset.
+    """
+    files = client.fs_client
+    folder = _notes_folder(client)
+    noted = [_last_part(path) for path in files.find(folder)] if files.exists(folder) else []
+    if not noted:
+        return 0
+    # a load's state is stored when all of its rows are, and before dlt says that it is complete
+    known = [
+        path
+        for table in (schema.loads_table_name, schema.state_table_name)
+        for path in files.find(client.get_table_dir(table))
+    ]
+    incomplete = {one for one in noted if not any(one in _last_part(path) for path in known)}
+    written = files.find(client.dataset_path) if incomplete else []
+    start = len(client.dataset_path.rstrip("/"))
+    for path in written:
+        # dlt's own tables, and our notes, which go last
+        is_row_file = not path[start:].lstrip("/").startswith(("_dlt", PENDING_LOADS_TABLE))
+        if is_row_file and any(one in _last_part(path) for one in incomplete):
+            files.rm_file(path)
+    for load_id in noted:
+        forget_file_load(client, load_id)
+    return len(incomplete)
+
+
+def _notes_folder(client: Any) -> str:
+    return str(client.pathlib.join(client.dataset_path, PENDING_LOADS_TABLE))
+
+
+def _last_part(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _appended_tables(

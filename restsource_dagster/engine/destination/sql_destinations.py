@@ -112,6 +112,14 @@ def find_destination_problems(
     for resource in connector.resources:
         for refusal in destination_refusals(destination, resource):
             yield DestinationProblem(resource, refusal)
+        if _leaves_killed_rows(destination, resource):
+            yield DestinationProblem(
+                resource,
+                f"rows that a killed load has appended to a {resource.hints.table_format} table stay, and the next "
+                'run appends them again. With a "primary_key" they are merged, and plain files ("table_format" left '
+                "out) are removed",
+                "warning",
+            )
         if (
             resource.backfill is not None
             and resource.disposition.value == "append"
@@ -124,6 +132,15 @@ def find_destination_problems(
                 '"primary_key" the rows are merged',
                 "warning",
             )
+
+
+def _leaves_killed_rows(destination: AnyDestination, resource: Resource) -> bool:
+    """Return True if rows that a killed load has appended can't be found there."""
+    return (
+        destination.destination_type == "dlt.destinations.filesystem"
+        and resource.disposition.value == "append"
+        and resource.hints.table_format in ("delta", "iceberg")
+    )
 
 
 def _has_transactions(destination: AnyDestination) -> bool:
