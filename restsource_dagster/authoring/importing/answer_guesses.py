@@ -15,7 +15,7 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedPaginator,
     ImportedStep,
 )
-from restsource_dagster.authoring.importing.sent_requests import (
+from restsource_dagster.authoring.importing.source_requests import (
     AnsweredParts,
     SentAnswer,
     SourceRequest,

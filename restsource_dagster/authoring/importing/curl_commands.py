@@ -2,33 +2,30 @@
 
 import argparse
 import re
-import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from restsource_dagster.authoring.importing.connector_draft import ConnectorDraft, assemble
-from restsource_dagster.authoring.importing.powershell_requests import (
+from restsource_dagster.authoring.importing.sent_requests import api_of_requests
+from restsource_dagster.authoring.importing.shell_words import (
+    COMMAND_START,
+    is_comment,
     is_powershell_request,
-    words_of_powershell,
-)
-from restsource_dagster.authoring.importing.sent_requests import (
-    SentField,
-    SentLogin,
-    SourceRequest,
-    api_of_requests,
-    variable_mark,
+    split_commands,
 )
 from restsource_dagster.authoring.importing.source_files import SourceError, SourceFile
 from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece
+from restsource_dagster.authoring.importing.source_requests import (
+    SentField,
+    SentLogin,
+    SourceRequest,
+)
 
 __all__ = ["is_curl", "read_curl"]
 
-_START = re.compile(r"(?:[$%>#]\s+|PS [^>\n]*>\s*)?curl(?:\.exe)?(?=\s)", re.IGNORECASE)
 _MAX_WORDS = 5_000
-_MAX_COMMAND = 100_000
-_MAX_POWERSHELL = 500_000
 _PRIVATE = re.compile("[\ue000-\ue0ff]")
 
 
@@ -37,12 +34,8 @@ def is_curl(text: str) -> bool:
     if is_powershell_request(text):
         return True
     lines = (line.strip() for line in text.splitlines())
-    first = next((line for line in lines if line and not _is_comment(line)), "")
-    return _START.match(first) is not None
-
-
-def _is_comment(line: str) -> bool:
-    return line.startswith(("#", "//")) and not _START.match(line)
+    first = next((line for line in lines if line and not is_comment(line)), "")
+    return COMMAND_START.match(first) is not None
 
 
 def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
@@ -52,11 +45,11 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     """
     text = "\n".join(file.text for file in files)
     # a quote in the words before the first command would look like the beginning of a text
-    begin = re.search(rf"^[ \t]*{_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
+    begin = re.search(rf"^[ \t]*{COMMAND_START.pattern}", text, re.MULTILINE | re.IGNORECASE)
     if not is_powershell_request(text):
         text = text[begin.start() :] if begin else ""
     # what the file itself has of our marks would be taken for them
-    commands = [_labelled(_parsed(words)) for words in _split_commands(_PRIVATE.sub("", text))]
+    commands = [_labelled(_parsed(words)) for words in split_commands(_PRIVATE.sub("", text))]
     if not commands:
         raise SourceError("no cURL command: it begins with the word curl")
     document = {str(number): made.labels for number, made in enumerate(commands, 1)}
@@ -66,147 +59,6 @@ def read_curl(files: Sequence[SourceFile], name: str | None) -> ConnectorDraft:
     # what is left are options that say nothing of the request
     draft.ledger.add_unread(document, lambda path: _reason(str(path[1]) if len(path) > 1 else ""))
     return draft
-
-
-# ---- the words of a command
-
-
-def _split_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of each command, without `curl` itself."""
-    if is_powershell_request(text):
-        if len(text) > _MAX_POWERSHELL:
-            raise SourceError(
-                f"requests of PowerShell with more than {_MAX_POWERSHELL:,} characters"
-            )
-        yield from words_of_powershell(text)
-        return
-    if re.search(r"\^\s*\r?\n|\^\"", text):
-        text = _without_carets(text)
-        yield from (_words_of_windows(each) for each in _chunks(text))
-        return
-    # PowerShell's own escape, in a line that calls curl
-    if re.search(r"`\r?\n", text):
-        text = re.sub(r"`\r?\n", " ", text)
-        text = re.sub(r"`(.)", lambda m: f"\\{m[1]}", text)
-    for chunk in _chunks(_without_dialect(text)):
-        # shlex takes a time that grows with the square of a word
-        if len(chunk) > _MAX_COMMAND:
-            raise SourceError(f"a cURL command of more than {_MAX_COMMAND:,} characters")
-        try:
-            words = shlex.split(chunk)
-        except ValueError as error:
-            raise SourceError(f"the cURL command can't be read: {error}".lower()) from None
-        yield [word.replace(_NEWLINE, "\n") for word in words]
-
-
-_NEWLINE = "\ue0ff"
-"""Stands for a line end inside quotes while the text is split into lines."""
-
-
-def _chunks(text: str) -> Iterator[str]:
-    """Yield the text of each command: from one line that begins with curl to the next."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        start = _START.match(line.strip())
-        if start:
-            if lines:
-                yield " ".join(lines)
-            lines = [line.strip()[start.end() :]]
-        elif lines and line.strip() and not _is_comment(line.strip()):
-            lines.append(line)
-    if lines:
-        yield " ".join(lines)
-
-
-_BASH_TOKEN = re.compile(
-    r"""(?P<ansi>\$'(?:\\.|[^'\\])*')
-      | (?P<single>'[^']*')
-      | (?P<double>\$?"(?:\\.|[^"\\])*")
-      | (?P<continued>\\[ \t]*\r?\n)
-      | (?P<escape>\\.)
-      | (?P<variable>\$(?:\{\w+\}|[A-Za-z_]\w*))
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-_VARIABLE = re.compile(r"(?<!\\)\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
-_ANSI = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "e": "\x1b"}
-_ANSI_ESCAPE = re.compile(
-    r"\\(?:u([0-9a-fA-F]{1,4})|U([0-9a-fA-F]{1,8})|x([0-9a-fA-F]{1,2})|([0-7]{1,3})|(.))", re.DOTALL
-)
-
-
-def _without_dialect(text: str) -> str:
-    """Return a bash text that `shlex` reads: no `$'...'`, no continued lines, variables marked."""
-    return _BASH_TOKEN.sub(_plain_token, text)
-
-
-def _plain_token(found: re.Match[str]) -> str:
-    text = found[0]
-    match found.lastgroup:
-        case "ansi":
-            made = _ANSI_ESCAPE.sub(_ansi_character, text[2:-1])
-            return shlex.quote(made).replace("\n", _NEWLINE)
-        case "double":
-            marked = _VARIABLE.sub(_marked, text.removeprefix("$"))
-            return re.sub(r"\\\r?\n", "", marked).replace("\n", _NEWLINE)
-        case "single":
-            return text.replace("\n", _NEWLINE)
-        case "continued":
-            return " "
-        case "variable":
-            return _VARIABLE.sub(_marked, text)
-    return text
-
-
-def _marked(found: re.Match[str]) -> str:
-    return variable_mark(found[1] or found[2])
-
-
-def _ansi_character(found: re.Match[str]) -> str:
-    """Return the character of an escape in `$'...'` (bash's ANSI-C quoting)."""
-    code = found[1] or found[2] or found[3]
-    if code:
-        number = int(code, 16)
-        return chr(number) if number <= 0x10FFFF else ""
-    return chr(int(found[4], 8)) if found[4] else _ANSI.get(found[5], found[5])
-
-
-def _without_carets(text: str) -> str:
-    """Return a text of cmd without its escapes: a caret before a line end continues the line."""
-    # browsers write a line end in a body as a caret and two line ends
-    text = re.sub(r"\^\r?\n\r?\n", _NEWLINE, text)
-    text = re.sub(r"\^\r?\n", " ", text)
-    return re.sub(r"\^(.)", r"\1", text)
-
-
-_KEPT_QUOTE = "\ue0fe"
-
-
-def _words_of_windows(text: str) -> list[str]:
-    """Split a command as programs on Windows do: `\\"` and `""` in quotes are a quote."""
-    # two backslashes before a quote are one backslash, and one makes the quote a character
-    text = re.sub(r'(\\+)"', _escaped_quote, text)
-    words: list[str] = []
-    current: list[str] = []
-    quoted = False
-    for part in re.findall(r'""|"|\s|[^"\s]+', text):
-        if part.isspace() and not quoted:
-            words.extend(["".join(current)] if current else [])
-            current = []
-        elif part == '""':
-            current.append('"' if quoted else "")
-        elif part == '"':
-            quoted = not quoted
-            current.append("")  # a word, even an empty one
-        else:
-            current.append(part)
-    words.extend(["".join(current)] if current else [])
-    return [word.replace(_KEPT_QUOTE, '"').replace(_NEWLINE, "\n") for word in words]
-
-
-def _escaped_quote(found: re.Match[str]) -> str:
-    count = len(found[1])
-    return "\\" * (count // 2) + (_KEPT_QUOTE if count % 2 else '"')
 
 
 # ---- the options of a command

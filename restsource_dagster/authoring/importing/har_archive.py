@@ -17,18 +17,18 @@ from restsource_dagster.authoring.importing.param_names import (
     PAGE_PARAMS,
     is_named,
 )
-from restsource_dagster.authoring.importing.sent_requests import (
-    SentAnswer,
-    SentField,
-    SourceRequest,
-    api_of_requests,
-)
+from restsource_dagster.authoring.importing.sent_requests import api_of_requests
 from restsource_dagster.authoring.importing.source_files import (
     SourceError,
     SourceFile,
     parse_data,
 )
 from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece, reasons_by_prefix
+from restsource_dagster.authoring.importing.source_requests import (
+    SentAnswer,
+    SentField,
+    SourceRequest,
+)
 
 __all__ = ["read_har"]
 

@@ -12,20 +12,20 @@ from urllib.parse import parse_qsl
 
 from restsource_dagster.authoring.importing.connector_draft import ConnectorDraft, assemble
 from restsource_dagster.authoring.importing.imported_api import looks_like_secret
-from restsource_dagster.authoring.importing.sent_requests import (
-    SentAnswer,
-    SentField,
-    SentLogin,
-    SourceRequest,
-    api_of_requests,
-    variable_mark,
-)
+from restsource_dagster.authoring.importing.sent_requests import api_of_requests
 from restsource_dagster.authoring.importing.source_files import (
     SourceError,
     SourceFile,
     parse_data,
 )
 from restsource_dagster.authoring.importing.source_pieces import Ledger, Piece
+from restsource_dagster.authoring.importing.source_requests import (
+    SentAnswer,
+    SentField,
+    SentLogin,
+    SourceRequest,
+    variable_mark,
+)
 
 __all__ = ["read_postman"]
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
-from urllib.parse import unquote, urlencode
+from urllib.parse import unquote
 
 from restsource_dagster.authoring.importing.imported_api import (
     EnvVariables,
@@ -16,7 +16,6 @@ from restsource_dagster.authoring.importing.imported_api import (
     ImportedAuth,
     ImportedEndpoint,
     ImportedPaginator,
-    ImportedStep,
     connector_name,
     is_stand_in,
     literal,
@@ -33,123 +32,24 @@ from restsource_dagster.authoring.importing.param_names import (
     is_named,
 )
 from restsource_dagster.authoring.importing.source_files import SourceError
-from restsource_dagster.authoring.importing.source_pieces import Piece
+from restsource_dagster.authoring.importing.source_requests import (
+    MARK_START,
+    MARKED,
+    AnsweredParts,
+    SentField,
+    SentLogin,
+    SourceRequest,
+)
 from restsource_dagster.connector.models.auth import (
     ApiKeyAuth,
     BearerAuth,
     DigestAuth,
     HttpBasicAuth,
 )
-from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.paginators import OffsetPaginator, PageNumberPaginator
 
-__all__ = [
-    "AnsweredParts",
-    "SentAnswer",
-    "SentField",
-    "SentLogin",
-    "SourceRequest",
-    "api_of_requests",
-    "variable_mark",
-]
-
-# of Unicode's private use: no text that a person writes has them
-_MARK_START, _MARK_END = "\ue000", "\ue001"
-_MARKED = re.compile(f"{_MARK_START}([A-Za-z_][A-Za-z0-9_]*){_MARK_END}")
-
-
-def variable_mark(name: str) -> str:
-    """Return what stands for a variable in a text of a request: it becomes `${name}` in the file."""
-    return f"{_MARK_START}{name}{_MARK_END}"
-
-
-@dataclass(frozen=True, eq=False)
-class SentField:
-    """A header, a param or a field of a form, and the piece of the source that it is."""
-
-    name: str
-    value: str
-    piece: Piece
-
-
-@dataclass(frozen=True)
-class SentLogin:
-    """A login that a source names apart from the headers. `values` has its parts by the names in `auth`."""
-
-    kind: Literal["bearer", "basic", "digest", "key", "client_credentials"]
-    values: Mapping[str, str]
-    piece: Piece
-    location: Literal["header", "query"] = "header"
-
-
-@dataclass(frozen=True)
-class SentAnswer:
-    """An answer that a source has: its decoded JSON, and the piece of the source that it is."""
-
-    body: Any
-    piece: Piece
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    url: str = ""
-
-
-@dataclass(frozen=True)
-class SourceRequest:
-    """One request of a source. `url` has no query; texts may hold marks of variables."""
-
-    piece: Piece
-    method: str
-    url: str
-    url_piece: Piece
-    name: str | None = None
-    query: tuple[SentField, ...] = ()
-    headers: tuple[SentField, ...] = ()
-    form: tuple[SentField, ...] = ()
-    is_multipart: bool = False
-    body: str | None = None
-    body_piece: Piece | None = None
-    login: SentLogin | None = None
-    answers: tuple[SentAnswer, ...] = ()
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port; a variable, if the address begins with one."""
-        start, slashes, rest = (
-            self.url.rpartition("://") if "://" in self.url else ("", "", self.url)
-        )
-        return f"{start}{slashes}{rest.partition('/')[0].rpartition('@')[2]}"
-
-    @property
-    def path(self) -> str:
-        """The path of the address."""
-        return self.url.partition("://")[2 if "://" in self.url else 0].partition("/")[2]
-
-    @property
-    def shown_url(self) -> str:
-        """The address with its query."""
-        pairs = [(each.name, each.value) for each in self.query]
-        return f"{self.url}?{urlencode(pairs)}" if pairs else self.url
-
-
-@dataclass(frozen=True)
-class AnsweredParts:
-    """What the answers of a request say: where the records are, the paging, the key and the cursor."""
-
-    data_selector: str | None = None
-    paginator: ImportedPaginator | None = None
-    primary_key: str | None = None
-    incremental: Incremental | None = None
-    processing_steps: tuple[ImportedStep, ...] = ()
-
-    def claimed(self, query: Sequence[SentField]) -> tuple[SentField, ...]:
-        """Return the params that the paginator and the cursor send themselves."""
-        names = {
-            getattr(part, name, None)
-            for part in (self.paginator, self.incremental)
-            for name in ("page_param", "offset_param", "limit_param", "cursor_param", "start_param")
-        }
-        return tuple(sent for sent in query if sent.name in names)
+__all__ = ["api_of_requests"]
 
 
 _LOADING_METHODS = frozenset({"GET", "POST", "QUERY", "SEARCH", "REPORT"})
@@ -180,7 +80,7 @@ def api_of_requests(
     origin = Counter(request.origin for request in asking).most_common(1)[0][0]
     chosen = [request for request in asking if _is_of(request, origin)]
     host = origin.rpartition("://")[2]
-    name = connector_name(name, name_of_host(_MARKED.sub("", host)))
+    name = connector_name(name, name_of_host(MARKED.sub("", host)))
     reader = _RequestReader(EnvVariables(name), variables_of, _common_base(chosen))
     endpoints = tuple(_in_order(reader.endpoint(request) for request in chosen))
     common = _most_common_login(endpoints)
@@ -250,13 +150,13 @@ class _RequestReader:
 
     def file_text(self, text: str, *, readings: int = 1) -> str:
         """Return a text of a request as the file has it."""
-        for name in _MARKED.findall(text):
+        for name in MARKED.findall(text):
             self.variables.note(name, self.values.get(name, ""))
-        return _MARKED.sub(r"${\1}", literal(text, readings=readings))
+        return MARKED.sub(r"${\1}", literal(text, readings=readings))
 
     def secret(self, suffix: str, value: str) -> str:
         """Return the reference for a secret; a value that documentation made up is none."""
-        if _MARKED.search(value):
+        if MARKED.search(value):
             return self.file_text(value)
         return self.variables.reference(suffix, "" if is_stand_in(value) else value)
 
@@ -377,7 +277,7 @@ class _RequestReader:
     @staticmethod
     def _is_secret(sent: SentField) -> bool:
         # a variable is one if its name says so; any other value by its look, too
-        return looks_like_secret(sent.name, _MARKED.sub("x", sent.value)) and not is_named(
+        return looks_like_secret(sent.name, MARKED.sub("x", sent.value)) and not is_named(
             sent.name, CURSOR_PARAMS
         )
 
@@ -509,7 +409,7 @@ def _name_of(segments: Sequence[str]) -> str:
     """Return the last segment that is a word: neither an id nor a variable."""
     # an id in a path names no resource
     words = [
-        s for s in segments if re.search("[A-Za-z]", s) and not re.search(f"[{_MARK_START}:]", s)
+        s for s in segments if re.search("[A-Za-z]", s) and not re.search(f"[{MARK_START}:]", s)
     ]
     named = [word for word in words if not re.fullmatch("[0-9a-fA-F-]{16,}", word)]
     return unquote((named or words or ["records"])[-1])
