@@ -19,6 +19,7 @@ class Deals:
         self.at: dict[int, int] = {}
         self.products: dict[int, list[Any]] = {}
         self.gone: set[int] = set()
+        self.removed: set[int] = set()
         self._api = api
         api.answers["/deals"] = self._deals
         api.answers["/products"] = self._of_several
@@ -30,7 +31,11 @@ class Deals:
 
     def _deals(self, seen: Seen) -> Any:
         start = int(seen.query.get("since", 0))
-        return [{"id": deal, "at": at} for deal, at in self.at.items() if at >= start]
+        return [
+            {"id": deal, "at": at, "is_deleted": deal in self.removed}
+            for deal, at in self.at.items()
+            if at >= start
+        ]
 
     def _of_one(self, deal: int, seen: Seen) -> Any:
         if deal in self.gone:
@@ -77,8 +82,9 @@ def connector_of(api: ApiServer, mode: str) -> Connector:
             },
         },
     }
-    deals = {"name": "deals", "primary_key": "id", "endpoint": {"path": "deals"}}
+    deals: dict[str, Any] = {"name": "deals", "primary_key": "id"}
     deals["endpoint"] = {"path": "deals", "paginator": "single_page", "incremental": CURSOR}
+    deals["columns"] = {"is_deleted": {"data_type": "bool", "hard_delete": True}}
     return make_connector(api.url, deals, products, of_several)
 
 
@@ -123,6 +129,28 @@ def test_a_row_that_a_parent_no_longer_has_is_removed_also_the_last_one(
     deals.set(2, 3, 4)
     load(connector, settings)
     assert found(settings) == {2: ["2-4"], 3: ["3-5"]}
+
+
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+def test_the_rows_below_a_removed_parent_go_without_a_request(
+    api: ApiServer, settings: Settings, mode: str
+) -> None:
+    connector, deals = connector_of(api, mode), Deals(api)
+    deals.set(1, 1, 1, 2)
+    deals.set(2, 1, 4)
+    load(connector, settings)
+    api.seen.clear()
+    deals.set(1, 2, 1, 2)
+    deals.removed.add(1)
+    load(connector, settings)
+    assert found(settings) == {2: ["2-4"]}
+    assert not api.asked("/deals/1/products")
+    assert [seen.query["deal_ids"] for seen in api.asked("/products")] == ["2"]
+    # it comes back
+    deals.set(1, 3, 1)
+    deals.removed.clear()
+    load(connector, settings)
+    assert found(settings) == {1: ["1-1"], 2: ["2-4"]}
 
 
 def test_rows_of_one_parent_are_replaced_at_once_in_a_load_of_many_parts(

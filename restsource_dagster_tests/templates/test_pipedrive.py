@@ -34,6 +34,8 @@ def test_tables_are_those_of_the_api_after_each_run(api: ApiServer, settings: Se
         api.seen.clear()
         outcomes = load(connector, settings)
         assert [outcome.failure for outcome in outcomes.values() if outcome.failed] == []
+        gone = [key for key, one in world.deals.items() if one["status"] == "deleted"]
+        assert not any(api.asked(f"/api/v1/deals/{key}/participants") for key in gone)
         expected = world.expected()
         made = query(settings, "SELECT table_name FROM information_schema.tables")
         found = {

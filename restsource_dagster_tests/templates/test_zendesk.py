@@ -60,12 +60,16 @@ def test_tables_are_those_of_the_api_after_each_run(
     connector, desk = connector_of(api, settings), Zendesk(api, seed)
     for changes in (60, 30, 0):
         desk.change(changes)
+        api.seen.clear()
         outcomes = load(connector, settings, resources=EXPORTS, environment=ENVIRONMENT)
         assert [outcome.failure for outcome in outcomes.values() if outcome.failed] == []
         living = {key: one for key, one in desk.tickets.items() if one["status"] != "deleted"}
         assert ids(settings, "tickets", "id, subject") == sorted(
             (key, one["subject"]) for key, one in living.items()
         )
+        for key in desk.tickets.keys() - living.keys():
+            # it would be refused
+            assert not api.asked(f"/api/v2/tickets/{key}/comments.json")
         comments = [one["id"] for key in living for one in desk.comments[key]]
         assert ids(settings, "ticket_comments") == sorted(comments)
         assert dict(ids(settings, "ticket_events", "id, ticket_id")) == desk.child_events

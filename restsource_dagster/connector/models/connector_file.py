@@ -436,7 +436,8 @@ class ResourceObject(ResourceBase):
     children: Children | None = Field(
         default=None,
         description="`replace`: the rows that a call returns replace those of its parent, so a row that the "
-        "API no longer returns there is removed, also the last one. The rows of a parent are found by "
+        "API no longer returns there is removed, also the last one. Those of a parent that is removed itself "
+        "(`hard_delete`) go with it, without a call. The rows of a parent are found by "
         "`include_from_parent`, or by a field of their own: an object with `replace_by`. Needs a "
         "`primary_key` and merged rows. Not part of dlt's configuration.",
     )

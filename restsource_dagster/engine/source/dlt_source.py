@@ -264,6 +264,7 @@ class _Family:
                 redactor,
                 self.part,
                 has_own_key=_takes_own_key(plan, self.plans),
+                tombstones=_tombstones_of(plan, self.plans),
             ),
             DeletedKeys(resource),
         )
@@ -356,6 +357,14 @@ def _takes_own_key(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> boo
     fields = {param.field for param in plan.endpoint.parent_fields.values()}
     key = plans[plan.resource.parent].resource.primary_key
     return bool(key) and fields.issuperset(key)
+
+
+def _tombstones_of(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> Sequence[str]:
+    """Return the fields of a parent's records that say, if they are true, that its row is removed."""
+    if plan.resource.parent is None:
+        return ()
+    columns = plans[plan.resource.parent].resource.hints.columns_by_name
+    return [name for name, column in columns.items() if column.hard_delete]
 
 
 def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:

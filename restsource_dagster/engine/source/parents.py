@@ -96,12 +96,17 @@ class ParentTracker:
         part: LoadPart,
         *,
         has_own_key: bool = False,
+        tombstones: Sequence[str] = (),
     ) -> None:
-        """`has_own_key` is True if a call takes the primary key of its parent."""
+        """`has_own_key` is True if a call takes the primary key of its parent.
+
+        `tombstones` are the fields that say, if they are true, that the row of the parent is removed.
+        """
         self._plan = plan
         self._cursors = cursors
         self._part = part
         self._has_own_key = has_own_key
+        self._tombstones = tombstones
         self._max_skipped = (
             on_child_error.skip_up_to if isinstance(on_child_error, SkipChildErrors) else 0
         )
@@ -308,8 +313,17 @@ class ParentTracker:
             else:
                 if self._gone and parent_key(values) in self._gone:
                     continue
+                if self.replaces and self._is_removed(parent):
+                    # nothing replaces the rows below it, so there is nothing to ask for
+                    self.mark_replaced(PendingParent(parent, values), ())
+                    continue
                 key = parent_key([values, self._included(parent)])
                 yield PendingParent(parent, values, key)
+
+    def _is_removed(self, parent: Any) -> bool:
+        return isinstance(parent, dict) and any(
+            parent.get(name) is True for name in self._tombstones
+        )
 
     def skip_parent(self, pending: PendingParent, path: str, error: SkippableError) -> None:
         """Skip a parent and keep it for the next run; `path` is that of its call.
