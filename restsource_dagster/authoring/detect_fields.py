@@ -132,6 +132,7 @@ def guess_cursors(answer: SeenAnswer, rows: Rows) -> tuple[Guess, ...]:
         one for name in (found[0] if found else ()) if (one := _counter(found, name, answer))
     ]
     for field in sorted([*times, *counters], key=_rank):
+        # a filter by the same field says more than the order
         if field.name not in taken and (guess := _ordered_cursor(answer, field, len(found))):
             guesses.append(guess)
     return tuple(guesses)
@@ -160,6 +161,7 @@ def _times(rows: Sequence[Mapping[str, Any]], name: str) -> _Times | None:
     known = [moment for moment in moments if moment is not None]
     if len(known) == len(values) and known:
         return _Times(name, known, sample=values[0])
+    # a number has been tried above, and no pattern reads one
     pattern = _pattern_of([str(value) for value in values]) if is_text else None
     if pattern is None:
         return None
@@ -172,6 +174,7 @@ def _counter(rows: Sequence[Mapping[str, Any]], name: str, answer: SeenAnswer) -
     values = [row.get(name) for row in rows]
     if any(type(value) is not int for value in values) or not values:
         return None
+    # any number may grow by chance: an id, a price
     if not _is_sorted_by(answer, name):
         return None
     return _Times(name, [int(value) for value in values if value is not None])
@@ -197,6 +200,7 @@ def _field_of_filter(param: str, times: Sequence[_Times]) -> _Times | None:
     stem = normalized_field_name(_FILTER_ENDS.sub("", param))
     for field in times:
         normal = normalized_field_name(field.name)
+        # `updated_since` means `updated_at`
         if stem and (stem in normal or normal.removesuffix("at") in stem):
             return field
     # `since=` without a name of a field nearly always means the last change
@@ -208,6 +212,7 @@ def _field_of_filter(param: str, times: Sequence[_Times]) -> _Times | None:
 
 def _filtered_cursor(answer: SeenAnswer, param: str, value: str, field: _Times) -> Guess:
     number = parse_number(value)
+    # the order of two pages may be chance, unless the request asks for it
     is_ordered = field.order is not None and _is_sorted_by(answer, field.name)
     cursor = {
         "cursor_path": field.name,
@@ -225,6 +230,7 @@ def _cursors_in_expressions(answer: SeenAnswer, times: Sequence[_Times]) -> Iter
     """Yield the cursors that stand in an expression, such as OData's `$filter=modifiedon ge 2026-01-01T00:00:00Z`."""
     for param, text in answer.params.items():
         found = list(_TIME_IN_TEXT.finditer(text))
+        # two times are a range, and a text that is one time is no expression
         if len(found) != 1 or found[0].span() == (0, len(text)):
             continue
         before, time = text[: found[0].start()], found[0][0]
@@ -346,6 +352,7 @@ def parent_in_path(path: Sequence[str]) -> ParentInPath | None:
     if not ids or ids[-1] == len(path) - 1:
         return None
     at = ids[-1]
+    # two ids beside one another: which list they are of can't be told
     if _ID.fullmatch(path[at - 1]):
         return None
     name = re.sub(r"\W+", "_", path[at - 1]).lower()

@@ -282,7 +282,9 @@ def _asset_tags(common: dg.AssetSpec, asset: AssetOptions) -> Mapping[str, str]:
     """Return the tags of an asset, its kinds included."""
     if asset.tags is None and asset.kinds is None:
         return common.tags
+    # Dagster makes tags of kinds, under names of its own
     own = dg.AssetSpec("own", kinds={*(common.kinds if asset.kinds is None else asset.kinds)}).tags
+    # an asset's kinds stand in place of the connector's, and its tags beside them
     kept = {tag: text for tag, text in common.tags.items() if not tag.startswith(_KIND_TAG)}
     return {**kept, **own, **(asset.tags or {})}
 
@@ -346,6 +348,7 @@ def build_broken_asset_spec(broken: LoadedFile, host: HostOptions) -> dg.AssetSp
         metadata={
             "problems": dg.MetadataValue.md(problems),
             **CodeReferenceSource(broken.path, "first problem").at(
+                # the problem may be in the template, which the link does not lead to
                 first.line if first.path == broken.path else 1
             ),
         },

@@ -96,6 +96,7 @@ class CreationTimes:
         Raises `OSError` if the folder can't be written.
         """
         now = _now_to_the_second()
+        # once: of several processes that start together one wins, and all read its time
         self._state.write_once("created_at", name, f"{_format_creation_time(now)}\n")
         return self._read(name) or now
 

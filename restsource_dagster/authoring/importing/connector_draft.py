@@ -86,6 +86,7 @@ def _resource_value(made: ImportedEndpoint) -> dict[str, Any]:
     return _without_empty(
         {
             "name": made.name,
+            # left out where it says what is so anyway
             "selected": None if made.is_selected else False,
             "primary_key": list(key) if isinstance(key, tuple) else key,
             "include_from_parent": list(made.include_from_parent),
@@ -213,7 +214,9 @@ def repair(draft: ConnectorDraft) -> tuple[ConnectorDraft, tuple[Finding, ...]]:
         # a copy as JSON, as the file is read: tuples and subclasses are gone
         findings = parse_connector(json.loads(json.dumps(value)), path)[1]
         errors = [each for each in findings if each.severity == "error"]
+        # all at once: each round checks the whole file
         cuts = {cut: error.message for error in errors if (cut := _cut_for(value, error))}
+        # nothing is refused, or nothing can be left out for it
         if not cuts:
             break
         for cut, message in cuts.items():
@@ -243,11 +246,13 @@ def _cut_for(value: dict[str, Any], error: Finding) -> tuple[str, ...] | None:
         return ("resource_defaults", *_removable(steps[1:]))
     # without its URL a client is none
     if steps[:1] == ("client",) and len(steps) > 1 and steps[1] != "base_url":
+        # one header can go without the others; a half of a login can't
         return steps[:3] if steps[1] == "headers" else steps[:2]
     return None
 
 
 def _by_number(cut: tuple[str, ...]) -> list[str]:
+    # `10` would come before `9` as a text
     return [step.rjust(9, "0") if step.isdigit() else step for step in cut]
 
 

@@ -62,6 +62,7 @@ def make_auth(auth: Auth) -> AuthBase | FileModel | None:
     `ConfigFieldMissingException` for one that it doesn't find.
     """
     if not isinstance(auth, str):
+        # with a key there is no client secret that dlt could look for
         needs_dlt = getattr(auth, "client_authentication", "") != "private_key_jwt"
         if auth.given.get("type") in OWN_AUTH_TYPES or not needs_dlt:
             return auth
@@ -111,6 +112,7 @@ def make_paginator(paginator: Paginator | None, *, knows_page_size: bool) -> Bas
         arguments.pop(name, None)
     if kind not in _KINDS_WITH_HAS_MORE:
         arguments.pop("has_more_path", None)
+    # dlt's reads the links of RFC 8288 only
     if kind == "header_link" and arguments.get("next_url_header"):
         return HeaderUrlPaginator(arguments["next_url_header"])
     arguments.pop("next_url_header", None)
@@ -163,6 +165,7 @@ def make_incremental(cursor: Incremental | None) -> DltIncremental[Any] | None:
     """Return dlt's cursor."""
     if cursor is None:
         return None
+    # of several fields, the path stands for the first that has a value
     given = {**cursor.as_json(), "cursor_path": cursor.path}
     return DltIncremental(
         **{name: value for name, value in given.items() if name not in _NOT_DLT_CURSOR_FIELDS}
@@ -233,6 +236,7 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
     last.
     """
     cursor, disposition = resource.incremental, resource.disposition
+    # a path into an object is no column's name
     if cursor is None or not resource.primary_key or not cursor.path.isidentifier():
         return
     if disposition.value != "merge" or disposition.strategy not in (None, "delete-insert"):
@@ -240,6 +244,7 @@ def _keep_newest_version(hints: dict[str, Any], resource: Resource) -> None:
     given = hints.get("columns") or {}
     is_list = not isinstance(given, Mapping)
     columns = {column["name"]: column for column in given} if is_list else dict(given)
+    # the file's own order counts
     if any("dedup_sort" in column for column in columns.values()):
         return
     newest = "asc" if cursor.last_value_func == "min" else "desc"

@@ -174,6 +174,7 @@ def failed_outcome(
         oversized = (one.sanitizer.first_oversized for one in source.tools.values())
         cause = next((known for known in oversized if known), cause)
     failed_resource = _failed_resource(error, cause, family)
+    # dlt names table and column, and neither page nor row
     if isinstance(cause, DataValidationError):
         members = {member.name: member for member in family.members}
         cause = _contract_error(cause, members[failed_resource], source)
@@ -224,6 +225,7 @@ def _join_parts(parts: Sequence[Outcome]) -> Outcome:
         nested.update(part.nested_tables)
     cursor = last.cursor
     if cursor and first.cursor:
+        # a person looks for how far the run has come, not its last part
         cursor = replace(cursor, start_value=first.cursor.start_value)
     return replace(
         last,
@@ -309,6 +311,7 @@ def root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseEx
             return step, current
         if isinstance(current, PipelineStepFailed):
             step = current.step
+        # dlt wraps errors in those of pipes and steps, with or without `from`
         error, current = current, current.__cause__ or current.__context__
     return step, error
 

@@ -114,6 +114,7 @@ class ExportJobs:
                 job, is_resumed = None, False
             else:
                 break
+        # in dlt's state, which is stored with the rows: only then the job is used up
         state["job"] = made.id
         if self.job.delete is not None:
             self.endpoint.exchange(self._request(self.job.delete, made, call, "DELETE"))
@@ -127,6 +128,7 @@ class ExportJobs:
     def _unfinished(self, fingerprint: str, state: Mapping[str, Any]) -> StoredJob | None:
         """Return the job of an earlier run whose rows are not loaded."""
         job = self.store.read()
+        # of another question, or its rows are loaded already
         if job is None or job.fingerprint != fingerprint or job.id == state.get("job"):
             return None
         return None if time.time() >= self._ends_at(job) else job
@@ -143,6 +145,7 @@ class ExportJobs:
                 f"job.id_path `{self.job.id_path}` finds no id of a job", response, body
             )
         job = StoredJob(fingerprint, found[0], time.time())
+        # before anything else can fail: a job may cost money, and a second one more
         self.store.write(job)
         self.notify(f"created job {job.id}")
         return job
@@ -181,6 +184,7 @@ class ExportJobs:
                     f"job {job.id} is not done {self.job.at_most} after its creation (job.at_most): its "
                     f"status is {status!r}. Raise job.at_most, or add the status to `done` or `failed`"
                 )
+            # a job of hours would fill the log
             if status != told:
                 self.notify(f"job {job.id}: {status}")
                 told = status
@@ -202,6 +206,7 @@ class ExportJobs:
             file = self._file_call(job, call, self._wait(job, call))
             if file is None:
                 return
+            # the API gives the same link again: it will not work either
             if file.path == expired:
                 break
             has_rows = False
@@ -210,6 +215,7 @@ class ExportJobs:
                     has_rows = True
                     yield records
             except ResponseError as error:
+                # rows of a second file beside those of a first would be twice
                 if has_rows or error.status not in _EXPIRED_STATUSES:
                     # the next run gets another file
                     self.store.forget()

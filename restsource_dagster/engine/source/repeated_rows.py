@@ -90,6 +90,7 @@ class RepeatedRows:
         if self._boundary is not None:
             records = self._after_boundary(records)
         new = self._filter(records)
+        # pages shift by a few rows: the last ones are those that come again
         self._last_rows.extend(new[-_BOUNDARY_ROWS:])
         return new
 
@@ -104,6 +105,7 @@ class RepeatedRows:
     def as_json(self) -> str:
         """Return the rows that are known, for `recall`."""
         with self._lock:
+            # by page, so that the next part forgets them in the same order
             pages = self._versions.pages if self._versions else self._pages
             return json.dumps([*pages], default=_tag, separators=(",", ":"))
 
@@ -169,6 +171,7 @@ class RepeatedRows:
     def _without_known(
         self, records: list[Any], found: list[Identity], *, is_unique: bool
     ) -> list[Any]:
+        # the usual page: a look at two sets, and no loop over its rows
         is_new = is_unique and self._known.isdisjoint(found)
         if is_new:
             self._refuse_versions(found)
@@ -343,12 +346,14 @@ class Boundary:
         """Return the numbers of the rows of a page that are new. The pages come in order."""
         self._rows_left -= len(digests)
         if self._has_key:
+            # a key is there once, so a row that has it is the same one
             known = set(self._digests)
             return [number for number, digest in enumerate(digests) if digest not in known]
         return list(range(self._run_length(digests), len(digests)))
 
     def _run_length(self, digests: Sequence[str]) -> int:
         """Return how many rows at the beginning of a page belong to the run that came again."""
+        # the longest run first: it leaves out the most rows that are surely the same
         lengths = [len(self._digests)] if self._is_running else range(len(self._digests), 0, -1)
         for length in lengths:
             run = self._digests[-length:]
@@ -407,6 +412,7 @@ def _with_versions(keys_of: _Identify, version_of: Callable[[Any], Any]) -> _Ide
 
 def _digest(record: dict[str, Any]) -> str:
     """Return a hash of all fields, as nested values can't be hashed, and whole records are large."""
+    # the texts of two records are equal only if their types are
     text = repr(record).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).hexdigest()
 
