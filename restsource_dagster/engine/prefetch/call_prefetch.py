@@ -5,7 +5,7 @@ The page loop takes each page when it asks for it.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -471,11 +471,16 @@ class PrefetchScheduler:
         return self._next_current() or self._next_later()
 
     def _next_current(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
-        # first the calls below the parents that are read now, then below other parents, then the
-        # parents' own pages: rows come out in that order
-        grouped = [prefetch for prefetch in self._current if prefetch.group is not None]
-        in_front = (prefetch for prefetch in grouped if prefetch.group is self._current_group)
-        return _first_pending(chain(in_front, grouped, self._current))
+        return _first_pending(sorted(self._current, key=self._rank))
+
+    def _rank(self, prefetch: CallPrefetch) -> int:
+        """Order current prefetches: calls below the parents that are read now, below others, then parents' pages.
+
+        Rows come out in that order.
+        """
+        if prefetch.group is None:
+            return 2
+        return 0 if prefetch.group is self._current_group else 1
 
     def _next_later(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         # as many as have a share of the memory, the one with the fewest requests first
@@ -498,7 +503,7 @@ class PrefetchScheduler:
 
 
 def _first_pending(
-    prefetches: Iterator[CallPrefetch] | list[CallPrefetch],
+    prefetches: Iterable[CallPrefetch],
 ) -> tuple[CallPrefetch, PrefetchedPage] | None:
     for prefetch in prefetches:
         if (page := prefetch.next_page()) is not None:

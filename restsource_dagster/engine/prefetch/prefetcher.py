@@ -446,12 +446,14 @@ class WorkerPool(Generic[Work]):
         return self._idle == len(self._threads)
 
     def wake(self) -> None:
-        """Wake an idle thread; start a thread if there is work and none is idle. Called under the lock."""
-        if self._is_shut_down:
+        """If there is work, wake an idle thread or start one. Called under the lock."""
+        # A thread that wakes for nothing costs more than this look. While as many requests are in progress
+        # as may be, the look costs nothing either.
+        if self._is_shut_down or not self._has_work():
             return
         if self._idle:
             self._woken.notify()
-        elif len(self._threads) < self._max_threads and self._has_work():
+        elif len(self._threads) < self._max_threads:
             name = f"restsource-prefetch-{len(self._threads)}"
             thread = threading.Thread(target=self._run_all, name=name, daemon=True)
             self._threads.append(thread)
