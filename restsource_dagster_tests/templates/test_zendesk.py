@@ -10,7 +10,7 @@ from restsource_dagster.connector.model import Connector
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.api import ApiServer
-from restsource_dagster_tests.templates.zendesk import LISTS, START, Zendesk
+from restsource_dagster_tests.templates.zendesk import ACCESS_TOKEN, LISTS, START, Zendesk
 
 ENVIRONMENT = {"ZENDESK_TOKEN": "t0ken"}
 
@@ -92,6 +92,29 @@ def test_lists_are_those_of_the_api_after_each_run(api: ApiServer, settings: Set
     assert len(desk.living("groups")) < len(desk.lists["groups"])
     assert ids(settings, "tags", "name") == ["vip"]
     assert ids(settings, "ticket_forms") == [1]
+
+
+def test_an_access_token_of_oauth_takes_the_place_of_email_and_api_token(
+    api: ApiServer, settings: Settings
+) -> None:
+    desk = Zendesk(api, 0)
+    file = {
+        "template": "zendesk",
+        "inputs": {"subdomain": "acme"},
+        "client": {
+            "base_url": f"{api.url}/api/v2",
+            "auth": {"type": "bearer", "token": ACCESS_TOKEN},
+        },
+        "schedule": {"mode": "manual"},
+        "resources": ["groups"],
+    }
+    settings.configs.mkdir()
+    (settings.configs / "desk.json").write_text(json.dumps(file))
+    connector = load_file(settings.configs / "desk.json").connector
+    assert connector is not None
+    outcomes = load(connector, settings)
+    assert outcomes["groups"].failure is None
+    assert ids(settings, "groups") == sorted(desk.living("groups"))
 
 
 def test_deleted_tickets_may_stay_with_a_flag(api: ApiServer, settings: Settings) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from restsource_dagster_tests.servers.api import Answer, Seen
 from restsource_dagster_tests.templates.histories import Api, Tables
 
-__all__ = ["START", "Zendesk"]
+__all__ = ["ACCESS_TOKEN", "START", "Zendesk"]
 
 START = 1_767_225_600
 LISTS = (
@@ -35,6 +35,8 @@ _PARTS = (
 """The resources that histories load, one part for each seed."""
 _PAGE = 7
 """The most that the server puts into a page, so that small histories have several."""
+ACCESS_TOKEN = "acc3ss"
+"""What OAuth gives, and the API takes in place of an API token."""
 _LOGIN = "Basic " + b64encode(b"ann@acme.example/token:t0ken").decode()
 Record = dict[str, Any]
 
@@ -213,7 +215,7 @@ class Zendesk:
 
     def _allowed(self, answer: Callable[[Seen], Answer]) -> Callable[[Seen], Answer]:
         def checked(seen: Seen) -> Answer:
-            if seen.headers.get("authorization") != _LOGIN:
+            if seen.headers.get("authorization") not in (_LOGIN, f"Bearer {ACCESS_TOKEN}"):
                 return Answer({"error": "Couldn't authenticate you"}, 401)
             return answer(seen)
 
