@@ -125,6 +125,8 @@ class LoadSummary:
     """All rows of the resources' tables after the load; None if the destination has no SQL."""
     info: LoadInfo
     """dlt's own result."""
+    schema: Schema
+    """The schema after the load. `pipeline.default_schema` reads it from a file each time."""
     withdrawn: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """By root table, a sentence for each setting that the file does not have any more."""
     facts: Mapping[str, TableFacts] = field(default_factory=dict)
@@ -415,8 +417,8 @@ class PipelineManager:
                     clear_pending_load(client, pending)
                     clear_pending_overrides(client, self._overrides)
                 counts = _count_loaded_tables(schema, source, client)
-                facts = self._read_facts(pipeline, client, counts, info)
-        return LoadSummary(rows, counts, info, withdrawn.changes, facts, gone)
+                facts = self._read_facts(pipeline, schema, client, counts, info)
+        return LoadSummary(rows, counts, info, schema, withdrawn.changes, facts, gone)
 
     def _load(self, pipeline: dlt.Pipeline) -> LoadInfo:
         """Load with dlt; a load into files is noted there until it is complete."""
@@ -447,6 +449,7 @@ class PipelineManager:
     def _read_facts(
         self,
         pipeline: dlt.Pipeline,
+        schema: Schema,
         client: SqlClient | None,
         counts: Mapping[str, int | None],
         info: LoadInfo,
@@ -456,7 +459,7 @@ class PipelineManager:
             return {}
         return read_table_facts(
             client,
-            pipeline.default_schema,
+            schema,
             self.questions,
             counts,
             info.loads_ids,

@@ -357,16 +357,19 @@ class ConnectorRun:
             pipeline = self.pipelines.open()
             state = deepcopy(dict(pipeline.state))
         self.pipelines.prepare_load(options.overrides)
+        # once for all families: dlt reads it anew, which takes the longer the more tables there are
+        stored = self.pipelines.schema()
         # after the overrides, so that a changed cursor starts at its new value
         before = LoadBaseline(
             attempt.started,
             state,
-            read_table_snapshots(self.pipelines.schema()),
+            read_table_snapshots(stored),
             options.window_ends,
             options.overrides.moved_cursors,
             self.parts.describe_resumption(attempt, part),
         )
-        result = LoadResult.of(pipeline, self._run_pipeline(attempt, pipeline, options, part))
+        loaded = self._run_pipeline(attempt, pipeline, options, part, stored)
+        result = LoadResult.of(pipeline, loaded)
         name = self.connector.name
         return [
             outcome
@@ -394,10 +397,15 @@ class ConnectorRun:
         return options[0]
 
     def _run_pipeline(
-        self, attempt: LoadAttempt, pipeline: dlt.Pipeline, options: LoadOptions, part: LoadPart
+        self,
+        attempt: LoadAttempt,
+        pipeline: dlt.Pipeline,
+        options: LoadOptions,
+        part: LoadPart,
+        stored: Schema | None,
     ) -> LoadSummary:
-        # once for all families: dlt reads both anew, which takes the longer the more tables there are
-        stored, state = self.pipelines.schema(), pipeline.state
+        # once for all families, as the schema
+        state = pipeline.state
         with self.pipelines.parquet_files() as parquet_files:
             # all families are checked before a row of any is extracted
             for selected in attempt.families:

@@ -353,8 +353,8 @@ class LoadResult:
     @classmethod
     def of(cls, pipeline: dlt.Pipeline, loaded: LoadSummary) -> "LoadResult":
         """Read the state that a load has left in its pipeline."""
-        schema = pipeline.default_schema
-        return cls(pipeline, schema, pipeline.state, read_table_snapshots(schema), loaded)
+        tables = read_table_snapshots(loaded.schema)
+        return cls(pipeline, loaded.schema, pipeline.state, tables, loaded)
 
 
 def loaded_outcomes_of(
