@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from dotenv import load_dotenv
 
 from restsource_dagster.authoring.used_template import (
     FindTemplate,
@@ -19,6 +20,7 @@ from restsource_dagster.authoring.used_template import (
 from restsource_dagster.cli.common import read_settings
 from restsource_dagster.cli.options import (
     ConfigsOption,
+    ConnectOption,
     ExpandedOption,
     FixOption,
     JsonOption,
@@ -31,6 +33,7 @@ from restsource_dagster.cli.output import (
     choose_style,
     print_json,
     print_lines,
+    stdout_to_stderr,
 )
 from restsource_dagster.connector.loader import (
     LoadedFile,
@@ -42,7 +45,7 @@ from restsource_dagster.connector.model import Disposition
 from restsource_dagster.connector.parsing.document import Document, read_document
 from restsource_dagster.connector.validation.diagnostics import Finding, Problem, printable
 from restsource_dagster.connector.validation.input_checks import without_literal_secrets
-from restsource_dagster.settings import Settings
+from restsource_dagster.settings import Settings, read_environment
 
 __all__ = ["check"]
 
@@ -56,6 +59,7 @@ def check(
     quiet: QuietOption = False,
     expanded: ExpandedOption = False,
     fix: FixOption = False,
+    connect: ConnectOption = False,
 ) -> None:
     """Check connector files: report every problem of every file, and what to write instead.
 
@@ -72,7 +76,10 @@ def check(
     With --fix, wrong names and values are replaced in the file, and nothing else is changed. The changes
     are printed as a diff, then the problems that are left.
 
-    Exit code 1 if a file has errors; warnings alone leave it at 0.
+    With --connect it also tries each destination once, without writing, and requests a token for each login
+    that has one. This needs the secrets and the network, and lists what was tried.
+
+    Exit code 1 if a file has errors, or something that was tried fails; warnings alone leave it at 0.
 
     Example: restsource check configs/shop.json
     """
@@ -86,11 +93,19 @@ def check(
             print_lines(line for diff in diffs for line in diff.splitlines())
     if expanded and not as_json:
         print_lines(_expanded_lines(files))
+    tried = _try_connections(paths or [], configs) if connect else ()
     if as_json:
-        print_json(_files_as_json(files, destination))
+        made = _files_as_json(files, destination)
+        print_json({**made, "connections": [asdict(one) for one in tried]} if connect else made)
     else:
-        print_lines(_result_lines(files, destination, choose_style()))
-    if destination.problem or any(file.is_broken for file in files):
+        style = choose_style()
+        print_lines(_connection_line(one, style) for one in tried)
+        print_lines(_result_lines(files, destination, style))
+    if (
+        destination.problem
+        or any(one.problem for one in tried)
+        or any(file.is_broken for file in files)
+    ):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -150,6 +165,62 @@ class _Destinations:
             yield Problem(
                 file.path, resource.line, 1, resource.pointer, message, severity=found.severity
             )
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """A destination or a login that was tried."""
+
+    what: str
+    problem: str = ""
+    """Why it failed; empty if it is fine."""
+
+
+def _try_connections(paths: Sequence[Path], configs: Path | None) -> tuple[_Connection, ...]:
+    """Try the destinations and the logins of all valid files, each destination once."""
+    # as in `run`: dlt looks credentials up in the environment
+    load_dotenv(Path.cwd() / ".env", override=True)
+    with stdout_to_stderr():
+        return tuple(_connections(paths, read_settings(configs), configs))
+
+
+def _connections(
+    paths: Sequence[Path], settings: Settings, configs: Path | None
+) -> Iterator[_Connection]:
+    from restsource_dagster.connector.env_references import MissingReferencesError
+    from restsource_dagster.engine.destination.dlt_config import configure_dlt
+    from restsource_dagster.engine.destination.warehouse import connect_once
+    from restsource_dagster.engine.errors import IngestError
+    from restsource_dagster.engine.run.first_login import try_logins
+    from restsource_dagster.engine.run_progress import SilentObserver
+    from restsource_dagster.state.state_errors import StateError
+
+    configure_dlt()
+    environment, known = read_environment(), set()
+    for file in _load_paths(paths, configs):
+        if file.connector is None:
+            continue
+        own = settings.for_destination(file.connector.destination)
+        if own.destination not in known:
+            known.add(own.destination)
+            what = f"destination {own.destination}"
+            try:
+                connect_once(own, environment)
+                yield _Connection(what)
+            except IngestError as error:
+                yield _Connection(what, str(error))
+        try:
+            for kind in try_logins(file.connector, own, environment, SilentObserver()):
+                yield _Connection(f"{file.connector.name}: login {kind}")
+        except (IngestError, MissingReferencesError, StateError) as error:
+            yield _Connection(f"{file.connector.name}: login", str(error))
+
+
+def _connection_line(tried: _Connection, style: Style) -> str:
+    if not tried.problem:
+        return f"{printable(tried.what)}: {style('fine', fg='green')}"
+    shown = style("error", fg="red", bold=True)
+    return f"{printable(tried.what)}: {shown}: {printable(tried.problem)}"
 
 
 def _locate(path: Path, finding: Finding) -> Problem:

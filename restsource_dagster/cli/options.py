@@ -15,6 +15,7 @@ __all__ = [
     "BuilderPortOption",
     "CallsOption",
     "ConfigsOption",
+    "ConnectOption",
     "DataOption",
     "DryRunOption",
     "EnvOption",
@@ -202,6 +203,13 @@ FixOption = Annotated[
     _option(
         "--fix",
         text="Replace wrong names and values in the files, and print the changes.",
+    ),
+]
+ConnectOption = Annotated[
+    bool,
+    _option(
+        "--connect",
+        text="Try each destination and each login that needs a token, once.",
     ),
 ]
 ExpandedOption = Annotated[

@@ -7,8 +7,9 @@ after a file whose process died between them. So a new file is made beside its p
 
 import os
 import re
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,7 @@ from dlt.common.destination import AnyDestination, Destination
 from filelock import FileLock
 
 from restsource_dagster.connector.validation.diagnostics import nearest_name
+from restsource_dagster.engine.destination.dlt_config import find_destination_secrets
 from restsource_dagster.engine.destination.sql_destinations import (
     ONE_TRANSACTION,
     DuckDBDestination,
@@ -33,6 +35,7 @@ from restsource_dagster.engine.destination.sql_destinations import (
 )
 from restsource_dagster.engine.dlt_compat import UnknownDestinationModule
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError
+from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.settings import Settings, destination_type
 from restsource_dagster.state.store import make_private_folder
 
@@ -42,6 +45,7 @@ __all__ = [
     "FileState",
     "OtherDestination",
     "Warehouse",
+    "connect_once",
     "open_duckdb_file",
     "read_file_state",
     "warehouse_from_settings",
@@ -203,6 +207,31 @@ def warehouse_from_settings(settings: Settings) -> Warehouse:
         path = (settings.data_dir / DATABASE_NAME).absolute()
         return DuckDBFile(path, settings.lock_wait_seconds, settings.duckdb_memory)
     return OtherDestination(settings.destination, settings.lock_wait_seconds)
+
+
+def connect_once(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Open a connection to the destination of the settings, and close it. Nothing is written.
+
+    Raises `IngestError` with the driver's reason, in which the credentials in `environment` are redacted.
+    """
+    warehouse = warehouse_from_settings(settings)
+    if isinstance(warehouse, DuckDBFile):
+        # a run may have it open, and DuckDB would make one that is missing
+        if read_file_state(warehouse.path) is FileState.FOREIGN:
+            raise IngestError(f"{warehouse.path} is not a DuckDB database")
+        return
+    destination = warehouse.destination()
+    redactor = Redactor(find_destination_secrets(settings.destination, environment))
+    with tempfile.TemporaryDirectory(prefix="restsource-connect-") as folder:
+        pipeline = dlt.pipeline("restsource_connect", folder, destination=destination)
+        try:
+            # for tables a statement, for files a look into the folder
+            with pipeline.destination_client() as client:
+                client.is_storage_initialized()
+        except Exception as error:  # noqa: BLE001 - drivers have errors of their own
+            cause = error.__cause__ or error
+            text = " ".join(f"{type(cause).__name__}: {cause}".split())
+            raise IngestError(redactor(text)) from None
 
 
 def _is_lock_conflict(error: BaseException) -> bool:

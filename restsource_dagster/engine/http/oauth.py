@@ -102,6 +102,11 @@ class RenewingToken(AuthBase):
             self._add_to(request, str(self._token))
         return request
 
+    def obtain(self) -> None:
+        """Request a token now. Raises `TokenError`."""
+        with self._lock:
+            self._obtain(self._attempts)
+
     def renew(self, refused: requests.PreparedRequest) -> None:
         """Replace the token of a refused request, unless another thread has already replaced it.
 

@@ -34,7 +34,7 @@ from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.store import open_state
 
-__all__ = ["authorize", "log_in", "logins_of"]
+__all__ = ["authorize", "log_in", "logins_of", "try_logins"]
 
 ShowPage = Callable[[str], None]
 """Shows a person the page at a URL."""
@@ -59,6 +59,35 @@ def log_in(
     `show` shows a page by its URL; its answer is waited for so many seconds. Raises
     `MissingReferencesError`, and `IngestError` if anything fails.
     """
+    with _endpoints_of(connector, settings, environment, observer) as (resolved, endpoints):
+        for login in logins_of(resolved):
+            grant = endpoints.refreshing_grant(login, ResourceCounts())
+            if login.authorization is not None:
+                authorize(grant, login.authorization, show, seconds)
+
+
+def try_logins(
+    connector: Connector, settings: Settings, environment: Mapping[str, str], observer: Observer
+) -> tuple[str, ...]:
+    """Request a token for each login of a connector, as a run does; return the types of those logins.
+
+    Keys that need no token are not tried. Raises `MissingReferencesError`, and `IngestError` for the first
+    login that fails.
+    """
+    tried = []
+    with _endpoints_of(connector, settings, environment, observer) as (resolved, endpoints):
+        auths = (resolved.client.auth, *(one.endpoint.auth for one in resolved.resources))
+        for at, auth in enumerate(auths):
+            if auth not in auths[:at] and endpoints.obtain_token(auth):
+                tried.append(str(getattr(auth, "type", "login")))
+    return tuple(tried)
+
+
+@contextmanager
+def _endpoints_of(
+    connector: Connector, settings: Settings, environment: Mapping[str, str], observer: Observer
+) -> Iterator[tuple[Connector, EndpointFactory]]:
+    """Yield the connector with its references resolved, and what makes its logins."""
     configure_dlt()
     values = read_references(connector.references, environment, dlt_setting)
     resolved = connector.resolved(values)
@@ -73,10 +102,7 @@ def log_in(
             EndpointFactory(resolved, redactor, progress, None, Path(folder), state, tokens)
         ) as endpoints,
     ):
-        for login in logins_of(resolved):
-            grant = endpoints.refreshing_grant(login, ResourceCounts())
-            if login.authorization is not None:
-                authorize(grant, login.authorization, show, seconds)
+        yield resolved, endpoints
 
 
 def authorize(

@@ -361,6 +361,14 @@ class EndpointFactory:
             return RenewingToken(grant_token(self._token_endpoint(auth, counts)), auth.send_as)
         return None
 
+    def obtain_token(self, auth: Auth | None) -> bool:
+        """Request a token for an `auth` that has one; return False if it has none. Raises `TokenError`."""
+        made = self._make_auth(auth, ResourceCounts())
+        if isinstance(made, RenewingToken):
+            made.obtain()
+            return True
+        return False
+
     def refreshing_grant(
         self, login: OAuth2RefreshTokenAuth, counts: ResourceCounts
     ) -> RefreshingGrant:
