@@ -29,7 +29,7 @@ from restsource_dagster.connector.models.connector_file import (
     ResourceHttp,
     WriteMode,
 )
-from restsource_dagster.connector.models.deletes import DeletesFrom, OnDelete
+from restsource_dagster.connector.models.deletes import DeletesFrom, OnDelete, Sweep
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
@@ -147,6 +147,8 @@ class Resource:
     """The resource whose records name deleted rows of this one."""
     deletes_in: tuple[DeletesIn, ...] = ()
     """The tables whose deleted rows the records of this resource name."""
+    sweep: Sweep | None = None
+    """How often rows are removed whose keys the API no longer lists."""
     on_delete: OnDelete = "remove"
     rename_from: RenameFrom | None = None
     """Given if fields are named by the rows of another resource."""
@@ -182,8 +184,8 @@ class Resource:
     @property
     def has_deletion_time(self) -> bool:
         """True if the table has the column `_deleted_at`."""
-        marks = self.deletes_from is not None and self.on_delete == "mark"
-        return marks or self.deleted_when is not None
+        is_marked = self.deletes_from is not None or self.sweep is not None
+        return (is_marked and self.on_delete == "mark") or self.deleted_when is not None
 
     @property
     def written_tables(self) -> tuple[str, ...]:

@@ -120,7 +120,12 @@ def materialization_metadata(outcome: "Outcome") -> Mapping[str, Any]:
 
 def _deletion_metadata(outcome: "Outcome") -> Mapping[str, Any]:
     """Return how many rows went, from the resource's table and from those whose keys it names."""
-    own = {} if outcome.rows_deleted is None else {"rows_deleted": outcome.rows_deleted}
+    own: dict[str, Any] = {}
+    if outcome.rows_deleted is not None:
+        own["rows_deleted"] = outcome.rows_deleted
+    if sweep := outcome.sweep:
+        own |= {"sweep/listed": sweep.listed, "sweep/rows_deleted": sweep.rows}
+        own |= {"sweep/refused": sweep.refused} if sweep.refused else {}
     return own | {f"rows_deleted/{name}": rows for name, rows in outcome.rows_deleted_from.items()}
 
 

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-StateKind = Literal["created_at", "live_starts", "tokens", "jobs", "template_versions"]
+StateKind = Literal["created_at", "live_starts", "tokens", "jobs", "template_versions", "sweeps"]
 """What a text is about: it is the name of a folder, and a column of the database."""
 LeaseKind = Literal["runs", "tokens"]
 
@@ -132,6 +132,7 @@ _SUFFIXES: dict[StateKind, str] = {
     "tokens": ".json",
     "jobs": ".json",
     "template_versions": ".json",
+    "sweeps": ".json",
 }
 _LOCK_FOLDERS: dict[LeaseKind, str] = {"runs": "locks", "tokens": "tokens"}
 _POLL_SECONDS = 0.1

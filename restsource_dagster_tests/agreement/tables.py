@@ -542,6 +542,9 @@ ROWS = (
         deleted_when=".id == 2 and .n == 2",
         on_delete="mark",
     ),
+    # none is due at the first load
+    loaded_twice("sweep", MERGED, primary_key="id", sweep={"every": "1d"}),
+    refused("sweep_of_no_key", resource={"sweep": {"every": "1d"}}),
     refused("deletes_from_nobody", resource={"primary_key": "id", "deletes_from": "nobody_here"}),
     refused("deleted_rows_of_no_condition", resource={"primary_key": "id", "on_delete": "mark"}),
     refused("deleted_rows_of_no_key", resource={"deleted_when": ".id"}),

@@ -82,6 +82,7 @@ ELSEWHERE = {
     "RowsCheck": "tests of asset checks",
     "DeletesFrom": "tests of deleted rows, which load two resources",
     "ResourceObject.deletes_from": "tests of deleted rows, which load two resources",
+    "Sweep": "tests of sweeps, which need days",
     "ConnectorFile": "tests of the envelope",
     "IntervalSchedule": "tests of schedules",
     "ManualSchedule": "tests of schedules",

@@ -43,7 +43,7 @@ OWN_CURSOR_FIELDS = ("convert", "cursor_format", "timezone", "window", "retentio
 RELATIVE_TIME = re.compile(r"(?<!\{)\{([^{}:!]+)(?::[^{}]*)?\}")
 OWN_RESOURCE_FIELDS = (
     *("mode", "nested", "children", "rename_from", "checks", "asset"),
-    *("deleted_when", "deletes_from", "on_delete"),
+    *("deleted_when", "deletes_from", "sweep", "on_delete"),
 )
 DLT_FIELDS = ("client", "resource_defaults", "resources")
 

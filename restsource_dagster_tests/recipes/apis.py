@@ -532,6 +532,10 @@ APIS: Mapping[str, RecipeApi] = {
             }
         ],
     ),
+    "rows_that_vanish": RecipeApi(
+        {"/customers": changed({"id": 1, "name": "Ann"}, {"id": 2, "name": "Bob"})},
+        [{"/customers": changed({"id": 1, "name": "Ann"})}],
+    ),
     "error_past_the_last_page": RecipeApi({"/posts": numbered("page", 1, past_the_end)}),
     "shared_rate_limit": RecipeApi(
         {

@@ -21,7 +21,12 @@ from restsource_dagster.connector.models.asset_options import (
 from restsource_dagster.connector.models.auth import Auth
 from restsource_dagster.connector.models.backfill import Backfill
 from restsource_dagster.connector.models.checks import Checks
-from restsource_dagster.connector.models.deletes import DeletedWhen, DeletesFromSetting, OnDelete
+from restsource_dagster.connector.models.deletes import (
+    DeletedWhen,
+    DeletesFromSetting,
+    OnDelete,
+    Sweep,
+)
 from restsource_dagster.connector.models.endpoint import Endpoint, EndpointDefaults
 from restsource_dagster.connector.models.fields import (
     FileModel,
@@ -454,9 +459,15 @@ class ResourceObject(ResourceBase):
         "`/deleted_items`; it is loaded before this one, and has a table of its own. What becomes of the rows, "
         "`on_delete` says. Needs a `primary_key` and merged rows. Not part of dlt's configuration.",
     )
+    sweep: Sweep | None = Field(
+        default=None,
+        description="Lists all records now and then, and takes the rows out whose keys are not listed. What "
+        "becomes of them, `on_delete` says. Needs a `primary_key`, merged rows, and one list of all records. "
+        "Not part of dlt's configuration.",
+    )
     on_delete: OnDelete = Field(
         default="remove",
-        description="What becomes of a row that is deleted (`deleted_when`, `deletes_from`). `remove`: it leaves the table, "
+        description="What becomes of a row that is deleted (`deleted_when`, `deletes_from`, `sweep`). `remove`: it leaves the table, "
         "with the rows nested in it. `mark`: it stays, and the column `_deleted_at` has the start of the run "
         "that found it deleted; it is null in all others. Not part of dlt's configuration.",
     )

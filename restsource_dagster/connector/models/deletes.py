@@ -5,10 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, Tag, WithJsonSchema
 
-from restsource_dagster.connector.models.fields import FileModel, Text, by_kind, refuse_value
+from restsource_dagster.connector.models.fields import (
+    Duration,
+    FileModel,
+    Text,
+    by_kind,
+    count_from_one,
+    refuse_value,
+)
 from restsource_dagster.connector.models.processing_steps import RecordField, check_jq
 
-__all__ = ["DELETED_AT", "DeletedWhen", "DeletesFrom", "DeletesFromSetting", "OnDelete"]
+__all__ = ["DELETED_AT", "DeletedWhen", "DeletesFrom", "DeletesFromSetting", "OnDelete", "Sweep"]
 
 DELETED_AT = "_deleted_at"
 """The column with the start of the run that found a row deleted; null in all others."""
@@ -34,6 +41,19 @@ class DeletesFrom(FileModel):
         min_length=1,
         description="The fields of its records that hold the primary key of this resource, in its order. If "
         "left out, they have the same names.",
+    )
+
+
+class Sweep(FileModel):
+    """Removes the rows whose keys the API no longer lists."""
+
+    every: Duration = Field(
+        description="How often all records are listed, such as `1d`: at the end of the first run that is due."
+    )
+    at_most_percent: Annotated[int, *count_from_one(100)] = Field(
+        default=10,
+        description="If more of the rows would go, and more than 10 rows, none goes and the run says so: the "
+        "list may not be whole. Of an empty list nothing is believed below 100.",
     )
 
 

@@ -233,7 +233,7 @@ def _with_rare_options(
 
         check_replaced_children(merged_resources, resources)
     if any(
-        merged.resource.given.keys() & {"deleted_when", "deletes_from", "on_delete"}
+        merged.resource.given.keys() & {"deleted_when", "deletes_from", "sweep", "on_delete"}
         for merged in merged_resources
     ):
         from restsource_dagster.connector.validation.delete_rules import check_deletes
@@ -549,6 +549,7 @@ def _build_resource(merged: MergedResource, incremental_parent: str | None) -> R
         deletes_from=DeletesFrom.of({"resource": source})
         if isinstance(source := fields.deletes_from, str)
         else source,
+        sweep=fields.sweep,
         on_delete=fields.on_delete,
         rename_from=fields.rename_from,
         http=fields.http,

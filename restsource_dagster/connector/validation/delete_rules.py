@@ -15,11 +15,11 @@ from restsource_dagster.connector.validation.diagnostics import (
 )
 from restsource_dagster.connector.validation.merged_resource import MergedResource
 
-__all__ = ["check_deletes"]
+__all__ = ["check_deletes", "why_not_listed"]
 
 _STRATEGIES = (None, "delete-insert", "upsert")
 """Merges after which the table has the rows as they are now."""
-_FIELDS = ("deleted_when", "deletes_from")
+_FIELDS = ("deleted_when", "deletes_from", "sweep")
 
 
 def check_deletes(
@@ -34,6 +34,7 @@ def check_deletes(
     """
     by_name = {resource.name: resource for resource in resources}
     parents = {resource.parent for resource in resources}
+    tables = [resource.table for resource in resources]
     # the blocks become those of the resources after these rules
     with_backfill = {one.name for one in merged_resources if one.resource.backfill is not None}
     malformed = {finding.pointer for finding in structural}
@@ -46,6 +47,7 @@ def check_deletes(
                 continue
             problems = [
                 *_problems(resource, field, is_parent=resource.name in parents),
+                *(_problems_of_sweep(resource, tables, with_backfill) if field == "sweep" else ()),
                 *(
                     _problems_of_source(resource, by_name, with_backfill)
                     if field == "deletes_from"
@@ -56,7 +58,10 @@ def check_deletes(
         is_malformed = any(f"{resource.pointer}/{field}" in malformed for field in _FIELDS)
         if "on_delete" in merged.resource.given and not is_malformed:
             given = any(getattr(resource, field) is not None for field in _FIELDS)
-            missing = "Nothing says which rows are deleted", 'Add "deleted_when" or "deletes_from"'
+            missing = (
+                "Nothing says which rows are deleted",
+                'Add "deleted_when", "deletes_from" or "sweep"',
+            )
             _report(merged, "on_delete", () if given else (missing,))
     return _with_deletes(resources)
 
@@ -138,6 +143,38 @@ def _problems_of_source(
     for name in fields:
         if name.partition(".")[0] in removed:
             yield f"The steps of {quoted_name(source.name)} leave out {name}", "Keep the field"
+
+
+def _problems_of_sweep(
+    resource: Resource, tables: Sequence[str], with_backfill: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield why a list of keys is not the whole table, each with what to do."""
+    if why := why_not_listed(resource, shares_table=tables.count(resource.table) > 1):
+        yield f"No list has all rows of the table: {why}", "Leave it out"
+    if resource.name in with_backfill:
+        yield (
+            "A backfill loads rows that are older than those the list begins with",
+            "Leave `sweep` or `backfill` out",
+        )
+
+
+def why_not_listed(resource: Resource, *, shares_table: bool) -> str | None:
+    """Return why no list of keys is that of the whole table; None if one is."""
+    endpoint, cursor = resource.endpoint, resource.incremental
+    cases = (
+        (not resource.primary_key, "it has no primary key"),
+        (resource.parent is not None, "its rows come in calls for each record of a parent"),
+        (bool(endpoint.for_each), "its rows come in calls for each value of a list"),
+        (endpoint.token is not None, "its API says only what changed"),
+        (endpoint.job is not None, "its rows come from an export"),
+        (
+            endpoint.has_relative_times,
+            "it asks for a range of time that moves, and the table has more",
+        ),
+        (bool(cursor and cursor.window), "its API is asked for one range of time after the other"),
+        (shares_table, "other resources load into the same table"),
+    )
+    return next((why for holds, why in cases if holds), None)
 
 
 def _root_of(resource: Resource, by_name: Mapping[str, Resource]) -> str:

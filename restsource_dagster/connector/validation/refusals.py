@@ -62,7 +62,7 @@ REFUSALS = {
     "children": "`children` that isn't valid, or where the rows of a parent can't be told apart, are not "
     "all that a call returns, are not merged by a primary key, or have others below them. dlt doesn't have "
     "this field and doesn't get it.",
-    "deletes": "`deleted_when`, `deletes_from` or `on_delete` that isn't valid, or of a resource whose rows are not "
+    "deletes": "`deleted_when`, `deletes_from`, `sweep` or `on_delete` that isn't valid, or of a resource whose rows are not "
     "merged by a primary key. dlt doesn't have these fields and doesn't get them.",
     "asset-options": "`asset` that isn't valid. dlt doesn't have this field and doesn't get it.",
     "checks": "`checks` that isn't valid, or that the table of the resource can't have. dlt doesn't have this "
@@ -213,7 +213,7 @@ def _refusal_name(path: FieldPath, loc: Sequence[str | int], kind: str, given: A
         ("action-body", "response_actions" in path and "body" in path),
         ("checks", "checks" in path[1:3]),
         ("asset-options", "asset" in path[1:3]),
-        ("deletes", "deletes_from" in path[1:3]),
+        ("deletes", bool({"deletes_from", "sweep"} & {*path[1:3]})),
         ("processing-steps", "processing_steps" in path),
         ("rename-from", "rename_from" in path),
         ("partial-errors", path[-1:] == ("partial_errors",)),
@@ -243,7 +243,7 @@ _OWN_PAGING_FIELDS = {
 
 _OWN_RESOURCE_FIELDS = {
     **dict.fromkeys(("mode", "nested"), "mode"),
-    **dict.fromkeys(("deleted_when", "deletes_from", "on_delete"), "deletes"),
+    **dict.fromkeys(("deleted_when", "deletes_from", "sweep", "on_delete"), "deletes"),
 }
 
 

@@ -322,6 +322,12 @@ class PipelineManager:
                 )
             return read_keys(client, schema, resource)
 
+    def remove_rows(self, rows: ChildrenOf) -> int:
+        """Remove or mark rows in a transaction of their own; return how many. Raises `IngestError`."""
+        schema = self.schema() or Schema(self.dataset)
+        with self._locked(), self._connected() as client:
+            return 0 if client is None else delete_children(client, schema, rows)
+
     @property
     def can_take_back(self) -> bool:
         """True if the destination can delete the rows that a load has appended."""

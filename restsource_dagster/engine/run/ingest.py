@@ -115,9 +115,18 @@ def ingest(
         possible = [family for family in families if run.is_supported(family)]
         prefetch = FamilyPrefetch(run, possible, overrides)
         prefetch.start()
+        later: list[Outcome] = []
         for outcome in _load_groups(families, run, prefetch):
             _note_template(connector, settings, outcome)
-            yield outcome
+            if connector.resource(outcome.resource).sweep is None or outcome.failed:
+                yield outcome
+            else:
+                later.append(outcome)
+        if later:
+            # few files ask for it; after all loads, which need the budget of requests more
+            from restsource_dagster.engine.run.sweeps import swept
+
+            yield from (swept(run, outcome, open_state(settings)) for outcome in later)
 
 
 def _note_template(connector: Connector, settings: Settings, outcome: Outcome) -> None:

@@ -44,6 +44,7 @@ __all__ = [
     "LoadBaseline",
     "LoadResult",
     "Outcome",
+    "SweepResult",
     "failed_outcome",
     "failure_reason",
     "join_all_parts",
@@ -64,6 +65,18 @@ class Failure:
     resource: str
     step: str
     message: str
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """Which rows of a table the API no longer lists, and what became of them."""
+
+    listed: int
+    """The keys that the API lists."""
+    rows: int = 0
+    """The rows that were removed or marked."""
+    refused: str | None = None
+    """Why none was, although the sweep was due."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,8 @@ class Outcome:
     rows_deleted: int | None = None
     """The loaded rows that say they are deleted (`deleted_when`), or the rows that were removed as their parent
     no longer has them; None if the file doesn't ask for it."""
+    sweep: SweepResult | None = None
+    """What a sweep after the load has found; None if none was due."""
     rows_deleted_from: Mapping[str, int] = field(default_factory=dict)
     """The rows of other tables that were removed or marked, as this resource names their keys."""
     row_count: int | None = None

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from restsource_dagster.connector.model import Connector, Resource
+from restsource_dagster.connector.validation.delete_rules import why_not_listed
 from restsource_dagster.engine.destination.removed_rows import Key, comparable_key
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor
+from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan, root_call
 from restsource_dagster.engine.run.family_load import ConnectorRun, open_connector_run
@@ -17,7 +19,7 @@ from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.engine.source.record_steps import DeletionMark, RecordSteps
 from restsource_dagster.settings import Settings
 
-__all__ = ["TableComparison", "compare_tables"]
+__all__ = ["ListedKeys", "TableComparison", "compare_tables", "list_keys"]
 
 _EXAMPLES = 20
 """The most keys that are named."""
@@ -80,12 +82,13 @@ def compare_tables(
 
 def _compare(run: ConnectorRun, resource: Resource) -> TableComparison:
     empty = TableComparison(resource.name, resource.table)
-    if problem := _why_not(run.connector, resource):
+    shares_table = bool(run.connector.sharing_table(resource.name))
+    if problem := why_not_listed(resource, shares_table=shares_table):
         return _with_problem(empty, problem)
     try:
         known = run.pipelines.read_keys(resource)
         counts = run.endpoints.counts(resource.name)
-        listed = {comparable_key(key) for page in _list_keys(run, resource) for key in page}
+        listed = list_keys(run, resource).keys
     except IngestError as error:
         return _with_problem(empty, run.redactor(str(error)))
     missing, extra = listed - known, known - listed
@@ -110,29 +113,20 @@ def _first(keys: Collection[Key]) -> tuple[Key, ...]:
     return tuple(sorted(keys, key=lambda key: [part or "" for part in key])[:_EXAMPLES])
 
 
-def _why_not(connector: Connector, resource: Resource) -> str | None:
-    """Return why no list of keys is the whole table; None if one is."""
-    endpoint, cursor = resource.endpoint, resource.incremental
-    cases = (
-        (not resource.primary_key, "it has no primary key"),
-        (resource.parent is not None, "its rows come in calls for each record of a parent"),
-        (bool(endpoint.for_each), "its rows come in calls for each value of a list"),
-        (endpoint.token is not None, "its API says only what changed"),
-        (endpoint.job is not None, "its rows come from an export"),
-        (
-            endpoint.has_relative_times,
-            "it asks for a range of time that moves, and the table has more",
-        ),
-        (bool(cursor and cursor.window), "its API is asked for one range of time after the other"),
-        (bool(connector.sharing_table(resource.name)), "other resources load into the same table"),
-    )
-    return next((why for holds, why in cases if holds), None)
+@dataclass(frozen=True)
+class ListedKeys:
+    """The keys that the API lists, and how."""
+
+    keys: frozenset[Key]
+    pages: int
+    doubt: str | None
+    """Why the list may not be whole; None if nothing points to it."""
 
 
-def _list_keys(run: ConnectorRun, resource: Resource) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield the keys on each page of a resource, asked for from its first row on.
+def list_keys(run: ConnectorRun, resource: Resource) -> ListedKeys:
+    """Ask for all records of a resource, from its first one on, and return their keys.
 
-    Raises `IngestError`, also for a record without a key.
+    Raises `IngestError`, also for a record without a key, and for a paging that does not end as it should.
     """
     family = run.connector.family_of(resource.name)
     plan: ResourcePlan = run.plans(SelectedFamily(family, [resource]))[resource.name]
@@ -140,17 +134,21 @@ def _list_keys(run: ConnectorRun, resource: Resource) -> Iterator[list[tuple[Any
     cursor = dlt_cursor and PlaceholderCursor.of(dlt_cursor, dlt_cursor.initial_value)
     progress = CallProgress()
     steps = _steps_of(run, resource)
-    pages = endpoint_of(run, plan).pages(root_call(plan, cursor), progress=progress)
+    watch = PagingWatch(lambda text: run.progress.message(f"{resource.name}: {text}"))
+    pages = endpoint_of(run, plan).pages(root_call(plan, cursor), watch=watch, progress=progress)
+    keys: set[Key] = set()
     for number, page in enumerate(pages, 1):
         records = steps.apply(steps.verify(page, number), number)
-        gone = resource.deleted_when is not None
-        yield [
-            _key_of(resource, record, number)
-            for record in records
-            if not (gone and steps.is_deleted(record))
-        ]
+        for record in records:
+            if resource.deleted_when is None or not steps.is_deleted(record):
+                keys.add(comparable_key(_key_of(resource, record, number)))
+    watch.conclude()
     if progress.is_capped:
         raise IngestError("its API returns no more rows to one query than `max_rows`")
+    doubt, totals = watch.take_shift(), progress.totals
+    if totals and totals.newest_total is not None and totals.newest_total > totals.rows:
+        doubt = f"the API states {totals.newest_total} records, and lists {totals.rows}"
+    return ListedKeys(frozenset(keys), progress.pages, doubt)
 
 
 def _steps_of(run: ConnectorRun, resource: Resource) -> RecordSteps:
