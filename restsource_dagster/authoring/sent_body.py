@@ -28,7 +28,7 @@ _BODY_PATHS = {
     "cursor_param": "cursor_body_path",
 }
 """The fields of paginators that name a param, and those that name its place in the body."""
-_QUERY_TEXT = re.compile(r"\s*(?:query\b[^:]*?\{|\{\s*[A-Za-z_]\w*\s*[({])", re.DOTALL)
+_QUERY_TEXT = re.compile(r"\s*(?:(?:query|fragment)\b\s*\w*\s*[({@]|\{\s*[A-Za-z_]\w*\s*[({])")
 """A GraphQL query that is typed as it is, without the JSON around it."""
 _VARIABLE = re.compile(r"\$(\w+)\s*:")
 

@@ -65,7 +65,9 @@ def read_body(text: str | None, variables: EnvVariables) -> SentBody | None:
     try:
         return SentBody.parse(text, variables)
     except ValueError as error:
-        raise TypedLoginError(f"write a JSON object, such as '{{}}': {error}", "--data") from None
+        raise TypedLoginError(
+            f"write a JSON object such as '{{}}', or a GraphQL query: {error}", "--data"
+        ) from None
 
 
 def _hidden(suffix: str, text: str, variables: EnvVariables) -> str:

@@ -348,6 +348,7 @@ def test_a_query_without_a_variable_for_its_pages_says_what_to_add(
     """The query may be typed without the JSON around it."""
     info = {"endCursor": "10", "hasNextPage": True}
     api.answers["/graphql"] = {"data": {"things": {"nodes": part(0), "pageInfo": info}}}
+    assert SentBody.parse(QUERY, EnvVariables("shop")).value == {"first": None, "after": None}
     made = draft(api, "/graphql", tmp_path, **posted("{ things { nodes { id } } }"))
     assert only(made)["endpoint"]["graphql"] == {"query": "{ things { nodes { id } } }"}
     assert "add `$after: String`" in " ".join(guess.evidence for guess in made.guesses)

@@ -96,7 +96,7 @@ class NewFilePane:
         ).classes("muted small")
         name = _field("Name of the connector", "such as shop")
         url = _field("URL", "https://api.example.com/v1/orders?updated_since=2026-01-01")
-        data = _field("Body in JSON, if the list is asked by POST", '{"page": 1}')
+        data = _field("Body, if the list is asked by POST", '{"page": 1}, or a GraphQL query')
         with ui.row().classes("full-width no-wrap items-center"):
             kind = ui.select(_LOGINS, value="none", label="Login").props("dense outlined")
             kind.style("width: 230px")
