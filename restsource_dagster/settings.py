@@ -86,8 +86,16 @@ class Settings(BaseSettings):
     builder: str | None = Field(
         default=None,
         description="The address of a running builder, such as `http://127.0.0.1:3002`: each asset links to its "
-        "file there. `make run` sets it.",
+        "file there. `make run` sets it. If left out, the builder that runs on this machine for this state folder.",
     )
+
+    @property
+    def builder_address(self) -> str | None:
+        """The address of the builder, without its token: as it is set, else that of one that runs here."""
+        # a run has no use for it
+        from restsource_dagster.builder_note import running_builder
+
+        return self.builder or running_builder(self.state_dir)
 
     def for_destination(self, given: str | None) -> Self:
         """Return the settings of a connector whose file names a destination, or None."""

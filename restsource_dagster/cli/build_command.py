@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from dotenv import load_dotenv
 
+from restsource_dagster.builder_note import note_builder
 from restsource_dagster.cli.common import find_dagster_home, read_settings
 from restsource_dagster.cli.list_command import read_overviews
 from restsource_dagster.cli.options import (
@@ -20,7 +21,7 @@ from restsource_dagster.cli.options import (
 )
 from restsource_dagster.cli.output import EXIT_FAILED, print_json, print_notice
 from restsource_dagster.settings import Settings, read_environment
-from restsource_dagster.state.store import open_state
+from restsource_dagster.state.store import make_private_folder, open_state
 
 if TYPE_CHECKING:  # importing dlt takes a second
     from restsource_dagster.authoring.builder.open_files import RunTimes
@@ -32,7 +33,7 @@ _TOKEN_VARIABLE = "RESTSOURCE_BUILDER_TOKEN"  # noqa: S105 - the variable's name
 
 
 def build(
-    port: BuilderPortOption = 0,
+    port: BuilderPortOption = None,
     stop_after: StopAfterOption = 60.0,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
@@ -40,7 +41,8 @@ def build(
     """Open the builder: a page on 127.0.0.1 to write connector files, and to look at what the API answers.
 
     Prints the address to open. It holds a random token, without which the page answers nobody; set
-    RESTSOURCE_BUILDER_TOKEN to have the same one each time. Ctrl-C ends it. Nothing is requested but from the
+    RESTSOURCE_BUILDER_TOKEN to have the same one each time. While it runs, assets that Dagster loads link to their
+    file in it. Ctrl-C ends it. Nothing is requested but from the
     hosts that the files name, and secrets go into `.env` in the current folder only.
 
     Needs the extra `builder`. Exit code 1 without it, or if the port is taken.
@@ -62,6 +64,8 @@ def build(
     from restsource_dagster.authoring.builder.web_server import serve_builder
 
     def show(address: str) -> None:
+        make_private_folder(settings.state_dir)
+        note_builder(settings.state_dir, address)
         if as_json:
             print_json({"address": address})
             # the command goes on, and a reader of a pipe waits for this

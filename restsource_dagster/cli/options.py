@@ -373,11 +373,11 @@ AllowOption = Annotated[
     ),
 ]
 BuilderPortOption = Annotated[
-    int,
+    int | None,
     _option(
         "--port",
         metavar="N",
-        text="The port on 127.0.0.1. A free one if left out.",
+        text="The port on 127.0.0.1; 0 takes a free one. If left out 3002, or a free one if that is taken.",
         min=0,
     ),
 ]

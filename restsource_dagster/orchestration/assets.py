@@ -201,7 +201,7 @@ def build_connector_assets(connector: Connector, runs: RunSettings) -> dg.Assets
         kinds={"dlt", runs.settings.for_destination(connector.destination).destination_type},
         owners=list(connector.owners),
         tags=dict(connector.tags),
-        metadata=_builder_link(connector, runs.settings.builder),
+        metadata=_builder_link(connector, runs.settings.builder_address),
     )
 
     @dg.multi_asset(

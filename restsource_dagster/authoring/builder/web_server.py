@@ -29,6 +29,7 @@ from restsource_dagster.authoring.builder.page import BuilderPage
 __all__ = ["WebGuard", "guarded_address", "serve_builder"]
 
 _HOST = "127.0.0.1"
+USUAL_PORT = 3002
 _NAMES = (_HOST, "localhost")
 _POLICY = "; ".join(
     (
@@ -52,19 +53,17 @@ _GRACE_SECONDS = 2
 def serve_builder(
     open_files: OpenFiles,
     *,
-    port: int,
+    port: int | None,
     token: str | None,
     stop_after: float,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the builder until Ctrl-C, or until no page was open for `stop_after` seconds (0: never).
 
-    `port` 0 takes a free one. Without a token it is a random one. `on_ready` is called with the address to
+    `port` 0 takes a free one, None the usual one if it is free. Without a token it is a random one. `on_ready` is called with the address to
     open. Raises `OSError` if the port is taken. A process can serve it once.
     """
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, port))
+    with _listening(port) as listener:
         taken = listener.getsockname()[1]
         key = token or secrets.token_urlsafe(24)
         application = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -94,6 +93,25 @@ def serve_builder(
         # uvicorn stops at Ctrl-C, and raises it again when all is closed
         with suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
+
+
+def _listening(port: int | None) -> socket.socket:
+    """Return a socket that listens. Raises `OSError` if the port is taken."""
+    # the usual one, so that links to the builder stay right
+    for candidate in (USUAL_PORT, 0) if port is None else (port,):
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((_HOST, candidate))
+            # at once: until then others can bind it, too
+            made.listen()
+        except OSError:
+            made.close()
+            if port is not None or candidate == 0:
+                raise
+        else:
+            return made
+    raise OSError(f"no port is free on {_HOST}")
 
 
 @dataclass

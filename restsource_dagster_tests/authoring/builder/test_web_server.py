@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from restsource_dagster.settings import Settings
 from restsource_dagster_tests.authoring.builder.builder_process import BuilderProcess, run_builder
 from restsource_dagster_tests.telling import told_by
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
@@ -161,3 +162,24 @@ print(json.dumps([code, said.getvalue()]))
     code_of_exit, said = told_by(code, tmp_path, {})
     assert code_of_exit == 1
     assert 'pip install "restsource-dagster[builder]"' in said
+
+
+def test_assets_know_the_builder_while_it_runs(tmp_path: Path) -> None:
+    """Its port is the usual one, or a free one; its token is nowhere."""
+    settings = Settings(state_dir=tmp_path / ".restsource")
+    assert settings.builder_address is None
+    with run_builder(tmp_path) as builder:
+        assert settings.builder_address == builder.origin
+        assert (
+            Settings(state_dir=settings.state_dir, builder="http://a").builder_address == "http://a"
+        )
+        with run_builder(tmp_path) as other:
+            assert other.port != builder.port
+            assert settings.builder_address == other.origin
+            other.stop()
+        note = settings.state_dir / "builder.json"
+        assert builder.token not in note.read_text()
+        builder.stop()
+    assert settings.builder_address is None
+    note.write_text("{")
+    assert settings.builder_address is None
