@@ -1,7 +1,8 @@
 """The asset checks of a connector: their specs from the file, their results from what a run knows.
 
 A result needs no request. It compares what the engine reports of a load with the file, with the table,
-and with the materializations before. A check that has nothing to compare has no result.
+and with the materializations before. A check that has nothing to compare passes and
+says so: Dagster takes a check without a result for one that was forgotten.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,8 +146,6 @@ def check_results(
     `is_usual` is False for a load whose number of rows says nothing: a window or a full refresh.
     """
     # nothing was loaded, so there is nothing to check
-    if outcome.left_as_it_is:
-        return
     resource = connector.resource(outcome.resource)
     key = asset_key(connector.name, resource.name)
     load = _Load(context.instance, key, resource, outcome)
@@ -155,11 +154,9 @@ def check_results(
     wanted = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
     for name, check in checks.items():
         # a person may have chosen some of the checks
-        if name not in wanted or (name == "rows" and not is_usual):
+        if name not in wanted:
             continue
-        verdict = _VERDICTS[name](load, check)
-        if verdict is None:
-            continue
+        verdict = _verdict(load, name, check, is_usual=is_usual)
         if not verdict.passed:
             context.log.warning(f"{resource.name}: the check {name} failed: {verdict.text}")
         yield dg.AssetCheckResult(
@@ -170,6 +167,23 @@ def check_results(
             description=verdict.text,
             metadata=verdict.metadata,
         )
+
+
+def _verdict(load: _Load, name: str, check: CheckSettings, *, is_usual: bool) -> _Verdict:
+    """Return what a check found, or why it has nothing to compare."""
+    if load.outcome.left_as_it_is:
+        return _Verdict(True, "Not compared: the table was left as it is.")
+    if name == "rows" and not is_usual:
+        return _Verdict(True, "Not compared: a window or a full refresh has other rows than usual.")
+    return _VERDICTS[name](load, check) or _Verdict(True, f"Not compared: {_NOTHING[name]}.")
+
+
+_NOTHING = {
+    "primary_key": "the destination can't be asked for keys",
+    "completeness": "the API states no total of what was asked for",
+    "lag": "no row with a time is known yet",
+}
+"""What is missing if a check has nothing to compare."""
 
 
 def _primary_key(load: _Load, _: CheckSettings) -> _Verdict | None:
