@@ -149,6 +149,7 @@ def test_keys_in_another_resource_take_rows_out(api: ApiServer, tmp_path: Path, 
     assert query(settings, "SELECT count(*) FROM shop.deleted_items") == [(503,)]
 
 
+@pytest.mark.on_destinations
 def test_rows_that_another_resource_names_are_marked_once(api: ApiServer, tmp_path: Path) -> None:
     """A row that comes again is not deleted any more. A table without the column gets it first."""
     settings = make_settings(tmp_path)

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
@@ -62,6 +64,7 @@ def run(connector: Connector, settings: Settings, days: float) -> dict[str, Outc
     return {one.resource: one for one in outcomes}
 
 
+@pytest.mark.on_destinations
 def test_rows_that_the_api_no_longer_lists_leave_the_table_once_a_day(
     api: ApiServer, tmp_path: Path
 ) -> None:
