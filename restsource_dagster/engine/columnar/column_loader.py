@@ -115,12 +115,17 @@ class ParquetFiles:
         return not (self._open or self._done)
 
     def move_into(self, package: Path) -> None:
-        """Move all files into the extracted load package in that folder, as new load jobs."""
+        """Move all files into the extracted load package in that folder, as new load jobs.
+
+        No rows follow: Arrow gives the memory back that it took for them.
+        """
         for table in list(self._open):
             self._close_file(table)
         for path in self._done:
             path.replace(package / dlt_compat.PackageStorage.NEW_JOBS_FOLDER / path.name)
         self._done.clear()
+        # what Arrow keeps for later tables would add to what the database takes for the load
+        pa.default_memory_pool().release_unused()
 
     def _open_file(self, table: str, schema: pa.Schema) -> _ParquetFile:
         self._folder.mkdir(parents=True, exist_ok=True)
