@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.engine.run.outcome import Outcome, SweepResult
 from restsource_dagster.orchestration.assets import materialization_metadata
 from restsource_dagster.orchestration.names import TAG_CONNECTOR, TAG_TRIGGER, asset_key
 from restsource_dagster.settings import Settings
@@ -188,3 +188,27 @@ def test_a_materialization_shows_its_last_requests_without_secrets(
     assert lines[-1].startswith(f"| `GET {api.url}/countries?")
     assert lines[-1].split("|")[2] == " 200 "
     assert "s3cr3t" not in found["http/last_requests"]
+
+
+def test_how_many_rows_went_is_a_number_or_a_reason() -> None:
+    """By tombstones, in tables whose keys the resource names, and by a sweep."""
+    went = Outcome("items", "items", 1.0, rows_deleted=2, rows_deleted_from={"notes": 3})
+    swept = replace(went, sweep=SweepResult(listed=9, rows=1))
+    refused = replace(went, sweep=SweepResult(listed=0, refused="the API lists no record"))
+    numbers = {"rows_deleted": 2, "rows_deleted/notes": 3}
+    for outcome, expected in (
+        (Outcome("items", "items", 1.0), {}),
+        (swept, {**numbers, "sweep/listed": 9, "sweep/rows_deleted": 1}),
+        (
+            refused,
+            {
+                **numbers,
+                "sweep/listed": 0,
+                "sweep/rows_deleted": 0,
+                "sweep/refused": "the API lists no record",
+            },
+        ),
+    ):
+        metadata = materialization_metadata(outcome)
+        shown = {k: v for k, v in metadata.items() if k.startswith(("rows_deleted", "sweep"))}
+        assert shown == expected
