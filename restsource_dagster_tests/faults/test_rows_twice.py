@@ -7,7 +7,7 @@ import pytest
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import Notes, connector_of, failure_of
 from restsource_dagster_tests.making import load, query
-from restsource_dagster_tests.servers.faults import Arrival, FaultServer
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=13)
 
@@ -30,6 +30,14 @@ DISPOSITIONS: dict[str, Any] = {
 def paged(seen: Arrival, pages: list[list[dict[str, Any]]] = PAGES) -> Any:
     at = int(seen.query["page"])
     return {"data": pages[at] if at < len(pages) else []}
+
+
+def csv_page(seen: Arrival, pages: list[list[int]]) -> Reply:
+    """A page as a file with one column."""
+    at = int(seen.query["page"])
+    rows = pages[at] if at < len(pages) else []
+    body = "\n".join(["n", *map(str, rows)]).encode()
+    return Reply(body, headers={"Content-Type": "text/csv"})
 
 
 def resource(name: str, disposition: Any, path: str = "items", **endpoint: Any) -> dict[str, Any]:
@@ -100,15 +108,19 @@ def test_pages_that_shift_by_several_rows_are_told(
 
     server.plan["/items"] = lambda seen: paged(seen, pages_of(shifted))
     server.plan["/steady"] = lambda seen: paged(seen, pages_of(steady))
+    server.plan["/files"] = lambda seen: csv_page(seen, shifted)
     made = [resource("items", "replace"), resource("steady", "replace", "steady")]
+    files = resource("files", "replace", "files", response={"format": "csv"})
+    del files["endpoint"]["data_selector"]
+    made.append(files)
     for one in made:
         del one["primary_key"]
         one["mode"] = mode
     notes = Notes()
     load(connector_of(server.url, *made), settings, observer=notes)
     told = [text for text in notes.texts if "begins with" in text]
-    assert len(told) == 1
-    assert "items: page 2 begins with the last 3 rows of page 1" in told[0]
+    assert sorted(text.partition(":")[0] for text in told) == ["files", "items"]
+    assert all("page 2 begins with the last 3 rows of page 1" in text for text in told)
 
 
 class Shrinking:

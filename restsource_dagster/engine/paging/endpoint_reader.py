@@ -31,13 +31,14 @@ from restsource_dagster.engine.http.json_body import ApiResponse, UnverifiedReco
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession, proxy_variable
 from restsource_dagster.engine.paging.page_iterator import (
+    BOUNDARY_ROWS,
     Page,
     PageGuard,
     PageIterator,
     PageResponse,
     Records,
 )
-from restsource_dagster.engine.paging.paging_watch import BOUNDARY_ROWS, PagingWatch
+from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.paging.records import (
     RecordReader,
@@ -310,8 +311,7 @@ class EndpointReader:
                 if has_next:
                     fetcher.prefetch_after(page)
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
-                # rows of a file are not held
-                if watch and page.listed and isinstance(page.listed, list):
+                if watch and page.listed:
                     watch.observe_boundary(tail, page.listed, pages.page_number)
                     tail = page.listed[-BOUNDARY_ROWS:]
                 self._report_errors(page, pages.page_number)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from restsource_dagster.engine.http.body_file import BodyFile
     from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 
-__all__ = ["Page", "PageGuard", "PageIterator", "PageResponse", "copy_request"]
+__all__ = ["BOUNDARY_ROWS", "Page", "PageGuard", "PageIterator", "PageResponse", "copy_request"]
 
 Records = list[Any]
 
@@ -84,29 +84,31 @@ class Page:
     """A body on the disk, whose first batch `records` is. The paging goes on once it is read."""
 
 
+BOUNDARY_ROWS = 100
+"""So many rows at the end of a page are compared with the beginning of the next one."""
+
+
 class CountedRows(Sequence[Any]):
-    """Stands for the rows of a body on the disk: their number, the first one and the last one."""
+    """Stands for the rows of a body on the disk: their number, and `BOUNDARY_ROWS` at each end."""
 
     def __init__(self, rows: Records) -> None:
-        self._count = len(rows)
-        self._first: Any = rows[0] if rows else None
-        self._last: Any = rows[-1] if rows else None
+        self._count = 0
+        self._first: Records = []
+        self._last: Records = []
+        self.add(rows)
 
     def add(self, rows: Records) -> None:
         """Add the next batch of rows."""
-        if rows:
-            self._count += len(rows)
-            self._last = rows[-1]
+        self._count += len(rows)
+        self._first += rows[: BOUNDARY_ROWS - len(self._first)]
+        self._last = (self._last + rows[-BOUNDARY_ROWS:])[-BOUNDARY_ROWS:]
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, index: Any) -> Any:
-        if index == 0 and self._count:
-            return self._first
-        if index == -1 and self._count:
-            return self._last
-        raise IndexError(index)
+        start = index.start or 0 if isinstance(index, slice) else index
+        return self._last[index] if start < 0 else self._first[index]
 
 
 @dataclass

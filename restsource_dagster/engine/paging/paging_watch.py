@@ -25,7 +25,6 @@ from restsource_dagster.engine.paging.safe_paginators import TolerantReferencePa
 from restsource_dagster.engine.paging.totals import CallTotals, whole_number
 
 __all__ = [
-    "BOUNDARY_ROWS",
     "PagingWatch",
     "describe_full_page",
     "describe_more_pages",
@@ -33,9 +32,6 @@ __all__ = [
     "page_counts",
     "signs_of_next_page",
 ]
-
-BOUNDARY_ROWS = 100
-"""So many rows at the end of a page are compared with the beginning of the next one."""
 
 _SINGLE_PAGE_ADVICE = 'if it has no more pages, set "paginator": "single_page"'
 

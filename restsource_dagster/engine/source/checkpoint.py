@@ -29,11 +29,8 @@ from restsource_dagster.engine.paging.place import CallProgress
 
 __all__ = ["CHECKPOINT_ROWS", "Checkpoint", "LoadPart", "can_load_in_parts"]
 
-CHECKPOINT_ROWS = 500_000
-"""An extract ends after so many rows, however fast they came: until the load, all are on the disk.
-
-A part costs half a second of CPU, so fewer rows would cost more than 3% of them. DuckDB takes more memory for more.
-"""
+CHECKPOINT_ROWS = 100_000
+"""An extract ends after so many rows, however fast they came: until the load, all are on the disk."""
 
 _STRATEGIES = frozenset((None, "delete-insert", "insert-only", "upsert"))
 """Merges of single rows. The others compare a table with all rows of a load."""
