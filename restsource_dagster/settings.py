@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     @property
     def builder_address(self) -> str | None:
         """The address of the builder, without its token: as it is set, else that of one that runs here."""
-        # a run has no use for it
+        # only assets link to it
         from restsource_dagster.builder_note import running_builder
 
         return self.builder or running_builder(self.state_dir)

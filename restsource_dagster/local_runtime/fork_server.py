@@ -43,6 +43,8 @@ _RUN_MODULES = (
     "dagster._cli.api",
     "restsource_dagster.definitions",
     "restsource_dagster.orchestration.op",
+    # for the links of assets
+    "restsource_dagster.builder_note",
     # what `dagster.yaml` names
     "restsource_dagster.local_runtime.run_launcher",
     "restsource_dagster.local_runtime.sqlite_storage",

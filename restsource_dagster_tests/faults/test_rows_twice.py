@@ -36,7 +36,7 @@ def csv_page(seen: Arrival, pages: list[list[int]]) -> Reply:
     """A page as a file with one column."""
     at = int(seen.query["page"])
     rows = pages[at] if at < len(pages) else []
-    body = "\n".join(["n", *map(str, rows)]).encode()
+    body = "".join(f"{line}\n" for line in ("n", *rows)).encode()
     return Reply(body, headers={"Content-Type": "text/csv"})
 
 

@@ -118,7 +118,7 @@ def imported(folder: Path) -> Iterator[str]:
         ("tools", []),
         (
             "restsource_dagster_tests",
-            ["project", "logins", "aws", "builder", "mcp", "postgres", "sample", "dev"],
+            ["project", "logins", "aws", "builder", "mcp", "postgres", "delta", "sample", "dev"],
         ),
     ],
 )

@@ -209,8 +209,7 @@ def _open_csv(
         return "error"
 
     return csv.open_csv(
-        # whole blocks: pyarrow finds no columns in a first one that is a header without a line end
-        io.BufferedReader(source),
+        source,
         read_options=csv.ReadOptions(
             block_size=_CSV_BLOCK_BYTES,
             # rows in their order, and errors with their number
