@@ -386,7 +386,7 @@ UNDOCUMENTED_ATTRIBUTES = (
     ),
     UndocumentedAttributes(
         "dlt.destinations.sql_client.SqlClientBase",
-        ("_make_database_exception", "execute_query", "native_connection"),
+        ("_make_database_exception", "execute_query", "native_connection", "open_connection"),
         "copy rows into Postgres, tell which errors may pass, and name who holds a lock",
         "a load into Postgres fails before it writes a row",
     ),

@@ -9,10 +9,19 @@ from typing import Any
 
 import dlt
 import psycopg
+import psycopg2.errors
 import pytest
 
+from restsource_dagster.engine.destination import postgres_client
+from restsource_dagster.engine.destination.pipeline import PipelineManager
+from restsource_dagster.engine.destination.postgres_client import DatabaseLockedError
 from restsource_dagster.engine.destination.warehouse import OtherDestination
+from restsource_dagster.engine.dlt_compat import DestinationTransientException
+from restsource_dagster.engine.http.redaction import Redactor
+from restsource_dagster.engine.run.outcome import root_cause
+from restsource_dagster.engine.run_progress import Progress, SilentObserver
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.state_errors import LeaseLostError
 from restsource_dagster_tests.destinations import url_of
 from restsource_dagster_tests.faults.event_files import file_of
 from restsource_dagster_tests.faults.nursery import Nursery
@@ -141,3 +150,96 @@ def test_a_session_of_a_run_has_a_name_and_limits(
         assert shown("lock_timeout") == "2s"
         assert shown("application_name").startswith("restsource:")
         assert shown("application_name").endswith(":shop")
+
+
+def open_sessions(url: str) -> list[str]:
+    """The sessions of runs that load the dataset `shop`."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        query = "SELECT application_name FROM pg_stat_activity WHERE application_name ~ '^restsource:.*:shop$'"
+        return [name for (name,) in connection.execute(query)]
+
+
+def test_an_error_that_may_pass_has_the_database_s_own_as_its_cause(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """A run looks for the innermost error of a chain, to tell it."""
+    destination = OtherDestination(url_of(settings.data_dir)[0]).destination()
+    pipeline = dlt.pipeline("shop", str(tmp_path), destination=destination, dataset_name="shop")
+    with pipeline.sql_client() as client, pytest.raises(DestinationTransientException) as caught:
+        client.execute_sql("SELECT no_such_function()")
+    assert isinstance(caught.value.__cause__, psycopg2.errors.UndefinedFunction)
+    assert root_cause(caught.value)[1] is caught.value.__cause__
+
+
+def test_a_session_that_opens_after_another_run_has_taken_over_is_not_used(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The lease is checked once the session is open: before, a successor would not find it."""
+    name, url = url_of(settings.data_dir)
+    destination: Any = OtherDestination(name).destination()
+    found: list[list[str]] = []
+
+    def lost() -> None:
+        found.append(open_sessions(url))
+        raise LeaseLostError("this process stood still")
+
+    destination.check_lease = lost
+    pipeline = dlt.pipeline("shop", str(tmp_path), destination=destination, dataset_name="shop")
+    with pytest.raises(LeaseLostError), pipeline.sql_client():
+        pass
+    assert [len(names) for names in found] == [1]
+    wait_until(lambda: not open_sessions(url), "the end of the session")
+
+
+def test_a_holder_whose_work_the_user_may_not_see_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres shows the statements of another user to administrators only."""
+    name, url = url_of(settings.data_dir)
+    plain = f"{url}?options=-crole%3Dpg_read_all_data"
+    monkeypatch.setenv(f"DESTINATION__{name.upper()}__CREDENTIALS", plain)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA shop")
+        connection.execute("CREATE TABLE shop.orders (id int)")
+    destination = OtherDestination(name, wait_seconds=0.1).destination()
+    pipeline = dlt.pipeline("shop", str(tmp_path), destination=destination, dataset_name="shop")
+    with locked_row(url, "LOCK shop.orders") as holder, pipeline.sql_client() as client:
+        said = rf"by session {holder.info.backend_pid} \(someone else, user \w+\)"
+        with pytest.raises(DatabaseLockedError, match=said):
+            client.execute_sql("SELECT * FROM shop.orders")
+
+
+def test_a_locked_table_says_nothing_about_other_tables(settings: Settings, tmp_path: Path) -> None:
+    name, url = url_of(settings.data_dir)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA shop")
+        connection.execute("CREATE TABLE shop.orders AS SELECT 1 AS id")
+        connection.execute("CREATE TABLE shop.users AS SELECT 1 AS id")
+    warehouse = OtherDestination(name, wait_seconds=0.1)
+    progress = Progress(SilentObserver(), Redactor())
+    pipelines = PipelineManager("shop", warehouse, progress, tmp_path, dataset="shop")
+    with locked_row(url, "LOCK shop.orders"):
+        with pytest.raises(DatabaseLockedError):
+            pipelines.count_rows("orders")
+        assert pipelines.count_rows("users") == 1
+
+
+def test_a_run_stores_nothing_while_a_session_of_an_earlier_one_does_not_end(
+    api: ApiServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's process of it hangs, so what it was told may be stored later."""
+    monkeypatch.setattr(postgres_client, "_END_SECONDS", 0.2)
+    connector = make_connector(api.url, APPENDED)
+    api.answers["/orders"] = [{"id": 1}]
+    assert not load(connector, settings)["orders"].failed
+    url = url_of(settings.data_dir)[1]
+    with psycopg.connect(url, application_name="restsource:0123abcd:shop") as stopped:
+        process = stopped.info.backend_pid
+        os.kill(process, signal.SIGSTOP)
+        try:
+            failure = load(connector, settings)["orders"].failure
+        finally:
+            os.kill(process, signal.SIGCONT)
+    assert failure is not None
+    assert f"still open after 0.2 s: {process}" in failure.message
+    assert query(settings, "SELECT id FROM shop.orders") == [(1,)]

@@ -1,9 +1,12 @@
 """Requests per second and in flight stay within the limits, measured at the server."""
 
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +14,15 @@ from hypothesis import given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
+from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.http.request_log import RequestLog
 from restsource_dagster.engine.http.waits import RateLimiter
 from restsource_dagster.settings import Settings
+from restsource_dagster.state.request_table import SqliteRequests
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of
 from restsource_dagster_tests.making import load
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
+from restsource_dagster_tests.waiting import Background
 
 pytestmark = pytest.mark.faults(row=9)
 
@@ -221,3 +228,19 @@ def test_many_threads_share_one_rate_limiter() -> None:
     assert max(peaks) <= 4
     window = NEARLY_A_SECOND
     assert max(sum(at <= other < at + window for other in times) for at in times) <= 20
+
+
+def test_a_request_whose_end_can_not_be_noted_frees_its_slot(tmp_path: Path) -> None:
+    """A shared log may be out of reach for a moment: later requests fail or are sent, and none waits for ever."""
+    path = tmp_path / "requests.db"
+    log = RequestLog(SqliteRequests(time.time, path))
+    limiter = RateLimiter(max_concurrency=1, log=log)
+
+    def lose_log() -> None:
+        with limiter.slot(), closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE IF EXISTS requests")
+
+    for _ in range(2):
+        with pytest.raises(IngestError, match="can't be used"):
+            Background(lose_log).result()
+    limiter.close()

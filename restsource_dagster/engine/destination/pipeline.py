@@ -255,13 +255,15 @@ class PipelineManager:
         if self._busy:
             raise self._busy
         try:
-            with self.warehouse.locked(self.progress.message):
-                # after the wait, in which another run may have taken over
-                self.check_lease()
-                yield
+            held = self.warehouse.locked(self.progress.message)
         except DatabaseBusyError as error:
             self._busy = error
             raise
+        # outside of the `try`: a table that is locked in Postgres says nothing about other tables
+        with held:
+            # after the wait, in which another run may have taken over
+            self.check_lease()
+            yield
 
     @contextmanager
     def _connected(self) -> Iterator[SqlClient | None]:

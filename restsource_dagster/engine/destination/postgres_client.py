@@ -14,9 +14,10 @@ import hashlib
 import io
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
+from datetime import datetime
 from functools import cache
 from typing import Any, cast
 
@@ -80,13 +81,29 @@ class PostgresSession(SqlClientBase[Any]):
     name = ""
     dataset = ""
     """The dataset of its tables; dlt selects the staging dataset for a while."""
+    check_lease: Callable[[], None] = staticmethod(lambda: None)
+    """Raises `LeaseLostError` if another run may have taken over."""
+
+    def open_connection(self) -> Any:
+        """Open a session. Raises `LeaseLostError` if another run may have taken over."""
+        theirs: Any = super()
+        opened = theirs.open_connection()
+        try:
+            # once it is open: a successor ends the sessions that it finds, and none may come after that
+            self.check_lease()
+        except BaseException:
+            self.close_connection()
+            raise
+        return opened
 
     def end_other_sessions(self) -> int:
         """End the sessions of earlier runs that load this dataset; return how many. Connected.
 
-        Call it as the only run of the connector. What they have not committed is gone then.
+        Call it as the only run of the connector. What they have not committed is gone then. Raises
+        `DatabaseBusyError` if one does not end.
         """
         ended: set[int] = set()
+        still_open: list[str] = []
 
         def end() -> bool:
             values = (self.name, _session_name(_ANY_TOKEN, self.dataset))
@@ -94,14 +111,22 @@ class PostgresSession(SqlClientBase[Any]):
             for pid in found - ended:
                 self.execute_sql("SELECT pg_terminate_backend(%s)", pid)
             ended.update(found)
+            still_open[:] = map(str, sorted(found))
             return not found
 
-        # a session ends at its next check; what is left after the wait is bounded by its own limits
+        def give_up(_: tenacity.RetryCallState) -> bool:
+            raise DatabaseBusyError(
+                f"sessions of an earlier run that load {self.dataset} were told to end, and are still open "
+                f"after {_END_SECONDS:g} s: {', '.join(still_open)}. What they store would come "
+                "twice. End these processes of the server, or run again when they have ended"
+            )
+
+        # a session ends at its next check for interrupts
         tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda is_done: not is_done),
             stop=tenacity.stop_after_delay(_END_SECONDS),
             wait=tenacity.wait_random_exponential(multiplier=0.01, max=0.5),
-            retry_error_callback=lambda _: False,
+            retry_error_callback=give_up,
         )(end)
         return len(ended)
 
@@ -113,7 +138,11 @@ class PostgresSession(SqlClientBase[Any]):
             with theirs.execute_query(query, *args, **kwargs) as cursor:
                 yield cursor
         except DestinationTransientException as error:
-            raise self.named(error) from error
+            named = self.named(error)
+            # an error that is its own cause has no innermost one, and who looks for it never ends
+            if named is error:
+                raise
+            raise named from error
 
     def named(self, error: Exception) -> Exception:
         """Return the error that names who holds a lock, or the same if it is about no lock."""
@@ -167,11 +196,15 @@ def _session_class(theirs: type[Any]) -> type[Any]:
 
 
 def _describe(
-    pid: int, name: str, user: str, host: str, state: str, since: Any, statement: str
+    pid: int, name: str, user: str, host: str, state: str, since: datetime | None, statement: str
 ) -> str:
+    session = f"session {pid} ({name or 'without a name'}, user {user}"
+    # the server tells whose it is, and its work only to an administrator or the same user
+    if since is None:
+        return f"{session})"
     shown = " ".join(statement.split())[:_SHOWN_STATEMENT_CHARS]
     return (
-        f"session {pid} ({name or 'without a name'}, user {user} from {host}, {state} in a "
+        f"{session} from {host}, {state} in a "
         f"transaction since {since:%Y-%m-%d %H:%M:%S %Z}, last statement: {shown})"
     )
 

@@ -276,7 +276,9 @@ class PostgresDestination(_ResolvedOnce, postgres_destination):
         from restsource_dagster.engine.destination.postgres_client import bounded_session
 
         client = super().client(schema, initial_config)
-        client.sql_client = bounded_session(client.sql_client, self.wait_seconds)
+        session = bounded_session(client.sql_client, self.wait_seconds)
+        session.check_lease = self.check_lease
+        client.sql_client = session
         return client
 
     def _raw_capabilities(self) -> DestinationCapabilitiesContext:

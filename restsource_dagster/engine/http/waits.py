@@ -142,10 +142,12 @@ class RateLimiter:
             yield slot
         finally:
             with self._changed:
-                if slot is not None:
-                    self._note_end(slot, sent)
+                in_progress = self._in_progress
+                # first: a shared log that can't be written must not keep the slot from others
                 self._in_progress -= 1
                 self._changed.notify_all()
+                if slot is not None:
+                    self._note_end(slot, sent, in_progress)
 
     def pause(self, seconds: float) -> None:
         """Start no request for so many seconds; nor do the other runs that share the log."""
@@ -173,7 +175,7 @@ class RateLimiter:
         if self._log is not None:
             self._log.close()
 
-    def _note_end(self, slot: Slot, request: SentRequest) -> None:
+    def _note_end(self, slot: Slot, request: SentRequest, in_progress: int) -> None:
         # it has arrived by its response, which may be earlier than assumed
         if self._log is not None:
             self._log.note_response(slot.number)
@@ -183,7 +185,7 @@ class RateLimiter:
                 slot.status,
                 self._clock() - slot.started,
                 halvings=slot.halvings,
-                in_progress=self._in_progress,
+                in_progress=in_progress,
             )
 
     def _take_slot(self, request: SentRequest) -> Slot:
