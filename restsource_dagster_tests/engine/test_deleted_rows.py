@@ -88,15 +88,21 @@ def test_what_a_condition_may_give(api: ApiServer, tmp_path: Path) -> None:
     def resource(name: str) -> dict[str, Any]:
         return {"name": name, "primary_key": "id", "deleted_when": ".gone"}
 
-    connector = make_connector(api.url, resource("times"), resource("number"), resource("own"))
+    names = ("times", "number", "digit", "no_time", "own")
+    connector = make_connector(api.url, *map(resource, names))
     api.answers["/times"] = [{"id": 1, "gone": ""}, {"id": 2, "gone": "2026-01-01"}, {"id": 3}]
     api.answers["/number"] = [{"id": 1, "gone": False}, {"id": 2, "gone": 0}]
+    # most records have these, so to take them for deleted would empty the table
+    api.answers["/digit"] = [{"id": 1, "gone": "0"}]
+    api.answers["/no_time"] = [{"id": 1, "gone": "0000-00-00 00:00:00"}]
     api.answers["/own"] = [{"id": 1, "_deleted_at": None}]
     outcomes = load(connector, settings)
     assert query(settings, "SELECT id FROM shop.times ORDER BY 1") == [(1,), (3,)]
     messages = {name: str(one.failure) for name, one in outcomes.items()}
     assert "page 1, row 2" in messages["number"]
-    assert "`.deleted == 0`" in messages["number"]
+    for name, verdict in (("number", "0"), ("digit", '"0"'), ("no_time", '"0000-00-00 00:00:00"')):
+        assert f"the condition gives {verdict}" in messages[name]
+        assert "what deleted records have, such as `.deleted == 1`" in messages[name]
     assert "_deleted_at" in messages["own"]
 
 
@@ -147,6 +153,39 @@ def test_keys_in_another_resource_take_rows_out(api: ApiServer, tmp_path: Path, 
     assert query(settings, "SELECT site FROM shop.pairs") == [("b",)]
     # the log of deletions is a table as any other
     assert query(settings, "SELECT count(*) FROM shop.deleted_items") == [(503,)]
+
+
+@pytest.mark.parametrize("lag", [0, 5])
+def test_a_deletion_that_is_listed_again_does_not_remove_a_row_that_came_back(
+    api: ApiServer, tmp_path: Path, lag: int
+) -> None:
+    """An API sends the last deletion again, as its time is not before the cursor. It may come with new ones."""
+    settings, single = make_settings(tmp_path), {"paginator": "single_page"}
+    key = {"primary_key": "id"}
+    items = {**key, "name": "items", "deletes_from": "deleted_items"}
+    connector = make_connector(
+        api.url,
+        {**items, "endpoint": {**single, "incremental": CURSOR}},
+        {
+            **key,
+            "name": "deleted_items",
+            "endpoint": {**single, "incremental": {**CURSOR, "lag": lag} if lag else CURSOR},
+        },
+    )
+
+    def left(items: list[tuple[int, int]], deleted: list[tuple[int, int]]) -> list[int]:
+        for path, rows in (("/items", items), ("/deleted_items", deleted)):
+            api.answers[path] = [{"id": one, "at": at} for one, at in rows]
+        load(connector, settings)
+        return [one for (one,) in query(settings, "SELECT id FROM shop.items ORDER BY 1")]
+
+    assert left([(1, 1), (2, 1), (3, 1)], []) == [1, 2, 3]
+    assert left([], [(1, 2)]) == [2, 3]
+    assert left([(1, 3), (2, 4)], [(1, 2)]) == [1, 2, 3]
+    # item 1 is not asked for any more: the cursor of items is past it
+    assert left([(2, 4)], [(1, 2)]) == [1, 2, 3]
+    assert left([(2, 4)], [(1, 2), (3, 2)]) == [1, 2]
+    assert left([(2, 4)], [(3, 2), (1, 5)]) == [2]
 
 
 @pytest.mark.on_destinations

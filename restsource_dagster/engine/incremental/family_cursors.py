@@ -279,7 +279,12 @@ class FamilyCursors:
         saves: list[SavePositions],
     ) -> Position:
         """Return the position of a resource in its own rows, and add how to save it to `saves`."""
-        name, remembers = plan.resource.name, plan.appends and rules.end_value is None
+        name = plan.resource.name
+        # a deletion that is read again would remove the row that came back since, which no later run requests
+        names_deleted = bool(plan.resource.deletes_in) and not plan.appends
+        remembers = (plan.appends or names_deleted) and rules.end_value is None
+        # by all fields: a key may be deleted twice
+        key = None if names_deleted else plan.identity
         if parent is None:
             places: ResourceState = dlt.current.resource_state(name).setdefault("incremental", {})
             place: ResourceState = places.setdefault(rules.path, {})
@@ -287,8 +292,9 @@ class FamilyCursors:
                 rules,
                 _state_unless_bounded(place, rules),
                 remembers=remembers,
-                key=plan.identity,
+                key=key,
                 accepts_older=_merges_older(plan, plan),
+                may_forget=names_deleted,
             )
             saves.append(lambda: position.save(place))
             return position
@@ -299,8 +305,9 @@ class FamilyCursors:
             parent,
             saves,
             remembers=remembers,
-            key=plan.identity,
+            key=key,
             accepts_older=_merges_older(plan, plan),
+            may_forget=names_deleted,
         )
 
     def _follower_position(
@@ -336,6 +343,7 @@ class FamilyCursors:
         remembers: bool,
         key: Any = None,
         accepts_older: bool = False,
+        may_forget: bool = False,
     ) -> Position:
         parent_id = parent_key(parent)
         position = Position(
@@ -344,6 +352,7 @@ class FamilyCursors:
             remembers=remembers,
             key=key,
             accepts_older=accepts_older,
+            may_forget=may_forget,
         )
 
         def save() -> None:

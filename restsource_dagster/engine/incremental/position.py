@@ -106,6 +106,8 @@ class Position:
     With `accepts_older` rows before the start are accepted, too: a system may change a record and leave
     its time of change as it was. A merge stores it once, and the position stays where it is.
 
+    With `may_forget` rows that are too many to remember may come again; without it they are an error.
+
     `state` is what `save` wrote; a state that dlt wrote works too.
     """
 
@@ -117,6 +119,7 @@ class Position:
         remembers: bool,
         key: Any = None,
         accepts_older: bool = False,
+        may_forget: bool = False,
     ) -> None:
         self._rules = rules
         self._order = CursorOrder(descending=rules.descending)
@@ -125,6 +128,7 @@ class Position:
         """True if rows read before are recognized."""
         self.accepts_older = accepts_older and not remembers and rules.end_value is None
         """True if a row before the start is accepted: the API filters, and has sent it."""
+        self.may_forget = may_forget
         self._key = key
         stored = state.get("last_value")
         self._stored = self.last_value = rules.initial_value if stored is None else stored
@@ -276,6 +280,8 @@ class Position:
             times = 1 if self._key else max(before[value, digest], now[value, digest])
             seen.setdefault(value, []).extend([digest] * times)
             count += times
+        if count > MAX_REMEMBERED_ROWS and self.may_forget:
+            return []
         if count > MAX_REMEMBERED_ROWS:
             raise ResourceError(
                 self._rules.resource,

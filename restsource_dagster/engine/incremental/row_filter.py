@@ -358,6 +358,11 @@ class RowFilter:
                 "the file sends no cursor to the API, so it sends all rows, changed or not. If it "
                 'can filter, add "start_param" to the `incremental`'
             )
+        if self.own and self.own.may_forget:
+            return (
+                "earlier runs have removed the rows that they name (`deletes_from`). If deletions come late, "
+                'add a "lag" to the `incremental`'
+            )
         return (
             "the API sent them as new, but rows that are not merged would be there twice. With a "
             '"primary_key" they are merged'

@@ -48,6 +48,8 @@ __all__ = ["DeletionMark", "RecordSteps", "read_fields"]
 
 _SNIPPET_CHARS = 120
 _VERDICT_CHARS = 40
+_BEGINS_WITH_DAY = re.compile(r"(?!0000)\d{4}-?\d\d-?\d\d")
+"""How a time begins. APIs write 0000-00-00, and "0", where there is none."""
 _EXACT_INTEGER = 2**53
 """jq rounds whole numbers beyond this one."""
 _LONG_NUMBER = re.compile(rb"\d{16}")
@@ -104,12 +106,12 @@ def _is_deleted(verdict: Any, row: int, record: Any) -> bool:
     if verdict is None or isinstance(verdict, bool):
         return bool(verdict)
     # `deleted_at` has a time, and an empty text where others have null
-    if isinstance(verdict, str) and (not verdict or verdict[:4].isdigit()):
+    if isinstance(verdict, str) and (not verdict or _BEGINS_WITH_DAY.match(verdict)):
         return bool(verdict)
     shown = json.dumps(verdict)[:_VERDICT_CHARS]
     problem = (
-        f"the condition gives {shown}, and needs true, false, null or a time. Compare it, such as "
-        f"`.deleted == {shown}`"
+        f"the condition gives {shown}, and needs true, false, null or a time. Compare it with what "
+        "deleted records have, such as `.deleted == 1`"
     )
     raise _StepError(problem, row, record)
 
