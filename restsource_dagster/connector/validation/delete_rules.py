@@ -126,6 +126,11 @@ def _problems_of_source(
             "Both load into one table, where a record can say itself that it is deleted",
             f'Leave it out, and write "deleted_when": "true" in {quoted_name(source.name)}',
         )
+    if not source.selected:
+        yield (
+            f"{quoted_name(source.name)} has `selected`: false, so runs don't read the keys",
+            f"Leave `selected` of {quoted_name(source.name)} out",
+        )
     if source.deletes_from is not None:
         yield "A resource that names deleted rows has none deleted itself", "Leave one out"
     if source.name in with_backfill:
@@ -170,6 +175,10 @@ def why_not_listed(resource: Resource, *, shares_table: bool) -> str | None:
         (
             endpoint.has_relative_times,
             "it asks for a range of time that moves, and the table has more",
+        ),
+        (
+            cursor is not None and cursor.end_value is not None,
+            "its API is asked for one range only",
         ),
         (bool(cursor and cursor.window), "its API is asked for one range of time after the other"),
         (shares_table, "other resources load into the same table"),
