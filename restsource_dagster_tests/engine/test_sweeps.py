@@ -1,5 +1,6 @@
 """Sweeps: rows whose keys the API no longer lists leave the table, if the list can be believed."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,7 +39,9 @@ class Items:
         return answer if since or (found := self.on_list(page)) is None else found
 
 
-def connector_of(api: ApiServer, *names: str, **sweep: Any) -> Connector:
+def connector_of(
+    api: ApiServer, *names: str, endpoint: dict[str, Any] | None = None, **sweep: Any
+) -> Connector:
     def resource(name: str) -> dict[str, Any]:
         return {
             "name": name,
@@ -51,6 +54,7 @@ def connector_of(api: ApiServer, *names: str, **sweep: Any) -> Connector:
                 "data_selector": "data",
                 "paginator": PAGES,
                 "incremental": CURSOR,
+                **(endpoint or {}),
             },
         }
 
@@ -89,6 +93,29 @@ def test_rows_that_the_api_no_longer_lists_leave_the_table_once_a_day(
     rows = "SELECT count(*), max(id) FROM shop.removed"
     assert query(settings, rows) == [(29, 99)]
     assert query(settings, "SELECT count(*) FROM shop.removed__tags") == [(29,)]
+
+
+@pytest.mark.parametrize(
+    ("data_type", "spell"), [("text", int), ("bigint", str), ("decimal", "{}.50".format)]
+)
+def test_a_key_that_the_api_spells_otherwise_than_the_table_stays(
+    api: ApiServer, tmp_path: Path, data_type: str, spell: Callable[[int], Any]
+) -> None:
+    """A number in a column of texts, and the digits of a number: 100 is no other key than "100"."""
+    records = [{"id": spell(key)} for key in range(1, 101)]
+    api.answers["/items"] = records
+    column = {"id": {"data_type": data_type}}
+    items = {"name": "items", "primary_key": "id", "sweep": {"every": "1d"}, "columns": column}
+    connector, settings = make_connector(api.url, items), make_settings(tmp_path)
+    run(connector, settings, 0)
+    found = run(connector, settings, 1)["items"].sweep
+    assert found
+    assert (found.listed, found.rows, found.refused) == (100, 0, None)
+    del records[99]
+    found = run(connector, settings, 2)["items"].sweep
+    assert found
+    assert found.rows == 1
+    assert query(settings, "SELECT count(*) FROM shop.items") == [(99,)]
 
 
 def test_a_list_that_may_not_be_whole_removes_nothing(api: ApiServer, tmp_path: Path) -> None:
@@ -130,3 +157,57 @@ def test_a_list_that_may_not_be_whole_removes_nothing(api: ApiServer, tmp_path: 
     found = run(connector_of(api, "removed", at_most_percent=100), settings, 6)["removed"].sweep
     assert found
     assert found.rows == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "end", "reason"),
+    [
+        (
+            {"response_actions": [{"status_code": 404, "action": "ignore"}]},
+            Answer({}, 404),
+            "the answer to page 3 is one that the file ignores",
+        ),
+        ({"paginator": {**PAGES, "maximum_page": 3}}, None, "ends at its maximum, 3"),
+        (
+            {"partial_errors": "load"},
+            {"data": [{"id": 21, "at": 21}], "errors": ["late"]},
+            "page 3 says in `errors`",
+        ),
+        (
+            {"paginator": "single_page", "params": {"page": 1, "limit": 10}},
+            None,
+            "the only page is full (10 rows were asked for)",
+        ),
+    ],
+)
+def test_a_list_that_ends_early_by_the_file_removes_nothing(
+    api: ApiServer, tmp_path: Path, endpoint: dict[str, Any], end: Any, reason: str
+) -> None:
+    """An answer that is ignored, the last page to ask for, an error beside rows, a single page that is full."""
+    items, settings = Items(api), make_settings(tmp_path)
+    run(connector_of(api, "removed"), settings, 0)
+    short = connector_of(api, "removed", endpoint=endpoint, at_most_percent=100)
+    # the cursor stands at 30, so the load itself asks for one page
+    items.on_list = lambda page: end if page == 3 else None
+    sweep = run(short, settings, 1)["removed"].sweep
+    assert sweep
+    assert reason in (sweep.refused or "")
+    assert query(settings, "SELECT count(*) FROM shop.removed") == [(30,)]
+
+
+def test_a_daily_run_is_due_though_it_starts_some_seconds_earlier(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    """A state that can't be used is said, and hides no load."""
+    api.answers["/items"] = [{"id": 1}]
+    items = {"name": "items", "primary_key": "id", "sweep": {"every": "1d"}}
+    connector, settings = make_connector(api.url, items), make_settings(tmp_path)
+    run(connector, settings, 0)
+    assert run(connector, settings, 1 - 30 / 86_400)["items"].sweep
+    notes = settings.state_folder / "sweeps"
+    shutil.rmtree(notes)
+    notes.write_text("no folder")
+    outcome = run(connector, settings, 2)["items"]
+    assert outcome.rows_loaded == 1
+    assert outcome.sweep
+    assert str(notes) in (outcome.sweep.refused or "")

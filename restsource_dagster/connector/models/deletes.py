@@ -48,12 +48,13 @@ class Sweep(FileModel):
     """Removes the rows whose keys the API no longer lists."""
 
     every: Duration = Field(
-        description="How often all records are listed, such as `1d`: at the end of the first run that is due."
+        description="How often all records are listed, such as `1d`: at the end of the first run after that "
+        "time. A run that starts 2% earlier counts, so a daily run sweeps each day."
     )
     at_most_percent: Annotated[int, *count_from_one(100)] = Field(
         default=10,
-        description="If more of the rows would go, and more than 10 rows, none goes and the run says so: the "
-        "list may not be whole. Of an empty list nothing is believed below 100.",
+        description="If more than 10 rows and more than so many percent of them would go, none goes, and the "
+        "run says so: the list may not be whole. An empty list removes nothing, unless this is 100.",
     )
 
 

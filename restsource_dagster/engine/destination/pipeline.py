@@ -38,7 +38,7 @@ from restsource_dagster.engine.destination.recovery import (
 )
 from restsource_dagster.engine.destination.removed_rows import (
     ChildrenOf,
-    Key,
+    TableKeys,
     delete_children,
     read_keys,
 )
@@ -311,7 +311,7 @@ class PipelineManager:
         with self._locked(), self._connected() as client:
             return None if client is None else read_row_count(client, name)
 
-    def read_keys(self, resource: Resource) -> frozenset[Key]:
+    def read_keys(self, resource: Resource) -> TableKeys:
         """Return the keys of a resource's table, without those of rows that are marked as deleted.
 
         Raises `IngestError` if the destination has no SQL, there is no table, or its keys can't be compared.

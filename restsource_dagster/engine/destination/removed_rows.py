@@ -30,6 +30,7 @@ __all__ = [
     "ChildrenOf",
     "Key",
     "SqlStatement",
+    "TableKeys",
     "columns_of",
     "comparable_key",
     "delete_children",
@@ -46,9 +47,31 @@ _ROW_ID = "_dlt_id"
 _PARENTS_PER_STATEMENT = 200
 _ROWS_PER_STATEMENT = 1000
 _ROWS_PER_FETCH = 10_000
+_MOST_DIGITS = 400
+"""More than any number of a database has: `1e999999999` would be written out in full."""
 
 Key = tuple[str | None, ...]
 """The values of a row's key, as texts that are equal if the values are."""
+
+
+@dataclass(frozen=True)
+class TableKeys:
+    """The keys of a table, and how its columns spell them."""
+
+    keys: frozenset[Key]
+    are_numbers: tuple[bool, ...]
+    """For each column of the key: True if it holds numbers, False if it holds texts."""
+
+    def spelled(self, values: Sequence[Any]) -> Key:
+        """Return the key of a record as the table spells it.
+
+        A number of the API may be a text in the table, and the other way round: the file declares it, or the
+        API has changed.
+        """
+        return tuple(
+            _plain_number(value) if is_number else str(value)
+            for value, is_number in zip(values, self.are_numbers, strict=True)
+        )
 
 
 @dataclass(frozen=True)
@@ -87,9 +110,21 @@ def comparable_key(values: Sequence[Any]) -> Key:
 
 
 def _comparable(value: Any) -> str:
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return str(Decimal(str(value)).normalize())
-    return str(value)
+    is_number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return _plain_number(value) if is_number else str(value)
+
+
+def _plain_number(value: Any) -> str:
+    """Return a number in digits, without an exponent and zeros at the end; the text itself if it is none."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return str(value)
+    if not number.is_finite() or abs(number.adjusted()) > _MOST_DIGITS:
+        return str(value)
+    # not `normalize`, which rounds to 28 digits and writes 100 as 1E+2
+    digits = format(number, "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
 
 
 def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> int:
@@ -118,7 +153,7 @@ def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> 
         )
 
 
-def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> frozenset[Key]:
+def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> TableKeys:
     """Return the keys of a table, without those of rows that are marked as deleted. `client` is connected.
 
     Raises `IngestError` if there is no table, or a key that a database spells otherwise than the API.
@@ -127,12 +162,14 @@ def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> frozense
     if not existing_tables(client, schema, table):
         raise IngestError(f"there is no table {table}")
     found = [list(columns_of(client, schema, table, key_column(k))) for k in resource.primary_key]
+    are_numbers = []
     for name, columns in zip(resource.primary_key, found, strict=True):
         kinds = {str(column.get("data_type")) for _, column in columns}
-        if not kinds or kinds - {"text", *NUMERIC_DATA_TYPES}:
+        are_numbers.append(kinds.issubset(NUMERIC_DATA_TYPES))
+        if not kinds or not (are_numbers[-1] or kinds == {"text"}):
             raise IngestError(
-                f"the key {name} is {', '.join(sorted(kinds)) or 'not there'}, and only texts and numbers "
-                "are the same in the table as in an answer"
+                f"the key {name} is {', '.join(sorted(kinds)) or 'not there'} in the table, and keys are "
+                "compared only if all are texts, or all are numbers"
             )
     names = [[name for name, _ in columns] for columns in found]
     shown = ", ".join(name for group in names for name in group)
@@ -143,7 +180,7 @@ def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> frozense
     with client.execute_query(select) as cursor:
         while rows := cursor.fetchmany(_ROWS_PER_FETCH):
             keys.update(_key_of(row, names) for row in rows)
-    return frozenset(keys)
+    return TableKeys(frozenset(keys), tuple(are_numbers))
 
 
 def _in_groups(conditions: Sequence[SqlStatement]) -> Iterator[SqlStatement]:

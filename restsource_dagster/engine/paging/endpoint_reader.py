@@ -51,7 +51,7 @@ from restsource_dagster.engine.paging.response_checks import (
     failure_field,
     matching_action,
 )
-from restsource_dagster.engine.paging.safe_paginators import spelled_path
+from restsource_dagster.engine.paging.safe_paginators import TolerantRangePaginator, spelled_path
 from restsource_dagster.engine.paging.totals import CallTotals
 
 if TYPE_CHECKING:
@@ -244,6 +244,27 @@ class PagePrefetch(Protocol):
         """Cancel this group's pending prefetches."""
 
 
+def _why_cut_off(pages: PageIterator, last: Page | None) -> str | None:
+    """Return why rows may follow the last page of a call; None if the paging came to its end.
+
+    `last` is None if the last response had no page.
+    """
+    if pages.is_ended_by_ignore:
+        return (
+            f"the answer to page {pages.page_number} is one that the file ignores. If it is the end of the "
+            "pages, write the action `end`"
+        )
+    paginator = pages.paginator
+    if (
+        last
+        and last.listed
+        and isinstance(paginator, TolerantRangePaginator)
+        and paginator.is_cut_off
+    ):
+        return f"the paging ends at its maximum, {paginator.maximum_value}"
+    return None
+
+
 @dataclass(frozen=True)
 class EndpointReader:
     """Reads one resource: holds everything about its requests that is the same for all calls."""
@@ -314,7 +335,9 @@ class EndpointReader:
                 if watch and page.listed:
                     watch.observe_boundary(tail, page.listed, pages.page_number)
                     tail = page.listed[-BOUNDARY_ROWS:]
-                self._report_errors(page, pages.page_number)
+                said = self._report_errors(page, pages.page_number)
+                if watch and said:
+                    watch.doubt = said
                 self._note_token(page, progress)
                 progress.pages, progress.has_ended = pages.page_number, not has_next
                 progress.is_capped = pages.is_capped
@@ -326,6 +349,8 @@ class EndpointReader:
         # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
         missing = totals.describe_missing_pages(pages.paginator)
+        if watch:
+            watch.doubt = watch.doubt or _why_cut_off(pages, page) or missing
         if watch and page:
             watch.observe_end(pages, page, totals, total)
         if self.listener:
@@ -513,16 +538,18 @@ class EndpointReader:
             auth=self.auth,
         )
 
-    def _report_errors(self, page: Page, number: int) -> None:
-        """Report an error beside rows that the file allows."""
-        if not ((self.allows_errors or self.allowed_error_paths) and self.listener):
-            return
+    def _report_errors(self, page: Page, number: int) -> str | None:
+        """Report an error beside rows that the file allows, and return it in words; None without one."""
+        if not (self.allows_errors or self.allowed_error_paths):
+            return None
         field = failure_beside_records(page.body, page.listed)
-        if field is not None:
-            self.listener.on_message(
-                f"page {number} says in `{field}` that something failed; its rows are loaded "
-                f"({'partial_errors' if self.allows_errors else 'allow_errors'})"
-            )
+        if field is None:
+            return None
+        said = f"page {number} says in `{field}` that something failed"
+        if self.listener:
+            setting = "partial_errors" if self.allows_errors else "allow_errors"
+            self.listener.on_message(f"{said}; its rows are loaded ({setting})")
+        return said
 
     def _report_page(self, records: Records, *, ends_page: bool = True) -> Records:
         """Report a page to the listener and return its records without nulls."""

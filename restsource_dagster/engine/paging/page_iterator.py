@@ -249,6 +249,8 @@ class PageIterator:
     """True if a rule of the file ended the paging, whatever the paginator says."""
     is_end_certain: bool = False
     """True if the answer to a numbered page is the end by the file's `end`: no number expires."""
+    is_ended_by_ignore: bool = False
+    """True if the paging ended at a response that the file ignores, which may be no end of the rows."""
     _ends_by_action: bool = False
     """True if the response of this page is the last one by the file's `end`."""
     rows: int = 0
@@ -304,8 +306,10 @@ class PageIterator:
         response = received.response
         action = matching_action(response, self.actions)
         self._raise_if_left_out(response, action)
-        if action == "ignore" or self._is_past_the_end(response) or self._is_end(response, action):
+        is_past_the_end = self._is_past_the_end(response)
+        if action == "ignore" or is_past_the_end or self._is_end(response, action):
             self._has_ended = True
+            self.is_ended_by_ignore = action == "ignore" and not is_past_the_end
             self.is_end_certain = action == "end" and isinstance(
                 self.paginator, TolerantRangePaginator
             )

@@ -47,6 +47,8 @@ class PagingWatch:
 
     def __init__(self, notify: Callable[[str], None], *, is_strict: bool = True) -> None:
         self.notify = notify
+        self.doubt: str | None = None
+        """Why the rows of the calls may not be all there are; None if nothing points to it."""
         self._is_strict = is_strict
         self._found: str | None = None
         self._told: str | None = None
@@ -153,7 +155,7 @@ class PagingWatch:
             )
         elif self._is_strict and paginator.may_be_absent and full:
             # the usual end, and by chance after a full page
-            self._warning = f"{paginator.reference} was in no answer, and {full}"
+            self._warning = self.doubt = f"{paginator.reference} was in no answer, and {full}"
         elif self._is_strict and not paginator.may_be_absent:
             self._warning = (
                 f"{paginator.reference} was in no answer, so only the first page of each call was "
@@ -176,6 +178,10 @@ class PagingWatch:
                 page.response,
             )
         size = _requested_page_size(page.response)
+        if size is not None and len(page.listed) >= size:
+            self.doubt = f"the only page is full ({size} rows were asked for)"
+        elif signs:
+            self.doubt = named
         if pages.is_detected and self._is_strict and size is not None and len(page.listed) >= size:
             self._absent = "full page"
             self._warning = (

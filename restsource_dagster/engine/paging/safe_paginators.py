@@ -79,6 +79,12 @@ class TolerantRangePaginator(RangePaginator):
             and self.current_value >= self.newest_total + self.base_index
         )
 
+    @property
+    def is_cut_off(self) -> bool:
+        """True if `maximum_offset` or `maximum_page` has ended the paging, and not its total."""
+        is_at_maximum = self.maximum_value is not None and self.current_value >= self.maximum_value
+        return bool(is_at_maximum) and not self._is_reached()
+
     def _is_reached(self) -> bool:
         if self.largest_total is None:
             return False

@@ -13,9 +13,8 @@ from restsource_dagster.connector.models.checks import duration_seconds
 from restsource_dagster.connector.models.deletes import Sweep
 from restsource_dagster.connector.naming import key_column
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf, Key
-from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.run.family_load import ConnectorRun
-from restsource_dagster.engine.run.outcome import Outcome, SweepResult
+from restsource_dagster.engine.run.outcome import Outcome, SweepResult, failure_reason
 from restsource_dagster.engine.run.table_comparison import list_keys
 from restsource_dagster.state.store import StateStore
 
@@ -23,6 +22,8 @@ __all__ = ["swept"]
 
 _ALWAYS_ALLOWED = 10
 """Rows. Of a table of five one may go, although that is a fifth."""
+_NEARLY = 0.98
+"""A daily run that starts some seconds earlier than the day before is due all the same."""
 
 
 def swept(run: ConnectorRun, outcome: Outcome, state: StateStore) -> Outcome:
@@ -35,33 +36,43 @@ def swept(run: ConnectorRun, outcome: Outcome, state: StateStore) -> Outcome:
     moment = run.connector.started or datetime.now(UTC)
     if outcome.left_as_it_is or resource.sweep is None:
         return outcome
-    if not _is_due(state, run.connector.name, resource.name, resource.sweep, moment):
-        return outcome
+    found, rows, name = SweepResult(0), outcome.row_count, run.connector.name
     try:
-        found = _sweep(run, resource, resource.sweep, moment)
-        rows = run.pipelines.count_rows(resource.table) if found.rows else outcome.row_count
-    except IngestError as error:
-        found, rows = SweepResult(0, refused=run.redactor(str(error))), outcome.row_count
-    _note(state, run.connector.name, resource.name, moment)
+        if not _is_due(state, name, resource.name, resource.sweep, moment):
+            return outcome
+        found = _try_sweep(run, resource, resource.sweep, moment)
+        _note(state, name, resource.name, moment)
+        rows = run.pipelines.count_rows(resource.table) if found.rows else rows
+    except Exception as error:  # noqa: BLE001 - the rows are loaded, and no error of the state may hide that
+        found = replace(found, refused=run.redactor(failure_reason(error)))
     what = "marked" if resource.on_delete == "mark" else "removed"
     run.progress.message(
         f"{resource.name}: the sweep has removed nothing: {found.refused}"
-        if found.refused
+        if found.refused and not found.rows
         else f"{resource.name}: the API lists {found.listed} records; {found.rows} others were {what}"
     )
     usage = run.endpoints.counts(resource.name).usage_counter.usage
     return replace(outcome, sweep=found, row_count=rows, usage=usage)
 
 
+def _try_sweep(
+    run: ConnectorRun, resource: Resource, sweep: Sweep, moment: datetime
+) -> SweepResult:
+    try:
+        return _sweep(run, resource, sweep, moment)
+    except Exception as error:  # noqa: BLE001 - databases have errors of their own, and the rows are loaded
+        return SweepResult(0, refused=run.redactor(failure_reason(error)))
+
+
 def _sweep(run: ConnectorRun, resource: Resource, sweep: Sweep, moment: datetime) -> SweepResult:
     known = run.pipelines.read_keys(resource)
-    listed = list_keys(run, resource)
-    gone, doubt = known - listed.keys, listed.doubt
+    listed = list_keys(run, resource, known)
+    gone, doubt = known.keys - listed.keys, listed.doubt
     if gone and listed.pages > 1 and doubt is None:
         # a row that moves to an earlier page while pages are read is on none of them
-        again = list_keys(run, resource)
+        again = list_keys(run, resource, known)
         gone, doubt = gone - again.keys, again.doubt
-    refused = doubt or _suspicion(len(known), len(gone), len(listed.keys), sweep)
+    refused = doubt or _suspicion(len(known.keys), len(gone), len(listed.keys), sweep)
     rows = 0 if refused or not gone else run.pipelines.remove_rows(_rows(resource, gone, moment))
     return SweepResult(len(listed.keys), rows, refused)
 
@@ -95,7 +106,7 @@ def _is_due(
         _note(state, connector, resource, moment)
         return False
     since = timedelta(seconds=duration_seconds(sweep.every))
-    return moment - datetime.fromisoformat(last) >= since
+    return moment - datetime.fromisoformat(last) >= since * _NEARLY
 
 
 def _read(state: StateStore, connector: str) -> dict[str, str]:

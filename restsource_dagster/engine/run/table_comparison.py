@@ -6,7 +6,7 @@ from typing import Any
 
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.validation.delete_rules import why_not_listed
-from restsource_dagster.engine.destination.removed_rows import Key, comparable_key
+from restsource_dagster.engine.destination.removed_rows import Key, TableKeys
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
@@ -88,14 +88,14 @@ def _compare(run: ConnectorRun, resource: Resource) -> TableComparison:
     try:
         known = run.pipelines.read_keys(resource)
         counts = run.endpoints.counts(resource.name)
-        listed = list_keys(run, resource).keys
+        listed = list_keys(run, resource, known).keys
     except IngestError as error:
         return _with_problem(empty, run.redactor(str(error)))
-    missing, extra = listed - known, known - listed
+    missing, extra = listed - known.keys, known.keys - listed
     return TableComparison(
         resource.name,
         resource.table,
-        len(known),
+        len(known.keys),
         len(listed),
         len(missing),
         len(extra),
@@ -123,8 +123,8 @@ class ListedKeys:
     """Why the list may not be whole; None if nothing points to it."""
 
 
-def list_keys(run: ConnectorRun, resource: Resource) -> ListedKeys:
-    """Ask for all records of a resource, from its first one on, and return their keys.
+def list_keys(run: ConnectorRun, resource: Resource, known: TableKeys) -> ListedKeys:
+    """Ask for all records of a resource, from its first one on, and return their keys as the table spells them.
 
     Raises `IngestError`, also for a record without a key, and for a paging that does not end as it should.
     """
@@ -141,11 +141,11 @@ def list_keys(run: ConnectorRun, resource: Resource) -> ListedKeys:
         records = steps.apply(steps.verify(page, number), number)
         for record in records:
             if resource.deleted_when is None or not steps.is_deleted(record):
-                keys.add(comparable_key(_key_of(resource, record, number)))
+                keys.add(known.spelled(_key_of(resource, record, number)))
     watch.conclude()
     if progress.is_capped:
         raise IngestError("its API returns no more rows to one query than `max_rows`")
-    doubt, totals = watch.take_shift(), progress.totals
+    doubt, totals = watch.take_shift() or watch.doubt, progress.totals
     if totals and totals.newest_total is not None and totals.newest_total > totals.rows:
         doubt = f"the API states {totals.newest_total} records, and lists {totals.rows}"
     return ListedKeys(frozenset(keys), progress.pages, doubt)
