@@ -79,3 +79,21 @@ def test_files_of_a_load_whose_state_is_stored_stay(
     assert load(connector, files)["events"].failure is None
     assert ids(bucket, "events") == [1]
     assert not list((bucket / PENDING_LOADS_TABLE).iterdir())
+
+
+def test_a_sweep_of_a_table_in_files_is_refused_before_a_request(
+    api: ApiServer, settings: Settings, bucket: Path
+) -> None:
+    """No SQL removes rows there, so rows that vanish would stay without a word."""
+    swept = {
+        "name": "swept",
+        "primary_key": "id",
+        "table_format": "delta",
+        "write_disposition": {"disposition": "merge", "strategy": "upsert"},
+        "sweep": {"every": "1d"},
+    }
+    files = settings.model_copy(update={"destination": "filesystem"})
+    failure = load(make_connector(api.url, swept), files)["swept"].failure
+    assert "Leave `sweep` out" in str(failure)
+    assert not api.seen
+    assert not bucket.exists()

@@ -187,6 +187,11 @@ def destination_refusals(destination: AnyDestination, resource: Resource) -> Ite
             f"deleted rows of {tables} are removed by SQL (`deletes_from`), and {name} stores files. Leave "
             "`deletes_from` out"
         )
+    if stores_files and resource.sweep is not None:
+        yield (
+            f"keys that the API no longer lists are looked for by SQL (`sweep`), and {name} stores files. Leave "
+            "`sweep` out"
+        )
     if resource.disposition.value == "merge":
         yield from _merge_problems(destination, resource)
 
