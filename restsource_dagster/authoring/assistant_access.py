@@ -6,7 +6,7 @@ more when the server is started.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,15 +192,25 @@ def _sent_by(connector: Connector, resolved: Connector) -> Mapping[str, frozense
     sent[base] |= _without_auth(client)
     _add_auth(sent, base, client.auth, resolved.client.auth)
     for one, known in zip(connector.resources, resolved.resources, strict=True):
-        is_foreign = has_foreign_origin(resolved.client.base_url, known.endpoint.path)
+        # params stand in the path, and in its host, too
+        path = known.bound_path
         endpoint, to = one.endpoint, base
-        if is_foreign:
-            endpoint, to = one.foreign_endpoint or one.endpoint, str(Origin.of(known.endpoint.path))
-        sent[to] |= _without_auth(endpoint)
+        if has_foreign_origin(resolved.client.base_url, path):
+            endpoint, to = one.foreign_endpoint or one.endpoint, str(Origin.of(path))
+        references = _without_auth(endpoint) | find_references(one.path_params)
+        for origin in (to, *_listed_origins(path, resolved.http.allowed_hosts)):
+            sent.setdefault(origin, set()).update(references)
         _add_auth(sent, to, endpoint.auth, known.endpoint.auth)
     # what is sent nowhere, such as the key of a hash, is seen in rows of the API
     sent[base] |= connector.references - frozenset[str]().union(*sent.values())
     return {origin: frozenset(references) for origin, references in sent.items()}
+
+
+def _listed_origins(path: str, hosts: Iterable[str]) -> Iterator[str]:
+    """Yield the origins of listed hosts if a value that a run finds is the host of the path."""
+    parts = urlsplit(path)
+    if "{" in parts.netloc:
+        yield from (str(Origin.of(f"{parts.scheme}://{host}")) for host in hosts)
 
 
 def _without_auth(holder: Client | Endpoint) -> frozenset[str]:
@@ -209,13 +219,13 @@ def _without_auth(holder: Client | Endpoint) -> frozenset[str]:
     return find_references([getattr(holder, name) for name in names])
 
 
-def _add_auth(sent: Mapping[str, set[str]], origin: str, auth: Any, resolved: Any) -> None:
+def _add_auth(sent: dict[str, set[str]], origin: str, auth: Any, resolved: Any) -> None:
     """Add the references of a login to where it sends them: OAuth's go to the issuer of tokens alone."""
     if isinstance(resolved, OAuthLogin) and resolved.access_token_url:
         origin = str(Origin.of(resolved.access_token_url))
     elif isinstance(resolved, LoginAuth) and "://" in resolved.path:
         origin = str(Origin.of(resolved.path))
-    sent[origin].update(find_references(auth) if auth is not None else ())
+    sent.setdefault(origin, set()).update(find_references(auth) if auth is not None else ())
 
 
 def _look_up(key: str) -> str | None:

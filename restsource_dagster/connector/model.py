@@ -30,7 +30,7 @@ from restsource_dagster.connector.models.connector_file import (
     WriteMode,
 )
 from restsource_dagster.connector.models.deletes import DeletesFrom, OnDelete, Sweep
-from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint
+from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint, bind_path
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule
@@ -180,6 +180,11 @@ class Resource:
             else f"_{self.parent}_{name}"
             for name in self.include_from_parent
         }
+
+    @property
+    def bound_path(self) -> str:
+        """The endpoint's path with its params. Placeholders that a run fills in stay."""
+        return bind_path(self.endpoint.path, self.path_params)
 
     @property
     def has_deletion_time(self) -> bool:

@@ -389,17 +389,16 @@ def materialize_partition(
     window = plan.window(key)
     context.log.info(f"{resource.name}: the window {window.label}")
     # All outcomes first: the asset is materialized only if every resource of the family is loaded.
-    outcomes = list(
-        ingest_window(
-            plan.connector,
-            resource.name,
-            window,
-            settings=runs.settings,
-            environment=read_environment(),
-            observer=RunLogObserver(context.log, runs.observer),
-            live_from=plan.live_start_value(context.run.tags.get(TAG_LIVE_START)),
-        )
+    loading = ingest_window(
+        plan.connector,
+        resource.name,
+        window,
+        settings=runs.settings,
+        environment=read_environment(),
+        observer=RunLogObserver(context.log, runs.observer),
+        live_from=plan.live_start_value(context.run.tags.get(TAG_LIVE_START)),
     )
+    outcomes = list(until_interrupted(loading))
     failed = [outcome for outcome in outcomes if outcome.failed]
     if failed:
         raise summarize_failures(plan.connector, failed, len(outcomes))

@@ -222,6 +222,41 @@ def test_each_host_gets_only_the_secrets_that_a_saved_file_sends_there(
         access.check_connector(other.connector)
 
 
+def test_a_host_that_stands_in_a_param_gets_only_what_a_saved_file_sends_there(
+    api: ApiServer, project: Path
+) -> None:
+    """A host may come from a param, and a secret may be a part of a path."""
+    far = {
+        "path": "https://127.0.0.1:8/{resources.orders.id}/{key}",
+        "params": {"key": "${FAR_KEY}"},
+    }
+    saved = {**file(api.url), "resources": [ORDERS, {"name": "far", "endpoint": far}]}
+    (project / "configs" / "shop.json").write_text(json.dumps(saved))
+    environment = {"SHOP_TOKEN": "token-1", "FAR_KEY": "token-3"}
+    access = AssistantAccess(project / "configs", environment)
+
+    def check(endpoint: Mapping[str, Any], **more: Any) -> Mapping[str, str]:
+        value = {**file(api.url), "resources": [{"name": "far", "endpoint": endpoint}], **more}
+        loaded = load_text(json.dumps(value), project / "configs" / "other.json")
+        assert loaded.connector is not None, loaded.problems
+        return access.check_connector(loaded.connector)
+
+    host = {"path": "https://{host}/x", "params": {"host": "127.0.0.1:8", "key": "${FAR_KEY}"}}
+    assert check(host) == environment
+    own = {"host": "127.0.0.1:8", "key": "${SHOP_TOKEN}"}
+    each = {"path": "https://{each.host}/x", "for_each": {"host": ["127.0.0.1:8"]}}
+    listed = {"allowed_hosts": ["127.0.0.1:8"]}
+    for endpoint, more in (
+        ({**host, "params": own}, {}),
+        ({"path": "https://127.0.0.1:8/{key}", "params": {"key": "${SHOP_TOKEN}"}}, {}),
+        ({**each, "params": {"key": "${SHOP_TOKEN}"}}, {"http": listed}),
+    ):
+        with pytest.raises(AccessRefusedError, match=r"SHOP_TOKEN. to https://127.0.0.1:8"):
+            check(endpoint, **more)
+    with pytest.raises(AccessRefusedError, match=r"No saved file asks https://127.0.0.1:9"):
+        check({**host, "params": {**own, "host": "127.0.0.1:9"}})
+
+
 def test_a_message_without_an_end_ends_the_server() -> None:
     """What came before it is served, and nothing of the part that it is in."""
     for sent, served in (

@@ -22,7 +22,6 @@ from restsource_dagster.connector.models.connector_file import ChildRows
 from restsource_dagster.connector.models.endpoint import (
     EACH_PREFIX,
     Endpoint,
-    bind_path,
     placeholder_names,
 )
 from restsource_dagster.connector.models.incremental_cursor import (
@@ -201,7 +200,7 @@ def _needed_names(family: Family, loaded: Collection[str]) -> set[str]:
 
 def _build_plan(resource: Resource, connector: Connector, *, loaded: bool) -> ResourcePlan:
     # only now: the value of a reference may be a whole URL, or have braces of its own
-    path = bind_path(resource.endpoint.path, resource.path_params)
+    path = resource.bound_path
     is_foreign = has_foreign_origin(connector.client.base_url, path)
     endpoint = resource.endpoint
     if is_foreign and resource.foreign_endpoint:

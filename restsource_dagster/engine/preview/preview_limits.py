@@ -101,12 +101,12 @@ def urls_of(connector: Connector) -> frozenset[str]:
     auths = [connector.client.auth]
     for resource in connector.resources:
         auths.append(resource.endpoint.auth)
-        if urlsplit(resource.endpoint.path).scheme in ("http", "https"):
-            urls.append(resource.endpoint.path)
+        if urlsplit(resource.bound_path).scheme in ("http", "https"):
+            urls.append(resource.bound_path)
     urls += [one.access_token_url for one in auths if isinstance(one, OAuthLogin)]
     urls += [one.path for one in auths if isinstance(one, LoginAuth) and "://" in one.path]
     # a host with a placeholder is known only when its parent is read
-    return frozenset(url for url in urls if "{" not in url)
+    return frozenset(url for url in urls if "{" not in urlsplit(url).netloc)
 
 
 @dataclass

@@ -1,18 +1,25 @@
 """Runs of partitions and live runs through Dagster and the real engine, into a real table."""
 
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from restsource_dagster.engine.run.outcome import Outcome
+from restsource_dagster.orchestration import op
 from restsource_dagster.orchestration.names import asset_key, backfill_asset_key
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import query
 from restsource_dagster_tests.orchestration.backfills.cases import orders
 from restsource_dagster_tests.orchestration.shop import definitions_of, write_connector
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 ROWS = [
@@ -266,3 +273,20 @@ def test_no_day_is_lost_between_a_backfill_and_live_runs_with_empty_disks(
         assert loaded.success
     assert run_live(definitions_of(settings), instance).success
     assert query(settings, "SELECT count(*) FROM shop.orders") == [(len(ROWS),)]
+
+
+def test_an_interrupt_that_a_window_swallows_ends_its_run(
+    shop: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a live run: DuckDB may turn the interrupt into an error that dlt ignores."""
+
+    def load(*_: Any, **__: Any) -> Iterator[Outcome]:
+        with suppress(dg.DagsterExecutionInterruptedError):
+            os.kill(os.getpid(), signal.SIGINT)
+            threading.Event().wait(PATIENCE_SECONDS)
+        yield Outcome("orders", "orders", 1.0)
+
+    monkeypatch.setattr(op, "ingest_window", load)
+    result = run_window(shop, instance, "2024-01-01")
+    assert not result.success
+    assert materialized(result) == {}
