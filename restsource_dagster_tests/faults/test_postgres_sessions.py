@@ -243,3 +243,29 @@ def test_a_run_stores_nothing_while_a_session_of_an_earlier_one_does_not_end(
     assert failure is not None
     assert f"still open after 0.2 s: {process}" in failure.message
     assert query(settings, "SELECT id FROM shop.orders") == [(1,)]
+
+
+def test_a_run_whose_session_its_successor_has_ended_says_that_it_stood_still(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """The error of the ended session is further in, and says nothing to a person."""
+    name, url = url_of(settings.data_dir)
+    destination: Any = OtherDestination(name).destination()
+    lost: list[str] = []
+
+    def check_lease() -> None:
+        if lost:
+            raise LeaseLostError(lost[0])
+
+    destination.check_lease = check_lease
+    pipeline = dlt.pipeline("shop", str(tmp_path), destination=destination, dataset_name="shop")
+    with pipeline.sql_client() as client:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s",
+                open_sessions(url),
+            )
+        lost.append("this process stood still")
+        with pytest.raises(LeaseLostError) as caught:
+            client.execute_sql("SELECT 1")
+    assert root_cause(caught.value)[1] is caught.value

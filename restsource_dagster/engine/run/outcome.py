@@ -37,6 +37,7 @@ from restsource_dagster.engine.source.dlt_source import (
     PAGES_SUFFIX,
     FamilySource,
 )
+from restsource_dagster.state.state_errors import StateError
 
 __all__ = [
     "DltLoad",
@@ -322,7 +323,7 @@ def root_cause(error: BaseException, step: str = "prepare") -> tuple[str, BaseEx
     """
     current: BaseException | None = error
     while current is not None:
-        if isinstance(current, IngestError):
+        if isinstance(current, IngestError | StateError):
             return step, current
         if isinstance(current, PipelineStepFailed):
             step = current.step
