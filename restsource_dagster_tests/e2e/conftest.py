@@ -84,15 +84,16 @@ def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
     return sorted(until(ended, "the end of a run of each window"), key=lambda run: run.start)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launched(windows: list[Run], page: "Page", airport_api: Airport) -> None:
     """The API is repaired, and somebody has launched a backfill of the failed partitions."""
     airport_api.refused.clear()
     launch_backfill_of_failed_windows(page)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(project: LiveProject) -> "Iterator[Page]":
+    """A page for the tests of one file: two browsers at once can't be driven in one thread."""
     pytest.importorskip("playwright", reason="Playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
