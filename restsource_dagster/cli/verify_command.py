@@ -41,7 +41,7 @@ def verify(
     """Compare whole tables with the API: which keys are missing, and which it no longer has.
 
     Asks for all records of each resource from its first one on, and reads the keys of its table. Nothing is
-    written. No run of the connector starts meanwhile. A record that was created since the last run counts as
+    loaded. No run of the connector starts meanwhile. A record that was created since the last run counts as
     missing, so verify right after a run. A resource whose records no single list has is named with the
     reason.
 

@@ -223,3 +223,17 @@ def test_a_record_without_the_key_of_a_deleted_row_is_an_error(
     outcomes = load(keys_of(api, "auto", "remove"), settings)
     assert "page 1, row 2" in str(outcomes["deleted_items"].failure)
     assert query(settings, "SELECT id FROM shop.items") == [(1,)]
+
+
+def test_a_field_with_a_point_in_its_name_holds_a_part_of_the_key(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    settings = make_settings(tmp_path)
+    api.answers["/items"] = []
+    api.answers["/pairs"] = [{"site": "a", "id": 1}, {"site": "b", "id": 1}]
+    api.answers["/deleted_items"] = []
+    load(keys_of(api, "auto", "remove"), settings)
+    api.answers["/pairs"] = []
+    api.answers["/deleted_items"] = [{"id": 1, "item.site": "a", "at": 1}]
+    assert load(keys_of(api, "auto", "remove"), settings)["deleted_items"].failure is None
+    assert query(settings, "SELECT site FROM shop.pairs") == [("b",)]

@@ -7,7 +7,7 @@ and ends it. A statement that waits too long for a lock fails, and the error nam
 
 **COPY.** Each value is stored as it is in the file. dlt's own way for parquet needs the ADBC driver and
 makes json columns of jsonb ones; its way for csv reads empty texts as nulls. Arrow writes a batch of rows
-as csv, in which all texts are in quotes: an empty text is `""`, and what is not there is null.
+as csv, in which all texts are in quotes: an empty text is `""`, and null has no quotes.
 """
 
 import hashlib
@@ -139,7 +139,7 @@ class PostgresSession(SqlClientBase[Any]):
                 yield cursor
         except DestinationTransientException as error:
             named = self.named(error)
-            # an error that is its own cause has no innermost one, and who looks for it never ends
+            # raised from itself, an error would be its own cause, and its chain of causes endless
             if named is error:
                 raise
             raise named from error

@@ -90,7 +90,7 @@ class Slot:
     halvings: int
     started: float
     status: int | None = None
-    """The status of its response, for who holds the slot to set; None without a response."""
+    """The status of its response. The sender sets it; it stays None without a response."""
 
 
 class RateLimiter:

@@ -24,6 +24,7 @@ __all__ = [
     "Position",
     "compile_cursor_path",
     "digest_of",
+    "find_key_value",
     "first_value",
     "key_value",
 ]
@@ -85,6 +86,14 @@ def key_value(record: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         found = found[part]
     return found
+
+
+def find_key_value(record: Any, name: str) -> Any:
+    """Return the value of a key's field as `key_value` does; None if there is none."""
+    try:
+        return key_value(record, name)
+    except (KeyError, TypeError):
+        return None
 
 
 def _identity(key: Any, row: Mapping[str, Any]) -> Any:

@@ -115,18 +115,26 @@ def ingest(
         possible = [family for family in families if run.is_supported(family)]
         prefetch = FamilyPrefetch(run, possible, overrides)
         prefetch.start()
-        later: list[Outcome] = []
+        to_sweep: list[Outcome] = []
         for outcome in _load_groups(families, run, prefetch):
             _note_template(connector, settings, outcome)
             if connector.resource(outcome.resource).sweep is None or outcome.failed:
                 yield outcome
             else:
-                later.append(outcome)
-        if later:
-            # few files ask for it; after all loads, which need the budget of requests more
-            from restsource_dagster.engine.run.sweeps import swept
+                to_sweep.append(outcome)
+        # after all loads, which need the budget of requests more
+        yield from _sweep(to_sweep, run, settings)
 
-            yield from (swept(run, outcome, open_state(settings)) for outcome in later)
+
+def _sweep(outcomes: Sequence[Outcome], run: ConnectorRun, settings: Settings) -> Iterator[Outcome]:
+    """Sweep the tables of loaded resources if their sweeps are due; yield the outcomes."""
+    if not outcomes:  # few files have sweeps
+        return
+    from restsource_dagster.engine.run.sweeps import swept
+
+    state = open_state(settings)
+    for outcome in outcomes:
+        yield swept(run, outcome, state)
 
 
 def _note_template(connector: Connector, settings: Settings, outcome: Outcome) -> None:

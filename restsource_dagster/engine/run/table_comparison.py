@@ -1,4 +1,4 @@
-"""Compare the keys in a table with those that the API lists now. Nothing is written."""
+"""Compare the keys in a table with those that the API lists now."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.validation.delete_rules import why_not_listed
 from restsource_dagster.engine.destination.removed_rows import Key, TableKeys
 from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.incremental.position import find_key_value
 from restsource_dagster.engine.incremental.row_filter import PlaceholderCursor
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
@@ -160,9 +161,7 @@ def _steps_of(run: ConnectorRun, resource: Resource) -> RecordSteps:
 def _key_of(resource: Resource, record: Any, page: int) -> tuple[Any, ...]:
     key = []
     for name in resource.primary_key:
-        value = record
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        value = find_key_value(record, name)
         if value is None or isinstance(value, dict | list):
             raise IngestError(f"page {page}: a record has no value in {name}, of the primary key")
         key.append(value)

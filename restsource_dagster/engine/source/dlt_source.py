@@ -20,6 +20,7 @@ from restsource_dagster.engine.destination.removed_rows import ChildrenOf, compa
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
+from restsource_dagster.engine.incremental.position import find_key_value
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
@@ -84,9 +85,7 @@ class DeletedKeys:
     ) -> tuple[str | int, ...]:
         key = []
         for name in fields:
-            value = record
-            for part in name.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
+            value = find_key_value(record, name)
             if not isinstance(value, str | int):
                 problem = "it has no key there, and names the row that is deleted (`deletes_from`)"
                 raise RecordError(self._resource.name, page, row, name, problem)

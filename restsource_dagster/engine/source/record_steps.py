@@ -131,7 +131,7 @@ class RecordSteps:
         self._resource, self._names, self._mark = resource, names, mark
         self._redactor = redactor
         self._steps = [(step, self._function(step)) for step in steps]
-        # a misspelt field is no error, as records may lack it, so it is told at the end
+        # Records may lack a field, so a misspelt one is no error. A message at the end names it.
         self._unseen = {named for step in steps for named in _named_fields(step)}
         self._has_records = False
 
