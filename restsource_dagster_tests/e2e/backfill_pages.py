@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from restsource_dagster_tests.e2e.browser import open_page
 from restsource_dagster_tests.e2e.project import LiveProject
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
 
 __all__ = ["HISTORY", "launch_backfill_of_failed_windows", "live_cursor_of", "loaded_ids"]
 
 HISTORY = "/assets/airport/flights_history?view=partitions"
 
 
-def launch_backfill_of_failed_windows(page: "Page") -> None:
+def launch_backfill_of_failed_windows(address: str) -> None:
     """Click as a person does who wants the two failed partitions tried again."""
-    page.goto(HISTORY)
-    page.get_by_role("button", name="Materialize").first.click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Failed", exact=True).click()
-    dialog.get_by_text("2 partitions", exact=True).wait_for()
-    dialog.get_by_role("button", name="Launch backfill").click()
-    dialog.wait_for(state="detached")
+    with open_page(address) as page:
+        page.goto(HISTORY)
+        page.get_by_role("button", name="Materialize").first.click()
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Failed", exact=True).click()
+        dialog.get_by_text("2 partitions", exact=True).wait_for()
+        dialog.get_by_role("button", name="Launch backfill").click()
+        dialog.wait_for(state="detached")
 
 
 def loaded_ids(project: LiveProject) -> list[int]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,18 +85,27 @@ def windows(project: LiveProject, live_cursor: Mapping[str, Any]) -> list[Run]:
     return sorted(until(ended, "the end of a run of each window"), key=lambda run: run.start)
 
 
-@pytest.fixture(scope="module")
-def launched(windows: list[Run], page: "Page", airport_api: Airport) -> None:
-    """The API is repaired, and somebody has launched a backfill of the failed partitions."""
-    airport_api.refused.clear()
-    launch_backfill_of_failed_windows(page)
-
-
-@pytest.fixture(scope="module")
-def page(project: LiveProject) -> "Iterator[Page]":
-    """A page for the tests of one file: two browsers at once can't be driven in one thread."""
+@pytest.fixture(scope="session")
+def browser() -> None:
+    """Skip what needs a browser on a machine that has none."""
     pytest.importorskip("playwright", reason="Playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("there is no chromium on this machine")
+
+
+@pytest.fixture(scope="session")
+def launched(browser: None, windows: list[Run], project: LiveProject, airport_api: Airport) -> None:
+    """The API is repaired, and somebody has launched a backfill of the failed partitions.
+
+    Their browser is driven in a thread of its own, as the test's thread may drive another one.
+    """
+    airport_api.refused.clear()
+    with ThreadPoolExecutor(max_workers=1) as somebody:
+        somebody.submit(launch_backfill_of_failed_windows, project.address).result()
+
+
+@pytest.fixture(scope="module")
+def page(browser: None, project: LiveProject) -> "Iterator[Page]":
+    """A page for the tests of one file: two browsers at once can't be driven in one thread."""
     with open_page(project.address) as opened:
         yield opened
