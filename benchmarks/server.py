@@ -35,7 +35,7 @@ __all__ = ["Api", "main"]
 
 HOST = "127.0.0.1"
 _CHUNK = 100
-"""Number of records that are rendered together. Page sizes are multiples of it."""
+"""How many records are rendered together, and sent as they are if all of them are asked for."""
 _RENDERED_ROWS = 1_000_000
 """How many records are rendered before the first request; the others take their time when asked for."""
 
@@ -102,13 +102,15 @@ class Api:
         return b"," + json.dumps(more)[1:-1].encode() if more else b""
 
     def _rows(self, first: int, count: int) -> list[bytes]:
-        if first % _CHUNK or count % _CHUNK:
-            raise ValueError(f"rows come in multiples of {_CHUNK}")
+        """Return `count` records from index `first`, with commas between them."""
         pieces: list[bytes] = []
-        for number in range(first // _CHUNK, (first + count) // _CHUNK):
-            ready = number < len(self._chunks)
-            chunk = self._chunks[number] if ready else rendered(number * _CHUNK + 1, _CHUNK)
-            pieces += [chunk, b","]
+        end = first + count
+        while first < end:
+            number, skipped = divmod(first, _CHUNK)
+            size = min(_CHUNK - skipped, end - first)
+            whole = size == _CHUNK and number < len(self._chunks)
+            pieces += [self._chunks[number] if whole else rendered(first + 1, size), b","]
+            first += size
         return pieces[:-1]
 
     def _child(self, parent: int) -> bytes:

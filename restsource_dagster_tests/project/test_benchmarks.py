@@ -1,5 +1,6 @@
 """The benchmarks measure what they say: the API, the processes, the turns."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,12 @@ import requests
 
 from benchmarks.measures import MEASURES
 from benchmarks.model import Bench, Case, Contestant, Sample, UnableError, WrongResultError
-from benchmarks.processes import run_measured
+from benchmarks.processes import clean_environment, run_measured
 from benchmarks.programs import Program
 from benchmarks.records import CHILDREN_PER_PARENT, LINES_PER_RECORD, record, rendered
 from benchmarks.registry import all_cases
 from benchmarks.runner import Measured, run_case
+from benchmarks.server import Api
 from benchmarks.serving import requests_since, served
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
@@ -66,6 +68,41 @@ def test_a_record_is_about_740_bytes() -> None:
 @pytest.mark.parametrize("style", ["page", "endless", "offset", "cursor", "link"])
 def test_every_style_serves_each_record_once_and_in_order(api: str, style: str) -> None:
     assert followed(f"{api}/1000/300/0", style, 300) == list(range(1, 1_001))
+
+
+@pytest.mark.parametrize(("rows", "size"), [(2, 1_000), (250, 120), (1_130, 1_000)])
+def test_pages_have_any_number_of_records(api: str, rows: int, size: int) -> None:
+    assert followed(f"{api}/{rows}/{size}/0", "page", size) == list(range(1, rows + 1))
+
+
+def programs(*, quick: bool) -> list[Program]:
+    runs = [one.run for case in all_cases(quick=quick) for one in case.contestants]
+    return [run for run in runs if isinstance(run, Program)]
+
+
+def addresses(program: Program) -> list[str]:
+    """The paths below the API that a program asks for first, without those of each parent."""
+    resources = program.orders.get("resources", [])
+    paths = [each["endpoint"]["path"] for each in resources] or ["orders/page"]
+    return [f"{program.api_path}/{path}" for path in paths if "{" not in path]
+
+
+def test_the_api_has_what_each_case_asks_for() -> None:
+    server = Api(1_000)
+    asked = {each for program in programs(quick=True) for each in addresses(program)}
+    answers = {each: server.answer(f"/{each}", "127.0.0.1") for each in sorted(asked)}
+    assert {each: status for each, (status, _, _) in answers.items() if status != 200} == {}
+    assert all(json.loads(b"".join(body))["data"] for _, body, _ in answers.values())
+
+
+def test_no_contestant_inherits_how_this_shell_runs_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    assert {name for name in clean_environment({}) if name.startswith("PYTHON")} == {
+        "PYTHONUNBUFFERED"
+    }
 
 
 def test_totals_are_those_of_the_path(api: str) -> None:
