@@ -39,7 +39,7 @@ class NewFilePane:
     """The three ways to a new file, in one browser tab.
 
     What is typed into a field for a secret is taken out of it as soon as it is read, so that the page never
-    gets it back.
+    gets it back. It is kept here until there is a file, so that nobody types it again after a mistake elsewhere.
     """
 
     def __init__(self, open_files: OpenFiles) -> None:
@@ -100,17 +100,18 @@ class NewFilePane:
         with ui.row().classes("full-width no-wrap items-center"):
             kind = ui.select(_LOGINS, value="none", label="Login").props("dense outlined")
             kind.style("width: 230px")
-            secret = _field("Secret", "or a reference such as ${SHOP_TOKEN}", is_secret=True)
-            secret.bind_visibility_from(kind, "value", lambda value: value != "none")
+            secret = _HiddenText(
+                _field("Secret", "or a reference such as ${SHOP_TOKEN}", is_secret=True)
+            )
+            secret.field.bind_visibility_from(kind, "value", lambda value: value != "none")
         with ui.row().classes("items-center"):
             go = ui.button("Ask the API").props("unelevated")
             stop = ui.button("Stop", on_click=self._stop_asking).props("outline")
             spinner = ui.spinner(size="20px")
 
         def begin() -> None:
-            login = _login(kind.value, secret.value or "")
             # taken out before anything can fail
-            secret.value = ""
+            login = _login(kind.value, secret.take())
             self._say("")
             try:
                 self._attempt = UrlAttempt.start(
@@ -161,13 +162,14 @@ class NewFilePane:
         text.props("outlined input-style='height: 220px' spellcheck=false").classes(
             "full-width mono"
         )
+        # a paste may hold secrets, too
+        pasted = _HiddenText(text)
         with ui.row().classes("items-center"):
             kind = ui.select(_KINDS, value="").props("dense outlined").style("width: 200px")
             go = ui.button("Read it").props("unelevated")
 
         async def read() -> None:
-            # a paste may hold secrets, too
-            given, text.value = text.value or "", ""
+            given = pasted.take()
             self._pasted = None
             self._say("")
             chosen: ImportKind | None = kind.value or None
@@ -217,22 +219,39 @@ class NewFilePane:
         if template is None:
             return
         name = _field("Name of the connector", "such as shop", value=template.name)
-        fields = {}
+        fields: dict[str, ui.input] = {}
+        secrets: dict[str, _HiddenText] = {}
         for key, expected in template.head.inputs.items():
             ui.label(expected.description).classes("muted small").style("margin-top: 4px")
             default = "" if expected.default is None else str(expected.default)
             fields[key] = _field(key, default, is_secret=expected.secret)
+            if expected.secret:
+                secrets[key] = _HiddenText(fields[key])
 
         def add() -> EditedFile:
-            typed = {key: one.value or "" for key, one in fields.items()}
-            for key, expected in template.head.inputs.items():
-                # the page gets back what its fields hold
-                if expected.secret:
-                    fields[key].value = ""
+            typed = {
+                key: secrets[key].take() if key in secrets else one.value or ""
+                for key, one in fields.items()
+            }
             return add_from_template(self._open_files, (name.value or "").strip(), template, typed)
 
         button = ui.button("Make the file", on_click=lambda: self._open(add))
         button.props("unelevated").style("align-self: start")
+
+
+class _HiddenText:
+    """What is typed into a field that the page must not get back: taken off it when read, and kept here."""
+
+    def __init__(self, field: ui.input | ui.textarea) -> None:
+        self.field = field
+        self._kept = ""
+
+    def take(self) -> str:
+        """Return what is typed, or else what was typed before. The field is empty from then on."""
+        if self.field.value:
+            self._kept, self.field.value = self.field.value, ""
+            self.field.props('hint="kept as typed; type here to replace it"')
+        return self._kept
 
 
 def _field(label: str, hint: str, *, value: str = "", is_secret: bool = False) -> ui.input:

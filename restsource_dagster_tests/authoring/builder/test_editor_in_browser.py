@@ -9,6 +9,8 @@ import pytest
 
 from restsource_dagster_tests.authoring.builder.builder_process import run_builder
 from restsource_dagster_tests.e2e.browser import CHROMIUM, open_page
+from restsource_dagster_tests.e2e.builder_pages import SECRET, received_by_the_page
+from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -78,3 +80,27 @@ def test_one_types_completes_corrects_saves_and_overwrites_nobody(page: "Page", 
     page.get_by_role("button", name="Write into .env").click()
     page.get_by_text("SHOP_TOKEN has no value").wait_for(state="detached")
     assert (file.parent.parent / ".env").read_text() == "SHOP_TOKEN=s3cr3t\n"
+
+
+def test_a_secret_outlives_a_mistake_in_another_field(page: "Page", file: Path) -> None:
+    def orders(seen: Seen) -> Answer:
+        is_known = seen.headers.get("authorization") == f"Bearer {SECRET}"
+        return Answer({"data": [{"id": 1}]} if is_known else {}, status=200 if is_known else 401)
+
+    with ApiServer({"/orders": orders}) as api, received_by_the_page(page) as frames:
+        page.get_by_role("button", name="New", exact=True).click()
+        page.get_by_label("Name of the connector").fill("store")
+        page.get_by_label("URL", exact=True).fill(f"{api.url}/orders")
+        body = page.get_by_label("Body, if the list is asked by POST")
+        body.fill('{"page": ')
+        page.get_by_text("no login").click()
+        page.get_by_role("option", name="bearer token").click()
+        page.get_by_label("Secret").fill(SECRET)
+        page.get_by_role("button", name="Ask the API").click()
+        page.get_by_text("kept as typed; type here to replace it").wait_for()
+        assert page.get_by_label("Secret").input_value() == ""
+        body.fill("")
+        page.get_by_role("button", name="Ask the API").click()
+        page.get_by_text("store.json").wait_for()
+    assert not [frame for frame in frames if SECRET in frame]
+    assert (file.parent.parent / ".env").read_text() == f"STORE_TOKEN={SECRET}\n"
