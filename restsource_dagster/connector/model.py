@@ -62,9 +62,9 @@ __all__ = [
 
 NO_PARAMS: Mapping[str, Any] = {}
 """No params, shared by all resources whose path takes none."""
-NO_ASSET_OPTIONS = AssetOptions()
+NO_ASSET_OPTIONS = AssetOptions.of({})
 """Nothing said of the asset, shared by all resources."""
-NO_CHECKS = Checks()
+NO_CHECKS = Checks.of({})
 """Nothing said of checks, shared by all resources."""
 
 _FIELDS_WITH_REFERENCES = (

@@ -119,7 +119,7 @@ def _read_template(name: str, folder: Path) -> Template | tuple[Problem, ...]:
         return (document.located(Finding("", "A template holds one object")),)
     head = {key: value for key, value in document.value.items() if key in HEAD_FIELDS}
     try:
-        model = TemplateHead.model_validate(head)
+        model = TemplateHead.parse(head)
     except ValidationError as error:
         # only a template with errors needs it
         from restsource_dagster.connector.validation.schema_errors import schema_findings

@@ -239,7 +239,7 @@ class LoginAuth(FileModel):
         default=3600, description="The lifetime in seconds if the response does not say it."
     )
     send_as: SendAs = Field(
-        default=SendAs(),
+        default=SendAs.of({}),
         description="Where the token goes in each request. `Authorization: Bearer ...` if left out.",
     )
 

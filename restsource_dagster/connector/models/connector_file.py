@@ -367,7 +367,7 @@ class ResourceDefaults(ResourceBase):
     """
 
     endpoint: EndpointDefaults = Field(
-        default=EndpointDefaults(), description="Defaults for all endpoints."
+        default=EndpointDefaults.of({}), description="Defaults for all endpoints."
     )
 
 
@@ -435,7 +435,7 @@ class ResourceObject(ResourceBase):
         Annotated[Text, Tag("#text")] | Annotated[Endpoint, Tag("#object")],
         text_or_object("a path, or an object"),
     ] = Field(
-        default=Endpoint(),
+        default=Endpoint.of({}),
         description="The endpoint, or only its path. If left out, the path is the resource's name.",
     )
     children: Children | None = Field(
@@ -552,7 +552,7 @@ class ConnectorFile(FileModel):
     )
     schedule: Schedule = Field(description="When the connector runs automatically.")
     http: HttpSettings = Field(
-        default_factory=HttpSettings,
+        default_factory=lambda: HttpSettings.of({}),
         description="Timeouts, rate limit, concurrency and allowed hosts of all requests.",
     )
     client: Client = Field(description="Settings that all endpoints of the API share.")

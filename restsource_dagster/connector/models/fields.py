@@ -8,6 +8,7 @@ types here do the same, and each says in words what it expects.
 """
 
 import re
+import threading
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Annotated, Any, NoReturn, Self, cast
@@ -57,11 +58,25 @@ _SIMPLE_PATH = re.compile(
     r"(?!where(?:not)?\b)[A-Za-z_]\w*(?:\.(?!where(?:not)?\b)[A-Za-z_]\w*)*", re.ASCII
 )
 
+_BUILDING = threading.Lock()
+
 
 class FileModel(BaseModel):
-    """One object of a connector file: frozen, and closed to unknown fields."""
+    """One object of a connector file: frozen, and closed to unknown fields.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The validator of a model is built at its first use: of the ninety models, most starts need that of
+    the file only, which has those of its parts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    @classmethod
+    def parse(cls, value: Any) -> Self:
+        """Return the model of a JSON value, checked. Raises `pydantic.ValidationError`."""
+        # without the lock, versions of pydantic before 2.13 take the base's validator while another thread builds
+        with _BUILDING:
+            cls.model_rebuild()
+        return cls.model_validate(value)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

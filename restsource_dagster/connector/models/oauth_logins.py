@@ -120,7 +120,7 @@ class OAuthLogin(FileModel):
         default="expires_in", description="Where the response has the token's lifetime in seconds."
     )
     send_as: SendAs = Field(
-        default=SendAs(),
+        default=SendAs.of({}),
         description="Where the token goes in each request. `Authorization: Bearer ...` if left out.",
     )
 

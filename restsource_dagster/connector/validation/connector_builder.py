@@ -108,7 +108,7 @@ def parse_connector(
 
 def _validate_file(value: dict[str, Any], findings: list[Finding]) -> ConnectorFile | None:
     try:
-        return ConnectorFile.model_validate(value)
+        return ConnectorFile.parse(value)
     except ValidationError as error:
         # most files are right
         from restsource_dagster.connector.validation.schema_errors import schema_findings
@@ -322,7 +322,7 @@ def _sound_parts(value: dict[str, Any], structural: list[Finding]) -> _Parts:
 
 def _sound_model(model: type[Model], given: Any) -> Model | None:
     try:
-        return model.model_validate(given)
+        return model.parse(given)
     except ValidationError:
         return None
 
