@@ -173,15 +173,17 @@ def _limits_of(connector: Connector) -> Iterator[RateLimit]:
 
 
 def _forecast_limit(limit: RateLimit, made: Forecast) -> ForecastLimit:
-    per_second = limit.requests / limit.seconds
+    # which requests are the dear ones is not known: as if all were
+    requests = limit.requests // limit.greatest_cost
+    per_second = requests / limit.seconds
     day = made.each_day
     first = made.first_load
     where = "" if limit.match == "*" else f" of {limit.match}"
     return ForecastLimit(
-        f"{limit.requests} per {limit.per}{where}",
+        f"{requests} per {limit.per}{where}",
         None if day is None else day / (per_second * _DAY.total_seconds()),
         # the first ones go at once
-        None if first is None else max(0, first - limit.requests) / per_second,
+        None if first is None else max(0, first - requests) / per_second,
     )
 
 

@@ -152,6 +152,19 @@ class RateLimitedError(IngestError):
         )
 
 
+class LimitUsedUpError(IngestError):
+    """A limit of `http.rate_limits` is used up, and the file says to fail then."""
+
+    is_wall = True
+
+    def __init__(self, most: int, period_seconds: float, free_seconds: float) -> None:
+        super().__init__(
+            f"the limit of {most:,} in {period_seconds:,.0f} s (http.rate_limits) leaves no room for this request "
+            f"for another {free_seconds:,.0f} s. The next run continues after the rows that are stored. If the API "
+            "allows more, raise the limit."
+        )
+
+
 class CallValueError(IngestError):
     """A value that a call takes from its parent or cursor can't stand where the file puts it."""
 

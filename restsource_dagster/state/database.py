@@ -25,7 +25,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.cipher import TextCipher
-from restsource_dagster.state.request_table import RequestRows
+from restsource_dagster.state.request_table import Costs, RequestRows, newest_beyond_query
 from restsource_dagster.state.state_errors import LeaseLostError, StateError
 from restsource_dagster.state.store import (
     FileLease,
@@ -423,14 +423,17 @@ class _DatabaseRows:
         ).scalar()
         return until
 
-    def newest(self, since: float, path: str, sender: str, offset: int) -> float | None:
+    def newest_beyond(
+        self, room: int, since: float, path: str, sender: str, costs: Costs
+    ) -> float | None:
+        counted = (
+            "FROM restsource_requests WHERE log = :log AND arrived_by > :since "
+            "AND path LIKE :path AND sender LIKE :sender"
+        )
+        patterns = [(_as_like(one), cost) for one, cost in costs]
+        query, paths = newest_beyond_query(counted, "LIKE", patterns)
         found: float | None = self._run(
-            "SELECT arrived_by FROM restsource_requests WHERE log = :log AND arrived_by > :since "
-            "AND path LIKE :path AND sender LIKE :sender ORDER BY arrived_by DESC LIMIT 1 OFFSET :offset",
-            since=since,
-            path=_as_like(path),
-            sender=_as_like(sender),
-            offset=offset,
+            query, room=room, since=since, path=_as_like(path), sender=_as_like(sender), **paths
         ).scalar()
         return found
 

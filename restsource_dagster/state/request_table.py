@@ -4,14 +4,14 @@ A file is shared by all runs of a machine, a database by all that name it.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from restsource_dagster.state.state_errors import StateError
 
-__all__ = ["RequestRows", "RequestTable", "SqliteRequests"]
+__all__ = ["Costs", "RequestRows", "RequestTable", "SqliteRequests", "newest_beyond_query"]
 
 _LOCK_SECONDS = 30.0
 _SCHEMA = """
@@ -21,6 +21,31 @@ CREATE TABLE IF NOT EXISTS requests (
 CREATE INDEX IF NOT EXISTS requests_by_time ON requests (arrived_by);
 CREATE TABLE IF NOT EXISTS pauses (until REAL NOT NULL);
 """
+
+
+Costs = Sequence[tuple[str, int]]
+"""Paths, with `*` for any text, and what a request to them costs: the first that matches, 1 without one."""
+
+
+def newest_beyond_query(
+    counted: str, operator: str, costs: Costs
+) -> tuple[str, dict[str, str | int]]:
+    """Return the query of `RequestRows.newest_beyond`, with `:room`, and the values that it has of its own.
+
+    `counted` is its FROM and WHERE, and `operator` compares a path with a pattern.
+    """
+    if not costs:  # the index knows how many they are
+        return f"SELECT arrived_by {counted} ORDER BY arrived_by DESC LIMIT 1 OFFSET :room", {}
+    whens = (
+        f"WHEN path {operator} :path_{number} THEN {int(cost)}"
+        for number, (_, cost) in enumerate(costs)
+    )
+    cost = f"CASE {' '.join(whens)} ELSE 1 END"
+    running = f"SELECT arrived_by, id, sum({cost}) OVER (ORDER BY arrived_by DESC, id DESC) AS spent {counted}"
+    query = (
+        f"SELECT arrived_by FROM ({running}) AS latest WHERE spent > :room ORDER BY spent LIMIT 1"  # noqa: S608 - values are bound
+    )
+    return query, {f"path_{number}": path for number, (path, _) in enumerate(costs)}
 
 
 class RequestRows(Protocol):
@@ -35,10 +60,13 @@ class RequestRows(Protocol):
     def paused_until(self) -> float | None:
         """Return the end of the longest pause; None without one."""
 
-    def newest(self, since: float, path: str, sender: str, offset: int) -> float | None:
-        """Return when the request `offset` places after the newest one arrived; None if there is none.
+    def newest_beyond(
+        self, room: int, since: float, path: str, sender: str, costs: Costs
+    ) -> float | None:
+        """Return when the newest request arrived that, with all after it, costs more than `room`.
 
-        Only requests after `since` with this path and sender count, where `*` is any text.
+        None if all together cost no more. Only requests after `since` with this path and sender count, where
+        `*` is any text.
         """
 
     def add(self, arrived_by: float, path: str, sender: str) -> int:
@@ -131,12 +159,15 @@ class _SqliteRows:
         ]
         return until
 
-    def newest(self, since: float, path: str, sender: str, offset: int) -> float | None:
-        found = self._connection.execute(
-            "SELECT arrived_by FROM requests WHERE arrived_by > ? AND path GLOB ? "
-            "AND sender GLOB ? ORDER BY arrived_by DESC LIMIT 1 OFFSET ?",
-            (since, path, sender, offset),
-        ).fetchone()
+    def newest_beyond(
+        self, room: int, since: float, path: str, sender: str, costs: Costs
+    ) -> float | None:
+        counted = (
+            "FROM requests WHERE arrived_by > :since AND path GLOB :path AND sender GLOB :sender"
+        )
+        values = {"since": since, "path": path, "sender": sender, "room": room}
+        query, paths = newest_beyond_query(counted, "GLOB", costs)
+        found = self._connection.execute(query, values | paths).fetchone()
         return float(found[0]) if found else None
 
     def add(self, arrived_by: float, path: str, sender: str) -> int:

@@ -313,6 +313,35 @@ ROWS = (
         see=lambda result: result.outcome.seconds > 0.9,
         gives=True,
     ),
+    http(
+        "dear_requests",
+        numbered(3),
+        NUMBERS,
+        settings={
+            "rate_limits": [
+                {"requests": 20, "per": "1s", "costs": {"*": 10}, "when_used_up": "wait"}
+            ],
+            "max_concurrency": 1,
+        },
+        see=lambda result: result.outcome.seconds > 0.9,
+        gives=True,
+    ),
+    http(
+        "no_tokens_left",
+        numbered(3),
+        NUMBERS,
+        settings={
+            "rate_limits": [
+                {"requests": 25, "per": "1d", "costs": {"*": 10}, "when_used_up": "fail"}
+            ],
+            "max_concurrency": 1,
+        },
+        fails="leaves no room",
+    ),
+    refused(
+        "dearer_than_the_limit",
+        file={"http": {"rate_limits": [{"requests": 9, "per": "1d", "costs": {"*": 10}}]}},
+    ),
     refused("no_period", file={"http": {"rate_limits": [{"requests": 1, "per": "a minute"}]}}),
     refused("long_period", file={"http": {"rate_limits": [{"requests": 1, "per": "2d"}]}}),
     refused("no_requests_in_it", file={"http": {"rate_limits": [{"requests": 0, "per": "1m"}]}}),

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as at_most
+from hypothesis import strategies as st
 
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.request_log import RequestLog
@@ -13,7 +16,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster.state.request_table import SqliteRequests
 from restsource_dagster_tests.faults.http_parts import FakeTime, connector_of, failure_of
 from restsource_dagster_tests.faults.nursery import Nursery
-from restsource_dagster_tests.making import load
+from restsource_dagster_tests.making import load, query
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 pytestmark = pytest.mark.faults(row=9)
@@ -128,6 +131,84 @@ def test_a_shared_log_has_the_limits_and_the_pauses_of_all(tmp_path: Path) -> No
     # the clock is set back: what lies in the future is none of our time
     fake.now -= 100_000
     assert two.take(SentRequest("b/2"), [loose])[1] == 0
+
+
+@given(
+    sent=st.lists(
+        st.tuples(st.sampled_from(["dear/1", "dear/2", "cheap"]), st.floats(0, 20)), max_size=40
+    )
+)
+@at_most(max_examples=40, deadline=None)
+def test_no_period_has_requests_that_cost_more_than_it_allows(
+    sent: list[tuple[str, float]],
+) -> None:
+    fake = FakeTime()
+    log = RequestLog(SqliteRequests(fake.clock))
+    limit = RequestLimit(7, 10.0, costs=(("dear/*", 5), ("*", 1)))
+    arrived: list[tuple[float, int]] = []
+    for path, pause in sent:
+        request = SentRequest(path)
+        number, wait = log.take(request, [limit])
+        if wait:
+            spent = sum(cost for at, cost in arrived if at > fake.now - 10.0)
+            assert spent + limit.cost_of(request) > 7  # it waits for a reason
+            fake.now += wait
+            number, wait = log.take(request, [limit])
+            assert wait == 0
+        log.note_response(number)
+        arrived.append((fake.now, limit.cost_of(request)))
+        fake.now += pause
+    log.close()
+    for at, _ in arrived:
+        assert sum(cost for other, cost in arrived if at <= other < at + 10.0 - 1e-6) <= 7
+
+
+def test_a_budget_that_is_used_up_fails_the_run_and_the_next_one_goes_on(
+    server: FaultServer, settings: Settings
+) -> None:
+    """Pages that cost ten each, of a budget for four in a run: it is counted in memory, as nothing is shared."""
+
+    def pages(arrival: Arrival) -> Any:
+        since = int(arrival.query["since"])
+        after = int(arrival.query.get("after", since - 1))
+        shown = [{"id": number, "at": number} for number in range(after + 1, 10)][:1]
+        more = shown[-1]["id"] if shown and shown[-1]["id"] < 9 else None
+        return {"data": shown, "after": more}
+
+    server.plan["/items"] = pages
+    budget = {"requests": 45, "per": "1d", "costs": {"*": 10}, "when_used_up": "fail"}
+    connector = connector_of(
+        server.url,
+        {
+            "name": "items",
+            "primary_key": "id",
+            "write_disposition": "merge",
+            "endpoint": {
+                "path": "items",
+                "data_selector": "data",
+                "params": {"since": "{incremental.start_value}"},
+                "paginator": {"type": "cursor", "cursor_path": "after", "cursor_param": "after"},
+                "incremental": {"cursor_path": "at", "initial_value": 1, "row_order": "asc"},
+            },
+        },
+        http={"rate_limits": [budget]},
+    )
+    sent = []
+    for _ in range(8):
+        server.arrivals.clear()
+        (outcome,) = load(connector, settings).values()
+        sent.append(len(server.arrivals))
+        if not outcome.failed:
+            break
+        assert "the limit of 45 in 86,400 s (http.rate_limits) leaves no room" in failure_of(
+            outcome
+        )
+    assert not outcome.failed
+    assert len(sent) > 1
+    assert max(sent) <= 4
+    assert query(settings, f"SELECT id FROM {connector.name}.items ORDER BY id") == [
+        (number,) for number in range(1, 10)
+    ]
 
 
 def test_a_file_that_is_no_log_is_named(tmp_path: Path) -> None:

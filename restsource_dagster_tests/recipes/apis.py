@@ -543,6 +543,12 @@ APIS: Mapping[str, RecipeApi] = {
             "/api/v2/incremental/users": {"users": [{"id": 1, "name": "Ann"}]},
         }
     ),
+    "token_budget": RecipeApi(
+        {
+            "/api/v2/stages": {"data": [{"id": 4}]},
+            "/api/v1/users": {"data": [{"id": 1, "name": "Ann"}]},
+        }
+    ),
     "sync_token": RecipeApi(
         {"/v3/calendars/primary/events": calendar},
         [{}, {"/v3/calendars/primary/events": calendar_later}],

@@ -170,6 +170,12 @@ class TestEveryStore:
         assert 50 < one.take(SentRequest("orders", "shop/orders"), limits)[1] <= 60
         assert other.take(SentRequest("lines", "shop/lines"), limits)[1] == 0
         assert one.take(SentRequest("lines", "shop/lines"), limits)[1] > 50
+        budget = RequestLimit(50, 60.0, "b_*", costs=(("b_/dear*", 20), ("b_*", 10)))
+        assert one.take(SentRequest("b_/dear", "shop/b"), [budget])[1] == 0
+        assert other.take(SentRequest("b_/dear_", "shop/b"), [budget])[1] == 0
+        assert one.take(SentRequest("b_/dear", "shop/b"), [budget])[1] > 50
+        assert other.take(SentRequest("b_/cheap", "shop/b"), [budget])[1] == 0
+        assert one.take(SentRequest("b_/cheap", "shop/b"), [budget])[1] > 50
         other.pause(500)
         assert one.take(SentRequest("lines", "shop/lines"), [])[1] > 450
         one.close()

@@ -87,7 +87,7 @@ class Pipedrive:
                 "company_domain": "acme",
                 "token": "t0ken",
                 "requests_per_2_seconds": 10_000,
-                "requests_per_day": 1_000_000,
+                "tokens_per_day": 100_000_000,
             },
             "client": {"base_url": self._api.url},
             "schedule": {"mode": "manual"},

@@ -1,6 +1,7 @@
 """The template `pipedrive` leaves the tables that the API has, run after run."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,6 +70,36 @@ def test_a_run_without_tokens_asks_no_further_and_the_next_day_loads_all(
     for name in lists:
         stored = query(settings, f"SELECT id FROM crm.{name}")
         assert sorted(stored) == sorted((key,) for key in world.lists[name]), name
+
+
+def test_no_more_tokens_of_a_day_are_spent_than_the_file_allows(
+    api: ApiServer, settings: Settings
+) -> None:
+    """The next day's run goes on; the API, which has as many tokens, refuses nothing."""
+    world = Pipedrive(
+        api, 0, resources=["deals", "deal_participants", "archived_deals", "deal_fields"]
+    )
+    budget = 300
+    inputs = {**world.file["inputs"], "tokens_per_day": budget}
+    connector = connector_of(settings, {**world.file, "inputs": inputs})
+    world.change(40)
+    for day in range(1, 30):
+        world.tokens = budget
+        outcomes = load(connector, settings)
+        failed = [str(one.failure) for one in outcomes.values() if one.failed]
+        assert all("the limit of 300 in 86,400 s" in told for told in failed), failed
+        assert world.refused_in_a_row == 0
+        if not failed:
+            break
+        # a day passes
+        shutil.rmtree(settings.state_dir / "requests")
+    assert day > 1
+    expected = world.expected()
+    found = {
+        table: query(settings, f"SELECT {columns} FROM crm.{table}")
+        for table, columns in world.columns.items()
+    }
+    assert Difference.between(expected, found) == []
 
 
 def test_tokens_of_oauth_take_the_place_of_the_api_token(

@@ -10,7 +10,7 @@ import math
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainValidator, Tag, WithJsonSchema, model_validator
 
 from restsource_dagster.connector.models.asset_options import (
     AssetOptions,
@@ -34,6 +34,7 @@ from restsource_dagster.connector.models.fields import (
     PythonOnly,
     Text,
     count_from_one,
+    refuse_explained,
     refuse_type,
     refuse_value,
     text_or_object,
@@ -154,24 +155,52 @@ def _check_path_pattern(value: Any) -> str:
     return value.lstrip("/")
 
 
-class RateLimit(FileModel):
-    """A limit of the API: so many requests in any period."""
+PathPattern = Annotated[
+    str, PlainValidator(_check_path_pattern), WithJsonSchema({"type": "string"})
+]
 
-    requests: Annotated[int, *count_from_one(1_000_000)] = Field(
-        description="Maximum number of requests in any period of this length."
+
+class RateLimit(FileModel):
+    """A limit of the API: so many requests, or what they cost, in any period."""
+
+    requests: Annotated[int, *count_from_one(1_000_000_000)] = Field(
+        description="Maximum number of requests in any period of this length; with `costs`, the most that "
+        "they may cost together."
     )
     per: Annotated[
         str,
         PlainValidator(_check_period),
         WithJsonSchema({"type": "string", "pattern": f"^{_PERIOD.pattern}$"}),
     ] = Field(description="The length of the period: `60s`, `1m`, `1h`, up to `1d`.")
-    match: Annotated[
-        str, PlainValidator(_check_path_pattern), WithJsonSchema({"type": "string"})
-    ] = Field(
+    match: PathPattern = Field(
         default="*",
         description="The paths after `base_url` whose requests count, with `*` for any text: "
         "`incremental/*`. If left out, all.",
     )
+    costs: dict[PathPattern, Annotated[int, *count_from_one(1_000_000)]] = Field(
+        default={},
+        description="What one request costs, by path, for an API that counts tokens or units: "
+        '`{"api/v1/*": 20, "*": 10}`. The longest path that matches holds; without one a request costs 1.',
+    )
+    when_used_up: Literal["wait", "fail"] = Field(
+        default="wait",
+        description="`wait`: a request waits until the limit allows it. `fail`: the resource fails at once, and "
+        "the next run continues. For limits of a day, for which nobody wants to wait.",
+    )
+
+    @model_validator(mode="after")
+    def _check_costs(self) -> "RateLimit":
+        if self.greatest_cost > self.requests:
+            refuse_explained(
+                f"a request that costs {self.greatest_cost} is never sent: the limit allows {self.requests}",
+                "Raise `requests`, or lower the cost.",
+            )
+        return self
+
+    @property
+    def greatest_cost(self) -> int:
+        """What the dearest request costs; 1 without `costs`."""
+        return max(self.costs.values(), default=1)
 
     @property
     def seconds(self) -> float:

@@ -10,7 +10,7 @@ requests that it sent there, where they count until their time is up.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from restsource_dagster.engine.errors import IngestError
+from restsource_dagster.engine.errors import IngestError, LimitUsedUpError
 from restsource_dagster.engine.http.waits import RequestLimit, SentRequest
 from restsource_dagster.state.request_table import RequestRows, RequestTable
 from restsource_dagster.state.state_errors import StateError
@@ -44,13 +44,14 @@ class RequestLog:
         """Log a request that is sent now; return its number and 0.
 
         If it must not be sent yet, return the seconds to wait in place of the 0; nothing is logged then.
+        Raises `LimitUsedUpError` if a limit says to fail in place of waiting.
         """
         with self._transaction() as rows:
             now = rows.now()
             # what lies far in the future was written before the clock was set back
             rows.forget(now - _KEPT_SECONDS, now + 2 * self._transit, now + _KEPT_SECONDS)
             until = rows.paused_until() or now
-            free = (self._free_at(rows, one, now) for one in limits if one.counts(request))
+            free = (self._free_at(rows, one, request, now) for one in limits if one.counts(request))
             wait = max(until, *free, now) - now
             if wait > 0:
                 return 0, wait
@@ -70,11 +71,19 @@ class RequestLog:
         """Close the file."""
         self._table.close()
 
-    def _free_at(self, rows: RequestRows, limit: RequestLimit, now: float) -> float:
-        """Return when the limit allows another request: when the one too many falls out of the window."""
-        one_too_many = limit.requests - 1
-        found = rows.newest(now - limit.seconds, limit.match, limit.sender, one_too_many)
-        return now if found is None else found + limit.seconds
+    def _free_at(
+        self, rows: RequestRows, limit: RequestLimit, request: SentRequest, now: float
+    ) -> float:
+        """Return when the limit allows the request: when those that leave it no room fall out of the window."""
+        room = limit.requests - limit.cost_of(request)
+        found = rows.newest_beyond(
+            room, now - limit.seconds, limit.match, limit.sender, limit.costs
+        )
+        if found is None:
+            return now
+        if not limit.may_wait:
+            raise LimitUsedUpError(limit.requests, limit.seconds, found + limit.seconds - now)
+        return found + limit.seconds
 
     @contextmanager
     def _transaction(self) -> Iterator[RequestRows]:

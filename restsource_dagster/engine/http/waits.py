@@ -64,7 +64,7 @@ class SentRequest:
 
 @dataclass(frozen=True)
 class RequestLimit:
-    """At most `requests` in any window of `seconds`."""
+    """At most `requests` in any window of `seconds`, or requests that cost so much."""
 
     requests: int
     seconds: float
@@ -72,6 +72,10 @@ class RequestLimit:
     """Which paths are counted, with `*` for any text."""
     sender: str = "*"
     """Whose requests are counted."""
+    costs: tuple[tuple[str, int], ...] = ()
+    """Paths, and what a request to them costs: the first that matches holds, and 1 without one."""
+    may_wait: bool = True
+    """False if a request fails in place of waiting."""
 
     def counts(self, request: SentRequest) -> bool:
         """True if the request is one of those that are limited."""
@@ -79,6 +83,11 @@ class RequestLimit:
             "*",
             request.sender,
         )
+
+    def cost_of(self, request: SentRequest) -> int:
+        """Return what the request costs."""
+        found = (cost for path, cost in self.costs if fnmatch.fnmatchcase(request.path, path))
+        return next(found, 1)
 
 
 @dataclass
@@ -128,7 +137,10 @@ class RateLimiter:
 
     @contextmanager
     def slot(self, request: SentRequest | None = None) -> Iterator[Slot]:
-        """Hold a slot for the block. Waits for a free slot, for the limits and for a pause to end."""
+        """Hold a slot for the block. Waits for a free slot, for the limits and for a pause to end.
+
+        Raises `LimitUsedUpError` where a limit says to fail in place of waiting.
+        """
         sent = request or SentRequest()
         with self._changed:
             while self._in_progress >= self.window.size:

@@ -25,6 +25,7 @@ from restsource_dagster.connector.models.auth import (
 from restsource_dagster.connector.models.connector_file import (
     USUAL_CONCURRENCY,
     HttpSettings,
+    RateLimit,
     Tls,
 )
 from restsource_dagster.connector.models.endpoint import Endpoint
@@ -431,14 +432,21 @@ def _max_concurrency(http: HttpSettings, limits: Collection[RequestLimit]) -> in
 def _limits_of(connector: Connector) -> Iterator[RequestLimit]:
     """Yield the limits beside `http.requests_per_second`: of all requests, then of each resource."""
     for limit in connector.http.rate_limits:
-        yield RequestLimit(limit.requests, limit.seconds, limit.match)
+        yield _limit_of(limit)
     for resource in connector.resources:
         if resource.http is None:
             continue
         sender = f"{connector.name}/{resource.name}"
         yield from rate_limit(resource.http.requests_per_second, sender)
         for limit in resource.http.rate_limits:
-            yield RequestLimit(limit.requests, limit.seconds, limit.match, sender)
+            yield _limit_of(limit, sender)
+
+
+def _limit_of(limit: RateLimit, sender: str = "*") -> RequestLimit:
+    # the longest path is the one that says most about a request
+    costs = sorted(limit.costs.items(), key=lambda one: len(one[0]), reverse=True)
+    may_wait = limit.when_used_up == "wait"
+    return RequestLimit(limit.requests, limit.seconds, limit.match, sender, tuple(costs), may_wait)
 
 
 def _file_format(endpoint: Endpoint, http: HttpSettings) -> "FileFormat | None":
