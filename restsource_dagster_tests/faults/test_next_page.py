@@ -301,6 +301,30 @@ def test_a_key_with_dots_is_followed_as_it_is_spelt(
     assert [row["id"] for row in found] == list(range(6))
 
 
+@pytest.mark.parametrize("paginator", ["header_link", "auto"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        '<{url}>; REL="Next"',
+        '<{url}>; rel="next last"',
+        '<{url}>; title="a; b, <c>"; rel=next',
+        "<{url}&of=1,2>; rel='next', </items>; rel=first",
+        "{url}; rel=next",
+    ],
+)
+def test_a_next_link_is_read_as_the_header_s_standard_allows(
+    server: FaultServer, header: str, paginator: str
+) -> None:
+    def page(seen: Arrival) -> Reply:
+        at = int(seen.query.get("p", 0))
+        following = header.replace("{url}", f"{server.url}/items?p={at + 1}")
+        return Reply([{"id": at}], headers={"Link": following} if at < 2 else {})
+
+    server.plan["/items"] = page
+    found = rows_of(server, selector="$", paginator=paginator)
+    assert [row["id"] for row in found] == [0, 1, 2]
+
+
 def test_a_cursor_and_a_total_may_have_keys_with_dots(server: FaultServer) -> None:
     server.plan["/items"] = in_pages(
         {0: {"page.next": "1", "page.more": True}, 1: {"page.more": False}}

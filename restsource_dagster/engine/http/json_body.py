@@ -23,6 +23,7 @@ from requests.utils import guess_json_utf
 
 from restsource_dagster.engine.errors import ResponseTooLargeError
 from restsource_dagster.engine.http.cancellation import count_received_bytes
+from restsource_dagster.engine.http.link_header import parse_link_header
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.http.body_file import BodyFile
@@ -235,6 +236,11 @@ class ApiResponse(requests.Response):
     """The body if it is on the disk. Then `content` has its beginning."""
     size_option: str = "http.max_response_mb"
     """The option of the file that `max_mb` comes from."""
+
+    @property
+    def links(self) -> dict[str, dict[str, str]]:
+        """The links of the header `Link` by their relation in lower case."""
+        return parse_link_header(self.headers.get("Link", ""))
 
     @cached_property
     def _parsed(self) -> Any:

@@ -340,7 +340,7 @@ def _signs_in_headers(response: requests.Response) -> Iterator[str]:
         if name in _MORE_FIELDS and value.strip().lower() == "true":
             yield f"the header {key}"
     for relation, link in response.links.items():
-        if str(relation).lower() == "next" and link.get("url"):
+        if relation == "next" and link.get("url"):
             yield f'the header Link with rel="{relation}"'
 
 

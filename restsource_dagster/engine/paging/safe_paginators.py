@@ -225,10 +225,10 @@ class TolerantHeaderLinkPaginator(HeaderLinkPaginator, TolerantReferencePaginato
     """A link in the header `Link`. An empty URL ends the paging."""
 
     def __init__(self, links_next_key: str = "next") -> None:
-        super().__init__(links_next_key)
+        super().__init__(links_next_key.lower())  # as `ApiResponse.links` has the relations
         self.reference = f"links_next_key {links_next_key!r}"
         # https://www.rfc-editor.org/rfc/rfc8288: the last page has no link of that relation
-        self.may_be_absent = links_next_key == "next"
+        self.may_be_absent = self.links_next_key == "next"
 
     def update_state(self, response: Response, data: list[Any] | None = None) -> None:
         """Read the next link."""
