@@ -77,6 +77,11 @@ def guess_primary_key(rows: Rows, resource: str = "", *, pages: int = 1) -> Gues
             "proved" if pages > 1 and not is_weak else "possible" if is_weak else "likely"
         )
         return Guess("primary_key", name, evidence, confidence)
+    first = next(iter(found[0]), "")
+    # `ticket_id` of `search`: which kind of thing it identifies can't be told
+    if first in candidates and normalized_field_name(first).endswith(("id", "uuid")):
+        evidence = f"`{first}` is the first field of all {len(found)} rows, and unique"
+        return Guess("primary_key", first, evidence, "possible")
     return None
 
 

@@ -1,5 +1,6 @@
 """What a preview has read, as a draft looks at it: whole answers, their rows, their types."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,12 +15,15 @@ __all__ = [
     "content_type",
     "first_rows",
     "format_of_answer",
+    "guess_delimiter",
     "is_same_row",
     "last_answered",
     "rows_of_answers",
     "rows_seen",
     "seen_answers",
 ]
+
+_DELIMITER_LINES = 20
 
 
 def last_answered(found: Preview) -> PreviewedRequest | None:
@@ -38,6 +42,17 @@ def content_type(request: PreviewedRequest) -> str:
     # names of headers have no case
     headers = {name.lower(): value for name, value in request.answer_headers.items()}
     return headers.get("content-type", "")
+
+
+def guess_delimiter(text: str) -> str | None:
+    """Return the delimiter of a CSV text if it is not a comma: the one that is equally often in its first lines."""
+    lines = [one for one in text.splitlines()[:_DELIMITER_LINES] if one.strip()]
+    for delimiter in (";", "\t", "|"):
+        rows = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        # a comma in the header means commas, as a name with both is rare
+        if rows and rows[0] > 1 and len(set(rows)) == 1 and "," not in lines[0]:
+            return delimiter
+    return None
 
 
 def is_same_row(one: Any, other: Any) -> bool:
@@ -67,8 +82,11 @@ def seen_answers(seen: PreviewedResource) -> list[SeenAnswer]:
 
 
 def rows_of_answers(seen: PreviewedResource) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of all answers."""
-    for answer in seen_answers(seen):
+    """Yield the rows of all answers; of files of lines those that the preview has kept."""
+    answers = seen_answers(seen)
+    if not answers:
+        yield from (row for row in seen.records if isinstance(row, Mapping))
+    for answer in answers:
         yield from (row for row in find_records(answer).rows if isinstance(row, Mapping))
 
 

@@ -27,6 +27,7 @@ from restsource_dagster.authoring.preview_answers import (
     content_type,
     first_rows,
     format_of_answer,
+    guess_delimiter,
     is_same_row,
     last_answered,
     rows_of_answers,
@@ -51,8 +52,11 @@ _LINE_FORMATS = ("csv", "jsonl")
 _MAX_LINES = 1_000
 """Rows of a file that are looked at."""
 _ANSWER_CHARS = 20_000_000
+_VERBS = frozenset({"search", "query", "list", "find", "filter", "export", "all"})
+"""Last parts of a path that say what is done with what stands before: `tickets/search`."""
 _ROW_WORDS = frozenset({"data", "nodes", "edges", "node", "items", "results"})
 _SCHEDULE = {"mode": "hours", "interval": 1}
+_LONG_AGO = "1970-01-01T00:00:00Z"
 _OTHER_FIRST_PAGE = "its first page is not the one that comes without a number"
 
 
@@ -131,7 +135,7 @@ class _Drafter:
         parent = parent_in_path(path)
         # what stands before the resource, such as /v1, is the same for all resources of the API
         above = len(parent.parent.split("/")) - 1 if parent else max(len(path) - 1, 0)
-        if path and not parent and re.fullmatch(r"\d+", path[-1]):
+        if path and not parent and (re.fullmatch(r"\d+", path[-1]) or path[-1].lower() in _VERBS):
             above = max(above - 1, 0)
         self._base = "/".join([f"{parts.scheme}://{parts.netloc}", *path[:above]])
         self._path = "/".join(path[above:]) + ("/" if parts.path.endswith("/") and path else "")
@@ -177,34 +181,29 @@ class _Drafter:
         kind = format_of_answer(last) if last is not None and last.status == 200 else None
         if last is None or kind not in _LINE_FORMATS:
             return None
-        endpoint = {**resource["endpoint"], "response": {"format": kind}, "paginator": SINGLE_PAGE}
+        response: dict[str, Any] = {"format": kind}
+        if kind == "csv" and (delimiter := guess_delimiter(last.answer)) is not None:
+            response["delimiter"] = delimiter
+        endpoint = {**resource["endpoint"], "response": response, "paginator": SINGLE_PAGE}
         tried = {**resource, "endpoint": endpoint}
         limits = replace(self.given["limits"], rows=_MAX_LINES)
         seen = next(iter(self._look(tried, limits=limits).resources), None)
         if seen is None or seen.problems or not seen.records:
             return None
-        media = content_type(last)
-        self.guesses.append(
-            Guess(
-                "endpoint.response",
-                {"format": kind},
-                f"the type of the answer is {media}",
-                "likely",
-            )
-        )
-        self.guesses.append(
+        said = f"the type of the answer is {content_type(last)}"
+        if "delimiter" in response:
+            said += f", and {response['delimiter']!r} stands equally often in its lines"
+        self.guesses += [
+            Guess("endpoint.response", response, said, "likely"),
             Guess(
                 "endpoint.paginator",
                 SINGLE_PAGE,
                 "a file is one answer; pages are not tried",
                 "likely",
-            )
-        )
-        self.rows = seen.records
-        if key := guess_primary_key(seen.records, resource["name"]):
-            self.guesses.append(key)
-            if key.confidence != "possible":
-                tried["primary_key"] = key.value
+            ),
+        ]
+        asked = SeenAnswer(self.url, None, 200, last.answer_headers)
+        self._guess_fields(tried, asked, seen.records)
         return self._draft(tried, preview=self._confirm(tried))
 
     def _draft(
@@ -314,13 +313,19 @@ class _Drafter:
         seen: PreviewedResource | None,
     ) -> None:
         rows, pages = rows_seen(seen, records)
+        self._guess_fields(resource, self._asked(answer), rows, pages=pages)
+
+    def _guess_fields(
+        self, resource: dict[str, Any], asked: SeenAnswer, rows: Sequence[Any], *, pages: int = 1
+    ) -> None:
+        """Write the key and the cursor that rows and request show; `pages` is how many pages the rows are from."""
         self.rows = rows
-        asked = self._asked(answer)
         if key := guess_primary_key(rows, resource["name"], pages=pages):
             self.guesses.append(key)
             if key.confidence != "possible":
                 resource["primary_key"] = key.value
         cursors = guess_cursors(asked, rows)
+        cursors = self._untried_filter(asked, cursors, rows) or cursors
         sure = [guess for guess in cursors if guess.confidence != "possible"][:1]
         others = [replace(one, confidence="possible") for one in cursors if one not in sure]
         for guess in sure:
@@ -328,9 +333,32 @@ class _Drafter:
         is_filter = bool(sure) and ("start_param" in sure[0].value or bool(sure[0].params))
         if is_filter and self.end.reason is None:
             sure = [self._prove_filter(resource, sure[0], rows)]
+        if sure and is_filter and self._is_unused(sure[0]) and sure[0].confidence == "likely":
+            # nobody has said that this variable filters, so only a proof counts
+            reason = "nothing shows that it filters; give it a time in --data to try it"
+            sure = [self._without_filter(resource, sure[0], reason)]
         # one cursor is written; a second one would be another reading
         self.guesses += [*sure, *others]
         self.guesses += [replace(one, confidence="possible") for one in texts_without_order(rows)]
+
+    def _is_unused(self, guess: Guess) -> bool:
+        """True if a guess sends its start in a variable that was asked without a value."""
+        param = guess.value.get("start_param") if isinstance(guess.value, Mapping) else None
+        return self.body is not None and param is not None and not self.body.params.get(param, "-")
+
+    def _untried_filter(
+        self, asked: SeenAnswer, cursors: Sequence[Guess], rows: Sequence[Any]
+    ) -> tuple[Guess, ...]:
+        """Return a cursor by a variable that a GraphQL query declares, that has no value and is called as a filter."""
+        if self.body is None or self.body.query is None or any(_is_sure(one) for one in cursors):
+            return ()
+        for name, text in self.body.params.items():
+            if text or is_named(name, CURSOR_PARAMS):
+                continue
+            made = guess_cursors(replace(asked, sent={name: _LONG_AGO}), rows)
+            if found := [one for one in made if _is_sure(one)][:1]:
+                return (*found, *cursors)
+        return ()
 
     def _prove_filter(self, resource: dict[str, Any], guess: Guess, rows: Sequence[Any]) -> Guess:
         """Ask for the newest rows only, and take the filter back if older ones come, too."""
@@ -341,7 +369,9 @@ class _Drafter:
         if not dated or min(dated)[0] > max(dated)[0] - _DAY:
             return guess
         newest, start = max(dated, key=lambda one: one[0])
-        found = self._look(resource, bounds=CursorBounds(str(start))).resources
+        # of a file only the rows tell what came
+        limits = replace(self.given["limits"], rows=_MAX_LINES)
+        found = self._look(resource, bounds=CursorBounds(str(start)), limits=limits).resources
         seen = next((one for one in found if one.name == resource["name"]), None)
         if seen is None:
             return guess
@@ -353,6 +383,8 @@ class _Drafter:
         if any(moment is not None and moment < newest - _DAY for moment in moments):
             reason = f"asked from {start} on, the API sends older rows, too"
             return self._without_filter(resource, guess, reason)
+        if self._is_unused(guess) and not moments:
+            return guess
         said = f"asked from {start} on, it sends {len(moments)} rows and none that is older"
         return replace(guess, confidence="proved", evidence=f"{guess.evidence}; {said}")
 
@@ -362,11 +394,11 @@ class _Drafter:
         param = cursor.get("start_param") or ", ".join(guess.params)
         self.refuted.append(f"`{param}` as a filter: {reason}")
         endpoint.pop("incremental")
+        if self.body is not None:
+            endpoint.update(self.body.endpoint())
         for name in guess.params:
             # the text as it was asked
-            if self.body is not None and name in self.body.places:
-                endpoint.update(self.body.endpoint())
-            else:
+            if self.body is None or name not in self.body.places:
                 endpoint["params"] = {**endpoint["params"], name: self._params[name]}
         kept = {name: cursor[name] for name in ("cursor_path", "cursor_format") if name in cursor}
         return Guess(guess.place, kept, guess.evidence, "possible")
@@ -442,7 +474,7 @@ class _Drafter:
         """Preview the file as it is; take back what the preview refutes, the cursor first."""
         found = self._look(resource, with_tables=True)
         for place, remove in (
-            ("endpoint.incremental", _without_cursor),
+            ("endpoint.incremental", self._without_cursor),
             ("primary_key", _without_key),
         ):
             if found.is_fine or self.end.reason is not None:
@@ -463,6 +495,15 @@ class _Drafter:
                 resource.update(other)
                 found = again
         return found
+
+    def _without_cursor(self, resource: Mapping[str, Any]) -> dict[str, Any]:
+        endpoint = {
+            key: value for key, value in resource["endpoint"].items() if key != "incremental"
+        }
+        if self.body is not None:
+            # without the placeholder of the cursor
+            endpoint.update(self.body.endpoint())
+        return {**resource, "endpoint": endpoint}
 
 
 def _body_beside(body: SentBody, paginator: Any) -> SentBody:
@@ -488,9 +529,8 @@ def _problems(found: Preview) -> Iterator[str]:
         yield from one.problems
 
 
-def _without_cursor(resource: Mapping[str, Any]) -> dict[str, Any]:
-    endpoint = {key: value for key, value in resource["endpoint"].items() if key != "incremental"}
-    return {**resource, "endpoint": endpoint}
+def _is_sure(guess: Guess) -> bool:
+    return guess.confidence != "possible"
 
 
 def _without_key(resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -551,10 +591,11 @@ def _name_of_selector(selector: str) -> str | None:
 
 
 def _resource_name(path: str) -> str:
-    """Return a name for the resource of a path: its last part that is a word."""
+    """Return a name for the resource of a path: its last part that names something, not what is done with it."""
     words = [
         resource_name(part)
         for part in path.split("/")
         if part and not re.fullmatch(r"\d+|\{.*\}", part)
     ]
-    return words[-1] if words else "records"
+    named = [word for word in words if word not in _VERBS] or words
+    return named[-1] if named else "records"

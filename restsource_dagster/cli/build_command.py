@@ -49,7 +49,7 @@ def build(
 
     Example: restsource build
     """
-    settings = read_settings(configs)
+    settings = read_settings(configs, makes_folder=True)
     home = find_dagster_home("No runs to show")
     # as in `run`: dlt looks secrets up in the environment
     load_dotenv(Path.cwd() / ".env", override=True)

@@ -24,15 +24,17 @@ __all__ = [
     "find_dagster_home",
     "find_resources",
     "load_connectors",
+    "make_folder",
     "open_instance",
     "read_settings",
 ]
 
 
-def read_settings(configs: Path | None) -> "Settings":
+def read_settings(configs: Path | None, *, makes_folder: bool = False) -> "Settings":
     """Return the settings, with the folder of `--configs` if it is given.
 
-    Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
+    `makes_folder` is for commands that write the first file: they make the folder of the settings if it is missing,
+    but not one that the command line names, which may be misspelt. Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
     """
     from pydantic import ValidationError
 
@@ -44,6 +46,8 @@ def read_settings(configs: Path | None) -> "Settings":
         # Names only: pydantic's message quotes the value, and a destination may contain a password.
         names = ", ".join(f"RESTSOURCE_{fault['loc'][0]}".upper() for fault in error.errors())
         raise typer.BadParameter(f"the setting {names} can't be read; see .env") from error
+    if makes_folder and configs is None and not settings.configs.exists():
+        make_folder(settings.configs)
     if not settings.configs.is_dir():
         where = "--configs" if configs is not None else "RESTSOURCE_CONFIGS"
         raise typer.BadParameter(
@@ -52,6 +56,16 @@ def read_settings(configs: Path | None) -> "Settings":
             param_hint=where,
         )
     return settings
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and say so. Prints why it can't be made, and raises `typer.Exit`."""
+    try:
+        path.mkdir()
+    except OSError as error:
+        print_notice(f"The folder {printable(str(path))} can't be made: {error.strerror}.")
+        raise typer.Exit(EXIT_FAILED) from None
+    print_notice(f"Made the folder {printable(str(path))}.")
 
 
 def load_connectors(settings: "Settings") -> LoadedFolder:

@@ -16,7 +16,7 @@ from restsource_dagster.authoring.importing.import_source import (
 )
 from restsource_dagster.authoring.importing.source_files import SourceError, read_source_files
 from restsource_dagster.authoring.importing.source_pieces import Fate
-from restsource_dagster.cli.common import read_settings
+from restsource_dagster.cli.common import make_folder, read_settings
 from restsource_dagster.cli.env_file import add_to_env
 from restsource_dagster.cli.options import (
     ConfigsOption,
@@ -70,7 +70,7 @@ def import_connector(
         for finding in result.errors:
             print_notice(finding.at(Path(result.kind), 1, 1).as_text())
         raise typer.Exit(EXIT_FAILED)
-    path = out or read_settings(configs).configs / f"{result.draft.name}.json"
+    path = out or read_settings(configs, makes_folder=True).configs / f"{result.draft.name}.json"
     _write(path, result.text)
     variables = result.draft.variables.values()
     missing = add_to_env(variables) if env else list(variables)
@@ -108,6 +108,8 @@ def _name_of(out: Path | None) -> str | None:
 def _write(path: Path, text: str) -> None:
     if path == _STDOUT:
         return
+    if not path.parent.exists():
+        make_folder(path.parent)
     try:
         # "x": never over a file that exists
         with path.open("x", encoding="utf-8") as file:
@@ -147,6 +149,8 @@ def _report_lines(path: Path, result: ImportResult, missing: Sequence[str]) -> I
     if missing:
         yield "Write into .env:"
         yield from (f"  {name}=" for name in missing)
+    if path != _STDOUT:
+        yield f"Then look at it: restsource preview {printable(str(path))}"
 
 
 def _unmapped_lines(fates: Iterable[Fate]) -> Iterator[str]:

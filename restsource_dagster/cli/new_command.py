@@ -76,7 +76,7 @@ def new(
 
     Example: restsource new shop --url https://api.example.com/v1/orders --bearer '${SHOP_TOKEN}'
     """
-    settings = read_settings(configs)
+    settings = read_settings(configs, makes_folder=True)
     login = LoginOptions(bearer, basic, api_key, tuple(headers or ()))
     if name is None or (url is None and template is None):
         name, url, template, login = _ask_all(name, url, template, login)

@@ -263,6 +263,7 @@ def test_files_of_lines_become_rows(api: ApiServer, tmp_path: Path) -> None:
         ),
         "/v1/lines": Answer(lines.encode(), headers={"content-type": "application/x-ndjson"}),
         "/v1/none": Answer(b"", headers={"content-type": "text/csv"}),
+        "/v1/other.csv": Answer(csv.encode(), headers={"content-type": "text/csv"}),
     }
     made = draft(api, "/v1/report.csv", tmp_path)
     assert made.failure is None
@@ -274,6 +275,35 @@ def test_files_of_lines_become_rows(api: ApiServer, tmp_path: Path) -> None:
     assert made.preview.resources[0].rows_read == 29
     assert only(draft(api, "/v1/lines", tmp_path))["endpoint"]["response"] == {"format": "jsonl"}
     assert draft(api, "/v1/none", tmp_path).failure is not None
+    other = only(draft(api, "/v1/other.csv", tmp_path))
+    assert other["endpoint"]["response"] == {"format": "csv", "delimiter": ";"}
+    assert other["primary_key"] == "id"
+
+
+def test_a_filter_of_a_file_becomes_the_cursor_if_it_filters(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    rows = [{"event_id": row["id"], "at": row["updated_at"].replace("+00:00", "Z")} for row in ROWS]
+
+    def answer(seen: Seen) -> Answer:
+        since = seen.query.get("from", "") if seen.path.startswith("/export") else ""
+        lines = "".join(json.dumps(row) + "\n" for row in rows if row["at"] >= since)
+        return Answer(lines.encode(), headers={"content-type": "application/x-ndjson"})
+
+    api.answers |= {"/export/events.jsonl": answer, "/ignores/events.jsonl": answer}
+    made = draft(api, "/export/events.jsonl?from=2024-01-01T00:00:00Z", tmp_path)
+    resource = only(made)
+    assert (resource["name"], resource["primary_key"]) == ("events", "event_id")
+    assert resource["endpoint"]["incremental"] == {
+        "cursor_path": "at",
+        "initial_value": "2024-01-01T00:00:00Z",
+        "start_param": "from",
+    }
+    assert made.preview is not None
+    assert made.preview.is_fine
+    ignored = draft(api, "/ignores/events.jsonl?from=2024-01-01T00:00:00Z", tmp_path)
+    assert "incremental" not in only(ignored)["endpoint"]
+    assert "sends older rows" in ignored.refuted[0]
 
 
 def posted(text: str) -> dict[str, Any]:
@@ -340,6 +370,41 @@ def test_a_graphql_query_is_paged_by_its_variable(api: ApiServer, tmp_path: Path
     }
     assert made.preview is not None
     assert made.preview.is_fine
+
+
+@pytest.mark.parametrize("is_filter", [True, False])
+def test_a_variable_without_a_value_is_the_cursor_if_it_filters(
+    api: ApiServer, tmp_path: Path, is_filter: bool
+) -> None:
+    query = "query ($since: DateTime) { things(changedSince: $since) { nodes { id updated_at } } }"
+
+    def answer(seen: Seen) -> Any:
+        since = json.loads(seen.body)["variables"]["since"] or ""
+        changed = [{**row, "updated_at": row["updated_at"].replace("+00:00", "Z")} for row in ROWS]
+        rows = [row for row in changed if not is_filter or row["updated_at"] >= since]
+        return {"data": {"things": {"nodes": rows}}}
+
+    api.answers["/graphql"] = answer
+    made = draft(api, "/graphql", tmp_path, **posted(query))
+    endpoint = only(made)["endpoint"]
+    assert made.preview is not None
+    assert made.preview.is_fine, made.preview.as_dict()
+    sent = endpoint["graphql"]["variables"]["since"]
+    assert sent == ("{incremental.start_value}" if is_filter else None)
+    assert ("incremental" in endpoint) == is_filter
+
+
+def test_a_search_is_called_as_what_it_finds(api: ApiServer, tmp_path: Path) -> None:
+    tickets = [{"ticket_id": f"T{n}", "text": f"n{n % 3}"} for n in range(1, 20)]
+    api.answers["/v1/tickets/search"] = {"result": tickets}
+    made = draft(api, "/v1/tickets/search", tmp_path, **posted("{}"))
+    assert made.value["client"]["base_url"] == f"{api.url}/v1"
+    assert (only(made)["name"], only(made)["primary_key"]) == ("tickets", "ticket_id")
+    # `ticket_id` in a list that is called otherwise may be the key of something above
+    api.answers["/v1/found"] = tickets
+    found = draft(api, "/v1/found", tmp_path)
+    assert "primary_key" not in only(found)
+    assert [one.value for one in found.guesses if one.place == "primary_key"] == ["ticket_id"]
 
 
 def test_a_query_without_a_variable_for_its_pages_says_what_to_add(

@@ -60,6 +60,18 @@ def test_out_names_the_file_and_the_connector(project: Path) -> None:
     assert file["client"]["auth"] == {"type": "bearer", "token": "${SHOP_TOKEN}"}
 
 
+def test_a_first_file_brings_its_folder_and_says_what_comes_next(project: Path) -> None:
+    (project / "configs").rmdir()
+    made = invoke("import", "lines.txt")
+    assert made.exit_code == 0, made.output
+    assert "Made the folder configs." in made.stderr
+    assert made.stdout.endswith("Then look at it: restsource preview configs/example.json\n")
+    assert invoke("import", "lines.txt", "--out", "drafts/shop.json").exit_code == 0
+    named = invoke("import", "lines.txt", "--configs", "confgis")
+    assert named.exit_code == 2
+    assert not (project / "confgis").exists()
+
+
 def test_resources_are_chosen_by_patterns(project: Path) -> None:
     made = invoke("import", "lines.txt", "--include", "*e*", "--exclude", "ord*", "--json")
     assert made.exit_code == 0

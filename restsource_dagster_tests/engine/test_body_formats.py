@@ -128,6 +128,7 @@ def test_a_body_that_is_broken_fails_with_its_place(api: ApiServer, settings: Se
         "few_values": (b"id,a,b\n" + many + b"7,x\n", {"format": "csv"}, "row 50002 has 2 values"),
         "open_quote": (b'id,a\n1,"x\n2,y\n', {"format": "csv"}, "inside of a quoted value"),
         "same_name": (b"id,a,a\n1,2,3\n", {"format": "csv"}, "two columns are named 'a'"),
+        "semicolons": (b"id;a\n1;2\n", {"format": "csv"}, 'Set response.delimiter to ";"'),
         "no_name": (b"id,\n1,2\n", {"format": "csv"}, "column 2 has no name"),
         "latin": (b"id,a\n1,K\xf6ln\n", {"format": "csv"}, "byte 8 is no text in utf-8"),
         "lines": (numbers + b'{"id": 5\n', {"format": "jsonl"}, "line 50001 is not JSON"),

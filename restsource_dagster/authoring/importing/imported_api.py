@@ -180,7 +180,7 @@ def name_of_host(host: str) -> str:
 
 def resource_name(text: str) -> str:
     """Return a text as a resource's name; `records` if nothing is left of it."""
-    name = _snake(re.sub(r"\.(json|xml|php|csv|aspx?)$", "", text))
+    name = _snake(re.sub(r"\.(json|jsonl|ndjson|xml|php|csv|tsv|aspx?)$", "", text))
     return name if name[:1].isalpha() else f"records_{name}".strip("_")
 
 

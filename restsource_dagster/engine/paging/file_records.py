@@ -38,6 +38,7 @@ _CSV_BLOCK_BYTES = 8_000_000
 """No row may be longer: pyarrow reads in such blocks."""
 _HEADER_BYTES = 1_000_000
 _SNIPPET_CHARS = 80
+_OTHER_DELIMITERS = (";", "\t", "|", ",")
 _MEGABYTE = 1_000_000
 _XML_TAG = re.compile(rb"<(?:[^>\"']|\"[^\"]*\"|'[^']*')*>")
 
@@ -295,6 +296,13 @@ def _header_of(
         names = next((names for names in lines if names), [])
     except csv.Error as error:
         raise BodyError(f"the header{stream.where} can't be read: {error}") from None
+    other = next((one for one in _OTHER_DELIMITERS if one in names[0]), None) if names else None
+    # a delimiter that the file names is right, whatever the header looks like
+    if len(names) == 1 and other is not None and body.delimiter is None:
+        raise BodyError(
+            f"the header{stream.where} is one column, {names[0][:_SNIPPET_CHARS]!r}. Set response.delimiter to "
+            f"{json.dumps(other)}, or to {json.dumps(delimiter)} if it is one column"
+        )
     for number, name in enumerate(names, 1):
         if not name.strip():
             raise BodyError(
