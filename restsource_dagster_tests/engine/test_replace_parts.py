@@ -9,6 +9,7 @@ import pytest
 from dlt.extract import DltSource
 
 from restsource_dagster.engine.destination.dlt_config import configure_dlt
+from restsource_dagster.engine.destination.package_load import PackageLoad
 from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.replace_parts import Swap
 from restsource_dagster.engine.destination.warehouse import (
@@ -47,9 +48,8 @@ class Shop:
         return self.pipelines
 
     def load(self, rows: Rows, swap: Swap | None = None) -> str:
-        pipeline = self.pipelines.open()
         self.pipelines.prepare_load(AppliedOverrides())
-        done = self.pipelines.run(pipeline, ["orders"], orders(rows), None, lambda: None, swap)
+        done = PackageLoad(self.pipelines, ["orders"], orders(rows), swap=swap).run()
         return done.info.loads_ids[0]
 
     def part(self, rows: Rows, *, first: bool = False, last: bool = False) -> None:

@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from restsource_dagster.engine.errors import ResponseError
-from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
     FakeTime,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import dlt
 from dlt.common.schema import Schema
 
 from restsource_dagster.connector.model import Connector
@@ -17,6 +18,7 @@ from restsource_dagster.engine.dlt_compat import (
     DatabaseUndefinedRelation,
     DestinationException,
     SqlClientBase,
+    SqlJobClientWithStagingDataset,
     get_root_table,
     table_identifier,
 )
@@ -33,6 +35,8 @@ __all__ = [
     "describe_schema_changes",
     "end_other_sessions",
     "has_column",
+    "has_files",
+    "has_sql_tables",
     "read_loaded_columns",
     "read_row_count",
     "read_table_facts",
@@ -43,6 +47,16 @@ __all__ = [
 SqlClient = SqlClientBase[Any]
 
 _VARIANT_INFIX = "__v_"
+
+
+def has_files(pipeline: dlt.Pipeline) -> bool:
+    """Return True if the destination is a folder of files, on a disk or in a bucket."""
+    return pipeline.destination.destination_type == "dlt.destinations.filesystem"
+
+
+def has_sql_tables(pipeline: dlt.Pipeline) -> bool:
+    """Return True if the destination's tables are those of a database, not files."""
+    return issubclass(pipeline.destination.client_class, SqlJobClientWithStagingDataset)
 
 
 def end_other_sessions(client: SqlClient) -> int:

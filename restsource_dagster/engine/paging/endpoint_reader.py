@@ -5,7 +5,7 @@ selectors and detection. Unlike there, a response that is not what the file says
 and is never an empty page, and paging that does not end is stopped.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -30,6 +30,13 @@ from restsource_dagster.engine.errors import (
 from restsource_dagster.engine.http.json_body import ApiResponse, UnverifiedRecords
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.session import ApiSession, proxy_variable
+from restsource_dagster.engine.paging.calls import (
+    Call,
+    CallToFetch,
+    FetchPage,
+    PageFetcher,
+    PagePrefetch,
+)
 from restsource_dagster.engine.paging.page_iterator import (
     BOUNDARY_ROWS,
     Page,
@@ -58,53 +65,11 @@ if TYPE_CHECKING:
     from restsource_dagster.engine.http.oauth import RenewingToken
     from restsource_dagster.engine.paging.file_records import FileFormat, FileRecords
 
-__all__ = [
-    "Call",
-    "CallToFetch",
-    "EndpointReader",
-    "FetchPage",
-    "PageFetcher",
-    "PageListener",
-    "PagePrefetch",
-    "RequestSender",
-    "SendRequest",
-]
-
-SendRequest = Callable[[requests.Request, int], requests.Response]
-"""Sends a request and returns the response. Takes the number of its page, for error messages."""
-FetchPage = Callable[[requests.Request, int], PageResponse]
-"""Returns the response to the request of a page, sent now or prefetched. Takes the page's number."""
+__all__ = ["EndpointReader", "PageListener"]
 
 
 @dataclass(frozen=True)
-class CallToFetch:
-    """One call whose pages may be prefetched."""
-
-    resource: str
-    pages: PageIterator
-    send: SendRequest
-    may_stop_early: bool = False
-    """True if the page loop may stop before the last page.
-
-    Then at most as many pages are prefetched as it has asked for.
-    """
-    first_page_only: bool = False
-    """True if one request is sent, and no more before someone waits for the page."""
-    is_kept: Callable[[], bool] = lambda: False
-    """Called when the page loop ends early: returns True if a later call goes on at its next page."""
-
-
-@dataclass(frozen=True)
-class PageFetcher:
-    """Fetches the pages of one call for its page loop."""
-
-    fetch: FetchPage
-    prefetch_after: Callable[[Page], None] = lambda _: None
-    """Fetches what follows a page that was read. Called before its records are used."""
-
-
-@dataclass(frozen=True)
-class RequestSender:
+class _RequestSender:
     """Sends the requests of one resource."""
 
     resource: str
@@ -191,26 +156,6 @@ def _advice_for(error: Exception, url: str) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of an endpoint, all placeholders filled in. It may have many pages."""
-
-    path: str
-    method: str = "GET"
-    headers: Mapping[str, Any] | None = None
-    params: Mapping[str, Any] | None = None
-    json: Mapping[str, Any] | None = None
-    data: Any = None
-    is_filtered: bool = False
-    """True if it may ask for some of the rows only, so that a total may count others, too."""
-
-    @property
-    def is_prefetchable(self) -> bool:
-        """True if the call may be sent before it is known to be needed."""
-        # POST is how many APIs search; the other methods may change data
-        return self.method.upper() in ("GET", "HEAD", "POST", "QUERY", "SEARCH")
-
-
 class PageListener(Protocol):
     """Handles the progress of a resource's calls. Called from any thread."""
 
@@ -222,26 +167,6 @@ class PageListener(Protocol):
 
     def on_message(self, text: str) -> None:
         """Handle a sentence about the resource, for the user."""
-
-
-class PagePrefetch(Protocol):
-    """Fetches pages before the page loop asks for them. `engine.prefetch` implements it."""
-
-    @property
-    def max_prefetched_calls(self) -> int:
-        """How many calls are worth prefetching at a time."""
-
-    def page_fetcher(self, call: CallToFetch) -> AbstractContextManager[PageFetcher]:
-        """Fetch the pages of a call for its page loop, which advances `call.pages` in one thread."""
-
-    def prefetch(self, call: CallToFetch, group: object) -> None:
-        """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
-
-    def prefetch_for_later(self, call: CallToFetch) -> None:
-        """Fetch the pages of a call that will be made later in the run."""
-
-    def cancel_group(self, group: object) -> None:
-        """Cancel this group's pending prefetches."""
 
 
 def _why_cut_off(pages: PageIterator, last: Page | None) -> str | None:
@@ -344,9 +269,19 @@ class EndpointReader:
                 yield self._report_page(page.records)
         # also if a response action said so, and no page came
         progress.has_ended = True
+        # not reached if the caller stops early: the total of an incomplete call shows nothing
+        self._report_end(pages, page, totals, watch)
+
+    def _report_end(
+        self,
+        pages: PageIterator,
+        page: Page | None,
+        totals: CallTotals,
+        watch: PagingWatch | None,
+    ) -> None:
+        """Report the end of a call, with what its total and its last page show of rows that are missing."""
         if pages.is_capped:
             return  # the total is of more rows than the call can have
-        # not reached if the caller stops early: the total of an incomplete call shows nothing
         total = totals.total_records(pages.paginator)
         missing = totals.describe_missing_pages(pages.paginator)
         if watch:
@@ -492,8 +427,8 @@ class EndpointReader:
     # one call for each of thousands of parents.
 
     @cached_property
-    def _sender(self) -> RequestSender:
-        return RequestSender(self.resource, self.session, self.redactor, self.auth, self.actions)
+    def _sender(self) -> _RequestSender:
+        return _RequestSender(self.resource, self.session, self.redactor, self.auth, self.actions)
 
     @cached_property
     def _selector(self) -> JSONPath | None:

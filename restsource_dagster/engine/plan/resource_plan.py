@@ -41,7 +41,7 @@ from restsource_dagster.engine.dlt_compat import (
 from restsource_dagster.engine.errors import IngestError, ResourceError
 from restsource_dagster.engine.http.origins import has_foreign_origin
 from restsource_dagster.engine.http.redaction import Redactor
-from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.engine.paging.totals import may_filter
 from restsource_dagster.engine.plan.call_values import (
     RUN_START,

@@ -12,7 +12,7 @@ from itertools import chain, islice
 import requests
 
 from restsource_dagster.engine.http.concurrency import ConcurrencyWindow
-from restsource_dagster.engine.paging.endpoint_reader import CallToFetch
+from restsource_dagster.engine.paging.calls import CallToFetch
 from restsource_dagster.engine.paging.page_iterator import (
     Page,
     PageResponse,
@@ -115,14 +115,18 @@ class CallPrefetch:
         self._first = pages.page_number
         self.key = self._add(self._first, request).key
         """Identifies the call, among those of its resource."""
+        self._min_allowed = self._predict_first(after)
+
+    def _predict_first(self, after: Page | None) -> int:
+        """Predict the first pages; return the last one that is requested before the page loop asks for it."""
         if after is None:
             # nothing is known of the call yet, and its first page is wanted in any case
-            prediction.last_page = self._first
-        else:
-            prediction.observe(pages, after)
-            self._predicted = predicted_requests(pages)
+            self._prediction.last_page = self._first
+            return self._first
+        self._prediction.observe(self._iterator, after)
+        self._predicted = predicted_requests(self._iterator)
         # a reader that may stop early has to ask for each further page
-        self._min_allowed = self._first if after is None else self._first - 1
+        return self._first - 1
 
     @property
     def held_bytes(self) -> int:

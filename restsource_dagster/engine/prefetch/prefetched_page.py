@@ -11,7 +11,7 @@ import requests
 
 from restsource_dagster.engine.http.cancellation import Cancellation
 from restsource_dagster.engine.http.json_body import ApiResponse
-from restsource_dagster.engine.paging.endpoint_reader import SendRequest
+from restsource_dagster.engine.paging.calls import SendRequest
 from restsource_dagster.engine.paging.page_iterator import PageResponse
 
 __all__ = [

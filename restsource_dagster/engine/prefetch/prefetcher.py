@@ -16,7 +16,7 @@ from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.json_body import ApiResponse
 from restsource_dagster.engine.http.waits import RateLimiter
-from restsource_dagster.engine.paging.endpoint_reader import CallToFetch, PageFetcher, PagePrefetch
+from restsource_dagster.engine.paging.calls import CallToFetch, PageFetcher, PagePrefetch
 from restsource_dagster.engine.paging.page_iterator import Page, PageResponse
 from restsource_dagster.engine.prefetch.call_prefetch import (
     CallPrefetch,

@@ -20,7 +20,8 @@ from restsource_dagster.engine.errors import (
 from restsource_dagster.engine.http.cancellation import RequestCancelled, Sleep
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.http.token_store import TokenStore
-from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.calls import Call
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.paging_watch import (
     PagingWatch,
     describe_full_page,

@@ -25,10 +25,8 @@ from restsource_dagster.engine.destination.dlt_config import (
     find_destination_secrets,
 )
 from restsource_dagster.engine.destination.merge_sql import check_destination_can_merge
-from restsource_dagster.engine.destination.pipeline import (
-    LoadSummary,
-    PipelineManager,
-)
+from restsource_dagster.engine.destination.package_load import LoadSummary, PackageLoad
+from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.tables import TableQuestions, read_table_snapshots
 from restsource_dagster.engine.destination.warehouse import warehouse_from_settings
 from restsource_dagster.engine.errors import (
@@ -425,8 +423,8 @@ class ConnectorRun:
                 # the rows of earlier parts are known
                 if not part.is_later:
                     self._check_source(state, source, options)
-            return self.pipelines.run(
-                pipeline,
+            load = PackageLoad(
+                self.pipelines,
                 [selected.root for selected in attempt.families],
                 join_sources([source.source for source in attempt.sources]),
                 parquet_files,
@@ -435,6 +433,7 @@ class ConnectorRun:
                 known=known_rows_of(attempt.sources[0], part),
                 removed=attempt.removed_children,
             )
+            return load.run()
 
     def _build_source(
         self,

@@ -83,11 +83,7 @@ def ingest(
     overrides = CursorOverrides(live_from or {}, full_refresh, set_cursor or {})
     # before the lock: a wrong argument should not wait for another run
     overrides.check(connector, wanted)
-    # a row that is deleted and comes back is read after the list of deleted keys
-    families = sorted(
-        _select_families(connector, wanted),
-        key=lambda one: not any(member.deletes_in for member in one.family.members),
-    )
+    families = _select_families(connector, wanted)
 
     def prepare(
         run: ConnectorRun,
@@ -115,22 +111,32 @@ def ingest(
         possible = [family for family in families if run.is_supported(family)]
         prefetch = FamilyPrefetch(run, possible, overrides)
         prefetch.start()
-        to_sweep: list[Outcome] = []
-        for outcome in _load_groups(families, run, prefetch):
-            _note_template(connector, settings, outcome)
-            if connector.resource(outcome.resource).sweep is None or outcome.failed:
-                yield outcome
-            else:
-                to_sweep.append(outcome)
-        # after all loads, which need the budget of requests more
-        yield from _sweep(to_sweep, run, settings)
+        yield from _load_and_sweep(connector, families, run, prefetch, settings)
+
+
+def _load_and_sweep(
+    connector: Connector,
+    families: Sequence[SelectedFamily],
+    run: ConnectorRun,
+    prefetch: "FamilyPrefetch",
+    settings: Settings,
+) -> Iterator[Outcome]:
+    to_sweep: list[Outcome] = []
+    for outcome in _load_groups(families, run, prefetch):
+        _note_template(connector, settings, outcome)
+        if connector.resource(outcome.resource).sweep is None or outcome.failed:
+            yield outcome
+        else:
+            to_sweep.append(outcome)
+    # after all loads, which need the budget of requests more
+    yield from _sweep(to_sweep, run, settings)
 
 
 def _sweep(outcomes: Sequence[Outcome], run: ConnectorRun, settings: Settings) -> Iterator[Outcome]:
     """Sweep the tables of loaded resources if their sweeps are due; yield the outcomes."""
     if not outcomes:  # few files have sweeps
         return
-    from restsource_dagster.engine.run.sweeps import swept
+    from restsource_dagster.engine.run.table_comparison import swept
 
     state = open_state(settings)
     for outcome in outcomes:
@@ -167,11 +173,16 @@ def _load_groups(
         prefetch.forget_state()
 
 
-def _select_families(connector: Connector, wanted: Collection[str]) -> Iterator[SelectedFamily]:
-    for family in connector.families:
-        selected = [member for member in family.members if member.name in wanted]
-        if selected:
-            yield SelectedFamily(family, selected)
+def _select_families(connector: Connector, wanted: Collection[str]) -> Sequence[SelectedFamily]:
+    """Return the families of the wanted resources, in the order in which they are loaded."""
+    families = [
+        SelectedFamily(family, selected)
+        for family in connector.families
+        if (selected := [member for member in family.members if member.name in wanted])
+    ]
+    # a row that is deleted and comes back is read after the list of deleted keys
+    families.sort(key=lambda one: not any(member.deletes_in for member in one.family.members))
+    return families
 
 
 def _override_cursors(

@@ -19,7 +19,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from restsource_dagster.connector.model import Family, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader
-from restsource_dagster.engine.destination.pipeline import LoadSummary, PipelineManager
+from restsource_dagster.engine.destination.package_load import LoadSummary
+from restsource_dagster.engine.destination.pipeline import PipelineManager
 from restsource_dagster.engine.destination.tables import (
     LoadedColumn,
     TableFacts,
@@ -33,8 +34,8 @@ from restsource_dagster.engine.errors import DatabaseBusyError, IngestError, Res
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import CursorProgress, read_cursor_progress
 from restsource_dagster.engine.run_progress import ResourceCounts, SentExchange, Usage
+from restsource_dagster.engine.source.dlt_resources import PAGES_SUFFIX
 from restsource_dagster.engine.source.dlt_source import (
-    PAGES_SUFFIX,
     FamilySource,
 )
 from restsource_dagster.state.state_errors import StateError
@@ -385,17 +386,12 @@ def loaded_outcomes_of(
     """Yield the outcomes of a family's resources that were loaded; `started` is the moment of `{now}`."""
     schema, pipeline, loaded = result.schema, result.pipeline, result.loaded
     for resource in resources:
-        counts, steps = source.tools[resource.name].counts, source.tools[resource.name].steps
+        steps = source.tools[resource.name].steps
         table = table_identifier(schema, resource.table)
-        yield Outcome(
-            resource=resource.name,
+        yield replace(
+            _read_outcome(resource, source, redactor, pipeline.destination.destination_name),
             table=table,
             seconds=time.monotonic() - before.started,
-            usage=counts.usage_counter.usage,
-            records_received=counts.received,
-            stated_total=counts.stated_total,
-            skipped=tuple(map(redactor, counts.skipped)),
-            gone=tuple(map(redactor, counts.gone)),
             rows_loaded=loaded.rows.get(table, 0),
             rows_deleted=steps.rows_deleted if steps else loaded.removed.get(resource.table),
             rows_deleted_from={
@@ -403,7 +399,6 @@ def loaded_outcomes_of(
             },
             row_count=loaded.counts.get(table),
             dataset=pipeline.dataset_name,
-            destination=pipeline.destination.destination_name,
             # a window moves no stored cursor, so there is nothing to show
             cursor=None
             if before.window
@@ -412,14 +407,6 @@ def loaded_outcomes_of(
             resumed_from=before.resumed_from,
             window=before.window,
             now=started if resource.endpoint.has_relative_times else None,
-            write_mode=redactor.snippet(
-                _describe_write_mode(
-                    source.column_loaders.get(resource.name),
-                    resource,
-                    pipeline.destination.destination_name,
-                ),
-                _WRITE_MODE_CHARS,
-            ),
             columns=read_loaded_columns(schema, table),
             schema_changes=(
                 *loaded.withdrawn.get(table, ()),
@@ -427,9 +414,29 @@ def loaded_outcomes_of(
             ),
             nested_tables=_nested_row_counts(schema, table, loaded.rows),
             facts=loaded.facts.get(table),
-            last_exchanges=counts.usage_counter.last_exchanges(redactor),
             load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
         )
+
+
+def _read_outcome(
+    resource: Resource, source: FamilySource, redactor: Redactor, destination: str
+) -> Outcome:
+    """Return what is known of a resource once it is read, before anything of it is loaded."""
+    counts, loader = source.tools[resource.name].counts, source.column_loaders.get(resource.name)
+    mode = _describe_write_mode(loader, resource, destination)
+    return Outcome(
+        resource=resource.name,
+        table=resource.table,
+        seconds=0.0,
+        usage=counts.usage_counter.usage,
+        records_received=counts.received,
+        stated_total=counts.stated_total,
+        skipped=tuple(map(redactor, counts.skipped)),
+        gone=tuple(map(redactor, counts.gone)),
+        destination=destination,
+        write_mode=redactor.snippet(mode, _WRITE_MODE_CHARS),
+        last_exchanges=counts.usage_counter.last_exchanges(redactor),
+    )
 
 
 def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:

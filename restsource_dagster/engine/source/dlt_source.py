@@ -22,17 +22,15 @@ from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
 from restsource_dagster.engine.incremental.position import find_key_value
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
-from restsource_dagster.engine.plan.dlt_adapter import resource_hints
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.engine.run_progress import ResourceCounts
 from restsource_dagster.engine.source.checkpoint import LoadPart
 from restsource_dagster.engine.source.column_rules import ColumnRules
+from restsource_dagster.engine.source.dlt_resources import dlt_resources
 from restsource_dagster.engine.source.endpoint_factory import EndpointFactory
-from restsource_dagster.engine.source.exact_rows import ExactRows
-from restsource_dagster.engine.source.parents import LastParents, ParentTracker
+from restsource_dagster.engine.source.parents import ParentTracker
 from restsource_dagster.engine.source.record_values import RecordSanitizer
 from restsource_dagster.engine.source.repeated_rows import RepeatedRows
-from restsource_dagster.engine.source.resource_pages import dependent_pages, root_pages
 from restsource_dagster.engine.source.resource_reader import ResourceReader
 
 if TYPE_CHECKING:
@@ -41,15 +39,11 @@ if TYPE_CHECKING:
     from restsource_dagster.engine.source.record_steps import RecordSteps
 
 __all__ = [
-    "PAGES_SUFFIX",
     "FamilySource",
     "ResourceTools",
     "build_family_source",
     "join_sources",
 ]
-
-PAGES_SUFFIX = " (pages)"
-"""Ends the name of a dlt resource that only reads the pages of another one."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +169,19 @@ def build_family_source(
     Raises dlt's `ConfigFieldMissingException` for a secret that is neither in the file nor where
     dlt looks.
     """
+    cursors = FamilyCursors(plans, notify)
     if window is not None:
         # most runs are live
         from restsource_dagster.engine.incremental.window_filter import WindowCursors, bounded_plan
 
         plans = {**plans, root: bounded_plan(plans[root], window)}
+        cursors = WindowCursors(plans, notify, window)
     known_schema = stored or Schema(connector.name)
     family = _Family(
         connector,
         endpoints,
         plans,
-        WindowCursors(plans, notify, window) if window else FamilyCursors(plans, notify),
+        cursors,
         notify,
         known_schema,
         # dlt's configuration says how names of fields become names of columns
@@ -324,7 +320,7 @@ class _Family:
                 jobs=self.endpoints.jobs(plan),
             )
             # dependents read records, and a page that is written as columns yields none
-            yield from _dlt_resources(reader, loaders.get(name), pages, is_parent=name in parents)
+            yield from dlt_resources(reader, loaders.get(name), pages, is_parent=name in parents)
 
 
 def _on_loaded(tools: ResourceTools) -> Callable[[Sequence[Any], int], None]:
@@ -405,103 +401,3 @@ def _build_column_loaders(
         for name, plan in plans.items()
         if plan.loaded and plan.resource.mode != "rows"
     }
-
-
-def _dlt_resources(
-    reader: ResourceReader,
-    loader: ColumnLoader | None,
-    pages: dict[str, DltResource],
-    *,
-    is_parent: bool,
-) -> Iterator[DltResource]:
-    """Yield the dlt resource of a plan.
-
-    A resource with dependents that is loaded gets two: one reads the pages, which its dependents take
-    as records, and one loads them, as columns or with values in other columns than they came in.
-    `pages` are the resources that dependents read from, by the parent's name.
-    """
-    plan = reader.plan
-    name, parent = plan.resource.name, plan.resource.parent
-    above = pages[parent] if parent else None
-    writer = (
-        _RowWriter(
-            loader, ExactRows(plan.resource.table), tuple(reader.column_rules.untyped_keys())
-        )
-        if plan.loaded
-        else None
-    )
-    if writer is None or not is_parent:
-        made = _make_dlt_resource(
-            _page_function(above), above, resource_hints(plan.resource), reader, writer
-        )
-        # dlt reads a resource that is not selected for its dependents, and stores none of its rows
-        made.selected = plan.loaded
-        pages[name] = made
-        yield made
-        return
-    pages[name] = _make_dlt_resource(
-        _page_function(above), above, {"name": f"{name}{PAGES_SUFFIX}"}, reader, None
-    )
-    # its records are rows of the other one already
-    pages[name].selected = False
-    yield pages[name]
-    yield _make_dlt_resource(_loaded_items, pages[name], resource_hints(plan.resource), writer)
-
-
-def _make_dlt_resource(
-    function: Callable[..., Any], above: DltResource | None, hints: Mapping[str, Any], *args: Any
-) -> DltResource:
-    make: Any
-    if above is None:
-        make = dlt.resource(function, **hints)
-    else:
-        make = dlt.transformer(function, data_from=above, **hints)
-    made: DltResource = make(*args)
-    return made
-
-
-def _page_function(above: DltResource | None) -> Callable[..., Iterator[Any]]:
-    return _root_items if above is None else _dependent_items
-
-
-@dataclass(frozen=True)
-class _RowWriter:
-    """Takes the pages of a resource that is loaded: as columns, and what is left as exact rows."""
-
-    loader: ColumnLoader | None
-    exact_rows: ExactRows
-    untyped_keys: Sequence[str]
-    """Columns that need a value, and whose type is not known before the first row."""
-
-    def load(self, pages: Iterator[Any]) -> Iterator[Any]:
-        made = map(self._with_table, pages)
-        return self.exact_rows.load(self.loader.load(made) if self.loader else made)
-
-    def _with_table(self, page: Any) -> Any:
-        """Return the page; one without rows that makes the table leaves untyped keys for later.
-
-        dlt refuses a table whose column needs a value and has no type. `ColumnRules` refuses rows
-        without a key whatever dlt knows of it.
-        """
-        is_table_mark = isinstance(page, list) and not page and type(page) is not list
-        if not is_table_mark or not self.untyped_keys:
-            return page
-        columns: Any = {name: {"name": name, "nullable": True} for name in self.untyped_keys}
-        return dlt.mark.with_hints(page, dlt.mark.make_hints(columns=columns))
-
-
-def _root_items(reader: ResourceReader, writer: _RowWriter | None) -> Iterator[Any]:
-    pages = root_pages(reader)
-    return writer.load(pages) if writer else pages
-
-
-def _dependent_items(
-    items: Any, reader: ResourceReader, writer: _RowWriter | None
-) -> Iterator[Any]:
-    pages = dependent_pages(items, reader)
-    return writer.load(pages) if writer else pages
-
-
-def _loaded_items(items: Any, writer: _RowWriter) -> Iterator[Any]:
-    # the mark that no parent follows is no page
-    return iter(()) if isinstance(items, LastParents) else writer.load(iter([items]))

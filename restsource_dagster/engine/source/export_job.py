@@ -18,7 +18,8 @@ from restsource_dagster.engine.dlt_compat import jsonpath
 from restsource_dagster.engine.errors import IngestError, JobLostError, ResponseError
 from restsource_dagster.engine.http.cancellation import Sleep
 from restsource_dagster.engine.incremental.unfinished import fingerprint_of
-from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.calls import Call
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.plan.call_values import fill_path, fill_values
 from restsource_dagster.engine.plan.resource_plan import ResourcePlan
 from restsource_dagster.state.store import StateStore

@@ -31,7 +31,8 @@ from restsource_dagster.engine.incremental.unfinished import (
     UnfinishedCall,
     fingerprint_of,
 )
-from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.calls import Call
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.paging.paging_watch import PagingWatch
 from restsource_dagster.engine.paging.place import CallProgress
 from restsource_dagster.engine.plan.resource_plan import (

@@ -9,7 +9,7 @@ from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter
-from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.engine.paging.response_checks import matching_action
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES, Prefetcher
 from restsource_dagster.engine.run_progress import UsageCounter

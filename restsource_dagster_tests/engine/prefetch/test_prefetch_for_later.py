@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for

@@ -11,7 +11,8 @@ from dlt.sources.helpers.rest_client.paginators import SinglePagePaginator
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.session import ApiSession, SessionRules
 from restsource_dagster.engine.http.waits import RateLimiter
-from restsource_dagster.engine.paging.endpoint_reader import Call, EndpointReader
+from restsource_dagster.engine.paging.calls import Call
+from restsource_dagster.engine.paging.endpoint_reader import EndpointReader
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import prefetch_threads, read, session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for

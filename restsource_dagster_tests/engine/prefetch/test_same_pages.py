@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as at_most
 from hypothesis import strategies as st
 
-from restsource_dagster.engine.paging.endpoint_reader import Call
+from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.engine.prefetch.prefetcher import MEMORY_BUDGET_BYTES
 from restsource_dagster_tests.engine.prefetch.reading import Read, read
 from restsource_dagster_tests.faults.shape_resources import PAGES
