@@ -16,13 +16,13 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
 pytestmark = pytest.mark.faults(row=21)
 
-PAGE = 5
-ROWS = 25
+PAGE = 2
+ROWS = 4 * PAGE
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
 
 
 class Shop:
-    """Orders with a list of items, in pages of five; below each, a line."""
+    """Orders with a list of items, in pages of two; below each, a line."""
 
     def __init__(self, api: ApiServer) -> None:
         self.api = api
@@ -83,6 +83,11 @@ def run(
     return load(connector, settings)
 
 
+def as_a_whole(settings: Settings) -> Settings:
+    """Settings with which these loads have no checkpoint."""
+    return settings.model_copy(update={"checkpoint_seconds": 60.0})
+
+
 def ran(outcomes: dict[str, Outcome], name: str = "orders") -> Outcome:
     assert outcomes[name].failure is None, outcomes[name].failure
     return outcomes[name]
@@ -113,44 +118,44 @@ def test_a_table_is_replaced_in_parts(shop: Shop, settings: Settings, mode: str)
     notes = Notes()
     connector = make_connector(shop.api.url, orders(mode=mode))
     outcome = ran(load(connector, settings, observer=notes))
-    assert outcome.checkpoints == len(notes.checkpoints) > 3
+    assert outcome.checkpoints == len(notes.checkpoints) > 2
     assert (outcome.rows_loaded, outcome.row_count) == (ROWS, ROWS)
     assert ids(settings) == list(range(ROWS))
     assert staged(settings) == 0
-    shop.grow(range(100, 120))
+    shop.grow(range(100, 100 + 2 * PAGE))
     ran(run(shop, settings, orders(mode=mode)))
-    assert ids(settings) == list(range(100, 120))
+    assert ids(settings) == list(range(100, 100 + 2 * PAGE))
 
 
 def test_a_wall_leaves_the_old_table_and_the_next_run_goes_on(
     shop: Shop, settings: Settings
 ) -> None:
-    ran(run(shop, settings))
-    shop.grow(range(100, 125))
-    failed = run(shop, settings, requests=3)["orders"]
+    ran(run(shop, as_a_whole(settings)))
+    shop.grow(range(100, 100 + ROWS))
+    failed = run(shop, settings, requests=2)["orders"]
     assert failed.failure is not None
     assert "asks to wait" in failed.failure.message
     assert ids(settings) == list(range(ROWS))
-    assert staged(settings) == 15
+    assert staged(settings) == 2 * PAGE
     before = len(shop.asked)
     outcome = ran(run(shop, settings))
-    assert shop.asked[before:] == [15, 20]
+    assert shop.asked[before:] == [2 * PAGE, 3 * PAGE]
     assert outcome.resumed_from is not None
-    assert ids(settings) == list(range(100, 125))
+    assert ids(settings) == list(range(100, 100 + ROWS))
 
 
 def test_each_run_before_the_last_leaves_the_old_table(shop: Shop, settings: Settings) -> None:
-    ran(run(shop, settings))
-    shop.grow(range(100, 125))
-    for _ in range(2):
-        assert run(shop, settings, requests=2)["orders"].failed
+    ran(run(shop, as_a_whole(settings)))
+    shop.grow(range(100, 100 + ROWS))
+    for requests in (2, 1):
+        assert run(shop, settings, requests=requests)["orders"].failed
         assert ids(settings) == list(range(ROWS))
-    ran(run(shop, settings, requests=2))
-    assert ids(settings) == list(range(100, 125))
+    ran(run(shop, settings, requests=1))
+    assert ids(settings) == list(range(100, 100 + ROWS))
 
 
 def test_a_load_without_rows_empties_the_table(shop: Shop, settings: Settings) -> None:
-    ran(run(shop, settings))
+    ran(run(shop, as_a_whole(settings)))
     shop.grow(range(0))
     assert ran(run(shop, settings)).checkpoints == 0
     assert ids(settings) == []
@@ -162,7 +167,7 @@ def test_a_load_without_rows_empties_the_table(shop: Shop, settings: Settings) -
     ids=["key", "column"],
 )
 def test_a_changed_file_starts_anew(shop: Shop, settings: Settings, change: dict[str, Any]) -> None:
-    assert run(shop, settings, requests=3)["orders"].failed
+    assert run(shop, settings, requests=2)["orders"].failed
     before = len(shop.asked)
     ran(run(shop, settings, orders(**change)))
     assert shop.asked[before] == 0
@@ -170,11 +175,12 @@ def test_a_changed_file_starts_anew(shop: Shop, settings: Settings, change: dict
 
 
 def test_a_place_that_the_api_refuses_starts_anew(shop: Shop, settings: Settings) -> None:
-    assert run(shop, settings, requests=3)["orders"].failed
+    assert run(shop, settings, requests=2)["orders"].failed
     known = shop.answer
 
     def expired(seen: Seen) -> Any:
-        if seen.query.get("after") == "15" and 0 not in shop.asked[3:]:
+        # the wall was the third request
+        if seen.query.get("after") == str(2 * PAGE) and 0 not in shop.asked[3:]:
             return Answer({"error": "expired"}, 410)
         return known(seen)
 
@@ -184,7 +190,7 @@ def test_a_place_that_the_api_refuses_starts_anew(shop: Shop, settings: Settings
 
 
 def test_a_reset_drops_the_staged_rows(shop: Shop, settings: Settings) -> None:
-    assert run(shop, settings, requests=3)["orders"].failed
+    assert run(shop, settings, requests=2)["orders"].failed
     reset_resources(make_connector(shop.api.url, orders()), None, settings)
     before = len(shop.asked)
     ran(run(shop, settings))
@@ -195,7 +201,7 @@ def test_a_reset_drops_the_staged_rows(shop: Shop, settings: Settings) -> None:
 def test_staged_rows_that_somebody_has_dropped_start_the_load_anew(
     shop: Shop, settings: Settings
 ) -> None:
-    assert run(shop, settings, requests=3)["orders"].failed
+    assert run(shop, settings, requests=2)["orders"].failed
     with writing(settings) as connection:
         connection.execute("DROP SCHEMA shop_staging CASCADE")
     before = len(shop.asked)
@@ -205,14 +211,13 @@ def test_staged_rows_that_somebody_has_dropped_start_the_load_anew(
 
 
 def test_a_load_as_a_whole_in_between_starts_the_next_anew(shop: Shop, settings: Settings) -> None:
-    assert run(shop, settings, requests=3)["orders"].failed
-    whole = settings.model_copy(update={"checkpoint_seconds": 60.0})
-    ran(run(shop, whole, orders(primary_key="id")))
-    shop.grow(range(100, 120))
+    assert run(shop, settings, requests=2)["orders"].failed
+    ran(run(shop, as_a_whole(settings), orders(primary_key="id")))
+    shop.grow(range(100, 100 + ROWS))
     before = len(shop.asked)
     ran(run(shop, settings))
     assert shop.asked[before] == 0
-    assert ids(settings) == list(range(100, 120))
+    assert ids(settings) == list(range(100, 100 + ROWS))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +241,7 @@ def test_families_of_mixed_dispositions_go_on_in_parts(
 
 
 def test_rows_that_come_again_after_a_wall_are_stored_once(shop: Shop, settings: Settings) -> None:
-    assert run(shop, settings, orders(primary_key="id"), requests=3)["orders"].failed
+    assert run(shop, settings, orders(primary_key="id"), requests=2)["orders"].failed
     # an order that is new at the front shifts all others
     shop.rows.insert(0, {"id": 900, "items": [{"n": 9000}]})
     ran(run(shop, settings, orders(primary_key="id")))
@@ -256,7 +261,7 @@ def test_a_killed_run_leaves_the_old_table_and_the_next_one_goes_on(
     }
     settings = make_settings(tmp_path)
     nursery.start(file, tmp_path).finish()
-    shop.grow(range(100, 125))
+    shop.grow(range(100, 100 + ROWS))
     killed = nursery.start(file, tmp_path, checkpoint_seconds=1e-9)
     for _ in range(part):
         killed.wait_for("checkpoint", "orders")
@@ -269,5 +274,5 @@ def test_a_killed_run_leaves_the_old_table_and_the_next_one_goes_on(
     # the load goes on after the parts that are staged; its first pages are requested while the state
     # is read, whatever it says
     assert len(shop.asked[before:]) <= ROWS // PAGE - part + 5
-    assert ids(settings) == list(range(100, 125))
-    assert all_lines(settings) == list(range(100, 125))
+    assert ids(settings) == list(range(100, 100 + ROWS))
+    assert all_lines(settings) == list(range(100, 100 + ROWS))
