@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from restsource_dagster.connector.models.auth import BearerAuth
-from restsource_dagster.connector.models.connector_file import ConnectorFile
+from restsource_dagster.connector.models.connector_file import ConnectorFile, HttpSettings
 from restsource_dagster.connector.models.fields import as_json
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule
 from restsource_dagster.connector.validation.connector_builder import parse_connector
@@ -33,6 +33,13 @@ def test_the_envelope_is_kept() -> None:
     assert envelope.http.timeout_seconds == 30.0
     assert connector().created_at is None
     assert connector().http.timeout_seconds == 60.0
+
+
+def test_a_model_with_other_fields_leaves_the_first_one_and_what_it_shares_as_they_are() -> None:
+    http = HttpSettings.of({})
+    other = http.model_copy(update={"max_pages": 7})
+    assert (other.max_pages, other.given) == (7, {"max_pages": 7})
+    assert (http.given, HttpSettings.of({}).given) == ({}, {})
 
 
 def test_a_time_without_a_zone_is_utc() -> None:

@@ -92,6 +92,11 @@ class FileModel(BaseModel):
         names = self.model_fields_set
         return {name: value for name, value in self.__dict__.items() if name in names}
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:  # noqa: ARG002 - the method's own signature
+        """Return a model with other valid fields. Models are frozen, so a deep copy shares the values, too."""
+        # pydantic's own changes the set of given fields, which models share
+        return self.of({**self.given, **(update or {})})
+
     def as_json(self) -> dict[str, Any]:
         """Return the object as the file has it, without the fields that it leaves out."""
         return {_key_of(type(self), name): as_json(value) for name, value in self.given.items()}
