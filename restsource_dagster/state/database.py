@@ -102,6 +102,7 @@ class DatabaseStore:
 
     def read(self, kind: StateKind, name: str) -> StoredText | None:
         """Return a text; None if there is none. Raises `StateError`."""
+        # what is missing there may have been written since: then the table itself is asked
         if kind in _WRITTEN_ONCE and (known := self._read_all(kind).get(name)):
             return known
         query = (
@@ -139,6 +140,8 @@ class DatabaseStore:
         if kind == "tokens":
             content = self._encrypted(content)
         with self._database.transaction() as connection:
+            # in the same transaction: between a check and a write of its own another holder could
+            # write
             if isinstance(lease, DatabaseLease):
                 lease.hold_in(connection)
             connection.execute(
@@ -193,6 +196,8 @@ class DatabaseStore:
         # by its content: a container has a new name each time, and two machines may use one path
         folder = hashlib.sha256(repr(texts).encode()).hexdigest()
         plain = 0
+        # one transaction with the note: a process that dies in between leaves neither, and the next
+        # one copies
         with self._database.transaction() as connection:
             if not _insert_unless_exists(connection, _MIGRATED, folder, ""):
                 return
@@ -254,6 +259,8 @@ class DatabaseLease:
         if not self._local.acquire(seconds):
             return False
         try:
+            # polled: a lease that ends by itself, as its holder died on another machine, wakes
+            # nobody
             self._fence = self._take()
             while self._fence is None and time.monotonic() < deadline:
                 time.sleep(min(_MAX_POLL_SECONDS, self._seconds / _RENEWALS_PER_LEASE))
@@ -263,6 +270,7 @@ class DatabaseLease:
                 self._local.release()
         if self._fence is None:
             return False
+        # a daemon: a process that has crashed in its main thread must not keep the lease alive
         threading.Thread(target=self._keep, name="restsource-lease", daemon=True).start()
         return True
 
@@ -297,6 +305,8 @@ class DatabaseLease:
 
     def hold_in(self, connection: Connection) -> None:
         """Keep the lease for a transaction. Raises `LeaseLostError` if another holder may have it."""
+        # the row stays locked until the commit, so nobody takes the lease while the transaction
+        # writes
         query = "SELECT 1 FROM restsource_leases WHERE name = :name AND fence = :fence FOR NO KEY UPDATE"
         values = {"name": self._name, "fence": self._fence}
         if connection.execute(text(query), values).first() is None:
@@ -304,6 +314,7 @@ class DatabaseLease:
 
     def release(self) -> None:
         """Free the lease, unless another holder has it. Without the database it ends by itself."""
+        # first: a renewal that comes after the release would extend the lease that was freed
         self._ended.set()
         try:
             with suppress(StateError), self._database.transaction() as connection:
@@ -321,6 +332,7 @@ class DatabaseLease:
     def _take(self) -> int | None:
         """Take the lease if it is free; return its fencing number, None if it is not."""
         since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        # one statement: of two processes that find the lease free, the row's lock lets one through
         with self._database.transaction() as connection:
             taken = connection.execute(
                 text(
@@ -382,6 +394,7 @@ class DatabaseRequests:
     def transaction(self) -> Iterator[RequestRows]:
         """Yield the rows, which nobody else reads or writes meanwhile. Raises `StateError`."""
         with self._database.transaction() as connection:
+            # no row to lock: the first request of a budget finds an empty table
             connection.execute(
                 text("SELECT pg_advisory_xact_lock(hashtextextended(:log, :salt))"),
                 {"log": self._log, "salt": _SCHEMA_LOCK},
@@ -490,6 +503,7 @@ class _Database:
             exists = text("SELECT to_regclass(:table)")
             if connection.execute(exists, {"table": _LAST_TABLE}).scalar() is not None:
                 return
+            # `CREATE TABLE IF NOT EXISTS` of two processes at once fails in one of them
             lock = text("SELECT pg_advisory_xact_lock(:number)")
             connection.execute(lock, {"number": _SCHEMA_LOCK})
             for statement in _SCHEMA.split(";"):

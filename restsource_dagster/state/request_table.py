@@ -105,10 +105,14 @@ class SqliteRequests:
         """Yield the rows, which nobody else reads or writes meanwhile."""
         try:
             connection = self._connect()
+            # the write lock at once: two that read first and write later would count the same room
+            # twice
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield _SqliteRows(connection, self._clock)
             finally:
+                # also after an error: the block raises before it adds an entry, and what it has
+                # forgotten is old
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise StateError(
@@ -129,7 +133,9 @@ class SqliteRequests:
             self._connection = sqlite3.connect(
                 self._path or ":memory:",
                 timeout=_LOCK_SECONDS,
+                # Python's module would begin transactions of its own before some statements
                 isolation_level=None,
+                # threads take turns: the limiter's lock is held around each transaction
                 check_same_thread=False,
             )
             if self._path:

@@ -173,6 +173,7 @@ class FolderStore:
         path = self.path(kind, name)
         try:
             with path.open("rb") as file:
+                # text and time of one open file: another process may replace the path in between
                 content = file.read(_MAX_BYTES)
                 modified = os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
@@ -263,6 +264,7 @@ class FileLease:
         self._folder = folder
         self.path = folder / f"{name}.lock"
         self._owner = folder / f"{name}.owner"
+        # of the open file, not its content: the system frees it however its process ends
         self._lock = FileLock(self.path, mode=0o600)
 
     def acquire(self, seconds: float) -> bool:

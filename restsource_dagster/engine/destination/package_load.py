@@ -130,6 +130,8 @@ class PackageLoad:
     def run(self) -> LoadSummary:
         """Extract, normalize and load. Raises dlt's errors, and `IngestError`."""
         pipeline, deletions = self._pipeline, self.pipelines.deletions
+        # before the extraction: dlt adds the settings of the file to the stored schema while it
+        # extracts
         withdrawn = self._withdraw_settings()
         self._enter("extract")
         self._extract()
@@ -139,6 +141,7 @@ class PackageLoad:
         self._enter("load")
         # the destination is locked from here on: other runs load while this one reads the API
         with self.pipelines.locked():
+            # a version of dlt that ignores our client would append the rows and leave the old ones
             if deletions:
                 check_row_replacement(pipeline, deletions)
             if withdrawn.nullable:
@@ -214,6 +217,7 @@ class PackageLoad:
             # a load without files stores no schema
             if load_ids and has_sql_tables(pipeline):
                 let_schema_be_stored(client, schema)
+            # noted before the first row changes: a kill from here on is recovered from
             pending = log_pending_load(pipeline, schema, client, deletions)
             if deletions:
                 delete_replaced_rows(pipeline, client, deletions)
@@ -274,6 +278,8 @@ class PackageLoad:
         for load_id in noted:
             note_file_load(pipeline.destination_client(), load_id)
         info = pipeline.load()
+        # only when all files are written: a note that is left marks the files of its load for
+        # removal
         for load_id in noted:
             forget_file_load(pipeline.destination_client(), load_id)
         return info

@@ -131,6 +131,8 @@ class PipelineManager:
                 dataset_name=self.dataset,
             )
             self._client = _sql_client_of(pipeline)
+            # of the pipeline before, which has failed: what is pending now is read from the
+            # destination
             self.pending_overrides, self.stored_schema = {}, None
             # to start DuckDB and ask an empty file takes as long as to load a page
             if not self.warehouse.make():

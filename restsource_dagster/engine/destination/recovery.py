@@ -157,6 +157,7 @@ def log_pending_load(
     load_ids = pipeline.list_normalized_load_packages()
     if len(load_ids) != 1:
         return None
+    # a merge or a replacement that is repeated gives the same table, so only appends need a note
     appended = list(_appended_tables(pipeline, schema, load_ids[0], replaced))
     if not appended:
         return None
@@ -179,6 +180,7 @@ def take_back_loads(client: SqlClient, schema: Schema, load_ids: Sequence[str]) 
         for position, (table, parent) in enumerate(_appended_chains(schema))
     ]
     _note_tables(client, noted)
+    # the states of these loads stop to count here: dlt restores only those of complete loads
     loads = client.make_qualified_table_name(schema.loads_table_name)
     for load_id in load_ids:
         client.execute_sql(f"DELETE FROM {loads} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it

@@ -149,6 +149,7 @@ def note_staged_part(
     # rows of a load that was given up would be exchanged with the new ones
     if not part.earlier:
         drop_staged_rows(client, schema, part)
+    # zero, too: the names say which tables are counted before the exchange
     counts = {table: rows.get(table, 0) for table in _chains(schema, part.tables)}
     client.execute_sql(
         f"INSERT INTO {notes} (root, load_id, row_counts) VALUES (%s, %s, %s)",  # noqa: S608 - dlt quotes it
@@ -174,6 +175,8 @@ def has_staged_parts(
 
     Removes the rows of a part that did not complete. `client` is connected.
     """
+    # asked of dlt, not of our notes: a note is written before its load, and says only that it was
+    # begun
     complete = read_completed_loads(client, schema.loads_table_name)
     notes = _read_notes(client, root)
     # dlt stores a load's id as its last step

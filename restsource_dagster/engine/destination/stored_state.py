@@ -194,6 +194,7 @@ def withdraw_settings(schema: Schema, resources: Iterable[DltResource]) -> Withd
     for resource in resources:
         computed = {str(table["name"]): table for table in _computed_tables(schema, resource)}
         root = next(iter(computed))
+        # a new table has the settings of the file only
         if root not in schema.tables:
             continue
         _check_nesting(schema, root, resource.name, computed)

@@ -59,6 +59,7 @@ class ConcurrencyWindow:
 
     def _grow(self) -> None:
         self._responses += 1
+        # one more for each response doubles the size in a round; one for each round adds one
         if (self._is_doubling or self._responses >= self.size) and self.size < self._most:
             self.size += 1
             self._responses = 0
@@ -67,11 +68,14 @@ class ConcurrencyWindow:
         self.size = max(least, self.size // 2)
         self._is_doubling = False
         self._responses = 0
+        # responses that were slow with the larger window would halve the smaller one again
         self._recent.clear()
         self.halvings += 1
 
     def _has_become_slow(self, sender: str, seconds: float) -> bool:
         """Return True if even the fastest of the sender's last responses is slow, compared with all of them."""
+        # the fastest, not the mean: some responses are slow by themselves, and strain slows all of
+        # them
         fastest = self._fastest[sender] = min(seconds, self._fastest.get(sender, seconds))
         recent = self._recent.setdefault(sender, deque(maxlen=_RECENT_RESPONSES))
         recent.append(seconds)

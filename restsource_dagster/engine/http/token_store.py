@@ -199,6 +199,7 @@ class RefreshingGrant:
         Raises `TokenError`.
         """
         with self.tokens.locked():
+            # read under the lock: the process that had it before may have used up the refresh token
             stored = self.tokens.read()
             tokens = (stored.refresh_token, stored.access_token)
             self.endpoint.redactor.add_secrets(*(text for text in tokens if text))

@@ -143,6 +143,8 @@ class RateLimiter:
         """
         sent = request or SentRequest()
         with self._changed:
+            # the slot before the limits: a request that waits for a slot must not hold room in the
+            # log
             while self._in_progress >= self.window.size:
                 self._changed.wait()
                 raise_if_cancelled()
@@ -164,6 +166,7 @@ class RateLimiter:
     def pause(self, seconds: float) -> None:
         """Start no request for so many seconds; nor do the other runs that share the log."""
         with self._changed:
+            # the longest: a later answer with a shorter wait does not take back an earlier one
             self._resumes_at = max(self._resumes_at, self._clock() + seconds)
             self._was_paused = True
             if self._log is not None and self._log.is_shared:
@@ -302,6 +305,7 @@ class Retrier:
     def _send(
         self, attempt: Callable[[], requests.Response], request: SentRequest | None
     ) -> requests.Response:
+        # anew for each try: a request that waits for its retry leaves its slot to others
         with self.rate_limiter.slot(request) as slot:
             response = attempt()
             slot.status = response.status_code
@@ -314,6 +318,8 @@ class Retrier:
         A limit that resets later than `max_wait_seconds` is left to the API to enforce: its refusal
         then ends the run with a clear error.
         """
+        # a refusal names its own wait; the headers of other answers say what is left of the API's
+        # budget
         if response.status_code == requests.codes.too_many_requests:
             wait = _requested_wait_seconds(response)
         else:

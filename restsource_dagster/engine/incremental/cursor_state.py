@@ -157,6 +157,7 @@ def resource_state_in(state: StateMapping, source: str, resource: str) -> StateM
 
 def read_lower_bound(state: StateMapping) -> Any:
     """Return the value before which a root is never read, from our dict; None if there is none."""
+    # a floor that a person has set wins: it was set after the live stream began
     return state.get(FLOOR_KEY, state.get(LIVE_START_KEY))
 
 

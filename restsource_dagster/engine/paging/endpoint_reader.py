@@ -90,6 +90,7 @@ class _RequestSender:
             token = self._refused_token(response)
             if token is None:
                 return response
+            # once: a second refusal is not about the age of the token
             token.renew(response.request)
             second = self._send(request)
         except IngestError as error:
@@ -241,6 +242,7 @@ class EndpointReader:
         totals = progress.totals = CallTotals(
             self._selects_every_record, is_filtered=call.is_filtered, carried=progress.carried
         )
+        # a function: the place changes with each page, and is asked for at a checkpoint only
         progress.read_place = lambda: pages.next_place
         page: Page | None = None
         has_next = True
@@ -254,6 +256,7 @@ class EndpointReader:
                 if page.file is not None:
                     page = yield from self._read_file(page, page.file, pages, progress)
                 has_next = pages.has_next_page
+                # before the rows are used: the next page is on its way while these are processed
                 if has_next:
                     fetcher.prefetch_after(page)
                 totals.add_page(page.response, page.body, len(page.listed), pages.paginator)
@@ -363,6 +366,8 @@ class EndpointReader:
     def _next_page(self, pages: PageIterator, fetch: FetchPage) -> Page | None:
         """Return the next page; None if the answer is the end. See `pages` for what it raises."""
         request = pages.next_request()
+        # an error of the first request at a stored place may mean that the place is gone, not the
+        # rows
         is_at_place = pages.place is not None and not pages.has_advanced
         try:
             page = pages.advance(fetch(request, pages.page_number))

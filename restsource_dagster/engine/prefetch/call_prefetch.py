@@ -202,6 +202,7 @@ class CallPrefetch:
         is_urgent = is_wanted or self._at(page.number + 1) is None
         if not is_urgent and not page.fits_parsed(self._spare_bytes()):
             return None  # it would be parsed twice, and the request after it is predicted anyway
+        # one thread at a time: the iterator of the call has one position
         self._is_reading = True
         return page
 
@@ -224,6 +225,7 @@ class CallPrefetch:
         page.stage = PrefetchStage.READ
         self._last_read = page.number
         read, upcoming = result
+        # the page loop compares pages by this hash; computed here, it costs that thread nothing
         if read and page.received:
             page.received = replace(page.received, digest=read.digest)
             page.keep_parsed(self._spare_bytes())
@@ -240,6 +242,7 @@ class CallPrefetch:
 
         Cancel the prefetch and return None if its next page differs.
         """
+        # the page loop decides what is asked for: a response to another request is never used
         first = self._pages[0] if self._pages else None
         if (
             self.is_cancelled
@@ -333,6 +336,7 @@ class CallPrefetch:
         known = self._at(number)
         if known is not None and known.key == request_key(upcoming):
             return
+        # a wrong guess was a request that the API counts, so this call guesses no more
         if known is not None:
             self._prediction.stop()
             self._cancel_after(number - 1)
@@ -453,6 +457,7 @@ class PrefetchScheduler:
 
     def cancel_where(self, matches: Callable[[CallPrefetch], bool]) -> None:
         """Cancel the prefetches that match and whose calls are not made yet."""
+        # a list, as removing changes both of them
         for prefetch in [one for one in chain(self._current, self._later) if matches(one)]:
             if self._unregister(prefetch):
                 self.remove(prefetch)
@@ -470,6 +475,8 @@ class PrefetchScheduler:
     def next_request(self) -> tuple[CallPrefetch, PrefetchedPage] | None:
         """Return the request to send next; None if there is none."""
         in_flight = sum(prefetch.in_flight for prefetch in self._current) if self._later else 0
+        # else a long call now would keep the calls after it from starting, and the run would wait
+        # for each
         if self._later and in_flight * 2 >= self._window.size:
             return self._next_later() or self._next_current()
         return self._next_current() or self._next_later()

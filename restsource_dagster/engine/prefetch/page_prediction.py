@@ -106,6 +106,7 @@ def predicted_requests(pages: PageIterator) -> Iterator[requests.Request]:
     Endless, unless the paginator has a maximum. Empty for a paginator that waits for each response.
     """
     paginator = pages.paginator
+    # a cursor or a link is known only from the response before it
     if not isinstance(paginator, RangePaginator) or paginator.value_step <= 0:
         return iter(())
     return _step_requests(copy(paginator), copy_request(pages.request))

@@ -84,6 +84,7 @@ class MemoryReservation:
         with self._lock:
             self._received += size
             more = self._received - self.reserved_bytes
+            # not for each chunk: the budget has one lock, which all prefetches share
             if more > 0:
                 if not self._budget.reserve(more, force=self.is_required):
                     return False

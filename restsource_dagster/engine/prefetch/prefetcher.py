@@ -254,6 +254,7 @@ class Prefetcher(PagePrefetch):
     ) -> PageResponse:
         """Return the prefetched response of a page; without one send the request."""
         with self._lock:
+            # under the lock: between the look and the claim a thread could send the same request
             page = prefetch.claim_page(request, number)
             is_pending = page is not None and page.stage is PrefetchStage.PENDING
             if page is not None and is_pending:
@@ -263,6 +264,7 @@ class Prefetcher(PagePrefetch):
             self._wake_workers(prefetch)
         if page is None:
             return PageResponse(prefetch.send(request, number))
+        # no thread has begun with it: to wait for one would take longer than to send it here
         if is_pending:
             self._send(prefetch, page)
         if not is_taken:

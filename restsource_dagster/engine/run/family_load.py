@@ -311,6 +311,8 @@ class ConnectorRun:
         whole, and don't say which family made it fail. The responses that were fetched for the group
         are used again, so that only the family with the error fails.
         """
+        # for the whole group, halves included: a half that fails is halved again and reads the same
+        # answers
         with self.endpoints.replayable() as start_replay:
             yield from self._load_halves(families, start_replay)
 
@@ -336,15 +338,19 @@ class ConnectorRun:
             self.redactor(reason),
         )
         middle = len(families) // 2
+        # halves, not one by one: with one bad family of n the number of loads grows with log n
         for half in (families[:middle], families[middle:]):
             start_replay([name for selected in half for name in selected.names])
             yield from self._load_halves(half, start_replay)
 
     def _load_package(self, attempt: LoadAttempt) -> list[Outcome]:
         """Load the families of an attempt in one package. Raises what went wrong."""
+        # before the first request: what the destination refuses would be read for nothing
         for selected in attempt.families:
             self._check_destination(selected)
         pipeline = self.pipelines.open()
+        # a later part goes on with the cursors that the first one has set; to set them again would
+        # undo its progress
         options = LoadOptions()
         if not attempt.is_continued:
             options = self._prepare_group(pipeline, attempt.families, attempt.refreshed)

@@ -204,6 +204,7 @@ def _override_cursors(
 
         name = run.connector.name
         state = read_stored_state(run, pipeline, backfill_pipeline_name(name))
+        # windows that are loaded end there, so a live stream that starts later would leave a gap
         ours = replace(ours, seams=seams_in(state, name))
     plans = run.plans(selected)
     descending = {
@@ -429,6 +430,8 @@ def _prefetch_family(
     state = {name: _mutable_copy(one) for name, one in stored.items() if one}
     # raises if the load will: then nothing has to be fetched
     check_safe_to_append(plans, {"resources": state}, _schema_row_counter(run), family=plans)
+    # a copy of the state: opening a filter may forget an outdated cursor, which only the load may
+    # do
     with _injected_state(run.connector.name, state):
         row_filter = _open_root_filter(plans, root)
     if row_filter and row_filter.asks_nothing:

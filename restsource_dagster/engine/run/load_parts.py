@@ -195,6 +195,8 @@ class LoadParts:
     ) -> LoadPart:
         """Return which part of a family's load the attempt is. Several families are loaded as a whole."""
         selected = attempt.families[0]
+        # families share a load only if all their pages are at hand, so there is nothing to end
+        # early
         if len(attempt.families) > 1:
             return LoadPart(selected.root)
         may_end = options == LoadOptions() and self._can_load_in_parts(selected)
@@ -206,10 +208,13 @@ class LoadParts:
             # what this run has stored itself is there
             is_valid = attempt.is_continued or self._is_valid(found, selected)
             resumed = found if is_valid else None
+        # within one run the memories are handed from part to part; a new run reads what was noted
         if resumed and not attempt.is_continued:
             recalled = self._recall_rows(selected, resumed)
             attempt.known_rows = recalled or {}
             resumed = None if recalled is None else resumed
+        # a load that starts anew asks for the present, not for the moment of the one that was given
+        # up
         if resumed is None:
             self.plans.set_moment(selected.root, None)
         plans = self.plans.of(selected)
@@ -225,6 +230,8 @@ class LoadParts:
             attempt.checkpoint if may_end else None,
             resumed,
             is_outdated=found is not None and resumed is None,
+            # a later part that begins at its cursor reads boundary rows again, which only a merge
+            # takes twice
             by_cursor=plans[selected.root].sends_start
             and all(one.disposition.value == "merge" for one in selected.selected),
             adds_rows=any(one.disposition.value != "merge" for one in selected.selected),
@@ -311,6 +318,7 @@ class LoadParts:
             f"{root}: an earlier load was stored in part and can't be continued, so the rows that it "
             "appended or staged are removed and requested again"
         )
+        # the new load requests the same rows, and would append them beside these
         self.pipelines.take_back(found.load_ids)
         return True
 
@@ -333,6 +341,7 @@ def known_rows_of(source: FamilySource, part: LoadPart) -> KnownRows | None:
         return None
     earlier = part.resumed.known_rows if part.resumed else None
 
+    # called after the extraction: only then it is known which rows came, and whether a part follows
     def read() -> Mapping[str, str]:
         if not part.has_ended:
             return {}

@@ -239,6 +239,7 @@ def _sweep(run: ConnectorRun, resource: Resource, sweep: Sweep, moment: datetime
 
 def _suspicion(known: int, gone: int, listed: int, sweep: Sweep) -> str | None:
     """Return why so many rows can't be gone; None if they can."""
+    # a person has said that any number may go, so no number is suspicious
     if sweep.at_most_percent == 100:
         return None
     if gone and not listed:

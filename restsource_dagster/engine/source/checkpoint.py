@@ -45,6 +45,7 @@ def can_load_in_parts(
     when a load has to start anew. `can_swap` is True if it can stage the rows of several loads and
     exchange all rows of a table for them.
     """
+    # a load that can neither be taken back nor be hidden until it is whole must be one load
     possible = {"append": can_take_back, "replace": can_swap}
     return not any(map(_may_unstage_rows, resources)) and all(
         possible.get(one.disposition.value) or _merges_rows(one) for one in resources
@@ -288,6 +289,8 @@ class LoadPart:
 
     def interrupt_call(self, resource: str, call: UnfinishedCall) -> None:
         """Store where a call ended."""
+        # stored at once, as dlt stores the state with the rows of this part when the extraction
+        # ends
         self._calls[resource] = call
         self._store()
 
@@ -303,6 +306,8 @@ class LoadPart:
 
     def _store(self) -> None:
         before, load_ids = self.resumed, self.load_ids
+        # the package that is being extracted: its id tells later whether the rows before this place
+        # arrived
         load_id = dlt.current.load_package_state()["load_id"]
         if self.adds_rows:
             load_ids = (*load_ids, load_id)

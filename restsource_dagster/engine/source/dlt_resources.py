@@ -127,6 +127,7 @@ def _loaded_items(items: Any, writer: _RowWriter) -> Iterator[Any]:
 
 def _root_pages(reader: ResourceReader) -> Iterator[Any]:
     """Yield the pages of a resource without a parent."""
+    # here, not when the source is built: dlt's state is that of the extraction in progress
     reader.part.begin()
     is_empty = True
     if reader.part.is_later:

@@ -133,6 +133,8 @@ class FamilySource:
 
     def check_extracted(self) -> None:
         """Raise `IngestError` if what was extracted is not all there is. Call it before the load."""
+        # all before the first message: a resource that fails here fails the family, and nothing is
+        # told
         for one in self.tools.values():
             one.watch.conclude()
         for name, one in self.tools.items():
@@ -372,6 +374,7 @@ def _foreign_tables(connector: Connector, resource: Resource, stored: Schema) ->
     By the part of their names below the table of this resource. They are those of the file, and those
     that resources had which the file had before.
     """
+    # a list field named like another resource would get that resource's table as its nested one
     below = f"{table_identifier(stored, resource.table)}{stored.naming.PATH_SEPARATOR}"
     others = {table_identifier(stored, other.table): other.name for other in connector.resources}
     for name, table in stored.tables.items():

@@ -122,7 +122,10 @@ class ResourceReader:
         resumed = part.resume_call(name, key, lambda: self._fingerprint(call))
         new = CallProgress(is_whole=on_last_page is not None)
         progress = self._resume(resumed, opened) if resumed else new
+        # an earlier part may have read all pages, and stopped in the calls below the last one
         was_read = progress.has_ended
+        # open until the last page is taken: a checkpoint below it stores how far this call has
+        # come, too
         part.open_call(name, progress)
         try:
             if not progress.has_ended:
@@ -233,6 +236,8 @@ class ResourceReader:
     ) -> None:
         """Store how far a call has come, so that the next part goes on there."""
         name, part = self.plan.resource.name, self.part
+        # a cursor is the safer place: an API may forget a page token, and shift the rows of a page
+        # number
         if opened and self._goes_on_from_cursor(opened) and not part.has_pending:
             opened.row_filter.continue_later()
             opened.save()
