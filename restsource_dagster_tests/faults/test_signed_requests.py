@@ -1,6 +1,7 @@
 """Each request is signed when it is sent: ahead of time, again, or after a redirect. Other hosts get no signature."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,32 @@ def test_a_digest_that_is_used_up_is_asked_for_again(
     (outcome,) = run(server, settings, DIGEST, resource("pages", "items", **PAGES)).values()
     assert outcome.rows_loaded == 4
     assert gate.nonces >= 4
+
+
+DIGESTS = {
+    "body": DigestGate(qop="auth-int"),
+    "either": DigestGate(qop="auth-int, auth"),
+    "rfc_2069": DigestGate(algorithm="MD5", qop=""),
+    "session": DigestGate(algorithm="SHA-256-sess", qop="auth-int, auth"),
+    "body_of_a_session": DigestGate(algorithm="MD5-sess", qop="auth-int"),
+}
+"""What the challenges of an API may ask for beside a digest of method and path."""
+
+
+def test_a_digest_covers_what_the_api_asks_for(server: FaultServer, settings: Settings) -> None:
+    gates = {name: replace(gate, name=name, accepted=[]) for name, gate in DIGESTS.items()}
+    server.plan |= {f"/{name}": gate.answer for name, gate in gates.items()}
+    resources = [resource(name, name, method="POST", json={"q": "ü"}) for name in gates]
+    resources += [resource(f"{name}_plain", name) for name in gates]
+    outcomes = run(server, settings, DIGEST, *resources)
+    assert not [outcome for outcome in outcomes.values() if outcome.failed]
+    assert {name: len(gate.accepted) for name, gate in gates.items()} == dict.fromkeys(gates, 2)
+
+
+def test_a_digest_of_something_unknown_is_refused(server: FaultServer, settings: Settings) -> None:
+    server.plan["/items"] = DigestGate(qop="auth-conf").answer
+    (outcome,) = run(server, settings, DIGEST, resource("pages", "items")).values()
+    assert "a digest that is not supported: algorithm SHA-256, qop auth-conf" in failure_of(outcome)
 
 
 def test_a_digest_that_nobody_can_answer_names_its_algorithm(

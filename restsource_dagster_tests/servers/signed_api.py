@@ -54,26 +54,42 @@ class DigestGate(Gate):
     algorithm: str = "SHA-256"
     uses: int = 99
     nonces: int = 0
+    qop: str = "auth"
+    """What digests may cover; empty for one as in RFC 2069, which has no count."""
+    name: str = "nonce"
 
     def refuse(self) -> Reply:
         self.nonces += 1
         challenge = (
-            f'Digest realm="shop", qop="auth", algorithm={self.algorithm}, '
-            f'nonce="nonce-{self.nonces}", opaque="x"'
+            f'Digest realm="shop", algorithm={self.algorithm}, '
+            f'nonce="{self.name}-{self.nonces}", opaque="x"'
         )
+        challenge += f', qop="{self.qop}"' if self.qop else ""
         return Reply(status=401, headers={"WWW-Authenticate": f'Basic realm="b", {challenge}'})
 
     def check(self, seen: Arrival) -> str | None:
         scheme, _, rest = seen.headers.get("authorization", "").partition(" ")
         if scheme != "Digest":
             return None
-        given = {name: text.strip('"') for name, text in re.findall(r'(\w+)=("[^"]*"|\w+)', rest)}
+        given = {
+            name: text.strip('"') for name, text in re.findall(r'(\w+)=("[^"]*"|[\w-]+)', rest)
+        }
 
         def digest(text: str) -> str:
-            return hashlib.new(self.algorithm.replace("-", ""), text.encode()).hexdigest()
+            name = self.algorithm.removesuffix("-sess").replace("-", "")
+            return hashlib.new(name, text.encode()).hexdigest()
 
         user = digest(f"ann:shop:{PASSWORD}")
-        request = digest(f"{seen.method}:{seen.target}")
+        if self.algorithm.endswith("-sess"):
+            user = digest(f"{user}:{given['nonce']}:{given['cnonce']}")
+        covers_body = given.get("qop") == "auth-int"
+        body = f":{digest(seen.body.decode())}" if covers_body else ""
+        request = digest(f"{seen.method}:{seen.target}{body}")
+        if given.get("qop", "") not in self.qop.split(", "):
+            return None
+        if not self.qop:
+            right = given["response"] == digest(f"{user}:{given['nonce']}:{request}")
+            return f"{len(self.accepted)}" if right and given["uri"] == seen.target else None
         middle = ":".join(given[name] for name in ("nonce", "nc", "cnonce", "qop"))
         right = given["response"] == digest(f"{user}:{middle}:{request}")
         mark = f"{given['nonce']} {given['nc']}"

@@ -128,6 +128,20 @@ def test_deleted_tickets_may_stay_with_a_flag(api: ApiServer, settings: Settings
     assert ids(settings, "tickets WHERE is_deleted") == sorted(deleted)
 
 
+def test_each_ticket_of_each_page_and_run_has_what_is_loaded_at_its_side(
+    api: ApiServer, settings: Settings
+) -> None:
+    connector = connector_of(api, settings, ticket_side_loads="metric_sets,comment_count")
+    desk = Zendesk(api, 1)
+    for changes in (60, 20):
+        desk.change(changes)
+        load(connector, settings, resources=["tickets"], environment=ENVIRONMENT)
+    living = [key for key, one in desk.tickets.items() if one["status"] != "deleted"]
+    assert len(living) > 7  # more than a page
+    truth = sorted((key, key % 5) for key in living)
+    assert ids(settings, "tickets", "id, metric_set__reopens") == truth
+
+
 def test_exports_keep_to_their_limit_beside_that_of_the_account(
     api: ApiServer, settings: Settings
 ) -> None:

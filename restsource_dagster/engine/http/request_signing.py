@@ -4,16 +4,15 @@ import base64
 import hashlib
 import hmac
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 import requests
-from requests.auth import HTTPDigestAuth
 from requests.utils import parse_dict_header
 
 from restsource_dagster.connector.models.auth import PLACEHOLDER, AwsSigV4Auth, DigestAuth, HmacAuth
@@ -34,40 +33,34 @@ def make_signer(auth: DigestAuth | HmacAuth | AwsSigV4Auth) -> RequestSigner:
     return HmacSigner(auth) if isinstance(auth, HmacAuth) else AwsSigner(auth)
 
 
-class DigestSigner(HTTPDigestAuth, RequestSigner):
-    """Answers the challenge of an API (RFC 7616), with the digests of requests.
+class DigestSigner(RequestSigner):
+    """Answers the challenge of an API (RFC 7616).
 
-    requests answers in a hook, which also answers another host that a redirect leads to, and sends a
-    request that is retried with a count that it has used. Each thread has a challenge of its own.
+    The digests of requests answer in a hook, which also answers another host that a redirect leads to, sends a
+    request that is retried with a count that it has used, and knows no `auth-int`. Each thread has a challenge of
+    its own.
     """
 
     def __init__(self, auth: DigestAuth) -> None:
-        super().__init__(auth.username, auth.password)
+        self._auth = auth
+        self._of_thread = threading.local()
 
     @property
-    def _state(self) -> Any:
-        """Return the state of this thread, which has the challenge (`chal`)."""
-        self.init_per_thread_state()
-        digest: Any = self
-        return digest._thread_local
+    def _challenge(self) -> Mapping[str, str]:
+        """The last challenge of this thread; empty before the first one."""
+        found: Mapping[str, str] = getattr(self._of_thread, "challenge", {})
+        return found
 
     def sign(self, request: requests.PreparedRequest) -> None:
         """Answer the last challenge; before the first one, send the request as it is.
 
-        Raises `IngestError` for a challenge that requests can't answer.
+        Raises `IngestError` for a challenge that can't be answered.
         """
-        challenge = self._state.chal
-        if not challenge:
+        if not self._challenge:
             return
-        header = self.build_digest_header(  # type: ignore[no-untyped-call]
-            str(request.method), str(request.url)
-        )
-        if header is None:
-            raise IngestError(
-                f"the API asks for a digest that is not supported: algorithm {challenge.get('algorithm')}, "
-                f"qop {challenge.get('qop')}"
-            )
-        request.headers["Authorization"] = header
+        self._of_thread.count += 1
+        answer = _digest_answer(self._auth, self._challenge, request, self._of_thread.count)
+        request.headers["Authorization"] = answer
 
     def is_challenged(self, response: requests.Response) -> bool:
         """Return True for a challenge other than the last one, and keep it."""
@@ -79,20 +72,83 @@ class DigestSigner(HTTPDigestAuth, RequestSigner):
             parse_dict_header(text)  # type: ignore[no-untyped-call]
             for text in found
         ]
-        known = [one for one in parsed if "nonce" in one]
+        known = [one for one in parsed if {"nonce", "realm"} <= one.keys()]
         # the API names the one that it likes best first
         challenge = next((one for one in known if _is_known(one)), known[0] if known else None)
-        if challenge is None or challenge["nonce"] == self._state.chal.get("nonce"):
+        if challenge is None or challenge["nonce"] == self._challenge.get("nonce"):
             return False
-        self._state.chal = challenge
+        self._of_thread.challenge, self._of_thread.count = challenge, 0
         return True
 
 
-_DIGESTS = ("md5", "md5-sess", "sha", "sha-256", "sha-512")
+_DIGESTS = {
+    "md5": "md5",
+    "sha": "sha1",
+    "sha-256": "sha256",
+    "sha-512": "sha512",
+    "sha-512-256": "sha512_256",
+}
+"""The names of `hashlib`, by those of challenges without `-sess`."""
 
 
 def _is_known(challenge: Mapping[str, str]) -> bool:
-    return challenge.get("algorithm", "MD5").lower() in _DIGESTS
+    return _hash_name(challenge) is not None
+
+
+def _hash_name(challenge: Mapping[str, str]) -> str | None:
+    algorithm = challenge.get("algorithm", "MD5").lower()
+    return _DIGESTS.get(algorithm.removesuffix("-sess"))
+
+
+def _digest_answer(
+    auth: DigestAuth, challenge: Mapping[str, str], request: requests.PreparedRequest, count: int
+) -> str:
+    """Return the header that answers a challenge for the `count`th time (RFC 7616, 3.4)."""
+    name, qop = _hash_name(challenge), _chosen_qop(challenge)
+    if name is None or qop is None:
+        raise IngestError(
+            f"the API asks for a digest that is not supported: algorithm {challenge.get('algorithm')}, "
+            f"qop {challenge.get('qop')}"
+        )
+
+    def digest(*parts: str) -> str:
+        return hashlib.new(name, ":".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+    nonce, cnonce, nc = challenge["nonce"], uuid.uuid4().hex, f"{count:08x}"
+    user = digest(auth.username, challenge["realm"], auth.password)
+    is_session = challenge.get("algorithm", "").lower().endswith("-sess")
+    if is_session:
+        user = digest(user, nonce, cnonce)
+    signed = [str(request.method), request.path_url]
+    if qop == "auth-int":
+        signed.append(hashlib.new(name, _body_of(request), usedforsecurity=False).hexdigest())
+    middle = (nonce, nc, cnonce, qop) if qop else (nonce,)
+    told = {name: challenge[name] for name in ("realm", "nonce", "opaque") if name in challenge}
+    quoted = {"username": auth.username, "uri": request.path_url, **told}
+    quoted["response"] = digest(user, *middle, digest(*signed))
+    if qop or is_session:
+        quoted["cnonce"] = cnonce
+    plain = {"algorithm": challenge.get("algorithm"), "qop": qop, "nc": nc if qop else None}
+    fields = [f'{field}="{_escaped(text)}"' for field, text in quoted.items()]
+    return (
+        f"Digest {', '.join(fields + [f'{field}={text}' for field, text in plain.items() if text])}"
+    )
+
+
+def _chosen_qop(challenge: Mapping[str, str]) -> str | None:
+    """Return what the digest covers; empty for a challenge older than RFC 2617, None if all is unknown."""
+    offered = {word.strip().lower() for word in challenge.get("qop", "").split(",")}
+    # without the body, where the API leaves the choice: most clients do so
+    return next((one for one in ("auth", "auth-int", "") if one in offered), None)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _body_of(request: requests.PreparedRequest) -> bytes:
+    body = request.body or b""
+    return body.encode() if isinstance(body, str) else bytes(body)
 
 
 class HmacSigner(RequestSigner):
@@ -121,8 +177,7 @@ class HmacSigner(RequestSigner):
 
     def _values(self, request: requests.PreparedRequest) -> dict[str, bytes]:
         parts = urlsplit(str(request.url))
-        body = request.body or b""
-        raw = body.encode() if isinstance(body, str) else bytes(body)
+        raw = _body_of(request)
         digest = hashlib.new(self._auth.algorithm, raw, usedforsecurity=False).digest()
         texts = {
             "method": str(request.method),
