@@ -44,10 +44,14 @@ def paged(kind: str, **more: Any) -> dict[str, Any]:
 
 
 class PagedOrders:
-    """Orders in pages of five; their order and their number may change at any time."""
+    """Orders in pages of five; their order and their number may change at any time.
 
-    def __init__(self, api: ApiServer, rows: int = 40, lines: int = 2) -> None:
+    With `page` the pages of kinds that follow a link or a cursor have another size.
+    """
+
+    def __init__(self, api: ApiServer, rows: int, lines: int = 2, page: int = PAGE) -> None:
         self.api = api
+        self.page = page
         self.rows: list[dict[str, Any]] = [
             {"id": number, "name": f"order {number}"} for number in range(rows)
         ]
@@ -76,17 +80,18 @@ class PagedOrders:
         if "after" in query:
             start = int(base64.b64decode(query["after"]).decode())
         elif "page" in query:
-            start = (int(query["page"]) - 1) * PAGE
+            start = (int(query["page"]) - 1) * self.page
         else:
             start = int(query.get("offset", 0))
         if start and self.refuses_places:
             return Answer({"error": "this place has expired"}, 410)
-        page = self.rows[start : start + PAGE]
+        after = start + self.page
+        page = self.rows[start:after]
         body: dict[str, Any] = {"data": page, "total": len(self.rows)}
         headers = {}
-        if start + PAGE < len(self.rows):
-            link = f"{self.api.url}/orders?offset={start + PAGE}"
-            body |= {"next": link, "cursor": base64.b64encode(str(start + PAGE).encode()).decode()}
+        if after < len(self.rows):
+            link = f"{self.api.url}/orders?offset={after}"
+            body |= {"next": link, "cursor": base64.b64encode(str(after).encode()).decode()}
             headers["Link"] = f'<{link}>; rel="next"'
         else:
             body |= {"next": None, "cursor": None}

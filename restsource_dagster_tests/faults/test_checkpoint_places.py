@@ -61,6 +61,7 @@ def test_a_load_in_parts_has_each_row_once(
     orders: PagedOrders, settings: Settings, kind: str, disposition: dict[str, Any]
 ) -> None:
     notes = Notes()
+    del orders.rows[3 * PAGE :]
     connector = make_connector(orders.api.url, paged(kind, **disposition), http=ONE_AT_A_TIME)
     outcome = ran(load(connector, in_parts(settings), observer=notes))
     assert ids(settings) == list(range(len(orders.rows)))
@@ -69,12 +70,27 @@ def test_a_load_in_parts_has_each_row_once(
     assert is_state_clean(settings)
 
 
-@pytest.mark.parametrize(("kind", "disposition"), OTHERWISE)
+@pytest.mark.parametrize(("kind", "disposition"), OTHERWISE[:2])
 def test_a_quota_of_a_fifth_of_the_load_ends_in_six_runs(
     orders: PagedOrders, settings: Settings, kind: str, disposition: dict[str, Any]
 ) -> None:
-    connector = make_connector(orders.api.url, paged(kind, **disposition), http=ONE_AT_A_TIME)
-    for run in range(1, 7):
+    check_quota_of_a_page(orders, settings, paged(kind, **disposition), runs=6)
+
+
+@pytest.mark.parametrize(("kind", "disposition"), OTHERWISE[2:])
+def test_a_quota_of_a_third_of_the_load_ends_in_four_runs(
+    orders: PagedOrders, settings: Settings, kind: str, disposition: dict[str, Any]
+) -> None:
+    del orders.rows[3 * PAGE :]
+    check_quota_of_a_page(orders, settings, paged(kind, **disposition), runs=4)
+
+
+def check_quota_of_a_page(
+    orders: PagedOrders, settings: Settings, resource: dict[str, Any], runs: int
+) -> None:
+    """Run with a quota of one page until the load is complete, in at most so many runs."""
+    connector = make_connector(orders.api.url, resource, http=ONE_AT_A_TIME)
+    for run in range(1, runs + 1):
         orders.requests_left = 1
         outcome = load(connector, settings)["orders"]
         assert (outcome.resumed_from is not None) == (run > 1)
@@ -88,8 +104,12 @@ def test_a_quota_of_a_fifth_of_the_load_ends_in_six_runs(
     assert is_state_clean(settings)
 
 
-@pytest.mark.parametrize("lines_disposition", ["append", "merge"])
-@pytest.mark.parametrize("disposition", [APPENDED, MERGED], ids=["append", "merge"])
+# kills leave off in each pair of dispositions: `test_killed_parts.py`
+@pytest.mark.parametrize(
+    ("disposition", "lines_disposition"),
+    [(APPENDED, "merge"), (MERGED, "append")],
+    ids=["append-merge", "merge-append"],
+)
 def test_a_quota_below_parents_ends_too(
     api: ApiServer, settings: Settings, disposition: dict[str, Any], lines_disposition: str
 ) -> None:
@@ -212,10 +232,10 @@ def test_rows_that_come_again_because_pages_shift_are_appended_once(
 
 
 def test_equal_rows_without_a_key_are_all_appended(orders: PagedOrders, settings: Settings) -> None:
-    orders.rows = [{"id": number // 20} for number in range(40)]
+    orders.rows = [{"id": number // 10} for number in range(20)]
     connector = make_connector(orders.api.url, paged("offset", **APPENDED), http=ONE_AT_A_TIME)
     ran(load(connector, in_parts(settings)))
-    assert ids(settings) == [0] * 20 + [1] * 20
+    assert ids(settings) == [0] * 10 + [1] * 10
 
 
 def test_no_link_with_a_secret_is_stored(orders: PagedOrders, settings: Settings) -> None:
@@ -255,6 +275,7 @@ def test_rows_that_are_deleted_between_two_parts_make_the_load_start_anew(
 
 def test_the_total_is_compared_with_all_parts(orders: PagedOrders, settings: Settings) -> None:
     notes = Notes()
+    del orders.rows[3 * PAGE :]
     connector = make_connector(orders.api.url, paged("offset", **MERGED), http=ONE_AT_A_TIME)
     ran(load(connector, in_parts(settings), observer=notes))
     assert not [text for text in notes.messages if "missing" in text]
@@ -294,6 +315,7 @@ def test_parents_that_several_records_name_are_requested_once_over_all_parts(
         "write_disposition": "append",
         "endpoint": {"path": "customers/{resources.orders.customer}", "paginator": "single_page"},
     }
+    del orders.rows[3 * PAGE :]
     for row in orders.rows:
         row["customer"] = row["id"] % 3
         orders.api.answers[f"/customers/{row['customer']}"] = [{"customer": row["customer"]}]
@@ -306,7 +328,7 @@ def test_parents_that_several_records_name_are_requested_once_over_all_parts(
 def test_parents_that_are_not_loaded_are_read_in_parts_too(
     api: ApiServer, settings: Settings
 ) -> None:
-    orders = PagedOrders(api, rows=6)
+    orders = PagedOrders(api, rows=3, page=2)
     connector = make_connector(orders.api.url, paged("link", **MERGED), LINES)
     outcomes = load(connector, in_parts(settings), resources=["lines"])
     assert ran(outcomes, "lines").checkpoints > 3
@@ -350,6 +372,7 @@ def test_params_of_the_first_page_are_not_sent_at_a_place(
 ) -> None:
     paginator = {**PAGING["cursor"], "first_page_params": ["since"]}
     endpoint = {"params": {"since": "2026-01-01"}, "paginator": paginator}
+    del orders.rows[3 * PAGE :]
     connector = make_connector(
         orders.api.url, paged("cursor", endpoint=endpoint, **APPENDED), http=ONE_AT_A_TIME
     )

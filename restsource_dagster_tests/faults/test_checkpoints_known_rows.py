@@ -1,5 +1,6 @@
 """A load in parts that a later run continues knows the rows of all earlier parts, however long ago they came."""
 
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,13 +15,14 @@ from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.watching import Notes
 from restsource_dagster_tests.making import load, make_connector, make_settings, query, writing
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.faults(row=21)
 
-PAGE = 800
-KEYS = 1_600
+PAGE = KEYS = 1_600
 """Different keys. Each comes three times, with more than a thousand rows of others in between."""
 PAGES = 3 * KEYS // PAGE
+"""The first two are parts of an earlier run, and the last one has older versions of their rows."""
 AT_ONCE = 1e-9
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
 SERVICE_TABLE = "SELECT count(*) FROM shop._restsource_known_rows"
@@ -35,6 +37,8 @@ class Feed:
     def __init__(self, api: ApiServer) -> None:
         self.api = api
         self.requests_left = 1_000_000
+        self.gives_last_page = threading.Event()
+        self.gives_last_page.set()
         newest, older = (
             [{"id": f"key {key}", "at": self._time(at - key), "n": at - key} for key in range(KEYS)]
             for at in (2 * KEYS, KEYS)
@@ -55,6 +59,8 @@ class Feed:
         if self.requests_left < 0:
             return WALL
         start = int(seen.query.get("offset", 0))
+        if start == (PAGES - 1) * PAGE:
+            self.gives_last_page.wait(PATIENCE_SECONDS)
         return {"data": rows[start : start + PAGE], "total": len(rows)}
 
     def file(self, *resources: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def test_a_later_run_knows_the_rows_of_the_parts_before_it(
     file = feed.file({**orders(disposition, has_cursor=has_cursor), "mode": mode})
     nursery.start(file, tmp_path / "undisturbed").finish()
     killed = tmp_path / "killed"
-    feed.requests_left = PAGES // 2
+    feed.requests_left = PAGES - 1
     assert nursery.start(file, killed, checkpoint_seconds=AT_ONCE).end()["ended"] == 1
     feed.requests_left = 1_000_000
     run = nursery.start(file, killed, checkpoint_seconds=AT_ONCE).finish()
@@ -130,11 +136,13 @@ def test_a_run_after_a_killed_one_knows_the_rows_of_its_parts(
     file = feed.file(orders(disposition, has_cursor=True))
     nursery.start(file, tmp_path / "undisturbed").finish()
     killed = tmp_path / "killed"
+    feed.gives_last_page.clear()
     run = nursery.start(file, killed, checkpoint_seconds=AT_ONCE)
-    for _ in range(PAGES // 2):
+    for _ in range(PAGES - 1):
         run.wait_for("checkpoint")
     run.kill()
     assert run.end()["ended"] != 0
+    feed.gives_last_page.set()
     nursery.start(file, killed, checkpoint_seconds=AT_ONCE).finish()
     assert stored(killed) == stored(tmp_path / "undisturbed")
 
@@ -166,7 +174,7 @@ def test_a_load_whose_known_rows_are_gone_starts_anew(feed: Feed, tmp_path: Path
     load(connector, make_settings(tmp_path / "undisturbed"))
     settings = make_settings(tmp_path / "killed")
     settings = settings.model_copy(update={"checkpoint_seconds": AT_ONCE})
-    feed.requests_left = PAGES // 2
+    feed.requests_left = PAGES - 1
     assert load(connector, settings)["orders"].failed
     forget_known_rows(settings)
     feed.requests_left, notes = 1_000_000, Notes()
