@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +37,6 @@ from restsource_dagster.connector.validation.diagnostics import (
     Finding,
     describe_value,
     json_pointer,
-    pointer_steps,
     quoted_name,
 )
 from restsource_dagster.connector.validation.dlt_rules import (
@@ -243,6 +241,22 @@ def _with_rare_options(
         from restsource_dagster.connector.validation.own_endpoint_rules import check_renamed_fields
 
         check_renamed_fields(merged_resources)
+    resources = _with_rare_windows(merged_resources, resources, client, structural, findings)
+    if any(merged.given.checks is not None for merged in merged_resources):
+        from restsource_dagster.connector.table_checks import check_table_checks
+
+        check_table_checks(merged_resources, resources)
+    return resources
+
+
+def _with_rare_windows(
+    merged_resources: Sequence[MergedResource],
+    resources: tuple[Resource, ...],
+    client: Client | None,
+    structural: Sequence[Finding],
+    findings: list[Finding],
+) -> tuple[Resource, ...]:
+    """Return the resources, after the rules about what limits the rows that a call asks for."""
     if any(merged.resource.backfill is not None for merged in merged_resources):
         from restsource_dagster.connector.validation.backfill_rules import with_backfills
 
@@ -257,10 +271,6 @@ def _with_rare_options(
         from restsource_dagster.connector.validation.window_rules import check_max_rows
 
         check_max_rows(merged_resources, resources, client, findings)
-    if any(merged.given.checks is not None for merged in merged_resources):
-        from restsource_dagster.connector.table_checks import check_table_checks
-
-        check_table_checks(merged_resources, resources)
     return resources
 
 
@@ -296,7 +306,10 @@ def _merge_all(parts: _Parts) -> list[MergedResource]:
 
 
 def _sound_parts(value: dict[str, Any], structural: list[Finding]) -> _Parts:
-    whole, broken = _without_broken(value, structural)
+    # most files are right
+    from restsource_dagster.connector.validation.schema_errors import without_broken
+
+    whole, broken = without_broken(value, structural)
     given = whole.get("resources")
     resources: dict[int, ResourceObject | str] = {}
     for index, item in enumerate(given if isinstance(given, list) else ()):
@@ -325,84 +338,6 @@ def _sound_model(model: type[Model], given: Any) -> Model | None:
         return model.parse(given)
     except ValidationError:
         return None
-
-
-def _without_broken(
-    value: dict[str, Any], structural: list[Finding]
-) -> tuple[dict[str, Any], set[int]]:
-    """Return a copy without the fields that are broken, and the resources that can't be checked."""
-    fields = ("client", "resource_defaults", "resources")
-    # A copy, because checks of the whole value follow.
-    whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
-    broken: set[int] = set()
-    for finding in structural:
-        steps = pointer_steps(finding.pointer)
-        # Without a key that should not be there, the rest means the same.
-        if finding.on_key and _remove_field(whole, steps):
-            continue
-        if steps[:1] == ["resources"] and len(steps) > 1:
-            _remove_from_resource(whole["resources"], int(steps[1]), steps[2:], broken)
-        elif steps[:1] == ["resource_defaults"]:
-            _remove_from_defaults(whole, steps[1:], broken)
-        elif steps[:1] == ["client"]:
-            # Checked without one of its parts, a client would be another one.
-            whole.pop("client", None)
-    return whole, broken
-
-
-def _remove_field(whole: Any, steps: list[str]) -> bool:
-    """Remove a field that should not be there. Return False if it is not found."""
-    for step in steps[:-1]:
-        whole = whole[int(step)] if isinstance(whole, list) else whole.get(step)
-        if not isinstance(whole, dict | list):
-            return False
-    # `whole` marks a missing field, because a field that is there may hold None.
-    return isinstance(whole, dict) and whole.pop(steps[-1], whole) is not whole
-
-
-def _remove_from_resource(
-    resources: list[Any], index: int, steps: list[str], broken: set[int]
-) -> None:
-    resource = resources[index]
-    if not steps or not isinstance(resource, dict) or steps[0] == "name":
-        broken.add(index)
-    elif steps[0] != "endpoint":
-        resource.pop(steps[0], None)
-    elif not _remove_from_endpoint(resource.get("endpoint"), steps[1:]):
-        broken.add(index)
-
-
-def _remove_from_defaults(whole: dict[str, Any], steps: list[str], broken: set[int]) -> None:
-    defaults = whole.get("resource_defaults")
-    if isinstance(defaults, dict) and steps:
-        if steps[0] != "endpoint":
-            defaults.pop(steps[0], None)
-            return
-        if _remove_from_endpoint(defaults.get("endpoint"), steps[1:]):
-            return
-    whole["resource_defaults"] = {}
-    if isinstance(whole.get("resources"), list):
-        broken.update(range(len(whole["resources"])))
-
-
-def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
-    """Remove the broken part of an endpoint. Return False if the endpoint can't be checked then."""
-    if not isinstance(endpoint, dict) or not steps or steps[0] == "path":
-        return False
-    if steps[0] == "incremental":
-        # Not removed: other rules would then report that there is no cursor.
-        given = endpoint.get("incremental")
-        is_token = isinstance(given, dict) and "token_path" in given
-        endpoint["incremental"] = {"token_path" if is_token else "cursor_path": "broken"}
-    elif steps[0] == "params":
-        params = endpoint.get("params")
-        if not isinstance(params, dict) or len(steps) == 1:
-            return False
-        # Not removed: its placeholder would be reported as bound to nothing.
-        params[steps[1]] = "broken"
-    else:
-        endpoint.pop(steps[0], None)
-    return True
 
 
 def _check_resource(merged: MergedResource, clients: Paginator | None) -> None:

@@ -1,6 +1,10 @@
-"""Turn pydantic's errors into findings: where, what was found, what was expected, how to fix it."""
+"""Turn pydantic's errors into findings: where, what was found, what was expected, how to fix it.
+
+Also what of a file with such errors can still be checked.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -29,7 +33,7 @@ from restsource_dagster.connector.validation.suggestions import (
     suggest_value,
 )
 
-__all__ = ["schema_findings"]
+__all__ = ["schema_findings", "without_broken"]
 
 _EXPECTED_BY_ERROR_TYPE = {
     "string_type": "text",
@@ -365,3 +369,81 @@ def _without_annotated(annotation: Any) -> Any:
     while get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     return annotation
+
+
+def without_broken(
+    value: dict[str, Any], structural: list[Finding]
+) -> tuple[dict[str, Any], set[int]]:
+    """Return a copy without the fields that are broken, and the resources that can't be checked."""
+    fields = ("client", "resource_defaults", "resources")
+    # A copy, because checks of the whole value follow.
+    whole: dict[str, Any] = deepcopy({name: value[name] for name in fields if name in value})
+    broken: set[int] = set()
+    for finding in structural:
+        steps = pointer_steps(finding.pointer)
+        # Without a key that should not be there, the rest means the same.
+        if finding.on_key and _remove_field(whole, steps):
+            continue
+        if steps[:1] == ["resources"] and len(steps) > 1:
+            _remove_from_resource(whole["resources"], int(steps[1]), steps[2:], broken)
+        elif steps[:1] == ["resource_defaults"]:
+            _remove_from_defaults(whole, steps[1:], broken)
+        elif steps[:1] == ["client"]:
+            # Checked without one of its parts, a client would be another one.
+            whole.pop("client", None)
+    return whole, broken
+
+
+def _remove_field(whole: Any, steps: list[str]) -> bool:
+    """Remove a field that should not be there. Return False if it is not found."""
+    for step in steps[:-1]:
+        whole = whole[int(step)] if isinstance(whole, list) else whole.get(step)
+        if not isinstance(whole, dict | list):
+            return False
+    # `whole` marks a missing field, because a field that is there may hold None.
+    return isinstance(whole, dict) and whole.pop(steps[-1], whole) is not whole
+
+
+def _remove_from_resource(
+    resources: list[Any], index: int, steps: list[str], broken: set[int]
+) -> None:
+    resource = resources[index]
+    if not steps or not isinstance(resource, dict) or steps[0] == "name":
+        broken.add(index)
+    elif steps[0] != "endpoint":
+        resource.pop(steps[0], None)
+    elif not _remove_from_endpoint(resource.get("endpoint"), steps[1:]):
+        broken.add(index)
+
+
+def _remove_from_defaults(whole: dict[str, Any], steps: list[str], broken: set[int]) -> None:
+    defaults = whole.get("resource_defaults")
+    if isinstance(defaults, dict) and steps:
+        if steps[0] != "endpoint":
+            defaults.pop(steps[0], None)
+            return
+        if _remove_from_endpoint(defaults.get("endpoint"), steps[1:]):
+            return
+    whole["resource_defaults"] = {}
+    if isinstance(whole.get("resources"), list):
+        broken.update(range(len(whole["resources"])))
+
+
+def _remove_from_endpoint(endpoint: Any, steps: list[str]) -> bool:
+    """Remove the broken part of an endpoint. Return False if the endpoint can't be checked then."""
+    if not isinstance(endpoint, dict) or not steps or steps[0] == "path":
+        return False
+    if steps[0] == "incremental":
+        # Not removed: other rules would then report that there is no cursor.
+        given = endpoint.get("incremental")
+        is_token = isinstance(given, dict) and "token_path" in given
+        endpoint["incremental"] = {"token_path" if is_token else "cursor_path": "broken"}
+    elif steps[0] == "params":
+        params = endpoint.get("params")
+        if not isinstance(params, dict) or len(steps) == 1:
+            return False
+        # Not removed: its placeholder would be reported as bound to nothing.
+        params[steps[1]] = "broken"
+    else:
+        endpoint.pop(steps[0], None)
+    return True

@@ -13,13 +13,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.connector.models.oauth_logins import OAuth2RefreshTokenAuth
 from restsource_dagster.engine.errors import TokenError
-from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
 from restsource_dagster.state.state_errors import StateError
 from restsource_dagster.state.store import Lease, StateStore
+
+if TYPE_CHECKING:
+    from restsource_dagster.engine.http.oauth import IssuedToken, TokenEndpoint
 
 __all__ = ["LoginTokens", "RefreshingGrant", "StoredTokens", "TokenStore", "refresh_logins"]
 
@@ -186,18 +189,21 @@ def _hash_of(text: str) -> str:
 class RefreshingGrant:
     """Issues access tokens for a refresh token, whose successor is stored before it is used."""
 
-    endpoint: TokenEndpoint
+    endpoint: "TokenEndpoint"
     login: OAuth2RefreshTokenAuth = field(repr=False)
     tokens: LoginTokens
     connector: str
     notify: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.time
 
-    def __call__(self, refused: str | None) -> IssuedToken:
+    def __call__(self, refused: str | None) -> "IssuedToken":
         """Return the stored access token, or a new one if it is about to expire or is `refused`.
 
         Raises `TokenError`.
         """
+        # every run looks for stored tokens, and few have a login
+        from restsource_dagster.engine.http.oauth import IssuedToken
+
         with self.tokens.locked():
             # read under the lock: the process that had it before may have used up the refresh token
             stored = self.tokens.read()
@@ -225,7 +231,7 @@ class RefreshingGrant:
                 )
             self.tokens.write(tokens)
 
-    def _refresh(self, stored: StoredTokens) -> IssuedToken:
+    def _refresh(self, stored: StoredTokens) -> "IssuedToken":
         refresh_token = stored.refresh_token or self.login.refresh_token
         if not refresh_token:
             raise TokenError(f"there are no tokens yet. Run `restsource login {self.connector}`")
@@ -258,7 +264,7 @@ class RefreshingGrant:
         return f"{lost}Run `restsource login {self.connector}`, or put a new refresh token where the file refers to."
 
     def _stored_of(
-        self, issued: IssuedToken, refresh_token: str, before: StoredTokens
+        self, issued: "IssuedToken", refresh_token: str, before: StoredTokens
     ) -> StoredTokens:
         """Return what is stored of an answer: its refresh token, or the old one if it has none."""
         rotated = self.endpoint.find(self.login.refresh_token_path, issued.content)

@@ -39,12 +39,6 @@ from restsource_dagster.connector.models.response_action import ActionName, Resp
 from restsource_dagster.engine.dlt_compat import join_url
 from restsource_dagster.engine.errors import IngestError
 from restsource_dagster.engine.http.cancellation import Sleep
-from restsource_dagster.engine.http.oauth import (
-    LoginRequest,
-    RenewingToken,
-    TokenEndpoint,
-    grant_token,
-)
 from restsource_dagster.engine.http.origins import OriginPolicy
 from restsource_dagster.engine.http.redaction import Redactor, credentials_in
 from restsource_dagster.engine.http.session import (
@@ -67,6 +61,7 @@ from restsource_dagster.state.store import StateStore
 
 if TYPE_CHECKING:
     from restsource_dagster.engine.http.graphql_answers import QueryBudget
+    from restsource_dagster.engine.http.oauth import RenewingToken, TokenEndpoint
     from restsource_dagster.engine.http.request_log import RequestLog
     from restsource_dagster.engine.paging.file_records import FileFormat
     from restsource_dagster.engine.source.export_job import ExportJobs
@@ -348,7 +343,10 @@ class EndpointFactory:
             return auth
         return self._make_token(auth, counts)
 
-    def _make_token(self, auth: FileModel | None, counts: ResourceCounts) -> RenewingToken | None:
+    def _make_token(self, auth: FileModel | None, counts: ResourceCounts) -> "RenewingToken | None":
+        # few files have a login, so that most runs don't import it
+        from restsource_dagster.engine.http.oauth import LoginRequest, RenewingToken, grant_token
+
         # requests for tokens keep to the rules, too, at the origin that they go to
         if isinstance(auth, LoginAuth):
             is_url = urlsplit(auth.path).scheme in ("http", "https")
@@ -364,6 +362,8 @@ class EndpointFactory:
 
     def obtain_token(self, auth: Auth | None) -> bool:
         """Request a token for an `auth` that has one; return False if it has none. Raises `TokenError`."""
+        from restsource_dagster.engine.http.oauth import RenewingToken
+
         made = self._make_auth(auth, ResourceCounts())
         if isinstance(made, RenewingToken):
             made.obtain()
@@ -382,7 +382,9 @@ class EndpointFactory:
             lambda text: self._progress.message(f"token: {text}"),
         )
 
-    def _token_endpoint(self, login: OAuthLogin, counts: ResourceCounts) -> TokenEndpoint:
+    def _token_endpoint(self, login: OAuthLogin, counts: ResourceCounts) -> "TokenEndpoint":
+        from restsource_dagster.engine.http.oauth import TokenEndpoint
+
         session = self._session(login.access_token_url, None, counts)
         return TokenEndpoint(session, self.redactor, login)
 
