@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from restsource_dagster.connector.model import Connector, Resource
-from restsource_dagster.connector.models.connector_file import RateLimit
+from restsource_dagster.connector.models.http_settings import RateLimit
 from restsource_dagster.connector.models.schedule import IntervalSchedule
 from restsource_dagster.engine.preview.previewed import Preview, PreviewedResource
 

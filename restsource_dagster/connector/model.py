@@ -24,13 +24,12 @@ from restsource_dagster.connector.models.connector_file import (
     Children,
     Client,
     ConnectorFile,
-    HttpSettings,
     RenameFrom,
-    ResourceHttp,
     WriteMode,
 )
 from restsource_dagster.connector.models.deletes import DeletesFrom, OnDelete, Sweep
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, Endpoint, bind_path
+from restsource_dagster.connector.models.http_settings import HttpSettings, ResourceHttp
 from restsource_dagster.connector.models.incremental_cursor import Incremental
 from restsource_dagster.connector.models.processing_steps import ProcessingStep
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule, Schedule

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from restsource_dagster.connector.env_references import find_references, resolve_references
 from restsource_dagster.connector.model import Connector, Resource
 from restsource_dagster.connector.models.auth import OWN_AUTH_TYPES
-from restsource_dagster.connector.models.connector_file import ResourceHttp
+from restsource_dagster.connector.models.http_settings import ResourceHttp
 from restsource_dagster.connector.models.oauth_logins import OWN_AUTH_FIELDS
 from restsource_dagster.connector.models.response_action import ResponseAction
 from restsource_dagster.connector.time_formats import is_relative_time

@@ -11,8 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from restsource_dagster.connector.models.auth import BearerAuth
-from restsource_dagster.connector.models.connector_file import ConnectorFile, HttpSettings
+from restsource_dagster.connector.models.connector_file import ConnectorFile
 from restsource_dagster.connector.models.fields import as_json
+from restsource_dagster.connector.models.http_settings import HttpSettings
 from restsource_dagster.connector.models.schedule import IntervalSchedule, ManualSchedule
 from restsource_dagster.connector.validation.connector_builder import parse_connector
 from restsource_dagster_tests.connector.helpers import connector, from_corpus

@@ -15,13 +15,9 @@ from restsource_dagster.connector.models.auth import (
     BearerAuth,
     HttpBasicAuth,
 )
-from restsource_dagster.connector.models.connector_file import (
-    Client,
-    ConnectorFile,
-    HttpSettings,
-    ResourceObject,
-)
+from restsource_dagster.connector.models.connector_file import Client, ConnectorFile, ResourceObject
 from restsource_dagster.connector.models.endpoint import Endpoint
+from restsource_dagster.connector.models.http_settings import HttpSettings
 from restsource_dagster.connector.models.incremental_cursor import Incremental, SyncToken
 from restsource_dagster.connector.models.oauth_logins import OAuth2ClientCredentialsAuth
 from restsource_dagster.connector.models.paginators import (

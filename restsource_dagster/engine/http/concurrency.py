@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from restsource_dagster.connector.models.connector_file import USUAL_CONCURRENCY
+from restsource_dagster.connector.models.http_settings import USUAL_CONCURRENCY
 
 __all__ = ["ConcurrencyWindow"]
 

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 import requests
 
-from restsource_dagster.connector.models.connector_file import USUAL_CONCURRENCY
+from restsource_dagster.connector.models.http_settings import USUAL_CONCURRENCY
 from restsource_dagster.engine.errors import PagingError
 from restsource_dagster.engine.http.cancellation import Cancellation, RequestCancelled
 from restsource_dagster.engine.http.json_body import ApiResponse

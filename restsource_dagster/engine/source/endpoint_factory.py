@@ -22,14 +22,14 @@ from restsource_dagster.connector.models.auth import (
     HmacAuth,
     LoginAuth,
 )
-from restsource_dagster.connector.models.connector_file import (
+from restsource_dagster.connector.models.connector_file import Tls
+from restsource_dagster.connector.models.endpoint import Endpoint
+from restsource_dagster.connector.models.fields import FileModel
+from restsource_dagster.connector.models.http_settings import (
     USUAL_CONCURRENCY,
     HttpSettings,
     RateLimit,
-    Tls,
 )
-from restsource_dagster.connector.models.endpoint import Endpoint
-from restsource_dagster.connector.models.fields import FileModel
 from restsource_dagster.connector.models.oauth_logins import (
     OAuth2RefreshTokenAuth,
     OAuthLogin,

@@ -13,8 +13,8 @@ from functools import cached_property
 from itertools import chain
 from typing import Any, Literal
 
-from restsource_dagster.connector.models.connector_file import SkipChildErrors
 from restsource_dagster.connector.models.endpoint import EACH_PREFIX, as_url_text
+from restsource_dagster.connector.models.http_settings import SkipChildErrors
 from restsource_dagster.engine.errors import (
     CallValueError,
     IngestError,
