@@ -137,6 +137,7 @@ def delete_children(client: SqlClient, schema: Schema, children: ChildrenOf) -> 
     if not chain:
         return 0
     columns = [list(columns_of(client, schema, table, field)) for field in children.fields]
+    # without a column no row would be found, and these would stay without a word
     if missing := [name for name, found in zip(children.fields, columns, strict=True) if not found]:
         raise IngestError(
             f"the rows of a parent can't be found: the table {table} has no column "
@@ -166,6 +167,8 @@ def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> TableKey
     for name, columns in zip(resource.primary_key, found, strict=True):
         kinds = {str(column.get("data_type")) for _, column in columns}
         are_numbers.append(kinds.issubset(NUMERIC_DATA_TYPES))
+        # a time or a float has several spellings, so equal keys could look different, and rows
+        # would go
         if not kinds or not (are_numbers[-1] or kinds == {"text"}):
             raise IngestError(
                 f"the key {name} is {', '.join(sorted(kinds)) or 'not there'} in the table, and keys are "
@@ -178,6 +181,7 @@ def read_keys(client: SqlClient, schema: Schema, resource: Resource) -> TableKey
     select = f"SELECT {shown} FROM {client.make_qualified_table_name(table)}{left}"  # noqa: S608 - dlt quotes it
     keys: set[Key] = set()
     with client.execute_query(select) as cursor:
+        # in portions: all rows at once take several times the memory of their keys
         while rows := cursor.fetchmany(_ROWS_PER_FETCH):
             keys.update(_key_of(row, names) for row in rows)
     return TableKeys(frozenset(keys), tuple(are_numbers))
@@ -197,6 +201,7 @@ def _delete(
     client: SqlClient, schema: Schema, chain: Sequence[str], condition: SqlStatement, _: Any
 ) -> int:
     """Delete rows and those nested in them; return how many rows of the root table went."""
+    # counted before, as drivers differ in what they return of a DELETE
     rows = client.execute_sql(
         f"SELECT count(*) FROM {client.make_qualified_table_name(chain[0])} WHERE {condition.sql}",  # noqa: S608 - dlt quotes it
         *condition.values,
@@ -221,6 +226,7 @@ def _mark(
             f"rows of the table {table} are to be marked, and it has no column {DELETED_AT} yet: it was made "
             "without. It gets the column with its next load, and the next run marks the rows"
         )
+    # a mark that is there keeps its time: it says when the row was first missing
     where = f"{condition.sql} AND {column} IS NULL"
     name = client.make_qualified_table_name(table)
     rows = client.execute_sql(f"SELECT count(*) FROM {name} WHERE {where}", *condition.values)  # noqa: S608 - dlt quotes it
@@ -249,6 +255,7 @@ def _conditions_of_old_rows(
             f"WHERE {' OR '.join(one.sql for one in some)}",
             *(value for one in some for value in one.values),
         )
+        # compared here, not by SQL: dlt may keep the values of one key in several columns
         old += [row[0] for row in rows or () if _key_of(row[1:], columns) not in children.kept]
     for at in range(0, len(old), _ROWS_PER_STATEMENT):
         ids = old[at : at + _ROWS_PER_STATEMENT]

@@ -128,6 +128,7 @@ def _range_conditions(
         f"WHERE {name} IS NOT NULL{prefilter.sql}",
         *prefilter.values,
     )
+    # the same comparison as for the rows that the API sends, which the database can't make
     held = [row[0] for row in found or () if cursor_range.holds(row[0])]
     # databases limit the parameters of a statement
     for at in range(0, len(held), _VALUES_PER_STATEMENT):
@@ -142,8 +143,10 @@ def _database_bounds(cursor_range: CursorRange, column: TColumnSchema) -> tuple[
     form = cursor_range.form
     if form.is_time and data_type in ("timestamp", "date"):
         start, end = (None if bound is None else form.parse(bound) for bound in bounds)
+        # a day belongs to the range by its beginning
         if data_type == "date":
             return _first_day_from(start), _first_day_from(end)
+        # a database refuses to compare a time with a zone to one without, or takes its own zone
         naive = not column.get("timezone", True)
         return tuple(
             bound and bound.replace(tzinfo=None if naive else UTC) for bound in (start, end)
@@ -208,6 +211,7 @@ class _ReplaceRowsJob(SqlLoadJob):
         with client.begin_transaction():
             for statement in statements:
                 client.execute_sql(statement.sql, *statement.values)
+            # in the same transaction as the deletion: no reader sees the table without these rows
             client.execute_many([line for line in lines if line.strip()])
 
 
@@ -219,6 +223,7 @@ class LeasedClient(JobClientBase):
 
     def complete_load(self, load_id: str) -> None:
         """Note that a load is complete, unless another run has taken over."""
+        # last look: from here on the load counts, and a successor may have removed its rows by now
         self.check_lease()
         theirs: Any = super()
         theirs.complete_load(load_id)

@@ -133,6 +133,7 @@ class FamilyCursors:
         def save() -> None:
             for one in saves:
                 one()
+            # a descending cursor goes back in time, and never gets stuck ahead
             if own is not None and not rules.descending:
                 self._warn_of_far_future(plan, own.last_value)
 
@@ -177,6 +178,7 @@ class FamilyCursors:
         last = places.get(rules.path, {}).get("last_value")
         if not is_outdated(rows, cursor, last, plan.started):
             return
+        # the cursor only: what else is known of the resource holds for a new start, too
         places.pop(rules.path)
         for reader in self.loaded_below(rows) - {rows}:
             restsource_state(reader).get("follows", {}).get(rows, {}).pop(rules.path, None)
@@ -197,6 +199,7 @@ class FamilyCursors:
         positions: dict[str, Position] = {}
         for reader in self.loaded_below(name):
             store, reads = self._stores.get((reader, name)), self._plans[reader]
+            # to open the store would change the state, which a prefetch must leave as it is
             if store is None:
                 return None
             remembers = reads.appends and (reader == name or reads.incremental is None)
@@ -217,6 +220,8 @@ class FamilyCursors:
                 f"{name}: the window from {rules.initial_value} to {rules.end_value} was appended "
                 "before, so nothing is new"
             )
+            # the file fixes both ends, so each run asks for the same rows, and appended ones would
+            # double
             row_filter.has_nothing_new = True
         else:
             saves.append(lambda: windows.append([rules.initial_value, rules.end_value]))
@@ -250,6 +255,7 @@ class FamilyCursors:
         name, table = plan.resource.name, plan.resource.table
         if name in self._checked_tables:
             return
+        # once in a run: after the first look the state has the new name
         self._checked_tables.add(name)
         state = restsource_state(name)
         if state.get("table", table) != table:

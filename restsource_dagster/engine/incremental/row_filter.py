@@ -68,6 +68,7 @@ class PlaceholderCursor(Incremental[Any]):
 
     def of_call(self, row_filter: "RowFilter") -> Self:
         """Return a copy with the ends of a call: where its filter starts, and its window. Faster than `of`."""
+        # a copy, as calls are prefetched while others are filled in
         view = copy(self)
         view.start_value = view._start = row_filter.start
         if row_filter.live_window is not None and row_filter.sends_end:
@@ -104,9 +105,9 @@ class RowFilter:
     live_window: "LiveWindow | None" = field(default=None, init=False)
     """The range that the call asks for, if the file has windows."""
     sends_end: bool = field(default=False, init=False)
+    """True if the API is asked for the end of the window."""
     is_capped: bool = field(default=False, init=False)
     """True if the API had more rows than it returns to one query: another call goes on at the last one."""
-    """True if the API is asked for the end of the window."""
     start: Any = field(default=None, init=False)
     """The cursor value to request rows from: the oldest start of all positions."""
     is_finished: bool = field(default=False, init=False)
@@ -143,6 +144,7 @@ class RowFilter:
 
     def finish_window(self) -> None:
         """Move all positions to the end of the window: all its rows were read. Without one, stay."""
+        # a query that was cut off has not read the window to its end
         if self.live_window is None or self.is_capped:
             return
         for position in self._positions:
@@ -181,6 +183,8 @@ class RowFilter:
         """True if a call from this value on starts after this one."""
         if value is None:
             return False
+        # with the lag of each: a call that starts where this one did would get the same rows, again
+        # and again
         starts = [position.start_from(value) for position in self._positions]
         return all(self.start is None or self._order.is_after(one, self.start) for one in starts)
 
@@ -205,6 +209,7 @@ class RowFilter:
         if rules.end_value is not None or rules.lag or rules.excludes_start:
             return False
         positions = self._positions
+        # rows that are remembered are those of the newest value, and a step back would forget them
         if any(position.remembers for position in positions):
             return False
         starts = [position.start_after_step_back for position in positions]
@@ -373,6 +378,7 @@ class RowFilter:
         if self.own and self.own.remembers:
             # rows before its start are in the table and would be appended twice
             return self.own.start
+        # the dependents' places, too: one that was added later has older rows to read
         starts = [position.start for position in self._positions]
         if any(start is None for start in starts):
             return None
@@ -411,6 +417,7 @@ class RowFilter:
                 return False
         if self._is_after_window(value):
             self._newer += 1
+            # all that follow in this order are newer still
             self.is_finished = self.is_finished or self._row_order == "asc"
             return False
         if self.start is not None and order.is_before(value, self.start):

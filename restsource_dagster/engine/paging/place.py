@@ -83,6 +83,7 @@ def read_place(
     That is a place with a secret in it, such as a link that repeats the API key.
     """
     place: dict[str, Any]
+    # pages by number and by offset: the value alone says where the next request begins
     if isinstance(paginator, RangePaginator):
         place = {"value": paginator.current_value}
         if isinstance(paginator, TolerantRangePaginator) and paginator.largest_total is not None:
@@ -91,6 +92,7 @@ def read_place(
         place = {"next": paginator._next_reference}
     else:
         return None
+    # the file names no paginator, so the next run could not tell what the value is one of
     if is_detected:
         found = next(
             (
@@ -120,6 +122,7 @@ def go_to_place(
     if paginator is None:
         _, make, attribute = _DETECTED[place["detected"]]
         paginator = make(**{attribute: place["at"] or None})
+    # first: it prepares the request for the first page, which the place then replaces
     paginator.init_request(request)
     if isinstance(paginator, RangePaginator):
         paginator.current_value = place["value"]

@@ -122,6 +122,7 @@ def authorize(
         raise TokenError(
             f"access was not allowed: {grant.endpoint.redactor(reason) or 'the answer has no code'}"
         )
+    # before the request: whoever has both can obtain the tokens, and an error may quote them
     grant.endpoint.redactor.add_secrets(answer["code"], verifier)
     grant.begin(
         {
@@ -136,6 +137,8 @@ def authorize(
 def _page_url(
     grant: RefreshingGrant, page: Authorization, address: str, state: str, verifier: str
 ) -> str:
+    # PKCE (RFC 7636): the browser sees the hash only, so a code that is read from its history is of
+    # no use
     digest = hashlib.sha256(verifier.encode()).digest()
     challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     params = {
@@ -172,6 +175,7 @@ class _Listener:
 @contextmanager
 def _listening(page: Authorization, state: str) -> Iterator[_Listener]:
     """Listen for the redirect of the page; no more once the block is left."""
+    # one answer: a code is valid once, and a second one would be somebody else's
     answers: queue.Queue[Mapping[str, str]] = queue.Queue(maxsize=1)
 
     class Handler(_AnswerHandler):
@@ -210,6 +214,7 @@ class _AnswerHandler(BaseHTTPRequestHandler):
         answer = dict(parse_qsl(parts.query))
         if parts.path != self.expected_path:
             self._reply(404, "There is nothing here.")
+        # in constant time: how long a comparison takes must not tell how much of the state is right
         elif not secrets.compare_digest(
             answer.get("state", "").encode(), self.expected_state.encode()
         ):

@@ -44,6 +44,7 @@ def reset_resources(
     Raises `UnknownResourceError`, `ResourceError` for a table that other resources share, `ConnectorBusyError`,
     `DatabaseBusyError`, and `IngestError` if the destination fails with an error that shows one of its credentials.
     """
+    # before the lock: a wrong argument should not wait for a run
     check_resources_exist(connector, resources or ())
     _check_shared_tables(connector, resources or ())
     settings = settings.for_destination(connector.destination)
@@ -107,6 +108,7 @@ def _drop_tables(
             name, warehouse, progress, folder / name, dataset=connector.name
         )
         pipeline = pipelines.open()
+        # both share the dataset, and the first one with a schema knows its tables
         if pipeline.default_schema_name:
             break
     else:

@@ -47,11 +47,13 @@ def connector_workspace(
         work.mkdir(parents=True)
         yield Workspace(Path(tempfile.mkdtemp(prefix="run-", dir=work.absolute())), lease)
     finally:
+        # in this order: after the release the folder is the next run's
         shutil.rmtree(work, ignore_errors=True)
         lease.release()
 
 
 def _acquire_connector(lease: Lease, connector: str, notify: Notify, wait_seconds: float) -> None:
+    # without a wait first, so that the message comes only if there is something to wait for
     if lease.acquire(0):
         return
     notify(f"another run of {connector} is in progress ({lease.holder()}); waiting for it to end")
