@@ -174,12 +174,14 @@ def flatten_records(table: str, records: Sequence[Any], rules: SchemaRules) -> l
     Raises `NotColumnarError` if a field is an object in one record and a plain value in another, if
     two fields get one name, or if a record is no object.
     """
+    # the types first: a look at each record would take longer than all of the columns
     if not all(issubclass(found, dict) for found in set(map(type, records))):
         raise NotColumnarError("a record is no object")
     level = rules.level(table)
     tables = list(
         _Flattener(rules)._tables(table, None, (table,), records, level, range(len(records)))
     )
+    # names are shortened and normalized, so two paths may end in one name
     if len({flat.table for flat in tables}) < len(tables):
         raise NotColumnarError("two lists become one table")
     return tables
@@ -209,6 +211,7 @@ class _Flattener:
         lists: dict[tuple[str, ...], Sequence[Any]] = {}
         keys = self._fields(table, rows, level, columns, lists)
         yield FlatTable(table, parent, len(rows), columns, root_rows, parent_rows, positions, keys)
+        # after the table itself: rows of a nested table refer to those of its parent
         for steps, values in lists.items():
             yield from self._nested_tables(table, path + steps, values, level - 1, root_rows)
 
@@ -259,12 +262,14 @@ class _Flattener:
         root_rows: Sequence[int],
     ) -> Iterator[FlatTable]:
         """Yield the table of a list field, and those nested in it. `lists` has one for each row."""
+        # dlt makes no table for a list that is empty in all rows
         items = list(chain.from_iterable(filter(None, lists)))
         if not items:
             return
         table = self.rules.table(path)
         parent_rows = [row for row, found in enumerate(lists) if found for _ in found]
         positions = list(chain.from_iterable(range(len(found)) for found in lists if found))
+        # of any depth: dlt stores the key of the root row in nested rows
         item_roots = [root_rows[row] for row in parent_rows]
         types = set(map(type, items))
         if types == {dict}:
@@ -287,6 +292,7 @@ def _values_by_field(rows: Sequence[Record]) -> Iterable[tuple[str, Sequence[Any
     # most pages have rows of one shape, for which Python transposes all values in one call
     if len(shapes) == 1:
         return zip(shapes.pop(), zip(*map(dict.values, rows), strict=True), strict=True)
+    # a dict, not a set: the columns keep the order in which the fields came
     keys = dict.fromkeys(chain.from_iterable(rows))
     return ((key, [row.get(key) for row in rows]) for key in keys)
 

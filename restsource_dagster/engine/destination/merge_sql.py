@@ -51,6 +51,7 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         """Return a condition for the rows whose merge key is among the staged ones."""
         if not merge_keys:
             return None
+        # dlt compares each column for itself, so (1, b) would match staged rows (1, a) and (2, b)
         keys = ", ".join(merge_keys)
         where = f" WHERE {source_filter}" if source_filter else ""
         return f"({keys}) IN (SELECT {keys} FROM {staging_root_table_name}{where})"  # noqa: S608 - dlt quotes it
@@ -86,6 +87,8 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         """Return dlt's SELECT of one row for each key: the first in the file's order, else the last."""
         if dedup_sort is not None:
             column, order = dedup_sort
+            # rows that are equal in the file's order: without a second one the database picks any
+            # of them
             dedup_sort = column, f"{order}, {cls.row_order} DESC"
         statement: str = super().gen_select_from_dedup_sql(
             table_name, primary_keys, columns, dedup_sort, *args, **options
@@ -115,6 +118,7 @@ class _ExactMergeJob(SqlMergeFollowupJob):
         # of two rows with one key the last one counts; new rows only are inserted: the first one
         later = ">" if options.get("insert_only") else "<"
         same = " AND ".join(f"a.{key} = b.{key}" for key in primary_keys)
+        # MERGE fails, or takes any row, if two staged rows match one of the table
         statements: list[str] = super().gen_upsert_merge_sql(
             root_table_name,
             staging_root_table_name,
@@ -198,6 +202,7 @@ def destination_refusals(destination: AnyDestination, resource: Resource) -> Ite
 
 def _merge_problems(destination: AnyDestination, resource: Resource) -> Iterator[str]:
     strategy, name = resource.disposition.strategy, destination.destination_name
+    # dlt falls back to append for a destination without strategies, and says nothing
     possible = _merge_strategies(destination, resource)
     if not possible:
         yield (

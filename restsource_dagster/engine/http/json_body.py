@@ -134,10 +134,12 @@ def object_with_duplicate_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
     For `json.loads(..., object_pairs_hook=...)`.
     """
+    # the common case first: this runs for each object of a body
     made = dict(pairs)
     if len(made) == len(pairs):
         return made
     for key, value in pairs:
+        # twice the same value loses nothing
         if value != made[key]:
             return {**made, DUPLICATE_KEY: key}
     return made
@@ -181,6 +183,7 @@ def expected_key_count(records: list[Any], body: Any, raw: bytes) -> int | None:
     None if this is unknown: the records are not one of its lists, or a number beside them may have
     lost digits.
     """
+    # one pass in C: the keys of the objects are counted where their values are read anyway
     in_text = raw.count(b'":')
     if body is records:
         return in_text
@@ -208,11 +211,13 @@ def _scan_except(body: Any, excluded: list[Any] | None) -> ValueScan | None:
         inner = chain.from_iterable(map(dict.values, objects))
         items = chain.from_iterable(one for one in level if type(one) is list)
         below = list(chain(inner, items))
+        # `type`, not `isinstance`: a bool is an int there
         numbers = [one for one in below if type(one) is float or type(one) is int]
         if numbers and (max(numbers) >= INT64_LIMIT or min(numbers) <= -INT64_LIMIT):
             return None
         level = [one for one in below if type(one) is dict or type(one) is list]
         if not is_found:
+            # by identity: an equal list beside the records is another one
             others = [one for one in level if one is not excluded]
             is_found, level = len(others) < len(level), others
         if not level:
@@ -247,6 +252,7 @@ class ApiResponse(requests.Response):
             fast = parse_fast(self.content, self.encoding)
         except ValueError:
             return self._parse_slowly()
+        # only after it has parsed: what Python's parser has read needs no verification
         self.is_unverified = True
         return fast
 
@@ -295,6 +301,7 @@ class ApiResponse(requests.Response):
     def check_announced_size(self) -> None:
         """Raise `ResponseTooLargeError` if the response says that its body is larger than `max_mb`."""
         announced = self.headers.get("Content-Length", "")
+        # a HEAD announces the size of a body that does not come
         if announced.isdecimal() and self.request.method != "HEAD":
             self._check_size(int(announced))
 

@@ -95,6 +95,7 @@ class RenewingToken(AuthBase):
 
         Raises `TokenError`.
         """
+        # before the lock: a thread that waits for it learns that another one has tried meanwhile
         attempts_before = self._attempts
         with self._lock:
             if self._token is None or self._clock() >= self._renew_at:
@@ -114,6 +115,7 @@ class RenewingToken(AuthBase):
         """
         attempts_before = self._attempts
         with self._lock:
+            # a request with an older token was refused for that one, and the newer one may be good
             if self._token is not None and self._has(refused, self._token):
                 self._obtain(attempts_before)
 
@@ -250,6 +252,7 @@ class _TokenRequests:
 
 
 def _issued(token: str, lifetime: float, content: Mapping[str, Any]) -> IssuedToken:
+    # a share for short lifetimes, which the leeway would use up
     return IssuedToken(token, max(lifetime - LEEWAY_SECONDS, lifetime * 0.8), content)
 
 
@@ -341,6 +344,7 @@ class TokenEndpoint(_TokenRequests):
         client = {name: value for name, value in given.items() if value is not None}
         if login.client_authentication == "basic":
             pair = (login.client_id or "", login.client_secret or "")
+            # as bytes: requests would encode texts as Latin-1, and RFC 6749 asks for UTF-8
             return {"auth": tuple(text.encode() for text in pair)}
         if login.client_authentication == "private_key_jwt" and login.client_key is not None:
             who = str(login.client_id)
@@ -363,6 +367,7 @@ class TokenEndpoint(_TokenRequests):
         Raises `MissingExtraError`, and `TokenError` for a key that can't sign.
         """
         now = int(time.time())
+        # an id of its own: servers refuse an assertion that was used before
         times = {"iat": now, "exp": now + seconds, "jti": str(uuid.uuid4())}
         try:
             token = _sign_jwt(key, {**times, **claims})

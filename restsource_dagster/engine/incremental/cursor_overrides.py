@@ -65,6 +65,8 @@ class CursorOverrides:
         """
         check_resources_exist(connector, {*self.live_from, *self.full_refresh, *self.set_cursor})
         known = {resource.name: resource for resource in connector.resources}
+        # the change is stored with the rows of a load, so without a load it would be lost without a
+        # word
         for name in {*self.full_refresh, *self.set_cursor} - set(wanted):
             raise ResourceError(
                 name, "it is not loaded in this run, so its cursor can't change. Select it, too"
@@ -295,6 +297,7 @@ class _ResourceOverride:
 
     def start_live(self, value: Any) -> None:
         """Start the live stream at a value, unless it has started before."""
+        # a stream that has begun goes on at its cursor, wherever the backfill stands
         if self.resource.incremental is None or self._stored_cursor() is not None:
             return
         self._restsource_state()[LIVE_START_KEY] = value
@@ -341,17 +344,20 @@ class _ResourceOverride:
         if self._appends:
             self._restsource_state()[FLOOR_KEY] = new
             self._delete_from(new, nulls=False)
+            # rows and cursor change in two transactions: see recovery.py
             self.applied.pending[self.resource.name] = {"set": new}
         self._record_change(old, new, "set")
 
     def full_refresh(self, overrides: CursorOverrides) -> None:
         """Remove the cursor, and have the load replace the table's rows."""
+        # before anything changes: it may refuse
         self._check_parents(overrides.full_refresh)
         resource, old = self.resource, self._stored_cursor()
         live_start = self._restsource_state().get(
             LIVE_START_KEY, overrides.live_start_of(resource.name)
         )
         seam = overrides.seams.get(resource.name)
+        # no window has loaded the rows from the seam on
         if seam is not None and CursorOrder().is_before(seam, live_start):
             live_start = seam
         # this also removes the remembered rows, the positions of dependents and the appended windows
@@ -431,6 +437,8 @@ class _ResourceOverride:
             ours = resource_state_in(self.state, self.source, member.name).get(STATE_KEY, {})
             follows = ours.get("follows", {}).get(self.resource.name, {})
             for entry in follows.get(incremental.path, {}).values():
+                # else the dependents would take the parents that come again for known, and skip
+                # their calls
                 entry["last_value"] = new
                 entry.pop(SEEN_KEY, None)
 

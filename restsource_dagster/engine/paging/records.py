@@ -94,6 +94,7 @@ def parse_body(response: requests.Response, action: ActionName | None) -> Any:
     `action` is what the file's `response_actions` say about the response.
     """
     check_status(response, action)
+    # an error, not an empty page: rows that did not arrive are not rows that do not exist
     if not response.content.strip():
         raise UnusableBodyError(f"the answer is empty; {_EMPTY_BODY_ADVICE % response.status_code}")
     try:
@@ -151,6 +152,7 @@ def detect_selector(body: Any) -> JSONPath | None:
         raise NotDetectedError(
             'the answer looks like an error message; if it is a row, set data_selector to "$"'
         )
+    # dlt chooses one of the lists; whether another one could be meant is judged here
     lists: list[tuple[KeyPath, list[Any]]] = find_all_lists(body, result=[])
     dlts_choice, _ = find_response_page_data(body)
     has_usual_name = bool(lists) and dlts_choice[-1] in RECORD_KEY_PATTERNS
@@ -383,6 +385,7 @@ def _path_of_list(selector: JSONPath) -> JSONPath | None:
     None for a selector without one.
     """
     found = None
+    # from the right to the left: what is found last is the first step of the path
     while isinstance(selector, Child):
         found = selector.left if isinstance(selector.right, _SELECTING_STEPS) else found
         selector = selector.left
@@ -441,6 +444,7 @@ def extract_records(
         return selection, body
     records = selection.records
     key_count = expected_key_count(records, body, response.content)
+    # rare, and slow: what is beside the records may decide where the next page is
     if key_count is None:
         body = response.parse_strictly()
         return reader.read(body), body

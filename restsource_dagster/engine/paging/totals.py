@@ -117,6 +117,7 @@ class CallTotals:
         self.pages += bool(rows)
         if self.is_filtered:
             total = stated_total(response, body, rows, is_filtered=True)
+        # of the last page: an API that adds rows meanwhile states the larger number there
         if self.selects_every_record and total is not None:
             self.newest_total = total
 
@@ -129,6 +130,7 @@ class CallTotals:
         because pages that are requested at the same time arrive in any order.
         """
         totals = {*self.carried.stated, *(page.total for page in self.stated)}
+        # else the total is of something else, and its changes say nothing of these rows
         if not {self.rows, self.pages} & totals or self._counts_down:
             return None
         return self._fall
@@ -137,6 +139,7 @@ class CallTotals:
     def _fall(self) -> str | None:
         if self.carried.fall:
             return self.carried.fall
+        # by time, not by page: prefetched pages are answered in any order
         by_answer = sorted(self.stated, key=lambda page: page.answered_at)
         # all pages of earlier parts were answered before the first of this one was requested
         largest, answered = self.carried.largest, 0
@@ -219,6 +222,8 @@ def stated_total(
     filtered = {value for name, value in numbers if name in _FILTERED_TOTAL_FIELDS}
     if filtered or is_filtered:
         return filtered.pop() if len(filtered) == 1 else None
+    # before the fields: a header with such a name is about the whole list, a field may be about a
+    # part
     if (total := _total_in_headers(response)) is not None:
         return total
     found = {value for name, value in numbers if name in _TOTAL_FIELDS and value > rows}

@@ -62,6 +62,7 @@ def is_stored_as_it_came(data_type: str, value: Any) -> bool:
     if isinstance(value, bool):
         # dlt reads 5 as true, and writes true into a text as "True"
         return False
+    # dlt gives objects and lists a column of their own by itself
     if isinstance(value, dict | list):
         return True
     checks = _TEXT_CHECKS if isinstance(value, str) else _NUMBER_CHECKS
@@ -77,6 +78,7 @@ def _never(_: Any) -> bool:
 
 
 def _is_text_of_double(text: str) -> bool:
+    # by its digits: 0.1 as a float is another number, and is written as 0.1 again
     return _NUMBER.fullmatch(text) is not None and Decimal(text) == Decimal(repr(float(text)))
 
 
@@ -164,6 +166,7 @@ def _exact(record: Any, types: "_ColumnTypes") -> Any:
     changed = deepcopy(record)
     # a record that is no object is the value of one column
     holder = changed if isinstance(changed, dict) else {types.value_column: changed}
+    # found again, as a change names the container of the value, which the copy has anew
     for container, key, moved in types.find_changes(holder):
         value = container[key]
         if isinstance(container, list):
@@ -207,6 +210,7 @@ class _ColumnTypes:
         row = record if isinstance(record, dict) else {self.value_column: record}
         changes: list[Change] = []
         try:
+            # a new column has its type only after dlt has learnt it from this row
             if self._find(row, self.table, (self.table,), (), self._level, changes):
                 self.learner.show(self.table, [row])
                 self.rules.clear_nesting_cache()
@@ -286,6 +290,7 @@ class _ColumnTypes:
             coerce_value(column_type, value_type, value)
         except (ValueError, SyntaxError):
             return False
+        # only here: a value that dlt takes as it is breaks no contract
         if self._is_frozen:
             raise IngestError(
                 f"{column} is {data_type}, a value that is {kind} came, and the contract on data_type "
