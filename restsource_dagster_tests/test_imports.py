@@ -72,6 +72,20 @@ assert all_built(FileModel) == {{"ConnectorFile"}}, all_built(FileModel)
     assert "restsource_dagster" in imported(code)
 
 
+def test_a_command_of_its_own_process_looks_for_garbage_seldom() -> None:
+    code = """
+import gc, sys
+from restsource_dagster.cli import main
+usual = gc.get_threshold()
+assert main(["--help"]) == 0
+assert gc.get_threshold() == usual
+sys.argv = ["restsource", "--help"]
+assert main() == 0
+assert gc.get_threshold()[0] > usual[0]
+"""
+    assert "restsource_dagster" in imported(code)
+
+
 def test_the_code_location_imports_little_that_dagster_does_not() -> None:
     dagster = imported("import dagster")
     ours = imported("import dagster, restsource_dagster.definitions")
