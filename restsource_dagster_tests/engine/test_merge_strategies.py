@@ -22,6 +22,8 @@ Table = dict[tuple[Any, ...], Row]
 """Rows by their key."""
 KEY = ("a", "b")
 SEEDS = int(os.environ.get("MERGE_SEEDS", "1"))
+LOADS = int(os.environ.get("MERGE_LOADS", "3"))
+"""Random loads into each table, after the one that makes it."""
 HAS_NEW_DLT = Version(dlt.__version__) >= Version("1.31")
 needs_new_dlt = pytest.mark.skipif(not HAS_NEW_DLT, reason="needs dlt 1.31: see merge_sql.py")
 
@@ -93,7 +95,7 @@ def test_each_strategy_leaves_the_rows_of_its_model(
     tables: dict[str, Table] = {strategy: {} for strategy in MODELS}
     # the first load makes the tables
     loads = [[{"a": "a", "b": "bc", "v": 0, "gone": False}]]
-    loads += [random_rows(random, version) for version in range(1, 7)]
+    loads += [random_rows(random, version) for version in range(1, LOADS + 1)]
     for rows in loads:
         api.answers["/things"] = rows
         for outcome in load(connector, settings).values():
@@ -190,7 +192,7 @@ def test_a_plain_merge_leaves_the_rows_of_its_model(
     random, tables = Random(nesting), {name: list[Row]() for name in PLAIN_MERGES}
     parts = [{"n": 1, "parts": [{"p": 1}]}]
     loads = [[{"a": "z", "b": "z", "v": 0, "gone": False, "t": 9, "lines": parts}]]
-    loads += [random_versions(random, version) for version in range(1, 5)]
+    loads += [random_versions(random, version) for version in range(1, LOADS + 1)]
     for rows in loads:
         api.answers["/things"] = rows
         for outcome in load(connector, settings).values():
@@ -222,7 +224,7 @@ def test_versions_end_with_their_own_pair_of_merge_keys(api: ApiServer, settings
     }
     connector = make_connector(api.url, versions)
     random, valid = Random(7), set[tuple[Any, ...]]()
-    for version in range(6):
+    for version in range(1 + LOADS):
         rows = [{k: row[k] for k in ("a", "b", "v")} for row in random_rows(random, version)]
         api.answers["/things"] = rows
         outcome = load(connector, settings)["things"]

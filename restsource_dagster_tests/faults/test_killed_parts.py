@@ -16,8 +16,9 @@ from restsource_dagster_tests.servers.api import ApiServer
 pytestmark = pytest.mark.faults(row=21)
 
 KILLS = 3
-FAMILIES = 7
-"""Orders with lines: two pages, and lines of which each page is a part."""
+ROWS = 5 * PAGE
+FAMILIES = 4
+"""Orders with lines: two pages of two orders, and lines of which each page is a part."""
 APPENDED = {"write_disposition": "append"}
 MERGED = {"write_disposition": "merge", "primary_key": "id"}
 AT_ONCE = 1e-9
@@ -66,12 +67,12 @@ def column(folder: Path, table: str, key: str) -> list[Any]:
 def test_a_load_in_parts_that_is_killed_is_completed_by_later_runs(
     api: ApiServer, nursery: Nursery, tmp_path: Path, kind: str, disposition: dict[str, Any]
 ) -> None:
-    orders = PagedOrders(api, rows=40)
+    orders = PagedOrders(api, rows=ROWS)
     file = file_of(orders, paged(kind, **disposition))
     kill_and_finish(nursery, file, tmp_path, f"{kind} {disposition['write_disposition']}")
-    assert column(tmp_path, "orders", "id") == list(range(40))
+    assert column(tmp_path, "orders", "id") == list(range(ROWS))
     # a killed run loses its last part, and asks for its first page before it knows the state
-    assert orders.requests <= 40 // PAGE + 1 + 3 * KILLS
+    assert orders.requests <= ROWS // PAGE + 1 + 3 * KILLS
 
 
 @pytest.mark.parametrize("lines_disposition", ["append", "merge"])
@@ -83,7 +84,7 @@ def test_a_family_in_parts_that_is_killed_is_completed_by_later_runs(
     disposition: dict[str, Any],
     lines_disposition: str,
 ) -> None:
-    orders = PagedOrders(api, rows=FAMILIES)
+    orders = PagedOrders(api, rows=FAMILIES, page=2)
     lines = {**LINES, "write_disposition": lines_disposition}
     file = file_of(orders, paged("link", **disposition), lines)
     kill_and_finish(nursery, file, tmp_path, f"{disposition} {lines_disposition}")
