@@ -151,27 +151,28 @@ POSITIONS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("max_concurrency", [1, 8])
 def test_rows_that_a_deletion_hides_arrive_with_the_next_run(
-    server: FaultServer, settings: Settings, position: str, max_concurrency: int
+    server: FaultServer, settings: Settings, max_concurrency: int
 ) -> None:
-    server.plan |= {"/items": (shop := Shrinking()), "/parents/1/items": Shrinking()}
+    """A merged resource and one below a parent for each kind of paging."""
+    made = [resource("parents", "merge", "parents", paginator="single_page")]
     server.plan["/parents"] = {"data": [{"id": 1}]}
-    paging = {"paginator": POSITIONS[position]}
-    below = "parents/{resources.parents.id}/items"
-    connector = connector_of(
-        server.url,
-        resource("merged", "merge", **SINCE, **paging),
-        resource("parents", "merge", "parents", paginator="single_page"),
-        resource("children", "merge", below, **SINCE, **paging),
-        http={"max_concurrency": max_concurrency},
-    )
+    shops = {position: Shrinking() for position in POSITIONS}
+    for position, shop in shops.items():
+        server.plan[f"/{position}"] = shop
+        server.plan[f"/parents/1/{position}"] = Shrinking()
+        paging = {"paginator": POSITIONS[position]}
+        below = f"parents/{{resources.parents.id}}/{position}"
+        made.append(resource(f"merged_{position}", "merge", position, **SINCE, **paging))
+        made.append(resource(f"children_{position}", "merge", below, **SINCE, **paging))
+    connector = connector_of(server.url, *made, http={"max_concurrency": max_concurrency})
     notes = Notes()
     load(connector, settings, observer=notes)
-    shop.deletes = False
+    for shop in shops.values():
+        shop.deletes = False
     load(connector, settings)
-    for table in ("merged", "children"):
+    for table in (f"{kind}_{one}" for kind in ("merged", "children") for one in POSITIONS):
         found = {number for (number,) in query(settings, f"SELECT id FROM shop.{table}")}
         assert {*range(1, 21)} - {2} <= found, table
         if max_concurrency == 1:
@@ -197,15 +198,18 @@ TOTALS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("total", TOTALS)
 def test_a_total_that_moves_for_other_reasons_lets_the_cursor_move(
-    server: FaultServer, settings: Settings, total: str
+    server: FaultServer, settings: Settings
 ) -> None:
-    server.plan["/items"] = Shrinking(TOTALS[total])
-    given = resource("items", "merge", **SINCE, paginator=POSITIONS["page"])
-    load(connector_of(server.url, given, http={"max_concurrency": 1}), settings)
-    load(connector_of(server.url, given), settings)
-    assert server.arrivals[-1].query["since"] == "20"
+    names = {total: f"items{number}" for number, total in enumerate(TOTALS)}
+    server.plan |= {f"/{name}": Shrinking(TOTALS[total]) for total, name in names.items()}
+    paging = POSITIONS["page"]
+    given = [resource(name, "merge", name, **SINCE, paginator=paging) for name in names.values()]
+    load(connector_of(server.url, *given, http={"max_concurrency": 1}), settings)
+    load(connector_of(server.url, *given), settings)
+    for total, name in names.items():
+        asked = [seen.query["since"] for seen in server.arrivals if seen.path == f"/{name}"]
+        assert asked[-1] == "20", total
 
 
 def test_a_total_of_what_remains_lets_the_cursor_move(

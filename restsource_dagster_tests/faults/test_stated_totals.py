@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from restsource_dagster.engine.errors import ResponseError
+from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.orchestration.assets import materialization_metadata
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.http_parts import (
@@ -179,31 +180,46 @@ def test_a_stated_total_that_is_reached_gives_no_warning(
     assert notes.texts == []
 
 
+def load_each(
+    server: FaultServer,
+    settings: Settings,
+    *cases: tuple[dict[str, Any], Any],
+    observer: Notes | None = None,
+) -> list[Outcome]:
+    """Load each endpoint with its answer, as a resource of its own in one connector."""
+    made: list[dict[str, Any]] = []
+    for number, (endpoint, answer) in enumerate(cases):
+        server.plan[f"/case{number}"] = answer
+        given = {"path": f"case{number}", **endpoint}
+        made.append({"name": f"case{number}", "endpoint": given})
+    outcomes = load(connector_of(server.url, *made), settings, observer=observer)
+    return [outcomes[one["name"]] for one in made]
+
+
 def linked(seen: Arrival) -> Any:
     is_first = "page" not in seen.query
     rows = [{"id": number + (0 if is_first else 2)} for number in range(2)]
-    return {"count": 5, "next": "/items?page=2" if is_first else None, "results": rows}
+    return {"count": 5, "next": f"{seen.path}?page=2" if is_first else None, "results": rows}
 
 
-@pytest.mark.parametrize(
-    ("paginator", "answer", "promised"),
-    [
-        ("json_link", linked, 5),
-        ("auto", linked, 5),
-        ("single_page", {"meta": {"totalCount": 9}, "results": [{"id": 1}]}, 9),
-        ("single_page", Reply([{"id": 1}], headers={"X-Total-Count": "7"}), 7),
-        ("single_page", {"count": 1, "results": [{"id": 1}]}, None),
-        ("single_page", {"count": 8, "total": 9, "results": [{"id": 1}]}, None),
-        (pages(), api(30, cap=10), 30),
-        (pages(), api(30, cap=10, total=lambda given, rows: 3), None),
-    ],
-)
+USUAL_NAMES: list[tuple[Any, Any, int | None]] = [
+    ("json_link", linked, 5),
+    ("auto", linked, 5),
+    ("single_page", {"meta": {"totalCount": 9}, "results": [{"id": 1}]}, 9),
+    ("single_page", Reply([{"id": 1}], headers={"X-Total-Count": "7"}), 7),
+    ("single_page", {"count": 1, "results": [{"id": 1}]}, None),
+    ("single_page", {"count": 8, "total": 9, "results": [{"id": 1}]}, None),
+    (pages(), api(30, cap=10), 30),
+    (pages(), api(30, cap=10, total=lambda given, rows: 3), None),
+]
+
+
 def test_a_total_under_a_usual_name_is_compared_whatever_the_paginator(
-    server: FaultServer, settings: Settings, paginator: Any, answer: Any, promised: int | None
+    server: FaultServer, settings: Settings
 ) -> None:
-    server.plan["/items"] = answer
-    connector = connector_of(server.url, items(paginator=paginator))
-    assert load(connector, settings)["items"].stated_total == promised
+    cases = [({"paginator": paginator}, answer) for paginator, answer, _ in USUAL_NAMES]
+    found = [outcome.stated_total for outcome in load_each(server, settings, *cases)]
+    assert found == [promised for *_, promised in USUAL_NAMES]
 
 
 def test_missing_pages_are_reported(server: FaultServer, settings: Settings) -> None:
@@ -270,32 +286,29 @@ SINCE = {
 }
 
 
-@pytest.mark.parametrize("total", ["total", "count", "recordsTotal"])
 def test_the_total_of_the_whole_table_is_not_compared_with_the_rows_of_a_filter(
-    server: FaultServer, settings: Settings, total: str
+    server: FaultServer, settings: Settings
 ) -> None:
-    paginators: dict[str, Any] = {
-        "single": "single_page",
-        "offset": offset(5, total_path=total),
-        "page": {**pages(), "total_path": total},
-        "detected": "auto",
-    }
-    given = [
-        {
-            **items(path=name, data_selector="data", paginator=paginator, **SINCE),
-            "name": name,
-            "primary_key": "id",
+    given = []
+    for total in ("total", "count", "recordsTotal"):
+        paginators: dict[str, Any] = {
+            "single": "single_page",
+            "offset": offset(5, total_path=total),
+            "page": {**pages(), "total_path": total},
+            "detected": "auto",
         }
-        for name, paginator in paginators.items()
-    ]
+        for kind, paginator in paginators.items():
+            name = f"{kind}_{total}".lower()
+            answer = items(path=name, data_selector="data", paginator=paginator, **SINCE)
+            given.append({**answer, "name": name, "primary_key": "id"})
+            server.plan[f"/{name}"] = once(counted(**{total: 5}))
     notes = Notes()
     connector = connector_of(server.url, *given)
-    server.plan |= {f"/{name}": once(counted(**{total: 5})) for name in paginators}
     load(connector, settings, observer=notes)
     again = load(connector, settings, observer=notes)
-    assert {name: outcome.rows_loaded for name, outcome in again.items()} == dict.fromkeys(
-        paginators, 1
-    )
+    assert {name: outcome.rows_loaded for name, outcome in again.items()} == {
+        str(one["name"]): 1 for one in given
+    }
     assert notes.texts == []
 
 
@@ -327,41 +340,40 @@ def test_a_total_is_compared_in_the_first_load_and_one_of_the_filter_always(
     ]
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "is_compared"),
-    [
-        ({"params": {"per_page": 100, "sort": "id", "api_key": "k"}}, True),
-        ({"params": {"status": "open"}}, False),
-        ({"path": "items?status=open"}, False),
-        ({"method": "POST", "json": {"status": "open"}}, False),
-    ],
-)
+ASKS: list[tuple[dict[str, Any], bool]] = [
+    ({"params": {"per_page": 100, "sort": "id", "api_key": "k"}}, True),
+    ({"params": {"status": "open"}}, False),
+    ({"path": "case2?status=open"}, False),
+    ({"method": "POST", "json": {"status": "open"}}, False),
+]
+"""What an endpoint asks for, and whether that is all rows."""
+
+
 def test_a_total_is_compared_unless_the_file_asks_for_some_of_the_rows(
-    server: FaultServer, settings: Settings, endpoint: dict[str, Any], is_compared: bool
+    server: FaultServer, settings: Settings
 ) -> None:
     notes = Notes()
-    server.plan["/items"] = counted(total=9)
-    given = {"path": "items", "data_selector": "data", "paginator": "single_page", **endpoint}
-    connector = connector_of(server.url, {"name": "items", "endpoint": given})
-    outcome = load(connector, settings, observer=notes)["items"]
-    assert (outcome.stated_total, len(notes.texts)) == ((9, 1) if is_compared else (None, 0))
+    given = {"data_selector": "data", "paginator": "single_page"}
+    cases = [({**given, **endpoint}, counted(total=9)) for endpoint, _ in ASKS]
+    outcomes = load_each(server, settings, *cases, observer=notes)
+    is_compared = [compared for _, compared in ASKS]
+    assert [outcome.stated_total for outcome in outcomes] == [9 if c else None for c in is_compared]
+    told = [f"case{number}" for number, compared in enumerate(is_compared) if compared]
+    assert [text.partition(":")[0] for text in notes.texts] == told
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"Total-Records": "950"},
-        {"X-Total": "950"},
-        {"X-WP-Total": "950"},
-        {"X-Pagination-Total-Count": "950"},
-        {"Content-Range": "items 0-1/950"},
-        {"Content-Range": "0-1/950"},
-    ],
-    ids=str,
-)
-def test_a_total_in_a_header_counts(
-    server: FaultServer, settings: Settings, header: dict[str, str]
-) -> None:
-    server.plan["/items"] = Reply([{"id": 1}], headers=header)
-    outcome = load(connector_of(server.url, items(paginator="single_page")), settings)["items"]
-    assert outcome.stated_total == 950
+TOTAL_HEADERS = [
+    {"Total-Records": "950"},
+    {"X-Total": "950"},
+    {"X-WP-Total": "950"},
+    {"X-Pagination-Total-Count": "950"},
+    {"Content-Range": "items 0-1/950"},
+    {"Content-Range": "0-1/950"},
+]
+
+
+def test_a_total_in_a_header_counts(server: FaultServer, settings: Settings) -> None:
+    given = {"paginator": "single_page"}
+    cases = [(given, Reply([{"id": 1}], headers=header)) for header in TOTAL_HEADERS]
+    for header, outcome in zip(TOTAL_HEADERS, load_each(server, settings, *cases), strict=True):
+        assert outcome.stated_total == 950, header
