@@ -200,11 +200,42 @@ def test_the_last_row_can_ask_for_the_next_page() -> None:
     assert "`id` of the last row" in str(made.resources[0].not_modelled)
 
 
+def test_lists_below_a_parent_are_graded_with_it() -> None:
+    orders = resource("orders", PAGES, primary_key="number", cursor={})
+    # a key with a column of the parent
+    lines = resource("lines", CURSOR, primary_key=["id", "_orders_number"])
+    lines["endpoint"]["path"] = "orders/{resources.orders.number}/lines"
+    lines["include_from_parent"] = ["number"]
+    # two levels below, named in a param
+    notes = resource("notes", PAGES, primary_key="id")
+    notes["endpoint"]["params"] = {"line": "{resources.lines.id}"}
+    whole = resource("whole", OFFSET, primary_key="code")
+    parts = resource("parts", LINK, primary_key="id")
+    parts["endpoint"]["path"] = "whole/{resources.whole.code}/parts"
+    made = grade(
+        connector(orders, lines, notes, whole, parts),
+        None,
+        resources=["lines", "notes", "parts"],
+        attacks=["change"],
+        seconds=300,
+    )
+    # only the lines of orders that have changed are asked for
+    assert graded(made) == {
+        "lines": {"change": "stale 1"},
+        "notes": {"change": "stale 1"},
+        "parts": {"change": "survived"},
+    }
+    assert [str(one.attacks[0].helps)[:34] for one in made.resources[:2]] == [
+        "leave `incremental` of `orders` ou",
+        "leave `incremental` of `orders` ou",
+    ]
+
+
 def test_what_the_twin_cannot_be_is_named() -> None:
     made = grade(
         connector(
             resource("orders", PAGES, primary_key="id"),
-            {"name": "lines", "endpoint": {"path": "orders/{resources.orders.id}/lines"}},
+            {"name": "lines", "endpoint": {"path": "orders/o-{resources.orders.id}/lines"}},
             resource("search", PAGES, endpoint={"method": "POST", "json": {"q": "*"}}),
             resource("guessed", None),
             resource("steps", PAGES, processing_steps=[{"map": "{id: .name}"}]),
@@ -221,7 +252,7 @@ def test_what_the_twin_cannot_be_is_named() -> None:
     )
     assert made.not_modelled == ("the login `oauth2_client_credentials`: the twin asks for none",)
     reasons = {one.name: str(one.not_modelled) for one in made.resources if one.not_modelled}
-    assert "it depends on `orders`" in reasons["lines"]
+    assert "a field of its parent that is a part of a text" in reasons["lines"]
     assert "a request with a body" in reasons["search"]
     assert "name it in the file" in reasons["guessed"]
     assert "leave out what rows are known by" in reasons["steps"]

@@ -44,7 +44,7 @@ def _insert(table: "TwinTable") -> None:
 
 def _delete(table: "TwinTable") -> None:
     """A row that was sent is deleted, so that the others move up."""
-    del table.rows[table.ordered()[0].id]
+    del table.rows[table.ordered(table.group)[0].id]
 
 
 def _late(table: "TwinTable") -> None:
@@ -54,7 +54,7 @@ def _late(table: "TwinTable") -> None:
 
 def _change_newest(table: "TwinTable") -> None:
     """The newest row changes, and its cursor has too few digits to tell."""
-    row = max(table.rows.values(), key=lambda one: (one.at, one.id))
+    row = max(table.ordered(table.group), key=lambda one: (one.at, one.id))
     table.rows[row.id] = replace(row, version=row.version + 1)
 
 

@@ -121,7 +121,7 @@ def grade(
         if resource.name not in (resources or [one.name for one in connector.resources]):
             continue
         try:
-            twins[resource.name] = twin_resource(connector, resource, seen.get(resource.name))
+            twins[resource.name] = twin_resource(connector, resource, seen)
         except CannotModelError as error:
             reasons[resource.name] = str(error)
     run = _GradeRun(connector, twins, chosen, started + seconds, end or PreviewEnd())
@@ -160,6 +160,8 @@ class _GradeRun:
     deadline: float
     end: PreviewEnd
     tables: dict[tuple[str, str], TwinTable] = field(default_factory=dict)
+    above: dict[tuple[str, str], list[tuple[TwinResource, TwinTable]]] = field(default_factory=dict)
+    """The tables above each one, from the top, with what they are made of."""
     first: dict[str, str | None] = field(default_factory=dict)
     """The failure of the first load by table, None for success."""
     second: dict[str, str | None] = field(default_factory=dict)
@@ -173,13 +175,15 @@ class _GradeRun:
             for attack in (WELL_BEHAVED, *self.attacks):
                 # short and without underscores in a row: nested tables have names of their own
                 called = f"t{position}_{attack.name}"
-                self.tables[name, attack.name] = twin.table(called, attack)
+                *above, (_, table) = twin.tables(called, attack)
+                self.tables[name, attack.name] = table
+                self.above[name, attack.name] = above
         if not self.tables:
             return
         auth = read_twin_auth(self.connector)[0]
         with (
             tempfile.TemporaryDirectory(prefix="restsource-grade-") as folder,
-            TwinServer(self.tables.values(), auth, self._is_late) as server,
+            TwinServer(self._all_tables(), auth, self._is_late) as server,
         ):
             settings = Settings(
                 destination="duckdb",
@@ -202,10 +206,17 @@ class _GradeRun:
             self.tables[key].change_after_first_load()
         self.second.update(self._load(loads, settings))
 
-    def _connector(self, url: str, tables: Iterable[tuple[str, str]]) -> Connector:
-        resources = [
-            self.twins[name].under(self.tables[name, attack].name) for name, attack in tables
-        ]
+    def _all_tables(self) -> list[TwinTable]:
+        above = [table for tables in self.above.values() for _, table in tables]
+        return [*self.tables.values(), *above]
+
+    def _connector(self, url: str, keys: Iterable[tuple[str, str]]) -> Connector:
+        resources = []
+        for key in keys:
+            below = None
+            for twin, table in (*self.above[key], (self.twins[key[0]], self.tables[key])):
+                resources.append(twin.under(table.name, below))
+                below = table.name
         return twin_connector(self.connector, url, resources)
 
     def _kill(self, keys: Sequence[tuple[str, str]], url: str, settings: Settings) -> None:

@@ -8,23 +8,23 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from restsource_dagster.authoring.grading.attacks import Attack, Fault
 from restsource_dagster.authoring.grading.twin_rows import TwinRow, TwinShape, place_value, value_at
 from restsource_dagster.connector.models.auth import ApiKeyAuth, BearerAuth, HttpBasicAuth
 
-__all__ = ["SECRET", "SINCE_PARAM", "PagingForm", "TwinServer", "TwinTable"]
+__all__ = ["FIRST_ROWS", "SECRET", "SINCE_PARAM", "PagingForm", "TwinServer", "TwinTable"]
 
 SINCE_PARAM = "twin_since"
 """The param in which a load tells the start of its cursor, beside those of the file."""
 SECRET = "twin-secret"  # noqa: S105 - what the twin's own login takes
 _PLACE_PARAM = "twin_place"
 _PAGE_SIZE = 5
-_FIRST_ROWS = 12
+FIRST_ROWS = 12
 _HOLD_SECONDS = 30.0
 _MAX_REQUESTS = 300
 """Of one table: a load that asks for more goes on for ever."""
@@ -75,6 +75,14 @@ class TwinTable:
     filters: bool = False
     """True if a request says from where on it wants rows."""
     since_param: str = SINCE_PARAM
+    first_rows: int = FIRST_ROWS
+    """How many rows there are in each list at first."""
+    above: "TwinTable | None" = None
+    """The table of the parent: there is a list of rows below each of its rows."""
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """The numbers of the rows of `above`, by the value with which a request names one."""
+    group: int = 0
+    """The list that is asked for, or that changes: the number of its row in `above`; 0 without a parent."""
     rows: dict[int, TwinRow] = field(default_factory=dict)
     requests: int = 0
     held: threading.Event = field(default_factory=threading.Event)
@@ -86,15 +94,16 @@ class TwinTable:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        for number in range(1, _FIRST_ROWS + 1):
+        lists = sorted(set(self.groups.values())) or [0]
+        for number in range(1, self.first_rows * len(lists) + 1):
             # without an order of the answers, the newest row is not the last one
             place = number if self.order or self.shape.key_is_cursor else (number * 7) % 13
-            self.rows[number] = TwinRow(number, 2 * place)
+            self.rows[number] = TwinRow(number, 2 * place, group=lists[number % len(lists)])
         if not self.shape.key_is_cursor:
             # two rows of the newest moment: there are ties at the boundary from the start on
             newest = self.newest
             second = max(row.id for row in self.rows.values() if row.at == newest - 2)
-            self.rows[second] = TwinRow(second, newest)
+            self.rows[second] = replace(self.rows[second], at=newest)
 
     @property
     def newest(self) -> int:
@@ -106,18 +115,33 @@ class TwinTable:
         numbers = list(self.rows)
         # rows without an order by time come by number
         number = min(numbers) - 1 if first and self.order is None else max(numbers) + 1
-        self.rows[number] = TwinRow(number, at)
+        self.rows[number] = TwinRow(number, at, group=self.group)
 
     def change_after_first_load(self) -> None:
         """Change the truth between two loads, if the attack does."""
         with self._lock:
             if self.attack.between is not None:
+                self.group = self._changing_list()
                 self.attack.between(self)
 
-    def ordered(self) -> list[TwinRow]:
-        """Return all rows in the order of the answers."""
+    def _changing_list(self) -> int:
+        """Return the list that changes between two loads."""
+        above = self.above
+        if above is None:
+            return 0
+        if above.shape.cursor is not None:
+            # below a row that has not changed for long: a load asks for the changed ones only
+            return min(above.rows.values(), key=lambda row: row.at).id
+        if above.above is not None:
+            list_above = above._changing_list()
+            return next(row.id for row in above.rows.values() if row.group == list_above)
+        return max(self.rows.values(), key=lambda row: (row.at, row.id)).group
+
+    def ordered(self, group: int) -> list[TwinRow]:
+        """Return the rows of a list in the order of the answers."""
         sign = -1 if self.order == "desc" else 1
-        return sorted(self.rows.values(), key=lambda row: self._place(row, sign))
+        rows = (row for row in self.rows.values() if row.group == group)
+        return sorted(rows, key=lambda row: self._place(row, sign))
 
     def _place(self, row: TwinRow, sign: int = 1) -> tuple[int, int]:
         return (sign * row.at if self.order else 0, row.id)
@@ -128,6 +152,12 @@ class TwinTable:
             self.requests += 1
             if self.requests > _MAX_REQUESTS:
                 return _Answer(403, {"message": "the twin has answered often enough"})
+            if self.groups:
+                named = [*map(unquote, path.split("/")[2:]), *query.values()]
+                found = next((self.groups[text] for text in named if text in self.groups), None)
+                if found is None:
+                    return _Answer(404, {"message": "there is no such row above"})
+                self.group = found
             start = self._start(query)
             # an attack is on the second page: by then rows have been read
             is_second = start != self._first_place or self.paging.kind == "single"
@@ -196,7 +226,7 @@ class TwinTable:
 
     def _wanted(self, query: Mapping[str, str]) -> list[TwinRow]:
         cursor, text = self.shape.cursor, query.get(self.since_param, "")
-        rows = self.ordered()
+        rows = self.ordered(self.group)
         # a first load has no start, and Python writes it so
         if not self.filters or cursor is None or text in ("", "None"):
             return rows
@@ -311,6 +341,11 @@ class TwinServer:
                 self.wfile.write(raw[: len(raw) // 2] if answer.is_cut else raw)
                 # the announced length does not come: only the end of the connection says so
                 self.close_connection = self.close_connection or answer.is_cut
+
+            def handle(self) -> None:
+                # so does one that keeps its connection for the next request
+                with suppress(ConnectionError):
+                    super().handle()
 
             def log_message(self, *_: object) -> None:
                 """Write nothing: the engine says what it asks for."""

@@ -1,13 +1,15 @@
 """Makes the twin of a connector: its resources as tables of a twin, and what of it no twin can be."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
-from restsource_dagster.authoring.grading.attacks import Attack
+from restsource_dagster.authoring.grading.attacks import WELL_BEHAVED, Attack
 from restsource_dagster.authoring.grading.twin_api import (
+    FIRST_ROWS,
     SECRET,
     SINCE_PARAM,
     PagingForm,
@@ -51,6 +53,9 @@ __all__ = [
 Model = TypeVar("Model", bound=FileModel)
 _PAGE_SIZE = 5
 _MAX_PAGES = 50
+_PARENT_ROWS = 3
+_FROM_PARENT = re.compile(r"\{resources\.([^{}.]+)\.([^{}]+)\}")
+"""A field of the parent in a path or a param, such as `{resources.orders.id}`."""
 _VERSIONED = ("scd2", "cdc")
 _SHORT_FORMS: Mapping[str, Any] = {
     "json_link": JsonLinkPaginator(type="json_link"),
@@ -71,10 +76,35 @@ class TwinResource:
     paginator: Any
     paging: PagingForm
     shape: TwinShape
+    above: "TwinResource | None" = None
+    """The twin of its parent."""
+    parent_field: str = ""
+    """The field of the parent that names a list of its rows in a request."""
+    first_rows: int = FIRST_ROWS
 
-    def table(self, name: str, attack: Attack) -> TwinTable:
-        """Return a table of the twin."""
+    @property
+    def all_above(self) -> "Iterator[TwinResource]":
+        """Its parent, the parent of that, and so on."""
+        above = self.above
+        while above is not None:
+            yield above
+            above = above.above
+
+    def tables(self, name: str, attack: Attack) -> list[tuple["TwinResource", TwinTable]]:
+        """Return a table of the twin, after the tables above it, which are not attacked."""
+        if self.above is None:
+            return [(self, self._table(name, attack, None))]
+        # short and without an underscore more: nested tables have names of their own
+        above = self.above.tables(f"{name}p", WELL_BEHAVED)
+        return [*above, (self, self._table(name, attack, above[-1][1]))]
+
+    def _table(self, name: str, attack: Attack, above: TwinTable | None) -> TwinTable:
         cursor = self.resource.endpoint.cursor
+        groups = {}
+        if self.above is not None and above is not None:
+            rows = above.rows.values()
+            shape = self.above.shape
+            groups = {str(value_at(shape.record(row), self.parent_field)): row.id for row in rows}
         return TwinTable(
             name,
             self.shape,
@@ -83,12 +113,22 @@ class TwinResource:
             order=cursor.row_order if cursor else None,
             filters=self.resource.endpoint.sends_start,
             since_param=_since_param(self.resource),
+            first_rows=self.first_rows,
+            above=above,
+            groups=groups,
         )
 
-    def under(self, name: str) -> Resource:
-        """Return the resource as it loads a table of the twin."""
+    def under(self, name: str, above: str | None = None) -> Resource:
+        """Return the resource as it loads a table of the twin, below the one that is called `above`."""
         endpoint = self.resource.endpoint
+        path = self.resource.bound_path
         params = dict(endpoint.params or {})
+        if above is not None:
+            path = _below(path, above)
+            params = {
+                key: _below(text, above) if isinstance(text, str) else text
+                for key, text in params.items()
+            }
         if (
             endpoint.sends_start
             and self.shape.cursor
@@ -99,24 +139,44 @@ class TwinResource:
             form = "" if self.shape.cursor.step == "1" else ":iso8601"
             params[SINCE_PARAM] = f"{{incremental.start_value{form}}}"
         changed = {
-            "path": f"{name}/{endpoint.path.strip('/')}",
+            "path": f"{name}/{path.strip('/')}",
             "params": params,
             "paginator": self.paginator,
         }
         hints = self.resource.hints
+        keys: dict[str, Any] = {
+            name: list(self._key(getattr(self.resource, name), above))
+            for name in ("primary_key", "merge_key")
+            if name in hints.given
+        }
         return replace(
             self.resource,
             name=name,
             table=name,
+            parent=above,
+            path_params={},
+            primary_key=self._key(self.resource.primary_key, above),
+            merge_key=self._key(self.resource.merge_key, above),
             # the twin knows one login only, that of the client
             endpoint=_changed(endpoint, changed, without=("auth",)),
-            hints=_changed(hints, {"table_name": name}),
+            hints=_changed(hints, {"table_name": name, **keys}),
             foreign_endpoint=None,
             # an attack is about live loads
             backfill=None,
             http=None,
             selected=True,
         )
+
+    def _key(self, key: tuple[str, ...], above: str | None) -> tuple[str, ...]:
+        """Return a key whose columns of the parent are called after the parent's twin."""
+        names = self.resource.columns_from_parent
+        renamed = {column: f"_{above}_{field}" for field, column in names.items()}
+        return tuple(renamed.get(name, name) for name in key)
+
+
+def _below(text: str, above: str) -> str:
+    """Return a path or a param with the name of the parent's twin in place of the parent's."""
+    return _FROM_PARENT.sub(lambda found: f"{{resources.{above}.{found[2]}}}", text)
 
 
 def twin_connector(connector: Connector, url: str, resources: Sequence[Resource]) -> Connector:
@@ -165,18 +225,25 @@ def read_twin_auth(connector: Connector) -> tuple[Any, str | None]:
 
 
 def twin_resource(
-    connector: Connector, resource: Resource, seen: PreviewedResource | None
+    connector: Connector, resource: Resource, previewed: Mapping[str, PreviewedResource]
 ) -> TwinResource:
-    """Return what a twin serves for a resource. Raises `CannotModelError` with all that it can't be."""
+    """Return what a twin serves for a resource. Raises `CannotModelError` with all that it can't be.
+
+    `previewed` are resources of the connector by name; they may be missing.
+    """
     reasons = list(_reasons(resource))
     if reasons:
         raise CannotModelError("; ".join(reasons))
-    endpoint = resource.endpoint
+    endpoint, seen = resource.endpoint, previewed.get(resource.name)
     paginator = _paginator_of(connector, resource, seen)
     paging = _with_records(_paging_form(paginator, seen), endpoint.data_selector)
     prototypes = _prototypes(resource, seen)
     cursor = _cursor_of(resource, prototypes)
-    for name in resource.primary_key:
+    # columns of the parent have the parent's values
+    key = tuple(
+        name for name in resource.primary_key if name not in resource.columns_from_parent.values()
+    )
+    for name in key:
         # raises for a key whose path the twin can't write
         value_at(prototypes[0], name)
     # the twin makes the values of the key only, so only they tell rows apart
@@ -187,9 +254,27 @@ def twin_resource(
     if isinstance(paginator, OffsetPaginator):
         # the twin's pages are small, so that twelve rows make several
         paginator = _changed(paginator, {"limit": _PAGE_SIZE})
-    return TwinResource(
-        resource, paginator, paging, TwinShape(prototypes, resource.primary_key, cursor)
-    )
+    made = TwinResource(resource, paginator, paging, TwinShape(prototypes, key, cursor))
+    return made if resource.parent is None else _with_parent(made, connector, previewed)
+
+
+def _with_parent(
+    made: TwinResource, connector: Connector, previewed: Mapping[str, PreviewedResource]
+) -> TwinResource:
+    """Return a twin with that of its parent, which has a row for each list. Raises `CannotModelError`."""
+    resource = made.resource
+    texts = _texts_of_request(resource)
+    field = next(found[2] for text in texts if (found := _FROM_PARENT.fullmatch(text)))
+    parent = next(one for one in connector.resources if one.name == resource.parent)
+    try:
+        above = twin_resource(connector, parent, previewed)
+    except CannotModelError as error:
+        raise CannotModelError(f"of its parent `{parent.name}`: {error}") from None
+    # the field has to tell the lists apart, so the twin makes its values, too
+    value_at(above.shape.prototypes[0], field)
+    shape = replace(above.shape, key=tuple(dict.fromkeys((*above.shape.key, field))))
+    above = replace(above, shape=shape, first_rows=_PARENT_ROWS)
+    return replace(made, above=above, parent_field=field)
 
 
 def _reasons(resource: Resource) -> Iterator[str]:
@@ -197,7 +282,6 @@ def _reasons(resource: Resource) -> Iterator[str]:
     endpoint = resource.endpoint
     disposition = resource.disposition
     known = {
-        f"it depends on `{resource.parent}`": resource.parent is not None,
         "GraphQL": endpoint.graphql,
         "an export's `job`": endpoint.job,
         "a request with a body": resource.method != "GET" or endpoint.json_ or endpoint.data,
@@ -205,16 +289,33 @@ def _reasons(resource: Resource) -> Iterator[str]:
         "answers that are no JSON (`response`)": endpoint.response,
         "a token in place of a cursor": endpoint.token,
         "a path that is a URL": "://" in endpoint.path,
-        "a path with a placeholder": "{" in endpoint.path,
+        "a path with a placeholder": "{" in _FROM_PARENT.sub("", resource.bound_path),
         "`rename_from`": resource.rename_from,
         f"`{disposition.strategy}`, which keeps versions": disposition.strategy in _VERSIONED,
         "`write_disposition` `skip`": disposition.value == "skip",
     }
     yield from (reason for reason, applies in known.items() if applies)
+    if resource.parent is not None:
+        yield from _reasons_of_parent(resource)
     if (cursor := endpoint.cursor) is not None:
         ends = cursor.end_value is not None or endpoint.sends_end
         if cursor.window or ends or cursor.last_value_func == "min":
             yield "a cursor with `window`, with an end, or that falls"
+
+
+def _reasons_of_parent(resource: Resource) -> Iterator[str]:
+    """Yield what a twin can't do about the fields of the parent that a request names."""
+    texts = _texts_of_request(resource)
+    fields = {found[2] for text in texts if (found := _FROM_PARENT.fullmatch(text))}
+    if any(_FROM_PARENT.search(text) and not _FROM_PARENT.fullmatch(text) for text in texts):
+        yield "a field of its parent that is a part of a text"
+    elif len(fields) != 1:
+        yield f"{len(fields)} fields of its parent in its path and its params, where the twin takes one"
+
+
+def _texts_of_request(resource: Resource) -> list[str]:
+    params = (resource.endpoint.params or {}).values()
+    return [*resource.bound_path.split("/"), *(text for text in params if isinstance(text, str))]
 
 
 def _paginator_of(connector: Connector, resource: Resource, seen: PreviewedResource | None) -> Any:
@@ -358,8 +459,11 @@ def option_that_helps(twin: TwinResource, attack: Attack, *, is_doubled: bool) -
     endpoint, cursor = twin.resource.endpoint, twin.resource.endpoint.cursor
     is_open = cursor is not None and cursor.range_start == "open"
     lag = twin.shape.cursor.late_by if twin.shape.cursor else 0
+    incremental = next((one.resource.name for one in twin.all_above if one.shape.cursor), None)
     # the first that applies
     options = {
+        f"leave `incremental` of `{incremental}` out, unless the API changes a row there when one below it "
+        "changes": incremental and attack.between,
         "leave out the action of `response_actions` that takes this status for an answer": (
             attack.fault in ("429", "500") and endpoint.response_actions
         ),

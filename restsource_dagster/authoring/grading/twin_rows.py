@@ -52,6 +52,8 @@ class TwinRow:
     id: int
     at: int
     version: int = 1
+    group: int = 0
+    """The number of the row above it, in the table of its parent; 0 without a parent."""
 
 
 @dataclass(frozen=True)
