@@ -14,7 +14,7 @@ from restsource_dagster_tests.engine.windowed import (
     stored,
     window_of,
 )
-from restsource_dagster_tests.making import load, query
+from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer, Seen
 
 DAYS = {"cursor_format": "%d/%m/%Y", "initial_value": "01/01/2026"}
@@ -35,47 +35,57 @@ def loaded(feed: Feed, settings: Settings, **more: Any) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("mode", ["rows", "auto"])
-@pytest.mark.parametrize(
-    ("cursor", "older", "newer", "kept", "sent"),
-    [
-        (DAYS, "27/11/2026", "01/12/2026", "2026-12-01", "01/12/2026"),
-        (
-            EMAIL,
-            "Fri, 27 Nov 2026 10:00:00 +0100",
-            "Fri, 27 Nov 2026 09:30:00 +0000",
-            "2026-11-27T09:30:00Z",
-            "Fri, 27 Nov 2026 09:30:00 GMT",
-        ),
-        (
-            OFFSET,
-            "2026-11-27 10:00 +0100",
-            "2026-11-27 09:30 +0000",
-            "2026-11-27T09:30:00Z",
-            "2026-11-27 09:30 +0000",
-        ),
-    ],
-    ids=["days", "email", "offset"],
-)
+FORMS: dict[str, tuple[dict[str, Any], str, str, str, str]] = {
+    "days": (DAYS, "27/11/2026", "01/12/2026", "2026-12-01", "01/12/2026"),
+    "email": (
+        EMAIL,
+        "Fri, 27 Nov 2026 10:00:00 +0100",
+        "Fri, 27 Nov 2026 09:30:00 +0000",
+        "2026-11-27T09:30:00Z",
+        "Fri, 27 Nov 2026 09:30:00 GMT",
+    ),
+    "offset": (
+        OFFSET,
+        "2026-11-27 10:00 +0100",
+        "2026-11-27 09:30 +0000",
+        "2026-11-27T09:30:00Z",
+        "2026-11-27 09:30 +0000",
+    ),
+}
+"""The cursor, an older and a newer time, the value that is kept, and what the next run sends of it."""
+
+
 def test_times_in_any_form_are_ordered_as_times_and_stored_in_utc(
-    api: ApiServer,
-    settings: Settings,
-    mode: str,
-    cursor: dict[str, Any],
-    older: str,
-    newer: str,
-    kept: str,
-    sent: str,
+    api: ApiServer, settings: Settings
 ) -> None:
-    feed = Feed(api, event(1, newer, n=1), event(1, older, n=2), event(2, older, n=3))
-    more = {"cursor": {**cursor, "end_param": None}, "mode": mode, **KEYED}
-    outcome = loaded(feed, settings, **more)
-    assert outcome.cursor is not None
-    assert outcome.cursor.last_value == kept
-    # of two versions of a row the newer one stays, by time and not by its characters
-    assert query(settings, "SELECT id, n FROM shop.events ORDER BY id") == [(1, 1), (2, 3)]
-    loaded(feed, settings, **more)
-    assert feed.requested_ranges[-1] == (sent, None)
+    """One connector has a resource for each form in both modes."""
+    resources, made = [], {}
+    for form, (cursor, older, newer, *_) in FORMS.items():
+        for mode in ("rows", "auto"):
+            name = f"{form}_{mode}"
+            made[name] = form
+            api.answers[f"/{name}"] = [
+                event(1, newer, n=1),
+                event(1, older, n=2),
+                event(2, older, n=3),
+            ]
+            incremental = {"cursor_path": "at", "start_param": "since", **cursor}
+            endpoint = {"path": name, "incremental": incremental}
+            resources.append({"name": name, "mode": mode, "endpoint": endpoint, **KEYED})
+    connector = make_connector(api.url, *resources)
+    outcomes = load(connector, settings)
+    again = load(connector, settings)
+    for name, form in made.items():
+        *_, kept, sent = FORMS[form]
+        assert outcomes[name].failure is None
+        assert again[name].failure is None
+        cursor_range = outcomes[name].cursor
+        assert cursor_range is not None
+        assert cursor_range.last_value == kept
+        # of two versions of a row the newer one stays, by time and not by its characters
+        found = query(settings, f"SELECT id, n FROM shop.{name} ORDER BY id")
+        assert found == [(1, 1), (2, 3)], name
+        assert api.asked(f"/{name}")[-1].query["since"] == sent, name
 
 
 def test_times_in_utc_are_a_column_of_times(api: ApiServer, settings: Settings) -> None:

@@ -19,7 +19,8 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 
-MODES = pytest.mark.parametrize("mode", ["auto", "rows"])
+MODE_NAMES = ("auto", "rows")
+MODES = pytest.mark.parametrize("mode", MODE_NAMES)
 BIG = 12_345_678_901_234_567_891
 
 
@@ -27,14 +28,18 @@ def run(
     api: ApiServer, settings: Settings, records: Any, *steps: Any, mode: str = "auto", **hints: Any
 ) -> Outcome:
     api.answers["/things"] = records
-    resource = {
-        "name": "things",
+    resource = steps_of("things", *steps, mode=mode, **hints)
+    return load(make_connector(api.url, resource), settings)["things"]
+
+
+def steps_of(name: str, *steps: Any, **hints: Any) -> dict[str, Any]:
+    """A resource that reads the things with these steps."""
+    return {
+        "name": name,
         "endpoint": {"path": "things", "data_selector": "$", "paginator": "single_page"},
         "processing_steps": list(steps),
-        "mode": mode,
         **hints,
     }
-    return load(make_connector(api.url, resource), settings)["things"]
 
 
 def rows(settings: Settings, columns: str = "*") -> list[Any]:
@@ -119,10 +124,8 @@ def test_fields_are_renamed_dropped_hashed_and_parsed(
     assert outcome.write_mode == {"auto": "columns", "rows": "rows"}[mode]
 
 
-@MODES
-@pytest.mark.parametrize("step", [{"map": "."}, {"yield_map": "."}, {"filter": "true"}])
 def test_values_are_the_same_after_a_program_that_leaves_them(
-    api: ApiServer, settings: Settings, step: Any, mode: str
+    api: ApiServer, settings: Settings
 ) -> None:
     record = {
         "whole": 2.0,
@@ -131,9 +134,15 @@ def test_values_are_the_same_after_a_program_that_leaves_them(
         "text": "ü\u2028\x00",
         "in": {"f": 3.0},
     }
-    run(api, settings, [record, {**record, "whole": 2.5}], step, mode=mode)
-    found = rows(settings, "whole, long::hugeint, exact, in__f")
-    assert found == [(2.0, BIG, 2**53 + 1, 3.0), (2.5, BIG, 2**53 + 1, 3.0)]
+    api.answers["/things"] = [record, {**record, "whole": 2.5}]
+    steps: list[dict[str, Any]] = [{"map": "."}, {"yield_map": "."}, {"filter": "true"}]
+    made = {f"{next(iter(step))}_{mode}": (step, mode) for step in steps for mode in MODE_NAMES}
+    resources = [steps_of(name, step, mode=mode) for name, (step, mode) in made.items()]
+    load(make_connector(api.url, *resources), settings)
+    for name in made:
+        sql = f"SELECT whole, long::hugeint, exact, in__f FROM shop.{name} ORDER BY ALL"
+        found = query(settings, sql)
+        assert found == [(2.0, BIG, 2**53 + 1, 3.0), (2.5, BIG, 2**53 + 1, 3.0)], name
 
 
 json_values = st.recursive(
@@ -221,16 +230,23 @@ ERRORS: list[tuple[Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("step", "row", "text"), ERRORS)
 def test_the_error_of_a_step_names_the_step_the_page_the_row_and_the_reason(
-    api: ApiServer, settings: Settings, step: Any, row: str, text: str
+    api: ApiServer, settings: Settings
 ) -> None:
-    records = [{"id": 1, "a": {"b": {}}, "t": "{}"}, {"id": 2, "a": 5, "t": "{"}]
-    message = failure(run(api, settings, records, {"filter": "true"}, step))
-    name = next(iter(step))
-    assert f"page 1, {row}" in message
-    assert f"processing_steps[1] ({name})" in message
-    assert text in message
+    api.answers["/things"] = [
+        {"id": 1, "a": {"b": {}}, "t": "{}"},
+        {"id": 2, "a": 5, "t": "{"},
+    ]
+    resources = [
+        steps_of(f"things{number}", {"filter": "true"}, step)
+        for number, (step, _, _) in enumerate(ERRORS)
+    ]
+    outcomes = load(make_connector(api.url, *resources), settings)
+    for number, (step, row, text) in enumerate(ERRORS):
+        message, name = failure(outcomes[f"things{number}"]), next(iter(step))
+        assert f"page 1, {row}" in message, step
+        assert f"processing_steps[1] ({name})" in message, step
+        assert text in message, step
 
 
 @pytest.mark.parametrize("step", [{"drop": ["a"]}, {"rename": {"a": "b"}}, {"hash": ["a"]}])

@@ -17,14 +17,14 @@ Row = dict[str, Any]
 
 
 class Feed:
-    """Serves `rows` at `/events`, pages of `page_size`; `since` filters if the API is asked to."""
+    """Serves `rows` at a path, pages of `page_size`; `since` filters if the API is asked to."""
 
-    def __init__(self, api: ApiServer, page_size: int = 1000) -> None:
+    def __init__(self, api: ApiServer, page_size: int = 1000, path: str = "events") -> None:
         self.api = api
         self.rows: list[Row] = []
         self.page_size = page_size
         self.is_old: Callable[[Any, str], bool] = lambda value, since: str(value) < since
-        api.answers["/events"] = self.answer
+        api.answers[f"/{path}"] = self.answer
 
     def answer(self, seen: Seen) -> Any:
         since = seen.query.get("since")
@@ -54,11 +54,13 @@ def keyed(api: ApiServer, *, filters: bool = True, **cursor: Any) -> Connector:
     return _connector(api, filters, {"primary_key": "id"}, cursor)
 
 
-def both(api: ApiServer, **cursor: Any) -> Connector:
-    """The same events twice, merged in one table and appended in another; the API can't filter."""
-    named = {"name": "merged", "primary_key": "id"}, {"name": "appended"}
-    endpoint = _endpoint(cursor, filters=False)
-    return make_connector(api.url, *({**one, "endpoint": endpoint} for one in named))
+def both(path: str) -> tuple[Row, Row]:
+    """Two resources of one path, which can't filter: one is merged, and one is appended."""
+    endpoint = {**_endpoint({}, filters=False), "path": path}
+    return (
+        {"name": f"merged_{path}", "primary_key": "id", "endpoint": endpoint},
+        {"name": f"appended_{path}", "endpoint": endpoint},
+    )
 
 
 def _connector(api: ApiServer, filters: bool, more: Row, cursor: Row) -> Connector:

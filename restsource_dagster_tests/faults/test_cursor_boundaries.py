@@ -16,7 +16,7 @@ from restsource_dagster_tests.faults.feeds import (
     run,
 )
 from restsource_dagster_tests.faults.watching import Notes
-from restsource_dagster_tests.making import load, query
+from restsource_dagster_tests.making import load, make_connector, query
 from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=10)
@@ -53,22 +53,25 @@ KINDS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_cursor_loads_each_row_once(
-    api: ApiServer, settings: Settings, kind: str
-) -> None:
-    feed, (old, boundary, new) = Feed(api), KINDS[kind]
-    connector = both(api)
-    feed.rows = [{"id": 1, "at": boundary}, {"id": 2, "at": old}]
+def test_each_kind_of_cursor_loads_each_row_once(api: ApiServer, settings: Settings) -> None:
+    """One connector has a merged and an appended table of each kind."""
+    feeds = {kind: Feed(api, path=f"events{number}") for number, kind in enumerate(KINDS)}
+    made = [resource for number in range(len(KINDS)) for resource in both(f"events{number}")]
+    connector = make_connector(api.url, *made)
+    for kind, (old, boundary, _) in KINDS.items():
+        feeds[kind].rows = [{"id": 1, "at": boundary}, {"id": 2, "at": old}]
     load(connector, settings)
-    feed.rows += [{"id": 3, "at": new}, {"id": 4, "at": boundary}]
+    for kind, (_, boundary, new) in KINDS.items():
+        feeds[kind].rows += [{"id": 3, "at": new}, {"id": 4, "at": boundary}]
     outcomes = load(connector, settings)
-    for table in ("merged", "appended"):
-        outcome = outcomes[table]
-        assert outcome.failure is None
-        assert ids(settings, table) == [1, 2, 3, 4]
-        assert outcome.cursor is not None
-        assert (outcome.cursor.start_value, outcome.cursor.last_value) == (boundary, new)
+    for number, (kind, (_, boundary, new)) in enumerate(KINDS.items()):
+        for table in (f"merged_events{number}", f"appended_events{number}"):
+            outcome = outcomes[table]
+            assert outcome.failure is None, kind
+            assert ids(settings, table) == [1, 2, 3, 4], kind
+            assert outcome.cursor is not None, kind
+            found = (outcome.cursor.start_value, outcome.cursor.last_value)
+            assert found == (boundary, new), kind
 
 
 def test_the_smallest_value_may_be_the_newest(api: ApiServer, settings: Settings) -> None:
