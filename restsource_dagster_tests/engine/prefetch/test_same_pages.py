@@ -21,7 +21,7 @@ from restsource_dagster_tests.servers.api import ApiServer
 from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 
 CONCURRENCIES = [2, 16]
-EXAMPLES = int(os.environ.get("PREFETCH_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("PREFETCH_EXAMPLES", "30"))
 
 
 def apart_from_ports(seen: Read, server: Any) -> Read:
