@@ -5,7 +5,9 @@
   `function_lines_p90` count from `def` to the last line, with the docstring and without decorators.
 - `modules_entered`, `functions_called`, `blocks_run`, `hops`, `links`: the smallest run, which
   `tools/house_run.py` explains.
-- `files_with_one_importer`: modules that exactly one other file of the package imports.
+- `files_with_one_importer`: modules that exactly one other file of the package imports. The list says
+  how long the two would be as one: beyond 500 lines they stay two. Modules that are also found by name are
+  counted, too: commands (`cli/app.py`), and components (an entry point).
 - `names_used_twice`: public top-level classes and functions with one name in two modules.
   `module_names_used_twice`: the same for modules and packages, by the last part of their name.
 - `undocumented_imports`: names of dlt and Dagster imported outside the compat files (`_COMPAT`) that have
@@ -140,6 +142,7 @@ def _modules(package: Path) -> Iterator[_Module]:
 
 def _with_one_importer(modules: list[_Module]) -> list[str]:
     importers: dict[str, set[str]] = {module.name: set() for module in modules}
+    lines = {module.path: len(module.source.splitlines()) for module in modules}
     for module in modules:
         for name in module.imported:
             # the last part of an imported name is a module or a name in one
@@ -148,7 +151,7 @@ def _with_one_importer(modules: list[_Module]) -> list[str]:
                     importers[target].add(module.path)
                     break
     return sorted(
-        f"{module.path} <- {next(iter(found))}"
+        f"{module.path} <- {next(iter(found))}, {lines[module.path] + lines[next(iter(found))]} lines"
         for module in modules
         if len(found := importers[module.name] - {module.path}) == 1 and not module.is_package
     )

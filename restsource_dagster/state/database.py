@@ -8,7 +8,6 @@ import hashlib
 import logging
 import math
 import os
-import re
 import socket
 import threading
 import time
@@ -25,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from restsource_dagster.settings import Settings
 from restsource_dagster.state.cipher import TextCipher
-from restsource_dagster.state.request_table import Costs, RequestRows, newest_beyond_query
+from restsource_dagster.state.request_table import DatabaseRequests
 from restsource_dagster.state.state_errors import LeaseLostError, StateError
 from restsource_dagster.state.store import (
     FileLease,
@@ -181,9 +180,9 @@ class DatabaseStore:
         local = self._local.lease(kind, name)
         return DatabaseLease(self._database, f"{kind}/{name}", local, self._lease_seconds)
 
-    def requests(self, log: str) -> "DatabaseRequests":
+    def requests(self, log: str) -> DatabaseRequests:
         """Return the requests of a budget."""
-        return DatabaseRequests(self._database, log)
+        return DatabaseRequests(self._database.transaction, log)
 
     def _migrate(self) -> None:
         """Copy the texts of the local folder, once for each folder; what the database has stays.
@@ -380,101 +379,6 @@ def _place_of(lock: Path) -> str:
     except OSError:  # not Linux: a lease of a process that died ends by itself
         return os.urandom(16).hex()
     return f"{boot}:{found.st_dev}:{found.st_ino}"
-
-
-class DatabaseRequests:
-    """The requests of one budget in the database."""
-
-    is_shared = True
-
-    def __init__(self, database: "_Database", log: str) -> None:
-        self._database, self._log = database, log
-
-    @contextmanager
-    def transaction(self) -> Iterator[RequestRows]:
-        """Yield the rows, which nobody else reads or writes meanwhile. Raises `StateError`."""
-        with self._database.transaction() as connection:
-            # no row to lock: the first request of a budget finds an empty table
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended(:log, :salt))"),
-                {"log": self._log, "salt": _SCHEMA_LOCK},
-            )
-            yield _DatabaseRows(connection, self._log)
-
-    def close(self) -> None:
-        """Do nothing: the connections belong to the process."""
-
-
-class _DatabaseRows:
-    def __init__(self, connection: Connection, log: str) -> None:
-        self._connection, self._log = connection, log
-        self._now: float | None = None
-
-    def _run(self, query: str, **values: Any) -> Any:
-        return self._connection.execute(text(query), {"log": self._log, **values})
-
-    def now(self) -> float:
-        if self._now is None:
-            self._now = float(self._run("SELECT extract(epoch FROM clock_timestamp())").scalar())
-        return self._now
-
-    def forget(self, before: float, after: float, pauses_after: float) -> None:
-        self._run(
-            "DELETE FROM restsource_requests WHERE log = :log AND (arrived_by < :before OR arrived_by > :after)",
-            before=before,
-            after=after,
-        )
-        self._run(
-            "DELETE FROM restsource_pauses WHERE log = :log AND (until <= :now OR until > :after)",
-            now=self.now(),
-            after=pauses_after,
-        )
-
-    def paused_until(self) -> float | None:
-        until: float | None = self._run(
-            "SELECT max(until) FROM restsource_pauses WHERE log = :log"
-        ).scalar()
-        return until
-
-    def newest_beyond(
-        self, room: int, since: float, path: str, sender: str, costs: Costs
-    ) -> float | None:
-        counted = (
-            "FROM restsource_requests WHERE log = :log AND arrived_by > :since "
-            "AND path LIKE :path AND sender LIKE :sender"
-        )
-        patterns = [(_as_like(one), cost) for one, cost in costs]
-        query, paths = newest_beyond_query(counted, "LIKE", patterns)
-        found: float | None = self._run(
-            query, room=room, since=since, path=_as_like(path), sender=_as_like(sender), **paths
-        ).scalar()
-        return found
-
-    def add(self, arrived_by: float, path: str, sender: str) -> int:
-        made = self._run(
-            "INSERT INTO restsource_requests (log, arrived_by, path, sender) "
-            "VALUES (:log, :arrived_by, :path, :sender) RETURNING id",
-            arrived_by=arrived_by,
-            path=path,
-            sender=sender,
-        )
-        return int(made.scalar())
-
-    def note_arrival(self, number: int, at: float) -> None:
-        self._run(
-            "UPDATE restsource_requests SET arrived_by = least(arrived_by, :at) "
-            "WHERE log = :log AND id = :number",
-            at=at,
-            number=number,
-        )
-
-    def pause(self, until: float) -> None:
-        self._run("INSERT INTO restsource_pauses VALUES (:log, :until)", until=until)
-
-
-def _as_like(pattern: str) -> str:
-    """Return a pattern in which `*` is any text as one of LIKE."""
-    return re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%").replace("?", "_")
 
 
 class _Database:

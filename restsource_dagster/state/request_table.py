@@ -3,17 +3,23 @@
 A file is shared by all runs of a machine, a database by all that name it.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from restsource_dagster.state.state_errors import StateError
 
-__all__ = ["Costs", "RequestRows", "RequestTable", "SqliteRequests", "newest_beyond_query"]
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["Costs", "DatabaseRequests", "RequestRows", "RequestTable", "SqliteRequests"]
 
 _LOCK_SECONDS = 30.0
+# any number: other programs lock names in the database, too. It is the same in all versions
+_LOCK_SALT = 7_305_061_977
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, arrived_by REAL NOT NULL, path TEXT NOT NULL, sender TEXT NOT NULL
@@ -27,7 +33,7 @@ Costs = Sequence[tuple[str, int]]
 """Paths, with `*` for any text, and what a request to them costs: the first that matches, 1 without one."""
 
 
-def newest_beyond_query(
+def _newest_beyond_query(
     counted: str, operator: str, costs: Costs
 ) -> tuple[str, dict[str, str | int]]:
     """Return the query of `RequestRows.newest_beyond`, with `:room`, and the values that it has of its own.
@@ -172,7 +178,7 @@ class _SqliteRows:
             "FROM requests WHERE arrived_by > :since AND path GLOB :path AND sender GLOB :sender"
         )
         values = {"since": since, "path": path, "sender": sender, "room": room}
-        query, paths = newest_beyond_query(counted, "GLOB", costs)
+        query, paths = _newest_beyond_query(counted, "GLOB", costs)
         found = self._connection.execute(query, values | paths).fetchone()
         return float(found[0]) if found else None
 
@@ -190,3 +196,106 @@ class _SqliteRows:
 
     def pause(self, until: float) -> None:
         self._connection.execute("INSERT INTO pauses VALUES (?)", (until,))
+
+
+class DatabaseRequests:
+    """The requests of one budget in the database."""
+
+    is_shared = True
+
+    def __init__(
+        self, connect: Callable[[], AbstractContextManager["Connection"]], log: str
+    ) -> None:
+        """`connect` opens a transaction, and commits it at the end of its block."""
+        self._connect, self._log = connect, log
+
+    @contextmanager
+    def transaction(self) -> Iterator[RequestRows]:
+        """Yield the rows, which nobody else reads or writes meanwhile. Raises `StateError`."""
+        from sqlalchemy import text
+
+        with self._connect() as connection:
+            # no row to lock: the first request of a budget finds an empty table
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended(:log, :salt))"),
+                {"log": self._log, "salt": _LOCK_SALT},
+            )
+            yield _DatabaseRows(connection, self._log)
+
+    def close(self) -> None:
+        """Do nothing: the connections belong to the process."""
+
+
+class _DatabaseRows:
+    def __init__(self, connection: "Connection", log: str) -> None:
+        self._connection, self._log = connection, log
+        self._now: float | None = None
+
+    def _run(self, query: str, **values: Any) -> Any:
+        # most logs are in memory or in a file, which need no SQLAlchemy
+        from sqlalchemy import text
+
+        return self._connection.execute(text(query), {"log": self._log, **values})
+
+    def now(self) -> float:
+        if self._now is None:
+            self._now = float(self._run("SELECT extract(epoch FROM clock_timestamp())").scalar())
+        return self._now
+
+    def forget(self, before: float, after: float, pauses_after: float) -> None:
+        self._run(
+            "DELETE FROM restsource_requests WHERE log = :log AND (arrived_by < :before OR arrived_by > :after)",
+            before=before,
+            after=after,
+        )
+        self._run(
+            "DELETE FROM restsource_pauses WHERE log = :log AND (until <= :now OR until > :after)",
+            now=self.now(),
+            after=pauses_after,
+        )
+
+    def paused_until(self) -> float | None:
+        until: float | None = self._run(
+            "SELECT max(until) FROM restsource_pauses WHERE log = :log"
+        ).scalar()
+        return until
+
+    def newest_beyond(
+        self, room: int, since: float, path: str, sender: str, costs: Costs
+    ) -> float | None:
+        counted = (
+            "FROM restsource_requests WHERE log = :log AND arrived_by > :since "
+            "AND path LIKE :path AND sender LIKE :sender"
+        )
+        patterns = [(_as_like(one), cost) for one, cost in costs]
+        query, paths = _newest_beyond_query(counted, "LIKE", patterns)
+        found: float | None = self._run(
+            query, room=room, since=since, path=_as_like(path), sender=_as_like(sender), **paths
+        ).scalar()
+        return found
+
+    def add(self, arrived_by: float, path: str, sender: str) -> int:
+        made = self._run(
+            "INSERT INTO restsource_requests (log, arrived_by, path, sender) "
+            "VALUES (:log, :arrived_by, :path, :sender) RETURNING id",
+            arrived_by=arrived_by,
+            path=path,
+            sender=sender,
+        )
+        return int(made.scalar())
+
+    def note_arrival(self, number: int, at: float) -> None:
+        self._run(
+            "UPDATE restsource_requests SET arrived_by = least(arrived_by, :at) "
+            "WHERE log = :log AND id = :number",
+            at=at,
+            number=number,
+        )
+
+    def pause(self, until: float) -> None:
+        self._run("INSERT INTO restsource_pauses VALUES (:log, :until)", until=until)
+
+
+def _as_like(pattern: str) -> str:
+    """Return a pattern in which `*` is any text as one of LIKE."""
+    return re.sub(r"([\\%_])", r"\\\1", pattern).replace("*", "%").replace("?", "_")

@@ -106,6 +106,10 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
+def together(*names: str) -> int:
+    return sum(FILES[name].count("\n") for name in names)
+
+
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     main(list(arguments))
     return capsys.readouterr().out
@@ -131,8 +135,8 @@ def test_what_is_counted_is_listed(package: Path) -> None:
     house = static_figures(package)
     assert house["lists"] == {
         "files_with_one_importer": [
-            "tiny/config/names.py <- tiny/config/files.py",
-            "tiny/engine/rows.py <- tiny/engine/ingest.py",
+            f"tiny/config/names.py <- tiny/config/files.py, {together('config/names.py', 'config/files.py')} lines",
+            f"tiny/engine/rows.py <- tiny/engine/ingest.py, {together('engine/rows.py', 'engine/ingest.py')} lines",
         ],
         "names_used_twice": ["first: tiny/config/names.py, tiny/engine/rows.py"],
         "module_names_used_twice": [],
