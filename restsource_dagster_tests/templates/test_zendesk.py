@@ -92,6 +92,10 @@ def test_lists_are_those_of_the_api_after_each_run(api: ApiServer, settings: Set
     assert len(desk.living("groups")) < len(desk.lists["groups"])
     assert ids(settings, "tags", "name") == ["vip"]
     assert ids(settings, "ticket_forms") == [1]
+    assert ids(settings, "custom_objects", "key") == sorted(desk.objects)
+    records = {key for each in desk.objects.values() for key in each}
+    assert len(records) > 7  # more than a page
+    assert ids(settings, "custom_object_records") == sorted(records)
 
 
 def test_an_access_token_of_oauth_takes_the_place_of_email_and_api_token(

@@ -4,7 +4,7 @@ As in https://developer.zendesk.com/api-reference/ticketing/: incremental export
 refuse to start in it; metrics are put into each ticket if they are asked for (`include`); by cursor or by time they end with `end_of_stream`, and pages by time overlap where
 several records have one second. Lists come in pages with `meta.has_more` and `links.next`. Deleted tickets
 are exported with the status `deleted`, and their comments answer 404; they may be restored. Deleted groups are listed
-with `deleted`, unless `exclude_deleted` is true.
+with `deleted`, unless `exclude_deleted` is true. Custom objects have records, and go with them.
 """
 
 from base64 import b64encode
@@ -30,7 +30,10 @@ LISTS = (
 )
 _PARTS = (
     ("tickets", "ticket_comments", "ticket_events"),
-    ("ticket_metric_events", "users", "organizations", *LISTS),
+    (
+        *("ticket_metric_events", "users", "organizations", *LISTS),
+        *("custom_objects", "custom_object_records"),
+    ),
 )
 """The resources that histories load, one part for each seed."""
 _PAGE = 7
@@ -72,9 +75,12 @@ class Zendesk:
         for name, records in self.lists.items():
             api.answers[f"/api/v2/{name}.json"] = self._allowed(self._lister(name, records))
         forms: Record = {"ticket_forms": [{"id": 1}], "next_page": None}
-        objects: Record = {"custom_objects": []}
         api.answers["/api/v2/ticket_forms.json"] = self._allowed(lambda _: Answer(forms))
-        api.answers["/api/v2/custom_objects.json"] = self._allowed(lambda _: Answer(objects))
+        self.objects: dict[str, dict[int, Record]] = {}
+        """The records of custom objects, by the key of the object."""
+        api.answers["/api/v2/custom_objects.json"] = self._allowed(
+            lambda _: Answer({"custom_objects": [{"key": key} for key in self.objects]})
+        )
         tags = {"tags": [{"name": "vip", "count": 3}], "meta": {"has_more": False}, "links": {}}
         api.answers["/api/v2/tags.json"] = self._allowed(lambda _: Answer(tags))
 
@@ -107,6 +113,8 @@ class Zendesk:
             "users": "id, name",
             "organizations": "id, name",
             **dict.fromkeys(LISTS, "id, title"),
+            "custom_objects": "key",
+            "custom_object_records": "id, name, custom_object_fields->>'size'",
         }
         return {name: columns[name] for name in self._resources}
 
@@ -131,6 +139,12 @@ class Zendesk:
                 table: [(key, one["title"]) for key, one in self.living(table).items()]
                 for table in LISTS
             },
+            "custom_objects": [(key,) for key in self.objects],
+            "custom_object_records": [
+                (key, one["name"], one["custom_object_fields"]["size"])
+                for records in self.objects.values()
+                for key, one in records.items()
+            ],
         }
         return {name: rows[name] for name in self._resources}
 
@@ -195,7 +209,10 @@ class Zendesk:
         records[key] = {"id": key, "name": self._text(), "changed": self.now}
 
     def _change_list(self) -> None:
-        name = self.random.choice(LISTS)
+        name = self.random.choice((*LISTS, "custom_object_records"))
+        if name == "custom_object_records":
+            self._change_object()
+            return
         records = self.lists[name]
         if records and self.random.random() < 0.3:
             gone = self.random.choice(list(records))
@@ -205,6 +222,28 @@ class Zendesk:
                 del records[gone]
         key = self._new_id()
         records[key] = {"id": key, "title": self._text()}
+
+    def _change_object(self) -> None:
+        """Create, change or delete records of a custom object, or the object as a whole."""
+        key = self.random.choice([*self.objects, f"object_{self._new_id()}"])
+        if key in self.objects and self.random.random() < 0.05:
+            del self.objects[key]
+            return
+        records = self.objects.setdefault(key, {})
+        path = f"/api/v2/custom_objects/{key}/records.json"
+        self._api.answers[path] = self._allowed(lambda seen: self._records_of(key, seen))
+        for _ in range(self.random.randrange(9)):
+            fields = {"size": self._text()}
+            is_old = records and self.random.random() < 0.5
+            one = self.random.choice(list(records)) if is_old else self._new_id()
+            records[one] = {"id": one, "name": self._text(), "custom_object_fields": fields}
+        if records and self.random.random() < 0.5:
+            del records[self.random.choice(list(records))]
+
+    def _records_of(self, key: str, seen: Seen) -> Answer:
+        if key not in self.objects:
+            return Answer({"error": "RecordNotFound", "description": "Not found"}, 404)
+        return self._page("custom_object_records", list(self.objects[key].values()), seen)
 
     def _new_id(self) -> int:
         self._next_id += 1
