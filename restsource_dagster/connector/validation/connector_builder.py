@@ -99,6 +99,7 @@ def parse_connector(
     findings.extend(_reserved_name_findings(value, name))
     # A mistake in `resource_defaults` is found once for each resource that it is merged into.
     distinct = tuple(dict.fromkeys(findings))
+    # warnings don't keep a connector from being loaded
     if file is None or any(finding.severity == "error" for finding in distinct):
         return None, distinct
     return _build_connector(name, path, file, resources, value), distinct
@@ -192,6 +193,7 @@ def build_resources(
     if not value["resources"]:
         message = "A connector without resources has nothing to load"
         findings.append(Finding("/resources", message, code="deliberate:no-resources"))
+    # parents are found by name, so all resources are merged before any rule about two of them
     merged_resources = _merge_all(parts)
     report_duplicates(merged_resources)
     find_parents(merged_resources)

@@ -54,7 +54,9 @@ def check_deletes(
                     else ()
                 ),
             ]
+            # one at a time: what helps against the first often changes the rest
             _report(merged, field, problems[:1])
+        # a field with a wrong form is left out here, and would count as one that the file lacks
         is_malformed = any(f"{resource.pointer}/{field}" in malformed for field in _FIELDS)
         if "on_delete" in merged.resource.given and not is_malformed:
             given = any(getattr(resource, field) is not None for field in _FIELDS)
@@ -93,8 +95,10 @@ def _problems(resource: Resource, field: str, *, is_parent: bool) -> Iterator[tu
             "A column has `hard_delete`, and one thing says which rows are deleted",
             "Leave one out",
         )
+    # dlt would take the file's type for it, which may hold no time
     if DELETED_AT in resource.hints.columns_by_name:
         yield f"`{DELETED_AT}` is the column that this fills in", "Leave the column out"
+    # nothing names the rows below: the key of the removed row is in none of their columns
     if is_parent and resource.on_delete == "remove":
         yield (
             "The rows of dependents below a removed row would stay",
@@ -116,6 +120,7 @@ def _problems_of_source(
             f'Write "{close}"' if close else f"Write one of {quoted_list(others)}",
         )
         return
+    # rows are removed before a load, so one that it brings again stays
     if _root_of(source, by_name) == _root_of(resource, by_name):
         yield (
             "Both are loaded together, and a deleted row could come back in the same load",
@@ -133,6 +138,7 @@ def _problems_of_source(
         )
     if source.deletes_from is not None:
         yield "A resource that names deleted rows has none deleted itself", "Leave one out"
+    # live runs read deletions in their order, a backfill reads them years later
     if source.name in with_backfill:
         yield (
             "A backfill of old deletions would remove rows that came back since",

@@ -57,6 +57,8 @@ def check_path(merged: MergedResource) -> None:
     except ValueError:
         report_lone_brace(merged, merged.path_at)
         return
+    # a list, not `all(...)` over a generator: each placeholder is to be reported, not only the
+    # first
     bound = [
         _is_kept_placeholder(merged, name, unbound, resolve) or _take_path_param(merged, name)
         for name in names

@@ -335,6 +335,7 @@ def _check_has_value(merged: MergedResource, name: str, place: FieldPath) -> Non
         return
     if cursor is None or attribute == name:
         return
+    # a whole param may be left out for lack of a value; a text around the placeholder can't
     needed = "end_value" if attribute == "end_value" else "initial_value"
     if attribute not in _VALUE_ATTRIBUTES or getattr(cursor, needed) is not None:
         return

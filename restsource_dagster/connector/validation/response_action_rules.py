@@ -77,6 +77,7 @@ def warn_of_ignored_refusals(merged: MergedResource) -> None:
         # `skip` leaves the table as it is, and a condition on the body names a known answer
         if action.known_action != "ignore" or statuses is None:
             continue
+        # a refusal says that nobody was let in, not that there is nothing inside
         refused = [status for status in _REFUSALS_OF_ACCESS if status in statuses]
         if refused:
             merged.report(
@@ -136,6 +137,7 @@ def check_gone_parents(merged_resources: Sequence[MergedResource]) -> None:
 
     Call it when the parents are known.
     """
+    # of all resources: the dependents of one may come after it in the file
     parents = {merged.parent for merged in merged_resources}
     for merged in merged_resources:
         if merged.is_checkable:
@@ -167,6 +169,7 @@ def _check_gone(merged: MergedResource, *, has_dependents: bool) -> None:
             else f'Add "include_from_parent": {json.dumps([*included, *missing])}',
             code="deliberate:gone",
         )
+    # the call of a dependent is never made for a parent that is gone
     if has_dependents:
         merged.report(
             at,
@@ -216,7 +219,7 @@ def check_replaced_children(
                 shares_table=tables.count(resource.table) > 1,
             ),
         ]
-        # one at a time: mending the first often changes the rest
+        # one at a time: what helps against the first often changes the rest
         for problem, fix in problems[:1]:
             merged.report(
                 merged.place("children"),

@@ -40,6 +40,7 @@ def _problems(
     one: Resource, other: Resource, parents: dict[str, str | None]
 ) -> Iterator[tuple[str, str]]:
     """Yield why two resources can't share a table, each with what to do."""
+    # without order: a merge compares the columns by name
     keys = [sorted(resource.primary_key) for resource in (one, other)]
     if not all(keys) or keys[0] != keys[1]:
         yield (
@@ -85,6 +86,7 @@ def _root(name: str, parents: dict[str, str | None]) -> str:
 
 def _different_hints(one: Resource, other: Resource) -> Iterator[str]:
     ours, theirs = as_json(one.hints), as_json(other.hints)
+    # dlt merges the hints of both into one table: which of two wins would depend on the last run
     for name in (ours.keys() | theirs.keys()) - _OWN_HINTS:
         if ours.get(name) != theirs.get(name):
             yield name

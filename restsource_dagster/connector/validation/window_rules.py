@@ -61,6 +61,7 @@ def check_windows(
         if cursor is None or not (cursor.window or cursor.retention):
             continue
         place = json_pointer(merged.endpoint_location("incremental"))
+        # with a slash at the end: `/incremental_x` is another field
         if any(f"{finding.pointer}/".startswith(f"{place}/") for finding in structural):
             continue
         for refusal in _refusals(resource, cursor, families.get(resource.name)):
@@ -184,6 +185,7 @@ def _size_refusals(resource: Resource, cursor: Incremental, size: str) -> Iterat
             'Add "start_param" with the API\'s name for it, or write `{incremental.start_value}` in a param',
         )
     form = _form_of(cursor)
+    # an end that is written like the start would ask for nothing
     least = _DAY if isinstance(form, IsoDate) else timedelta(seconds=1)
     if length < least:
         yield _WindowRefusal(
@@ -211,6 +213,7 @@ def _size_refusals(resource: Resource, cursor: Incremental, size: str) -> Iterat
 
 def _length_of(duration: str) -> timedelta:
     """Return the shortest that a length of time may be: a month has 28 days, a year 365."""
+    # of a year that is no leap year: any other month, or year, is longer
     february = datetime(2023, 2, 1, tzinfo=UTC)
     return moved_by(february, duration) - february
 
@@ -319,5 +322,6 @@ def _max_rows_refusals(
                 f"rows come again, which {quoted_name(member.name)} would {member.disposition.value} twice",
                 f'Add "primary_key" to {quoted_name(member.name)}, so that its rows are merged',
             )
+    # the first query would be cut off within its first page, which nothing shows
     if isinstance(limit, int) and limit > most:
         yield "one page has more rows than that already", f'Write a "limit" of {most} or less'

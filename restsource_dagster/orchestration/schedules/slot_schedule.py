@@ -96,6 +96,7 @@ def decide_tick(
     following = format_utc(next_due(schedule, created_at, tick))
     if slot is None:
         return SkipTick(f"Not due yet: the first scheduled run is due at {following}.")
+    # before the runs in progress: most ticks of an inexact grid end here
     if run_id := runs.run_for(slot):
         # Only a tick at a slot of its own is unusual enough to name the run that was first.
         if slot == tick:
@@ -160,6 +161,7 @@ class InstanceConnectorRuns:
         records = self._instance.get_run_records(
             dg.RunsFilter(statuses=IN_PROGRESS_STATUSES), limit=_OLDEST_RUNS, ascending=True
         )
+        # the oldest are of other connectors, so ours may be among the rest
         if len(records) == _OLDEST_RUNS:
             records = self._instance.get_run_records(
                 dg.RunsFilter(statuses=IN_PROGRESS_STATUSES, tags={TAG_CONNECTOR: self._connector}),

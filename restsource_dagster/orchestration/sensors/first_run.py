@@ -91,6 +91,7 @@ class _FirstRuns:
 
     def tick(self, context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         progress = _FirstRunCursor.read(context.cursor, self.digest)
+        # first: in all but a few ticks nothing is new, and this one costs no query
         if progress.done:
             number = len(self.candidates)
             return dg.SkipReason(f"All {number} scheduled connectors had their first run.")
