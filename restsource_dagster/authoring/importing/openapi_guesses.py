@@ -114,6 +114,8 @@ def guess_paginator(
         or guess.offset(limit, size)
         or guess.link_header(headers)
     )
+    if paginator is None:
+        guess.suggest()
     # an offset paginator sends the size itself, as its `limit`
     if limit and size and not isinstance(paginator, OffsetPaginator):
         sent[literal(limit.name)] = size
@@ -206,7 +208,36 @@ class _PagingGuess:
                     "has_more_path": self._see(more),
                 }
             )
-        return None
+        return self._described_cursor(param, more)
+
+    def _described_cursor(
+        self, param: DocumentedParam, more: tuple[str, Shape] | None
+    ) -> ImportedPaginator | None:
+        """A cursor whose field only the description of the param names."""
+        path = _described_path(param)
+        if path is None:
+            return None
+        more_path = self._see(more)
+        param.piece.guessed(self.target, f"its description names `{path}` of the answer")
+        return CursorPaginator.of(
+            {
+                "type": "cursor",
+                "cursor_path": path,
+                "cursor_param": self._take(param),
+                **({"has_more_path": more_path} if more_path else {}),
+            }
+        )
+
+    def suggest(self) -> None:
+        """Tell of a param that asks for a page, where nothing says what it takes."""
+        param = self._param(CURSOR_PARAMS)
+        if param is not None:
+            param.piece.suggested(
+                self.target,
+                "it asks for the next page, and the document names no field of the answer for it: only the first "
+                'page is loaded. Write {"type": "cursor", "cursor_path": "<the field>", "cursor_param": '
+                f'"{param.name}"}}',
+            )
 
     def page_number(self) -> ImportedPaginator | None:
         """A page's number in a param; perhaps the number of the next one is in the answer."""
@@ -264,6 +295,24 @@ class _PagingGuess:
 
 
 _USUAL_PAGE_SIZE = 100
+_QUOTED_NAME = re.compile(r"`([A-Za-z_][\w.]*)`")
+
+
+def _described_path(param: DocumentedParam) -> str | None:
+    """Return the field that a description names: "a `next_cursor` of a previous request's `response_metadata`"."""
+    names: list[str] = [
+        name
+        for name in dict.fromkeys(_QUOTED_NAME.findall(param.description))
+        if normal_name(name) != normal_name(param.name)
+    ]
+    named = [name for name in names if normal_name(name.rpartition(".")[2]) in _NEXT_CURSORS]
+    # of several it can't be told which one is meant
+    if len(named) != 1:
+        return None
+    above = [name for name in names if name != named[0]]
+    if "." in named[0] or not above:
+        return named[0]
+    return f"{above[0]}.{named[0]}" if len(above) == 1 else None
 
 
 def _last_name(at: tuple[str, ...]) -> str:

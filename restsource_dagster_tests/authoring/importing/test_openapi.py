@@ -128,6 +128,10 @@ OFFSET = {"type": "offset", "limit": 100, "offset_param": "offset", "limit_param
 STRING, FLAG, WHOLE = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}
 CALL_IT = {"type": "object", "properties": {"next_cursor": STRING}}
 LINKS = {"type": "object", "properties": {"next": {"type": "string", "format": "uri"}}}
+DESCRIBED = {
+    **text("cursor"),
+    "description": "Set the `cursor` to a `next_cursor` of a previous request's `response_metadata`.",
+}
 STARTING = {
     "type": "cursor",
     "cursor_path": "data[-1].id",
@@ -168,6 +172,8 @@ STARTING = {
             {},
         ),
         ([text("cursor"), number("limit")], answer(meta=CALL_IT), CURSOR, {}),
+        # as Slack's document has it, whose schema lacks the field
+        ([DESCRIBED], LIST, {**CURSOR, "cursor_path": "response_metadata.next_cursor"}, {}),
         ([text("starting_after")], answer(has_more=FLAG), STARTING, {}),
         ([number("limit", default=10)], answer(links=LINKS), LINK, {"limit": 10}),
         (
@@ -185,6 +191,14 @@ def test_paging_is_guessed_of_params_and_fields(
     endpoint = orders_of(with_get(params, schema))
     assert endpoint.get("paginator") == paginator
     assert endpoint.get("params", {}) == sent
+
+
+def test_a_cursor_that_no_answer_names_is_told() -> None:
+    made = imported(json.dumps(with_get([text("cursor")])))
+    assert "paginator" not in made.draft.value["resources"][0]["endpoint"]
+    [told] = [fate for fate in made.fates if fate.state == "suggested"]
+    assert told.target == "resources.orders.endpoint.paginator"
+    assert "only the first page is loaded" in told.reason
 
 
 def test_a_parent_has_no_cursor() -> None:
