@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -162,10 +163,11 @@ def spellings(secret: str) -> Iterator[str]:
     yield base64.urlsafe_b64encode(secret.encode()).decode().rstrip("=")
 
 
-def hidden() -> set[str]:
+@cache
+def hidden() -> frozenset[str]:
     secrets = [CANARY, PLAIN, SPACED, LITERAL, TOKEN]
     secrets += [f"me:{LITERAL}", f"{PLAIN}:{CANARY}", f"me:{PLAIN}"]
-    return {text for secret in secrets for text in spellings(secret)} | {MARK}
+    return frozenset({text for secret in secrets for text in spellings(secret)} | {MARK})
 
 
 def assert_clean(text: str, where: str) -> None:

@@ -1,6 +1,7 @@
 """Values that JSON has and a table can't store: changed with a message, or refused by name."""
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +25,15 @@ def load_things(
     api.answers["/things"] = response if isinstance(response, Answer) else Answer(response)
     thing = {"name": "things", "write_disposition": "replace", **more}
     return load(make_connector(api.url, thing), settings, observer=notes)["things"]
+
+
+def load_each(
+    api: ApiServer, settings: Settings, responses: Mapping[str, Any]
+) -> dict[str, Outcome]:
+    """Load each response as a resource of its own, by the table's name, in one connector."""
+    api.answers |= {f"/{name}": Answer(response) for name, response in responses.items()}
+    made = [{"name": name, "write_disposition": "replace"} for name in responses]
+    return load(make_connector(api.url, *made), settings)
 
 
 def things(settings: Settings, columns: str) -> list[tuple[Any, ...]]:
@@ -54,24 +64,29 @@ def test_records_beside_a_null_item_lose_nothing(api: ApiServer, settings: Setti
     assert "the key is there twice in one object" in text
 
 
-@pytest.mark.parametrize(
-    ("number", "loaded"),
-    [
-        (2**63 - 1, 2**63 - 1),
-        (-(2**63), -(2**63)),
-        (2**63, Decimal(2**63)),
-        (-(2**63) - 1, Decimal(-(2**63) - 1)),
-        (2**70, Decimal(2**70)),
-        (10**29 - 1, Decimal(10**29 - 1)),
-        (10**40, str(10**40)),
-    ],
-)
+WHOLE_NUMBERS: list[tuple[int, Any]] = [
+    (2**63 - 1, 2**63 - 1),
+    (-(2**63), -(2**63)),
+    (2**63, Decimal(2**63)),
+    (-(2**63) - 1, Decimal(-(2**63) - 1)),
+    (2**70, Decimal(2**70)),
+    (10**29 - 1, Decimal(10**29 - 1)),
+    (10**40, str(10**40)),
+]
+"""What the API sends, and what the table has."""
+
+
 def test_whole_numbers_of_any_size_keep_all_their_digits(
-    api: ApiServer, settings: Settings, number: int, loaded: Any
+    api: ApiServer, settings: Settings
 ) -> None:
-    load_things(api, settings, [{"id": 1, "n": number, "deep": {"list": [{"n": number}]}}])
-    assert things(settings, "n") == [(loaded,)]
-    assert query(settings, "SELECT n FROM shop.things__deep__list") == [(loaded,)]
+    responses = {
+        f"things{at}": [{"id": 1, "n": number, "deep": {"list": [{"n": number}]}}]
+        for at, (number, _) in enumerate(WHOLE_NUMBERS)
+    }
+    load_each(api, settings, responses)
+    for at, (_, loaded) in enumerate(WHOLE_NUMBERS):
+        assert query(settings, f"SELECT n FROM shop.things{at}") == [(loaded,)]
+        assert query(settings, f"SELECT n FROM shop.things{at}__deep__list") == [(loaded,)]
 
 
 def test_a_number_too_big_for_its_column_is_refused_by_name(
@@ -150,22 +165,25 @@ def test_mixed_types_keep_every_value(api: ApiServer, settings: Settings) -> Non
     assert query(settings, "SELECT value FROM shop.things__x ORDER BY value") == [(1,), (2,)]
 
 
-@pytest.mark.parametrize(
-    ("row", "field"),
-    [
-        ({"Id": 1, "id": 2, "ID": 3}, "id"),
-        ({"id": 1, "userName": "a", "user_name": "b"}, "user_name"),
-        ({"id": 1, "é": 1, "ü": 2}, "ü"),
-        ({"id": 1, "deep": {"a b": 1, "a-b": 2}}, "deep.a-b"),
-        ({"id": 1, "list": [{"A": 1}, {"A": 1, "a": 2}]}, "list.a"),
-    ],
-)
+SAME_COLUMN: list[tuple[dict[str, Any], str]] = [
+    ({"Id": 1, "id": 2, "ID": 3}, "id"),
+    ({"id": 1, "userName": "a", "user_name": "b"}, "user_name"),
+    ({"id": 1, "é": 1, "ü": 2}, "ü"),
+    ({"id": 1, "deep": {"a b": 1, "a-b": 2}}, "deep.a-b"),
+    ({"id": 1, "list": [{"A": 1}, {"A": 1, "a": 2}]}, "list.a"),
+]
+"""A row, and the field that becomes the column of another one."""
+
+
 def test_two_fields_that_become_one_column_are_refused_by_name(
-    api: ApiServer, settings: Settings, row: dict[str, Any], field: str
+    api: ApiServer, settings: Settings
 ) -> None:
-    text = message(load_things(api, settings, [{"id": 7}, row]))
-    assert f"resource things, page 1, row 2, field {field}: " in text
-    assert "would both become the column" in text
+    responses = {f"things{at}": [{"id": 7}, row] for at, (row, _) in enumerate(SAME_COLUMN)}
+    outcomes = load_each(api, settings, responses)
+    for at, (_, field) in enumerate(SAME_COLUMN):
+        text = message(outcomes[f"things{at}"])
+        assert f"resource things{at}, page 1, row 2, field {field}: " in text
+        assert "would both become the column" in text
 
 
 def test_two_spellings_of_one_value_are_one_column(api: ApiServer, settings: Settings) -> None:

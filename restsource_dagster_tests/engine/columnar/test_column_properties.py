@@ -15,7 +15,7 @@ from restsource_dagster_tests.engine.columnar.comparing import (
 )
 from restsource_dagster_tests.servers.api import ApiServer
 
-EXAMPLES = int(os.environ.get("COLUMN_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("COLUMN_EXAMPLES", "2"))
 AT_MOST = settings(
     max_examples=EXAMPLES,
     deadline=None,
