@@ -17,7 +17,7 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 pytestmark = pytest.mark.faults(row=21)
 
 PAGE = 2
-ROWS = 4 * PAGE
+ROWS = 3 * PAGE
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "3600"})
 
 
@@ -118,7 +118,7 @@ def test_a_table_is_replaced_in_parts(shop: Shop, settings: Settings, mode: str)
     notes = Notes()
     connector = make_connector(shop.api.url, orders(mode=mode))
     outcome = ran(load(connector, settings, observer=notes))
-    assert outcome.checkpoints == len(notes.checkpoints) > 2
+    assert outcome.checkpoints == len(notes.checkpoints) > 1
     assert (outcome.rows_loaded, outcome.row_count) == (ROWS, ROWS)
     assert ids(settings) == list(range(ROWS))
     assert staged(settings) == 0
@@ -139,7 +139,7 @@ def test_a_wall_leaves_the_old_table_and_the_next_run_goes_on(
     assert staged(settings) == 2 * PAGE
     before = len(shop.asked)
     outcome = ran(run(shop, settings))
-    assert shop.asked[before:] == [2 * PAGE, 3 * PAGE]
+    assert shop.asked[before:] == [2 * PAGE]
     assert outcome.resumed_from is not None
     assert ids(settings) == list(range(100, 100 + ROWS))
 
@@ -147,8 +147,8 @@ def test_a_wall_leaves_the_old_table_and_the_next_run_goes_on(
 def test_each_run_before_the_last_leaves_the_old_table(shop: Shop, settings: Settings) -> None:
     ran(run(shop, as_a_whole(settings)))
     shop.grow(range(100, 100 + ROWS))
-    for requests in (2, 1):
-        assert run(shop, settings, requests=requests)["orders"].failed
+    for _ in range(2):
+        assert run(shop, settings, requests=1)["orders"].failed
         assert ids(settings) == list(range(ROWS))
     ran(run(shop, settings, requests=1))
     assert ids(settings) == list(range(100, 100 + ROWS))
