@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,10 @@ def objects(
         yield from objects(item, (*at, step))
 
 
+SHOP_JSON = as_json(SHOP)
+SHOP_YAML = as_yaml(SHOP)
+
+
 def object_at(value: Any, at: tuple[str | int, ...]) -> Any:
     for step in at:
         value = value[step]
@@ -146,7 +151,7 @@ def misspelled_fields() -> Iterator[Mutation]:
                     ".json",
                     (line_of(text, f'"{wrong}":'),),
                     f"`{name}`",
-                    as_json(SHOP),
+                    SHOP_JSON,
                 )
 
 
@@ -198,14 +203,14 @@ def wrong_values() -> Iterator[Mutation]:
             changed = copy.deepcopy(SHOP)
             object_at(changed, at[:-1])[at[-1]] = wrong
             text = as_json(changed)
-            line = first_difference(text, as_json(SHOP))
+            line = first_difference(text, SHOP_JSON)
             yield Mutation(
                 f"{'.'.join(map(str, at))}={wrong}",
                 text,
                 ".json",
                 (line, line + 1),
                 fix,
-                as_json(SHOP) if is_mended and fix != '["id"]' else None,
+                SHOP_JSON if is_mended and fix != '["id"]' else None,
             )
 
 
@@ -263,16 +268,15 @@ def misplaced_fields() -> Iterator[Mutation]:
         )
 
 
-def is_same_yaml(one: str, other: str) -> bool:
+def is_shop(text: str) -> bool:
     try:
-        return bool(yaml.safe_load(one) == yaml.safe_load(other))
+        return bool(yaml.safe_load(text) == SHOP)
     except yaml.YAMLError:
         return False
 
 
 def broken_yaml() -> Iterator[Mutation]:
-    text = as_yaml(SHOP)
-    lines = text.splitlines()
+    lines = SHOP_YAML.splitlines()
     for number, line in enumerate(lines, 1):
         entry = re.fullmatch(r"(\s*(?:- )?)([a-z_]+):( .*)?", line)
         if entry is None:
@@ -329,7 +333,7 @@ def broken_yaml() -> Iterator[Mutation]:
                 "not with tabs",
             )
             deeper = with_line(" " + line)
-            if not is_same_yaml(deeper, text):
+            if not is_shop(deeper):
                 yield Mutation(
                     f"{number} {name}, indent",
                     deeper,
@@ -342,6 +346,7 @@ def broken_yaml() -> Iterator[Mutation]:
 MUTATIONS = [*misspelled_fields(), *wrong_values(), *misplaced_fields(), *broken_yaml()]
 
 
+@cache
 def told(mutation: Mutation) -> tuple[Problem, ...]:
     return load_text(mutation.text, Path(f"shop{mutation.suffix}")).problems
 
@@ -358,7 +363,7 @@ def has_right_fix(mutation: Mutation) -> bool:
 
 
 def test_base_file_is_right_in_both_notations() -> None:
-    for suffix, text in ((".json", as_json(SHOP)), (".yaml", as_yaml(SHOP))):
+    for suffix, text in ((".json", SHOP_JSON), (".yaml", SHOP_YAML)):
         assert load_text(text, Path(f"shop{suffix}")).problems == ()
 
 
