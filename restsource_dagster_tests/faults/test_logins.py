@@ -6,18 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from joserfc.jwk import RSAKey
 from pydantic import TypeAdapter
 
 from restsource_dagster.connector.env_references import resolve_references
-from restsource_dagster.connector.models.auth import Auth
-from restsource_dagster.connector.models.oauth_logins import OAuthLogin
+from restsource_dagster.connector.models.auth import Auth, LoginAuth
+from restsource_dagster.connector.models.oauth_logins import OAuthLogin, SendAs
 from restsource_dagster.engine.errors import TokenError
-from restsource_dagster.engine.http.oauth import TokenEndpoint, grant_token
+from restsource_dagster.engine.http.oauth import (
+    LoginRequest,
+    RenewingToken,
+    TokenEndpoint,
+    grant_token,
+)
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
-from restsource_dagster_tests.faults.http_parts import connector_of, failure_of, items, session_for
+from restsource_dagster_tests.faults.http_parts import (
+    FakeTime,
+    connector_of,
+    failure_of,
+    items,
+    session_for,
+)
 from restsource_dagster_tests.faults.secret_places import MARK
 from restsource_dagster_tests.making import load
 from restsource_dagster_tests.servers.authlib_server import (
@@ -263,6 +275,33 @@ def test_a_session_is_opened_once_and_again_when_it_is_refused(
         cookies = server.asked("/items")[-1].headers["cookie"]
         assert "sid=c4n4ry-session-2" in cookies
         assert "theme=dark" in cookies
+
+
+@pytest.mark.parametrize(
+    ("auth", "header"),
+    [
+        (TOKEN_LOGIN, "x-session"),  # its answer says 600 seconds
+        ({**COOKIE_LOGIN, "default_token_expiration": 600}, "cookie"),
+    ],
+    ids=["token", "cookies"],
+)
+def test_a_session_is_opened_anew_before_its_lifetime_ends(
+    auth: dict[str, Any], header: str, server: FaultServer
+) -> None:
+    desk, fake = Desk(server), FakeTime()
+    login: LoginAuth = TypeAdapter[Any](Auth).validate_python(auth)
+    login = resolve_references(login, environment())
+    request = LoginRequest(
+        session_for(server, time=fake), Redactor([]), login, f"{server.url}/{login.path}"
+    )
+    send_as = login.send_as if login.token_path else SendAs(location="cookie")
+    token = RenewingToken(request, send_as, clock=fake.clock)
+    start = fake.now
+    for seconds, number in ((0, 1), (530, 1), (545, 2)):
+        fake.now = start + seconds
+        sent = requests.Request("GET", f"{server.url}/items", auth=token).prepare()
+        assert f"c4n4ry-session-{number}" in sent.headers[header]
+    assert desk.given == 2
 
 
 def test_cookies_of_a_login_or_a_key_survive_a_redirect_within_the_origin(
