@@ -90,17 +90,27 @@ def test_a_row_without_the_value_that_the_file_needs_is_refused_by_name(
         assert told in refusal(outcome), case
 
 
-@pytest.mark.parametrize("record", [{"id": "x"}, {"v": 2}, {"id": {"a": 1}}])
 def test_a_key_that_changes_between_runs_is_refused_by_name(
-    api: ApiServer, settings: Settings, record: dict[str, Any]
+    api: ApiServer, settings: Settings
 ) -> None:
+    records = {"a text": {"id": "x"}, "absent": {"v": 2}, "an object": {"id": {"a": 1}}}
     merged = {"primary_key": "id"}
-    load_pages(api, settings, [{"id": 1}], **merged)
+
+    def load_records(*sound: Any, changed: bool = False) -> dict[str, Outcome]:
+        cases: dict[str, tuple[list[Any], dict[str, Any]]] = {
+            case: ([[*sound, record] if changed else [*sound]], merged)
+            for case, record in records.items()
+        }
+        return load_cases(api, settings, cases)
+
+    load_records({"id": 1})
     for _ in range(2):
-        text = refusal(load_pages(api, settings, [{"id": 2}, record], **merged))
-        assert "resource things, page 1, row 2, field id: " in text
-    assert query(settings, "SELECT id FROM shop.things") == [(1,)]
-    assert load_pages(api, settings, [{"id": 2}], **merged).failure is None
+        for case, outcome in load_records({"id": 2}, changed=True).items():
+            told = f"resource {outcome.resource}, page 1, row 2, field id: "
+            assert told in refusal(outcome), case
+            assert query(settings, f"SELECT id FROM shop.{outcome.resource}") == [(1,)], case
+    for case, outcome in load_records({"id": 2}).items():
+        assert outcome.failure is None, case
 
 
 @pytest.mark.parametrize("key", ["info.run", "info__run"])
@@ -205,25 +215,31 @@ def test_an_empty_first_answer_of_a_dependent_with_a_key_makes_its_table(
 
 
 CONTRACTS: dict[str, tuple[dict[str, Any], str]] = {
-    "columns": ({"id": 3, "o": {"n": 1}}, "field o__n, table things: it would be a new column"),
-    "tables": ({"id": 3, "l": [{"n": 1}]}, "field l, table things__l: it would be a new table"),
-    "data_type": ({"id": "x"}, "field id, table things: it would be a value of another type"),
+    "columns": ({"id": 3, "o": {"n": 1}}, "field o__n, table {table}: it would be a new column"),
+    "tables": ({"id": 3, "l": [{"n": 1}]}, "field l, table {table}__l: it would be a new table"),
+    "data_type": ({"id": "x"}, "field id, table {table}: it would be a value of another type"),
 }
 
 
-@pytest.mark.parametrize("mode", ["rows", "auto"])
-@pytest.mark.parametrize("entity", CONTRACTS)
 def test_a_row_that_breaks_the_contract_is_named_with_page_row_and_field(
-    api: ApiServer, settings: Settings, mode: str, entity: str
+    api: ApiServer, settings: Settings
 ) -> None:
-    row, told = CONTRACTS[entity]
-    given: dict[str, Any] = {"mode": mode, "write_disposition": "append"}
-    assert load_pages(api, settings, [{"id": 1}], **given).failure is None
-    given["schema_contract"] = {entity: "freeze"}
-    text = refusal(load_pages(api, settings, [{"id": 1}], [{"id": 2}, row], **given))
-    assert f"resource things: page 2, row 2, {told}" in text
-    assert f"et `{entity}` to `evolve`" in text
-    assert query(settings, "SELECT id FROM shop.things") == [(1,)]
+    sound: dict[str, Any] = {}
+    broken: dict[str, Any] = {}
+    for mode in ("rows", "auto"):
+        for entity, (row, _) in CONTRACTS.items():
+            given = {"mode": mode, "write_disposition": "append"}
+            frozen = {**given, "schema_contract": {entity: "freeze"}}
+            sound[f"{entity} {mode}"] = ([[{"id": 1}]], given)
+            broken[f"{entity} {mode}"] = ([[{"id": 1}], [{"id": 2}, row]], frozen)
+    for case, outcome in load_cases(api, settings, sound).items():
+        assert outcome.failure is None, case
+    for case, outcome in load_cases(api, settings, broken).items():
+        text, entity, name = refusal(outcome), case.split(" ")[0], outcome.resource
+        told = CONTRACTS[entity][1].format(table=name)
+        assert f"resource {name}: page 2, row 2, {told}" in text, case
+        assert f"et `{entity}` to `evolve`" in text, case
+        assert query(settings, f"SELECT id FROM shop.{name}") == [(1,)], case
 
 
 def test_a_parent_without_an_included_field_is_an_error_of_the_dependent_resource(

@@ -3,8 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
-
 from restsource_dagster.connector.model import Connector
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.settings import Settings
@@ -21,44 +19,49 @@ def row(number: int, created: str, updated: str | None = None, **more: Any) -> d
 
 
 def users(api: ApiServer, path: Any = FIELDS, **more: Any) -> Connector:
+    return make_connector(api.url, users_resource("users", path, **more))
+
+
+def users_resource(name: str, path: Any = FIELDS, **more: Any) -> dict[str, Any]:
+    """A resource at the path of its name, whose cursor is at `path` in its records."""
     cursor = {
         "cursor_path": path,
         "initial_value": day(1),
         "start_param": "since",
         **more.pop("cursor", {}),
     }
-    endpoint = {"path": "users", "incremental": cursor, "paginator": "single_page"}
-    return make_connector(api.url, {"name": "users", "endpoint": endpoint, **more})
+    endpoint = {"path": name, "incremental": cursor, "paginator": "single_page"}
+    return {"name": name, "endpoint": endpoint, **more}
 
 
 def asked(api: ApiServer) -> list[str]:
     return [seen.query["since"] for seen in api.seen]
 
 
-@pytest.mark.parametrize("mode", ["rows", "auto"])
-@pytest.mark.parametrize("more", [{}, KEYED], ids=["append", "merge"])
-def test_the_first_field_with_a_value_is_the_cursor(
-    api: ApiServer, settings: Settings, mode: str, more: dict[str, Any]
-) -> None:
-    connector = users(api, mode=mode, **more)
-    api.answers["/users"] = [
-        row(1, day(2), day(5)),
-        row(2, day(6)),
-        {"id": 3, "created_at": day(4)},
-    ]
-    outcome = load(connector, settings)["users"]
-    assert outcome.failure is None
-    assert outcome.cursor is not None
-    assert (outcome.cursor.cursor_path, outcome.cursor.last_value) == (
-        "updated_at|created_at",
-        day(6),
-    )
-    api.answers["/users"] = [row(2, day(6)), row(4, day(1), day(7))]
-    outcome = load(connector, settings)["users"]
-    assert outcome.cursor is not None
-    assert (outcome.cursor.start_value, outcome.cursor.last_value) == (day(6), day(7))
-    assert asked(api) == [day(1), day(6)]
-    assert query(settings, "SELECT id FROM shop.users ORDER BY id") == [(n,) for n in (1, 2, 3, 4)]
+def test_the_first_field_with_a_value_is_the_cursor(api: ApiServer, settings: Settings) -> None:
+    """One connector has an appended and a merged resource in both modes."""
+    made = {
+        f"{kind}_{mode}": {"mode": mode, **more}
+        for mode in ("rows", "auto")
+        for kind, more in {"append": {}, "merge": KEYED}.items()
+    }
+    first = [row(1, day(2), day(5)), row(2, day(6)), {"id": 3, "created_at": day(4)}]
+    connector = make_connector(api.url, *(users_resource(name, **made[name]) for name in made))
+    api.answers |= {f"/{name}": first for name in made}
+    outcomes = load(connector, settings)
+    api.answers |= {f"/{name}": [row(2, day(6)), row(4, day(1), day(7))] for name in made}
+    later = load(connector, settings)
+    for name in made:
+        assert outcomes[name].failure is None
+        cursor = outcomes[name].cursor
+        assert cursor is not None
+        assert (cursor.cursor_path, cursor.last_value) == ("updated_at|created_at", day(6)), name
+        cursor = later[name].cursor
+        assert cursor is not None
+        assert (cursor.start_value, cursor.last_value) == (day(6), day(7)), name
+        assert [seen.query["since"] for seen in api.asked(f"/{name}")] == [day(1), day(6)], name
+        found = query(settings, f"SELECT id FROM shop.{name} ORDER BY id")
+        assert found == [(n,) for n in (1, 2, 3, 4)], name
 
 
 def test_fields_of_any_depth_and_form_are_read(api: ApiServer, settings: Settings) -> None:

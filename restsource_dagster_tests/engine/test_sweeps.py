@@ -95,27 +95,37 @@ def test_rows_that_the_api_no_longer_lists_leave_the_table_once_a_day(
     assert query(settings, "SELECT count(*) FROM shop.removed__tags") == [(29,)]
 
 
-@pytest.mark.parametrize(
-    ("data_type", "spell"), [("text", int), ("bigint", str), ("decimal", "{}.50".format)]
-)
 def test_a_key_that_the_api_spells_otherwise_than_the_table_stays(
-    api: ApiServer, tmp_path: Path, data_type: str, spell: Callable[[int], Any]
+    api: ApiServer, tmp_path: Path
 ) -> None:
     """A number in a column of texts, and the digits of a number: 100 is no other key than "100"."""
-    records = [{"id": spell(key)} for key in range(1, 101)]
-    api.answers["/items"] = records
-    column = {"id": {"data_type": data_type}}
-    items = {"name": "items", "primary_key": "id", "sweep": {"every": "1d"}, "columns": column}
-    connector, settings = make_connector(api.url, items), make_settings(tmp_path)
+    spellings: dict[str, Callable[[int], Any]] = {
+        "text": int,
+        "bigint": str,
+        "decimal": "{}.50".format,
+    }
+    keyed = {"primary_key": "id", "sweep": {"every": "1d"}}
+    made = [
+        {"name": f"{data_type}_items", "columns": {"id": {"data_type": data_type}}, **keyed}
+        for data_type in spellings
+    ]
+    records = {
+        f"{data_type}_items": [{"id": spell(key)} for key in range(1, 101)]
+        for data_type, spell in spellings.items()
+    }
+    api.answers |= {f"/{name}": rows for name, rows in records.items()}
+    connector, settings = make_connector(api.url, *made), make_settings(tmp_path)
     run(connector, settings, 0)
-    found = run(connector, settings, 1)["items"].sweep
-    assert found
-    assert (found.listed, found.rows, found.refused) == (100, 0, None)
-    del records[99]
-    found = run(connector, settings, 2)["items"].sweep
-    assert found
-    assert found.rows == 1
-    assert query(settings, "SELECT count(*) FROM shop.items") == [(99,)]
+    for name, outcome in run(connector, settings, 1).items():
+        found = outcome.sweep
+        assert found, name
+        assert (found.listed, found.rows, found.refused) == (100, 0, None), name
+        del records[name][99]
+    for name, outcome in run(connector, settings, 2).items():
+        found = outcome.sweep
+        assert found, name
+        assert found.rows == 1, name
+        assert query(settings, f"SELECT count(*) FROM shop.{name}") == [(99,)]
 
 
 def test_a_list_that_may_not_be_whole_removes_nothing(api: ApiServer, tmp_path: Path) -> None:

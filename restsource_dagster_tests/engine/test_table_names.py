@@ -1,12 +1,12 @@
 """Tables have the names that stock dlt gives them, and two names never become one table or column."""
 
-from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
 import pytest
 
+from restsource_dagster.engine.destination.dlt_config import configure_dlt
 from restsource_dagster.engine.run.ingest import ingest
 from restsource_dagster.engine.run.outcome import Outcome
 from restsource_dagster.settings import Settings
@@ -36,27 +36,34 @@ def tables(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     return {table: (columns, counts[table]) for table, columns in found}
 
 
-@pytest.mark.parametrize("mode", ["auto", "rows"])
-@pytest.mark.parametrize("hints", [{"primary_key": "id"}, {"write_disposition": "replace"}, {}])
-def test_tables_have_the_names_that_stock_dlt_gives_them(
-    api: ApiServer, settings: Settings, tmp_path: Path, mode: str, hints: Any
-) -> None:
-    api.answers["/things"] = ROWS
+@pytest.fixture(scope="module")
+def stock_tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The tables of all names that stock dlt makes."""
+    configure_dlt()
+    folder = tmp_path_factory.mktemp("stock")
+    path = str(folder / "stock.duckdb")
     stock = dlt.pipeline(
         "stock",
-        pipelines_dir=str(tmp_path / "stock"),
-        destination=dlt.destinations.duckdb(str(tmp_path / "stock.duckdb")),
+        pipelines_dir=str(folder / "pipelines"),
+        destination=dlt.destinations.duckdb(path),
         dataset_name="shop",
     )
     stock.run([dlt.resource(ROWS, name=name) for name in NAMES])
+    with duckdb.connect(path, read_only=True) as connection:
+        return tables(connection)
+
+
+@pytest.mark.parametrize("mode", ["auto", "rows"])
+@pytest.mark.parametrize("hints", [{"primary_key": "id"}, {"write_disposition": "replace"}, {}])
+def test_tables_have_the_names_that_stock_dlt_gives_them(
+    api: ApiServer, settings: Settings, stock_tables: dict[str, Any], mode: str, hints: Any
+) -> None:
+    api.answers["/things"] = ROWS
     connector = make_connector(api.url, *(resource(name, mode=mode, **hints) for name in NAMES))
     for _ in range(2):
         assert [one.failure for one in load(connector, settings).values() if one.failure] == []
-    with (
-        duckdb.connect(str(tmp_path / "stock.duckdb"), read_only=True) as expected,
-        duckdb.connect(str(settings.data_dir / "warehouse.duckdb"), read_only=True) as got,
-    ):
-        assert tables(got) == tables(expected)
+    with duckdb.connect(str(settings.data_dir / "warehouse.duckdb"), read_only=True) as got:
+        assert tables(got) == stock_tables
 
 
 @pytest.mark.parametrize("name", ["user__events", "orderItems"])
