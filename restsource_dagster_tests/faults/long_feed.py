@@ -2,8 +2,9 @@
 
 import json
 import random
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery, Run
 from restsource_dagster_tests.making import make_settings, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
+from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
 __all__ = ["LOADS", "PAGINGS", "WALL", "Interrupted", "LongFeed", "kill_until_done"]
 
@@ -19,11 +21,11 @@ LOADS = ("append", "merge", "replace", "family")
 """What a load does; the family replaces its parent and appends the lines below it."""
 PAGINGS = ("link", "cursor", "offset", "page")
 WALL = Answer({"error": "quota"}, 429, {"Retry-After": "86400"})
-LINES = 20
-"""The lines of each order of the family."""
 _ITEMS = 2
 _LAST_SECONDS = 0.8
-"""How long a run goes on after its last page before it is killed: as long as a part takes to be loaded."""
+"""How long a run goes on after a request before it is killed: as long as a part takes to be loaded."""
+
+_PLACES = ("after", "offset", "page")
 
 _CHECKS = {
     "rows": "SELECT count(*) FROM shop.orders",
@@ -41,18 +43,42 @@ _LINE_CHECKS = {
 
 
 class LongFeed:
-    """An API with `rows` rows in pages of `page` rows: orders, or in the family mostly lines."""
+    """An API with `orders` orders in pages of `page` of them, each with two items and, in the family, `lines` lines."""
 
-    def __init__(self, api: ApiServer, load: str, paging: str, rows: int, page: int) -> None:
+    def __init__(
+        self, api: ApiServer, load: str, paging: str, orders: int, page: int, lines: int = 20
+    ) -> None:
         self.load, self.paging, self.page = load, paging, page
-        self.orders = rows // LINES if load == "family" else rows
+        self.orders, self.lines = orders, lines
         self.requests = 0
         self.quota = 1 << 60
         self._api = api
+        self._changed = threading.Condition()
+        self._different: set[str] = set()
         api.answers["/orders"] = self._orders
         if load == "family":
             for number in range(1, self.orders + 1):
                 api.answers[f"/orders/{number}/lines"] = self._lines(number)
+
+    def restart(self) -> None:
+        """Count requests from 0 again."""
+        with self._changed:
+            self.requests = 0
+            self._different.clear()
+
+    @property
+    def repeated(self) -> int:
+        """How many requests have been made before."""
+        with self._changed:
+            return self.requests - len(self._different)
+
+    def wait_for(self, different: int) -> None:
+        """Wait until so many different requests have been made."""
+        with self._changed:
+            came = self._changed.wait_for(
+                lambda: len(self._different) >= different, PATIENCE_SECONDS
+            )
+        assert came, f"{len(self._different)} different requests came, and {different} should"
 
     @property
     def file(self) -> dict[str, Any]:
@@ -95,8 +121,8 @@ class LongFeed:
             "items of their order": count * _ITEMS,
         }
         if self.load == "family":
-            lines = count * LINES
-            sum_of_lines = LINES * 1_000 * total + count * sum(range(LINES))
+            lines = count * self.lines
+            sum_of_lines = self.lines * 1_000 * total + count * sum(range(self.lines))
             found |= {"lines": lines, "different lines": lines, "sum of lines": sum_of_lines}
         return found
 
@@ -106,7 +132,7 @@ class LongFeed:
         return {name: int(query(settings, sql)[0][0]) for name, sql in checks.items()}
 
     def _orders(self, seen: Seen) -> Answer:
-        if self._is_used_up():
+        if self._is_used_up(seen):
             return WALL
         given = seen.query
         if "page" in given:
@@ -128,20 +154,25 @@ class LongFeed:
         )
 
     def _lines(self, order: int) -> Callable[[Seen], Answer]:
-        def answer(_: Seen) -> Answer:
-            if self._is_used_up():
+        def answer(seen: Seen) -> Answer:
+            if self._is_used_up(seen):
                 return WALL
-            rows = [{"id": order * 1_000 + line, "text": "x" * 20} for line in range(LINES)]
+            rows = [{"id": order * 1_000 + line, "text": "x" * 20} for line in range(self.lines)]
             return Answer(json.dumps(rows).encode())
 
         return answer
 
-    def _is_used_up(self) -> bool:
+    def _is_used_up(self, seen: Seen) -> bool:
         self._api.seen.clear()  # it would hold all requests of a long campaign
         if self.quota <= 0:
             return True
         self.quota -= 1
-        self.requests += 1
+        with self._changed:
+            self.requests += 1
+            # a first page may be asked for with its number or without
+            place = next((v for k, v in seen.query.items() if k in _PLACES), "")
+            self._different.add(f"{seen.path} {place}")
+            self._changed.notify_all()
         return False
 
 
@@ -150,10 +181,22 @@ def _json(**body: Any) -> Answer:
 
 
 @dataclass(frozen=True)
+class Kill:
+    """A kill, and what it cost."""
+
+    requests: int
+    """The different requests that were made before it."""
+    phase: str
+    """The phase that the run was in."""
+    repeated: int
+    """The requests that the next run made again."""
+
+
+@dataclass(frozen=True)
 class Interrupted:
     """A load that was killed again and again until it was done."""
 
-    kills: int
+    kills: Sequence[Kill]
     undisturbed: int
     """The requests of the same load without a kill."""
     requests: int
@@ -166,36 +209,46 @@ class Interrupted:
 
 
 def kill_until_done(
-    feed: LongFeed, folder: Path, nursery: Nursery, kills: int, seed: str, part_seconds: float
+    feed: LongFeed,
+    folder: Path,
+    nursery: Nursery,
+    kills: int,
+    seed: str,
+    part_seconds: Callable[[float], float],
 ) -> Interrupted:
     """Kill the load so many times at random moments, then let it end.
 
-    The moments are spread over the pages of an undisturbed load, which is made first, in a folder of its
-    own: seconds would depend on what else the machine does.
+    The moments are spread over the requests of an undisturbed load, which is made first, in a folder of its
+    own: seconds would depend on what else the machine does. `part_seconds` takes the seconds of that load.
     """
     dice = random.Random(seed)
+    undisturbed = nursery.start(feed.file, folder / "undisturbed").finish()
+    requests = feed.requests
+    seconds = part_seconds(undisturbed.told[-1]["at"] - undisturbed.told[0]["at"])
+    feed.restart()
 
-    def start(where: str, seconds: float = part_seconds) -> Run:
-        return nursery.start(feed.file, folder / where, checkpoint_seconds=seconds)
+    def start() -> Run:
+        return nursery.start(feed.file, folder / "killed", checkpoint_seconds=seconds)
 
-    # as a whole: parts ask for the same pages
-    pages = sum("page" in event for event in start("undisturbed", 60.0).finish().told)
-    undisturbed, feed.requests = feed.requests, 0
-    killed = 0
-    while killed < kills:
-        run = start("killed")
-        # a run that continues has less to do than the whole load
-        for _ in range(dice.randint(0, 2 * pages // (kills + 1))):
-            if "ended" in run.wait_for("page"):
-                break
+    # the requests made again by the end of each run
+    ends: list[tuple[int, str]] = []
+    repeated: list[int] = []
+    for moment in sorted(dice.randint(1, requests) for _ in range(kills)):
+        run = start()
+        feed.wait_for(moment)
         # in the middle of a request, of a load, or of what is between them
         time.sleep(dice.uniform(0.0, _LAST_SECONDS))
         run.kill()
-        if run.end()["ended"] == 0:
-            # it was done before: the next run is another load
-            break
-        killed += 1
+        is_done = run.end()["ended"] == 0
+        repeated.append(feed.repeated)
+        if is_done:
+            break  # the next run is another load
+        ends.append((moment, run.phase))
     else:
-        start("killed").finish()
-    found = feed.found(make_settings(folder / "killed"))
-    return Interrupted(killed, undisturbed, feed.requests, found)
+        start().finish()
+        repeated.append(feed.repeated)
+    found = [
+        Kill(moment, phase, after - before)
+        for (moment, phase), before, after in zip(ends, repeated, repeated[1:], strict=False)
+    ]
+    return Interrupted(found, requests, feed.requests, feed.found(make_settings(folder / "killed")))
