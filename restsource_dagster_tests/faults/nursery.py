@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,7 +116,8 @@ class Nursery:
         """Run the connector of this file's content, with settings below `folder`.
 
         `hurried` runs do not wait before they try a request again. `window` is a resource and both
-        ends of the window of its history to load; `asked` are more arguments for a live run.
+        ends of the window of its history to load; `asked` are more arguments for a live run, `started` among
+        them an ISO time.
         `checkpoint_seconds` is the setting, `settings` are others.
         """
         order = {"file": file, "folder": str(folder), "hurried": hurried}
@@ -182,7 +184,10 @@ def _run(order: Event) -> int:
         span = Window(start, end, detect_cursor_format(start))
         outcomes = ingest_window(connector, resource, span, **common)
     else:
-        outcomes = ingest(connector, **common, **order["asked"])
+        asked = dict(order["asked"])
+        if started := asked.pop("started", None):
+            asked["started"] = datetime.fromisoformat(started)
+        outcomes = ingest(connector, **common, **asked)
     failed = 0
     for outcome in outcomes:
         failed += outcome.failed

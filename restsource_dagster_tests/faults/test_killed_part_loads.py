@@ -99,7 +99,8 @@ def test_a_long_load_that_is_killed_again_and_again_has_each_row_once(
 def test_a_quota_of_a_fifth_of_the_load_lets_it_end_in_five_or_six_runs(
     api: ApiServer, tmp_path: Path, what: str, paging: str
 ) -> None:
-    feed = feed_of(api, what, paging)
+    orders = FAMILY_ORDERS if IS_CAMPAIGN else 25
+    feed = LongFeed(api, what, paging, orders if what == "family" else ORDERS, PAGE, LINES)
     # prefetched pages count against a quota
     file = feed.file | {"http": {"max_concurrency": 1}}
     connector, _ = parse_connector(file, Path("configs/shop.json"))
@@ -126,4 +127,17 @@ def test_pages_that_were_prefetched_are_kept_for_the_next_part(
     outcome = load(connector, settings)["orders"]
     assert outcome.checkpoints == 2
     assert feed.requests == 3
+    assert feed.found(settings) == feed.expected()
+
+
+def test_calls_below_parents_that_were_prefetched_are_kept_for_the_next_part(
+    api: ApiServer, tmp_path: Path
+) -> None:
+    feed = LongFeed(api, "family", "link", 6, 4)
+    connector, _ = parse_connector(feed.file, Path("configs/shop.json"))
+    assert connector is not None
+    settings = make_settings(tmp_path).model_copy(update={"checkpoint_seconds": 1e-9})
+    outcome = load(connector, settings)["lines"]
+    assert outcome.checkpoints > 4
+    assert (feed.requests, feed.repeated) == (8, 0)
     assert feed.found(settings) == feed.expected()

@@ -93,3 +93,6 @@ class PagePrefetch(Protocol):
 
     def cancel_group(self, group: object) -> None:
         """Cancel this group's pending prefetches."""
+
+    def keep_group(self, group: object, part: object) -> None:
+        """Keep this group's pending prefetches for the part of a load that follows `part`."""

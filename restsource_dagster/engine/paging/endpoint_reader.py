@@ -416,6 +416,11 @@ class EndpointReader:
         if self.prefetcher is not None:
             self.prefetcher.cancel_group(group)
 
+    def keep_prefetches(self, group: object, part: object) -> None:
+        """Keep this group's pending prefetches for the part of a load that follows `part`."""
+        if self.prefetcher is not None:
+            self.prefetcher.keep_group(group, part)
+
     def _page_fetcher(
         self, call: Call, pages: PageIterator, progress: CallProgress, *, may_stop_early: bool
     ) -> AbstractContextManager[PageFetcher]:

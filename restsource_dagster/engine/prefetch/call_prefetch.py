@@ -101,6 +101,8 @@ class CallPrefetch:
         """While it is True, no page is read ahead: the page loop reads the first one."""
         self.group: object = None
         """Identifies the calls that are prefetched together, and can be cancelled together."""
+        self.kept_after: object = None
+        """The part of a load that has left its call to the next one; None if none has."""
         self._iterator = pages
         self._prediction = prediction
         self._pages: deque[PrefetchedPage] = deque()
@@ -440,6 +442,21 @@ class PrefetchScheduler:
     def _unclaimed_of(self, resource: str) -> list[CallPrefetch]:
         found = (entries for (name, _), entries in self._unclaimed.items() if name == resource)
         return list(chain.from_iterable(found))
+
+    def keep_group(self, group: object, part: object) -> None:
+        """Keep the prefetches of a group whose calls are not made yet for the part after `part`."""
+        for prefetch in chain.from_iterable(self._unclaimed.values()):
+            if prefetch.group is group:
+                prefetch.kept_after = part
+
+    def adopt(self, call: CallToFetch, group: object) -> bool:
+        """Add the kept prefetch of a call to a group; False if none was kept."""
+        key = (call.resource, request_key(call.pages.request))
+        for prefetch in self._unclaimed.get(key, ()):
+            if prefetch.kept_after is not None and not prefetch.is_cancelled:
+                prefetch.group, prefetch.kept_after = group, None
+                return True
+        return False
 
     def put_back(self, prefetch: CallPrefetch) -> None:
         """Keep the pages that are left for the call that goes on there."""

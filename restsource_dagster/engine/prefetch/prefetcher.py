@@ -153,7 +153,13 @@ class Prefetcher(PagePrefetch):
             )
 
     def prefetch(self, call: CallToFetch, group: object) -> None:
-        """Fetch the pages of a call that is about to be made. Calls of a group follow one another."""
+        """Fetch the pages of a call that is about to be made. Calls of a group follow one another.
+
+        The call may be one that was kept at the end of the part before.
+        """
+        with self._lock:
+            if self._scheduler.adopt(call, group):
+                return
         prefetch = self._new_prefetch(call, self._scheduler.current_budget)
         prefetch.group = group
         with self._lock:
@@ -171,6 +177,19 @@ class Prefetcher(PagePrefetch):
         """Cancel this group's pending prefetches."""
         with self._lock:
             self._scheduler.cancel_where(lambda prefetch: prefetch.group is group)
+            self._wake_workers()
+            self._end_waits()
+
+    def keep_group(self, group: object, part: object) -> None:
+        """Keep this group's pending prefetches for the part of a load that follows `part`.
+
+        Those that were kept at the end of an earlier part, and that no call has taken, are cancelled.
+        """
+        with self._lock:
+            self._scheduler.cancel_where(
+                lambda prefetch: prefetch.kept_after is not None and prefetch.kept_after is not part
+            )
+            self._scheduler.keep_group(group, part)
             self._wake_workers()
             self._end_waits()
 

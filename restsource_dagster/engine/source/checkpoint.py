@@ -171,6 +171,11 @@ class LoadPart:
         """True if the part ended before the last page."""
         return self.checkpoint is not None and self.checkpoint.has_ended
 
+    @property
+    def is_followed(self) -> bool:
+        """True if the part ended because its checkpoint was due, so that the run goes on with another one."""
+        return self.checkpoint is not None and self.checkpoint.is_reached
+
     def resume_call(
         self, resource: str, key: str, call: Callable[[], str]
     ) -> UnfinishedCall | None:

@@ -199,6 +199,7 @@ def _dependent_pages(items: Any, reader: ResourceReader) -> Iterator[Any]:
 def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Iterator[Any]:
     state = reader.cursors.paging_state_of(reader.plan.resource.name)
     reader.watch.recall(state)
+    is_followed = False
     try:
         yield _empty_page(reader.plan)
         # a parent whose call, or a call below it, has ended early is left together with the others
@@ -211,9 +212,14 @@ def _read_dependent_pages(parents: ParentQueue, reader: ResourceReader) -> Itera
         if reader.part.has_ended:
             reader.parents.leave([*ended, *parents.remaining()])
         reader.watch.store(state)
+        is_followed = reader.part.is_followed
     finally:
-        # dlt closes the generator in its middle when another resource fails
-        reader.endpoint.cancel_prefetches(parents)
+        if is_followed:
+            # the next part begins with the parents that are left, and would request them again
+            reader.endpoint.keep_prefetches(parents, reader.part)
+        else:
+            # dlt closes the generator in its middle when another resource fails
+            reader.endpoint.cancel_prefetches(parents)
 
 
 def _empty_page(plan: ResourcePlan) -> Any:
