@@ -157,9 +157,10 @@ def misspelled_fields() -> Iterator[Mutation]:
 
 VALUES: dict[tuple[str | int, ...], list[tuple[Any, str, bool]]] = {
     ("schedule",): [("mode:manual", "a colon and a space", False)],
-    ("schedule", "mode"): [("hour", '"hours"', True), ("hourz", '"hours"', True)],
-    ("schedule", "interval"): [("6", "6", True)],
+    ("schedule", "mode"): [("HOURS", '"hours"', True), (7, "`hours`", False), ("hour", '"hours"', True), ("hourz", '"hours"', True)],
+    ("schedule", "interval"): [("6", "6", True), ("6h", "a whole number", False), (-1, "at least 1", False)],
     ("client", "auth", "type"): [("apikey", '"api_key"', True), ("api_kye", '"api_key"', True)],
+    ("http", "rate_limits"): [({"requests": 10, "per": "60s"}, "list", False)],
     ("client", "auth", "location"): [("headers", '"header"', True)],
     ("client", "paginator", "type"): [("ofset", '"offset"', True)],
     ("client", "paginator", "limit"): [("100", "100", True)],
@@ -249,6 +250,40 @@ MOVES: list[tuple[tuple[str | int, ...], str, tuple[str | int, ...], str]] = [
     (("resources", 1, "endpoint"), "response_actions", ("resources", 1), "`endpoint`"),
     (("resources", 1), "include_from_parent", ("resources", 1, "endpoint"), "the resource"),
 ]  # fmt: skip
+
+
+def misspelt_parents() -> Iterator[Mutation]:
+    """What else stands beside a misspelt parent is no mistake, and not told to be one."""
+    for name, value in (("children", "replace"), ("include_from_parent", ["id"])):
+        changed = copy.deepcopy(SHOP)
+        changed["resources"][1][name] = value
+        changed["resources"][1]["endpoint"]["path"] = "orders/{resources.order.id}/refunds"
+        text = as_json(changed)
+        line = line_of(text, "resources.order.id")
+        yield Mutation(f"{name} beside a misspelt parent", text, ".json", (line,), "Write `orders`")
+
+
+SYNTAX = {
+    "no comma": (r",$", "", "Write a comma"),
+    "single quotes": (r'"', "'", "Write"),
+    "an equals sign": (r'": ', '" = ', "a colon"),
+    "a key without quotes": (r'"(\w+)":', r"\1:", 'Write "'),
+    "an open quote": (r'",$', ",", "to close the text"),
+    "a comment": (r"$", " # why", "Delete it"),
+    "twice": (r"^(.*)$", r"\1\n\1", "Keep one"),
+}
+"""What is replaced in a line, by what, and what the fix has to name."""
+
+
+def broken_json() -> Iterator[Mutation]:
+    lines = as_json(SHOP).splitlines()
+    chosen = [at for at, line in enumerate(lines) if re.search(r'^\s+"\w+": "\w+",$', line)]
+    for at in chosen[::2]:
+        for name, (pattern, new, fix) in SYNTAX.items():
+            broken = re.sub(pattern, new, lines[at])
+            text = "\n".join([*lines[:at], broken, *lines[at + 1 :]]) + "\n"
+            # what is missing at the end of a line may be seen at the next one
+            yield Mutation(f"{at + 1} {name}", text, ".json", (at + 1, at + 2), fix)
 
 
 def misplaced_fields() -> Iterator[Mutation]:
@@ -343,7 +378,14 @@ def broken_yaml() -> Iterator[Mutation]:
                 )
 
 
-MUTATIONS = [*misspelled_fields(), *wrong_values(), *misplaced_fields(), *broken_yaml()]
+MUTATIONS = [
+    *misspelled_fields(),
+    *wrong_values(),
+    *misspelt_parents(),
+    *misplaced_fields(),
+    *broken_json(),
+    *broken_yaml(),
+]
 
 
 @cache
@@ -379,6 +421,12 @@ def test_place_of_a_mistake_is_named() -> None:
         if not has_right_place(each)
     ]
     assert len(wrong) <= len(MUTATIONS) / 100, wrong
+
+
+def test_nothing_else_is_told_beside_a_misspelt_parent() -> None:
+    for mutation in misspelt_parents():
+        [problem] = told(mutation)
+        assert problem.line in mutation.lines
 
 
 def test_what_to_write_is_named() -> None:

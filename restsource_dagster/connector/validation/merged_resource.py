@@ -37,6 +37,7 @@ __all__ = [
     "find_parents",
     "max_table_nesting",
     "merge_resource",
+    "names_parent",
     "report_cycles",
     "report_duplicates",
     "report_skip",
@@ -305,6 +306,11 @@ def _parents_with_paths(merged: MergedResource) -> dict[str, FieldPath]:
     for expression, place in merged.resolved.items():
         parents.setdefault(expression.strip().split(".")[1], place)
     return parents
+
+
+def names_parent(merged: MergedResource) -> bool:
+    """True if the resource names a parent, whether there is one of that name or not."""
+    return bool(_parents_with_paths(merged))
 
 
 def _parents_shown(parents: dict[str, FieldPath]) -> str:

@@ -22,7 +22,7 @@ from restsource_dagster.connector.validation.diagnostics import (
     nearest_name,
     quoted_list,
 )
-from restsource_dagster.connector.validation.merged_resource import MergedResource
+from restsource_dagster.connector.validation.merged_resource import MergedResource, names_parent
 
 __all__ = [
     "check_gone_parents",
@@ -236,6 +236,9 @@ def _problems_of_children(
     """Yield why the rows of a parent can't be told apart."""
     fields, by = _parent_fields(merged), resource.children
     if resource.parent is None:
+        # a parent that is misspelt is told where it is named
+        if names_parent(merged):
+            return
         yield (
             "`children` is about the rows below a parent, and the resource has none",
             "Leave it out",
