@@ -8,12 +8,10 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-from mcp.client.client import Client
-from mcp.client.stdio import StdioServerParameters
 
 from restsource_dagster.authoring.assistant_access import AccessRefusedError, AssistantAccess
 from restsource_dagster.cli.mcp_command import bound_lines
@@ -22,6 +20,9 @@ from restsource_dagster.connector.loader import load_text
 from restsource_dagster_tests.cli.runner import environment, invoke
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
+
+if TYPE_CHECKING:
+    from mcp.client.client import Client
 
 TOKEN = "t0ken-of-the-shop"
 OTHER = "an-0ther-secret"
@@ -64,15 +65,19 @@ def orders(seen: Seen) -> Any:
 
 
 @asynccontextmanager
-async def serving(*options: str) -> AsyncIterator[Client]:
+async def serving(*options: str) -> "AsyncIterator[Client]":
     """The package's own client, connected to `restsource mcp` as a process."""
+    # here, as each process that collects the tests would import it for more than a second
+    from mcp.client.client import Client
+    from mcp.client.stdio import StdioServerParameters
+
     arguments = ["-m", "restsource_dagster.cli", "mcp", *options]
     given = StdioServerParameters(command=sys.executable, args=arguments, env=environment())
     async with Client(given) as client:
         yield client
 
 
-async def call(client: Client, tool: str, **arguments: Any) -> Any:
+async def call(client: "Client", tool: str, **arguments: Any) -> Any:
     """The result of a tool; the text of its error if it has failed."""
     made = await client.call_tool(tool, arguments)
     [content] = made.content

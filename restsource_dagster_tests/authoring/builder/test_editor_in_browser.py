@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,11 @@ from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytest.importorskip("nicegui", reason="the extra `builder` is not installed")
-pytest.importorskip("playwright", reason="Playwright is not installed")
+# looked for, not imported: each process that collects the tests would import it
 pytestmark = [
     pytest.mark.browser,
+    pytest.mark.skipif(find_spec("nicegui") is None, reason="the extra `builder` is not installed"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="Playwright is not installed"),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
 ]
 

@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from restsource_dagster.authoring.builder.web_server import WebGuard, guarded_address
+# looked for, not imported, as is the module that needs it: each process that collects the tests would
+pytestmark = pytest.mark.skipif(
+    find_spec("nicegui") is None, reason="the extra `builder` is not installed"
+)
 
 PORT = 8123
 TOKEN = "the-right-one"
@@ -19,6 +23,8 @@ def ask(
     headers: Mapping[str, str], *, path: str = "/", query: str = "", kind: str = "http"
 ) -> tuple[list[Any], bool]:
     """What the guard sends, and whether the request got through."""
+    from restsource_dagster.authoring.builder.web_server import WebGuard
+
     sent: list[Any] = []
     passed: list[str] = []
 
@@ -74,6 +80,8 @@ def test_a_request_without_the_token_or_from_elsewhere_is_refused(
 
 
 def test_the_token_of_the_address_becomes_a_cookie_that_no_script_reads() -> None:
+    from restsource_dagster.authoring.builder.web_server import guarded_address
+
     assert guarded_address(PORT, TOKEN) == f"http://{HOST}/?token={TOKEN}"
     sent, has_passed = ask({"host": HOST}, query=f"token={TOKEN}", path="/open/shop")
     headers = {key.decode(): text.decode() for key, text in sent[0]["headers"]}
