@@ -1,6 +1,7 @@
 """Load groups: which families share a load package."""
 
 import math
+from collections.abc import Collection
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +36,18 @@ class Prefetch:
             self.now += 0.1
             self.fetched.add(selected.root)
 
-    def groups(self, *resources: object, reset: frozenset[str] = frozenset()) -> list[list[str]]:
+    def groups(
+        self,
+        *resources: object,
+        reset: frozenset[str] = frozenset(),
+        empty: Collection[str] = (),
+    ) -> list[list[str]]:
         groups = group_families(
             families_of(make_connector("http://127.0.0.1:1", *resources)),
             loads_from_cursor=lambda selected: selected.root not in reset,
             wait_for_first_page=self.wait_for_first_page,
             is_prefetched=lambda selected: selected.root in self.fetched,
+            has_rows=lambda selected: selected.root not in empty,
             clock=lambda: self.now,
         )
         return [[selected.root for selected in group] for group in groups]
@@ -63,10 +70,21 @@ def test_a_fetched_family_waits_for_others_only_as_long_as_a_package_costs() -> 
     assert prefetch.waits == [("a", math.inf), ("b", 0.25), ("c", 0.15), ("d", 0.05), ("e", -0.05)]
 
 
-def test_a_package_has_at_most_a_hundred_families() -> None:
-    """dlt's work for one package grows with the square of its tables."""
+def test_a_package_has_at_most_a_hundred_families_with_rows() -> None:
+    """dlt looks at all jobs of a package after each job."""
     names = [f"r{number}" for number in range(250)]
     assert [len(group) for group in Prefetch(*names).groups(*names)] == [100, 100, 50]
+
+
+def test_a_run_with_nothing_new_has_few_packages_however_many_resources_there_are() -> None:
+    """dlt reads and checks the whole schema for each package."""
+    names = [f"r{number}" for number in range(1000)]
+    assert [len(one) for one in Prefetch(*names).groups(*names, empty=names)] == [500, 500]
+    # those without rows don't count
+    assert [len(one) for one in Prefetch(*names).groups(*names[:250], empty=names[:100])] == [
+        200,
+        50,
+    ]
 
 
 def test_a_family_that_is_not_fetched_waits_for_no_other() -> None:

@@ -27,10 +27,9 @@ from typing import Any
 import dlt
 from dlt.common.schema import Schema
 
-from restsource_dagster.engine.destination.tables import SqlClient, has_column
+from restsource_dagster.engine.destination.tables import SqlClient, TableTree, has_column
 from restsource_dagster.engine.dlt_compat import (
     DatabaseUndefinedRelation,
-    get_nested_tables,
 )
 
 __all__ = [
@@ -360,9 +359,10 @@ def _appended_tables(
     package = pipeline.get_load_package_info(load_id)
     jobs = {job.job_file_info.table_name for job in package.jobs["new_jobs"]}
     position = 0
+    tree = TableTree(schema.tables)
     for root in roots:
-        chain = list(_table_chain(schema, root))
-        if jobs.isdisjoint(str(table["name"]) for table in get_nested_tables(schema.tables, root)):
+        chain = list(_table_chain(tree, root))
+        if jobs.isdisjoint(str(table["name"]) for table in tree.with_nested(root)):
             continue
         for table, parent in chain:
             yield _AppendedTable(load_id, position, table, parent)
@@ -371,17 +371,17 @@ def _appended_tables(
 
 def _appended_chains(schema: Schema) -> Iterator[tuple[str, str | None]]:
     """Yield all tables that are appended to, each after its parent, with their parents."""
+    tree = TableTree(schema.tables)
     for root in _appended_roots(schema):
-        yield from _table_chain(schema, root)
+        yield from _table_chain(tree, root)
 
 
-def _table_chain(schema: Schema, root: str) -> Iterator[tuple[str, str | None]]:
+def _table_chain(tree: TableTree, root: str) -> Iterator[tuple[str, str | None]]:
     """Yield a root table and the tables nested in it, each after its parent, with their parents."""
-    for one in get_nested_tables(schema.tables, root):
-        table = str(one["name"])
+    for one in tree.with_nested(root):
         # a table without columns does not exist in the destination
-        if schema.tables[table].get("columns"):
-            yield table, schema.tables[table].get("parent")
+        if one.get("columns"):
+            yield str(one["name"]), one.get("parent")
 
 
 def _appended_roots(schema: Schema) -> Iterator[str]:

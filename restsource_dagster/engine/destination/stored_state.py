@@ -21,13 +21,12 @@ import dlt
 from dlt.common.schema import Schema
 from dlt.extract import DltResource
 
-from restsource_dagster.engine.destination.tables import SqlClient, has_column
+from restsource_dagster.engine.destination.tables import SqlClient, TableTree, has_column
 from restsource_dagster.engine.dlt_compat import (
     DatabaseUndefinedRelation,
     DestinationException,
     DestinationUndefinedEntity,
     WithStateSync,
-    get_nested_tables,
     normalize_table_identifiers,
 )
 from restsource_dagster.engine.errors import IngestError, ResourceError
@@ -191,16 +190,17 @@ def withdraw_settings(schema: Schema, resources: Iterable[DltResource]) -> Withd
     Raises `IngestError` if a nested table has gained or lost a key of its own.
     """
     withdrawn = WithdrawnSettings()
+    tree = TableTree(schema.tables)
     for resource in resources:
         computed = {str(table["name"]): table for table in _computed_tables(schema, resource)}
         root = next(iter(computed))
         # a new table has the settings of the file only
         if root not in schema.tables:
             continue
-        _check_nesting(schema, root, resource.name, computed)
+        _check_nesting(schema, tree, root, resource.name, computed)
         # a nested table with a key of its own is a root table for dlt
         tops = [name for name, table in computed.items() if not table.get("parent")]
-        for stored in (one for top in tops for one in get_nested_tables(schema.tables, top)):
+        for stored in (one for top in tops for one in tree.with_nested(top)):
             said = computed.get(str(stored["name"]), {"columns": {}})
             changes = list(_withdraw_from_table(schema, stored, said, withdrawn.nullable))
             withdrawn.changes.setdefault(root, []).extend(changes)
@@ -216,7 +216,9 @@ def _computed_tables(schema: Schema, resource: DltResource) -> Iterator[Table]:
         yield named
 
 
-def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[str, Table]) -> None:
+def _check_nesting(
+    schema: Schema, tree: TableTree, root: str, resource: str, computed: Mapping[str, Table]
+) -> None:
     """Raise `IngestError` for a table below `root` that is nested in the schema or in the file only."""
     if parent := schema.tables[root].get("parent"):
         raise ResourceError(
@@ -225,8 +227,8 @@ def _check_nesting(schema: Schema, root: str, resource: str, computed: Mapping[s
             '"table_name"',
         )
     below = f"{root}{schema.naming.PATH_SEPARATOR}"
-    for name, stored in schema.tables.items():
-        if not name.startswith(below) or not stored.get("columns"):
+    for name, stored in tree.starting_with(below):
+        if not stored.get("columns"):
             continue
         is_nested = bool(stored.get("parent"))
         said = computed.get(name)

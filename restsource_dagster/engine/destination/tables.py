@@ -4,8 +4,10 @@ The facts are repeated keys, and which columns have values. They are read after 
 is still locked for it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import dlt
@@ -27,11 +29,13 @@ from restsource_dagster.settings import Settings
 __all__ = [
     "KeyFacts",
     "LoadedColumn",
+    "SortedNames",
     "SqlClient",
     "TableFacts",
     "TableQuestions",
     "TableSnapshot",
     "TableSnapshots",
+    "TableTree",
     "describe_schema_changes",
     "end_other_sessions",
     "has_column",
@@ -84,6 +88,45 @@ def has_column(client: SqlClient, table: str, column: str | None = None) -> bool
     return column is None or column in map(client.escape_column_name, found)
 
 
+class TableTree:
+    """The tables of a schema by parent and by name. Make it once for all resources of a package.
+
+    dlt's `get_nested_tables` reads all tables of the schema for each table that it is asked about.
+    """
+
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        self._tables = tables
+        self._nested: dict[str, list[str]] = {}
+        for name, table in tables.items():
+            if parent := table.get("parent"):
+                self._nested.setdefault(str(parent), []).append(name)
+        self._names = SortedNames(tables)
+
+    def with_nested(self, table: str) -> Iterator[Any]:
+        """Yield a table and those nested in it, each after its parent; none if there is no such table."""
+        if table in self._tables:
+            yield self._tables[table]
+            for nested in self._nested.get(table, ()):
+                yield from self.with_nested(nested)
+
+    def starting_with(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        """Yield the tables whose names start so, with their names."""
+        return ((name, self._tables[name]) for name in self._names.starting_with(prefix))
+
+
+class SortedNames:
+    """Names that are found by how they start, without looking at all of them."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = sorted(names)
+
+    def starting_with(self, prefix: str) -> Iterator[str]:
+        """Yield the names that start so, in order."""
+        places = range(bisect_left(self._names, prefix), len(self._names))
+        following = (self._names[place] for place in places)
+        return takewhile(lambda name: name.startswith(prefix), following)
+
+
 @dataclass(frozen=True)
 class TableSnapshot:
     """A table before or after a load."""
@@ -124,14 +167,17 @@ def read_table_snapshots(schema: Schema | None) -> TableSnapshots:
 
 
 def describe_schema_changes(
-    table: str, before: TableSnapshots, after: TableSnapshots
+    table: str, before: TableSnapshots, after: TableSnapshots, tree: TableTree
 ) -> tuple[str, ...]:
-    """Return a sentence for each change of a table and of the tables nested in it."""
+    """Return a sentence for each change of a table and of the tables nested in it.
+
+    `tree` has the tables of the schema after the load.
+    """
     # the tables nested in a new table are new too: one sentence says it all
     if table not in before:
         return (f"table {table} is new",) if table in after else ()
     # not by the beginning of the name: another resource may be called `orders__lines`
-    names = [name for name, snapshot in after.items() if snapshot.root == table]
+    names = [name for one in tree.with_nested(table) if (name := str(one["name"])) in after]
     return tuple(
         change for name in names for change in _describe_table_changes(name, before, after)
     )

@@ -146,6 +146,12 @@ class CallPrefetch:
         return all(one.stage is PrefetchStage.READ and one.error is None for one in self._pages)
 
     @property
+    def has_rows(self) -> bool:
+        """True if one of its pages was read and has rows."""
+        # rows have a digest, and a page without any has none
+        return any(one.received and one.received.digest for one in self._pages)
+
+    @property
     def is_first_page_pending(self) -> bool:
         """True if the first page is on its way, or its request can be sent now."""
         first = self._at(self._first)
@@ -427,6 +433,10 @@ class PrefetchScheduler:
         # of several calls it is not known which one is next
         found = self._unclaimed_of(resource)
         return len(found) == 1 and found[0].is_complete
+
+    def has_rows(self, resource: str) -> bool:
+        """True if a page of a call of the resource was read and has rows."""
+        return any(prefetch.has_rows for prefetch in self._unclaimed_of(resource))
 
     def is_first_page_pending(self, resource: str) -> bool:
         """True if the first page of a call of the resource is on its way."""

@@ -139,6 +139,11 @@ class Prefetcher(PagePrefetch):
         with self._lock:
             return self._scheduler.is_complete(resource)
 
+    def has_rows(self, resource: str) -> bool:
+        """True if a page of the resource's next call is in memory and has rows."""
+        with self._lock:
+            return self._scheduler.has_rows(resource)
+
     def wait_for_first_page(self, resource: str, max_seconds: float) -> None:
         """Wait until the first page of the resource's next call is read; return if none is pending."""
         with self._lock:

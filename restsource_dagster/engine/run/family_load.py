@@ -69,6 +69,7 @@ from restsource_dagster.engine.run_progress import Observer, Progress, SilentObs
 from restsource_dagster.engine.source.checkpoint import Checkpoint, LoadPart
 from restsource_dagster.engine.source.dlt_source import (
     FamilySource,
+    TableOwners,
     build_family_source,
     join_sources,
 )
@@ -410,6 +411,7 @@ class ConnectorRun:
     ) -> LoadSummary:
         # once for all families, as the schema
         state = pipeline.state
+        owners = TableOwners(self.connector, stored or Schema(self.connector.name))
         with self.pipelines.parquet_files() as parquet_files:
             # all families are checked before a row of any is extracted
             for selected in attempt.families:
@@ -419,6 +421,7 @@ class ConnectorRun:
                 source = self._build_source(
                     selected,
                     stored,
+                    owners,
                     schema,
                     options.window,
                     parquet_files,
@@ -445,6 +448,7 @@ class ConnectorRun:
         self,
         selected: SelectedFamily,
         stored: Schema | None,
+        owners: TableOwners,
         schema: Schema | None,
         window: "BackfillWindow | None",
         parquet_files: ParquetFiles | None,
@@ -459,6 +463,7 @@ class ConnectorRun:
             notify=self.progress.message,
             schema=schema,
             stored=stored,
+            owners=owners,
             window=window,
             files=parquet_files,
             part=part,

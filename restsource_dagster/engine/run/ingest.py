@@ -162,6 +162,7 @@ def _load_groups(
         loads_from_cursor=prefetch.loads_from_cursor,
         wait_for_first_page=prefetch.wait_for_first_page,
         is_prefetched=lambda selected: run.endpoints.is_prefetched(selected.root),
+        has_rows=lambda selected: run.endpoints.has_prefetched_rows(selected.root),
     ):
         if len(group) == 1:
             yield from run.load(group[0])
@@ -247,8 +248,11 @@ def _selected_names(connector: Connector, resources: Collection[str] | None) -> 
 
 _MAX_GROUP_WAIT_SECONDS = 0.25
 """How long a fetched family waits for others: about what a load package costs."""
-_MAX_GROUP_FAMILIES = 100
-"""dlt looks at all jobs of a package after each job, so its time grows with the square of their number."""
+_MAX_GROUP_ROW_FAMILIES = 100
+"""How many families with rows share a package: dlt looks at all jobs of a package after each job."""
+_MAX_GROUP_FAMILIES = 500
+"""How many families share one in all. dlt reads, checks and hashes the whole schema some ten times for each
+package, so a run with nothing new takes the longer the more packages it has."""
 _NESTING_SEPARATOR = re.compile(r"__|[^A-Za-z0-9_-]")
 """Separates a nested table's name from its root's, in all of dlt's naming conventions."""
 
@@ -258,13 +262,14 @@ def group_families(
     loads_from_cursor: Callable[[SelectedFamily], bool],
     wait_for_first_page: Callable[[SelectedFamily, float], object],
     is_prefetched: Callable[[SelectedFamily], bool],
+    has_rows: Callable[[SelectedFamily], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Sequence[SelectedFamily]]:
     """Yield load groups: families in order, those that share a load package together.
 
     A package costs some tenths of a second, whatever is in it. Families share one if each has a
     single resource with tables of its own, loads from its cursor (`loads_from_cursor`) and has all
-    its pages fetched (`is_prefetched`). `wait_for_first_page` is called before these two. It waits for
+    its pages fetched (`is_prefetched`). Those without rows (`has_rows`) add little to it. `wait_for_first_page` is called before these two. It waits for
     the first page of a family, often the only one, for at most so many seconds.
     """
 
@@ -283,37 +288,65 @@ def group_families(
         # the first family is loaded next in any case, so waiting for it costs nothing
         if waiting and may_share(group[0], math.inf):
             ends_at = clock() + _MAX_GROUP_WAIT_SECONDS
+            tables = _GroupTables()
+            tables.add(group[0])
+            with_rows = int(has_rows(group[0]))
             while (
                 waiting
                 and len(group) < _MAX_GROUP_FAMILIES
-                and not _may_share_table(group, waiting[0])
+                and with_rows < _MAX_GROUP_ROW_FAMILIES
+                and not tables.may_share_one(waiting[0])
             ):
                 # after the time is up the wait is 0 or less: a fetched family still joins
                 if not may_share(waiting[0], ends_at - clock()):
                     break
+                tables.add(waiting[0])
+                with_rows += has_rows(waiting[0])
                 group.append(waiting.popleft())
         yield group
 
 
-def _may_share_table(group: Sequence[SelectedFamily], other: SelectedFamily) -> bool:
-    """Return True if a table of the other family, nested ones included, may be one of the group's.
+class _GroupTables:
+    """The tables of a group, nested ones included, to find out whether another family may write one.
 
-    The naming convention isn't known here, so names that any of them makes equal are equal.
+    The naming convention isn't known here, so names that any of them makes equal are equal. A table is
+    nested in another only if its name starts so, and has a separator somewhere.
     """
-    return any(
-        _may_be_same_table(one, two)
-        for one in other.family.root.written_tables
-        for selected in group
-        for two in selected.family.root.written_tables
-    )
+
+    def __init__(self) -> None:
+        # by folded name: True if one of the names may be that of a nested table
+        self._names: dict[str, bool] = {}
+        # by what folded names start with: the same
+        self._starts: dict[str, bool] = {}
+
+    def add(self, selected: SelectedFamily) -> None:
+        """Add the tables of a family."""
+        for table in selected.family.root.written_tables:
+            folded, may_nest = _folded_table_name(table), _may_nest(table)
+            self._names[folded] = self._names.get(folded, False) or may_nest
+            for start in _starts_of(folded):
+                self._starts[start] = self._starts.get(start, False) or may_nest
+
+    def may_share_one(self, other: SelectedFamily) -> bool:
+        """Return True if a table of the other family may be one of the group's."""
+        return any(map(self._may_be_own, other.family.root.written_tables))
+
+    def _may_be_own(self, table: str) -> bool:
+        folded, may_nest = _folded_table_name(table), _may_nest(table)
+        if folded in self._names:
+            return True
+        # a shorter name that this one starts with, or longer ones that start with this one
+        shorter = [self._names[one] for one in _starts_of(folded) if one in self._names]
+        longer = [self._starts[folded]] if folded in self._starts else []
+        return any(may_nest or one for one in (*shorter, *longer))
 
 
-def _may_be_same_table(one: str, other: str) -> bool:
-    shorter, longer = sorted((_folded_table_name(one), _folded_table_name(other)), key=len)
-    if shorter == longer:
-        return True
-    may_nest = _NESTING_SEPARATOR.search(one) or _NESTING_SEPARATOR.search(other)
-    return longer.startswith(shorter) and may_nest is not None
+def _may_nest(table: str) -> bool:
+    return _NESTING_SEPARATOR.search(table) is not None
+
+
+def _starts_of(name: str) -> Iterator[str]:
+    return (name[:end] for end in range(len(name)))
 
 
 def _folded_table_name(table: str) -> str:

@@ -25,11 +25,12 @@ from restsource_dagster.engine.destination.tables import (
     LoadedColumn,
     TableFacts,
     TableSnapshots,
+    TableTree,
     describe_schema_changes,
     read_loaded_columns,
     read_table_snapshots,
 )
-from restsource_dagster.engine.dlt_compat import get_nested_tables, table_identifier
+from restsource_dagster.engine.dlt_compat import table_identifier
 from restsource_dagster.engine.errors import DatabaseBusyError, IngestError, ResourceError
 from restsource_dagster.engine.http.redaction import Redactor
 from restsource_dagster.engine.incremental.cursor_state import CursorProgress, read_cursor_progress
@@ -365,13 +366,15 @@ class LoadResult:
     schema: Schema
     state: Mapping[str, Any]
     tables: TableSnapshots
+    tree: TableTree
     loaded: LoadSummary
 
     @classmethod
     def of(cls, pipeline: dlt.Pipeline, loaded: LoadSummary) -> "LoadResult":
         """Read the state that a load has left in its pipeline."""
         tables = read_table_snapshots(loaded.schema)
-        return cls(pipeline, loaded.schema, pipeline.state, tables, loaded)
+        tree = TableTree(loaded.schema.tables)
+        return cls(pipeline, loaded.schema, pipeline.state, tables, tree, loaded)
 
 
 def loaded_outcomes_of(
@@ -410,9 +413,9 @@ def loaded_outcomes_of(
             columns=read_loaded_columns(schema, table),
             schema_changes=(
                 *loaded.withdrawn.get(table, ()),
-                *describe_schema_changes(table, before.tables, result.tables),
+                *describe_schema_changes(table, before.tables, result.tables, result.tree),
             ),
-            nested_tables=_nested_row_counts(schema, table, loaded.rows),
+            nested_tables=_nested_row_counts(result.tree, table, loaded.rows),
             facts=loaded.facts.get(table),
             load=DltLoad(pipeline, schema, source.source.resources[resource.name], loaded.info),
         )
@@ -439,12 +442,10 @@ def _read_outcome(
     )
 
 
-def _nested_row_counts(schema: Schema, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
+def _nested_row_counts(tree: TableTree, table: str, rows: Mapping[str, int]) -> Mapping[str, int]:
     # not by the beginning of the name: another resource may be called `orders__lines`
-    nested = (
-        str(one["name"]) for one in get_nested_tables(schema.tables, table, include_self=False)
-    )
-    return {name: rows[name] for name in nested if name in rows}
+    names = (str(one["name"]) for one in tree.with_nested(table))
+    return {name: rows[name] for name in names if name in rows and name != table}
 
 
 def _describe_write_mode(loader: ColumnLoader | None, resource: Resource, destination: str) -> str:

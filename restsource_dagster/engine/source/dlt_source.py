@@ -17,6 +17,7 @@ from dlt.extract import DltResource, DltSource
 from restsource_dagster.connector.model import Connector, DeletesIn, Resource
 from restsource_dagster.engine.columnar.column_loader import ColumnLoader, ParquetFiles
 from restsource_dagster.engine.destination.removed_rows import ChildrenOf, comparable_key
+from restsource_dagster.engine.destination.tables import SortedNames
 from restsource_dagster.engine.dlt_compat import column_identifier, table_identifier
 from restsource_dagster.engine.errors import RecordError, ResourceError
 from restsource_dagster.engine.incremental.family_cursors import FamilyCursors
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FamilySource",
     "ResourceTools",
+    "TableOwners",
     "build_family_source",
     "join_sources",
 ]
@@ -143,6 +145,36 @@ class FamilySource:
                     self.notify(f"{name}: {said}")
 
 
+class TableOwners:
+    """Which resource each table is of. Make it once for all families of a package.
+
+    The resources are those of the file, and those that the file had before.
+    """
+
+    def __init__(self, connector: Connector, stored: Schema) -> None:
+        self._stored = stored
+        self._owners = {
+            table_identifier(stored, one.table): one.name for one in connector.resources
+        }
+        for name, table in stored.tables.items():
+            if not table.get("parent") and table.get("resource"):
+                self._owners.setdefault(name, str(table["resource"]))
+        self._names = SortedNames(self._owners)
+
+    def foreign_tables(self, resource: Resource) -> Mapping[str, str]:
+        """Return other resources' tables that a list of this one could be nested in.
+
+        By the part of their names below the table of this resource.
+        """
+        table = table_identifier(self._stored, resource.table)
+        below = f"{table}{self._stored.naming.PATH_SEPARATOR}"
+        return {
+            name.removeprefix(below): name
+            for name in self._names.starting_with(below)
+            if self._owners[name] != resource.name
+        }
+
+
 def build_family_source(
     connector: Connector,
     endpoints: EndpointFactory,
@@ -152,6 +184,7 @@ def build_family_source(
     notify: Callable[[str], None],
     schema: Schema | None = None,
     stored: Schema | None = None,
+    owners: TableOwners | None = None,
     window: "BackfillWindow | None" = None,
     files: ParquetFiles | None = None,
     part: LoadPart | None = None,
@@ -162,7 +195,8 @@ def build_family_source(
 
     `plans` are those resources' plans and `root` is the name of the root. A parent that is not
     loaded is read all the same, and its own cursor stays where it is. `schema` is the stored schema
-    if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist. With a
+    if dlt's pipeline doesn't have it, and `stored` is the schema of all tables that exist; `owners` says
+    whose they are, if several families share it. With a
     `window` only its rows are read, and no cursor is read or moved. Rows that can be written as
     columns go to `files`. `part` says where the calls start, and where they may end early.
     `known_rows` are those that earlier parts of the load have read, by resource. `look_up` reads the
@@ -186,6 +220,7 @@ def build_family_source(
         cursors,
         notify,
         known_schema,
+        owners or TableOwners(connector, known_schema),
         # dlt's configuration says how names of fields become names of columns
         partial(column_identifier, schema or known_schema),
         part or LoadPart(root),
@@ -219,6 +254,7 @@ class _Family:
     cursors: FamilyCursors
     notify: Callable[[str], None]
     stored: Schema
+    owners: TableOwners
     normalize: Callable[[str], str]
     """Makes the name of a column of a field's name."""
     part: LoadPart
@@ -247,7 +283,7 @@ class _Family:
                 loader.flatten if loader else None,
                 levels=resource.max_table_nesting,
                 json_columns=resource.hints.json_columns,
-                foreign_tables=_foreign_tables(self.connector, resource, self.stored),
+                foreign_tables=self.owners.foreign_tables(resource),
             ),
             ColumnRules(resource, self.stored, redactor.snippet),
             PagingWatch(_named(resource.name, self.notify), is_strict=self.is_live),
@@ -366,25 +402,6 @@ def _tombstones_of(plan: ResourcePlan, plans: Mapping[str, ResourcePlan]) -> Seq
 
 def _named(name: str, notify: Callable[[str], None]) -> Callable[[str], None]:
     return lambda text: notify(f"{name}: {text}")
-
-
-def _foreign_tables(connector: Connector, resource: Resource, stored: Schema) -> Mapping[str, str]:
-    """Return other resources' tables that a list of this one could be nested in.
-
-    By the part of their names below the table of this resource. They are those of the file, and those
-    that resources had which the file had before.
-    """
-    # a list field named like another resource would get that resource's table as its nested one
-    below = f"{table_identifier(stored, resource.table)}{stored.naming.PATH_SEPARATOR}"
-    others = {table_identifier(stored, other.table): other.name for other in connector.resources}
-    for name, table in stored.tables.items():
-        if not table.get("parent") and table.get("resource"):
-            others.setdefault(name, str(table["resource"]))
-    return {
-        table.removeprefix(below): table
-        for table, owner in others.items()
-        if table.startswith(below) and owner != resource.name
-    }
 
 
 def join_sources(sources: Sequence[DltSource]) -> DltSource:

@@ -151,6 +151,10 @@ class EndpointFactory:
         """True if all pages of the resource's next call are prefetched."""
         return self._prefetcher is not None and self._prefetcher.is_complete(resource)
 
+    def has_prefetched_rows(self, resource: str) -> bool:
+        """True if a prefetched page of the resource's next call has rows."""
+        return self._prefetcher is not None and self._prefetcher.has_rows(resource)
+
     def wait_for_first_page(self, resource: str, max_seconds: float) -> None:
         """Wait for the first prefetched page of the resource's next call, if it has a prefetch."""
         if self._prefetcher is not None:
