@@ -263,6 +263,26 @@ def misspelt_parents() -> Iterator[Mutation]:
         yield Mutation(f"{name} beside a misspelt parent", text, ".json", (line,), "Write `orders`")
 
 
+WORDS = [
+    (("resources", 0), "endpoint", "request"),
+    (("resources", 0, "endpoint"), "incremental", "cursor"),
+    (("resources", 0, "endpoint", "incremental"), "cursor_path", "cursor_field"),
+    (("resources", 0, "endpoint"), "paginator", "pagination"),
+    (("client",), "base_url", "host"),
+    (("client",), "auth", "authentication"),
+    (("schedule",), "interval", "every"),
+    ((), "resources", "streams"),
+]
+"""Fields by the words that other tools have for them."""
+
+
+def words_of_other_tools() -> Iterator[Mutation]:
+    for at, name, wrong in WORDS:
+        text = as_json(renamed(SHOP, at, name, wrong))
+        place = (line_of(text, f'"{wrong}":'),)
+        yield Mutation(f"{wrong} for {name}", text, ".json", place, f"Write `{name}`")
+
+
 SYNTAX = {
     "no comma": (r",$", "", "Write a comma"),
     "single quotes": (r'"', "'", "Write"),
@@ -382,6 +402,7 @@ MUTATIONS = [
     *misspelled_fields(),
     *wrong_values(),
     *misspelt_parents(),
+    *words_of_other_tools(),
     *misplaced_fields(),
     *broken_json(),
     *broken_yaml(),
