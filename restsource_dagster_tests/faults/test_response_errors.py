@@ -46,24 +46,20 @@ def test_a_response_without_rows_is_an_error_without_a_selector_too(
         rows_of(server)
 
 
+@pytest.mark.parametrize("answer", NOT_ROWS)
 def test_a_response_without_rows_is_an_error_and_the_replaced_table_keeps_its_rows(
-    server: FaultServer, settings: Settings
+    server: FaultServer, settings: Settings, answer: str
 ) -> None:
-    """One connector has a resource for each kind of answer."""
-    names = {kind: f"items{number}" for number, kind in enumerate(NOT_ROWS)}
-    made = [{**items(path=name, data_selector="data"), "name": name} for name in names.values()]
-    connector = connector_of(server.url, *made)
-    assert {one.disposition.value for one in connector.resources} == {"replace"}
-    server.plan |= {f"/{name}": FIRST for name in names.values()}
-    assert not any(outcome.failed for outcome in load(connector, settings).values())
-    server.plan |= {f"/{name}": NOT_ROWS[kind] for kind, name in names.items()}
-    outcomes = load(connector, settings)
-    for kind, name in names.items():
-        message, reply = failure_of(outcomes[name]), NOT_ROWS[kind]
-        assert message.startswith(f"resource {name}, page 1: ")
-        content = reply.headers.get("Content-Type", "application/json")
-        assert f"GET {server.url}/{name} answered {reply.status} ({content})" in message
-        assert query(settings, f"SELECT id FROM shop.{name}") == [(7,)], kind
+    connector = connector_of(server.url, items(data_selector="data"))
+    assert connector.resource("items").disposition.value == "replace"
+    server.plan["/items"] = FIRST
+    load(connector, settings)
+    reply = server.plan["/items"] = NOT_ROWS[answer]
+    message = failure_of(load(connector, settings)["items"])
+    assert message.startswith("resource items, page 1: ")
+    kind = reply.headers.get("Content-Type", "application/json")
+    assert f"GET {server.url}/items answered {reply.status} ({kind})" in message
+    assert rows(settings) == [7]
 
 
 @pytest.mark.parametrize(

@@ -270,71 +270,57 @@ def test_an_action_matches_if_the_body_has_the_values_at_the_paths(
 GONE = [{"status_code": 410, "action": "gone"}]
 
 
-def forum_resources(of: str = "", mode: str = "auto", **more: Any) -> list[Any]:
-    """Posts, all in each run, and the comments of each, with a nested list.
-
-    `of` is the end of their names, and of the path of the posts.
-    """
-    posts, endpoint = f"posts{of}", {"path": f"posts{of}"}
-    comments = {"path": f"posts{of}/{{resources.posts{of}.id}}/comments", "response_actions": GONE}
+def forum_resources(mode: str = "auto", **more: Any) -> list[Any]:
+    """Posts, all in each run, and the comments of each, with a nested list."""
     return [
-        {"name": posts, "mode": mode, "primary_key": "id", "endpoint": endpoint},
+        {"name": "posts", "mode": mode, "primary_key": "id", "endpoint": {"path": "posts"}},
         {
-            "name": f"comments{of}",
+            "name": "comments",
             "mode": mode,
             "include_from_parent": ["id"],
-            "endpoint": comments,
+            "endpoint": {"path": "posts/{resources.posts.id}/comments", "response_actions": GONE},
             **more,
         },
     ]
 
 
-def forum(api: ApiServer, **more: Any) -> Connector:
-    return make_connector(api.url, *forum_resources(**more))
+def forum(api: ApiServer, mode: str = "auto", **more: Any) -> Connector:
+    return make_connector(api.url, *forum_resources(mode, **more))
 
 
-def answer_posts(api: ApiServer, *numbers: Any, of: str = "") -> None:
-    api.answers[f"/posts{of}"] = [{"id": number} for number in numbers]
+def answer_posts(api: ApiServer, *numbers: Any) -> None:
+    api.answers["/posts"] = [{"id": number} for number in numbers]
     for at, number in enumerate(numbers, 1):
         rows = [{"id": 10 * at, "tags": ["a", "b"]}, {"id": 10 * at + 1, "tags": ["c"]}]
-        api.answers[f"/posts{of}/{number}/comments"] = rows
+        api.answers[f"/posts/{number}/comments"] = rows
 
 
+@in_both_modes
+@pytest.mark.parametrize("disposition", ["merge", "append", "replace"])
 def test_the_children_of_a_parent_that_is_gone_are_removed_and_it_is_never_requested_again(
-    api: ApiServer, settings: Settings
+    api: ApiServer, settings: Settings, mode: str, disposition: str
 ) -> None:
-    """One connector has a forum for each disposition in both modes."""
-    resources, forums = [], []
-    for mode in ("auto", "rows"):
-        for disposition in ("merge", "append", "replace"):
-            key = {"primary_key": "id"} if disposition == "merge" else {}
-            of = f"_{disposition}_{mode}"
-            resources += forum_resources(of, mode, write_disposition=disposition, **key)
-            answer_posts(api, 1, 2, 3, of=of)
-            forums.append(of)
-    connector = make_connector(api.url, *resources)
+    key = {"primary_key": "id"} if disposition == "merge" else {}
+    connector = forum(api, mode, write_disposition=disposition, **key)
+    answer_posts(api, 1, 2, 3)
     run(connector, settings)
-    for of in forums:
-        if "append" in of:  # what an append adds is not the subject
-            api.answers |= {f"/posts{of}/{number}/comments": [] for number in (1, 3)}
-        api.answers[f"/posts{of}/2/comments"] = REMOVED
-    outcomes = run(connector, settings)
-    for of in forums:
-        assert outcomes[f"comments{of}"].gone == (f"posts{of}/2/comments",)
-        assert ids(settings, f"comments{of}") == [10, 11, 30, 31], of
-        assert ids(settings, f"comments{of}__tags", "value") == ["a", "a", "b", "b", "c", "c"], of
+    if disposition == "append":  # what an append adds is not the subject
+        api.answers |= {f"/posts/{number}/comments": [] for number in (1, 3)}
+    api.answers["/posts/2/comments"] = REMOVED
+    outcome = run(connector, settings)["comments"]
+    assert outcome.gone == ("posts/2/comments",)
+    assert ids(settings, "comments") == [10, 11, 30, 31]
+    assert ids(settings, "comments__tags", "value") == ["a", "a", "b", "b", "c", "c"]
     api.seen.clear()
-    outcomes = run(connector, settings)
-    for of in forums:
-        assert outcomes[f"comments{of}"].gone == (), of
-        assert api.asked(f"/posts{of}/2/comments") == []
-        assert len(api.asked(f"/posts{of}/3/comments")) == 1, of
-        answer_posts(api, 1, 2, 3, of=of)
+    outcome = run(connector, settings)["comments"]
+    assert outcome.gone == ()
+    assert api.asked("/posts/2/comments") == []
+    assert len(api.asked("/posts/3/comments")) == 1
     # what is reset is asked for anew
-    reset_resources(connector, [f"comments{of}" for of in forums], settings)
+    reset_resources(connector, ["comments"], settings)
+    answer_posts(api, 1, 2, 3)
     run(connector, settings)
-    for of in forums:
-        assert ids(settings, f"comments{of}") == [10, 11, 20, 21, 30, 31], of
+    assert ids(settings, "comments") == [10, 11, 20, 21, 30, 31]
 
 
 @pytest.mark.parametrize("moment", ["normalize", "load"])
