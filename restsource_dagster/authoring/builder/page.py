@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -124,7 +125,8 @@ class _ConnectorList:
     def __init__(self, open_files: OpenFiles, chosen: str) -> None:
         self._open_files = open_files
         self._chosen = chosen
-        self._files: tuple[ListedFile, ...] | None = None
+        self._files: tuple[ListedFile, ...] = ()
+        self._drawn: tuple[_Item, ...] = ()
 
     def draw(self) -> None:
         with ui.element("div").classes("bar"):
@@ -142,26 +144,43 @@ class _ConnectorList:
         # None while the server stops
         if found is not None:
             self._files = tuple(found)
-            self._items.refresh()
+            # a click on what is drawn anew between its press and its release is lost
+            if self._listed() != self._drawn:
+                self._items.refresh()
+
+    def _listed(self) -> "tuple[_Item, ...]":
+        # the paths are known at once, and what is known of the files when it was read
+        files = {file.path: file for file in self._files}
+        return tuple(self._item(path, files.get(path)) for path in self._open_files.paths)
+
+    def _item(self, path: Path, listed: ListedFile | None) -> "_Item":
+        unsaved = " *" if self._open_files.is_unsaved(path) else ""
+        title = (listed.name if listed else path.stem) + unsaved
+        return _Item(path.stem, title, _state_of(listed), tuple(_run_lines(listed)))
 
     @ui.refreshable_method
     def _items(self) -> None:
-        # the paths are drawn at once, and what is known of the files when it was read
-        files = {file.path: file for file in self._files or ()}
-        for path in self._open_files.paths:
-            self._item(path, files.get(path))
-        if not self._open_files.paths:
+        self._drawn = self._listed()
+        for item in self._drawn:
+            chosen = " chosen" if item.stem == self._chosen else ""
+            with ui.link(target=f"/open/{item.stem}").classes(f"listed{chosen}"):
+                ui.element("div").classes(f"dot {item.state}")
+                with ui.column().classes("grow").style("gap: 0"):
+                    ui.label(item.title).classes("cut full-width")
+                    for line in item.lines:
+                        ui.label(line).classes("muted small cut full-width")
+        if not self._drawn:
             ui.label("No connector yet.").classes("muted small")
 
-    def _item(self, path: Path, listed: ListedFile | None) -> None:
-        chosen = " chosen" if path.stem == self._chosen else ""
-        with ui.link(target=f"/open/{path.stem}").classes(f"listed{chosen}"):
-            ui.element("div").classes(f"dot {_state_of(listed)}")
-            with ui.column().classes("grow").style("gap: 0"):
-                unsaved = " *" if self._open_files.is_unsaved(path) else ""
-                ui.label((listed.name if listed else path.stem) + unsaved).classes("cut full-width")
-                for line in _run_lines(listed):
-                    ui.label(line).classes("muted small cut full-width")
+
+@dataclass(frozen=True)
+class _Item:
+    """One file as the list shows it."""
+
+    stem: str
+    title: str
+    state: str
+    lines: tuple[str, ...]
 
 
 def _state_of(listed: ListedFile | None) -> str:

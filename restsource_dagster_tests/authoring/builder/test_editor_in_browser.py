@@ -43,6 +43,8 @@ def file(tmp_path: Path) -> Path:
 def page(file: Path, tmp_path: Path) -> "Iterator[Page]":
     with run_builder(tmp_path) as builder, open_page(builder.origin) as opened:
         opened.goto(builder.address)
+        # the list is drawn anew once, when its files are read
+        opened.locator(".listed .good").wait_for()
         opened.get_by_role("link", name=file.stem).click()
         opened.get_by_text("No problems").wait_for()
         # what the schema knows has reached the editor
@@ -82,6 +84,18 @@ def test_one_types_completes_corrects_saves_and_overwrites_nobody(page: "Page", 
     page.get_by_role("button", name="Write into .env").click()
     page.get_by_text("SHOP_TOKEN has no value").wait_for(state="detached")
     assert (file.parent.parent / ".env").read_text() == "SHOP_TOKEN=s3cr3t\n"
+
+
+def test_the_list_is_drawn_anew_only_if_it_changes(page: "Page", file: Path) -> None:
+    link = page.locator(".listed")
+    link.evaluate("one => one.setAttribute('data-seen', '')")
+    read = page.evaluate("performance.now()")
+    # longer than the list waits until it reads the files again
+    page.wait_for_function(f"performance.now() > {read} + 11000")
+    assert page.locator("[data-seen]").count() == 1
+    file.with_name("crm.json").write_text(file.read_text())
+    page.get_by_role("link", name="crm").wait_for()
+    assert page.locator("[data-seen]").count() == 0
 
 
 def test_a_secret_outlives_a_mistake_in_another_field(page: "Page", file: Path) -> None:
