@@ -95,7 +95,12 @@ class Settings(BaseModel):
     @classmethod
     def _complete_from_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Add what `.env` and the environment say of the fields that are not given."""
-        stored = _fields_in(dotenv_values(".env", encoding="utf-8"))
+        try:
+            stored = _fields_in(dotenv_values(".env", encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f".env is no text in UTF-8 (byte {error.start}). Save it in that encoding"
+            ) from None
         return {**stored, **_fields_in(os.environ), **given}
 
     @property

@@ -173,7 +173,7 @@ def _limits_of(connector: Connector) -> Iterator[RateLimit]:
 
 
 def _forecast_limit(limit: RateLimit, made: Forecast) -> ForecastLimit:
-    # which requests are the dear ones is not known: as if all were
+    # which requests are expensive is not known, so each counts as the most expensive one
     requests = limit.requests // limit.greatest_cost
     per_second = requests / limit.seconds
     day = made.each_day

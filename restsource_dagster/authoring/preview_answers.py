@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from restsource_dagster.authoring.detect_records import FoundRecords, find_records
@@ -47,11 +48,15 @@ def content_type(request: PreviewedRequest) -> str:
 def guess_delimiter(text: str) -> str | None:
     """Return the delimiter of a CSV text if it is not a comma: the one that is equally often in its first lines."""
     lines = [one for one in text.splitlines()[:_DELIMITER_LINES] if one.strip()]
+    # a comma in the header means commas, as a name with both is rare
+    if not lines or "," in lines[0]:
+        return None
     for delimiter in (";", "\t", "|"):
-        rows = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
-        # a comma in the header means commas, as a name with both is rare
-        if rows and rows[0] > 1 and len(set(rows)) == 1 and "," not in lines[0]:
-            return delimiter
+        # a field that is too long for `csv`
+        with suppress(csv.Error):
+            rows = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+            if rows[0] > 1 and len(set(rows)) == 1:
+                return delimiter
     return None
 
 

@@ -54,6 +54,8 @@ _MAX_LINES = 1_000
 _ANSWER_CHARS = 20_000_000
 _VERBS = frozenset({"search", "query", "list", "find", "filter", "export", "all"})
 """Last parts of a path that say what is done with what stands before: `tickets/search`."""
+_PREFIX = re.compile(r"v?\d+(\.\d+)*|api|rest", re.IGNORECASE)
+"""Parts of a path that stand before all resources of an API."""
 _ROW_WORDS = frozenset({"data", "nodes", "edges", "node", "items", "results"})
 _SCHEDULE = {"mode": "hours", "interval": 1}
 _LONG_AGO = "1970-01-01T00:00:00Z"
@@ -135,7 +137,8 @@ class _Drafter:
         parent = parent_in_path(path)
         # what stands before the resource, such as /v1, is the same for all resources of the API
         above = len(parent.parent.split("/")) - 1 if parent else max(len(path) - 1, 0)
-        if path and not parent and (re.fullmatch(r"\d+", path[-1]) or path[-1].lower() in _VERBS):
+        is_verb = len(path) > 1 and path[-1].lower() in _VERBS and not _PREFIX.fullmatch(path[-2])
+        if path and not parent and (re.fullmatch(r"\d+", path[-1]) or is_verb):
             above = max(above - 1, 0)
         self._base = "/".join([f"{parts.scheme}://{parts.netloc}", *path[:above]])
         self._path = "/".join(path[above:]) + ("/" if parts.path.endswith("/") and path else "")
@@ -334,7 +337,7 @@ class _Drafter:
         if is_filter and self.end.reason is None:
             sure = [self._prove_filter(resource, sure[0], rows)]
         if sure and is_filter and self._is_unused(sure[0]) and sure[0].confidence == "likely":
-            # nobody has said that this variable filters, so only a proof counts
+            # the query does not show that this variable filters, so a request has to prove it
             reason = "nothing shows that it filters; give it a time in --data to try it"
             sure = [self._without_filter(resource, sure[0], reason)]
         # one cursor is written; a second one would be another reading
@@ -369,7 +372,7 @@ class _Drafter:
         if not dated or min(dated)[0] > max(dated)[0] - _DAY:
             return guess
         newest, start = max(dated, key=lambda one: one[0])
-        # of a file only the rows tell what came
+        # a file has no JSON answer to look at, so its rows are read
         limits = replace(self.given["limits"], rows=_MAX_LINES)
         found = self._look(resource, bounds=CursorBounds(str(start)), limits=limits).resources
         seen = next((one for one in found if one.name == resource["name"]), None)
@@ -597,5 +600,5 @@ def _resource_name(path: str) -> str:
         for part in path.split("/")
         if part and not re.fullmatch(r"\d+|\{.*\}", part)
     ]
-    named = [word for word in words if word not in _VERBS] or words
+    named = [word for word in words if word not in _VERBS and not _PREFIX.fullmatch(word)] or words
     return named[-1] if named else "records"

@@ -204,11 +204,12 @@ def test_lists_below_a_parent_are_graded_with_it() -> None:
     orders = resource("orders", PAGES, primary_key="number", cursor={})
     # a key with a column of the parent
     lines = resource("lines", CURSOR, primary_key=["id", "_orders_number"])
-    lines["endpoint"]["path"] = "orders/{resources.orders.number}/lines"
+    # what stands beside the parent's number may look like one
+    lines["endpoint"]["path"] = "api/3/orders/{resources.orders.number}/lines"
     lines["include_from_parent"] = ["number"]
     # two levels below, named in a param
     notes = resource("notes", PAGES, primary_key="id")
-    notes["endpoint"]["params"] = {"line": "{resources.lines.id}"}
+    notes["endpoint"]["params"] = {"level": "1", "line": "{resources.lines.id}"}
     whole = resource("whole", OFFSET, primary_key="code")
     parts = resource("parts", LINK, primary_key="id")
     parts["endpoint"]["path"] = "whole/{resources.whole.code}/parts"

@@ -400,6 +400,10 @@ def test_a_search_is_called_as_what_it_finds(api: ApiServer, tmp_path: Path) -> 
     made = draft(api, "/v1/tickets/search", tmp_path, **posted("{}"))
     assert made.value["client"]["base_url"] == f"{api.url}/v1"
     assert (only(made)["name"], only(made)["primary_key"]) == ("tickets", "ticket_id")
+    # a version is not what is searched
+    api.answers["/v1/search"] = {"result": tickets}
+    made = draft(api, "/v1/search", tmp_path, **posted("{}"))
+    assert (made.value["client"]["base_url"], only(made)["name"]) == (f"{api.url}/v1", "search")
     # `ticket_id` in a list that is called otherwise may be the key of something above
     api.answers["/v1/found"] = tickets
     found = draft(api, "/v1/found", tmp_path)

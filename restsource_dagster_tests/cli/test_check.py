@@ -128,6 +128,13 @@ def test_configs_folder_comes_from_option_environment_and_env_file(
     assert "c/c.json" in invoke("check", "--configs", "c").stdout
 
 
+def test_an_env_file_of_another_encoding_is_named(project: Path) -> None:
+    (project / ".env").write_bytes("RESTSOURCE_DESTINATION=café\n".encode("latin-1"))
+    checked = invoke("check")
+    assert checked.exit_code == 2
+    assert ".env is no text in UTF-8" in checked.stderr
+
+
 def test_names_of_files_and_keys_reach_no_terminal_as_control_sequences(project: Path) -> None:
     (project / "configs" / "a\x1b[31m\n.json").write_text('{"\\u001b[31m": 1}')
     assert "\x1b" not in invoke("check").stdout

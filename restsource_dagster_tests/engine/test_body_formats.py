@@ -104,7 +104,10 @@ def test_each_format_is_read_packed_or_not(api: ApiServer, settings: Settings, m
         made.append(resource(name, {}, data_selector="feed.orders.order[*]") | {"mode": mode})
     api.answers["/json"] = file(gzip.compress(b'{"items": [{"id": 1}]}'))
     made.append(resource("json", {"format": "json"}) | {"mode": mode})
+    api.answers["/quoted"] = file(b'"last, first"\n"Doe, Ann"\n', "text/csv")
+    made.append(resource("quoted", {}) | {"mode": mode})
     assert failures(run(api, settings, *made)) == {}
+    assert rows(settings, "quoted", "last_first") == [("Doe, Ann",)]
     for name in given:
         expected = [
             (

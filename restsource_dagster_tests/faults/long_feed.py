@@ -72,6 +72,12 @@ class LongFeed:
         with self._changed:
             return self.requests - len(self._different)
 
+    @property
+    def different(self) -> int:
+        """How many different requests have been made."""
+        with self._changed:
+            return len(self._different)
+
     def wait_for(self, different: int) -> None:
         """Wait until so many different requests have been made."""
         with self._changed:
@@ -223,7 +229,7 @@ def kill_until_done(
     """
     dice = random.Random(seed)
     undisturbed = nursery.start(feed.file, folder / "undisturbed").finish()
-    requests = feed.requests
+    requests, different = feed.requests, feed.different
     seconds = part_seconds(undisturbed.told[-1]["at"] - undisturbed.told[0]["at"])
     feed.restart()
 
@@ -233,7 +239,7 @@ def kill_until_done(
     # the requests made again by the end of each run
     ends: list[tuple[int, str]] = []
     repeated: list[int] = []
-    for moment in sorted(dice.randint(1, requests) for _ in range(kills)):
+    for moment in sorted(dice.randint(1, different) for _ in range(kills)):
         run = start()
         feed.wait_for(moment)
         # in the middle of a request, of a load, or of what is between them

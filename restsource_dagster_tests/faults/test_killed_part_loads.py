@@ -90,6 +90,7 @@ def test_a_long_load_that_is_killed_again_and_again_has_each_row_once(
         f"\n{what}, {paging}: {len(done.kills)} kills, {done.requests} requests, "
         f"{done.ratio:.3f} of an undisturbed load"
     )
+    assert done.kills
     assert done.tables == feed.expected()
     campaign.append(done)
 

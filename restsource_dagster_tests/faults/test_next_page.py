@@ -310,6 +310,7 @@ def test_a_key_with_dots_is_followed_as_it_is_spelt(
         '<{url}>; title="a; b, <c>"; rel=next',
         "<{url}&of=1,2>; rel='next', </items>; rel=first",
         "{url}; rel=next",
+        '<{url}>;; "odd"; odd too; rel="next"',
     ],
 )
 def test_a_next_link_is_read_as_the_header_s_standard_allows(

@@ -136,6 +136,9 @@ DIGESTS = {
     "rfc_2069": DigestGate(algorithm="MD5", qop=""),
     "session": DigestGate(algorithm="SHA-256-sess", qop="auth-int, auth"),
     "body_of_a_session": DigestGate(algorithm="MD5-sess", qop="auth-int"),
+    "sha_1": DigestGate(algorithm="SHA"),
+    "sha_512": DigestGate(algorithm="SHA-512"),
+    "sha_512_256": DigestGate(algorithm="SHA-512-256"),
 }
 """What the challenges of an API may ask for beside a digest of method and path."""
 

@@ -76,8 +76,9 @@ class DigestGate(Gate):
         }
 
         def digest(text: str) -> str:
-            name = self.algorithm.removesuffix("-sess").replace("-", "")
-            return hashlib.new(name, text.encode()).hexdigest()
+            names = {"SHA": "sha1", "SHA-512-256": "sha512_256"}
+            name = self.algorithm.removesuffix("-sess")
+            return hashlib.new(names.get(name, name.replace("-", "")), text.encode()).hexdigest()
 
         user = digest(f"ann:shop:{PASSWORD}")
         if self.algorithm.endswith("-sess"):

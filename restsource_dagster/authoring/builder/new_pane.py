@@ -1,5 +1,6 @@
 """The page on which a new file begins: from a URL, from a paste, or from a template."""
 
+import re
 from collections.abc import Callable
 from typing import get_args
 
@@ -111,7 +112,8 @@ class NewFilePane:
 
         def begin() -> None:
             # taken out before anything can fail
-            login = _login(kind.value, secret.take())
+            host = re.sub(r"^\w+://", "", (url.value or "").strip()).split("/")[0]
+            login = _login(kind.value, secret.take(f"{kind.value} {host}"))
             self._say("")
             try:
                 self._attempt = UrlAttempt.start(
@@ -240,17 +242,21 @@ class NewFilePane:
 
 
 class _HiddenText:
-    """What is typed into a field that the page must not get back: taken off it when read, and kept here."""
+    """A field for a secret. Reading empties it, so that the page never gets the value back; it is kept here."""
 
     def __init__(self, field: ui.input | ui.textarea) -> None:
         self.field = field
-        self._kept = ""
+        self._kept = self._purpose = ""
 
-    def take(self) -> str:
-        """Return what is typed, or else what was typed before. The field is empty from then on."""
+    def take(self, purpose: str = "") -> str:
+        """Return what is typed, or else what was typed before for the same purpose. Empties the field."""
         if self.field.value:
-            self._kept, self.field.value = self.field.value, ""
+            self._kept, self._purpose, self.field.value = self.field.value, purpose, ""
             self.field.props('hint="kept as typed; type here to replace it"')
+        elif purpose != self._purpose:
+            # typed for another host or another login, to which alone it may go
+            self._kept, self._purpose = "", purpose
+            self.field.props(remove="hint")
         return self._kept
 
 

@@ -81,6 +81,8 @@ class TwinTable:
     """The table of the parent: there is a list of rows below each of its rows."""
     groups: Mapping[str, int] = field(default_factory=dict)
     """The numbers of the rows of `above`, by the value with which a request names one."""
+    group_at: int | str = -1
+    """Where a request has that value: the index of a part of its path, or the name of a param."""
     group: int = 0
     """The list that is asked for, or that changes: the number of its row in `above`; 0 without a parent."""
     rows: dict[int, TwinRow] = field(default_factory=dict)
@@ -146,6 +148,11 @@ class TwinTable:
     def _place(self, row: TwinRow, sign: int = 1) -> tuple[int, int]:
         return (sign * row.at if self.order else 0, row.id)
 
+    def _row_above(self, path: str, query: Mapping[str, str]) -> str:
+        if isinstance(self.group_at, str):
+            return query.get(self.group_at, "")
+        return unquote(path.split("/")[self.group_at])
+
     def answer(self, path: str, query: Mapping[str, str], base_url: str) -> _Answer:
         """Return the answer to a request."""
         with self._lock:
@@ -153,8 +160,7 @@ class TwinTable:
             if self.requests > _MAX_REQUESTS:
                 return _Answer(403, {"message": "the twin has answered often enough"})
             if self.groups:
-                named = [*map(unquote, path.split("/")[2:]), *query.values()]
-                found = next((self.groups[text] for text in named if text in self.groups), None)
+                found = self.groups.get(self._row_above(path, query))
                 if found is None:
                     return _Answer(404, {"message": "there is no such row above"})
                 self.group = found
@@ -343,7 +349,7 @@ class TwinServer:
                 self.close_connection = self.close_connection or answer.is_cut
 
             def handle(self) -> None:
-                # so does one that keeps its connection for the next request
+                # a client that keeps its connection open also ends it so
                 with suppress(ConnectionError):
                     super().handle()
 

@@ -116,6 +116,7 @@ class TwinResource:
             first_rows=self.first_rows,
             above=above,
             groups=groups,
+            group_at=_place_of_parent(self.resource) if groups else -1,
         )
 
     def under(self, name: str, above: str | None = None) -> Resource:
@@ -311,6 +312,18 @@ def _reasons_of_parent(resource: Resource) -> Iterator[str]:
         yield "a field of its parent that is a part of a text"
     elif len(fields) != 1:
         yield f"{len(fields)} fields of its parent in its path and its params, where the twin takes one"
+
+
+def _place_of_parent(resource: Resource) -> int | str:
+    """Return where a request names its parent: the index of a part of its path, from its end, or a param."""
+    parts = resource.bound_path.split("/")
+    for at, part in enumerate(parts):
+        if _FROM_PARENT.fullmatch(part):
+            return at - len(parts)
+    params = (resource.endpoint.params or {}).items()
+    return next(
+        name for name, text in params if isinstance(text, str) and _FROM_PARENT.fullmatch(text)
+    )
 
 
 def _texts_of_request(resource: Resource) -> list[str]:

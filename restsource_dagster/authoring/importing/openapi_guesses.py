@@ -229,13 +229,14 @@ class _PagingGuess:
         )
 
     def suggest(self) -> None:
-        """Tell of a param that asks for a page, where nothing says what it takes."""
+        """Suggest a cursor paginator for a param whose value no documented field supplies."""
         param = self._param(CURSOR_PARAMS)
-        if param is not None:
+        # `after` with a date is a filter
+        if param is not None and param.schema.get("format").text not in ("date", "date-time"):
             param.piece.suggested(
                 self.target,
-                "it asks for the next page, and the document names no field of the answer for it: only the first "
-                'page is loaded. Write {"type": "cursor", "cursor_path": "<the field>", "cursor_param": '
+                "it asks for the next page, and the document names no field of the answer for it: unless "
+                'the answers show it, only the first page is loaded. Write {"type": "cursor", "cursor_path": "<the field>", "cursor_param": '
                 f'"{param.name}"}}',
             )
 
@@ -296,6 +297,11 @@ class _PagingGuess:
 
 _USUAL_PAGE_SIZE = 100
 _QUOTED_NAME = re.compile(r"`([A-Za-z_][\w.]*)`")
+# "of a previous request's `response_metadata`", and not "of a previous `ListOrders` call"
+_OBJECT_ABOVE = re.compile(
+    r"^[^`.;]*\b(?:of|in|inside|from)\b[^`.;]*`([A-Za-z_][\w.]*)`"
+    r"(?!\s*(?:call|request|endpoint|method|param))"
+)
 
 
 def _described_path(param: DocumentedParam) -> str | None:
@@ -309,10 +315,8 @@ def _described_path(param: DocumentedParam) -> str | None:
     # of several it can't be told which one is meant
     if len(named) != 1:
         return None
-    above = [name for name in names if name != named[0]]
-    if "." in named[0] or not above:
-        return named[0]
-    return f"{above[0]}.{named[0]}" if len(above) == 1 else None
+    above = _OBJECT_ABOVE.search(param.description.partition(f"`{named[0]}`")[2])
+    return named[0] if "." in named[0] or above is None else f"{above[1]}.{named[0]}"
 
 
 def _last_name(at: tuple[str, ...]) -> str:

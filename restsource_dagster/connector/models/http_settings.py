@@ -135,7 +135,8 @@ class RateLimit(FileModel):
     when_used_up: Literal["wait", "fail"] = Field(
         default="wait",
         description="`wait`: a request waits until the limit allows it. `fail`: the resource fails at once, and "
-        "the next run continues. For limits of a day, for which nobody wants to wait.",
+        "the next run continues. For limits of a day, for which nobody wants to wait. Runs count together only with "
+        "`http.shared`.",
     )
 
     @model_validator(mode="after")

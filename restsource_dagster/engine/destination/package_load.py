@@ -101,7 +101,7 @@ class LoadSummary:
     schema: Schema
     """The schema after the load. `pipeline.default_schema` reads it from a file each time."""
     withdrawn: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By root table, a sentence for each setting that the file does not have any more."""
+    """By root table, one sentence for each setting that the file no longer has."""
     facts: Mapping[str, TableFacts] = field(default_factory=dict)
     """What the checks of the tables ask, by table."""
     removed: Mapping[str, int] = field(default_factory=dict)

@@ -179,7 +179,7 @@ def take_back_loads(client: SqlClient, schema: Schema, load_ids: Sequence[str]) 
         for position, (table, parent) in enumerate(_appended_chains(schema))
     ]
     _note_tables(client, noted)
-    # the states of these loads stop to count here: dlt restores only those of complete loads
+    # from here on the states of these loads no longer count: dlt restores only those of complete loads
     loads = client.make_qualified_table_name(schema.loads_table_name)
     for load_id in load_ids:
         client.execute_sql(f"DELETE FROM {loads} WHERE load_id = %s", load_id)  # noqa: S608 - dlt quotes it

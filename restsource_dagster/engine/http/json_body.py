@@ -329,9 +329,9 @@ class ApiResponse(requests.Response):
 
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
-_PARAM = rf";\s*([\w!#$%&'*+.^`|~-]+)\s*(?:=\s*({_QUOTED}|[^\s;,]*))?\s*"
-_LINK = re.compile(rf"<([^<>]*)>\s*((?:{_PARAM})*)")
-_PARAMS = re.compile(_PARAM)
+_LINK = re.compile(rf"<([^<>]*)>((?:{_QUOTED}|[^\",])*)")
+# appendix B.3 of the standard: empty and unknown ones are skipped
+_PARAMS = re.compile(rf";\s*([^\s;,=\"]+)\s*(?:=\s*({_QUOTED}|[^\s;,]*))?")
 
 
 def _parse_link_header(value: str) -> dict[str, dict[str, str]]:

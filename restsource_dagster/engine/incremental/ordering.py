@@ -32,10 +32,6 @@ __all__ = [
 ]
 
 _DIGITS = re.compile(r"[0-9]+")
-# version 4: 122 random bits (https://www.rfc-editor.org/rfc/rfc9562); version 7 has the time in front
-_RANDOM_ID = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I
-)
 _SortKey = tuple[str, Any]
 """The kind of a value and what to compare. Only keys of one kind are compared."""
 
@@ -84,12 +80,7 @@ class CursorOrder:
 
 
 def check_ordered(value: Any) -> None:
-    """Raise `IncomparableError` for a text that has no order: `25/11/2026`, or a random UUID."""
-    if isinstance(value, str) and _RANDOM_ID.fullmatch(value):
-        raise IncomparableError(
-            f"{value!r} is a random identifier, which is not greater for a newer row. Use a time or "
-            "a counter as the cursor, or leave `incremental` out"
-        )
+    """Raise `IncomparableError` for a text whose form has no order, such as `25/11/2026`."""
     if isinstance(value, str) and text_sort_key(value)[0] == "date without an order":
         patterns = " or ".join(f'"cursor_format": "{one}"' for one in patterns_for(value))
         advice = f"Add {patterns} to the cursor" if patterns else "Use another field as the cursor"

@@ -296,7 +296,9 @@ def _header_of(
         names = next((names for names in lines if names), [])
     except csv.Error as error:
         raise BodyError(f"the header{stream.where} can't be read: {error}") from None
-    other = next((one for one in _OTHER_DELIMITERS if one in names[0]), None) if names else None
+    # a name with the delimiter in use was quoted
+    others = (one for one in _OTHER_DELIMITERS if one != delimiter and one in names[0])
+    other = next(others, None) if names else None
     # a delimiter that the file names is right, whatever the header looks like
     if len(names) == 1 and other is not None and body.delimiter is None:
         raise BodyError(

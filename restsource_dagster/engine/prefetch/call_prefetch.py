@@ -146,6 +146,11 @@ class CallPrefetch:
         return all(one.stage is PrefetchStage.READ and one.error is None for one in self._pages)
 
     @property
+    def has_failed(self) -> bool:
+        """True if a request of the call has failed."""
+        return any(page.error is not None for page in self._pages)
+
+    @property
     def has_rows(self) -> bool:
         """True if one of its pages was read and has rows."""
         # rows have a digest, and a page without any has none
@@ -417,7 +422,9 @@ class PrefetchScheduler:
             return None
         prefetch = prefetches[0]  # calls are made in the order in which they were prefetched
         self._unregister(prefetch)
-        if prefetch.is_stale(self._clock() - STALE_SECONDS):
+        # what failed before the part was stored may be well by now
+        is_over = prefetch.kept_after is not None and prefetch.has_failed
+        if is_over or prefetch.is_stale(self._clock() - STALE_SECONDS):
             self.remove(prefetch)
             return None
         if prefetch in self._later:
@@ -460,10 +467,17 @@ class PrefetchScheduler:
                 prefetch.kept_after = part
 
     def adopt(self, call: CallToFetch, group: object) -> bool:
-        """Add the kept prefetch of a call to a group; False if none was kept."""
+        """Add the kept prefetch of a call to a group; False if none was kept.
+
+        One that has failed is removed: what failed before the part was stored may be well by now.
+        """
         key = (call.resource, request_key(call.pages.request))
-        for prefetch in self._unclaimed.get(key, ()):
-            if prefetch.kept_after is not None and not prefetch.is_cancelled:
+        kept = [one for one in self._unclaimed.get(key, ()) if one.kept_after is not None]
+        for prefetch in kept:
+            if prefetch.has_failed:
+                self._unregister(prefetch)
+                self.remove(prefetch)
+            elif not prefetch.is_cancelled:
                 prefetch.group, prefetch.kept_after = group, None
                 return True
         return False

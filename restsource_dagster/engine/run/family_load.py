@@ -271,7 +271,7 @@ class ConnectorRun:
             # once in a run: an API that refuses each place would be read for ever
             if not isinstance(refusal, PlaceRefusedError) or attempt.has_started_anew:
                 raise
-            self.pipelines.discard()
+            self._discard(attempt)
             self.progress.message(f"{refusal}. It starts anew")
             parts.clear()
             return attempt.next_part(starts_anew=True)
@@ -284,12 +284,18 @@ class ConnectorRun:
         parts: list[Sequence[Outcome]],
     ) -> LoadAttempt:
         """Return the attempt that loads all rows of a resource and replaces those in its table."""
-        self.pipelines.discard()
+        self._discard(attempt)
         self.progress.message(f"{refusal}, so all rows are loaded and replace those in the table")
         parts.clear()
         return LoadAttempt(
             attempt.families, refreshed=attempt.families[0].names, started=attempt.started
         )
+
+    def _discard(self, attempt: LoadAttempt) -> None:
+        """Drop what the attempt has read, and its prefetched calls: all is requested again."""
+        self.pipelines.discard()
+        for family in attempt.families:
+            self.endpoints.cancel_family(family.root)
 
     def _continues(self, attempt: LoadAttempt, parts: Sequence[Sequence[Outcome]]) -> bool:
         """Return True if another part follows. Raises the error that ended this one."""

@@ -103,7 +103,11 @@ def test_a_secret_outlives_a_mistake_in_another_field(page: "Page", file: Path) 
         is_known = seen.headers.get("authorization") == f"Bearer {SECRET}"
         return Answer({"data": [{"id": 1}]} if is_known else {}, status=200 if is_known else 401)
 
-    with ApiServer({"/orders": orders}) as api, received_by_the_page(page) as frames:
+    with (
+        ApiServer({"/orders": orders}) as api,
+        ApiServer({"/orders": orders}) as other,
+        received_by_the_page(page) as frames,
+    ):
         page.get_by_role("button", name="New", exact=True).click()
         page.get_by_label("Name of the connector").fill("store")
         page.get_by_label("URL", exact=True).fill(f"{api.url}/orders")
@@ -115,6 +119,17 @@ def test_a_secret_outlives_a_mistake_in_another_field(page: "Page", file: Path) 
         page.get_by_role("button", name="Ask the API").click()
         page.get_by_text("kept as typed; type here to replace it").wait_for()
         assert page.get_by_label("Secret").input_value() == ""
+        # it goes to no other host than the one that it was typed for
+        body.fill("")
+        page.get_by_label("URL", exact=True).fill(f"{other.url}/orders")
+        page.get_by_role("button", name="Ask the API").click()
+        page.get_by_text("Nothing is written").wait_for()
+        assert not [seen for seen in other.seen if SECRET in str(seen.headers)]
+        page.get_by_label("URL", exact=True).fill(f"{api.url}/orders")
+        body.fill('{"page": ')
+        page.get_by_label("Secret").fill(SECRET)
+        page.get_by_role("button", name="Ask the API").click()
+        page.get_by_text("kept as typed; type here to replace it").wait_for()
         body.fill("")
         page.get_by_role("button", name="Ask the API").click()
         page.get_by_text("store.json").wait_for()

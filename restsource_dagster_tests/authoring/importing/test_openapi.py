@@ -132,6 +132,10 @@ DESCRIBED = {
     **text("cursor"),
     "description": "Set the `cursor` to a `next_cursor` of a previous request's `response_metadata`.",
 }
+CALLED = {
+    **text("cursor"),
+    "description": "Use it with `limit`: the `next_cursor` of a previous `ListOrders` call.",
+}
 STARTING = {
     "type": "cursor",
     "cursor_path": "data[-1].id",
@@ -174,6 +178,7 @@ STARTING = {
         ([text("cursor"), number("limit")], answer(meta=CALL_IT), CURSOR, {}),
         # as Slack's document has it, whose schema lacks the field
         ([DESCRIBED], LIST, {**CURSOR, "cursor_path": "response_metadata.next_cursor"}, {}),
+        ([CALLED], LIST, {**CURSOR, "cursor_path": "next_cursor"}, {}),
         ([text("starting_after")], answer(has_more=FLAG), STARTING, {}),
         ([number("limit", default=10)], answer(links=LINKS), LINK, {"limit": 10}),
         (

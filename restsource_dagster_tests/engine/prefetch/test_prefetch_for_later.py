@@ -11,7 +11,7 @@ from restsource_dagster.engine.paging.calls import Call
 from restsource_dagster.engine.prefetch.prefetcher import Prefetcher
 from restsource_dagster_tests.engine.prefetch.reading import session_of
 from restsource_dagster_tests.faults.http_parts import endpoint_for
-from restsource_dagster_tests.servers.faults import Arrival, FaultServer
+from restsource_dagster_tests.servers.faults import Arrival, FaultServer, Reply
 from restsource_dagster_tests.waiting import wait_until
 
 LINK = {"type": "json_link", "next_url_path": "next"}
@@ -72,6 +72,19 @@ def large(seen: Arrival) -> Any:
 
 def rows(later: Later, call: Call | None = None) -> list[int]:
     return [row["id"] for page in later.endpoint.pages(call or Call("items")) for row in page]
+
+
+def test_a_call_that_failed_before_it_was_kept_for_the_next_part_is_made_anew(
+    server: FaultServer,
+) -> None:
+    refusals = [Reply({"error": "busy"}, status=400)]
+    server.plan["/items"] = lambda _: refusals.pop() if refusals else {"data": [{"id": 7}]}
+    later = Later(server)
+    later.wait_until_it_stops()
+    assert not refusals
+    later.prefetcher.keep_group(None, object())
+    assert rows(later) == [7]
+    later.prefetcher.close()
 
 
 def test_a_later_call_uses_only_its_share_of_the_memory(server: FaultServer, small: Later) -> None:
