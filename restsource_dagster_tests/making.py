@@ -17,7 +17,16 @@ from restsource_dagster.engine.run_progress import Observer
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.destinations import copy_of_postgres, destination_of, url_of
 
-__all__ = ["load", "make_connector", "make_settings", "query", "reading", "warehouse", "writing"]
+__all__ = [
+    "count_rows",
+    "load",
+    "make_connector",
+    "make_settings",
+    "query",
+    "reading",
+    "warehouse",
+    "writing",
+]
 
 
 def make_connector(
@@ -111,3 +120,15 @@ def query(settings: Settings, sql: str) -> list[tuple[Any, ...]]:
     """The rows that a query of the warehouse gives."""
     with warehouse(settings) as connection:
         return connection.execute(sql).fetchall()
+
+
+def count_rows(settings: Settings, table: str, schema: str = "shop") -> int:
+    """How many rows a table has; 0 without it."""
+    if settings.destination == "duckdb" and not (settings.data_dir / DATABASE_NAME).exists():
+        return 0
+    is_there = query(
+        settings,
+        "SELECT 1 FROM information_schema.tables "
+        f"WHERE table_schema = '{schema}' AND table_name = '{table}'",
+    )
+    return query(settings, f"SELECT count(*) FROM {schema}.{table}")[0][0] if is_there else 0

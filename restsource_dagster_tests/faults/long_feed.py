@@ -11,7 +11,7 @@ from typing import Any
 
 from restsource_dagster.settings import Settings
 from restsource_dagster_tests.faults.nursery import Nursery, Run
-from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.making import count_rows, make_settings, query
 from restsource_dagster_tests.servers.api import Answer, ApiServer, Seen
 from restsource_dagster_tests.waiting import PATIENCE_SECONDS
 
@@ -132,6 +132,12 @@ class LongFeed:
             found |= {"lines": lines, "different lines": lines, "sum of lines": sum_of_lines}
         return found
 
+    def is_stored(self, settings: Settings) -> bool:
+        """True if the tables have all rows."""
+        lines = self.orders * self.lines if self.load == "family" else 0
+        counts = {"orders": self.orders, "orders__items": self.orders * _ITEMS, "lines": lines}
+        return all(count_rows(settings, table) == count for table, count in counts.items())
+
     def found(self, settings: Settings) -> dict[str, int]:
         """The results of the checks."""
         checks = _CHECKS | (_LINE_CHECKS if self.load == "family" else {})
@@ -245,10 +251,10 @@ def kill_until_done(
         # in the middle of a request, of a load, or of what is between them
         time.sleep(dice.uniform(0.0, _LAST_SECONDS))
         run.kill()
-        is_done = run.end()["ended"] == 0
+        is_done = run.end()["ended"] == 0 or feed.is_stored(make_settings(folder / "killed"))
         repeated.append(feed.repeated)
         if is_done:
-            break  # the next run is another load
+            break  # the next run is another load; it may be killed when all is stored
         ends.append((moment, run.phase))
     else:
         start().finish()

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from restsource_dagster_tests.faults.nursery import Nursery
 from restsource_dagster_tests.faults.paged_orders import LINES, PAGE, PagedOrders, paged
-from restsource_dagster_tests.making import make_settings, query
+from restsource_dagster_tests.making import count_rows, make_settings, query
 from restsource_dagster_tests.servers.api import ApiServer
 
 pytestmark = pytest.mark.faults(row=21)
@@ -41,8 +41,13 @@ def file_of(orders: PagedOrders, *resources: Any) -> dict[str, Any]:
     }
 
 
-def kill_and_finish(nursery: Nursery, file: dict[str, Any], folder: Path, seed: str) -> None:
-    """Kill some runs in their parts, at random moments, and let the last one finish."""
+def kill_and_finish(
+    nursery: Nursery, file: dict[str, Any], folder: Path, seed: str, rows: Mapping[str, int]
+) -> None:
+    """Kill some runs in their parts, at random moments, and let the last one finish.
+
+    `rows` are how many each table has in the end.
+    """
     dice = random.Random(seed)
     for _ in range(KILLS):
         run = nursery.start(file, folder, checkpoint_seconds=AT_ONCE)
@@ -50,8 +55,11 @@ def kill_and_finish(nursery: Nursery, file: dict[str, Any], folder: Path, seed: 
         # the moment is what is tested
         time.sleep(dice.uniform(0.0, 0.8))
         run.kill()
-        if run.end()["ended"] == 0:
-            break
+        # it may be killed when all is stored, and the next run would be another load
+        if run.end()["ended"] == 0 or all(
+            count_rows(make_settings(folder), table) == count for table, count in rows.items()
+        ):
+            return
     nursery.start(file, folder, checkpoint_seconds=AT_ONCE).finish()
 
 
@@ -69,7 +77,8 @@ def test_a_load_in_parts_that_is_killed_is_completed_by_later_runs(
 ) -> None:
     orders = PagedOrders(api, rows=ROWS)
     file = file_of(orders, paged(kind, **disposition))
-    kill_and_finish(nursery, file, tmp_path, f"{kind} {disposition['write_disposition']}")
+    seed = f"{kind} {disposition['write_disposition']}"
+    kill_and_finish(nursery, file, tmp_path, seed, {"orders": ROWS})
     assert column(tmp_path, "orders", "id") == list(range(ROWS))
     # a killed run loses its last part, and asks for its first page before it knows the state
     assert orders.requests <= ROWS // PAGE + 1 + 3 * KILLS
@@ -87,7 +96,8 @@ def test_a_family_in_parts_that_is_killed_is_completed_by_later_runs(
     orders = PagedOrders(api, rows=FAMILIES, page=2)
     lines = {**LINES, "write_disposition": lines_disposition}
     file = file_of(orders, paged("link", **disposition), lines)
-    kill_and_finish(nursery, file, tmp_path, f"{disposition} {lines_disposition}")
+    rows = {"orders": FAMILIES, "lines": len(orders.all_lines)}
+    kill_and_finish(nursery, file, tmp_path, f"{disposition} {lines_disposition}", rows)
     assert column(tmp_path, "orders", "id") == list(range(FAMILIES))
     assert column(tmp_path, "lines", "line") == orders.all_lines
     assert orders.requests <= 3 + FAMILIES * orders.lines + 4 * KILLS

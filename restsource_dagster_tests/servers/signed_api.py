@@ -82,7 +82,7 @@ class DigestGate(Gate):
 
         user = digest(f"ann:shop:{PASSWORD}")
         if self.algorithm.endswith("-sess"):
-            user = digest(f"{user}:{given['nonce']}:{given['cnonce']}")
+            user = digest(f"{user}:{given['nonce']}:{given.get('cnonce')}")
         covers_body = given.get("qop") == "auth-int"
         body = f":{digest(seen.body.decode())}" if covers_body else ""
         request = digest(f"{seen.method}:{seen.target}{body}")

@@ -94,6 +94,8 @@ class CallPrefetch:
         self.is_cancelled = False
         self.has_ended = False
         """True if no page follows the prefetched ones."""
+        self.has_failed = False
+        """True if a request of the call has failed, or its answer is an error."""
         self.page_bytes = page_bytes
         """The size of the largest page so far; None before the first."""
         self.may_stop_early = call.may_stop_early
@@ -144,11 +146,6 @@ class CallPrefetch:
         if self.is_cancelled or not self.has_ended or not is_whole:
             return False
         return all(one.stage is PrefetchStage.READ and one.error is None for one in self._pages)
-
-    @property
-    def has_failed(self) -> bool:
-        """True if a request of the call has failed."""
-        return any(page.error is not None for page in self._pages)
 
     @property
     def has_rows(self) -> bool:
@@ -242,6 +239,7 @@ class CallPrefetch:
         if read and page.received:
             page.received = replace(page.received, digest=read.digest)
             page.keep_parsed(self._spare_bytes())
+        self.has_failed = read is None
         if read is None or upcoming is None:
             # pages after the last one were predicted wrongly
             self._cancel_after(page.number)

@@ -53,6 +53,8 @@ def page(file: Path, tmp_path: Path) -> "Iterator[Page]":
 
 
 def test_one_types_completes_corrects_saves_and_overwrites_nobody(page: "Page", file: Path) -> None:
+    from playwright.sync_api import expect
+
     page.locator(".cm-content").click()
     page.keyboard.press("Control+Home")
     page.keyboard.press("ArrowRight")
@@ -62,6 +64,8 @@ def test_one_types_completes_corrects_saves_and_overwrites_nobody(page: "Page", 
     # fast, while the problems of each moment arrive: nothing that is typed may get lost
     page.keyboard.type(', "descripton": "one two three four five six seven eight nine ten",')
     page.get_by_text("There is no field `descripton` here").wait_for()
+    # those of the last moment: a button that is drawn anew while it is clicked does nothing
+    expect(page.locator(".problem")).to_have_count(1)
     page.get_by_role("button", name="Fix", exact=True).click()
     page.get_by_text("No problems").wait_for()
 

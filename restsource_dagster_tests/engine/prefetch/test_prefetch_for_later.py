@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -80,11 +81,11 @@ def test_a_call_that_failed_before_it_was_kept_for_the_next_part_is_made_anew(
     refusals = [Reply({"error": "busy"}, status=400)]
     server.plan["/items"] = lambda _: refusals.pop() if refusals else {"data": [{"id": 7}]}
     later = Later(server)
-    later.wait_until_it_stops()
-    assert not refusals
-    later.prefetcher.keep_group(None, object())
-    assert rows(later) == [7]
-    later.prefetcher.close()
+    with closing(later.prefetcher):
+        later.wait_until_it_stops()
+        assert not refusals
+        later.prefetcher.keep_group(None, object())
+        assert rows(later) == [7]
 
 
 def test_a_later_call_uses_only_its_share_of_the_memory(server: FaultServer, small: Later) -> None:
