@@ -33,8 +33,9 @@ __all__ = [
 def read_settings(configs: Path | None, *, makes_folder: bool = False) -> "Settings":
     """Return the settings, with the folder of `--configs` if it is given.
 
-    `makes_folder` is for commands that write the first file: they make the folder of the settings if it is missing,
-    but not one that the command line names, which may be misspelt. Raises `typer.BadParameter` (exit code 2) if the folder or a setting is wrong.
+    With `makes_folder` the folder of the settings is made if it is missing, for commands that write the first
+    file. One that the command line names is not made, as it may be misspelt. Raises `typer.BadParameter` (exit
+    code 2) if the folder or a setting is wrong.
     """
     from pydantic import ValidationError
 

@@ -236,7 +236,7 @@ def _problems_of_children(
     """Yield why the rows of a parent can't be told apart."""
     fields, by = _parent_fields(merged), resource.children
     if resource.parent is None:
-        # a parent that is misspelt is told where it is named
+        # a misspelt parent is reported at the placeholder that names it
         if names_parent(merged):
             return
         yield (

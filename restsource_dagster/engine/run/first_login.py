@@ -122,7 +122,7 @@ def authorize(
         raise TokenError(
             f"access was not allowed: {grant.endpoint.redactor(reason) or 'the answer has no code'}"
         )
-    # before the request: whoever has both can obtain the tokens, and an error may quote them
+    # before the request: both together are enough to obtain the tokens, and an error may quote them
     grant.endpoint.redactor.add_secrets(answer["code"], verifier)
     grant.begin(
         {
