@@ -3,31 +3,29 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 __all__ = ["Settings", "destination_type", "read_environment"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
-_PREFIX = "RESTSOURCE_"
-
-
-class Settings(BaseModel):
+class Settings(BaseSettings):
     """Settings from the environment (`RESTSOURCE_...`) or a `.env` file in the current folder.
 
-    An argument outranks the environment, and the environment the file. Names of variables are read
-    in small and capital letters. Relative paths are relative to the current folder. Raises
-    `pydantic.ValidationError` for an invalid value.
+    Relative paths are relative to the current folder. Raises `pydantic.ValidationError` for an invalid
+    value.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="RESTSOURCE_", env_file=".env", extra="ignore", frozen=True
+    )
 
     configs: Path = Field(default=Path("configs"), description="The folder of connector files.")
     destination: str = Field(
@@ -91,18 +89,6 @@ class Settings(BaseModel):
         "file there. `make run` sets it. If left out, the builder that runs on this machine for this state folder.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _complete_from_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Add what `.env` and the environment say of the fields that are not given."""
-        try:
-            stored = _fields_in(dotenv_values(".env", encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f".env is no text in UTF-8 (byte {error.start}). Save it in that encoding"
-            ) from None
-        return {**stored, **_fields_in(os.environ), **given}
-
     @property
     def builder_address(self) -> str | None:
         """The address of the builder, without its token: as it is set, else that of one that runs here."""
@@ -132,16 +118,6 @@ class Settings(BaseModel):
         """The folder of the state if no database has it."""
         value = self.state.get_secret_value()
         return Path(value) if value and self.state_url is None else self.state_dir
-
-
-def _fields_in(variables: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the values of `RESTSOURCE_` variables, by the names of the fields that they could be."""
-    named = {
-        name.lower().removeprefix(_PREFIX.lower()): value
-        for name, value in variables.items()
-        if name.upper().startswith(_PREFIX)
-    }
-    return {name: value for name, value in named.items() if value is not None}
 
 
 _DLT_FILES = ("secrets.toml", "config.toml")

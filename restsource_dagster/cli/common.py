@@ -43,10 +43,11 @@ def read_settings(configs: Path | None, *, makes_folder: bool = False) -> "Setti
 
     try:
         settings = Settings() if configs is None else Settings(configs=configs)
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(
+            f".env is no text in UTF-8 (byte {error.start}). Save it in that encoding"
+        ) from error
     except ValidationError as error:
-        # of all settings: the file itself
-        if found := next((one for one in error.errors() if not one["loc"]), None):
-            raise typer.BadParameter(str(found["msg"]).removeprefix("Value error, ")) from error
         # Names only: pydantic's message quotes the value, and a destination may contain a password.
         names = ", ".join(f"RESTSOURCE_{fault['loc'][0]}".upper() for fault in error.errors())
         raise typer.BadParameter(f"the setting {names} can't be read; see .env") from error

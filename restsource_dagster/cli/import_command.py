@@ -108,6 +108,7 @@ def _name_of(out: Path | None) -> str | None:
 def _write(path: Path, text: str) -> None:
     if path == _STDOUT:
         return
+    # unlike a folder that is read: a file that is written may be the first one there
     if not path.parent.exists():
         make_folder(path.parent)
     try:

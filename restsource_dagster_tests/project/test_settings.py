@@ -49,12 +49,6 @@ def test_names_may_be_written_small_and_unknown_ones_are_ignored(
     assert settings.state.get_secret_value() == ""
 
 
-def test_a_file_of_another_encoding_is_named(here: Path) -> None:
-    (here / ".env").write_bytes("RESTSOURCE_DESTINATION=café\n".encode("latin-1"))
-    with pytest.raises(ValidationError, match=r"\.env is no text in UTF-8 \(byte 26\)"):
-        Settings()
-
-
 def test_a_wrong_value_is_refused_by_the_name_of_its_field(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

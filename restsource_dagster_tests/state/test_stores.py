@@ -49,7 +49,7 @@ def database(postgres_url: str, tmp_path: Path) -> MakeSettings:
 
 def with_database(disk: Path, url: str, **more: object) -> Settings:
     values = {"lease_seconds": 0.5, "token_key": SecretStr(KEY), **more}
-    return Settings(state_dir=disk, state=SecretStr(url), **values)
+    return Settings(state_dir=disk, state=SecretStr(url), **values)  # type: ignore[arg-type]
 
 
 HOLDER = """

@@ -269,8 +269,9 @@ def group_families(
 
     A package costs some tenths of a second, whatever is in it. Families share one if each has a
     single resource with tables of its own, loads from its cursor (`loads_from_cursor`) and has all
-    its pages fetched (`is_prefetched`). Those without rows (`has_rows`) add little to it. `wait_for_first_page` is called before these two. It waits for
-    the first page of a family, often the only one, for at most so many seconds.
+    its pages fetched (`is_prefetched`). A family without rows (`has_rows`) adds little to a package.
+    `wait_for_first_page` is called before the other two: it waits for the first page of a family, often the
+    only one, for at most so many seconds.
     """
 
     def may_share(selected: SelectedFamily, seconds: float) -> bool:
